@@ -1,0 +1,1 @@
+"""The tests of venice_async."""

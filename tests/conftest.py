@@ -1,0 +1,101 @@
+"""What every test stands on: virtual time, reproducible properties, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from venice_async.sandbox.virtual_time import VirtualTimeLoop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+DESCRIPTORS = Path("/proc/self/fd")
+PASSES = 100
+"""Turns of the loop in which tasks and connections that are ending may end."""
+
+settings.register_profile(
+    "default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Run async tests in virtual time; one that needs a real loop parametrizes `anyio_backend` itself."""
+    return "asyncio", {"loop_factory": VirtualTimeLoop}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kept_by_the_process() -> None:
+    """Open beforehand what uvloop opens once and never closes: the pipe its signals come through."""
+    with suppress(ImportError):
+        importlib.import_module("uvloop").new_event_loop().close()
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_descriptor(_kept_by_the_process: None) -> Generator[None]:
+    """Fail a test that leaves a socket, pipe or file open."""
+    before = _descriptors()
+    yield
+    left = _descriptors() - before
+    if left:
+        gc.collect()
+        left = _descriptors() - before
+    assert set() == left
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_thread(no_leaked_descriptor: None) -> Generator[None]:
+    """Fail a test that leaves a thread which would keep the interpreter from ending."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    for thread in left:
+        thread.join(timeout=2)
+    assert [] == [thread for thread in left if thread.is_alive()]
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_task(request: pytest.FixtureRequest, no_leaked_thread: None) -> None:
+    """Fail an async test that leaves a task pending."""
+    if "anyio_backend" in request.fixturenames:
+        request.getfixturevalue("tasks_end")
+
+
+@pytest.fixture
+async def tasks_end(anyio_backend: object) -> AsyncGenerator[None]:
+    """Fail an async test that leaves a task pending; within its loop, and after its other fixtures."""
+    before = _tasks()
+    yield
+    for _ in range(PASSES):
+        if _tasks() <= before:
+            break
+        await asyncio.sleep(0)
+    assert set() == _tasks() - before
+
+
+def _tasks() -> set[asyncio.Task[Any]]:
+    runner = {task for task in asyncio.all_tasks() if "TestRunner." in repr(task.get_coro())}
+    return asyncio.all_tasks() - runner
+
+
+def _descriptors() -> set[tuple[int, str]]:
+    found: set[tuple[int, str]] = set()
+    for entry in DESCRIPTORS.iterdir() if DESCRIPTORS.exists() else ():
+        try:
+            found.add((int(entry.name), str(entry.readlink())))
+        except FileNotFoundError:  # the descriptor of this very listing
+            continue
+    return found

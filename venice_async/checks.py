@@ -1,0 +1,180 @@
+"""What a request field may hold: the limits in one table, and the checks that name field and limit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, cast
+from urllib.parse import urlsplit
+
+from attrs import Attribute, field
+
+from .errors import InvalidRequestError
+from .media import Media
+
+LIMITS: Final[Mapping[str, int]] = {
+    # Where the vendor's documents disagree, the larger value: only the server knows if the smaller applies.
+    "prompt": 20_000,  # characters; OpenAPI file of 2026-08-21 (10 000 in the older reference page)
+    "negative_prompt": 20_000,
+    "reference_image_urls": 30,  # 9 in the older page
+    "reference_video_urls": 10,  # 3 in the older page
+    "reference_audio_urls": 10,  # 3 in the older page
+    "reference_document_urls": 1,
+    "elements": 4,
+    "elements.reference_image_urls": 3,
+    "scene_image_urls": 4,
+    "keyframes": 10,
+    "keyframes.per_second": 24,  # frames: an index is at most duration x 24
+    "body": 35 * 1024 * 1024,  # bytes of JSON; video generation guide
+}
+
+_SHOWN: Final = 60  # characters of a media URL or prompt that a repr shows
+_DATA_URL: Final = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w.+=\"-]+)*,.", re.ASCII | re.DOTALL)
+
+Check: TypeAlias = "Callable[[object, Attribute[Any], Any], None]"
+
+
+def refuse(message: str, name: str, limit: object = None, hint: str = "") -> InvalidRequestError:
+    """Return the error that names `name` as the field at fault."""
+    return InvalidRequestError(message, field=name, limit=limit, hint=hint)
+
+
+def check_media(name: str, value: object) -> None:
+    """Refuse what is neither a URL that a server can use nor `Media`."""
+    if isinstance(value, Media):
+        return
+    if not isinstance(value, str):
+        msg = f"{name} takes a URL or Media, not {type(value).__name__}"
+        raise refuse(msg, name)
+    if not (is_http(value) or _DATA_URL.match(value)):
+        msg = f"{name} must be an http(s) or data: URL, not {brief(value)}"
+        raise refuse(msg, name, "http(s) or data: URL", "For a file on this machine, pass Media(path)")
+
+
+def is_http(value: str) -> bool:
+    """Tell whether `value` is an http(s) URL with a host and without blanks."""
+    if not value.lower().startswith(("http://", "https://")) or re.search(r"[\s\x00-\x1f]", value):
+        return False
+    try:
+        parts = urlsplit(value)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def check_count(name: str, values: Sequence[object]) -> None:
+    """Refuse more values than the limit of that name."""
+    if len(values) > LIMITS[name]:
+        msg = f"{name} takes at most {LIMITS[name]}, not {len(values)}"
+        raise refuse(msg, name, LIMITS[name])
+
+
+def present(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """Check that there is a value."""
+    if value is None:
+        msg = f"{attribute.name} is missing"
+        raise refuse(msg, attribute.name)
+
+
+def text(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """Check a prompt: text, not empty, not over-long."""
+    if value is None:
+        return
+    name = attribute.name
+    if not isinstance(value, str):
+        msg = f"{name} must be text, not {type(value).__name__}"
+        raise refuse(msg, name)
+    if name == "prompt" and not value.strip():
+        msg = "prompt is empty"
+        raise refuse(msg, name, 1)
+    if len(value) > LIMITS[name]:
+        msg = f"{name} has {len(value)} characters; the limit is {LIMITS[name]}"
+        raise refuse(msg, name, LIMITS[name])
+
+
+def word(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """Check an open enumeration: any text, for the vendor adds values every few weeks."""
+    if value is not None and not (isinstance(value, str) and value.strip()):
+        msg = f"{attribute.name} must be a word, not {value!r}"
+        raise refuse(msg, attribute.name)
+
+
+def flag(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """Check a boolean."""
+    if value is not None and not isinstance(value, bool):
+        msg = f"{attribute.name} must be True or False, not {value!r}"
+        raise refuse(msg, attribute.name)
+
+
+def whole(low: int) -> Check:
+    """Return the check of a whole number of at least `low`."""
+
+    def check(instance: object, attribute: Attribute[Any], value: object) -> None:
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < low):
+            msg = f"{attribute.name} must be a whole number of at least {low}, not {value!r}"
+            raise refuse(msg, attribute.name, low)
+
+    return check
+
+
+def duration(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """Check a duration: a word, and not a negative or empty span."""
+    word(instance, attribute, value)
+    if isinstance(value, str) and (value.startswith("-") or value == "0s") and value != "-1":
+        msg = f"duration must be at least one second, not {value!r}"
+        raise refuse(msg, "duration", 1)
+
+
+def media_field() -> Any:
+    """Return an optional media field."""
+
+    def check(instance: object, attribute: Attribute[Any], value: object) -> None:
+        if value is not None:
+            check_media(attribute.name, value)
+
+    return field(default=None, validator=check, repr=brief)
+
+
+def list_field(name: str, check_item: Callable[[str, object], None]) -> Any:
+    """Return a list field with the limit of that name, kept as a tuple."""
+
+    def to_tuple(value: Any) -> tuple[Any, ...]:
+        if value is None:
+            return ()
+        if not isinstance(value, list | tuple):
+            msg = f"{name} takes a list or a tuple, not {type(value).__name__}"
+            raise refuse(msg, name)
+        return tuple(cast("Sequence[Any]", value))
+
+    def check(instance: object, attribute: Attribute[Any], values: tuple[object, ...]) -> None:
+        check_count(name, values)
+        for value in values:
+            check_item(name, value)
+
+    return field(default=(), converter=to_tuple, validator=check, repr=brief)
+
+
+def brief(value: Any) -> str:
+    """Return a repr of media or text that is short and shows no query of a URL."""
+    match value:
+        case str():
+            return _brief_text(value)
+        case list():
+            return f"[{_brief_items(value)}]"  # pyright: ignore[reportUnknownArgumentType] - any list will do
+        case tuple():
+            return f"({_brief_items(value)})"  # pyright: ignore[reportUnknownArgumentType] - any tuple will do
+        case dict():
+            known = cast("dict[str, Any]", value)
+            return f"{{{', '.join(f'{name!r}: {brief(item)}' for name, item in known.items())}}}"
+        case _:
+            return repr(value)
+
+
+def _brief_items(values: Sequence[Any]) -> str:
+    return ", ".join(brief(value) for value in values)
+
+
+def _brief_text(value: str) -> str:
+    if value.lower().startswith(("http://", "https://")) and "?" in value:
+        value = f"{value.partition('?')[0]}?…"
+    return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}…<{len(value)} characters>"

@@ -1,0 +1,344 @@
+"""Everything that can go wrong, as one tree.
+
+    VeniceError                         .charged .hint .ticket
+    ├── UsageError                      called wrongly
+    ├── InvalidRequestError             refused before sending: .field .limit
+    ├── TransportError                  the network
+    │   ├── ConnectError                no connection was made: nothing was sent
+    │   ├── ReadTimeoutError            the server went quiet
+    │   ├── DisconnectedError           the connection was cut
+    │   └── QueueOutcomeUnknownError    a paid request may have been accepted; never resent
+    ├── APIError                        .status .code .request_id .details .retry_after
+    │   ├── BadRequestError 400         AuthenticationError 401      PaymentRequiredError 402
+    │   ├── PermissionDeniedError 403   NotFoundError 404            ConflictError 409
+    │   ├── LinkExpiredError 410        PayloadTooLargeError 413     RateLimitError 429
+    │   ├── ContentPolicyError 422      .credits_refunded .recommended_model .suggested_prompt
+    │   └── ServerError 5xx
+    ├── ConsentError                    .consent_request
+    │   ├── ConsentRequiredError        there is nobody to ask
+    │   └── ConsentDeclinedError        the answer was no
+    ├── JobError                        JobFailedError, JobTimeoutError (also TimeoutError)
+    ├── BudgetExceededError             the quote is above the caller's limit
+    ├── DownloadError                   .received .total
+    │   ├── TruncatedError              the clip ends too early
+    │   └── NotAVideoError              something else came where a clip should be
+    ├── JournalError                    the journal file cannot be used
+    └── ProtocolError                   a reply nobody can make sense of
+
+Every error says what happened, whether money was spent (`charged`: yes, no, or None for unknown) and what to
+do next (`hint`). Those raised after a job was queued carry its `ticket`, which `VeniceClient.resume` accepts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, Self
+
+
+class TicketLike(Protocol):
+    """What names a queued job: the shape of `venice_async.Ticket`."""
+
+    @property
+    def model(self) -> str:
+        """The model's id."""
+        ...
+
+    @property
+    def queue_id(self) -> str:
+        """The job's id."""
+        ...
+
+    @property
+    def download_url(self) -> str | None:
+        """The private link: a secret, or None."""
+        ...
+
+
+class VeniceError(Exception):
+    """The base of every error of this library.
+
+    Attributes:
+        message: what happened, with the server's own words where it sent any.
+        charged: whether money was spent: True, False, or None when that is not known.
+        hint: what to do next.
+        ticket: the queued job, once there is one.
+    """
+
+    charged: bool | None = False
+    hint: str = ""
+    ticket: TicketLike | None = None
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        """Keep `message` and the `facts`, each an attribute of the class."""
+        super().__init__(message)
+        self.message = message
+        for name, value in facts.items():
+            if not hasattr(type(self), name):
+                msg = f"{type(self).__name__} has no attribute {name!r}"
+                raise TypeError(msg)
+            setattr(self, name, value)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was said of this error beyond its class, by attribute."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def with_ticket(self, ticket: TicketLike) -> Self:
+        """Tie this error to a queued job, which has been paid for unless the error knows better."""
+        self.ticket = ticket
+        if "charged" not in vars(self):
+            self.charged = True
+        return self
+
+    def __str__(self) -> str:
+        """Say what happened, whether money was spent, and what to do next."""
+        parts = (_sentence(self.message), _MONEY[self.charged], _sentence(self.hint), self._job())
+        return " ".join(part for part in parts if part)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Survive pickling, so that an error can cross a process boundary."""
+        return _rebuild, (type(self), self.facts)
+
+    def _job(self) -> str:
+        return f"[job {self.ticket.queue_id} on {self.ticket.model}]" if self.ticket else ""
+
+
+_MONEY: Mapping[bool | None, str] = {
+    True: "The job has been paid for.",
+    False: "Nothing was charged.",
+    None: "It is not known whether the job was charged.",
+}
+
+
+def _sentence(text: str) -> str:
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _rebuild(kind: type[VeniceError], facts: dict[str, Any]) -> VeniceError:
+    return kind(**facts)
+
+
+class UsageError(VeniceError):
+    """The library was called wrongly: no key, a client that was not entered, a bad option."""
+
+
+class InvalidRequestError(VeniceError):
+    """The request cannot succeed and was refused before anything was sent.
+
+    Attributes:
+        field: the wire name of the field at fault.
+        limit: the limit it breaks, where there is one.
+    """
+
+    field: str = ""
+    limit: Any = None
+
+
+class TransportError(VeniceError):
+    """The network failed."""
+
+    hint = "Check the connection and try again"
+
+
+class ConnectError(TransportError):
+    """No connection was made: nothing was sent."""
+
+
+class ReadTimeoutError(TransportError):
+    """The server sent nothing for longer than the read timeout."""
+
+
+class DisconnectedError(TransportError):
+    """The connection was cut before the answer was whole."""
+
+
+class QueueOutcomeUnknownError(TransportError):
+    """A paid request may have been accepted, and its answer was lost. It is never sent again.
+
+    Attributes:
+        fingerprint: SHA-256 of the request as sent, in hexadecimal: the same for the same request.
+        at: when it was sent, as ISO 8601 in UTC.
+        bytes_sent: whether any byte of it left this process; None when that is not known.
+    """
+
+    charged: bool | None = None
+    hint = (
+        "Venice has no way to ask: look at your balance or the list of generations on venice.ai before you"
+        " queue it again"
+    )
+    fingerprint: str = ""
+    at: str = ""
+    bytes_sent: bool | None = None
+
+
+class APIError(VeniceError):
+    """Venice answered with an error status.
+
+    Attributes:
+        status: the HTTP status.
+        code: the machine-readable code or type from the body, where there is one.
+        request_id: the server's id of the request, for its support.
+        details: what the body said beyond its message, redacted.
+        retry_after: seconds to wait before another try, where the server said so.
+    """
+
+    status: int = 0
+    code: str | None = None
+    request_id: str | None = None
+    details: Any = None
+    retry_after: float | None = None
+
+
+class BadRequestError(APIError):
+    """400: the request, or the job it names, is not valid."""
+
+    hint = "Correct the request; VideoModel.check lists what a model accepts"
+
+
+class AuthenticationError(APIError):
+    """401: the key is missing, wrong, or not entitled to the model."""
+
+    hint = "Check the API key, and whether the model needs a Pro account"
+
+
+class PaymentRequiredError(APIError):
+    """402: the balance, or the key's spending limit, is used up."""
+
+    hint = "Top up the balance at venice.ai or raise the key's limit"
+
+
+class PermissionDeniedError(APIError):
+    """403: not allowed, often for the region."""
+
+    hint = "The model or the key is not allowed here; try another model"
+
+
+class NotFoundError(APIError):
+    """404: there is no such model or job, or its media has expired or was deleted."""
+
+    hint = "Media is kept for a limited time; a job that is gone cannot be fetched again"
+
+
+class ConflictError(APIError):
+    """409: a conflict other than a request for consent."""
+
+
+class LinkExpiredError(APIError):
+    """410: the download link, or the model, is gone."""
+
+    hint = "A link lives for 24 hours and a few downloads; it cannot be renewed"
+
+
+class PayloadTooLargeError(APIError):
+    """413: the request body is too large."""
+
+    hint = "Send large media as an https URL instead of its bytes"
+
+
+class ContentPolicyError(APIError):
+    """422: the content policy of Venice or of the model's provider forbids it.
+
+    Attributes:
+        credits_refunded: whether the charge was refunded, where the server said so.
+        recommended_model: a model to try instead, where the server named one.
+        suggested_prompt: a prompt to try instead, where the server offered one.
+    """
+
+    hint = "Change the prompt or media; consent does not lift this refusal"
+    credits_refunded: bool | None = None
+    recommended_model: str | None = None
+    suggested_prompt: str | None = None
+
+
+class RateLimitError(APIError):
+    """429: too many requests, or the model is overloaded."""
+
+    hint = "Wait for the limit to reset; share one client so that its jobs share one budget"
+
+
+class ServerError(APIError):
+    """5xx: the server, or the edge before it, failed."""
+
+    hint = "Try again later"
+
+
+class ConsentError(VeniceError):
+    """The request needs consent that was not given.
+
+    Attributes:
+        consent_request: the `ConsentRequest` that the server made.
+    """
+
+    consent_request: Any = None
+
+
+class ConsentRequiredError(ConsentError):
+    """The server asks for consent and there is nobody to ask."""
+
+    hint = "Pass on_consent= to the client, or consents= with the request, once a person has agreed"
+
+
+class ConsentDeclinedError(ConsentError):
+    """The consent that the server asks for was declined."""
+
+
+class JobError(VeniceError):
+    """A queued job did not end in a clip."""
+
+
+class JobFailedError(JobError):
+    """The server reports that the job failed."""
+
+    hint = "Queue it again, or try another model"
+
+
+class JobTimeoutError(JobError, TimeoutError):
+    """The job was not done by its deadline; it may still finish."""
+
+    hint = "Keep the ticket and call resume(ticket, to=...) later: nothing needs to be paid again"
+
+
+class BudgetExceededError(VeniceError):
+    """The quote is above the caller's limit; nothing was queued.
+
+    Attributes:
+        quoted_usd: the price quoted, in USD.
+        limit_usd: the limit it breaks, in USD.
+    """
+
+    hint = "Raise max_usd, or ask for less"
+    quoted_usd: float | None = None
+    limit_usd: float | None = None
+
+
+class DownloadError(VeniceError):
+    """The clip could not be brought to its destination.
+
+    Attributes:
+        received: bytes received before it failed.
+        total: bytes announced, where they were.
+    """
+
+    hint = "Call resume(ticket, to=...) to fetch it again: nothing needs to be paid again"
+    received: int | None = None
+    total: int | None = None
+
+
+class TruncatedError(DownloadError):
+    """The clip ends before it should."""
+
+
+class NotAVideoError(DownloadError):
+    """What came is not a video; the destination was not touched."""
+
+
+class JournalError(VeniceError):
+    """The journal file is damaged, foreign or not usable, and was left as it was."""
+
+    hint = "Move the file away, or name another one"
+
+
+class ProtocolError(VeniceError):
+    """A reply that nobody can make sense of."""
+
+    hint = "Try again; if it stays, the service has changed and this library needs an update"

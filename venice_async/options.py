@@ -1,0 +1,97 @@
+"""How a client behaves; every default says where it comes from. All times are seconds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from attrs import Attribute, field, frozen
+
+from .errors import UsageError
+
+
+def _bound(low: float, *, or_none: bool = False, open_low: bool = False, high: float = math.inf) -> Any:
+    span = f"{'above' if open_low else 'at least'} {low:g}" + (
+        f" and at most {high:g}" if high < math.inf else ""
+    )
+
+    def check(instance: object, attribute: Attribute[Any], value: Any) -> None:
+        if value is None and or_none:
+            return
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+        if not low <= number <= high or (open_low and number == low):
+            msg = f"{type(instance).__name__}.{attribute.name} must be a number {span}, not {value!r}"
+            raise UsageError(msg)
+
+    return check
+
+
+@frozen(kw_only=True)
+class Timeouts:
+    """How long to wait, in seconds.
+
+    Attributes:
+        connect: for a connection, TLS included.
+        read: without a byte from the server; our choice, about twice the slowest healthy first byte.
+        job: from queued to done; None means max(10 x the model's P80, 30 minutes), which a healthy job never
+            meets.
+    """
+
+    connect: float = field(default=10.0, validator=_bound(0, open_low=True))
+    read: float = field(default=30.0, validator=_bound(0, open_low=True))
+    job: float | None = field(default=None, validator=_bound(0, or_none=True, open_low=True))
+
+
+@frozen(kw_only=True)
+class Limits:
+    """What the key allows, until the server's headers say otherwise.
+
+    Attributes:
+        queue_per_minute: paid requests a minute; 40 by the vendor's rate limit page.
+        retrieve_per_minute: polls a minute; 120 by the vendor's rate limit page.
+        share: the part of both that this client may use, in (0, 1]: below 1 for a key that is used elsewhere
+            too.
+        failures: failed requests in 30 s to stay under; the vendor blocks the key for 30 s above 20.
+    """
+
+    queue_per_minute: float = field(default=40.0, validator=_bound(0, open_low=True))
+    retrieve_per_minute: float = field(default=120.0, validator=_bound(0, open_low=True))
+    share: float = field(default=1.0, validator=_bound(0, open_low=True, high=1))
+    failures: int = field(default=20, validator=_bound(2, high=20))
+
+
+@frozen(kw_only=True)
+class Polling:
+    """How eagerly to ask.
+
+    Attributes:
+        price: seconds of delay that one poll is worth: a job is polled once waiting has cost more than that.
+            0.03 keeps a single job's mean delay near one second; take 0.1 when the key is shared.
+        min_gap: least seconds between two polls of one job.
+        max_gap: most seconds between two polls of one job that is past half of its model's P80.
+    """
+
+    price: float = field(default=0.03, validator=_bound(0, open_low=True))
+    min_gap: float = field(default=1.0, validator=_bound(0, open_low=True))
+    max_gap: float = field(default=30.0, validator=_bound(0, open_low=True))
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse gaps that exclude each other."""
+        if self.min_gap > self.max_gap:
+            msg = f"Polling.min_gap ({self.min_gap:g}) is above Polling.max_gap ({self.max_gap:g})"
+            raise UsageError(msg)
+
+
+@frozen(kw_only=True)
+class Retries:
+    """How retries are rationed across a client; what is retried at all is decided in `sansio.pacing`.
+
+    Attributes:
+        quota: tokens to start with and to hold at most; 50, the order of botocore's standard retry quota.
+        cost: tokens one retry takes.
+        refund: tokens one success gives back.
+    """
+
+    quota: float = field(default=50.0, validator=_bound(0))
+    cost: float = field(default=5.0, validator=_bound(0))
+    refund: float = field(default=1.0, validator=_bound(0))

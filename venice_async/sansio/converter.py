@@ -1,0 +1,143 @@
+"""The one converter: classes know no JSON, it does. It omits what is unset, and tags the journal's states."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, cast
+
+from attrs import fields, has
+from cattrs import Converter
+from cattrs.gen import make_dict_unstructure_fn
+from cattrs.strategies import configure_tagged_union
+
+from ..errors import VeniceError
+from ..media import Media, MediaInput
+from ..requests import Element, Keyframe, VideoRequest
+from ..results import ConsentRequest, Ticket
+from .states import State
+
+LARGE_DATA_URL: Final = 64 * 1024  # characters; a longer data: URL is journalled by its digest
+_DATA_URL: Final = "text/x-data-url"  # what such a digest is of
+
+
+def _without_defaults(converter: Converter, kind: type[Any]) -> None:
+    converter.register_unstructure_hook(
+        kind, make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True)
+    )
+
+
+def _media_record(media: Media) -> dict[str, str]:
+    path = None if media.path is None else str(media.path)
+    known = {"path": path, "sha256": media.sha256, "media_type": media.media_type}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _media_input_record(value: MediaInput | None) -> Any:
+    if isinstance(value, str) and len(value) > LARGE_DATA_URL:
+        return _media_record(Media(data=value.encode(), media_type=_DATA_URL))
+    return _media_record(value) if isinstance(value, Media) else value
+
+
+def _media(value: Any, _: object) -> MediaInput:
+    return value if isinstance(value, str) else Media(**value)
+
+
+def _error_record(error: VeniceError) -> dict[str, Any]:
+    facts = {name: _plain(value) for name, value in error.facts.items()}
+    return {"kind": type(error).__name__, "facts": facts}
+
+
+def _plain(value: Any) -> Any:
+    if has(cast("type[Any]", value.__class__)):
+        return converter().unstructure(value)
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return value
+
+
+def _by_name(kind: type[VeniceError]) -> dict[str, type[VeniceError]]:
+    below = (item for child in kind.__subclasses__() for item in _by_name(child).items())
+    return {kind.__name__: kind, **dict(below)}
+
+
+_ERRORS: Final = _by_name(VeniceError)
+
+
+def _error(value: Mapping[str, Any], _: object) -> VeniceError:
+    kind = _ERRORS.get(value["kind"], VeniceError)  # a name that this version does not know
+    facts = {name: fact for name, fact in value["facts"].items() if name == "message" or hasattr(kind, name)}
+    for name, shape in _ERROR_PARTS.items():
+        if facts.get(name) is not None:
+            facts[name] = converter().structure(facts[name], shape)
+    return kind(**facts)
+
+
+_ERROR_PARTS: Final[Mapping[str, type[Any]]] = {"ticket": Ticket, "consent_request": ConsentRequest}
+
+
+def _as_is(value: Any, _: object) -> Any:
+    return value
+
+
+@cache
+def converter() -> Converter:
+    """Return the converter, built when it is first needed."""
+    built = Converter()
+    built.register_unstructure_hook(Media, _media_record)
+    for shape in (MediaInput, MediaInput | None):
+        built.register_unstructure_hook(shape, _media_input_record)
+    built.register_structure_hook(cast("type[MediaInput]", MediaInput), _media)
+    built.register_structure_hook(
+        cast("type[MediaInput]", MediaInput | None), lambda v, t: v and _media(v, t)
+    )
+    built.register_structure_hook(cast("type[Any]", str | int | None), _as_is)
+    built.register_unstructure_hook(Path, str)
+    built.register_structure_hook(Path, lambda value, _: Path(value))
+    built.register_unstructure_hook_func(_is_error, _error_record)
+    built.register_structure_hook_func(_is_error, _error)
+    for kind in (Element, Keyframe, VideoRequest):
+        _without_defaults(built, kind)
+    configure_tagged_union(State, built, tag_name="state")
+    return built
+
+
+def _is_error(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, VeniceError)
+
+
+_UNSET: Final[tuple[object, ...]] = (None, (), {})
+
+
+def request_fields(request: VideoRequest) -> dict[str, Any]:
+    """Return the fields of a request that are set, by wire name, without consents; `extra` is merged in."""
+    known = set_fields(request)
+    extra: dict[str, Any] = known.pop("extra", {})
+    return known | extra
+
+
+def set_fields(value: VideoRequest | Element | Keyframe) -> dict[str, Any]:
+    """Return the fields that are set, as they are: unlike in a record for the journal, media are whole."""
+    found = {item.name: getattr(value, item.name) for item in fields(type(value))}
+    return {name: part for name, part in found.items() if part not in _UNSET and name != "consents"}
+
+
+def dump_state(state: State) -> str:
+    """Return a state as JSON."""
+    return json.dumps(converter().unstructure(state, unstructure_as=State))
+
+
+def load_state(text: str | bytes) -> State:
+    """Return the state that `dump_state` wrote."""
+    return converter().structure(json.loads(text), cast("type[State]", State))
+
+
+def request_key(request: VideoRequest) -> str:
+    """Return what tells a request from another: the SHA-256 of its fields in hexadecimal."""
+    record = converter().unstructure(request)
+    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,179 @@
+"""How to go on with a cut download: what to ask for, and what to believe (RFC 9110, 13.1.5 and 14).
+
+Nobody knows whether the service honours ranges. So one is asked for only after a cut, and only with what
+proves the file to be the same; an answer that does not fit exactly leads to a fresh start, not to a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_STRONG_TAG: Final = re.compile(r'"[\x21\x23-\x7e]*"')
+_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE | re.ASCII)
+_NO_RANGE: Final = re.compile(r"bytes \*/(\d{1,18})", re.IGNORECASE | re.ASCII)
+_LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
+_OLD_ENOUGH: Final = (
+    1.0  # seconds between change and answer that make a date a strong validator: RFC 9110, 8.8.2
+)
+
+
+@frozen(kw_only=True)
+class Held:
+    """What is held of a file.
+
+    Attributes:
+        received: bytes from its start.
+        total: its size in bytes, where it was announced.
+        validator: the strong ETag or the date that names this version of it, where there is one.
+    """
+
+    received: int = 0
+    total: int | None = None
+    validator: str | None = None
+
+
+@frozen(kw_only=True)
+class FromStart:
+    """The body is the file from its first byte.
+
+    Attributes:
+        total: its size in bytes, where it is announced.
+        validator: what names this version of the file in an `If-Range`, where anything does.
+        end_marked: whether the end of the body can be told from a cut.
+    """
+
+    total: int | None = None
+    validator: str | None = None
+    end_marked: bool = False
+
+
+@frozen(kw_only=True)
+class Onward:
+    """The body goes on exactly where what is held ends; `total` is the file's size in bytes."""
+
+    total: int
+
+
+@frozen
+class NothingMissing:
+    """What is held is the whole file."""
+
+
+@frozen
+class Unusable:
+    """The answer must not be used, for this `reason`; `foreign` if it is no plain file at all."""
+
+    reason: str
+    foreign: bool = False
+
+
+Answer: TypeAlias = FromStart | Onward | NothingMissing | Unusable
+
+
+def request_headers(held: Held) -> dict[str, str]:
+    """Return the headers that ask for what is missing, or for the whole file if that is not safe."""
+    headers = {"Accept-Encoding": "identity"}
+    if _may_continue(held):
+        headers |= {"Range": f"bytes={held.received}-", "If-Range": f"{held.validator}"}
+    return headers
+
+
+def judge(held: Held, status: int, headers: Mapping[str, str]) -> Answer:
+    """Decide what the body of an answer is to what is `held`; header names are in lower case."""
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding not in {"", "identity"}:
+        return Unusable("The clip came compressed, which was declined", foreign=True)
+    match status:
+        case 200:
+            return _judge_whole(headers)
+        case 206 | 416 if not _may_continue(held):
+            return Unusable(f"Status {status} came though the whole clip was asked for")
+        case 206:
+            return _judge_part(held, headers)
+        case 416:
+            return _judge_no_part(held, headers)
+        case _:
+            return Unusable(f"Status {status} came where a clip should be")
+
+
+def _may_continue(held: Held) -> bool:
+    return held.received > 0 and held.validator is not None
+
+
+def _judge_whole(headers: Mapping[str, str]) -> FromStart:
+    total = content_length(headers)
+    chunked = headers.get("transfer-encoding", "").strip().lower().endswith("chunked")
+    return FromStart(total=total, validator=_validator(headers), end_marked=chunked or total is not None)
+
+
+def _judge_part(held: Held, headers: Mapping[str, str]) -> Onward | Unusable:
+    fits = _RANGE.fullmatch(headers.get("content-range", "").strip())
+    if fits is None:
+        return Unusable("The server sent a part of the clip without saying which")
+    first, last, total = (int(number) for number in fits.groups())
+    if first != held.received or not first <= last < total:
+        return Unusable(
+            f"The server sent bytes {first} to {last} of {total} when asked for those from {held.received}"
+        )
+    if held.total not in {None, total}:
+        return Unusable(f"The clip was of {held.total} bytes and is now of {total}")
+    if content_length(headers) not in {None, last - first + 1}:
+        return Unusable("The server contradicts itself about the length of a part")
+    if _is_another_version(held, headers):
+        return Unusable("The clip has changed between two parts")
+    return Onward(total=total)
+
+
+def _judge_no_part(held: Held, headers: Mapping[str, str]) -> NothingMissing | Unusable:
+    fits = _NO_RANGE.fullmatch(headers.get("content-range", "").strip())
+    size = int(fits.group(1)) if fits else None
+    if size == held.received and held.total in {None, size}:
+        return NothingMissing()
+    return Unusable(f"The server has nothing after byte {held.received}, and says the clip ends elsewhere")
+
+
+def content_length(headers: Mapping[str, str]) -> int | None:
+    """Return the announced length of a body in bytes, or None if it is absent or makes no sense."""
+    text = headers.get("content-length", "").strip()
+    return int(text) if _LENGTH.fullmatch(text) else None
+
+
+def _validator(headers: Mapping[str, str]) -> str | None:
+    """Return what may stand in an `If-Range`: a strong ETag; a date only if the file has no ETag at all."""
+    if headers.get("accept-ranges", "").strip().lower() == "none":
+        return None
+    tag = headers.get("etag", "").strip()
+    if tag:
+        return tag if _STRONG_TAG.fullmatch(tag) else None
+    modified = headers.get("last-modified", "").strip()
+    return modified if _is_strong_date(modified, headers.get("date", "").strip()) else None
+
+
+def _is_strong_date(modified: str, answered: str) -> bool:
+    """Tell whether the file is older than the answer, so that it cannot have changed twice under one date."""
+    changed = _seconds(modified)
+    if changed is None:
+        return False
+    now = _seconds(answered)
+    return now is None or now - changed >= _OLD_ENOUGH
+
+
+def _seconds(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _is_another_version(held: Held, headers: Mapping[str, str]) -> bool:
+    """Tell whether a part names another version than the one it was asked for by."""
+    tagged = held.validator is not None and held.validator.startswith('"')
+    now = headers.get("etag" if tagged else "last-modified", "").strip()
+    return now not in {"", held.validator}
