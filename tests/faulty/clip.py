@@ -1,0 +1,29 @@
+"""Files that pass for videos."""
+
+from __future__ import annotations
+
+import random
+
+BRANDS = b"isom\x00\x00\x02\x00isommp42"
+SMALLEST = 40
+"""Bytes of the smallest clip: the type, an empty index and an empty payload."""
+
+
+def make_mp4(size: int, seed: int = 0) -> bytes:
+    """Return an MP4 of exactly `size` bytes: ftyp, moov, and an mdat of noise that depends on `seed`.
+
+    Raises `ValueError` below `SMALLEST` bytes.
+    """
+    if size < SMALLEST:
+        msg = f"the smallest clip has {SMALLEST} bytes, not {size}"
+        raise ValueError(msg)
+    head = box(b"ftyp", BRANDS) + box(b"moov", box(b"mvhd", bytes(100)))
+    if len(head) + 8 > size:
+        head = box(b"ftyp", BRANDS) + box(b"moov", b"")
+    noise = random.Random(seed).randbytes(size - len(head) - 8)  # noqa: S311 - filler, not a secret
+    return head + box(b"mdat", noise)
+
+
+def box(kind: bytes, payload: bytes) -> bytes:
+    """Return one box: its length in 4 bytes, its kind, its payload (ISO/IEC 14496-12, 4.2)."""
+    return (len(payload) + 8).to_bytes(4, "big") + kind + payload

@@ -1,0 +1,1 @@
+"""The ring that does what the middle decided: network, files, clock and chance."""

@@ -1,0 +1,175 @@
+"""One command to one answer: a turn, one request, and what to do after trouble."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final
+
+from attrs import frozen
+
+from ..errors import APIError, ConnectError, QueueOutcomeUnknownError, TransportError, VeniceError
+from ..options import Retries
+from ..sansio.commands import Command, Fetch, Poll, Query, Queue
+from ..sansio.events import Refused
+from ..sansio.pacing import Call, Retry, RetryQuota, Trouble, Verdict, retry_after, verdict
+from ..sansio.redact import redact
+from ..sansio.wire import Answer, HttpRequest, decode, encode
+from .pacer import Pacer, Turn
+from .transport import Clock, Response, Transport
+
+LONGEST_REPLY: Final = 1024 * 1024  # bytes of JSON
+LONGEST_CATALOGUE: Final = 16 * 1024 * 1024  # bytes: the models come with their descriptions
+
+_FIRST_ERROR: Final = 300  # statuses from here on are redacted before they become an error's text
+
+log = logging.getLogger(__name__)
+
+
+@frozen
+class Reply:
+    """An answer, read and decoded, with the trouble it means, if any."""
+
+    answer: Answer
+    trouble: Trouble | None = None
+
+
+class Caller:
+    """Sends what a job decided, at its turn, and reads the answers. One per client, shared by its jobs."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        pacer: Pacer,
+        clock: Clock,
+        *,
+        retries: Retries,
+        secrets: Callable[[], Sequence[str]],
+    ) -> None:
+        """Send through `transport`; `secrets` names what must not be echoed."""
+        self.pacer = pacer
+        self.clock = clock
+        self._transport = transport
+        self._secrets = secrets
+        self._quota = RetryQuota.full(retries)
+
+    async def ask(self, query: Query | Command) -> Answer:
+        """Return the answer to a call that costs nothing, tried again as the verdicts allow.
+
+        Raises:
+            VeniceError: what the last try ended in.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            failure: Answer | VeniceError
+            try:
+                reply = await self._ask_once(query)
+            except TransportError as error:
+                failure, trouble = error, trouble_of(error)
+            else:
+                if reply.trouble is None:
+                    return _raised(reply.answer)
+                failure, trouble = reply.answer, reply.trouble
+            decided = self.judge(encode(query).call, trouble, attempt=attempt)
+            if not isinstance(decided, Retry) or not self._spend():
+                return _raised(failure)
+            log.info("%s: trying again in %.1f s", type(query).__name__, decided.after)
+            await self.clock.sleep(decided.after)
+
+    async def pay(self, request: HttpRequest, command: Queue, turn: Turn) -> Reply:
+        """Send the paid request once, on its turn, and return what came of it."""
+        try:
+            async with self._transport.send(request) as response:
+                turn.answered(response.status, response.headers)
+                return self._reply(command, request, response, await response.read(LONGEST_REPLY))
+        except VeniceError as error:
+            return Reply(Refused(error), trouble_of(error))
+
+    @asynccontextmanager
+    async def poll(self, command: Poll, turn: Turn) -> AsyncGenerator[Response]:
+        """Send a poll once, on its turn, and yield the answer, which may be the clip."""
+        async with self._transport.send(encode(command)) as response:
+            turn.answered(response.status, response.headers)
+            yield response
+
+    def fetch(self, command: Fetch, headers: dict[str, str]) -> AbstractAsyncContextManager[Response]:
+        """GET a link once; no turn is taken, for the link is not the API's."""
+        request = encode(command)
+        return self._transport.send(
+            HttpRequest(call=request.call, method=request.method, url=request.url, headers=headers)
+        )
+
+    async def read(self, command: Command | Query, response: Response) -> Reply:
+        """Read and decode an answer with a JSON body."""
+        request = encode(command)
+        limit = LONGEST_REPLY if request.method == "POST" else LONGEST_CATALOGUE
+        return self._reply(command, request, response, await response.read(limit))
+
+    def judge(self, call: Call, trouble: Trouble, *, attempt: int) -> Verdict:
+        """Return what to do after the `attempt`-th trouble in a row."""
+        return verdict(call, trouble, attempt=attempt, chance=self.clock.chance())
+
+    async def _ask_once(self, query: Query | Command) -> Reply:
+        request = encode(query)
+        if request.call in {Call.LINK, Call.REVOKE}:
+            async with self._transport.send(request) as response:
+                return await self.read(query, response)
+        async with self.pacer.free_turn() as turn, self._transport.send(request) as response:
+            turn.answered(response.status, response.headers)
+            return await self.read(query, response)
+
+    def _reply(
+        self, command: Command | Query, request: HttpRequest, response: Response, body: bytes
+    ) -> Reply:
+        status, headers = response.status, response.headers
+        if status >= _FIRST_ERROR:
+            body = redact(body, self._known_secrets(request))
+        answer = _decoded(command, status, headers, body)
+        if isinstance(answer, Refused) and status < _FIRST_ERROR:
+            answer = _decoded(command, status, headers, redact(body, self._known_secrets(request)))
+        if status < _FIRST_ERROR:
+            self._quota = self._quota.refunded()
+            return Reply(answer)
+        wait = retry_after(headers, self.clock.time())
+        error = getattr(answer, "error", answer)
+        if isinstance(error, APIError):
+            error.retry_after = wait
+        return Reply(answer, Trouble("status", status=status, retry_after=wait))
+
+    def _known_secrets(self, request: HttpRequest) -> list[str]:
+        return [*self._secrets(), *([request.url] if request.call in {Call.LINK, Call.REVOKE} else [])]
+
+    def _spend(self) -> bool:
+        left = self._quota.spent()
+        self._quota = left or self._quota
+        return left is not None
+
+
+def trouble_of(error: VeniceError) -> Trouble:
+    """Return the trouble that an error of the network means."""
+    if isinstance(error, ConnectError):
+        return Trouble("unsent")
+    if isinstance(error, APIError):
+        return Trouble("status", status=error.status, retry_after=error.retry_after)
+    return Trouble("interrupted")
+
+
+def unknown_outcome(error: VeniceError, *, fingerprint: str, at: str) -> QueueOutcomeUnknownError:
+    """Return the error for a paid request whose answer is lost."""
+    message = f"A paid request was sent and may have been accepted: {error.message}"
+    return QueueOutcomeUnknownError(message, fingerprint=fingerprint, at=at, bytes_sent=True)
+
+
+def _decoded(command: Any, status: int, headers: Any, body: bytes) -> Any:
+    try:
+        return decode(command, status, headers, body)
+    except VeniceError as error:
+        return error.with_traceback(None)
+
+
+def _raised(failure: Answer | VeniceError) -> Answer:
+    if isinstance(failure, VeniceError):
+        raise failure
+    return failure

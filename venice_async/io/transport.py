@@ -1,0 +1,65 @@
+"""The only seam: what the rest needs of the network, of time and of chance."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from ..sansio.wire import HttpRequest
+
+
+class Response(Protocol):
+    """One answer, its head read and its body still on the wire."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, their names in lower case."""
+        ...
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body; one longer than `limit` bytes is a `ProtocolError`."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes, never more than about 1 MiB at once.
+
+        Raises `DisconnectedError` or `ReadTimeoutError` when it is cut or goes quiet.
+        """
+        ...
+
+
+class Transport(Protocol):
+    """Sends one request, once."""
+
+    def send(self, request: HttpRequest) -> AbstractAsyncContextManager[Response]:
+        """Send `request` once and yield its answer; leaving the block drops what was not read.
+
+        Raises `ConnectError` (nothing was sent), `ReadTimeoutError` or `DisconnectedError`.
+        """
+        ...
+
+
+class Clock(Protocol):
+    """Time and chance."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+    def time(self) -> float:
+        """Seconds since the Unix epoch."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait that long."""
+        ...
+
+    def chance(self) -> float:
+        """Return a random number in [0, 1)."""
+        ...
