@@ -1,0 +1,258 @@
+"""What goes wrong on the wire when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+import anyio
+import pytest
+import yarl
+
+from venice_async.sandbox import Fault, Point, Scenario, tiny_clip
+
+from .talk import CLIP, PRIVATE, TEXT, Talk, talk
+
+pytestmark = pytest.mark.anyio
+
+AT_ONCE = {"*": Scenario(seconds=0)}
+LARGE = tiny_clip(1_000_000)
+
+
+async def received(venice: Talk, url: str, **options: Any) -> tuple[bytes, str]:
+    """Return the bytes of a body that arrived, and the name of the error that ended it."""
+    content = bytearray()
+    try:
+        async with venice.session.get(url, **options) as response:
+            async for part in response.content.iter_any():
+                content += part
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return bytes(content), type(error).__name__
+    return bytes(content), ""
+
+
+async def private(venice: Talk) -> str:
+    """Queue a private job and return its link."""
+    url: str = (await venice.queue(PRIVATE)).json["download_url"]
+    return url
+
+
+async def test_a_status_takes_the_place_of_the_answer_so_often_and_then_no_more() -> None:
+    async with talk(faults=[Fault(on="queue", times=2, status=503)]) as venice:
+        answers = [await venice.queue() for _ in range(3)]
+        assert [503, 503, 200] == [answer.status for answer in answers]
+        assert 1 == len(venice.sandbox.charges)
+
+
+async def test_a_status_may_come_after_the_request_was_acted_upon() -> None:
+    async with talk(faults=[Fault(on="queue", status=500, processed=True)]) as venice:
+        answer = await venice.queue()
+        assert (500, 1) == (answer.status, len(venice.sandbox.charges))
+
+
+async def test_skipped_requests_pass_first() -> None:
+    async with talk(
+        faults=[Fault(on="quote", skip=2, status=502, body="<html>Bad gateway</html>")]
+    ) as venice:
+        answers = [await venice.quote() for _ in range(4)]
+    assert [200, 200, 502, 200] == [answer.status for answer in answers]
+    assert (b"<html>Bad gateway</html>", "text/html; charset=utf-8") == (
+        answers[2].content,
+        answers[2].headers["Content-Type"],
+    )
+
+
+async def test_faults_at_one_point_form_a_queue() -> None:
+    faults = [Fault(on="quote", status=503, times=2), Fault(on="quote", status=500)]
+    async with talk(faults=faults) as venice:
+        answers = [await venice.quote() for _ in range(4)]
+    assert [503, 503, 500, 200] == [answer.status for answer in answers]
+
+
+async def test_a_fault_may_be_for_one_model_only() -> None:
+    async with talk(faults=[Fault(on="queue", model=PRIVATE, status=500, times=None)]) as venice:
+        other, struck = await venice.queue(), await venice.queue(PRIVATE)
+    assert [200, 500] == [other.status, struck.status]
+
+
+async def test_faults_may_be_injected_while_it_runs() -> None:
+    async with talk() as venice:
+        before = await venice.quote()
+        venice.sandbox.inject(Fault(on="quote", status=500))
+        after = await venice.quote()
+    assert [200, 500] == [before.status, after.status]
+
+
+@pytest.mark.parametrize(
+    ("point", "path"),
+    [("models", "/models"), ("rate_limits", "/api_keys/rate_limits"), ("balance", "/billing/balance")],
+)
+async def test_every_get_can_be_struck(point: Point, path: str) -> None:
+    async with talk(faults=[Fault(on=point, status=504)]) as venice:
+        assert 504 == (await venice.call("GET", path)).status
+
+
+async def test_video_strikes_only_the_poll_that_delivers_and_retrieve_any() -> None:
+    faults = [Fault(on="video", status=500), Fault(on="retrieve", skip=1, status=503)]
+    async with talk(speed=1, scenarios={"*": Scenario(seconds=10)}, faults=faults) as venice:
+        ticket = (await venice.queue()).json
+        running = [(await venice.retrieve(ticket)).status for _ in range(2)]
+        await anyio.sleep(10)
+        done = [(await venice.retrieve(ticket)).status for _ in range(2)]
+    assert ([200, 503], [500, 200]) == (running, done)
+
+
+async def test_headers_of_a_true_answer_may_be_changed_and_removed() -> None:
+    faults = [
+        Fault(
+            on="queue",
+            headers={"X-RateLimit-Reset-Requests": "tomorrow", "x-ratelimit-limit-requests": None},
+        )
+    ]
+    async with talk(faults=faults) as venice:
+        answer = await venice.queue()
+    assert (200, "tomorrow") == (answer.status, answer.headers["x-ratelimit-reset-requests"])
+    assert "x-ratelimit-limit-requests" not in answer.headers
+
+
+async def test_a_body_takes_the_place_of_the_clip() -> None:
+    async with talk(scenarios=AT_ONCE, faults=[Fault(on="video", body=b"nonsense")]) as venice:
+        answer = await venice.retrieve((await venice.queue()).json)
+    assert (200, "video/mp4", b"nonsense") == (answer.status, answer.headers["Content-Type"], answer.content)
+
+
+async def test_a_cut_closes_the_connection_after_so_many_bytes() -> None:
+    async with talk(scenarios=AT_ONCE, faults=[Fault(on="link", cut_at=700)]) as venice:
+        url = await private(venice)
+        cut = await received(venice, url)
+        whole = await received(venice, url)
+    assert [(CLIP[:700], "ClientPayloadError"), (CLIP, "")] == [cut, whole]
+
+
+async def test_a_cut_of_a_body_without_a_length_looks_like_chunks_without_an_end() -> None:
+    faults = [Fault(on="link", cut_at=700, headers={"Content-Length": None})]
+    async with talk(scenarios=AT_ONCE, faults=faults) as venice:
+        cut = await received(venice, await private(venice))
+    assert (CLIP[:700], "ClientPayloadError") == cut
+
+
+async def test_a_length_may_lie() -> None:
+    faults = [Fault(on="link", cut_at=len(CLIP), headers={"Content-Length": "2001"})]
+    async with talk(scenarios=AT_ONCE, faults=faults) as venice:
+        assert (CLIP, "ClientPayloadError") == await received(venice, await private(venice))
+
+
+async def test_an_inline_clip_is_cut_too_and_comes_whole_the_next_time() -> None:
+    async with talk(clips=LARGE, scenarios=AT_ONCE, faults=[Fault(on="video", cut_at=500_000)]) as venice:
+        ticket = (await venice.queue()).json
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await venice.retrieve(ticket)
+        assert LARGE == (await venice.retrieve(ticket)).content
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(Fault(on="link", reset_at=700), "ConnectionResetError"), (Fault(on="link", cut_at=700), "")],
+)
+async def test_a_reset_is_an_error_of_the_connection_and_a_cut_is_its_end(fault: Fault, error: str) -> None:
+    async with talk(scenarios=AT_ONCE, faults=[fault]) as venice:
+        url = yarl.URL(await private(venice))
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(f"GET {url.raw_path_qs} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        seen = ""
+        try:
+            while await reader.read(65_536):
+                pass
+        except OSError as lost:
+            seen = type(lost).__name__
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+    assert error == seen
+
+
+async def test_a_stall_goes_silent_with_the_connection_open() -> None:
+    async with talk(scenarios=AT_ONCE, faults=[Fault(on="link", stall_at=100)]) as venice:
+        timeout = aiohttp.ClientTimeout(sock_read=30)
+        assert (CLIP[:100], "SocketTimeoutError") == await received(
+            venice, await private(venice), timeout=timeout
+        )
+
+
+async def test_a_slow_body_takes_its_time() -> None:
+    async with talk(scenarios=AT_ONCE, faults=[Fault(on="link", bytes_per_second=100)]) as venice:
+        url = await private(venice)
+        began = anyio.current_time()
+        assert (CLIP, "") == await received(venice, url)
+        assert 18 < anyio.current_time() - began < 22
+
+
+async def test_a_dropped_request_was_acted_upon_or_not_as_declared() -> None:
+    faults = [Fault(on="queue", drop="before"), Fault(on="queue", drop="after")]
+    async with talk(faults=faults) as venice:
+        charged: list[int] = []
+        for _ in range(2):
+            with pytest.raises(aiohttp.ServerDisconnectedError):
+                await venice.queue()
+            charged.append(len(venice.sandbox.charges))
+        assert [0, 1] == charged
+        assert [None, None] == [request.status for request in venice.sandbox.requests]
+
+
+async def test_a_hanging_request_says_nothing_and_then_closes() -> None:
+    async with talk(faults=[Fault(on="queue", hang=45)]) as venice:
+        began = anyio.current_time()
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await venice.queue()
+        assert 45 == round(anyio.current_time() - began)
+        assert [] == venice.sandbox.charges
+
+
+async def test_a_delay_comes_before_the_true_answer() -> None:
+    async with talk(faults=[Fault(on="quote", delay=7)]) as venice:
+        began = anyio.current_time()
+        assert 200 == (await venice.quote()).status
+        assert 7 == round(anyio.current_time() - began)
+
+
+async def test_a_failing_revocation_deletes_nothing() -> None:
+    async with talk(scenarios=AT_ONCE, faults=[Fault(on="revoke", status=500)]) as venice:
+        url = await private(venice)
+        failed = await venice.fetch("DELETE", url)
+        assert (CLIP, "") == await received(venice, url)
+    assert 500 == failed.status
+
+
+async def test_a_get_answered_by_an_injected_status_is_not_one_of_the_five() -> None:
+    async with talk(scenarios=AT_ONCE, faults=[Fault(on="link", status=503)]) as venice:
+        url = await private(venice)
+        answers = [(await venice.fetch("GET", url)).status for _ in range(7)]
+    assert [503, 200, 200, 200, 200, 200, 429] == answers
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"on": "nowhere"},
+        {"on": "queue", "cut_at": 1, "drop": "after"},
+        {"on": "queue", "times": -1},
+        {"on": "queue", "status": 99},
+        {"on": "queue", "drop": "sometimes"},
+    ],
+)
+def test_a_fault_that_makes_no_sense_is_refused_when_declared(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Fault(**wrong)
+
+
+def test_a_scenario_that_makes_no_sense_is_refused_when_declared() -> None:
+    with pytest.raises(ValueError, match="outcome"):
+        Scenario(outcome="explodes")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - that is the test
+
+
+async def test_nothing_goes_wrong_unasked() -> None:
+    async with talk(scenarios=AT_ONCE) as venice:
+        answers = [await venice.retrieve((await venice.queue(TEXT)).json) for _ in range(30)]
+    assert [CLIP] * 30 == [answer.content for answer in answers]

@@ -1,0 +1,240 @@
+"""The life of a job, from queued to deleted."""
+
+from __future__ import annotations
+
+import math
+from statistics import mean, stdev
+from typing import Any
+
+import anyio
+import pytest
+
+from venice_async.sandbox import Outcome, Scenario
+
+from .talk import CLIP, PRIVATE, TEXT, Talk, talk
+
+pytestmark = pytest.mark.anyio
+
+AT_ONCE = {"*": Scenario(seconds=0)}
+IN_TEN = {"*": Scenario(seconds=10)}
+
+
+async def test_a_running_job_reports_the_p80_and_its_own_time_in_milliseconds() -> None:
+    async with talk(speed=1, scenarios=IN_TEN) as venice:
+        ticket = (await venice.queue()).json
+        await anyio.sleep(4)
+        answer = await venice.retrieve(ticket)
+    assert {
+        "status": "PROCESSING",
+        "average_execution_time": 145_000,
+        "execution_duration": 4_000,
+    } == answer.json
+
+
+async def test_speed_compresses_both_times_as_the_client_sees_them() -> None:
+    async with talk(speed=10, scenarios=IN_TEN) as venice:
+        ticket = (await venice.queue()).json
+        await anyio.sleep(0.75)
+        running = await venice.retrieve(ticket)
+        await anyio.sleep(0.25)
+        done = await venice.retrieve(ticket)
+    assert [14_500, 750] == [running.json["average_execution_time"], running.json["execution_duration"]]
+    assert CLIP == done.content
+
+
+async def test_a_public_clip_is_the_body_of_the_poll_as_often_as_asked_for() -> None:
+    async with talk(scenarios=AT_ONCE) as venice:
+        ticket = (await venice.queue()).json
+        answers = [await venice.retrieve(ticket) for _ in range(3)]
+    assert [("video/mp4", CLIP)] * 3 == [(item.headers["Content-Type"], item.content) for item in answers]
+
+
+async def test_a_private_job_answers_json_for_ever_and_its_time_stops() -> None:
+    async with talk(speed=1, scenarios=IN_TEN) as venice:
+        ticket = (await venice.queue(PRIVATE)).json
+        await anyio.sleep(100)
+        answers = [await venice.retrieve(ticket) for _ in range(2)]
+    expected = {"status": "COMPLETED", "average_execution_time": 75_000, "execution_duration": 10_000}
+    assert [expected] * 2 == [answer.json for answer in answers]
+
+
+async def test_a_url_in_a_lower_case_completed_answer_leads_to_the_clip() -> None:
+    async with talk(scenarios={"*": Scenario(seconds=0, delivery="url")}) as venice:
+        ticket = (await venice.queue()).json
+        answer = (await venice.retrieve(ticket)).json
+        clip = await venice.fetch("GET", answer["url"])
+    assert ("completed", CLIP) == (answer["status"], clip.content)
+    assert {"model", "queue_id"} == ticket.keys()
+
+
+async def test_complete_deletes_the_clip_and_may_be_repeated() -> None:
+    async with talk(scenarios=AT_ONCE) as venice:
+        ticket = (await venice.queue()).json
+        answers = [await venice.complete(ticket) for _ in range(2)]
+        gone = await venice.retrieve(ticket)
+    assert [{"success": True}] * 2 == [answer.json for answer in answers]
+    assert 404 == gone.status
+
+
+async def test_complete_on_a_running_job_neither_cancels_nor_refunds() -> None:
+    async with talk(speed=1, scenarios=IN_TEN) as venice:
+        ticket = (await venice.queue()).json
+        answer = await venice.complete(ticket)
+        await anyio.sleep(10)
+        done = await venice.retrieve(ticket)
+        assert [False] == [charge.refunded for charge in venice.sandbox.charges]
+    assert ({"success": False}, CLIP) == (answer.json, done.content)
+
+
+async def test_complete_on_a_private_job_is_an_invalid_request_id() -> None:
+    async with talk(scenarios=AT_ONCE) as venice:
+        answer = await venice.complete((await venice.queue(PRIVATE)).json)
+    assert (400, "Request ID is invalid") == (answer.status, answer.json["error"])
+
+
+async def test_an_id_never_issued_is_a_400_and_one_of_another_model_a_404() -> None:
+    async with talk(scenarios=AT_ONCE) as venice:
+        ticket = (await venice.queue()).json
+        never = await venice.retrieve({**ticket, "queue_id": "00000000-0000-4000-8000-000000000000"})
+        other = await venice.retrieve({**ticket, "model": PRIVATE})
+    assert [(400, "Request ID is invalid")] == [(never.status, never.json["error"])]
+    assert 404 == other.status
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"model": TEXT}, {"model": TEXT, "queue_id": 5}, {"model": TEXT, "queue_id": "x", "more": 1}]
+)
+async def test_a_poll_takes_a_model_and_a_queue_id_and_nothing_unknown(body: dict[str, Any]) -> None:
+    async with talk() as venice:
+        answer = await venice.call("POST", "/video/retrieve", body)
+    assert (400, True) == (answer.status, bool(answer.json["issues"]))
+
+
+async def test_delete_media_on_completion_deletes_with_the_first_delivery() -> None:
+    async with talk(scenarios=AT_ONCE) as venice:
+        ticket = (await venice.queue()).json
+        first = await venice.retrieve(ticket, delete_media_on_completion=True)
+        second = await venice.retrieve(ticket)
+    assert (CLIP, 404) == (first.content, second.status)
+
+
+async def test_a_clip_expires_after_a_day() -> None:
+    async with talk(scenarios=AT_ONCE) as venice:
+        ticket = (await venice.queue()).json
+        await anyio.sleep(86_399)
+        before = await venice.retrieve(ticket)
+        await anyio.sleep(1)
+        after = await venice.retrieve(ticket)
+    assert [200, 404] == [before.status, after.status]
+
+
+async def failure(outcome: Outcome, **more: Any) -> tuple[int, Any, bool]:
+    """Return how a job with this outcome ends: status, body, whether it was refunded."""
+    async with talk(scenarios={"*": Scenario(outcome=outcome, seconds=0, **more)}) as venice:
+        answer = await venice.retrieve((await venice.queue()).json)
+        return answer.status, answer.json, venice.sandbox.charges[0].refunded
+
+
+async def test_a_provider_policy_is_a_422_that_says_whether_credits_were_refunded() -> None:
+    status, body, refunded = await failure("content_policy", recommended_model=PRIVATE)
+    assert (422, True) == (status, refunded)
+    assert ("provider_content_policy", True) == (body["error"]["type"], body["error"]["credits_refunded"])
+    assert PRIVATE == body["error"]["recommended_model"]
+
+
+async def test_a_failure_may_be_left_unrefunded() -> None:
+    status, body, refunded = await failure("content_policy", credits_refunded=False)
+    assert (422, False, False) == (status, body["error"]["credits_refunded"], refunded)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "refunded"),
+    [("inference_failed", 500, True), ("capacity", 503, False), ("invalid", 400, True)],
+)
+async def test_failures_arrive_as_http_errors_on_the_poll(
+    outcome: Outcome, status: int, *, refunded: bool
+) -> None:
+    assert (status, refunded) == (await failure(outcome))[::2]
+
+
+async def test_a_failed_status_is_json() -> None:
+    status, body, refunded = await failure("failed")
+    assert (200, "FAILED", True) == (status, body["status"], refunded)
+
+
+async def test_a_job_that_never_ends_stays_processing() -> None:
+    async with talk(scenarios={"*": Scenario(outcome="never")}) as venice:
+        ticket = (await venice.queue()).json
+        await anyio.sleep(80_000)
+        answer = await venice.retrieve(ticket)
+    assert ("PROCESSING", 80_000_000) == (answer.json["status"], answer.json["execution_duration"])
+
+
+async def test_a_refund_goes_back_to_the_balance() -> None:
+    async with talk(balance=10, scenarios={"*": Scenario(outcome="inference_failed", seconds=60)}) as venice:
+        await venice.queue(resolution="720p")
+        during = await venice.call("GET", "/billing/balance")
+        await anyio.sleep(1)
+        after = await venice.call("GET", "/api_keys/rate_limits")
+    assert [9.5, 10] == [during.json["balances"]["usd"], after.json["data"]["balances"]["USD"]]
+
+
+async def test_a_sequence_of_scenarios_serves_one_job_each_and_the_last_stays() -> None:
+    sequence = [
+        Scenario(outcome="prompt_refused"),
+        Scenario(outcome="inference_failed", seconds=0),
+        Scenario(seconds=0),
+    ]
+    async with talk(scenarios={TEXT: sequence}) as venice:
+        refused = await venice.queue()
+        polls = [await venice.retrieve((await venice.queue()).json) for _ in range(3)]
+    assert [422, 500, 200, 200] == [refused.status, *(poll.status for poll in polls)]
+
+
+async def test_a_scenario_may_report_an_estimate_that_is_wrong() -> None:
+    async with talk(speed=1, scenarios={"*": Scenario(estimate=2.0)}) as venice:
+        answer = await venice.retrieve((await venice.queue()).json)
+    assert 290_000 == answer.json["average_execution_time"]
+
+
+async def took(venice: Talk) -> float:
+    """Queue a private job; return how long it took, in seconds."""
+    ticket = (await venice.queue(PRIVATE)).json
+    await anyio.sleep(1_000)
+    duration: int = (await venice.retrieve(ticket)).json["execution_duration"]
+    return duration / 1000
+
+
+async def test_job_times_are_lognormal_around_the_p80_and_the_same_for_the_same_seed() -> None:
+    runs: list[list[float]] = []
+    for seed in (1, 1, 2):
+        async with talk(speed=1, seed=seed, limits=None) as venice:
+            runs.append([await took(venice) for _ in range(200)])
+    logarithms = [math.log(seconds) for seconds in runs[0]]
+    late = sum(seconds > 75 for seconds in runs[0]) / 200
+    assert runs[0] == runs[1] != runs[2]
+    assert abs(stdev(logarithms) - 0.4) < 0.05
+    assert abs(mean(logarithms) - (math.log(75) - 0.8416 * 0.4)) < 0.08
+    assert 0.13 < late < 0.27
+
+
+async def test_at_speed_60_no_job_takes_longer_than_a_few_seconds() -> None:
+    async with talk(limits=None) as venice:
+        times = [await took(venice) for _ in range(100)]
+    assert max(times) < 75 / 60 * math.exp(0.4 * (3 - 0.84))
+
+
+async def test_a_function_makes_each_jobs_clip_and_is_told_what_to_show() -> None:
+    def clip(*, prompt: str, model: str, seconds: float, width: int, height: int) -> bytes:
+        return f"{prompt} {model} {seconds} {width}x{height}".encode()
+
+    async with talk(clips=clip, scenarios=AT_ONCE) as venice:
+        answer = await venice.retrieve((await venice.queue(resolution="480p", aspect_ratio="9:16")).json)
+    assert f"a canal at dawn {TEXT} 5.0 480x854".encode() == answer.content
+
+
+async def test_the_rate_limit_page_tells_limits_and_balances() -> None:
+    async with talk(balance=3) as venice:
+        data = (await venice.call("GET", "/api_keys/rate_limits")).json["data"]
+    assert (True, {"USD": 3, "DIEM": 0}) == (data["accessPermitted"], data["balances"])
+    assert {"apiModelId": TEXT, "rateLimits": [{"amount": 40, "type": "RPM"}]} in data["rateLimits"]

@@ -1,0 +1,60 @@
+"""A faithful Venice to run against, on loopback: no key, no money, real clips.
+
+    async with Sandbox(speed=60.0) as sandbox:
+        async with VeniceClient(sandbox.api_key, base_url=sandbox.base_url) as venice:
+            ...
+
+Names are imported when they are first used, so that the pytest plugin costs a test run nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .catalogue import CATALOGUE
+    from .limits import RateLimits
+    from .media import tiny_clip
+    from .model import CatalogueModel
+    from .records import Charge, RecordedRequest
+    from .scenarios import Fault, Outcome, Point, Scenario
+    from .server import Sandbox, serve
+    from .studio import ClipMaker
+
+__all__ = [
+    "CATALOGUE",
+    "CatalogueModel",
+    "Charge",
+    "ClipMaker",
+    "Fault",
+    "Outcome",
+    "Point",
+    "RateLimits",
+    "RecordedRequest",
+    "Sandbox",
+    "Scenario",
+    "serve",
+    "tiny_clip",
+]
+
+_ROOMS = {
+    "catalogue": ("CATALOGUE",),
+    "limits": ("RateLimits",),
+    "media": ("tiny_clip",),
+    "model": ("CatalogueModel",),
+    "records": ("Charge", "RecordedRequest"),
+    "scenarios": ("Fault", "Outcome", "Point", "Scenario"),
+    "server": ("Sandbox", "serve"),
+    "studio": ("ClipMaker",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from the module that has it."""
+    if name not in _ROOM_OF:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value: object = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
+    return value

@@ -1,0 +1,113 @@
+"""Consent for media that may show a face.
+
+The sandbox looks at no picture. Every image and every video counts as showing a face, unless its URL contains
+`no-face`; media whose exact bytes (or whose URL) were attested before is not asked about again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, cast
+
+from .replies import Issue, Reply, json_reply
+
+CONSENT_VERSION = "sandbox-2026-01"
+POLICY_TEXT = (
+    "By submitting media that shows a person you confirm that you accept the provider's terms and privacy"
+    " policy, that you have the legal right to use the media, and that it may be screened beforehand."
+)
+DOCS_URL = "https://docs.venice.ai/guides/media/seedance-face-media-consent"
+CONFIRMATIONS = frozenset(
+    {"confirmed_terms_and_privacy", "confirmed_legal_right", "confirmed_screening_acknowledged"}
+)
+
+Habit = Literal["never", "face_media", "always"]
+
+_ROLES: Mapping[str, str] = {
+    "image_url": "image",
+    "end_image_url": "end_image",
+    "reference_image_urls": "reference_image",
+    "scene_image_urls": "reference_image",
+    "elements": "reference_image",
+    "keyframes": "reference_image",
+    "video_url": "video",
+    "reference_video_urls": "reference_video",
+}
+
+
+def consent_issues(consents: object) -> Iterator[Issue]:
+    """Yield what is wrong with `consents`: exactly three confirmations, each true, and nothing else."""
+    if not isinstance(consents, dict):
+        yield ("consents",), "Expected object"
+        return
+    flows = cast("dict[str, object]", consents)
+    for unknown in flows.keys() - {"seedance"}:
+        yield ("consents", unknown), "Unrecognized key"
+    if "seedance" not in flows:
+        return
+    given = flows["seedance"]
+    if not isinstance(given, dict):
+        yield ("consents", "seedance"), "Expected object"
+        return
+    confirmed = cast("dict[str, object]", given)
+    for name in sorted(confirmed.keys() - CONFIRMATIONS):
+        yield ("consents", "seedance", name), "Unrecognized key"
+    for name in sorted(CONFIRMATIONS):
+        if confirmed.get(name) is not True:
+            yield ("consents", "seedance", name), "Must be true"
+
+
+class ConsentDesk:
+    """Asks for consent, and remembers the media it was given for."""
+
+    def __init__(self) -> None:
+        """Start with nothing attested."""
+        self._attested: set[bytes] = set()
+
+    def ask(self, body: Mapping[str, Any], habit: Habit) -> Reply | None:
+        """Return the 409 that `body` meets, or None; consent in the body is remembered for its media."""
+        if habit == "never":
+            return None
+        media = [(role, _digest(text)) for role, text in _face_media(body)]
+        if "seedance" in (body.get("consents") or {}):
+            self._attested.update(digest for _, digest in media)
+        fresh = [role for role, digest in media if habit == "always" or digest not in self._attested]
+        return _needs_consent(list(dict.fromkeys(fresh))) if fresh else None
+
+
+def _face_media(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, role in _ROLES.items():
+        for text in _texts(body.get(name)):
+            if text.startswith("data:") or "no-face" not in text:
+                yield role, text
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in cast("list[object]", value):
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        for item in cast("dict[str, object]", value).values():
+            yield from _texts(item)
+
+
+def _digest(text: str) -> bytes:
+    payload = text.partition(",")[2] if text.startswith("data:") else text
+    return hashlib.sha256(payload.encode(errors="surrogatepass")).digest()
+
+
+def _needs_consent(roles: list[str]) -> Reply:
+    content = {
+        "error": {
+            "code": "needs_consent",
+            "message": "This request contains face media and needs consent before it can be queued",
+        },
+        "consent_flow": "seedance",
+        "face_media_roles": roles,
+        "consent": {"consent_version": CONSENT_VERSION, "policy_text": POLICY_TEXT},
+        "docs_url": DOCS_URL,
+    }
+    return json_reply(409, content)

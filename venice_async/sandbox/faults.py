@@ -1,0 +1,69 @@
+"""Which fault strikes next, and what it makes of an answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+
+from attrs import define, field
+
+from .replies import Reply
+from .scenarios import Fault, Point
+
+_JSON = "application/json; charset=utf-8"
+
+
+@define(eq=False)
+class _Planned:
+    fault: Fault
+    passed: int = 0
+    struck: int = 0
+
+    def meets(self, points: Collection[Point], model: str | None) -> bool:
+        """Whether the fault strikes this request, which is counted."""
+        fault = self.fault
+        if fault.on not in points or (fault.model or model) != model or self.struck == fault.times:
+            return False
+        if self.passed < fault.skip:
+            self.passed += 1
+            return False
+        self.struck += 1
+        return True
+
+
+@define(eq=False)
+class FaultPlan:
+    """The faults declared, in order, and how far each has come."""
+
+    _planned: list[_Planned] = field(factory=list[_Planned], init=False)
+
+    def add(self, faults: Iterable[Fault]) -> None:
+        """Queue more faults behind those declared before."""
+        self._planned.extend(_Planned(fault) for fault in faults)
+
+    def next(self, points: Collection[Point], model: str | None) -> Fault | None:
+        """Return the fault that strikes a request at any of `points`."""
+        return next((planned.fault for planned in self._planned if planned.meets(points, model)), None)
+
+
+def bend(fault: Fault, true: Reply) -> Reply:
+    """Return what is answered in place of the `true` answer."""
+    status = true.status if fault.status is None else fault.status
+    headers, body = dict(true.headers), true.body
+    if fault.status is not None or fault.body is not None:
+        body, headers["Content-Type"] = _content(fault, status, headers.get("Content-Type"))
+    for name, value in fault.headers.items():
+        headers = {key: kept for key, kept in headers.items() if key.lower() != name.lower()}
+        headers |= {} if value is None else {name: value}
+    return Reply(status=status, body=body, headers=headers)
+
+
+def _content(fault: Fault, status: int, kind: str | None) -> tuple[bytes, str]:
+    body: object = fault.body
+    if body is None:
+        body = {"error": f"Injected by the sandbox: {status}"}
+    if isinstance(body, bytes):
+        return body, kind or "application/octet-stream"
+    if isinstance(body, str):
+        return body.encode(), "text/html; charset=utf-8"
+    return json.dumps(body).encode(), _JSON

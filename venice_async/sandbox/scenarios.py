@@ -1,0 +1,147 @@
+"""What happens, declared before it does: how jobs end, and what goes wrong on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from attrs import field, frozen
+from attrs.validators import ge, in_, instance_of, optional
+
+from .model import Delivery
+
+Outcome = Literal[
+    "completed",
+    "content_policy",
+    "prompt_refused",
+    "inference_failed",
+    "capacity",
+    "invalid",
+    "failed",
+    "never",
+    "region_blocked",
+]
+"""How a job ends.
+
+* `completed`: a clip.
+* `content_policy`: once it has run, 422 from the model's provider.
+* `prompt_refused`: 422 when it is queued, uncharged.
+* `inference_failed`: once it has run, 500.
+* `capacity`: once it has run, 503 for ever.
+* `invalid`: once it has run, 400.
+* `failed`: once it has run, JSON with the status FAILED.
+* `never`: PROCESSING for ever.
+* `region_blocked`: 403 when it is queued, uncharged.
+"""
+
+Point = Literal[
+    "models", "quote", "queue", "retrieve", "video", "complete", "link", "revoke", "rate_limits", "balance"
+]
+"""Where a fault strikes: a call by its name; `retrieve` is every poll, `video` one answered by the clip."""
+
+
+_NONE_OR_COUNT: Any = optional(ge(0))
+
+
+@frozen(kw_only=True)
+class Scenario:
+    """How the jobs of a model go.
+
+    Attributes:
+        outcome: how they end.
+        seconds: how long each takes, in seconds before `speed` compresses them; None draws it around the
+            model's P80.
+        sigma: spread of the drawn times, the standard deviation of their logarithm; None takes the sandbox's.
+        estimate: what the server makes of the P80 that it reports: 2.0 reports twice the truth.
+        delivery: how the clip is handed over; None as the model does.
+        consent: when to ask: `never`; `face_media`, when media is given that was not attested before;
+            `always`, whatever was answered. None as the model does.
+        credits_refunded: whether a job that fails once it has run is refunded.
+        recommended_model: the model named in a refusal by the provider.
+        suggested_prompt: the prompt offered in a refusal of the prompt.
+    """
+
+    outcome: Outcome = field(default="completed", validator=in_(get_args(Outcome)))
+    seconds: float | None = field(default=None, validator=optional(ge(0)))
+    sigma: float | None = field(default=None, validator=optional(ge(0)))
+    estimate: float = field(default=1.0, validator=ge(0))
+    delivery: Delivery | None = field(default=None, validator=optional(in_(("inline", "link", "url"))))
+    consent: Literal["never", "face_media", "always"] | None = field(
+        default=None, validator=optional(in_(("never", "face_media", "always")))
+    )
+    credits_refunded: bool = True
+    recommended_model: str | None = None
+    suggested_prompt: str | None = None
+
+
+Scenarios = Mapping[str, Scenario | Sequence[Scenario]]
+"""By model id, or `*` for all others; of a sequence each job takes the next one, and the last one stays."""
+
+
+@frozen(kw_only=True)
+class Fault:
+    """Something that goes wrong at one kind of call.
+
+    Faults at the same point form a queue: a later one sees only the requests that earlier ones let pass.
+    The check of the key and the rate limits come first. An answer of 400 or above counts as a failed request.
+
+    Attributes:
+        on: where it strikes.
+        times: how often; None for ever.
+        skip: how many matching requests pass before the first strike.
+        model: strike only requests for this model.
+        delay: seconds before the answer begins.
+        status: answer with this status instead; the request is not acted upon unless `processed` says so.
+        headers: headers to set on the answer, None to remove one; they may lie.
+        body: the answer's body, instead of the true one: bytes or text as it is, anything else as JSON.
+        processed: whether the request is acted upon (a job is charged) before `status` or `hang` strike.
+        cut_at: close the connection in order (FIN) after so many bytes of the body.
+        reset_at: reset the connection (RST) after so many bytes of the body.
+        stall_at: go silent after so many bytes of the body, the connection left open.
+        bytes_per_second: send the body no faster than this.
+        drop: close the connection without an answer, `before` the request is acted upon or `after`.
+        hang: say nothing for so many seconds, then close the connection.
+    """
+
+    on: Point = field(validator=in_(get_args(Point)))
+    times: int | None = field(default=1, validator=_NONE_OR_COUNT)
+    skip: int = field(default=0, validator=ge(0))
+    model: str | None = field(default=None, validator=optional(instance_of(str)))
+    delay: float = field(default=0.0, validator=ge(0))
+    status: int | None = field(default=None, validator=optional(ge(200)))
+    headers: Mapping[str, str | None] = field(factory=dict[str, str | None])
+    body: Any = None
+    processed: bool = False
+    cut_at: int | None = field(default=None, validator=optional(ge(0)))
+    reset_at: int | None = field(default=None, validator=optional(ge(0)))
+    stall_at: int | None = field(default=None, validator=optional(ge(0)))
+    bytes_per_second: int | None = field(default=None, validator=optional(ge(1)))
+    drop: Literal["before", "after"] | None = field(
+        default=None, validator=optional(in_(("before", "after")))
+    )
+    hang: float | None = field(default=None, validator=optional(ge(0)))
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse two endings at once."""
+        endings = ("cut_at", "reset_at", "stall_at", "drop", "hang")
+        given = [name for name in endings if getattr(self, name) is not None]
+        if len(given) > 1:
+            msg = f"a fault ends an answer in one way, not in {len(given)}: {', '.join(given)}"
+            raise ValueError(msg)
+
+    @property
+    def acts(self) -> bool:
+        """Whether the request is acted upon although the fault strikes."""
+        if self.drop is not None:
+            return self.drop == "after"
+        return self.processed or (self.status is None and self.hang is None)
+
+    @property
+    def silent(self) -> bool:
+        """Whether no answer is sent at all."""
+        return self.drop is not None or self.hang is not None
+
+    @property
+    def stop_at(self) -> int | None:
+        """Bytes of the body that are sent, when that is not all of them."""
+        return next((at for at in (self.cut_at, self.reset_at, self.stall_at) if at is not None), None)

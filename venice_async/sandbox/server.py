@@ -1,0 +1,209 @@
+"""The sandbox: two origins on loopback, one mind behind them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+import anyio
+from aiohttp import web
+from attrs import Factory, define, field
+from attrs.validators import ge, gt
+
+from ..errors import UsageError
+from .catalogue import CATALOGUE
+from .clock import LoopClock
+from .faults import FaultPlan
+from .jobs import JobBook
+from .limits import RateGate, RateLimits
+from .link import LinkHost
+from .model import CatalogueModel
+from .origins import ApiOrigin, LinkOrigin
+from .records import Charge, RecordedRequest
+from .scenarios import Fault, Scenario, Scenarios
+from .studio import Clips, Studio
+from .venice import Venice
+
+HOST = "127.0.0.1"
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_GRACE = 0.05  # seconds that a handler under way is given when the sandbox closes
+
+
+@define(kw_only=True, eq=False)
+class Sandbox:
+    """A faithful Venice on loopback: `async with Sandbox() as sandbox: ...`, once.
+
+    It may be entered and left by different tasks. All its times are the event loop's, so that on a loop with
+    virtual time it lives in virtual time.
+
+    Attributes:
+        speed: how much faster than in reality jobs run; limits, expiry and faults stay in real seconds.
+        port: the API's port on 127.0.0.1; 0 takes a free one.
+        api_key: the only key that is accepted.
+        seed: of the job times and ids; the same requests in the same order meet the same ones.
+        sigma: spread of the job times around a model's P80: the standard deviation of their logarithm.
+        balance: what the account holds, in USD.
+        models: the catalogue.
+        scenarios: how jobs go, by model id, or `*` for all others.
+        faults: what goes wrong on the wire.
+        limits: rate limits and the abuse block; None for none. May be set at any time.
+        clips: fixed bytes, or a function like `render_clip`, instead of rendered clips.
+        media_lifetime: seconds for which clips and links are kept.
+        link_gets: GETs that a link allows.
+        link_ranges: whether links honour `Range`.
+        clock_skew: seconds by which the server's clock is ahead.
+
+    Raises:
+        UsageError: on entering, when PyAV is missing to render clips, or when it was entered before.
+        OSError: on entering, when the port is taken.
+    """
+
+    speed: float = field(default=60.0, validator=gt(0))
+    port: int = field(default=0, validator=ge(0))
+    api_key: str = field(default="venice-sandbox-key", repr=False)
+    seed: int = 0
+    sigma: float = field(default=0.4, validator=ge(0))
+    balance: float = 1_000_000.0
+    models: Sequence[CatalogueModel] = field(factory=lambda: CATALOGUE, repr=False)
+    scenarios: Scenarios = field(factory=dict[str, Scenario])
+    faults: Iterable[Fault] = ()
+    _limits: RateLimits | None = Factory(RateLimits)
+    clips: Clips | None = field(default=None, repr=False)
+    media_lifetime: float = field(default=86_400.0, validator=gt(0))
+    link_gets: int = field(default=5, validator=ge(0))
+    link_ranges: bool = True
+    clock_skew: float = 0.0
+    _plan: FaultPlan = field(factory=FaultPlan, init=False, repr=False)
+    _requests: list[RecordedRequest] = field(factory=list[RecordedRequest], init=False, repr=False)
+    _leaks: list[RecordedRequest] = field(factory=list[RecordedRequest], init=False, repr=False)
+    _venice: Venice | None = field(default=None, init=False, repr=False)
+    _runners: list[web.ServerRunner] = field(factory=list[web.ServerRunner], init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Queue the faults declared."""
+        self._plan.add(self.faults)
+
+    @property
+    def base_url(self) -> str:
+        """The API's base URL."""
+        return f"http://{HOST}:{self.port}/api/v1"
+
+    @property
+    def limits(self) -> RateLimits | None:
+        """The rate limits in force; set them at any time, None switches them off."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: RateLimits | None) -> None:
+        self._limits = limits
+        if self._venice is not None:
+            self._venice.gate.limits = limits
+
+    @property
+    def charges(self) -> list[Charge]:
+        """What was paid, job by job."""
+        venice = self._venice
+        return [] if venice is None else venice.book.charges(venice.clock.now())
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """Every request, in the order in which their answers began."""
+        return list(self._requests)
+
+    @property
+    def leaked_keys(self) -> list[RecordedRequest]:
+        """Requests to a link that carried the API key, which no request to a link may do."""
+        return list(self._leaks)
+
+    def count(self, what: str, *, status: int | None = None) -> int:
+        """Return how many requests went to a path such as `/video/retrieve`, or to a point such as `link`."""
+        return sum(
+            what in {request.path, request.point} and status in {None, request.status}
+            for request in self.requests
+        )
+
+    def inject(self, *faults: Fault) -> None:
+        """Queue more faults behind those declared."""
+        self._plan.add(faults)
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        if self._venice is not None:
+            msg = "a Sandbox can be entered once; build another"
+            raise UsageError(msg)
+        if self.clips is None and importlib.util.find_spec("av") is None:
+            msg = "rendering clips needs PyAV: pip install 'venice-async[sandbox]', or pass clips="
+            raise UsageError(msg)
+        self._venice = venice = self._mind()
+        try:
+            await self._listen(venice)
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close connections and sockets, wait for a rendering that cannot be stopped; cancelled or not."""
+        with anyio.CancelScope(shield=True):
+            while self._runners:
+                await self._runners.pop().cleanup()
+            if self._venice is not None:
+                await self._venice.studio.aclose()
+
+    def _mind(self) -> Venice:
+        clock = LoopClock(skew=self.clock_skew)
+        return Venice(
+            models={model.id: model for model in self.models},
+            book=JobBook(self.scenarios, speed=self.speed, sigma=self.sigma, seed=self.seed),
+            studio=Studio(self.clips),
+            gate=RateGate(self._limits, clock),
+            clock=clock,
+            balance=self.balance,
+            media_lifetime=self.media_lifetime,
+        )
+
+    async def _listen(self, venice: Venice) -> None:
+        links = LinkHost(
+            book=venice.book,
+            clock=venice.clock,
+            gets=self.link_gets,
+            lifetime=self.media_lifetime,
+            ranges=self.link_ranges,
+        )
+        link_origin = LinkOrigin(
+            links=links, plan=self._plan, api_key=self.api_key, requests=self._requests, leaks=self._leaks
+        )
+        venice.link_base = f"http://{HOST}:{await self._bind(link_origin.handle, 0)}"
+        api_origin = ApiOrigin(venice=venice, plan=self._plan, api_key=self.api_key, requests=self._requests)
+        self.port = await self._bind(api_origin.handle, self.port)
+
+    async def _bind(self, handler: Handler, port: int) -> int:
+        """Serve an origin and return its port. A handler dies with its connection, as a fault may require."""
+        server = web.Server(handler, handler_cancellation=True, access_log=None)
+        runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
+        self._runners.append(runner)
+        await runner.setup()
+        site = web.TCPSite(runner, HOST, port)
+        await site.start()
+        return site.port
+
+
+async def serve(
+    *,
+    port: int = 8787,
+    speed: float = 10.0,
+    announce: Callable[[str, str], object],
+    clips: Clips | None = None,
+) -> None:
+    """Run a sandbox until cancelled; `announce(base_url, api_key)` is called once it listens."""
+    async with Sandbox(port=port, speed=speed, clips=clips) as sandbox:
+        announce(sandbox.base_url, sandbox.api_key)
+        await anyio.Event().wait()

@@ -1,0 +1,174 @@
+"""What a request must look like: by the vendor's documents, and by the model's constraints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from .attachments import media_issues, url_issues
+from .consent import consent_issues
+from .model import CatalogueModel
+from .replies import Issue, Refused, detailed_error, standard_error
+
+Body = Mapping[str, Any]
+
+DURATIONS = frozenset({*(f"{second}s" for second in range(1, 31)), "1 gen", "Auto", "auto", "-1"})
+ASPECT_RATIOS = frozenset(
+    "1:1 2:3 3:2 3:4 4:3 4:5 5:4 9:16 9:21 16:9 21:9 adaptive auto".split()  # noqa: SIM905 - as in the document
+)
+RESOLUTIONS = frozenset(
+    "256p 360p 480p 540p 580p 720p 768P 1080p 1440p 2160p 2K 4k 2x 4x true_1080p".split()  # noqa: SIM905 - as in the document
+)
+TASK_TYPES = frozenset({"auto", "reference", "edit", "extend", "editing", "extension"})
+BITRATE_MODES = frozenset({"standard", "high"})
+UPSCALE_FACTORS = (1, 2, 4)
+LONGEST_PROMPT = 20_000
+LONGEST_REFERENCES = 150
+
+
+def parse(raw: bytes, content_type: str) -> dict[str, Any]:
+    """Return the JSON object in a body.
+
+    Raises:
+        Refused: with 415 for another content type, with 400 for anything but a JSON object.
+    """
+    if "json" not in content_type:
+        raise Refused(standard_error(415, "Unsupported content type. Please use application/json"))
+    try:
+        body: object = json.loads(raw)
+    except ValueError:
+        raise Refused(standard_error(400, "Invalid JSON in request body")) from None
+    if not isinstance(body, dict):
+        raise Refused(detailed_error([((), "Expected object")]))
+    return cast("dict[str, Any]", body)
+
+
+def check_queue(body: Body, model: CatalogueModel) -> None:
+    """Raise `Refused` with all that is wrong with a request to generate."""
+    _raise(
+        (
+            *_prompt(body, model),
+            *pricing_issues(body, model),
+            *media_issues(body, model),
+            *_sources(body, model),
+            *_hints(body, model),
+            *(consent_issues(body["consents"]) if "consents" in body else ()),
+        )
+    )
+
+
+def check_quote(body: Body, model: CatalogueModel) -> None:
+    """Raise `Refused` with all that is wrong with a request for a price."""
+    stated = body.get("reference_video_total_duration")
+    issues = [*pricing_issues(body, model), *url_issues(("video_url",), body.get("video_url"))]
+    if stated is not None and (not _is_number(stated) or not 0 <= stated <= LONGEST_REFERENCES):
+        issues.append(
+            (("reference_video_total_duration",), f"Expected a number from 0 to {LONGEST_REFERENCES}")
+        )
+    _raise(issues)
+
+
+def check_job(body: Body, *, optional: tuple[str, ...] = ()) -> tuple[str, str]:
+    """Return model and queue id of a request about a job; raise `Refused` if it is not one."""
+    issues: list[Issue] = [
+        ((name,), "Required" if name not in body else "Expected string")
+        for name in ("model", "queue_id")
+        if not isinstance(body.get(name), str)
+    ]
+    issues += [((name,), "Unrecognized key") for name in body if name not in {"model", "queue_id", *optional}]
+    issues += [
+        ((name,), "Expected boolean") for name in optional if not isinstance(body.get(name, False), bool)
+    ]
+    _raise(issues)
+    return body["model"], body["queue_id"]
+
+
+def pricing_issues(body: Body, model: CatalogueModel) -> Iterator[Issue]:
+    """Yield what is wrong with the fields that decide the price."""
+    yield from _duration(body, model)
+    yield from _choice(body, "resolution", RESOLUTIONS, model.resolutions)
+    yield from _choice(body, "aspect_ratio", ASPECT_RATIOS, model.aspect_ratios)
+    if model.needs_aspect_ratio and "aspect_ratio" not in body:
+        yield ("aspect_ratio",), "Required for this model"
+    if not isinstance(body.get("audio", True), bool):
+        yield ("audio",), "Expected boolean"
+    if "upscale_factor" in body:
+        factor = body["upscale_factor"]
+        if isinstance(factor, bool) or factor not in UPSCALE_FACTORS:
+            yield ("upscale_factor",), "Expected 1, 2 or 4"
+        if not model.upscales:
+            yield ("upscale_factor",), "Only supported by upscale models"
+
+
+def _raise(issues: Iterator[Issue] | list[Issue] | tuple[Issue, ...]) -> None:
+    found = list(issues)
+    if found:
+        raise Refused(detailed_error(found))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _prompt(body: Body, model: CatalogueModel) -> Iterator[Issue]:
+    if "prompt" not in body and not model.upscales:
+        yield ("prompt",), "Required"
+    for name in ("prompt", "negative_prompt"):
+        text = body.get(name)
+        if text is None and name not in body:
+            continue
+        if not isinstance(text, str):
+            yield (name,), "Expected string"
+        elif not text and name == "prompt":
+            yield (name,), "String must contain at least 1 character(s)"
+        elif len(text) > min(model.prompt_limit, LONGEST_PROMPT):
+            yield (name,), f"String must contain at most {model.prompt_limit} character(s)"
+
+
+def _duration(body: Body, model: CatalogueModel) -> Iterator[Issue]:
+    if "duration" not in body:
+        if not model.upscales:
+            yield ("duration",), "Required"
+        return
+    duration = body["duration"]
+    if not isinstance(duration, str) or duration not in DURATIONS:
+        yield ("duration",), "Invalid enum value"
+    elif model.durations and duration not in model.durations:
+        yield ("duration",), f"Not supported by this model. Supported: {', '.join(model.durations)}"
+    elif duration in {"-1", "auto"} and not _has_source(body):
+        yield ("duration",), "A source-matched duration needs reference videos"
+
+
+def _choice(body: Body, name: str, known: frozenset[str], supported: tuple[str, ...]) -> Iterator[Issue]:
+    if name not in body:
+        return
+    value = body[name]
+    if not isinstance(value, str) or value not in known:
+        yield (name,), "Invalid enum value"
+    elif not supported:
+        yield (name,), f"{name} is not supported by this model"
+    elif value not in supported:
+        yield (name,), f"Not supported by this model. Supported: {', '.join(supported)}"
+    elif value in {"adaptive", "auto"} and not _has_source(body):
+        yield (name,), f"A source-matched {name} needs reference videos"
+
+
+def _has_source(body: Body) -> bool:
+    return bool(body.get("reference_video_urls") or body.get("reference_video_total_duration"))
+
+
+def _sources(body: Body, model: CatalogueModel) -> Iterator[Issue]:
+    for name in model.needs:
+        if not body.get(name):
+            yield (name,), "Required for this model"
+
+
+def _hints(body: Body, model: CatalogueModel) -> Iterator[Issue]:
+    if "omni_reference_task_type" in body:
+        if str(body["omni_reference_task_type"]) not in TASK_TYPES:
+            yield ("omni_reference_task_type",), "Invalid enum value"
+        elif not model.follows_source:
+            yield ("omni_reference_task_type",), "Not supported by this model"
+    if "bitrate_mode" in body and str(body["bitrate_mode"]) not in BITRATE_MODES:
+        yield ("bitrate_mode",), "Invalid enum value"

@@ -1,0 +1,98 @@
+"""Puts answers on the wire, whole or as a fault wants them."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import NoReturn
+
+import anyio
+from aiohttp import web
+
+from .replies import Reply
+from .scenarios import Fault
+
+LARGEST_BODY = 35 * 1024 * 1024
+"""Bytes that a request's body may have; 35 MB by the vendor's documents."""
+
+_PIECE = 256 * 1024
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time at all: closing sends RST
+
+
+async def read_body(request: web.BaseRequest) -> bytes | None:
+    """Return the body; None for one that is too large, which is read to its end and dropped."""
+    if not request.can_read_body:
+        return b""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.content.iter_any():
+        size += len(part)
+        if size <= LARGEST_BODY:
+            parts.append(part)
+    return b"".join(parts) if size <= LARGEST_BODY else None
+
+
+async def send(
+    request: web.BaseRequest, reply: Reply, fault: Fault | None, *, date: str
+) -> web.StreamResponse:
+    """Send one answer and return it; with a fault that ends the connection, never return."""
+    headers = {"Date": date, **reply.headers}
+    if fault is None and len(reply.body) <= _PIECE:
+        return web.Response(status=reply.status, body=bytes(reply.body), headers=headers)
+    if fault is not None:
+        await _wait_before(request, fault)
+    response = web.StreamResponse(status=reply.status, headers=headers)
+    if not _names_length(fault) and reply.status != 204:  # noqa: PLR2004 - No Content
+        response.content_length = len(reply.body)
+    await response.prepare(request)
+    await _pour(response, reply.body, fault)
+    if fault is not None and fault.stop_at is not None:
+        await _break_off(request, fault)
+    await response.write_eof()
+    return response
+
+
+def _names_length(fault: Fault | None) -> bool:
+    return fault is not None and any(name.lower() == "content-length" for name in fault.headers)
+
+
+async def _wait_before(request: web.BaseRequest, fault: Fault) -> None:
+    await anyio.sleep(fault.delay)
+    if fault.silent:
+        await anyio.sleep(fault.hang or 0)
+        await _hang_up(request, reset=False)
+
+
+async def _pour(response: web.StreamResponse, body: bytes | memoryview, fault: Fault | None) -> None:
+    view = memoryview(body)
+    rate = fault.bytes_per_second if fault is not None else None
+    if fault is not None and fault.stop_at is not None:
+        view = view[: fault.stop_at]
+    piece = min(rate or _PIECE, _PIECE)
+    for start in range(0, len(view), piece):
+        await response.write(view[start : start + piece])
+        if rate is not None:
+            await anyio.sleep(piece / rate)
+
+
+async def _break_off(request: web.BaseRequest, fault: Fault) -> NoReturn:
+    if fault.stall_at is not None:
+        await _forever()
+    await _hang_up(request, reset=fault.reset_at is not None)
+
+
+async def _hang_up(request: web.BaseRequest, *, reset: bool) -> NoReturn:
+    """Close the connection, and wait for its loss to cancel the handler this runs in."""
+    transport = request.transport
+    if transport is not None and reset:
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
+    elif transport is not None:
+        transport.close()
+    await _forever()
+
+
+async def _forever() -> NoReturn:
+    while True:
+        await anyio.Event().wait()
