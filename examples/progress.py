@@ -1,0 +1,58 @@
+"""Progress: typed states, while other code awaits the same job.
+
+python examples/progress.py MODEL "A gondola at dawn" clip.mp4
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from venice_async import (
+    Downloading,
+    Failed,
+    Queueing,
+    State,
+    Succeeded,
+    VeniceClient,
+    VideoJob,
+    VideoRequest,
+    Waiting,
+)
+
+
+def describe(state: State) -> str:
+    """Say in a few words where a job stands."""
+    match state:
+        case Queueing():
+            return "waiting for a turn to queue"
+        case Waiting(eta=None):
+            return "queued"
+        case Waiting():
+            return f"at work for {state.elapsed or 0:.1f} s, about {state.eta or 0:.0f} s to go"
+        case Downloading():
+            return f"{state.received:,} of {state.total or 0:,} bytes, by {state.via}"
+        case Succeeded():
+            return f"saved {state.video.path}"
+        case Failed():
+            return f"failed: {state.error}"
+        case _:
+            return type(state).__name__
+
+
+async def show(job: VideoJob) -> None:
+    """Print every state; the last one is where the job ended."""
+    async for state in job.updates():
+        print(describe(state))
+
+
+async def main(model: str, prompt: str, path: str) -> None:
+    """Generate one clip and show how it is going."""
+    async with VeniceClient() as venice, asyncio.TaskGroup() as group:
+        job = venice.generate(VideoRequest(model=model, prompt=prompt, duration="5s"), to=path)
+        group.create_task(show(job))
+        await job
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

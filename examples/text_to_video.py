@@ -1,0 +1,31 @@
+"""Text to video: a prompt in, a verified file out, in one await.
+
+python examples/text_to_video.py "A gondola at dawn" clip.mp4
+
+Needs VENICE_API_KEY; with VENICE_BASE_URL it talks to a sandbox instead (`venice-async sandbox`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from venice_async import VeniceClient, VideoRequest
+
+
+async def main(prompt: str, path: str) -> None:
+    """Generate one clip with the first text-to-video model of the catalogue, for at most one dollar."""
+    async with VeniceClient() as venice:
+        model = next(m for m in await venice.models() if m.model_type == "text-to-video" and not m.offline)
+        request = VideoRequest(
+            model=model.id,
+            prompt=prompt,
+            duration=model.durations[0],
+            resolution=model.resolutions[0] if model.resolutions else None,
+        )
+        video = await venice.generate(request, to=path, max_usd=1.00)
+        print(f"{video.path}: {video.size:,} bytes, sha256 {video.sha256[:12]}…")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

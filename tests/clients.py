@@ -1,0 +1,33 @@
+"""What tests of the client share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from tests.faulty import FaultyVenice
+from venice_async import VeniceClient, VideoRequest
+
+KEY = "test-key-0123456789"
+PUBLIC = VideoRequest(model="public-model", prompt="A gondola at dawn", duration="5s")
+PRIVATE = VideoRequest(model="model-private", prompt="A gondola at dawn", duration="5s")
+
+
+def client(server: FaultyVenice, **options: Any) -> VeniceClient:
+    """Return a client of `server`."""
+    return VeniceClient(KEY, base_url=server.base_url, **options)
+
+
+def wire(server: FaultyVenice) -> list[str]:
+    """Return the calls that were made, in order, without what tells one link from another."""
+    return [
+        f"{request.method} {request.path.removeprefix('/api/v1').split('/job')[0]}" for request in server.requests
+    ]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds."""
+    while not condition():
+        await anyio.sleep(0.01)

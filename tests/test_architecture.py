@@ -1,0 +1,260 @@
+"""The layers, kept: who may import whom, and what stays out of the quiet middle."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+import venice_async
+
+PACKAGE = Path(venice_async.__file__).parent
+LONGEST = 350
+"""Lines: above about 250 a file is asking to be two."""
+
+# From top to bottom. A module imports from the rows below its own, and from its own without a cycle.
+ROWS: tuple[tuple[str, ...], ...] = (
+    ("cli", "cli.*", "sandbox", "sandbox.*"),
+    ("",),
+    ("client", "batch", "host", "seedance", "seedance_rules", "upscaling"),
+    ("job", "driver"),
+    ("payment", "arrival", "order", "consent", "display"),
+    (
+        *("io.caller", "io.media", "io.records"),
+        *("io.download", "io.reading", "io.target", "io.partfile", "io.sinks"),
+        *("io.journal", "io.entries", "io.leases", "io.database", "io.table", "io.writer"),
+    ),
+    ("io.pacer", "io.lanes", "io.polls", "io.watch", "io.aiohttp", "io.clock"),
+    ("io", "io.transport"),
+    ("sansio.machine", "sansio.wire", "sansio.replies"),
+    ("sansio", "sansio.*"),
+    ("results",),
+    ("player", "figures", "requests"),
+    ("checks",),
+    ("media", "options"),
+    ("errors",),
+)
+
+# What touches the world, and the modules that may: the rest of the package decides or passes on.
+ONLY_IN: dict[str, tuple[str, ...]] = {
+    "aiohttp": ("io.aiohttp", "sandbox", "sandbox.*"),
+    "sqlite3": ("io.*",),
+    "socket": ("io.*", "sandbox.*", "cli.*"),
+    "ssl": ("io.*", "sandbox.*"),
+    "time": ("io.*", "sandbox.*", "cli.*"),
+    "random": ("io.*", "sandbox.*"),
+    "secrets": ("io.*", "sandbox.*", "cli.*"),
+    "uuid": ("io.*", "sandbox.*"),
+    "subprocess": ("cli.*",),
+    "typer": ("cli", "cli.*"),
+    "rich": ("cli", "cli.*"),
+    "av": ("sandbox.*", "cli.*"),
+    "numpy": ("sandbox.*",),
+    "PIL": ("sandbox.*", "cli.*"),
+    "pytest": ("sandbox.*",),
+}
+
+FOR_ANNOTATIONS = {("client", "aiohttp"), ("host", "aiohttp")}
+"""A borrowed session is named in a signature, and nowhere else."""
+
+PURE = ("sansio", "sansio.*", "results", "requests", "checks", "media", "options", "errors")
+WORLD = frozenset({"asyncio", "anyio", "threading", "concurrent", "select", "signal", "sched", *ONLY_IN})
+
+
+@frozen
+class Import:
+    """One module imported by another; `checked_only` if only a type checker does it."""
+
+    name: str
+    checked_only: bool
+
+
+@cache
+def sources() -> dict[str, Path]:
+    """Return the files of the package by the name of their module, the package itself being the empty one."""
+    found: dict[str, Path] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(sources()[module].read_text(encoding="utf-8"))
+
+
+def base_of(module: str, level: int) -> list[str]:
+    """Return the package that a relative import of that level starts from."""
+    parts = module.split(".") if module else []
+    up = level - (sources()[module].name == "__init__.py")
+    return parts[: len(parts) - up]
+
+
+def of_ours(parts: list[str], names: list[str]) -> Iterator[str]:
+    """Yield the modules that `from parts import names` means: submodules where there are such."""
+    for name in names:
+        whole = ".".join([*parts, name])
+        yield whole if whole in sources() else ".".join(parts)
+
+
+def named(module: str, node: ast.AST) -> Iterator[str]:
+    """Yield what an import statement names: modules of ours as `.name`, others as they are."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield (
+                "." + alias.name.partition("venice_async")[2].lstrip(".") if ours(alias.name) else alias.name
+            )
+    elif isinstance(node, ast.ImportFrom):
+        names = [alias.name for alias in node.names]
+        if node.level:
+            parts = [*base_of(module, node.level), *(node.module or "").split(".")]
+            yield from ("." + name for name in of_ours([part for part in parts if part], names))
+        elif ours(node.module or ""):
+            yield from ("." + name for name in of_ours((node.module or "").split(".")[1:], names))
+        else:
+            yield node.module or ""
+
+
+def ours(name: str) -> bool:
+    return name.partition(".")[0] == "venice_async"
+
+
+@cache
+def imports(module: str) -> tuple[Import, ...]:
+    """Return all imports of a module: at its top, in its functions, and those for type checkers."""
+    for_checkers = [
+        node
+        for block in ast.walk(tree(module))
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for part in block.body
+        for node in ast.walk(part)
+    ]
+    return tuple(
+        Import(name, any(node is other for other in for_checkers))
+        for node in ast.walk(tree(module))
+        for name in named(module, node)
+    )
+
+
+def inside(module: str) -> set[str]:
+    """Return the modules of ours that a module imports."""
+    return {item.name[1:] for item in imports(module) if item.name.startswith(".")} - {module}
+
+
+def matches(module: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(module, pattern) for pattern in patterns)
+
+
+def row_of(module: str) -> int:
+    return next(place for place, row in enumerate(ROWS) if matches(module, row))
+
+
+MODULES = sorted(sources())
+PURE_MODULES = [module for module in MODULES if matches(module, PURE)]
+
+
+def test_the_walk_sees_what_is_imported() -> None:
+    assert {"errors", "requests", "results", "sansio.commands"} <= inside("sansio.machine")
+    assert "io.journal" in inside("host") | inside("client")
+    assert "aiohttp" in {item.name for item in imports("io.aiohttp")}
+    assert {Import("aiohttp", checked_only=True)} == {
+        item for item in imports("client") if item.name == "aiohttp"
+    }
+    assert {"client", "errors", "sansio.states"} <= inside("")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_its_row(module: str) -> None:
+    assert any(matches(module, row) for row in ROWS), f"place {module or 'the package'} in ROWS"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_from_below_or_from_its_own_row(module: str) -> None:
+    above = {name for name in inside(module) if row_of(name) < row_of(module)}
+    assert set() == above
+
+
+def test_there_is_no_import_cycle() -> None:
+    graph = {module: inside(module) for module in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"imports in a circle: {error.args[1]}")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_touches_the_world_is_imported_where_it_belongs(module: str) -> None:
+    misplaced = {
+        item.name
+        for item in imports(module)
+        for top in [item.name.partition(".")[0]]
+        if top in ONLY_IN and not matches(module, ONLY_IN[top])
+        if not (item.checked_only and (module, top) in FOR_ANNOTATIONS)
+    }
+    assert set() == misplaced
+
+
+@pytest.mark.parametrize("module", PURE_MODULES)
+def test_the_middle_knows_no_network_no_clock_no_chance_and_no_threads(module: str) -> None:
+    assert set() == {item.name for item in imports(module) if item.name.partition(".")[0] in WORLD}
+
+
+@pytest.mark.parametrize("module", PURE_MODULES)
+def test_nothing_in_the_middle_is_async_or_asks_for_the_time(module: str) -> None:
+    kinds = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    found = [type(node).__name__ for node in ast.walk(tree(module)) if isinstance(node, kinds)]
+    clocks = {"now", "utcnow", "today", "monotonic", "perf_counter", "urandom"}
+    found += [
+        node.attr
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Attribute) and node.attr in clocks
+    ]
+    assert [] == found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is_for(module: str) -> None:
+    assert ast.get_docstring(tree(module))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_is_too_long(module: str) -> None:
+    assert len(sources()[module].read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_of_our_own_are_relative(module: str) -> None:
+    absolute = [
+        node.module
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.ImportFrom) and not node.level and ours(node.module or "")
+    ]
+    assert [] == absolute
+
+
+def test_importing_the_library_loads_nothing_that_only_some_need() -> None:
+    some = ["cli", "sandbox", "io.journal"]
+    foreign = ["sqlite3", "rich", "typer", "click", "av", "numpy", "PIL", "pytest", "hypothesis", "uvloop"]
+    code = f"""
+import sys, venice_async
+names = {[f"venice_async.{name}" for name in some] + foreign!r}
+print([name for name in sys.modules if any(name == other or name.startswith(other + ".") for other in names)])
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - our own code
+    assert "[]" == ran.stdout.strip()
+
+
+def test_top_level_holds_nothing_but_modules_and_the_marker_of_types() -> None:
+    assert (PACKAGE / "py.typed").exists()
+    assert [] == [
+        path.name for path in PACKAGE.iterdir() if path.is_file() and path.suffix not in {".py", ".typed"}
+    ]

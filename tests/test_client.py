@@ -1,0 +1,473 @@
+"""The client and its jobs, over real sockets: a future with one driver, and a block that leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+import anyio
+import pytest
+
+from tests.clients import KEY, PRIVATE, PUBLIC, client, until, wire
+from tests.faulty import FaultyVenice, Reply, html_reply, json_reply
+from tests.faulty.venice import CLIP
+from venice_async import (
+    AuthenticationError,
+    Downloading,
+    JobTimeoutError,
+    Saved,
+    Succeeded,
+    Ticket,
+    Timeouts,
+    UsageError,
+    VeniceClient,
+    VeniceError,
+    VideoJob,
+    Waiting,
+)
+
+pytestmark = pytest.mark.anyio
+
+REFUSED = json_reply({"error": "No such key"}, status=401)
+
+
+async def test_a_public_job_takes_one_queue_its_polls_and_one_clean_up(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=2) as server:
+        async with client(server) as venice:
+            video = await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert CLIP == (tmp_path / "clip.mp4").read_bytes()
+        assert (tmp_path / "clip.mp4", len(CLIP)) == (video.path, video.size)
+        assert ["POST /video/queue", *["POST /video/retrieve"] * 3, "POST /video/complete"] == wire(server)
+        assert [{"model": "public-model", "prompt": "A gondola at dawn", "duration": "5s"}] == server.charges
+
+
+async def test_a_private_job_is_fetched_once_by_link_and_then_revoked(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=1) as server:
+        async with client(server) as venice:
+            video = await venice.generate(PRIVATE, to=tmp_path)
+        assert tmp_path / "model-private-job-1.mp4" == video.path
+        polls = ["POST /video/retrieve"] * 2
+        assert ["POST /video/queue", *polls, "GET /link", "DELETE /link"] == wire(server)
+
+
+async def test_the_key_goes_to_the_api_and_never_to_a_link(tmp_path: Path) -> None:
+    async with FaultyVenice() as server:
+        async with client(server) as venice:
+            await venice.generate(PRIVATE, to=tmp_path)
+        for request in server.requests:
+            expected = None if request.path.startswith("/link") else f"Bearer {KEY}"
+            assert expected == request.headers.get("authorization")
+            assert "cookie" not in request.headers
+
+
+async def test_a_job_can_be_awaited_many_times_from_many_tasks_with_one_driver(tmp_path: Path) -> None:
+    async with FaultyVenice() as server:
+        async with client(server) as venice:
+            job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+            videos = await asyncio.gather(job, job, job.wait(), asyncio.wait_for(job, 100))
+            assert [await job] * 4 == videos
+        assert 1 == len(server.charges)
+
+
+async def test_a_job_runs_without_being_awaited(tmp_path: Path) -> None:
+    async with FaultyVenice() as server:
+        async with client(server) as venice:
+            venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert CLIP == (tmp_path / "clip.mp4").read_bytes()
+
+
+async def test_cancelling_or_timing_out_a_waiter_never_cancels_the_job(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=5) as server, client(server) as venice:
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(job.wait(), 0.5)
+        waiter = asyncio.ensure_future(job)
+        await asyncio.sleep(0.1)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        assert not job.done()
+        assert isinstance((await job).path, Path)
+
+
+async def test_updates_end_with_the_state_of_the_job_for_every_reader(tmp_path: Path) -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+
+        async def read() -> list[object]:
+            return [state async for state in job.updates()]
+
+        first, second = await asyncio.gather(read(), read())
+        assert job.state == first[-1] == second[-1]
+        kinds = [type(state) for state in first]
+        assert kinds == sorted(kinds, key=[*dict.fromkeys(kinds)].index)
+        assert {Waiting, Downloading, Saved, Succeeded} <= set(kinds)
+        assert [job.state] == await read()
+
+
+async def test_a_state_tells_elapsed_time_the_servers_estimate_and_an_eta(tmp_path: Path) -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        async for state in job.updates():
+            if isinstance(state, Waiting) and state.elapsed is not None:
+                assert 145.0 == state.average
+                assert state.eta is not None
+                assert 0 < state.eta < 300
+                assert state.progress is not None
+                assert 0 <= state.progress < 1
+                return
+    pytest.fail("no state told how long the server has worked")
+
+
+async def test_queued_returns_the_ticket_as_soon_as_the_job_is_paid_for(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=5) as server, client(server) as venice:
+        job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+        ticket = await job.queued()
+        assert ("model-private", "job-1") == (ticket.model, ticket.queue_id)
+        assert ticket.download_url is not None
+        assert ticket.download_url not in repr(ticket)
+        assert not job.done()
+        assert ticket == job.ticket == Ticket.from_json(ticket.to_json())
+        await job
+
+
+async def test_awaiting_a_cancelled_job_raises_cancelled_error_and_the_ticket_stays_good(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=3) as server, client(server) as venice:
+        job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+        ticket = await job.queued()
+        assert job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        assert job.cancelled()
+        assert not job.cancel()
+        assert [] == list(tmp_path.iterdir())
+        assert "DELETE /link" not in wire(server)
+        video = await venice.resume(ticket, to=tmp_path / "clip.mp4")
+        assert len(CLIP) == video.size
+        assert 1 == len(server.charges)
+
+
+async def test_a_job_cancelled_before_it_is_queued_pays_nothing(tmp_path: Path) -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        with pytest.raises(asyncio.CancelledError):
+            await job.queued()
+        assert [] == server.charges
+
+
+async def test_a_job_cancelled_during_the_paid_request_still_learns_its_ticket(tmp_path: Path) -> None:
+    slow = json_reply({"model": "public-model", "queue_id": "job-1"}, delay=20.0)
+    async with FaultyVenice(queue=[slow]) as server, client(server) as venice:
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        await until(lambda: len(server.charges) == 1)
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        assert Ticket(model="public-model", queue_id="job-1") == job.ticket
+        assert ["POST /video/queue"] == wire(server)
+
+
+async def test_resume_takes_the_json_of_a_ticket_and_pays_nothing(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=3) as server:
+        async with client(server) as venice:
+            job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+            text = (await job.queued()).to_json()
+            job.cancel()
+        async with client(server) as venice:
+            video = await venice.resume(text, to=tmp_path / "clip.mp4")
+        assert CLIP == Path(video).read_bytes()
+        assert 1 == len(server.charges)
+
+
+async def test_leaving_the_block_waits_for_the_jobs(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=4) as server:
+        async with client(server) as venice:
+            jobs = [venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4") for index in range(3)]
+        assert [True] * 3 == [job.done() for job in jobs]
+        assert 3 == len(list(tmp_path.iterdir()))
+
+
+async def test_leaving_by_an_error_returns_within_a_second_with_nothing_deleted(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=1000) as server:
+        job: VideoJob | None = None
+        started = 0.0
+        with pytest.raises(ZeroDivisionError):
+            async with client(server) as venice:
+                job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+                await job.queued()
+                started = anyio.current_time()
+                raise ZeroDivisionError
+        assert anyio.current_time() - started < 1
+        assert job is not None
+        assert job.cancelled()
+        assert "DELETE /link" not in wire(server)
+
+
+async def test_leaving_by_an_error_during_the_paid_request_returns_within_a_second_and_learns_the_answer(
+    tmp_path: Path,
+) -> None:
+    slow = json_reply({"model": "public-model", "queue_id": "job-1"}, delay=10.0)
+    async with FaultyVenice(queue=[slow]) as server:
+        with pytest.raises(ZeroDivisionError):
+            async with client(server) as venice:
+                job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+                await until(lambda: len(server.charges) == 1)
+                started = anyio.current_time()
+                raise ZeroDivisionError
+        assert anyio.current_time() - started < 1
+        await job.ended()
+        assert Ticket(model="public-model", queue_id="job-1") == job.ticket
+
+
+async def test_a_cancelled_block_stops_watching_and_returns_within_a_second(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=1000) as server:
+
+        async def work() -> None:
+            async with client(server) as venice:
+                await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+
+        task = asyncio.create_task(work())
+        await until(lambda: len(server.charges) == 1)
+        started = anyio.current_time()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert anyio.current_time() - started < 1
+
+
+async def test_an_error_inside_the_block_comes_out_bare(tmp_path: Path) -> None:
+    async with FaultyVenice(queue=[REFUSED]) as server:
+        with pytest.raises(AuthenticationError) as caught:
+            async with client(server) as venice:
+                await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert caught.value.charged is False
+        assert "No such key" in str(caught.value)
+
+
+async def test_a_failed_job_that_nobody_awaited_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+        venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+    gc.collect()
+    found = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert ["venice_async.job"] == [record.name for record in found]
+    assert "never awaited" in found[0].getMessage()
+    assert "No such key" in found[0].getMessage()
+
+
+async def test_a_failed_job_that_was_awaited_is_not_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+        with pytest.raises(VeniceError):
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+    gc.collect()
+    assert [] == [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_the_client_may_be_entered_and_left_by_different_tasks(tmp_path: Path) -> None:
+    async with FaultyVenice() as server:
+        stack = AsyncExitStack()
+        venice = await asyncio.create_task(stack.enter_async_context(client(server)))
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        await asyncio.create_task(stack.aclose())
+        assert (await job).path == tmp_path / "clip.mp4"
+
+
+async def test_use_outside_the_block_is_a_clear_error(tmp_path: Path) -> None:
+    async with FaultyVenice() as server:
+        venice = client(server)
+        with pytest.raises(UsageError, match="not open"):
+            venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        async with venice:
+            pass
+        with pytest.raises(UsageError, match="closed"):
+            venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        with pytest.raises(UsageError, match="once"):
+            async with venice:
+                pass
+
+
+async def test_use_from_another_event_loop_is_a_clear_error(tmp_path: Path) -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+
+        async def elsewhere() -> None:
+            with pytest.raises(UsageError, match="event loop"):
+                venice.generate(PUBLIC, to=tmp_path / "other.mp4")
+            with pytest.raises(UsageError, match="event loop"):
+                await job
+
+        await anyio.to_thread.run_sync(lambda: asyncio.run(elsewhere()))
+        await job
+
+
+def test_a_missing_key_is_a_usage_error_when_the_client_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VENICE_API_KEY", raising=False)
+    with pytest.raises(UsageError, match="no API key"):
+        VeniceClient()
+
+
+async def test_key_and_address_come_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with FaultyVenice() as server:
+        monkeypatch.setenv("VENICE_API_KEY", "from-the-environment")
+        monkeypatch.setenv("VENICE_BASE_URL", server.base_url)
+        async with VeniceClient() as venice:
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert "Bearer from-the-environment" == server.requests[0].headers["authorization"]
+
+
+async def test_a_borrowed_session_is_used_and_not_closed(tmp_path: Path) -> None:
+    used: list[str] = []
+
+    async def note(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
+        used.append(params.url.path)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(note)
+    async with FaultyVenice() as server, aiohttp.ClientSession(trace_configs=[trace]) as session:
+        async with client(server, session=session) as venice:
+            await venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+        assert not session.closed
+        assert {"/api/v1/video/queue", "/api/v1/video/retrieve"} == set(used)
+        paid = server.asked("POST /video/queue")[0].connection
+        assert [paid] == [request.connection for request in server.requests if request.connection == paid]
+
+
+async def test_each_paid_request_has_a_connection_of_its_own(tmp_path: Path) -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        for index in range(3):
+            await venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4")
+        paid = [request.connection for request in server.asked("POST /video/queue")]
+        polls = {request.connection for request in server.asked("POST /video/retrieve")}
+        assert 3 == len(set(paid))
+        assert not set(paid) & polls
+
+
+@pytest.mark.parametrize("problem", ["folder", "exists", "is a folder's file"])
+async def test_a_destination_that_cannot_work_is_found_before_anything_is_paid(tmp_path: Path, problem: str) -> None:
+    (tmp_path / "there.mp4").write_bytes(b"mine")
+    to = {
+        "folder": tmp_path / "missing" / "clip.mp4",
+        "exists": tmp_path / "there.mp4",
+        "is a folder's file": tmp_path / "there.mp4" / "clip.mp4",
+    }[problem]
+    async with FaultyVenice() as server, client(server) as venice:
+        with pytest.raises(UsageError) as caught:
+            await venice.generate(PUBLIC, to=to)
+        assert [] == server.requests
+        assert caught.value.hint
+    assert b"mine" == (tmp_path / "there.mp4").read_bytes()
+
+
+async def test_an_existing_file_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"old")
+    async with FaultyVenice() as server, client(server) as venice:
+        await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", overwrite=True)
+    assert CLIP == (tmp_path / "clip.mp4").read_bytes()
+
+
+async def test_the_deadline_raises_with_the_ticket_and_the_job_can_be_resumed(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=60) as server:
+        async with client(server, timeouts=Timeouts(job=20)) as venice:
+            with pytest.raises(JobTimeoutError) as caught:
+                await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert isinstance(caught.value, TimeoutError)
+        assert caught.value.charged is True
+        assert caught.value.ticket is not None
+        async with client(server) as venice:
+            video = await venice.resume(caught.value.ticket, to=tmp_path / "clip.mp4")
+        assert len(CLIP) == video.size
+
+
+async def test_a_job_has_a_deadline_of_half_an_hour_when_none_is_given(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=10**9) as server, client(server) as venice:
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        await job.queued()
+        started = anyio.current_time()
+        with pytest.raises(JobTimeoutError):
+            await job
+        assert 1800 == pytest.approx(anyio.current_time() - started, abs=60)
+
+
+async def test_on_state_is_told_the_states_of_all_jobs_and_may_fail(tmp_path: Path) -> None:
+    told: list[tuple[VideoJob, object]] = []
+
+    def note(job: VideoJob, state: object) -> None:
+        told.append((job, state))
+        if isinstance(state, Waiting):
+            raise ValueError
+
+    async with FaultyVenice() as server, client(server, on_state=note) as venice:
+        jobs = [venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4") for index in range(2)]
+        for job in jobs:
+            await job
+    for job in jobs:
+        assert job.state == [state for owner, state in told if owner is job][-1]
+
+
+async def test_a_clip_can_be_streamed_instead_of_saved() -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        job = venice.generate(PUBLIC)
+        assert CLIP == b"".join([chunk async for chunk in job.stream()])
+        video = await job
+        assert (None, len(CLIP)) == (video.path, video.size)
+
+
+async def test_a_failed_stream_raises_and_a_reader_never_hangs() -> None:
+    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+        with pytest.raises(AuthenticationError):
+            async for _ in venice.generate(PUBLIC).stream():
+                pytest.fail("nothing was to come")
+
+
+async def test_drain_awaits_what_is_paid_and_hands_over_the_tickets_of_the_rest(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=2) as server, client(server) as venice:
+        quick = venice.generate(PUBLIC, to=tmp_path / "quick.mp4")
+        await quick.queued()
+        server.polls = 10**9
+        slow = venice.generate(PUBLIC, to=tmp_path / "slow.mp4")
+        ticket = await slow.queued()
+        started = anyio.current_time()
+        assert [ticket] == await venice.drain(60)
+        assert 61 >= anyio.current_time() - started
+        assert isinstance(quick.state, Succeeded)
+        with pytest.raises(UsageError, match="draining"):
+            venice.generate(PUBLIC, to=tmp_path / "new.mp4")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(json_reply([]), id="a list"),
+        pytest.param(json_reply({"status": 7}), id="a number for a status"),
+        pytest.param(html_reply(), id="HTML"),
+        pytest.param(json_reply({"error": "busy"}, status=503), id="503"),
+        pytest.param(json_reply({"error": "edge"}, status=502), id="502"),
+    ],
+)
+async def test_a_poll_without_news_does_not_end_a_job(tmp_path: Path, answer: Reply) -> None:
+    async with FaultyVenice(retrieve=[answer] * 12) as server, client(server) as venice:
+        video = await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert len(CLIP) == video.size
+        assert 1 == len(server.charges)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
+async def test_a_poll_that_is_refused_ends_the_job_with_the_ticket(tmp_path: Path, status: int) -> None:
+    refusal = json_reply({"error": "No"}, status=status)
+    async with FaultyVenice(retrieve=[refusal]) as server, client(server) as venice:
+        with pytest.raises(VeniceError) as caught:
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert ("job-1", True) == (caught.value.ticket and caught.value.ticket.queue_id, caught.value.charged)
+        assert 1 == len(server.asked("POST /video/retrieve"))

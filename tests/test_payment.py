@@ -1,0 +1,186 @@
+"""The paid request: sent once, again only when it provably was not accepted, and never given up half-way."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.clients import PUBLIC, client, wire
+from tests.faulty import FaultyVenice, Reply, html_reply, json_reply, rate_limited
+from venice_async import (
+    APIError,
+    BudgetExceededError,
+    ConnectError,
+    InvalidRequestError,
+    Media,
+    ProtocolError,
+    QueueOutcomeUnknownError,
+    ServerError,
+    Timeouts,
+    VeniceClient,
+    VeniceError,
+    VideoRequest,
+)
+
+pytestmark = pytest.mark.anyio
+
+ACCEPTED = json_reply({"model": "public-model", "queue_id": "job-1"})
+
+LOST = [
+    pytest.param(Reply(cut_head_at=0, charged=True), id="cut before the answer"),
+    pytest.param(Reply(cut_head_at=0, reset=True, charged=True), id="reset before the answer"),
+    pytest.param(json_reply({"queue_id": "job-1"}, cut_head_at=20, charged=True), id="cut in the head"),
+    pytest.param(json_reply({"queue_id": "job-1"}, cut_at=5, charged=True), id="cut in the body"),
+    pytest.param(json_reply({"queue_id": "job-1"}, pause_at=3, charged=True), id="stalled in the body"),
+    pytest.param(Reply(delay=3600, charged=True), id="no answer"),
+    pytest.param(json_reply({"error": "failed"}, status=500), id="500"),
+    pytest.param(html_reply(status=502), id="502"),
+    pytest.param(html_reply(status=504), id="504"),
+    pytest.param(html_reply(), id="a page for an answer"),
+    pytest.param(json_reply([1, 2]), id="a list for an answer"),
+    pytest.param(json_reply({"queue_id": 7}), id="a number for an id"),
+    pytest.param(json_reply({"queue_id": "x" * 100}, endless=True), id="an endless answer"),
+]
+
+
+@pytest.mark.parametrize("answer", LOST)
+async def test_a_lost_answer_is_an_unknown_outcome_and_the_request_is_never_sent_again(
+    tmp_path: Path, answer: Reply
+) -> None:
+    async with FaultyVenice(queue=[answer]) as server, client(server) as venice:
+        with pytest.raises(QueueOutcomeUnknownError) as caught:
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert ["POST /video/queue"] == wire(server)
+        error = caught.value
+        assert (None, True) == (error.charged, error.bytes_sent)
+        assert hashlib.sha256(server.requests[0].body).hexdigest() == error.fingerprint
+        assert error.at.endswith("+00:00")
+        assert "not known whether" in str(error)
+
+
+@pytest.mark.parametrize(
+    "refusals",
+    [
+        pytest.param([rate_limited(60)], id="429 once"),
+        pytest.param([rate_limited(60)] * 4, id="429 again and again"),
+        pytest.param([json_reply({"error": "capacity"}, status=503)] * 5, id="503 five times"),
+    ],
+)
+async def test_a_request_that_was_not_accepted_is_sent_again_and_charged_once(
+    tmp_path: Path, refusals: list[Reply]
+) -> None:
+    async with FaultyVenice(queue=refusals) as server, client(server) as venice:
+        await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert len(refusals) + 1 == len(server.asked("POST /video/queue"))
+        assert 1 == len(server.charges)
+
+
+async def test_no_capacity_for_long_is_an_error_that_costs_nothing(tmp_path: Path) -> None:
+    refusals = [json_reply({"error": "The model is at capacity"}, status=503)] * 9
+    async with FaultyVenice(queue=refusals) as server, client(server) as venice:
+        with pytest.raises(ServerError, match="at capacity") as caught:
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert (6, [], False) == (len(server.requests), server.charges, caught.value.charged)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 413, 415, 422])
+async def test_a_refusal_is_final_and_costs_nothing(tmp_path: Path, status: int) -> None:
+    async with FaultyVenice(queue=[json_reply({"error": "No"}, status=status)]) as server, client(server) as venice:
+        with pytest.raises(APIError, match="No") as caught:
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert (status, False, None) == (caught.value.status, caught.value.charged, caught.value.ticket)
+        assert ["POST /video/queue"] == wire(server)
+
+
+async def test_no_connection_means_nothing_was_sent_and_is_tried_a_few_times(
+    tmp_path: Path, unused_tcp_port_free: int
+) -> None:
+    async with VeniceClient("key-123456", base_url=f"http://127.0.0.1:{unused_tcp_port_free}") as venice:
+        with pytest.raises(ConnectError) as caught:
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+    assert caught.value.charged is False
+
+
+@pytest.fixture
+def unused_tcp_port_free() -> int:
+    """Return a port that nobody listens on."""
+    import socket  # noqa: PLC0415 - here only
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+async def test_the_read_timeout_bounds_the_wait_for_the_answer(tmp_path: Path) -> None:
+    slow = Reply(delay=100, charged=True)
+    async with FaultyVenice(queue=[slow]) as server, client(server, timeouts=Timeouts(read=5)) as venice:
+        with pytest.raises(QueueOutcomeUnknownError):
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+
+
+async def test_with_a_limit_the_price_is_asked_first_and_an_equal_price_is_allowed(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=0) as server, client(server) as venice:
+        await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", max_usd=0.25)
+        assert ["POST /video/quote", "POST /video/queue"] == wire(server)[:2]
+        assert {"model": "public-model", "duration": "5s"} == server.requests[0].json
+
+
+async def test_a_price_above_the_limit_costs_nothing(tmp_path: Path) -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        with pytest.raises(BudgetExceededError) as caught:
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", max_usd=0.24)
+        assert (0.25, 0.24, False) == (caught.value.quoted_usd, caught.value.limit_usd, caught.value.charged)
+        assert ["POST /video/quote"] == wire(server)
+
+
+@pytest.mark.parametrize("price", [None, "0.10", -1, float("nan"), float("inf"), True, [0.1]])
+async def test_an_unusable_price_under_a_limit_is_an_error_and_nothing_is_queued(
+    tmp_path: Path, price: object
+) -> None:
+    async with FaultyVenice(quote=[json_reply({"quote": price})]) as server, client(server) as venice:
+        with pytest.raises(ProtocolError, match="price"):
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", max_usd=1.0)
+        assert [] == server.charges
+
+
+async def test_media_that_cannot_be_read_or_sent_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "odd.bin").write_bytes(b"what is this?")
+    with (tmp_path / "huge.mp4").open("wb") as file:
+        file.truncate(40_000_000)
+    async with FaultyVenice() as server, client(server) as venice:
+        for name in ("missing.png", "empty.png", "odd.bin", "huge.mp4"):
+            request = VideoRequest(model="m", prompt="p", image_url=Media(tmp_path / name))
+            with pytest.raises(InvalidRequestError) as caught:
+                await venice.generate(request, to=tmp_path / "clip.mp4")
+            assert "image_url" == caught.value.field
+        assert [] == server.requests
+
+
+async def test_a_body_of_many_parts_above_the_limit_is_refused(tmp_path: Path) -> None:
+    image = Media(b"\x89PNG\r\n\x1a\n" + bytes(6_000_000))
+    request = VideoRequest(model="m", prompt="p", reference_image_urls=[image] * 5)
+    async with FaultyVenice() as server, client(server) as venice:
+        with pytest.raises(InvalidRequestError) as caught:
+            await venice.generate(request, to=tmp_path / "clip.mp4")
+        assert ("body", 35 * 1024 * 1024) == (caught.value.field, caught.value.limit)
+        assert [] == server.requests
+
+
+async def test_a_file_is_sent_as_a_data_url_of_its_own_type(tmp_path: Path) -> None:
+    (tmp_path / "named.txt").write_bytes(b"\x89PNG\r\n\x1a\n1234")
+    request = VideoRequest(model="m", prompt="p", image_url=Media(tmp_path / "named.txt"))
+    async with FaultyVenice(polls=0) as server, client(server) as venice:
+        await venice.generate(request, to=tmp_path / "clip.mp4")
+        assert "data:image/png;base64,iVBORw0KGgoxMjM0" == server.charges[0]["image_url"]
+
+
+async def test_a_redirect_of_the_paid_request_is_an_error_and_is_not_followed(tmp_path: Path) -> None:
+    moved = Reply(status=307, headers={"location": "https://elsewhere.example/"}, charged=False)
+    async with FaultyVenice(queue=[moved]) as server, client(server) as venice:
+        with pytest.raises(VeniceError):
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert 1 == len(server.requests)

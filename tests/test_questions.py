@@ -1,0 +1,176 @@
+"""Calls that cost nothing: prices, models, limits, clean-up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.clients import PRIVATE, PUBLIC, client, wire
+from tests.faulty import FaultyVenice, Reply, html_reply, json_reply, rate_limited
+from venice_async import (
+    AuthenticationError,
+    BadRequestError,
+    DisconnectedError,
+    Media,
+    ProtocolError,
+    Quote,
+    ServerError,
+    Ticket,
+    UsageError,
+    VideoRequest,
+)
+
+pytestmark = pytest.mark.anyio
+
+MODEL = {
+    "id": "gondola-1",
+    "model_spec": {
+        "name": "Gondola 1",
+        "privacy": "anonymized",
+        "pricing": {"per_second": {"usd": 0.1}},
+        "something_new": {"unknown": True},
+        "constraints": {
+            "model_type": "text-to-video",
+            "aspect_ratios": ["16:9"],
+            "resolutions": ["720p", "1080p"],
+            "durations": ["5s", "10s"],
+            "audio": True,
+            "audio_configurable": False,
+            "prompt_character_limit": 100,
+        },
+    },
+}
+
+
+async def test_a_quote_sends_what_the_price_depends_on_and_nothing_else() -> None:
+    request = VideoRequest(
+        model="m", prompt="secret plans", duration=5, resolution="720p", image_url="https://a.example/b.png", audio=False
+    )
+    async with FaultyVenice() as server, client(server) as venice:
+        assert Quote(usd=0.25) == await venice.quote(request, reference_video_seconds=7.5)
+        expected = {
+            "model": "m",
+            "duration": "5s",
+            "resolution": "720p",
+            "audio": False,
+            "reference_video_total_duration": 7.5,
+        }
+        assert expected == server.requests[0].json
+
+
+async def test_a_quote_for_upscaling_needs_no_duration_and_carries_the_clip(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x18ftypisom")
+    request = VideoRequest(model="up", video_url=Media(tmp_path / "clip.mp4"), upscale_factor=2)
+    async with FaultyVenice() as server, client(server) as venice:
+        await venice.quote(request)
+        assert {"model", "upscale_factor", "video_url"} == server.requests[0].json.keys()
+        assert server.requests[0].json["video_url"].startswith("data:video/mp4;base64,")
+
+
+async def test_models_are_typed_and_check_lists_every_problem_of_a_request() -> None:
+    catalogue = json_reply({"object": "list", "data": [MODEL, {"no": "id"}, 7]})
+    async with FaultyVenice(models=[catalogue]) as server, client(server) as venice:
+        (model,) = await venice.models()
+        assert "type=video" == server.requests[0].query
+    assert ("gondola-1", ("5s", "10s"), 100) == (model.id, model.durations, model.prompt_character_limit)
+    fine = VideoRequest(model="gondola-1", prompt="A gondola", duration=5, resolution="720p", aspect_ratio="16:9")
+    assert [] == model.check(fine)
+    wrong = VideoRequest(
+        model="gondola-1", prompt="x" * 101, duration=7, resolution="4k", aspect_ratio="1:1", audio=True
+    )
+    assert ["aspect_ratio", "audio", "duration", "prompt", "resolution"] == sorted(
+        problem.field for problem in model.check(wrong)
+    )
+    assert "5s, 10s" in " ".join(map(str, model.check(wrong)))
+
+
+async def test_the_keys_limits_and_balances_are_typed() -> None:
+    answer = {
+        "data": {
+            "accessPermitted": True,
+            "apiTier": {"id": "paid", "isCharged": True},
+            "balances": {"USD": 50.23, "DIEM": 100.023},
+            "keyExpiration": None,
+            "nextEpochBegins": "2026-05-07T00:00:00.000Z",
+            "rateLimits": [{"apiModelId": "m", "rateLimits": [{"amount": 40, "type": "RPM"}]}],
+        }
+    }
+    async with FaultyVenice(always=json_reply(answer)) as server, client(server) as venice:
+        limits = await venice.rate_limits()
+    assert (True, "paid", 50.23) == (limits.access_permitted, limits.tier, limits.balances["USD"])
+    assert [("m", 40.0, "RPM")] == [(limit.model, limit.amount, limit.type) for limit in limits.limits]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param([Reply(cut_head_at=0)] * 2, id="cut"),
+        pytest.param([json_reply({"quote": 1}, cut_at=3)] * 2, id="cut in the body"),
+        pytest.param([Reply(delay=100)], id="no answer"),
+        pytest.param([html_reply(status=502)] * 3, id="502"),
+        pytest.param([json_reply({"error": "x"}, status=503)] * 3, id="503"),
+        pytest.param([rate_limited(10)] * 3, id="429"),
+    ],
+)
+async def test_a_question_survives_a_hiccup(trouble: list[Reply]) -> None:
+    async with FaultyVenice(quote=trouble) as server, client(server) as venice:
+        assert 0.25 == (await venice.quote(PUBLIC)).usd
+        assert len(trouble) + 1 == len(server.requests)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Reply(cut_head_at=0), DisconnectedError),
+        (json_reply({"error": "broken"}, status=500), ServerError),
+        (json_reply({"error": "No such key"}, status=401), AuthenticationError),
+        (html_reply(), ProtocolError),
+    ],
+)
+async def test_a_question_that_cannot_be_answered_ends_in_the_last_error(
+    answer: Reply, error: type[Exception]
+) -> None:
+    async with FaultyVenice(always=answer) as server, client(server) as venice:
+        with pytest.raises(error):
+            await venice.quote(PUBLIC)
+        assert 10 >= len(server.requests)
+
+
+async def test_retries_of_a_client_are_rationed() -> None:
+    async with FaultyVenice(always=html_reply(status=502)) as server, client(server) as venice:
+        for _ in range(6):
+            with pytest.raises(ServerError):
+                await venice.quote(PUBLIC)
+        assert 6 + 50 // 5 == len(server.requests)
+
+
+async def test_complete_deletes_a_public_clip_and_revoke_a_private_one(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=0) as server, client(server) as venice:
+        public = await venice.generate(PUBLIC, to=tmp_path)
+        private = await venice.generate(PRIVATE, to=tmp_path)
+        await venice.complete(public.ticket)
+        await venice.revoke(private.ticket)
+        assert ["POST /video/complete", "DELETE /link"] == wire(server)[-2:]
+        with pytest.raises(UsageError, match="no download link"):
+            await venice.revoke(Ticket(model="m", queue_id="q"))
+
+
+async def test_a_refused_clean_up_of_ones_own_carries_the_ticket() -> None:
+    refusal = json_reply({"error": "Request ID is invalid"}, status=400)
+    async with FaultyVenice(complete=[refusal]) as server, client(server) as venice:
+        with pytest.raises(BadRequestError) as caught:
+            await venice.complete(Ticket(model="m", queue_id="never-issued"))
+        assert caught.value.ticket is not None
+        assert "never-issued" == caught.value.ticket.queue_id
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+async def test_a_clean_up_that_fails_never_fails_the_job(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    refusal = json_reply({"error": "no"}, status=status)
+    async with FaultyVenice(complete=[refusal] * 9) as server, client(server) as venice:
+        video = await venice.generate(PUBLIC, to=tmp_path)
+        assert video.size == len(server.clip)
+    assert ["WARNING"] == [record.levelname for record in caplog.records if "may be left" in record.getMessage()]

@@ -1,0 +1,343 @@
+"""Many requests: a few at a time, within one budget, each paid for once however often the batch is run."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
+
+import anyio
+from attrs import frozen
+
+from .consent import OnConsent, SharedConsent
+from .errors import (
+    BudgetExceededError,
+    PaymentRequiredError,
+    QueueOutcomeUnknownError,
+    UsageError,
+    VeniceError,
+)
+from .job import VideoJob
+from .order import Order, recovery
+from .requests import VideoRequest
+from .results import Outcome, Quote, Video
+from .sansio.converter import request_key
+from .sansio.machine import begin
+from .sansio.states import Failed, Queueing, Saved, Succeeded
+
+if TYPE_CHECKING:
+    from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+    from .host import Host
+    from .io.entries import JournalEntry
+
+Requests: TypeAlias = Iterable[VideoRequest] | AsyncIterable[VideoRequest]
+
+_T = TypeVar("_T")
+
+CONCURRENCY: Final = 200  # jobs at once: twice what 40 a minute fill at a model's usual two to three minutes
+_QUEUEING: Final = 8  # paid requests at once; more would only wait in line, and not hear of an empty balance
+PAUSE: Final = 60.0  # seconds between two tries while the balance is used up
+
+log = logging.getLogger(__name__)
+
+
+@frozen(kw_only=True)
+class Plan:
+    """How a batch is to go; see `VeniceClient.batch`."""
+
+    into: Path
+    max_usd: float | None = None
+    on_error: Literal["collect", "stop"] = "collect"
+    key: Callable[[VideoRequest], str] | None = None
+    concurrency: int = CONCURRENCY
+    overwrite: bool = False
+    pause: float = PAUSE
+
+
+class Budget:
+    """Money that is reserved before it is spent, exactly."""
+
+    def __init__(self, limit: float | None, spent: float = 0.0) -> None:
+        """Allow `limit` USD, of which `spent` are gone; None for no limit."""
+        self._limit = None if limit is None else _exact(limit)
+        self._reserved = _exact(spent)
+
+    @property
+    def reserved(self) -> float:
+        """USD spent, or set aside for requests on their way."""
+        return float(self._reserved)
+
+    def reserve(self, usd: float) -> None:
+        """Set `usd` aside.
+
+        Raises:
+            BudgetExceededError: there is less left.
+        """
+        if self._limit is not None and self._reserved + _exact(usd) > self._limit:
+            left = self._limit - self._reserved
+            message = f"The quote is {usd:g} USD, and {left} of {self._limit} USD are left"
+            raise BudgetExceededError(message, quoted_usd=usd, limit_usd=float(self._limit))
+        self._reserved += _exact(usd)
+
+    def release(self, usd: float) -> None:
+        """Give back what was not spent."""
+        self._reserved -= _exact(usd)
+
+
+class Batch:
+    """The outcomes of many requests, as they finish: `async for outcome in batch`.
+
+    Attributes:
+        jobs: the running jobs, by the index of their request.
+        paused: whether the balance is used up; queueing goes on by itself once there is money.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        requests: Requests,
+        plan: Plan,
+        *,
+        quote: Callable[[VideoRequest], Awaitable[Quote]],
+        on_consent: OnConsent | None,
+    ) -> None:
+        """Get ready; nothing is read before the first outcome is asked for."""
+        self.jobs: dict[int, VideoJob] = {}
+        self.paused = False
+        self._host = host
+        self._quote = quote
+        self._requests = requests
+        self._plan = plan
+        self._budget = Budget(plan.max_usd)
+        self._consent = SharedConsent(on_consent) if on_consent else None
+        self._slots = anyio.Semaphore(plan.concurrency)
+        self._queueing = anyio.Semaphore(_QUEUEING)
+        self._probing = anyio.Lock()
+        self._keys: Counter[str] = Counter()
+        self._stopping = False
+        self._failure: BaseException | None = None
+        self._iterated = False
+
+    @property
+    def spent_usd(self) -> float:
+        """USD spent or set aside, earlier runs into the same folder included; 0 unless there is a budget."""
+        return self._budget.reserved
+
+    def stop(self) -> None:
+        """Queue nothing more; what is paid for goes on."""
+        self._stopping = True
+
+    async def __aiter__(self) -> AsyncIterator[Outcome]:
+        """Yield each request's outcome once, in the order in which they finish.
+
+        Leaving the loop early queues nothing more; jobs that are paid for go on until their client is left.
+        """
+        if self._iterated:
+            msg = "A batch is iterated once"
+            raise UsageError(msg, hint="Call batch() again: with a journal, finished clips are not paid for again")
+        self._iterated = True
+        send, receive = anyio.create_memory_object_stream[Outcome](0)
+        self._host.spawn(lambda: self._feed(send))
+        try:
+            async with receive:
+                async for outcome in _received(receive):
+                    yield outcome
+        finally:
+            self.stop()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _feed(self, outcomes: ObjectSendStream[Outcome]) -> None:
+        """Start the requests, a new one whenever an outcome has been taken."""
+        async with outcomes:
+            try:
+                await self._prepare()
+                async with anyio.create_task_group() as group:
+                    await self._start_all(group.start_soon, outcomes)
+            except Exception as error:  # noqa: BLE001 - raised to who iterates, after the outcomes
+                self._failure = error.with_traceback(None)
+
+    async def _prepare(self) -> None:
+        await anyio.Path(self._plan.into).mkdir(parents=True, exist_ok=True)
+        if self._host.journal is not None and self._plan.max_usd is not None:
+            self._budget = Budget(self._plan.max_usd, await self._host.journal.spent(self._prefix))
+
+    async def _start_all(self, start: Callable[..., None], outcomes: ObjectSendStream[Outcome]) -> None:
+        """Read the requests; a source that fails ends the batch once what was started has ended."""
+        index = 0
+        try:
+            await self._slots.acquire()
+            async for request in _each(self._requests):
+                if self._stopping:
+                    return
+                start(self._one, index, request, outcomes)
+                index += 1
+                await self._slots.acquire()
+        except Exception as error:  # noqa: BLE001 - it is the caller's iterable
+            self._failure = error
+
+    async def _one(self, index: int, request: VideoRequest, outcomes: ObjectSendStream[Outcome]) -> None:
+        try:
+            outcome = await self._outcome(index, request)
+        finally:
+            self.jobs.pop(index, None)
+        if outcome.error is not None and self._plan.on_error == "stop":
+            self.stop()
+        try:
+            await outcomes.send(outcome)
+        except anyio.BrokenResourceError:
+            log.info("Nobody took the outcome of request %d", index)
+        self._slots.release()
+
+    async def _outcome(self, index: int, request: VideoRequest) -> Outcome:
+        key = self._key(request)
+        known = await self._known(index, request, key)
+        if known is not None:
+            return known
+        usd: float | None = None
+        try:
+            usd = await self._reserve(request)
+            job = await self._queued(index, request, key, usd)
+            return Outcome(index=index, request=request, video=await _unless_cancelled(job, job.wait()), usd=usd)
+        except VeniceError as error:
+            if usd is not None and error.charged is False:
+                self._budget.release(usd)
+            return Outcome(index=index, request=request, error=error, usd=usd)
+
+    async def _known(self, index: int, request: VideoRequest, key: str) -> Outcome | None:
+        """Return the outcome of a request that an earlier run has paid for, or None."""
+        entry = None if self._host.journal is None else await self._host.journal.find(key)
+        if entry is None or isinstance(entry.state, Failed):
+            return None
+        try:
+            return Outcome(index=index, request=request, video=await self._earlier(index, entry))
+        except VeniceError as error:
+            return Outcome(index=index, request=request, error=error)
+
+    async def _earlier(self, index: int, entry: JournalEntry) -> Video:
+        if isinstance(entry.state, Succeeded | Saved):
+            return await _still_there(entry.state.video)
+        if isinstance(entry.state, Queueing):
+            msg = "An earlier run ended while this paid request was on its way"
+            raise QueueOutcomeUnknownError(msg)
+        assert self._host.journal is not None  # noqa: S101 - the entry came from it
+        adopted = await self._host.journal.adopt(entry.id)
+        if not adopted:
+            msg = "This request is being worked on by another process"
+            raise UsageError(msg, hint="Wait for it, or run the batch again later")
+        now = self._host.services().clock.time()
+        job = self.jobs[index] = self._host.start(recovery(adopted[0], now))
+        return await _unless_cancelled(job, job.wait())
+
+    async def _reserve(self, request: VideoRequest) -> float | None:
+        if self._plan.max_usd is None:
+            return None
+        usd = (await self._quote(request)).usd
+        self._budget.reserve(usd)
+        return usd
+
+    async def _queued(self, index: int, request: VideoRequest, key: str, usd: float | None) -> VideoJob:
+        """Return the job once it is queued or has failed; an empty balance is waited out."""
+        order = Order(
+            start=begin(request),
+            request=request,
+            to=self._plan.into,
+            overwrite=self._plan.overwrite,
+            key=key,
+            usd=usd,
+            on_consent=self._consent,
+        )
+        while True:
+            async with self._queueing:
+                await self._wait_for_money()
+                job = self.jobs[index] = self._host.start(order)
+                try:
+                    await _unless_cancelled(job, job.queued())
+                except PaymentRequiredError as error:
+                    self._pause(error)
+                    continue
+                except VeniceError:
+                    return job
+                self.paused = False
+                return job
+
+    async def _wait_for_money(self) -> None:
+        """Return when there may be money: while there is none, one request tries again from time to time."""
+        if self.paused and not self._stopping:
+            async with self._probing:
+                if self.paused:
+                    await anyio.sleep(self._plan.pause)
+        if self._stopping:
+            msg = "The batch was stopped before this request was queued"
+            raise VeniceError(msg, hint="Run the batch again for the rest")
+
+    def _pause(self, error: PaymentRequiredError) -> None:
+        if not self.paused:
+            log.warning("The batch is paused: %s", error)
+        self.paused = True
+
+    @property
+    def _prefix(self) -> str:
+        return f"{hashlib.sha256(os.fsencode(self._plan.into)).hexdigest()[:16]}/"
+
+    def _key(self, request: VideoRequest) -> str:
+        """Return what tells this request from the others, in every run: the caller's key, or its content and turn."""
+        name = self._plan.key(request) if self._plan.key else request_key(request)
+        self._keys[name] += 1
+        if self._plan.key and self._keys[name] > 1:
+            log.warning("Two requests of the batch have the key %r; they count as different ones", name)
+        return f"{self._prefix}{name}#{self._keys[name]}"
+
+
+async def _unless_cancelled(job: VideoJob, wait: Awaitable[_T]) -> _T:
+    """Return what `wait` does; a job that is no longer watched is an error that carries its ticket."""
+    try:
+        return await wait
+    except anyio.get_cancelled_exc_class():
+        if not job.cancelled():
+            raise
+    error = VeniceError("The job is no longer watched", hint="Resume it from its ticket, or run the batch again")
+    raise error if job.ticket is None else error.with_ticket(job.ticket)
+
+
+async def _each(requests: Requests) -> AsyncIterator[VideoRequest]:
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield _checked(request)
+        return
+    for request in requests:
+        yield _checked(request)
+
+
+def _checked(request: object) -> VideoRequest:
+    if not isinstance(request, VideoRequest):
+        msg = f"A batch takes VideoRequest, not {type(request).__name__}"
+        raise UsageError(msg)
+    return request
+
+
+async def _received(stream: ObjectReceiveStream[Outcome]) -> AsyncIterator[Outcome]:
+    async for outcome in stream:
+        yield outcome
+
+
+async def _still_there(video: Video) -> Video:
+    """Return a clip of an earlier run. One that is gone was paid for, so it is not quietly paid for again."""
+    try:
+        size = -1 if video.path is None else (await anyio.Path(video.path).stat()).st_size
+    except OSError:
+        size = -1
+    if size == video.size:
+        return video
+    message = f"This clip was made by an earlier run, but {str(video.path)!r} is gone or has changed"
+    raise UsageError(message, charged=True, hint="Use another folder, key or journal to pay for it again")
+
+
+def _exact(usd: float) -> Decimal:
+    return Decimal(str(usd))

@@ -1,0 +1,322 @@
+"""The client: what a user opens, calls and leaves."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
+from weakref import WeakSet
+
+from .batch import CONCURRENCY, PAUSE, Batch, Plan, Requests
+from .consent import OnConsent
+from .errors import TicketLike, UsageError
+from .job import VideoJob
+from .options import Limits, Polling, Retries, Timeouts
+from .order import Destination, Order, bound_for, recovery
+from .requests import VideoRequest
+from .results import AccountLimits, Quote, Ticket, VideoModel
+from .sansio.commands import Complete, ListModels, Price, Query, ReadLimits, Revoke
+from .sansio.events import CleanedUp
+from .sansio.links import is_loopback
+from .sansio.machine import begin, watch
+from .sansio.states import State
+from .secret import Secret
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from .io.entries import JournalEntry
+    from .io.journal import Journal
+
+BASE_URL: Final = "https://api.venice.ai/api/v1"
+
+log = logging.getLogger(__name__)
+
+
+class VeniceClient:
+    """Turns prompts into verified video files. All its jobs share one budget of requests.
+
+    Enter it with `async with`, from any task; jobs run until they end or the block is left. Leaving normally waits
+    for the jobs that still run; leaving by an error stops watching them, deletes nothing and returns within a second.
+
+    Args:
+        api_key: the key; `VENICE_API_KEY` by default. It is shown nowhere.
+        base_url: where the API is; `VENICE_BASE_URL`, else `https://api.venice.ai/api/v1`.
+        session: an `aiohttp.ClientSession` to use for the API instead of one of its own; it is not closed. Links are
+            always fetched with a session that knows neither key nor cookies.
+        on_consent: asked, with a `ConsentRequest`, when the server wants a person's consent; returns a `Consent`, or
+            None for no. It may be async; a plain function runs in a worker thread.
+        on_state: told every state of every job, on the event loop; must be quick.
+        journal: a file, such as `"jobs.db"`, that keeps tickets through a crash; None keeps them in memory.
+        timeouts: how long to wait.
+        limits: what the key allows.
+        polling: how eagerly to ask.
+        retries: how retries are rationed.
+
+    Raises:
+        UsageError: there is no key, or an option makes no sense.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        session: aiohttp.ClientSession | None = None,
+        on_consent: OnConsent | None = None,
+        on_state: Callable[[VideoJob, State], None] | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        polling: Polling | None = None,
+        retries: Retries | None = None,
+    ) -> None:
+        """Check the options; nothing is opened yet."""
+        self._base_url = _checked_url(base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL)
+        self._on_consent = on_consent
+        self._batches: WeakSet[Batch] = WeakSet()
+        from .host import Host, Settings  # noqa: PLC0415 - the network is loaded by those who open a client
+
+        self._host = Host(
+            Settings(
+                api_key=_checked_key(Secret(api_key or os.environ.get("VENICE_API_KEY", ""))),
+                base_url=self._base_url,
+                session=session,
+                on_consent=on_consent,
+                on_state=on_state,
+                journal=journal,
+                timeouts=timeouts or Timeouts(),
+                limits=limits or Limits(),
+                polling=polling or Polling(),
+                retries=retries or Retries(),
+            )
+        )
+
+    def __repr__(self) -> str:
+        """Show where it talks to."""
+        return f"<VeniceClient of {urlsplit(self._base_url).hostname}>"
+
+    async def __aenter__(self) -> VeniceClient:
+        """Open the sessions and the journal."""
+        await self._host.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for the jobs, or stop watching them if the block was left by an error."""
+        if kind is None:
+            await self._host.close()
+        else:
+            await self._host.stop()
+
+    async def aclose(self) -> None:
+        """Stop watching all jobs and close, as leaving the block by an error does."""
+        await self._host.stop()
+
+    def generate(
+        self,
+        request: VideoRequest,
+        *,
+        to: Destination | None = None,
+        max_usd: float | None = None,
+        reference_video_seconds: float | None = None,
+        overwrite: bool = False,
+        priority: int = 0,
+    ) -> VideoJob:
+        """Start a job and return it at once; await it for the clip.
+
+        Args:
+            request: what to generate.
+            to: a file, or an existing folder, where the file is named after model and job; or a sink, or anything
+                with an async `write` or `send`. Left out, the clip is read with `VideoJob.stream`.
+            max_usd: the most it may cost, in USD; the price is asked first, and a price equal to it is allowed.
+            reference_video_seconds: the total length of all reference clips, which the price depends on.
+            overwrite: whether a file at `to` may be replaced.
+            priority: jobs of a higher one are queued first when the budget is short.
+
+        Raises:
+            UsageError: the client is not open, or belongs to another event loop.
+        """
+        _check_usd(max_usd)
+        start = begin(request, max_usd=max_usd, reference_video_seconds=reference_video_seconds)
+        return self._host.start(
+            Order(start=start, request=request, to=bound_for(to), overwrite=overwrite, priority=priority)
+        )
+
+    def resume(
+        self, ticket: TicketLike | str, *, to: Destination | None = None, overwrite: bool = False
+    ) -> VideoJob:
+        """Go on watching a job that was queued before, by this process or another. Nothing is paid.
+
+        Args:
+            ticket: the ticket, or the JSON of one.
+            to: as for `generate`.
+            overwrite: as for `generate`.
+        """
+        start = watch(_ticket(ticket))
+        return self._host.start(Order(start=start, to=bound_for(to), overwrite=overwrite, age=None))
+
+    def batch(
+        self,
+        requests: Requests,
+        *,
+        into: str | os.PathLike[str],
+        max_usd: float | None = None,
+        on_error: Literal["collect", "stop"] = "collect",
+        key: Callable[[VideoRequest], str] | None = None,
+        concurrency: int = CONCURRENCY,
+        overwrite: bool = False,
+        pause: float = PAUSE,
+    ) -> Batch:
+        """Return an async iterator of the outcomes of many requests, as they finish.
+
+        A request that fails is an outcome and stops nothing else. An empty balance (402) pauses the rest. With a
+        journal a batch can be run again: what was paid for is not paid for again.
+
+        Args:
+            requests: an iterable or async iterable, read no further ahead than `concurrency`.
+            into: the folder for the clips, made if it is missing; with the journal it also names the batch.
+            max_usd: the most that all may cost, in USD, earlier runs into the same folder included.
+            on_error: `"stop"` queues nothing more after the first failure; what is paid for still ends.
+            key: names a request across runs; its content does by default.
+            concurrency: jobs at once.
+            overwrite: whether files may be replaced.
+            pause: seconds between two tries while the balance is used up.
+        """
+        self._host.services()
+        _check_usd(max_usd)
+        if concurrency < 1 or on_error not in {"collect", "stop"}:
+            msg = "batch takes a concurrency of at least 1, and on_error 'collect' or 'stop'"
+            raise UsageError(msg)
+        plan = Plan(
+            into=Path(into).absolute(),
+            max_usd=max_usd,
+            on_error=on_error,
+            key=key,
+            concurrency=concurrency,
+            overwrite=overwrite,
+            pause=pause,
+        )
+        batch = Batch(self._host, requests, plan, quote=self.quote, on_consent=self._on_consent)
+        self._batches.add(batch)
+        return batch
+
+    async def drain(self, grace: float) -> list[Ticket]:
+        """Get ready to leave: queue nothing more, and return the tickets of the jobs that did not end in time.
+
+        Jobs that are not paid for yet are cancelled, the others are awaited for `grace` seconds. After it the client
+        starts no more jobs. Meant for SIGTERM.
+        """
+        self._host.services()
+        for batch in list(self._batches):
+            batch.stop()
+        return await self._host.drain(grace)
+
+    async def pending(self) -> list[JournalEntry]:
+        """Return what the journal holds unfinished, whoever works on it."""
+        return await self._journal().pending()
+
+    async def recover(self) -> list[VideoJob]:
+        """Start a job for everything unfinished in the journal that no living process works on.
+
+        Each is bound for its recorded destination. One whose paid request has no outcome is not sent again: its job
+        raises `QueueOutcomeUnknownError`.
+        """
+        now = self._host.services().clock.time()
+        return [self._host.start(recovery(entry, now)) for entry in await self._journal().adopt()]
+
+    async def quote(self, request: VideoRequest, *, reference_video_seconds: float | None = None) -> Quote:
+        """Return the price of a request at this moment; nothing is queued or reserved.
+
+        Args:
+            request: what it would be.
+            reference_video_seconds: the total length of all reference clips, which the price may depend on.
+        """
+        found: Quote = await self._ask(Price(request, reference_video_seconds=reference_video_seconds))
+        return found
+
+    async def models(self) -> list[VideoModel]:
+        """Return the catalogue of video models."""
+        found: list[VideoModel] = await self._ask(ListModels())
+        return found
+
+    async def rate_limits(self) -> AccountLimits:
+        """Return what the key may do, and the balances."""
+        found: AccountLimits = await self._ask(ReadLimits())
+        return found
+
+    async def complete(self, ticket: TicketLike | str) -> None:
+        """Delete the server's copy of a public job's clip. A running job is neither cancelled nor refunded by it."""
+        await self._clean(Complete(_ticket(ticket)))
+
+    async def revoke(self, ticket: TicketLike | str) -> None:
+        """Delete the server's copy of a private job's clip, and its link with it.
+
+        Raises:
+            UsageError: the ticket has no link.
+        """
+        found = _ticket(ticket)
+        if found.download_url is None:
+            msg = "This ticket has no download link"
+            raise UsageError(msg, hint="Use complete(ticket) for a public model's job")
+        await self._clean(Revoke(found))
+
+    async def _ask(self, query: Query) -> Any:
+        return await self._host.ask(query)
+
+    async def _clean(self, query: Complete | Revoke) -> None:
+        answer: CleanedUp = await self._ask(query)
+        if answer.error is not None:
+            raise answer.error.with_ticket(query.ticket)
+
+    def _journal(self) -> Journal:
+        self._host.services()
+        if self._host.journal is None:
+            msg = "This client keeps no journal"
+            raise UsageError(msg, hint="Make it with journal='jobs.db'")
+        return self._host.journal
+
+
+def _checked_key(secret: Secret) -> Secret:
+    """Return the key without the blanks around it. It is handled wrapped, so that no traceback shows it."""
+    secret = Secret(secret.reveal().strip())
+    if not secret.reveal():
+        msg = "There is no API key"
+        raise UsageError(msg, hint="Pass api_key=, or set VENICE_API_KEY; make one at venice.ai/settings/api")
+    if not secret.reveal().isascii() or not secret.reveal().isprintable() or " " in secret.reveal():
+        msg = "The API key has characters that no key has"
+        raise UsageError(msg, hint="Copy it again, without blanks or line ends")
+    return secret
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound, parts = False, urlsplit("")
+    if not sound or parts.query or parts.username:
+        msg = "base_url must be an http(s) URL such as https://api.venice.ai/api/v1"
+        raise UsageError(msg)
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        log.warning("base_url is plain http: the key can be read on its way")
+    return url.rstrip("/")
+
+
+def _check_usd(max_usd: float | None) -> None:
+    if max_usd is not None and not max_usd >= 0:
+        msg = f"max_usd must be a number of at least 0, not {max_usd!r}"
+        raise UsageError(msg)
+
+
+def _ticket(ticket: TicketLike | str) -> Ticket:
+    if isinstance(ticket, Ticket):
+        return ticket
+    if isinstance(ticket, str):
+        return Ticket.from_json(ticket)
+    return Ticket(model=ticket.model, queue_id=ticket.queue_id, download_url=ticket.download_url)

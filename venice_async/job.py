@@ -1,0 +1,247 @@
+"""A job as a future: await it, watch it, stop watching it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from typing import Any, TypeAlias
+
+import anyio
+
+from .display import state_html
+from .errors import UsageError, VeniceError
+from .io.sinks import QueueSink
+from .order import Order
+from .requests import VideoRequest
+from .results import Ticket, Video
+from .sansio.states import TERMINAL, Failed, State, Stopped, Succeeded, ticket_of
+
+Drive: TypeAlias = Callable[[Callable[[State], None]], Awaitable[State]]
+"""Performs a job, telling every state, and returns the last one."""
+
+log = logging.getLogger(__name__)
+
+
+class VideoJob:
+    """One clip on its way: an awaitable future, driven by the client that started it.
+
+    Await it as often and from as many tasks as you like: there is one driver. Cancelling or timing out a task that
+    waits never cancels the job. A job that failed and was never awaited is logged.
+    """
+
+    def __init__(
+        self, order: Order, *, drive: Drive, on_state: Callable[[VideoJob, State], None] | None = None
+    ) -> None:
+        """Get ready; `VeniceClient` makes and starts jobs."""
+        self._state: State = order.start[0]
+        self._ticket = ticket_of(self._state)
+        self._order = order
+        self._loop = asyncio.get_running_loop()
+        self._scope = anyio.CancelScope()
+        self._changed = anyio.Event()
+        self._queued = anyio.Event()
+        self._finished = anyio.Event()
+        self._changes = 0
+        self._error: BaseException | None = None
+        self._observed = False
+        self._on_state = on_state
+        self._drive: Drive | None = drive
+        if self._ticket is not None:
+            self._queued.set()
+
+    @property
+    def state(self) -> State:
+        """The state at this moment, one of `venice_async`'s state classes."""
+        return self._state
+
+    @property
+    def ticket(self) -> Ticket | None:
+        """The claim check, once the job is queued and paid for."""
+        return self._ticket
+
+    @property
+    def request(self) -> VideoRequest | None:
+        """What was asked for; None for a job that was resumed from its ticket alone."""
+        return self._order.request
+
+    def done(self) -> bool:
+        """Tell whether the job has ended, however."""
+        return self._finished.is_set()
+
+    def cancelled(self) -> bool:
+        """Tell whether the job ended by `cancel`, or by leaving its client early."""
+        return self.done() and isinstance(self._state, Stopped)
+
+    def cancel(self) -> bool:
+        """Stop watching the job; return False if it has ended.
+
+        Venice has no way to cancel: a queued job goes on and stays paid for, and its ticket stays good. While the
+        paid request is on its way its answer is still awaited and journalled, then the job stops.
+        """
+        self._check_loop()
+        if self.done():
+            return False
+        self._scope.cancel()
+        return True
+
+    def __await__(self) -> Generator[Any, Any, Video]:
+        """Wait for the clip; see `wait`."""
+        return self.wait().__await__()
+
+    async def wait(self) -> Video:
+        """Wait for the clip and return it. Cancelling this call does not cancel the job.
+
+        Raises:
+            VeniceError: there is no clip; `.ticket` is there if the job was queued.
+            asyncio.CancelledError: the job was cancelled.
+        """
+        self._check_loop()
+        self._observed = True
+        await self._finished.wait()
+        return self._result()
+
+    async def queued(self) -> Ticket:
+        """Wait until the job is queued and paid for, and return its ticket.
+
+        Raises:
+            VeniceError: it was not queued.
+            asyncio.CancelledError: the job was cancelled before.
+        """
+        self._check_loop()
+        self._observed = True
+        await self._queued.wait()
+        if self._ticket is None:
+            self._result()
+        assert self._ticket is not None  # noqa: S101 - a job without a ticket has an error, which was raised
+        return self._ticket
+
+    async def ended(self) -> None:
+        """Wait until the job has ended, however it did; how is in `state`."""
+        self._check_loop()
+        await self._finished.wait()
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Yield the clip as it comes, for a job that was started without a destination; read it once.
+
+        A slow reader slows the delivery down; a delivery that is cut goes on where it was, and if it cannot, the
+        error says how many bytes were handed on. What was yielded is a verified clip only if this ends normally.
+
+        Raises:
+            VeniceError: there is no whole clip.
+            asyncio.CancelledError: the job was cancelled.
+        """
+        self._check_loop()
+        if not isinstance(self._order.to, QueueSink):
+            msg = "This job has a destination of its own"
+            raise UsageError(msg, hint="Leave out to= to read the clip with stream()")
+        self._observed = True
+        sink = self._order.to
+        try:
+            async for chunk in sink:
+                yield chunk
+        finally:
+            await sink.aclose()
+        await self.wait()
+
+    async def updates(self) -> AsyncIterator[State]:
+        """Yield the state now and whenever it changes; the last one is where the job ended.
+
+        Several tasks may read at once. A slow reader misses states in between, never the last one. How the job ended
+        is a state here, not an exception.
+        """
+        self._check_loop()
+        seen = -1
+        while True:
+            changed = self._changed
+            if seen != self._changes:
+                seen = self._changes
+                yield self._state
+            elif self.done():
+                return
+            else:
+                await changed.wait()
+
+    def __repr__(self) -> str:
+        """Show the job and where it stands."""
+        name = self._ticket.queue_id if self._ticket else "not queued"
+        return f"<VideoJob {name}: {type(self._state).__name__}>"
+
+    def _repr_html_(self) -> str:
+        """Show where the job stands, in a notebook."""
+        return state_html(self._state)
+
+    def __del__(self) -> None:
+        """Log a failure that nobody looked at."""
+        if getattr(self, "_error", None) is not None:
+            self.log_if_unseen()
+
+    async def run(self) -> None:
+        """Drive the job to its end; the client calls this once. It never raises but for cancellation."""
+        assert self._drive is not None  # noqa: S101 - called once
+        try:
+            with self._scope:
+                self._finish(await self._drive(self._publish), None)
+        except Exception as error:
+            log.exception("Job %r ended by a mistake in this library", self)
+            self._finish(Failed(error=VeniceError(f"Internal error: {type(error).__name__}")), error)
+        finally:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """End as stopped, if it has not ended: nobody drives it any longer."""
+        if not self.done():
+            saved = getattr(self._state, "video", None)
+            self._finish(Succeeded(video=saved) if saved else Stopped(ticket=self._ticket), None)
+
+    def log_if_unseen(self) -> None:
+        """Log a failure that nobody awaited, once."""
+        if self._error is not None and not self._observed:
+            self._observed = True
+            log.error("A job failed and was never awaited: %s: %s", type(self._error).__name__, self._error)
+
+    def _publish(self, state: State) -> None:
+        if state == self._state and self._changes:
+            return
+        self._state = state
+        self._ticket = ticket_of(state) or self._ticket
+        self._changes += 1
+        self._changed.set()
+        self._changed = anyio.Event()
+        if self._ticket is not None or isinstance(state, TERMINAL):
+            self._queued.set()
+        if self._on_state is not None:
+            self._tell(self._on_state, state)
+
+    def _tell(self, on_state: Callable[[VideoJob, State], None], state: State) -> None:
+        try:
+            on_state(self, state)
+        except Exception:
+            log.exception("on_state failed for %r", self)
+
+    def _finish(self, state: State, error: BaseException | None) -> None:
+        self._error = error or (state.error if isinstance(state, Failed) else None)
+        self._drive = None
+        self._finished.set()
+        if state is not self._state:
+            self._publish(state)
+        else:
+            self._changed.set()
+
+    def _result(self) -> Video:
+        if isinstance(self._state, Succeeded):
+            return self._state.video
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        name = self._ticket.queue_id if self._ticket else "none was queued"
+        msg = f"The job was cancelled ({name})"
+        raise asyncio.CancelledError(msg)
+
+    def _check_loop(self) -> None:
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not self._loop:
+            msg = "A job belongs to the event loop it was started on"
+            raise UsageError(msg, hint="Keep its ticket, and resume it with a client of this loop")
