@@ -140,7 +140,9 @@ class Batch:
         """
         if self._iterated:
             msg = "A batch is iterated once"
-            raise UsageError(msg, hint="Call batch() again: with a journal, finished clips are not paid for again")
+            raise UsageError(
+                msg, hint="Call batch() again: with a journal, finished clips are not paid for again"
+            )
         self._iterated = True
         send, receive = anyio.create_memory_object_stream[Outcome](0)
         self._host.spawn(lambda: self._feed(send))
@@ -204,7 +206,9 @@ class Batch:
         try:
             usd = await self._reserve(request)
             job = await self._queued(index, request, key, usd)
-            return Outcome(index=index, request=request, video=await _unless_cancelled(job, job.wait()), usd=usd)
+            return Outcome(
+                index=index, request=request, video=await _unless_cancelled(job, job.wait()), usd=usd
+            )
         except VeniceError as error:
             if usd is not None and error.charged is False:
                 self._budget.release(usd)
@@ -302,7 +306,9 @@ async def _unless_cancelled(job: VideoJob, wait: Awaitable[_T]) -> _T:
     except anyio.get_cancelled_exc_class():
         if not job.cancelled():
             raise
-    error = VeniceError("The job is no longer watched", hint="Resume it from its ticket, or run the batch again")
+    error = VeniceError(
+        "The job is no longer watched", hint="Resume it from its ticket, or run the batch again"
+    )
     raise error if job.ticket is None else error.with_ticket(job.ticket)
 
 

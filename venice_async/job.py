@@ -15,7 +15,7 @@ from .io.sinks import QueueSink
 from .order import Order
 from .requests import VideoRequest
 from .results import Ticket, Video
-from .sansio.states import TERMINAL, Failed, State, Stopped, Succeeded, ticket_of
+from .sansio.states import Failed, State, Stopped, Succeeded, ticket_of
 
 Drive: TypeAlias = Callable[[Callable[[State], None]], Awaitable[State]]
 """Performs a job, telling every state, and returns the last one."""
@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 class VideoJob:
     """One clip on its way: an awaitable future, driven by the client that started it.
 
-    Await it as often and from as many tasks as you like: there is one driver. Cancelling or timing out a task that
-    waits never cancels the job. A job that failed and was never awaited is logged.
+    Await it as often and from as many tasks as you like: there is one driver. Cancelling or timing out a task
+    that waits never cancels the job. A job that failed and was never awaited is logged.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class VideoJob:
     def cancel(self) -> bool:
         """Stop watching the job; return False if it has ended.
 
-        Venice has no way to cancel: a queued job goes on and stays paid for, and its ticket stays good. While the
-        paid request is on its way its answer is still awaited and journalled, then the job stops.
+        Venice has no way to cancel: a queued job goes on and stays paid for, and its ticket stays good. While
+        the paid request is on its way its answer is still awaited and journalled, then the job stops.
         """
         self._check_loop()
         if self.done():
@@ -124,8 +124,9 @@ class VideoJob:
     async def stream(self) -> AsyncIterator[bytes]:
         """Yield the clip as it comes, for a job that was started without a destination; read it once.
 
-        A slow reader slows the delivery down; a delivery that is cut goes on where it was, and if it cannot, the
-        error says how many bytes were handed on. What was yielded is a verified clip only if this ends normally.
+        A slow reader slows the delivery down; a delivery that is cut goes on where it was, and if it cannot,
+        the error says how many bytes were handed on. What was yielded is a verified clip only if this ends
+        normally.
 
         Raises:
             VeniceError: there is no whole clip.
@@ -147,8 +148,8 @@ class VideoJob:
     async def updates(self) -> AsyncIterator[State]:
         """Yield the state now and whenever it changes; the last one is where the job ended.
 
-        Several tasks may read at once. A slow reader misses states in between, never the last one. How the job ended
-        is a state here, not an exception.
+        Several tasks may read at once. A slow reader misses states in between, never the last one. How the
+        job ended is a state here, not an exception.
         """
         self._check_loop()
         seen = -1
@@ -208,7 +209,7 @@ class VideoJob:
         self._changes += 1
         self._changed.set()
         self._changed = anyio.Event()
-        if self._ticket is not None or isinstance(state, TERMINAL):
+        if self._ticket is not None:
             self._queued.set()
         if self._on_state is not None:
             self._tell(self._on_state, state)
@@ -223,6 +224,7 @@ class VideoJob:
         self._error = error or (state.error if isinstance(state, Failed) else None)
         self._drive = None
         self._finished.set()
+        self._queued.set()
         if state is not self._state:
             self._publish(state)
         else:
