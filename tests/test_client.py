@@ -370,6 +370,17 @@ async def test_a_destination_that_cannot_work_is_found_before_anything_is_paid(t
     assert b"mine" == (tmp_path / "there.mp4").read_bytes()
 
 
+async def test_two_jobs_bound_for_the_same_file_are_refused_before_the_second_is_paid(tmp_path: Path) -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        first = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        await first.queued()
+        with pytest.raises(UsageError, match="Another job"):
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", overwrite=True)
+        await first
+        await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", overwrite=True)
+        assert 2 == len(server.charges)
+
+
 async def test_an_existing_file_is_replaced_only_when_asked(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"old")
     async with FaultyVenice() as server, client(server) as venice:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, cast
 
 import anyio
@@ -18,15 +19,16 @@ from .errors import (
     ProtocolError,
     TransportError,
     TruncatedError,
+    UsageError,
     VeniceError,
 )
 from .io.caller import Reply, trouble_of
 from .io.download import Delivery
-from .io.pacer import Watch
 from .io.partfile import PartFile
 from .io.sinks import Sink
 from .io.target import Target, check_target, job_key
 from .io.transport import Response
+from .io.watch import Watch
 from .order import Order
 from .results import Ticket, Video
 from .sansio.commands import Complete, Fetch, Poll, Revoke
@@ -44,15 +46,18 @@ log = logging.getLogger(__name__)
 
 
 class Arrival:
-    """Performs the commands of one job that has a ticket. It owns the delivery and the pacer's watch of it."""
+    """Performs the commands of a job that has a ticket. It owns the delivery and the pacer's watch of it."""
 
-    def __init__(self, services: Services, order: Order, on_progress: Callable[[int, int | None], None]) -> None:
+    def __init__(
+        self, services: Services, order: Order, on_progress: Callable[[int, int | None], None]
+    ) -> None:
         """Bring the clip of `order` home; `on_progress` is told the bytes received and announced."""
         self._services = services
         self._caller = services.caller
         self._order = order
         self._on_progress = on_progress
         self._target: Target | None = None
+        self._claimed: Path | None = None
         self._watch: Watch | None = None
         self._delivery: Delivery | None = None
         self._delay = 0.0
@@ -65,13 +70,19 @@ class Arrival:
             UsageError: it cannot be used.
             DownloadError: its disk is full or fails.
         """
-        if isinstance(self._order.to, str | os.PathLike):
-            self._target = await check_target(
-                self._order.to, overwrite=self._order.overwrite, recovering=self._order.recovering
-            )
+        if not isinstance(self._order.to, str | os.PathLike):
+            return
+        target = await check_target(
+            self._order.to, overwrite=self._order.overwrite, recovering=self._order.recovering
+        )
+        if target.name is not None:
+            self._claim(target.folder / target.name)
+        self._target = target
 
     async def tidy(self) -> None:
         """Leave nothing half-done behind."""
+        if self._claimed is not None:
+            self._services.claims.discard(self._claimed)
         if self._watch is not None:
             self._watch.close()
         if self._delivery is not None:
@@ -81,7 +92,9 @@ class Arrival:
 
     async def poll(self, command: Poll) -> Event:
         """Ask at the job's turn; take the clip if the answer is it."""
-        watch = self._watch = self._watch or self._caller.pacer.watch(command.ticket.model, age=self._order.age)
+        watch = self._watch = self._watch or self._caller.pacer.watch(
+            command.ticket.model, age=self._order.age
+        )
         delay, self._delay = self._delay, 0.0
         async with self._caller.pacer.poll_turn(watch, after=delay) as turn:
             try:
@@ -125,6 +138,13 @@ class Arrival:
             log.warning("The server's copy of job %s may be left: %s", ticket.queue_id, event.error.message)
         return event
 
+    def _claim(self, path: Path) -> None:
+        if path in self._services.claims:
+            msg = f"Another job of this client is bound for {str(path)!r}"
+            raise UsageError(msg, hint="Choose another name")
+        self._services.claims.add(path)
+        self._claimed = path
+
     def _news(self, watch: Watch, reply: Reply) -> Event:
         match reply.answer:
             case Missed(error):
@@ -149,7 +169,9 @@ class Arrival:
         return Missed(error)
 
     def _link_refused(self, reply: Reply) -> Event:
-        error = reply.answer.error if isinstance(reply.answer, Refused) else DownloadError("The link has no clip")
+        error = (
+            reply.answer.error if isinstance(reply.answer, Refused) else DownloadError("The link has no clip")
+        )
         decided = self._judged(Call.LINK, reply.trouble or Trouble("status", status=200))
         if decided is None:
             return Refused(error)
@@ -186,7 +208,9 @@ class Arrival:
 
     def _deliver(self, ticket: Ticket) -> Delivery:
         if self._delivery is None:
-            self._delivery = Delivery(self._sink(ticket), clock=self._services.clock, on_progress=self._on_progress)
+            self._delivery = Delivery(
+                self._sink(ticket), clock=self._services.clock, on_progress=self._on_progress
+            )
         return self._delivery
 
     def _sink(self, ticket: Ticket) -> Sink:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from pathlib import Path
+
+from attrs import field, frozen
 
 from .consent import OnConsent
 from .io.caller import Caller
@@ -21,6 +23,7 @@ class Services:
         records: the journal, or what stands for none.
         timeouts: how long to wait.
         on_consent: whom to ask for consent.
+        claims: the files that running jobs are bound for.
     """
 
     caller: Caller
@@ -28,3 +31,4 @@ class Services:
     records: Records
     timeouts: Timeouts
     on_consent: OnConsent | None = None
+    claims: set[Path] = field(factory=set[Path])

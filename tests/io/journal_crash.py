@@ -99,13 +99,14 @@ async def aftermath(path: Path) -> dict[str, Any]:
             for entry in await journal.adopt()
         )
         named = await journal.find("a")
+        succeeded = named is not None and isinstance(named.state, Succeeded)
+        leaked = succeeded and MARK in bytes_on_disk(path)  # while it is open: closing would empty the log
     finally:
         await journal.aclose()
-    succeeded = named is not None and isinstance(named.state, Succeeded)
     return {
         "unfinished": found,
         "succeeded": succeeded,
-        "leaked": succeeded and MARK in bytes_on_disk(path),
+        "leaked": leaked,
         "files": sorted(place.name for place in path.parent.iterdir()),
     }
 

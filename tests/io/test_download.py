@@ -695,6 +695,27 @@ async def test_a_stream_is_not_given_what_is_no_video() -> None:
     assert CLIP == writer.taken
 
 
+@pytest.mark.parametrize("method", ["open", "write", "restart", "commit"])
+async def test_whatever_a_sink_of_ones_own_raises_becomes_a_download_error(method: str) -> None:
+    class Own(MemorySink):
+        aborted = False
+
+        async def abort(self) -> None:
+            self.aborted = True
+
+    async def fails(*_: object) -> None:
+        raise KeyError(method)
+
+    own = Own()
+    setattr(own, method, fails)
+    answers = [cut(CLIP, 20_000), whole(CLIP)] if method == "restart" else [whole(CLIP)]
+    with pytest.raises(DownloadError, match="The destination failed: KeyError") as caught:
+        await received(own, *answers)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert len(CLIP) == caught.value.total
+    assert own.aborted
+
+
 async def test_a_writer_that_fails_ends_the_delivery() -> None:
     class Broken(Writer):
         async def write(self, data: bytes) -> None:

@@ -344,6 +344,7 @@ async def test_a_key_finds_the_clip_rather_than_a_job_and_a_job_rather_than_noth
 async def test_money_is_added_up_exactly_by_prefix(journal: Journal) -> None:
     for number in range(3):
         await journal.begin(Waiting(ticket=ticket(number)), key=f"a%/{number}", usd=0.1)
+    assert 0.3 == await journal.spent("a%/")
     await journal.begin(INTENT, key="a%/intent", usd=1.0)
     await journal.withdraw((await journal.begin(INTENT, key="a%/refused", usd=8.0)).id)
     await journal.begin(INTENT, key="ab/other", usd=16.0)
@@ -401,10 +402,12 @@ async def test_a_cancelled_begin_leaves_no_intent_and_no_job_unwatched(journal: 
 
 
 async def test_a_begin_within_a_cancelled_scope_writes_nothing(journal: Journal) -> None:
+    statements: list[str] = []
+    await _sql(journal, trace=statements)
     with anyio.CancelScope() as scope:
         scope.cancel()
         await journal.begin(INTENT)
-    assert [] == await journal.pending()
+    assert [] == statements
 
 
 async def test_closing_finishes_what_was_begun(path: Path) -> None:

@@ -292,6 +292,20 @@ async def test_a_log_that_is_cut_or_wrong_loses_no_more_than_its_end(path: Path)
                 }
 
 
+async def test_a_journal_whose_log_was_half_transferred_is_sound(path: Path) -> None:
+    log = path.with_name("jobs.db-wal")
+    async with opened(path) as journal:
+        short = path.read_bytes()
+        found = [(await journal.begin(INTENT, request=REQUEST, to="/" + "a" * 3_000)).id for _ in range(20)]
+        kept = log.read_bytes()
+    whole = path.read_bytes()
+    assert len(short) < len(whole)
+    path.write_bytes(whole[:4096] + short[4096:])
+    log.write_bytes(kept)
+    async with opened(path) as journal:
+        assert found == [entry.id for entry in await journal.adopt()]
+
+
 async def test_a_file_removed_or_replaced_under_way_is_noticed_before_money_is_spent(path: Path) -> None:
     async with opened(path) as journal:
         path.rename(path.with_suffix(".gone"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -12,7 +10,7 @@ from attrs import frozen
 
 from ..errors import DownloadError, NotAVideoError, ProtocolError, TransportError, TruncatedError, VeniceError
 from ..sansio.ranges import FromStart, NothingMissing, Onward, Unusable, judge, request_headers
-from .reading import Batch, Chunks, Progress, Reading, SpeedFloor, SpeedGuard, split
+from .reading import Batch, Chunks, Progress, Reading, SpeedFloor, SpeedGuard, closing, split
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -124,8 +122,12 @@ class Delivery:
             raise TruncatedError(msg, received=self.received, total=self.total)
         try:
             path = await self._sink.commit()
-        except BaseException as error:
-            self._add_facts(error)
+        except Exception as error:  # noqa: BLE001 - a sink may be anybody's
+            await self.abort()
+            failure = _named(error)
+            self._add_facts(failure)
+            raise failure from failure.__cause__
+        except BaseException:
             await self.abort()
             raise
         return SavedFile(path=path, size=self.received, sha256=self._kept.sha256.hexdigest())
@@ -169,7 +171,7 @@ class Delivery:
         """Pass the body on in batches, and return what ended it too early."""
         batch, guard, cut = Batch(self._sink.batch), SpeedGuard(self._floor), None
         try:
-            async with _closing(response.chunks()) as chunks:
+            async with closing(response.chunks()) as chunks:
                 while (chunk := await self._next(chunks, guard)) is not None:
                     reading.see(chunk)
                     batch.add(chunk)
@@ -192,8 +194,8 @@ class Delivery:
         """Do the work of one stage; if it fails, all of them end."""
         try:
             await work()
-        except DownloadError as error:
-            self._failure = error
+        except Exception as error:  # noqa: BLE001 - a sink may be anybody's
+            self._failure = _named(error)
             group.cancel_scope.cancel()
 
     async def _digest_all(self, reading: Reading, batches: Batches, digested: BatchesOnward) -> None:
@@ -216,9 +218,9 @@ class Delivery:
 
     async def _adopt(self, reading: Reading) -> None:
         """Begin afresh."""
-        await (self._sink.restart() if self._opened else self._sink.open())
+        self._kept, opened = reading, self._opened
         self._opened = True
-        self._kept = reading
+        await (self._sink.restart() if opened else self._sink.open())
 
     async def _repeat(self, reading: Reading, batch: Chunks) -> Chunks:
         """Check that what was handed on before comes again, and return what goes beyond it."""
@@ -248,10 +250,10 @@ class Delivery:
             error.message = f"{error.message}; received {self.received} bytes{missing}"
 
 
-@asynccontextmanager
-async def _closing(chunks: AsyncIterator[bytes]) -> AsyncGenerator[AsyncIterator[bytes]]:
-    try:
-        yield chunks
-    finally:
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()
+def _named(error: Exception) -> DownloadError:
+    """Return the error of a sink as one of ours."""
+    if isinstance(error, DownloadError):
+        return error
+    failure = DownloadError(f"The destination failed: {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
