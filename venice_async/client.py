@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -40,16 +40,17 @@ log = logging.getLogger(__name__)
 class VeniceClient:
     """Turns prompts into verified video files. All its jobs share one budget of requests.
 
-    Enter it with `async with`, from any task; jobs run until they end or the block is left. Leaving normally waits
-    for the jobs that still run; leaving by an error stops watching them, deletes nothing and returns within a second.
+    Enter it with `async with`, from any task; jobs run until they end or the block is left. Leaving normally
+    waits for the jobs that still run; leaving by an error stops watching them, deletes nothing and returns
+    within a second.
 
     Args:
         api_key: the key; `VENICE_API_KEY` by default. It is shown nowhere.
         base_url: where the API is; `VENICE_BASE_URL`, else `https://api.venice.ai/api/v1`.
-        session: an `aiohttp.ClientSession` to use for the API instead of one of its own; it is not closed. Links are
-            always fetched with a session that knows neither key nor cookies.
-        on_consent: asked, with a `ConsentRequest`, when the server wants a person's consent; returns a `Consent`, or
-            None for no. It may be async; a plain function runs in a worker thread.
+        session: an `aiohttp.ClientSession` to use for the API instead of one of its own; it is not closed.
+            Links are always fetched with a session that knows neither key nor cookies.
+        on_consent: asked, with a `ConsentRequest`, when the server wants a person's consent; returns a
+            `Consent`, or None for no. It may be async; a plain function runs in a worker thread.
         on_state: told every state of every job, on the event loop; must be quick.
         journal: a file, such as `"jobs.db"`, that keeps tickets through a crash; None keeps them in memory.
         timeouts: how long to wait.
@@ -76,6 +77,8 @@ class VeniceClient:
         retries: Retries | None = None,
     ) -> None:
         """Check the options; nothing is opened yet."""
+        secret = Secret(api_key or os.environ.get("VENICE_API_KEY", ""))
+        del api_key  # a traceback of this frame must not show it
         self._base_url = _checked_url(base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL)
         self._on_consent = on_consent
         self._batches: WeakSet[Batch] = WeakSet()
@@ -83,7 +86,7 @@ class VeniceClient:
 
         self._host = Host(
             Settings(
-                api_key=_checked_key(Secret(api_key or os.environ.get("VENICE_API_KEY", ""))),
+                api_key=_checked_key(secret),
                 base_url=self._base_url,
                 session=session,
                 on_consent=on_consent,
@@ -98,9 +101,9 @@ class VeniceClient:
 
     def __repr__(self) -> str:
         """Show where it talks to."""
-        return f"<VeniceClient of {urlsplit(self._base_url).hostname}>"
+        return f"<VeniceClient of {urlsplit(getattr(self, '_base_url', '')).hostname}>"
 
-    async def __aenter__(self) -> VeniceClient:
+    async def __aenter__(self) -> Self:
         """Open the sessions and the journal."""
         await self._host.open()
         return self
@@ -132,9 +135,10 @@ class VeniceClient:
 
         Args:
             request: what to generate.
-            to: a file, or an existing folder, where the file is named after model and job; or a sink, or anything
-                with an async `write` or `send`. Left out, the clip is read with `VideoJob.stream`.
-            max_usd: the most it may cost, in USD; the price is asked first, and a price equal to it is allowed.
+            to: a file, or an existing folder, where the file is named after model and job; or a sink, or
+                anything with an async `write` or `send`. Left out, the clip is read with `VideoJob.stream`.
+            max_usd: the most it may cost, in USD; the price is asked first, and a price equal to it is
+                allowed.
             reference_video_seconds: the total length of all reference clips, which the price depends on.
             overwrite: whether a file at `to` may be replaced.
             priority: jobs of a higher one are queued first when the budget is short.
@@ -158,7 +162,9 @@ class VeniceClient:
             to: as for `generate`.
             overwrite: as for `generate`.
         """
-        start = watch(_ticket(ticket))
+        found = _ticket(ticket)
+        del ticket  # as text it holds the link
+        start = watch(_sound(found))
         return self._host.start(Order(start=start, to=bound_for(to), overwrite=overwrite, age=None))
 
     def batch(
@@ -175,8 +181,8 @@ class VeniceClient:
     ) -> Batch:
         """Return an async iterator of the outcomes of many requests, as they finish.
 
-        A request that fails is an outcome and stops nothing else. An empty balance (402) pauses the rest. With a
-        journal a batch can be run again: what was paid for is not paid for again.
+        A request that fails is an outcome and stops nothing else. An empty balance (402) pauses the rest.
+        With a journal a batch can be run again: what was paid for is not paid for again.
 
         Args:
             requests: an iterable or async iterable, read no further ahead than `concurrency`.
@@ -207,10 +213,10 @@ class VeniceClient:
         return batch
 
     async def drain(self, grace: float) -> list[Ticket]:
-        """Get ready to leave: queue nothing more, and return the tickets of the jobs that did not end in time.
+        """Get ready to leave: queue nothing more, and return the tickets of jobs that did not end in time.
 
-        Jobs that are not paid for yet are cancelled, the others are awaited for `grace` seconds. After it the client
-        starts no more jobs. Meant for SIGTERM.
+        Jobs that are not paid for yet are cancelled, the others are awaited for `grace` seconds. After it the
+        client starts no more jobs. Meant for SIGTERM.
         """
         self._host.services()
         for batch in list(self._batches):
@@ -218,14 +224,14 @@ class VeniceClient:
         return await self._host.drain(grace)
 
     async def pending(self) -> list[JournalEntry]:
-        """Return what the journal holds unfinished, whoever works on it."""
+        """Return what the journal holds unfinished, without what another living client is watching."""
         return await self._journal().pending()
 
     async def recover(self) -> list[VideoJob]:
         """Start a job for everything unfinished in the journal that no living process works on.
 
-        Each is bound for its recorded destination. One whose paid request has no outcome is not sent again: its job
-        raises `QueueOutcomeUnknownError`.
+        Each is bound for its recorded destination. One whose paid request has no outcome is not sent again:
+        its job raises `QueueOutcomeUnknownError`.
         """
         now = self._host.services().clock.time()
         return [self._host.start(recovery(entry, now)) for entry in await self._journal().adopt()]
@@ -251,8 +257,10 @@ class VeniceClient:
         return found
 
     async def complete(self, ticket: TicketLike | str) -> None:
-        """Delete the server's copy of a public job's clip. A running job is neither cancelled nor refunded by it."""
-        await self._clean(Complete(_ticket(ticket)))
+        """Delete the server's copy of a public job's clip. It neither cancels nor refunds a running job."""
+        found = _ticket(ticket)
+        del ticket
+        await self._clean(Complete(_sound(found)))
 
     async def revoke(self, ticket: TicketLike | str) -> None:
         """Delete the server's copy of a private job's clip, and its link with it.
@@ -261,10 +269,11 @@ class VeniceClient:
             UsageError: the ticket has no link.
         """
         found = _ticket(ticket)
-        if found.download_url is None:
+        del ticket
+        if _sound(found).download_url is None:
             msg = "This ticket has no download link"
             raise UsageError(msg, hint="Use complete(ticket) for a public model's job")
-        await self._clean(Revoke(found))
+        await self._clean(Revoke(_sound(found)))
 
     async def _ask(self, query: Query) -> Any:
         return await self._host.ask(query)
@@ -314,9 +323,19 @@ def _check_usd(max_usd: float | None) -> None:
         raise UsageError(msg)
 
 
-def _ticket(ticket: TicketLike | str) -> Ticket:
+def _ticket(ticket: TicketLike | str) -> Ticket | UsageError:
+    """Return the ticket or what is wrong with it. Raised here, it would show the text with the link in it."""
     if isinstance(ticket, Ticket):
         return ticket
-    if isinstance(ticket, str):
+    if not isinstance(ticket, str):
+        return Ticket(model=ticket.model, queue_id=ticket.queue_id, download_url=ticket.download_url)
+    try:
         return Ticket.from_json(ticket)
-    return Ticket(model=ticket.model, queue_id=ticket.queue_id, download_url=ticket.download_url)
+    except UsageError as error:
+        return error.with_traceback(None)
+
+
+def _sound(ticket: Ticket | UsageError) -> Ticket:
+    if isinstance(ticket, UsageError):
+        raise ticket
+    return ticket

@@ -2,7 +2,6 @@
 
 # settings are looked at from within:
 # pyright: reportPrivateUsage=false
-# ruff: noqa: ASYNC240 - a test may wait for its own small files
 
 from __future__ import annotations
 

@@ -192,6 +192,39 @@ async def test_the_job_that_has_waited_longest_for_its_age_is_polled_first(clock
     assert "old" == order[0]
 
 
+async def test_what_is_learned_moves_the_turns_of_those_who_wait_already(clock: LoopClock) -> None:
+    pacer, times = make(clock), list[float]()
+    first, second = pacer.watch("a"), pacer.watch("a")
+
+    async def wait() -> None:
+        await poll(pacer, second)
+        times.append(clock.monotonic())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await clock.sleep(0.5)
+        await poll(pacer, first, average=3.0)
+        await poll(pacer, first, after=50.0)
+    assert times[0] < 4
+
+
+async def test_who_minds_the_clock_goes_as_soon_as_an_answer_allows_it(clock: LoopClock) -> None:
+    pacer, times = make(clock, failures=2), list[float]()
+
+    async def wait() -> None:
+        async with pacer.free_turn() as turn:
+            turn.answered(200, OK)
+        times.append(clock.monotonic())
+
+    async with anyio.create_task_group() as group:
+        async with pacer.free_turn() as busy:
+            group.start_soon(wait)
+            await clock.sleep(1)
+            busy.answered(200, OK)
+            await clock.sleep(1)
+    assert [1.0] == times
+
+
 async def test_queue_turns_go_first_come_first_served_within_their_priority(clock: LoopClock) -> None:
     pacer, order = make(clock, queue_per_minute=1), list[int]()
 
@@ -245,7 +278,7 @@ async def test_a_waiter_that_is_cancelled_frees_its_place_at_once(clock: LoopClo
 
 
 async def test_a_turn_that_comes_as_its_waiter_is_cancelled_goes_to_the_next(clock: LoopClock) -> None:
-    pacer, got = make(clock, failures=2), list[str]()
+    pacer, got = make(clock, failures=2, queue_per_minute=1), list[str]()
     scope = anyio.CancelScope()
 
     async def wait(name: str, scope: anyio.CancelScope) -> None:

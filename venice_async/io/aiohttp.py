@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from ..errors import (
     DownloadError,
     ProtocolError,
     ReadTimeoutError,
-    TransportError,
+    VeniceError,
 )
 from ..options import Timeouts
 from ..sansio.links import check_link, is_loopback, may_connect, next_hop
@@ -145,27 +145,27 @@ class AiohttpTransport:
         if session is None or session.closed:
             return ConnectError("The HTTP session is closed")
         url = self._base_url + request.url
-        try:
-            return await session.request(
-                request.method,
-                url,
-                data=request.body,
-                headers=self._authorized(request, url),
-                allow_redirects=False,
-                auto_decompress=False,
-                read_bufsize=_CHUNK,
-                timeout=self._timeout(request),
-                # Part of the key of aiohttp's pool: with it, no pooled connection of a borrowed session fits.
-                server_hostname=urlsplit(url).hostname if paid and self._borrowed else None,
-            )
-        except _FAILURES as error:
-            return _translated(error)
+        opening = session.request(
+            request.method,
+            url,
+            data=request.body,
+            headers=self._authorized(request, url),
+            allow_redirects=False,
+            auto_decompress=False,
+            read_bufsize=_CHUNK,
+            timeout=self._timeout(request),
+            # Part of the key of aiohttp's pool: with it, no pooled connection of a borrowed session fits.
+            server_hostname=urlsplit(url).hostname if paid and self._borrowed else None,
+        )
+        return await self._head(request, opening)
 
     async def _follow(self, request: HttpRequest) -> aiohttp.ClientResponse | Exception:
         """Send a request to a link, following its redirects by hand."""
         hop = Secret(request.url)
-        for _ in range(_REDIRECTS + 1):
+        for redirects in range(_REDIRECTS + 1):
             opened = await self._hop(request, hop)
+            if redirects and isinstance(opened, ConnectError):  # the link itself was used
+                return DisconnectedError(f"The link redirects to where nothing answers: {opened.message}")
             if isinstance(opened, Exception) or opened.status not in _REDIRECT_CODES:
                 return opened
             location = opened.headers.get("location")
@@ -182,7 +182,7 @@ class AiohttpTransport:
         if self._link is None:
             self._link = await self._link_session()
         try:
-            return await self._link.request(
+            opening = self._link.request(
                 request.method,
                 check_link(hop.reveal(), loopback_allowed=self._loopback_allowed),
                 headers=request.headers,
@@ -193,8 +193,18 @@ class AiohttpTransport:
             )
         except DownloadError as error:
             return error.with_traceback(None)
-        except _FAILURES as error:
+        return await self._head(request, opening)
+
+    async def _head(
+        self, request: HttpRequest, opening: Awaitable[aiohttp.ClientResponse]
+    ) -> aiohttp.ClientResponse | VeniceError:
+        """Wait for the head of an answer, as long as there is time, even if it comes byte by byte."""
+        try:
+            with anyio.move_on_after(self._patience(request)):
+                return await opening
+        except Exception as error:  # noqa: BLE001 - aiohttp's, whatever it is: its frames hold the key or a link
             return _translated(error)
+        return ReadTimeoutError("The server's answer did not come in time")
 
     async def _session(self, connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
@@ -220,18 +230,23 @@ class AiohttpTransport:
 
     def _timeout(self, request: HttpRequest) -> aiohttp.ClientTimeout:
         span = self._timeouts
-        upload = len(request.body or b"") / _SLOWEST_UPLOAD
-        total = span.connect + span.read + upload if request.call is Call.QUEUE else None
+        total = self._patience(request) if request.call is Call.QUEUE else None
         return aiohttp.ClientTimeout(
             total=total, connect=None, sock_connect=span.connect, sock_read=span.read
         )
+
+    def _patience(self, request: HttpRequest) -> float:
+        """Return the seconds from the connection to the head of the answer."""
+        upload = len(request.body or b"") / _SLOWEST_UPLOAD
+        return self._timeouts.connect + self._timeouts.read + upload
 
 
 class _CutError(Exception):
     """A disconnect, under a name that aiohttp does not answer by sending the request again."""
 
 
-_FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, _CutError)
+class _PrivateAddressError(OSError):
+    """A name that leads to a private address; aiohttp takes it for a name that is not known."""
 
 
 async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -259,21 +274,22 @@ class _PublicResolver(AbstractResolver):
         if not all(
             may_connect(address["host"], loopback_allowed=self._loopback_allowed) for address in found
         ):
-            msg = "private address"
-            raise OSError(msg)
+            raise _PrivateAddressError
         return found
 
     async def close(self) -> None:
         await self._inner.close()
 
 
-def _translated(error: BaseException) -> TransportError:  # noqa: PLR0911 - one for each kind
+def _translated(error: Exception) -> VeniceError:  # noqa: PLR0911 - one for each kind
     """Return our error for one of aiohttp's. It names the kind of failure and nothing of the request."""
     match error:
         case aiohttp.ConnectionTimeoutError():
             return ConnectError("No connection was made in time")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
             return ConnectError("No connection was made: the server's TLS certificate or handshake failed")
+        case aiohttp.ClientConnectorDNSError(os_error=_PrivateAddressError()):
+            return DownloadError("The server's link leads to a private address, and was not followed")
         case aiohttp.ClientConnectorDNSError():
             return ConnectError("No connection was made: the server's name was not found")
         case aiohttp.ClientConnectorError():

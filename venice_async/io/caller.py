@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from .pacer import Pacer, Turn
 from .transport import Clock, Response, Transport
 
 LONGEST_REPLY: Final = 1024 * 1024  # bytes of JSON
+LONGEST_ERROR: Final = 64 * 1024  # bytes of what an error says
 LONGEST_CATALOGUE: Final = 16 * 1024 * 1024  # bytes: the models come with their descriptions
 
 _FIRST_ERROR: Final = 300  # statuses from here on are redacted before they become an error's text
@@ -83,7 +84,7 @@ class Caller:
         try:
             async with self._transport.send(request) as response:
                 turn.answered(response.status, response.headers)
-                return self._reply(command, request, response, await response.read(LONGEST_REPLY))
+                return self._reply(command, request, response, await _body(response, LONGEST_REPLY))
         except VeniceError as error:
             return Reply(Refused(error), trouble_of(error))
 
@@ -105,7 +106,7 @@ class Caller:
         """Read and decode an answer with a JSON body."""
         request = encode(command)
         limit = LONGEST_REPLY if request.method == "POST" else LONGEST_CATALOGUE
-        return self._reply(command, request, response, await response.read(limit))
+        return self._reply(command, request, response, await _body(response, limit))
 
     def judge(self, call: Call, trouble: Trouble, *, attempt: int) -> Verdict:
         """Return what to do after the `attempt`-th trouble in a row."""
@@ -124,11 +125,12 @@ class Caller:
         self, command: Command | Query, request: HttpRequest, response: Response, body: bytes
     ) -> Reply:
         status, headers = response.status, response.headers
+        said = headers
         if status >= _FIRST_ERROR:
-            body = redact(body, self._known_secrets(request))
-        answer = _decoded(command, status, headers, body)
+            said, body = self._redacted(command, headers, body)
+        answer = _decoded(command, status, said, body)
         if isinstance(answer, Refused) and status < _FIRST_ERROR:
-            answer = _decoded(command, status, headers, redact(body, self._known_secrets(request)))
+            answer = _decoded(command, status, headers, redact(body, self._known_secrets(command)))
         if status < _FIRST_ERROR:
             self._quota = self._quota.refunded()
             return Reply(answer)
@@ -138,13 +140,35 @@ class Caller:
             error.retry_after = wait
         return Reply(answer, Trouble("status", status=status, retry_after=wait))
 
-    def _known_secrets(self, request: HttpRequest) -> list[str]:
-        return [*self._secrets(), *([request.url] if request.call in {Call.LINK, Call.REVOKE} else [])]
+    def _redacted(
+        self, command: Command | Query, headers: Mapping[str, str], body: bytes
+    ) -> tuple[dict[str, str], bytes]:
+        secrets = self._known_secrets(command)
+        said = {name.lower(): _redacted_text(value, secrets) for name, value in headers.items()}
+        return said, redact(body, secrets)
+
+    def _known_secrets(self, command: Command | Query) -> list[str]:
+        link: str | None = getattr(getattr(command, "ticket", None), "download_url", None)
+        return [*self._secrets(), *([] if link is None else [link])]
 
     def _spend(self) -> bool:
         left = self._quota.spent()
         self._quota = left or self._quota
         return left is not None
+
+
+async def _body(response: Response, limit: int) -> bytes:
+    """Return the body of an answer. Of an error it may be lost: the status says enough."""
+    if response.status < _FIRST_ERROR:
+        return await response.read(limit)
+    try:
+        return await response.read(LONGEST_ERROR)
+    except VeniceError:
+        return b""
+
+
+def _redacted_text(text: str, secrets: Sequence[str]) -> str:
+    return redact(text.encode("utf-8", "surrogateescape"), secrets).decode("utf-8", "replace")
 
 
 def trouble_of(error: VeniceError) -> Trouble:

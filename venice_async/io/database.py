@@ -198,12 +198,21 @@ def _inspect(path: Path) -> None:
         raise unusable(path, "it is not a file", "Name a file")
     if not path.stat().st_size:
         raise unusable(path, "it is empty", "Remove the file, and a new journal is made")
-    with closing(_connect(path, "mode=ro&immutable=1")) as connection:  # makes no files beside it
-        _check_kind(path, connection)
+    _check_kind_apart(path)
     with closing(_connect(path, "mode=ro")) as connection:  # may not write, not even as the last to close
         connection.execute("BEGIN")
         _check_kind(path, connection)
         _check_content(path, connection)
+
+
+def _check_kind_apart(path: Path) -> None:
+    """Refuse the file of another program without looking at, or making, files beside it."""
+    with closing(_connect(path, "mode=ro&immutable=1")) as connection:
+        try:
+            _check_kind(path, connection)
+        except sqlite3.DatabaseError as error:
+            if _code(error) != sqlite3.SQLITE_CORRUPT:  # as it also looks while the log holds the rest of it
+                raise
 
 
 def _check_kind(path: Path, connection: sqlite3.Connection) -> None:

@@ -60,16 +60,11 @@ class Pacer:
         """Start with `limits`, which the answers' headers correct."""
         self._clock = clock
         self._failures = FailureBudget(limits.failures)
-        self._polls = PollLane(
-            Bucket(limits.retrieve_per_minute, share=limits.share), polling=polling, clock=clock
-        )
-        self._queue = FirstComeLane(Bucket(limits.queue_per_minute, share=limits.share))
+        retrieve, queue = limits.retrieve_per_minute, limits.queue_per_minute
+        self._polls = PollLane(Bucket(retrieve, share=limits.share), polling=polling, clock=clock)
+        self._queue = FirstComeLane(Bucket(queue, share=limits.share))
         self._free = FirstComeLane()
-        self._lanes: list[Lane[Any]] = [
-            self._free,
-            self._queue,
-            self._polls,
-        ]  # the one served last comes last
+        self._lanes: list[Lane[Any]] = [self._free, self._queue, self._polls]  # the last served comes last
         self._waiting: dict[Request, None] = {}
         self._blocked_until = -math.inf
         self._answer_helps = False  # whether an answer may let somebody go before `_wake_at`
@@ -104,9 +99,9 @@ class Pacer:
             turn.left()
 
     async def _wait(self, lane: Lane[R], request: R) -> None:
-        now = self._clock.monotonic()
         self._waiting[request] = None
-        if lane.enter(request, now) < self._wake_at:
+        earliest = lane.enter(request, self._clock.monotonic())
+        if self._leader is None or earliest < self._wake_at:
             self._hand_out()
         try:
             while not request.granted:
@@ -186,7 +181,8 @@ class Pacer:
         self._failures.ended(now, failed=status is None or status >= HTTPStatus.BAD_REQUEST)
         if lane.bucket is not None and request.sent is not None:
             self._account(lane.bucket, request.sent, status, headers)
-        self._blocked_until = max(self._blocked_until, now + (blocked_for(headers, unix) or 0.0))
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._blocked_until = max(self._blocked_until, now + (blocked_for(headers, unix) or 0.0))
         if self._answer_helps and self._waiting:
             self._hand_out()
 

@@ -92,7 +92,7 @@ class PartFile:
         try:
             await to_thread.run_sync(self._guarded, operation)
         except OSError as error:
-            raise disk_error(self._path, error) from error
+            raise disk_error(self._path, error) from error.with_traceback(None)  # it holds pieces of the clip
 
     def _guarded(self, operation: Callable[[], None]) -> None:
         with self._lock:
@@ -122,9 +122,14 @@ class PartFile:
     def _commit(self) -> None:
         file = self._opened()
         os.fsync(file.descriptor)
-        _publish(file.part, self._path, overwrite=self._overwrite)
+        is_new = _publish(file.part, self._path, overwrite=self._overwrite)
         self._close()
-        _sync_folder(self._path.parent)
+        try:
+            _sync_folder(self._path.parent)
+        except OSError:
+            if is_new:
+                _drop(self._path)  # what may be gone after a power failure must not look done
+            raise
 
     def _abort(self) -> None:
         with self._lock:
@@ -179,21 +184,27 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _publish(part: Path, path: Path, *, overwrite: bool) -> None:
-    """Give `part` the name `path`: at any moment there is the old file, the new one, or none."""
+def _publish(part: Path, path: Path, *, overwrite: bool) -> bool:
+    """Give `part` the name `path`: at any moment there is the old file, the new one, or none.
+
+    Return whether nothing had that name before.
+    """
+    is_new = not os.path.lexists(path)
     if overwrite:
         part.replace(path)
-        return
+        return is_new
     try:
         path.hardlink_to(part)
     except FileExistsError:
         _require_same(part, path)
+        is_new = False
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         _publish_without_links(part, path)
-        return
+        return is_new
     _drop(part)
+    return is_new
 
 
 def _publish_without_links(part: Path, path: Path) -> None:

@@ -64,6 +64,9 @@ class PollLane:
     def enter(self, request: PollRequest, now: float) -> float:
         """Let one more wait; return the earliest moment at which it may have its turn, as far as known."""
         self._waiting[request] = None
+        if self._learned():
+            self._reschedule(now)
+            return now
         due = self._schedule(request, now)
         if not self._ready:
             self._look_at = min(self._look_at, due)
@@ -102,9 +105,10 @@ class PollLane:
 
     def _reschedule(self, now: float) -> None:
         self._later.clear()
+        self._ready.clear()
+        self._ranking.clear()
         for request in self._waiting:
-            if request not in self._ready:
-                self._schedule(request, now)
+            self._schedule(request, now)
         self._look_at = now
 
     def _examine(self, now: float) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from anyio import to_thread
@@ -13,7 +15,7 @@ from ..sansio.boxes import HEAD, BoxWalk
 from ..sansio.ranges import FromStart, Held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from .transport import Clock
 
@@ -212,3 +214,13 @@ class Progress:
         if self._tell is not None and (received, total) != self._told:
             self._tell(received, total)
         self._told = (received, total)
+
+
+@asynccontextmanager
+async def closing(chunks: AsyncIterator[bytes]) -> AsyncGenerator[AsyncIterator[bytes]]:
+    """Close `chunks` in the end, if they are a generator, rather than whenever they are collected."""
+    try:
+        yield chunks
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()

@@ -125,5 +125,9 @@ class Page:
 
     async def release(self) -> None:
         """Stop owning the record."""
-        if self._entry_id is not None:
+        if self._entry_id is None:
+            return
+        try:
             await self._records.release(self._entry_id)
+        except VeniceError as error:
+            log.warning("The journal takes the job for one that is being worked on: %s", error)

@@ -15,6 +15,7 @@ _CREDIBLE = LONGEST  # seconds: ages and averages beyond are mistakes
 _KEEP = 0.005  # seconds a job for which a sum over all is kept: working it out takes a thousandth of that
 _FORESIGHT = 10.0  # seconds for which a look ahead is kept
 _SLOT, _SAMPLE = 30.0, 50  # seconds, and jobs, to which the future is rounded
+_NOTABLE = 0.02  # of the logarithm of a time: what is believed does not change for less
 _RELEARN = 5, 1.1  # completions, and their growth: learning moves every job's turn, and soon says little new
 
 
@@ -75,8 +76,10 @@ class Model:
             self._believe()
 
     def _believe(self) -> None:
-        self.times = believe(self._p80, tuple(self._took))
-        self.version += 1
+        times = believe(self._p80, tuple(self._took))
+        if abs(times.location - self.times.location) + abs(times.spread - self.times.spread) > _NOTABLE:
+            self.times = times
+            self.version += 1
 
 
 class Watch:
