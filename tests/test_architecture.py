@@ -26,7 +26,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("",),
     ("client", "batch", "host", "seedance", "seedance_rules", "upscaling"),
     ("job", "driver"),
-    ("payment", "arrival", "order", "consent", "display"),
+    ("payment", "arrival", "services", "order", "consent", "display"),
     (
         *("io.caller", "io.media", "io.records"),
         *("io.download", "io.reading", "io.target", "io.partfile", "io.sinks"),
@@ -40,7 +40,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("player", "figures", "requests"),
     ("checks",),
     ("media", "options"),
-    ("errors",),
+    ("errors", "secret"),
 )
 
 # What touches the world, and the modules that may: the rest of the package decides or passes on.

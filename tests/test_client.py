@@ -482,3 +482,13 @@ async def test_a_poll_that_is_refused_ends_the_job_with_the_ticket(tmp_path: Pat
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert ("job-1", True) == (caught.value.ticket and caught.value.ticket.queue_id, caught.value.charged)
         assert 1 == len(server.asked("POST /video/retrieve"))
+
+
+async def test_a_slow_models_clip_may_be_fetched_after_half_an_hour(tmp_path: Path) -> None:
+    slow = json_reply({"status": "PROCESSING", "average_execution_time": 3_600_000, "execution_duration": 1000})
+    async with FaultyVenice(retrieve=[slow] * 200, polls=0) as server, client(server) as venice:
+        job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+        await job.queued()
+        started = anyio.current_time()
+        assert len(CLIP) == (await job).size
+        assert anyio.current_time() - started > 1800

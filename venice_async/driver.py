@@ -63,7 +63,7 @@ class Driver:
                 state, command = (state, command) if known == state else resume(known)
         except VeniceError as error:
             state, command = step(state, Refused(error))
-        self._set(state)
+        await self._enter(state)
         return state, command
 
     async def _perform(self, command: Command) -> Event:
@@ -85,6 +85,8 @@ class Driver:
         """Journal what must outlive a crash, then make it known."""
         by_link = isinstance(state, Downloading) and state.via == "link"
         paid_failure = isinstance(state, Failed) and state.ticket is not None
+        if isinstance(state, Failed):
+            state.error.with_traceback(None)  # its frames hold what the server said
         if by_link or paid_failure or isinstance(state, Saved | Succeeded):
             await self._page.record(state)
         self._set(state)
@@ -112,5 +114,5 @@ class Driver:
         """Return the seconds a job may take from its ticket to its clip."""
         if self._services.timeouts.job is not None:
             return self._services.timeouts.job
-        average = self._state.average if isinstance(self._state, Waiting) else None
+        average = self._state.average if isinstance(self._state, Waiting | Downloading) else None
         return max(LEAST_DEADLINE, DEADLINE_IN_P80 * (average or 0.0))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 import anyio
@@ -119,7 +119,8 @@ class Host:
     async def stop(self) -> None:
         """Stop watching all jobs and close, within a second.
 
-        A paid request on its way is not given up: then closing goes on by itself until the answer is journalled.
+        A paid request on its way is not given up: then closing goes on by itself until the answer is
+        journalled.
         """
         if self._task is None:
             return
@@ -133,7 +134,7 @@ class Host:
         task.add_done_callback(_closed)
         with anyio.CancelScope(shield=True):
             done, _ = await asyncio.wait({task}, timeout=LEAVING)
-        if not done:
+        if not done:  # pyright: ignore[reportPossiblyUnboundVariable] - a shield swallows nothing
             log.warning("A paid request is still on its way; the client closes once its answer is known")
 
     def start(self, order: Order) -> VideoJob:
@@ -147,13 +148,15 @@ class Host:
             msg = "The client is draining and starts no more jobs"
             raise UsageError(msg)
         job = VideoJob(
-            order, drive=lambda publish: Driver(services, order, publish).run(), on_state=self._settings.on_state
+            order,
+            drive=lambda publish: Driver(services, order, publish).run(),
+            on_state=self._settings.on_state,
         )
         self._jobs.add(job)
         self.spawn(job.run)
         return job
 
-    def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` among the jobs."""
         assert self._group is not None  # noqa: S101 - an open host has one
         self._group.start_soon(work, name="venice_async.job")
@@ -183,7 +186,7 @@ class Host:
         return await caller.ask(await inline(query) if isinstance(query, Price) else query)
 
     async def drain(self, grace: float) -> list[Ticket]:
-        """Start no more jobs, give the paid ones `grace` seconds, and return the tickets of those that need more."""
+        """Start no more jobs, give the paid ones `grace` seconds, and return the tickets of the rest."""
         self._draining = True
         jobs = [job for job in self._jobs if not job.done()]
         for job in jobs:

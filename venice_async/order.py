@@ -52,18 +52,23 @@ class Order:
 
     @property
     def path(self) -> Path | None:
-        """The file or folder it is bound for, absolute; None for a sink. A separator at the end is kept in mind."""
+        """The file or folder it is bound for, absolute; None for a sink. A separator at the end is kept."""
         return Path(self.to).absolute() if isinstance(self.to, str | os.PathLike) else None
 
     def page(self, records: Records) -> Page:
         """Return the journal's record of this job."""
         return Page(
-            records, to=self.path, overwrite=self.overwrite, key=self.key, usd=self.usd, entry_id=self.entry_id
+            records,
+            to=self.path,
+            overwrite=self.overwrite,
+            key=self.key,
+            usd=self.usd,
+            entry_id=self.entry_id,
         )
 
 
 def bound_for(to: Any) -> Destination:
-    """Return the destination that `to` means: a path or a sink as it is, None as a queue to read, else a writer.
+    """Return what `to` means: a path or a sink as it is, None as a queue to read, anything else as a writer.
 
     Raises:
         UsageError: it is none of these.
@@ -75,7 +80,7 @@ def bound_for(to: Any) -> Destination:
 
 
 def recovery(entry: JournalEntry, now: float) -> Order:
-    """Return the order to go on with a journalled job, at Unix time `now`. What was sent is not sent again."""
+    """Return the order to go on with a journalled job, at Unix time `now`. What was sent is never resent."""
     return Order(
         start=resume(entry.state),
         request=entry.request,

@@ -32,7 +32,9 @@ log = logging.getLogger(__name__)
 class Payment:
     """Performs the commands of one job that come before it has a ticket."""
 
-    def __init__(self, services: Services, order: Order, page: Page, publish: Callable[[State], None]) -> None:
+    def __init__(
+        self, services: Services, order: Order, page: Page, publish: Callable[[State], None]
+    ) -> None:
         """Pay for `order`, journalled on `page`."""
         self._services = services
         self._caller = services.caller
@@ -45,7 +47,8 @@ class Payment:
     async def ask_price(self, command: AskPrice) -> Event:
         """Ask for the price."""
         if command.request.reference_video_urls and command.reference_video_seconds is None:
-            log.warning("The quote leaves out the reference videos: pass reference_video_seconds to count them")
+            message = "The quote leaves out the reference videos: pass reference_video_seconds to count them"
+            log.warning(message)
         try:
             return cast("Event", await self._caller.ask(await inline(command)))
         except VeniceError as error:
@@ -54,8 +57,8 @@ class Payment:
     async def queue(self, command: Queue) -> Event:
         """Send the paid request at its turn, again only if it provably was not accepted.
 
-        From the intent in the journal to the ticket in it, nothing interrupts: a cancelled job still learns what it
-        paid for. Waiting for a turn, or for another try, can be cancelled.
+        From the intent in the journal to the ticket in it, nothing interrupts: a cancelled job still learns
+        what it paid for. Waiting for a turn, or for another try, can be cancelled.
         """
         try:
             self._prepared = self._prepared or await prepare(command.request)
@@ -65,8 +68,8 @@ class Payment:
             async with self._caller.pacer.queue_turn(priority=self._order.priority) as turn:
                 with anyio.CancelScope(shield=True):
                     outcome = await self._pay(command, self._prepared, turn)
-            if not isinstance(outcome, Retry):
-                return outcome
+            if not isinstance(outcome, Retry):  # pyright: ignore[reportPossiblyUnboundVariable] - a shield swallows
+                return outcome  # pyright: ignore[reportPossiblyUnboundVariable] - nothing: it is bound here
             log.info("The paid request was not accepted; trying again in %.1f s", outcome.after)
             await self._services.clock.sleep(outcome.after)
 
@@ -78,8 +81,9 @@ class Payment:
             return Refused(ConsentRequiredError(message, consent_request=question))
         try:
             answer = await ask_person(ask, question)
-        except Exception as cause:  # noqa: BLE001 - it is the caller's function; whatever it raises ends the job
-            error = ConsentError(f"on_consent failed: {type(cause).__name__}: {cause}", consent_request=question)
+        except Exception as cause:  # noqa: BLE001 - the caller's function: whatever it raises ends the job
+            message = f"on_consent failed: {type(cause).__name__}: {cause}"
+            error = ConsentError(message, consent_request=question)
             error.__cause__ = cause
             return Refused(error)
         if answer is not None and not isinstance(answer, Consent):
@@ -119,8 +123,10 @@ class Payment:
         if isinstance(outcome, Accepted):
             state = Waiting(ticket=outcome.ticket)
             log.info("Queued as %s on %s", outcome.ticket.queue_id, outcome.ticket.model)
-            self._publish(state)
-            await self._page.record(state)
+            try:
+                await self._page.record(state)
+            finally:
+                self._publish(state)
         elif isinstance(outcome, Retry | ConsentNeeded) or not _is_unknown(outcome):
             await self._page.withdraw()
 

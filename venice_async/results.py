@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
@@ -15,16 +14,6 @@ from .player import video_html
 from .requests import VideoRequest
 
 DEFAULT_PROMPT_LIMIT: Final = 2500  # characters; the vendor's default where a model names none
-
-
-def show_link(url: str | None) -> str:
-    """Return what may be shown of a download link, which is a secret: its host."""
-    if url is None:
-        return "None"
-    try:
-        return f"https://{urlsplit(url).hostname}/…"
-    except ValueError:
-        return "https://…"
 
 
 @frozen(kw_only=True)
@@ -55,6 +44,7 @@ class Ticket:
             UsageError: it is not such a text.
         """
         values = _ticket_values(text)
+        del text  # it holds the link, and a traceback of this frame must not
         if values is None:
             msg = "This is not a ticket: JSON with a model and a queue_id is wanted"
             raise UsageError(msg)

@@ -70,6 +70,10 @@ from venice_async.sansio.states import (
 
 YES: Final = Consent(terms_and_privacy=True, legal_right=True, screening=True)
 
+LIKELY_CRASH: Final = 4  # of 19
+UNLIKELY_END: Final = 19
+LONGEST_LIFE: Final = 30  # steps
+
 letters = st.text(st.characters(codec="ascii", categories=("Ll", "Nd")), min_size=1, max_size=8)
 words = st.text(min_size=1, max_size=12).filter(str.strip)
 counts = st.integers(0, 6)
@@ -167,8 +171,31 @@ def failed(error: VeniceError, ticket: Ticket | None) -> Failed:
     return Failed(error=error if ticket is None else error.with_ticket(ticket), ticket=ticket)
 
 
+waitings = st.builds(
+    Waiting,
+    ticket=tickets,
+    elapsed=spans,
+    average=spans,
+    eta=spans,
+    misses=counts,
+    interruptions=counts,
+    empty=counts,
+)
+downloadings = st.builds(
+    Downloading,
+    ticket=tickets,
+    via=st.sampled_from(["link", "poll"]),
+    received=st.integers(0),
+    total=st.none() | st.integers(0),
+    link=st.none() | links,
+    gets=st.integers(0, 5),
+    average=spans,
+    interruptions=counts,
+    empty=counts,
+)
+
 states: st.SearchStrategy[State] = st.one_of(
-    st.builds(Quoting, request=requests, max_usd=prices),
+    st.builds(Quoting, request=requests, max_usd=prices, reference_video_seconds=spans),
     st.builds(
         Queueing,
         request=requests,
@@ -182,28 +209,8 @@ states: st.SearchStrategy[State] = st.one_of(
         consent_request=questions,
         asked=st.lists(words, max_size=2).map(tuple),
     ),
-    st.builds(
-        Waiting,
-        ticket=tickets,
-        elapsed=spans,
-        average=spans,
-        eta=spans,
-        misses=counts,
-        interruptions=counts,
-        empty=counts,
-    ),
-    st.builds(
-        Downloading,
-        ticket=tickets,
-        via=st.sampled_from(["link", "poll"]),
-        received=st.integers(0),
-        total=st.none() | st.integers(0),
-        link=st.none() | links,
-        gets=st.integers(0, 5),
-        average=spans,
-        interruptions=counts,
-        empty=counts,
-    ),
+    waitings,
+    downloadings,
     st.builds(Saved, video=videos),
     st.builds(Succeeded, video=videos),
     st.builds(failed, errors, st.none() | tickets),
@@ -223,7 +230,9 @@ polled: st.SearchStrategy[Event] = st.one_of(
     cuts,
     st.builds(Delivered, videos),
 )
-EVENTS: Final[dict[type[Any], st.SearchStrategy[Event]]] = {
+Chances: TypeAlias = dict[type[Any], st.SearchStrategy[Event]]
+
+EVENTS: Final[Chances] = {
     AskPrice: st.builds(Priced, prices),
     Queue: st.builds(Accepted, tickets) | st.builds(ConsentNeeded, questions),
     AskConsent: st.builds(Answered, answers | st.just(YES)),
@@ -253,20 +262,34 @@ class Moment:
 Life: TypeAlias = list[Moment]
 
 
+ARGUMENTS: Final = EVENTS | {
+    Queue: st.builds(ConsentNeeded, questions),
+    AskConsent: st.builds(Answered, st.just(YES)),
+}
+"""What may come of a command where the server asks again and again, and a person says yes."""
+
+TROUBLES: Final = EVENTS | {
+    Queue: st.builds(Accepted, tickets),
+    Poll: st.builds(Completed, link=st.none() | links) | cuts,
+    Fetch: cuts,
+}
+"""What may come of a command where no clip ever arrives whole."""
+
+
 @st.composite
-def lives(draw: st.DrawFn, *, crashes: bool = False) -> Life:
+def lives(draw: st.DrawFn, *, crashes: bool = False, of: Chances = EVENTS) -> Life:
     """Draw a job's life: what its commands may bring, in any order, until it ends or is left alone."""
     state, command = begin(VideoRequest(model="model", prompt="prompt"), max_usd=draw(st.none() | prices))
     life = [Moment(None, state, command)]
-    for _ in range(draw(st.integers(0, 40))):
+    for _ in range(LONGEST_LIFE):
         if command is None:
             break
-        likely = EVENTS[type(command)]
-        event = draw(st.one_of(likely, likely, likely, ends))
-        if crashes and isinstance(state, Queueing | Waiting | Downloading | Saved) and draw(st.booleans()):
+        fate = draw(st.integers(0, 19))
+        if crashes and fate <= LIKELY_CRASH and isinstance(state, Queueing | Waiting | Downloading | Saved):
             state, command = after_crash(state)
             life.append(Moment(Crash(), state, command))
         else:
+            event = draw(ends if fate == UNLIKELY_END else of[type(command)])
             state, command = step(state, event)
             life.append(Moment(event, state, command))
     return life

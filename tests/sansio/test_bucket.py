@@ -141,6 +141,8 @@ def test_after_an_announced_reset_one_request_goes_ahead_and_the_rest_wait_for_i
     opens = bucket.opens(5.0)
     assert opens is not None
     assert opens == pytest.approx(10.2)
+    bucket.give_back(bucket.take(opens))
+    assert opens == bucket.opens(opens)
     ahead = bucket.take(opens)
     later = bucket.opens(opens)
     assert later is not None
@@ -263,3 +265,37 @@ def test_no_thirty_seconds_hold_as_many_failures_as_the_limit(
         if fails:
             failed.append(now)
     assert all(sum(at - 30 < other <= at for other in failed) < limit for at in failed)
+
+
+def test_answers_that_overtake_each_other_do_not_bring_a_reset_forward() -> None:
+    bucket = Bucket(120)
+    late = bucket.take(0.0)
+    bucket.answered(bucket.take(0.0), told(0, reset=10.0), 0.0)
+    bucket.answered(late, told(0, reset=8.5), 0.5)
+    assert pytest.approx(10.1) == bucket.opens(1.0)
+
+
+def test_a_share_is_spent_only_as_far_as_the_server_has_something_left() -> None:
+    bucket = Bucket(120, share=0.5)
+    bucket.answered(bucket.take(0.0), told(100, reset=50.0), 0.1)
+    assert 0.2 == bucket.opens(0.2)
+    bucket.answered(bucket.take(1.0), told(2, reset=49.0), 1.0)
+    assert pytest.approx(50.1, abs=0.2) == bucket.opens(1.2)
+
+
+def test_a_window_that_turned_all_at_once_shows_that_windows_are_fixed() -> None:
+    bucket = Bucket(120)
+    for _ in range(3):
+        bucket.answered(bucket.take(0.0), told(60, reset=60.0), 0.0)
+    assert bucket.rate == bucket.spare_rate(50.0)
+    bucket.answered(bucket.take(59.0), told(119, reset=50.0), 59.0)
+    assert bucket.spare_rate(100.0) > 9 * bucket.rate
+
+
+def test_a_new_window_is_not_held_back_by_what_was_spent_ahead_of_its_pace() -> None:
+    bucket = Bucket(120)
+    for _ in range(60):
+        bucket.answered(bucket.take(0.0), told(60, reset=5.0), 0.0)
+    assert bucket.pace.opens() > 20
+    bucket.answered(bucket.take(5.0), told(119, reset=60.0), 5.0)
+    assert bucket.pace.opens() <= 5.0

@@ -20,8 +20,8 @@ from venice_async.media import Media
 from venice_async.requests import Element, Keyframe, VideoRequest
 from venice_async.results import ConsentRequest, Ticket, Video
 from venice_async.sansio.converter import (
-    converter,
     LARGE_DATA_URL,
+    converter,
     dump_state,
     load_state,
     request_fields,

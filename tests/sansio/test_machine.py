@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.sansio.relation import POSSIBLE
 from venice_async.errors import (
     BudgetExceededError,
     ConsentDeclinedError,
@@ -93,6 +94,45 @@ def failure(start: Step, *events: Event) -> Failed:
     return state
 
 
+STATES: list[State] = [
+    Quoting(request=REQUEST, max_usd=1.0),
+    Queueing(request=REQUEST),
+    AwaitingConsent(request=REQUEST, consent_request=question(), asked=("seedance/v1",)),
+    Waiting(ticket=TICKET),
+    Downloading(ticket=PRIVATE, via="link", gets=1),
+    Saved(video=VIDEO),
+    Succeeded(video=VIDEO),
+    Failed(error=JobFailedError("no")),
+    Stopped(),
+]
+EVENTS: list[Event] = [
+    Priced(1.0),
+    Accepted(TICKET),
+    ConsentNeeded(question()),
+    Answered(YES),
+    StillGoing(),
+    Completed(),
+    Missed(ServerError("busy", status=503)),
+    CUT,
+    Delivered(VIDEO),
+    CleanedUp(),
+    Refused(JobFailedError("no")),
+    StopAsked(),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+@pytest.mark.parametrize("state", STATES, ids=lambda state: type(state).__name__)
+def test_what_may_happen_where_is_this_and_nothing_else(state: State, event: Event) -> None:
+    anywhere = isinstance(event, Refused | StopAsked) and not isinstance(state, Succeeded | Failed | Stopped)
+    if anywhere or type(event) in POSSIBLE.get(type(state), set()):
+        after, command = step(state, event)
+        assert isinstance(after, Succeeded | Failed | Stopped) == (command is None)
+    else:
+        with pytest.raises(IllegalTransitionError, match=f"^{type(event).__name__} cannot happen in"):
+            step(state, event)
+
+
 def test_a_public_clip_is_queued_polled_delivered_and_cleaned_up() -> None:
     waiting, poll = play(begin(REQUEST), Accepted(TICKET), StillGoing(elapsed=1.0, average=9.0, eta=8.0))
     assert (Waiting(ticket=TICKET, elapsed=1.0, average=9.0, eta=8.0), Poll(TICKET)) == (waiting, poll)
@@ -125,6 +165,12 @@ def test_a_link_that_a_poll_names_is_fetched_again_and_is_no_part_of_the_ticket(
 
 def test_the_price_is_asked_first_where_there_is_a_limit() -> None:
     assert (Quoting(request=REQUEST, max_usd=0.5), AskPrice(REQUEST)) == begin(REQUEST, max_usd=0.5)
+
+
+def test_the_price_is_asked_with_the_length_of_the_reference_clips() -> None:
+    state, ask = begin(REQUEST, max_usd=0.5, reference_video_seconds=12.5)
+    assert Quoting(request=REQUEST, max_usd=0.5, reference_video_seconds=12.5) == state
+    assert AskPrice(REQUEST, reference_video_seconds=12.5) == ask
 
 
 @pytest.mark.parametrize("usd", [0.0, 0.49, 0.5])
@@ -316,6 +362,14 @@ def test_an_error_before_queueing_has_no_ticket() -> None:
 def test_nothing_happens_after_the_end(state: State, event: Event) -> None:
     with pytest.raises(IllegalTransitionError):
         step(state, event)
+
+
+def test_bytes_of_a_running_download_leave_its_counts_as_they_are() -> None:
+    state = Downloading(ticket=PRIVATE, via="link", gets=3, interruptions=2, average=9.0, empty=1)
+    expected = Downloading(
+        ticket=PRIVATE, via="link", gets=3, interruptions=2, average=9.0, empty=1, received=5, total=9
+    )
+    assert expected == receive(state, received=5, total=9)
 
 
 @pytest.mark.parametrize(

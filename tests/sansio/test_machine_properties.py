@@ -8,7 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sansio.strategies import Crash, Life, events, has_ended, lives, requests, states, tickets
+from tests.sansio.relation import POSSIBLE
+from tests.sansio.strategies import (
+    ARGUMENTS,
+    TROUBLES,
+    Crash,
+    Life,
+    cuts,
+    downloadings,
+    events,
+    has_ended,
+    lives,
+    requests,
+    states,
+    tickets,
+    waitings,
+)
 from venice_async.errors import QueueOutcomeUnknownError
 from venice_async.requests import VideoRequest
 from venice_async.results import Ticket
@@ -17,25 +32,27 @@ from venice_async.sansio.converter import dump_state, load_state
 from venice_async.sansio.events import (
     Accepted,
     Answered,
-    CleanedUp,
-    Completed,
     ConsentNeeded,
     Delivered,
     Event,
     Interrupted,
-    Missed,
-    Priced,
     Refused,
-    StillGoing,
     StopAsked,
 )
-from venice_async.sansio.machine import MAX_GETS, IllegalTransitionError, begin, receive, resume, step, watch
+from venice_async.sansio.machine import (
+    MAX_GETS,
+    MAX_POLICIES,
+    IllegalTransitionError,
+    begin,
+    receive,
+    resume,
+    step,
+    watch,
+)
 from venice_async.sansio.states import (
-    AwaitingConsent,
     Downloading,
     Failed,
     Queueing,
-    Quoting,
     Saved,
     State,
     Succeeded,
@@ -43,17 +60,8 @@ from venice_async.sansio.states import (
     ticket_of,
 )
 
-anything = lives() | lives(crashes=True)
-
-# The whole relation, a second time and in other words: what may happen where.
-POSSIBLE: dict[type[object], set[type[object]]] = {
-    Quoting: {Priced},
-    Queueing: {Accepted, ConsentNeeded},
-    AwaitingConsent: {Answered},
-    Waiting: {StillGoing, Completed, Missed, Interrupted, Delivered},
-    Downloading: {Interrupted, Delivered},
-    Saved: {CleanedUp},
-}
+crashing = lives(crashes=True) | lives(crashes=True, of=TROUBLES)
+anything = lives() | lives(of=ARGUMENTS) | lives(of=TROUBLES) | crashing
 
 
 def commands_of(life: Life) -> list[Command]:
@@ -87,7 +95,7 @@ def test_it_pays_once_unless_the_server_asked_for_consent_which_costs_nothing(li
             unpaid = False
 
 
-@given(lives(crashes=True))
+@given(crashing)
 def test_a_paid_request_that_a_crash_left_without_an_outcome_is_never_sent_again(life: Life) -> None:
     for moment in life:
         if isinstance(moment.event, Crash):
@@ -100,12 +108,13 @@ def test_a_paid_request_that_a_crash_left_without_an_outcome_is_never_sent_again
             assert isinstance(left.error, QueueOutcomeUnknownError)
 
 
-@given(anything)
+@given(anything | lives(of=ARGUMENTS))
 def test_it_asks_a_person_at_most_once_for_a_policy(life: Life) -> None:
     asked = [
         command.consent_request.policy for command in commands_of(life) if isinstance(command, AskConsent)
     ]
     assert len(set(asked)) == len(asked)
+    assert len(asked) <= MAX_POLICIES
 
 
 @given(anything)
@@ -145,7 +154,7 @@ def test_it_ends_exactly_where_no_command_is_left(life: Life) -> None:
         assert has_ended(moment.state) == (moment.command is None)
 
 
-@given(lives(crashes=True))
+@given(crashing)
 def test_a_link_is_used_five_times_at_most_through_any_number_of_crashes(life: Life) -> None:
     gets = [command.gets for command in commands_of(life) if isinstance(command, Fetch)]
     assert list(range(1, len(gets) + 1)) == gets
@@ -195,12 +204,10 @@ def test_what_cannot_happen_raises_and_changes_nothing(state: State, event: Even
     assert record == dump_state(state)
 
 
-@given(states, st.integers(0), st.none() | st.integers(1))
-def test_bytes_received_change_figures_only(state: State, received: int, total: int | None) -> None:
-    if not isinstance(state, Waiting | Downloading):
-        with pytest.raises(IllegalTransitionError, match="nothing is received"):
-            receive(state, received=received, total=total)
-        return
+@given(waitings | downloadings, st.integers(0), st.none() | st.integers(1))
+def test_bytes_received_change_figures_only(
+    state: Waiting | Downloading, received: int, total: int | None
+) -> None:
     now = receive(state, received=received, total=total)
     assert isinstance(now, Downloading)
     assert (received, total) == (now.received, now.total)
@@ -212,15 +219,21 @@ def test_bytes_received_change_figures_only(state: State, received: int, total: 
     assert (via, gets, link) == (now.via, now.gets, now.link)
 
 
-@given(states, st.integers(0), st.none() | st.integers(1), events)
+@given(states)
+def test_bytes_are_received_where_a_clip_may_come_and_nowhere_else(state: State) -> None:
+    if not isinstance(state, Waiting | Downloading):
+        with pytest.raises(IllegalTransitionError, match="nothing is received"):
+            receive(state, received=1, total=None)
+
+
+@given(waitings | downloadings, st.integers(0), st.none() | st.integers(1), cuts)
 def test_bytes_received_change_nothing_of_what_comes_next(
-    state: State, received: int, total: int | None, event: Event
+    state: Waiting | Downloading, received: int, total: int | None, cut: Interrupted
 ) -> None:
-    if isinstance(state, Waiting | Downloading) and isinstance(event, Interrupted | Delivered):
-        told = receive(state, received=received, total=total)
-        expected, actual = step(copy.deepcopy(state), event), step(told, event)
-        assert type(expected[0]) is type(actual[0])
-        assert expected[1] == actual[1]
+    told = receive(state, received=received, total=total)
+    expected, actual = step(copy.deepcopy(state), cut), step(told, cut)
+    assert type(expected[0]) is type(actual[0])
+    assert expected[1] == actual[1]
 
 
 @given(states)

@@ -26,6 +26,14 @@ LINK = "https://cdn.example/clips/0123456789abcdef.mp4?X-Signature=s3cret&X-Expi
         json.dumps(KEY).strip('"'),
         KEY.replace("/", "\\/"),
         f"Authorization: Bearer {KEY}",
+        KEY.replace("/", "&#47;"),
+        KEY.replace("/", "&#x2F;"),
+        KEY.replace("/", "\\x2f"),
+        KEY.replace("/", "\\\\u002f"),
+        KEY.replace("/", "%252f"),
+        KEY.replace("/", "&amp;#47;"),
+        "&#233;&apos;" + KEY.replace("/", "&#47;") + "&quot;&lt;",
+        "".join(f"\\u{ord(letter):04x}" for letter in KEY),
     ],
 )
 def test_the_key_is_masked_however_it_is_spelt(spelt: str) -> None:
@@ -96,6 +104,16 @@ def test_any_bearer_token_is_masked() -> None:
 )
 def test_what_holds_no_secret_stays_as_it_is(body: bytes) -> None:
     assert body == redact(body, [KEY, LINK])
+
+
+def test_an_escape_that_hides_no_secret_stays_as_it_is() -> None:
+    body = rb'{"a": "caf\u00e9 &amp; \"b\" 100%25 &#233;"}'
+    assert body == redact(body, [KEY, LINK])
+
+
+def test_escapes_nested_without_end_are_read_a_few_times_only() -> None:
+    body = b"%" + b"25" * 1000 + b"2f"
+    assert body == redact(body, [KEY])
 
 
 @pytest.mark.parametrize("secret", ["https://[broken", "https://cdn.example", "https://cdn.example/x"])

@@ -204,7 +204,8 @@ def test_a_quote_is_asked_with_what_decides_the_price_only() -> None:
     assert (Call.OTHER, "POST", "/video/quote") == (asked.call, asked.method, asked.url)
     assert expected == body_of(asked)
     total = {"reference_video_total_duration": 12.5}
-    assert expected | total == body_of(encode(Price(request, reference_video_seconds=12.5)))
+    for query in (AskPrice, Price):
+        assert expected | total == body_of(encode(query(request, reference_video_seconds=12.5)))
 
 
 def test_a_quote_for_upscaling_needs_no_duration() -> None:

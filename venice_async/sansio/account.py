@@ -17,6 +17,7 @@ from .ledger import PERIOD, SLACK, Ledger, Sent
 
 MARGIN = 0.02  # of the limit, kept back for what else may use the key
 DISTRUST = 120.0  # seconds for which an account that was wrong is not believed: two windows
+_GRACE = 10.0  # seconds after a reset for the request that goes ahead
 _ROUNDED = 3.0  # seconds that an announced reset may be late: two clocks' whole ones, and the way
 
 
@@ -31,7 +32,7 @@ class ServerAccount:
         self._limit = math.inf
         self._ceiling = 0.0
         self._first = 0  # the number of the first request that the present window surely counts
-        self._told_at = -math.inf
+        self._trusted_until = -math.inf
         self._distrust_until = -math.inf
         self._reset_at: float = math.inf  # never too early
         self._mark: str | None = None
@@ -39,14 +40,14 @@ class ServerAccount:
 
     def trusted(self, now: float) -> bool:
         """Return whether there is an account to go by."""
-        return now < self._told_at + PERIOD
+        return now < self._trusted_until
 
     def opens(self, now: float) -> float:
         """Return when the server takes one more: now, or once a new window begins, if not tried yet."""
         if self._room() > 0:
             return now
         ahead = max(self._reset_at + SLACK, self._ledger.last_flying() + _ROUNDED)
-        return ahead if self._ledger.last_sent < self._reset_at else self._told_at + PERIOD
+        return ahead if self._ledger.last_sent < self._reset_at else self._trusted_until
 
     def spare(self, now: float) -> float:
         """Return the rate a second at which to spend what is left until it lapses; 0 where it does not."""
@@ -77,7 +78,7 @@ class ServerAccount:
     def disbelieve(self, now: float) -> None:
         """Go without the server's account for a while."""
         self._distrust_until = now + DISTRUST
-        self._told_at = -math.inf
+        self._trusted_until = -math.inf
         self.foreign = 0.0
 
     def _note(self, told: Allowance, reset_at: float, now: float, *, turned: bool) -> None:
@@ -87,7 +88,8 @@ class ServerAccount:
             reset_at = min(self._reset_at, reset_at) if same else max(self._reset_at, reset_at)
         elif reset_at - PERIOD < self._ledger.first_departure() - _ROUNDED:
             self._fixed = True
-        self._reset_at, self._mark, self._told_at = reset_at, told.mark, now
+        self._reset_at, self._mark = reset_at, told.mark
+        self._trusted_until = max(now + PERIOD, reset_at + _GRACE)
         ours = self._ledger.counted_at_most(reset_at - PERIOD if same else -math.inf)
         remaining = told.remaining or 0.0
         self.foreign = max(0.0, self._limit - remaining - ours) if self._alone else 0.0

@@ -12,7 +12,7 @@ from ..results import ConsentRequest, Ticket, Video
 
 @frozen
 class AskPrice:
-    """Ask what the request would cost; `reference_video_seconds` is the total length of all reference clips."""
+    """Ask what the request would cost; `reference_video_seconds` is the length of all reference clips."""
 
     request: VideoRequest
     reference_video_seconds: float | None = field(default=None, kw_only=True)

@@ -149,8 +149,8 @@ def _poll(state: Waiting) -> Step:
 
 
 def _fetch(state: Downloading) -> Step:
-    link = state.ticket.download_url or state.link
-    return state, Fetch(evolve(state.ticket, download_url=link), state.gets)
+    ticket = evolve(state.ticket, download_url=state.link) if state.link else state.ticket
+    return state, Fetch(ticket, state.gets)
 
 
 def _end(state: State, event: Refused | StopAsked) -> Step:

@@ -10,6 +10,16 @@ from urllib.parse import quote, urlsplit
 
 # Each match takes a whole URL, so that the text is read once, whatever a server sends.
 _URL: Final = re.compile(rb"(https?:\\?/\\?/)([^\s/\\?#\"'<>]*)[^\s\"'<>]*", re.IGNORECASE)
+_SIGNED: Final = re.compile(
+    rb"([?&][\w.-]{0,40}(?:sig|token|key|secret|credential)[\w.-]{0,40}=)[^\s&\"'<>\\]{6,}", re.IGNORECASE
+)
+_ESCAPED: Final = re.compile(
+    rb"\\+u00(?P<u>[0-9a-f]{2})|\\+x(?P<x>[0-9a-f]{2})|%(?P<percent>[0-9a-f]{2})|&#x0*(?P<entity>[0-9a-f]{2});"
+    rb"|&#0*(?P<decimal>[0-9]{2,3});|&(?P<name>amp|lt|gt|quot|apos);|\\+",
+    re.IGNORECASE,
+)
+_NAMED: Final = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
+_NESTED: Final = 4  # times that a text is escaped at most: one server quotes another, and that a third
 _BEARER: Final = re.compile(rb"(bearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 _MASK: Final = b"[redacted]"
 _LEAST: Final = 6  # characters; a shorter text is no secret, and masking it would garble everything
@@ -17,12 +27,39 @@ _LEAST_PATH: Final = 16  # characters; a shorter path is a route, and holds no t
 
 
 def redact(body: bytes, secrets: Iterable[str]) -> bytes:
-    """Return `body` without `secrets`, whole, in part or escaped, nor signed URLs and bearer tokens."""
+    """Return `body` without `secrets`, whole, in part or escaped, nor signed URLs and bearer tokens.
+
+    Where a secret is escaped in an unusual way, the body is unescaped as a whole, and may be JSON no longer.
+    """
     parts = {part for secret in secrets for part in _parts(secret)}
     for form in sorted({form for part in parts for form in _forms(part)}, key=len, reverse=True):
         body = body.replace(form, _MASK)
+    plain = _unescaped(body)
+    for part in sorted(map(_unescaped, map(_encoded, parts)), key=len, reverse=True):
+        if part in plain:
+            body = plain = plain.replace(part, _MASK)
     body = _URL.sub(_without_query, body)
+    body = _SIGNED.sub(rb"\1" + _MASK, body)
     return _BEARER.sub(rb"\1" + _MASK, body)
+
+
+def _unescaped(text: bytes) -> bytes:
+    """Return a text without the escapes of JSON, URLs and HTML, however deep they are nested."""
+    for _ in range(_NESTED):
+        plain = _ESCAPED.sub(_character, text)
+        if plain == text:
+            break
+        text = plain
+    return text
+
+
+def _character(escape: re.Match[bytes]) -> bytes:
+    if (name := escape["name"]) is not None:
+        return _NAMED[name.lower()]
+    if (decimal := escape["decimal"]) is not None:
+        return bytes([int(decimal)]) if int(decimal) < 128 else b""  # noqa: PLR2004 - ASCII
+    digits = escape["u"] or escape["x"] or escape["percent"] or escape["entity"]
+    return bytes.fromhex(digits.decode()) if digits else b""
 
 
 def _without_query(url: re.Match[bytes]) -> bytes:
@@ -42,6 +79,14 @@ def _parts(secret: str) -> list[str]:
 
 
 def _forms(secret: str) -> set[bytes]:
-    spellings = {secret, secret.replace("/", "\\/"), quote(secret), quote(secret, safe="")}
+    spellings = {secret, secret.replace("/", "\\/"), _quoted(secret, "/"), _quoted(secret, "")}
     spellings |= {secret.replace("&", "&amp;"), secret.replace("&", "\\u0026")}
-    return {spelling.encode() for spelling in spellings}
+    return {_encoded(spelling) for spelling in spellings}
+
+
+def _quoted(text: str, safe: str) -> str:
+    return quote(text, safe=safe, errors="surrogatepass")
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # JSON can name characters that do not exist

@@ -1,0 +1,468 @@
+"""A world to run the client in for a long time: a server that counts charges, and processes that are killed.
+
+The server is in memory and the journal on disk; a process that is killed leaves what the disk held at that moment, and
+nothing that it does afterwards reaches the server or the journal of the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+from unittest import mock
+from urllib.parse import urlsplit
+
+import anyio
+from attrs import define, field
+
+from tests.faulty import make_mp4
+from venice_async import (
+    ConnectError,
+    DisconnectedError,
+    Failed,
+    JournalError,
+    Limits,
+    QueueOutcomeUnknownError,
+    VeniceClient,
+    VideoJob,
+    VideoRequest,
+)
+from venice_async.io.journal import Journal
+from venice_async.sansio.pacing import Call
+from venice_async.sansio.states import Downloading, State
+from venice_async.sansio.wire import HttpRequest
+
+ORIGIN: Final = "http://127.0.0.1:1"
+MOST_GETS: Final = 5
+PATIENT_GETS: Final = 2
+"""GETs of a link that may be made to fail; what is left is for those that a crash cuts short."""
+
+QUEUE_ANSWERS: Final = ("well", "unsent", "lost", "lost uncharged", "cut", "500", "500 uncharged", "503", "429", "402")
+ANSWERS: Final = ("unsent", "lost", "cut", "500", "503", "429", "nonsense")
+
+
+@define
+class Answer:
+    """One answer, of which some may be missing; see `transport.Response`."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    process: Process
+    cut: bool = False
+
+    async def read(self, limit: int) -> bytes:
+        return b"".join([chunk async for chunk in self.chunks()])
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        middle = len(self.body) // 2
+        await self.process.pass_by("a body begins")
+        yield self.body[:middle]
+        await self.process.pass_by("half a body")
+        if self.cut:
+            msg = "cut"
+            raise DisconnectedError(msg)
+        yield self.body[middle:]
+
+
+@define
+class ServerJob:
+    """A job at the server, charged for."""
+
+    name: str
+    private: bool
+    done: bool = False
+    gone: bool = False
+    gets: int = 0
+
+
+class World:
+    """The server, the disk, and the one process that lives at a time.
+
+    Attributes:
+        charges: how often each request was paid for, by its prompt.
+        jobs: the server's jobs, by queue_id.
+        faults: how the next answers to anything but a paid request go wrong.
+        steps: what was done, by kind.
+        crashes: by where the process was.
+        used_up: the prompts of which a job said that it failed with the last GET of its link. One is counted before it
+            is made, so that a crash may cost one that the server never sees.
+    """
+
+    def __init__(self, folder: Path, seed: int = 0) -> None:
+        self.folder = folder
+        self.clips = folder / "clips"
+        self.clips.mkdir()
+        self.chance = random.Random(seed)
+        self.charges: Counter[str] = Counter()
+        self.jobs: dict[str, ServerJob] = {}
+        self.faults: list[str] = []
+        self.orders: dict[str, str] = {}
+        self.names = 0
+        self.lives = 0
+        self.process: Process | None = None
+        self.crashes: Counter[str] = Counter()
+        self.used_up: set[str] = set()
+
+    async def live(self) -> None:
+        """Let a process live, and take up what the one before left."""
+        assert self.process is None
+        self.lives += 1
+        self.process = Process(self, self.folder / f"life-{self.lives}")
+        await self.process.begin()
+
+    async def leave(self) -> None:
+        """End the process in good order."""
+        assert self.process is not None
+        await self.process.venice.aclose()
+        await self.process.end()
+        self._bury()
+
+    async def crash(self) -> None:
+        """Kill the process, now."""
+        assert self.process is not None
+        self.process.die("waiting")
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Bury a process that was killed."""
+        if self.process is not None and self.process.dead:
+            with anyio.move_on_after(5):
+                await self.process.venice.aclose()
+            await self.process.end()
+            self._bury()
+
+    def order(self, *, private: bool, answer: str) -> VideoJob:
+        """Have the process pay for one more clip; `answer` is how its paid request goes."""
+        assert self.process is not None
+        self.names += 1
+        name = f"clip-{self.names}"
+        self.orders[name] = answer
+        request = VideoRequest(model="model-private" if private else "model", prompt=name, duration="5s")
+        job = self.process.venice.generate(request, to=self.clips / f"{name}.mp4")
+        self.process.started.append(job)
+        return job
+
+    def complete(self) -> None:
+        """Let the server finish its work."""
+        for job in self.jobs.values():
+            job.done = True
+
+    def clip(self, name: str) -> bytes:
+        return make_mp4(200, int(name.partition("-")[2]))
+
+    def check(self) -> None:
+        """Assert what must hold at any moment."""
+        assert {1} >= set(self.charges.values()), "charged twice"
+        assert MOST_GETS >= max((job.gets for job in self.jobs.values()), default=0), "too many GETs"
+        for path in self.clips.glob("*.mp4"):
+            assert path.read_bytes() == self.clip(path.stem), f"{path.name} is damaged"
+
+    async def finish(self) -> Counter[str]:
+        """Bring everything home with a server in good health, assert that nothing is lost, and say what came of it."""
+        self.faults.clear()
+        self.orders.clear()
+        await self.settle()
+        if self.process is not None:
+            self.process.crash_in = None
+            await self.leave()
+        self.complete()
+        await self.live()
+        assert self.process is not None
+        for job in self.process.started:
+            await job.ended()
+        for job in self.process.started:
+            if isinstance(job.state, Failed) and "was used" in job.state.error.message and job.request:
+                self.used_up.add(job.request.prompt or "")  # it was so when the process began
+        unknown = {job.request.prompt for job in self.process.started if _is_unknown(job.state) and job.request}
+        self.check()
+        found: Counter[str] = Counter(orders=self.names)
+        for job in self.jobs.values():
+            saved = (self.clips / f"{job.name}.mp4").exists()
+            assert saved or job.name in unknown | self.used_up, f"{job.name} was paid for and is lost"
+            found["saved" if saved else "unknown" if job.name in unknown else "link used up"] += 1
+        lost = [name for name in self.charges if all(name != job.name for job in self.jobs.values())]
+        for name in lost:
+            assert name in unknown, f"{name} was paid for and nobody says so"
+            found["unknown"] += 1
+        assert [] == [path.name for path in self.clips.iterdir() if path.suffix != ".mp4"], "part files are left"
+        await self.leave()
+        self.check()
+        return found
+
+    def _bury(self) -> None:
+        assert self.process is not None
+        if not self.process.dead:
+            self.process.keep()
+        shutil.rmtree(self.process.folder)
+        self.process = None
+
+    def answer(self, request: HttpRequest, process: Process) -> Answer:
+        """Do what is asked, and answer."""
+        fields: dict[str, Any] = json.loads(request.body or b"{}")
+        match request.call, request.url:
+            case Call.QUEUE, _:
+                return self._queue(fields, process)
+            case Call.RETRIEVE, _:
+                return self._retrieve(fields, process)
+            case Call.OTHER, "/video/complete":
+                self._clean(self.jobs[fields["queue_id"]])
+                return reply(process, 200, {"success": True})
+            case Call.REVOKE, url:
+                self._clean(self.jobs[urlsplit(url).path[1:]])
+                return reply(process, 200, {})
+            case Call.LINK, url:
+                return self._link(self.jobs[urlsplit(url).path[1:]], request, process)
+            case _:
+                return reply(process, 404, {})
+
+    def _clean(self, job: ServerJob) -> None:
+        assert (self.clips / f"{job.name}.mp4").read_bytes() == self.clip(job.name), "deleted before it was safe"
+        job.gone = True
+
+    def _queue(self, fields: dict[str, Any], process: Process) -> Answer:
+        name = fields["prompt"]
+        answer = self.orders.pop(name, "well")
+        if answer in {"503", "429", "402", "500 uncharged"}:
+            return reply(process, int(answer[:3]), {"error": "no"})
+        if answer == "lost uncharged":
+            msg = "lost"
+            raise DisconnectedError(msg)
+        self.charges[name] += 1
+        if answer in {"lost", "500"}:
+            if answer == "500":
+                return reply(process, 500, {"error": "charged all the same"})
+            msg = "lost"
+            raise DisconnectedError(msg)
+        queue_id = f"job-{len(self.jobs) + 1}"
+        private = "private" in fields["model"]
+        self.jobs[queue_id] = ServerJob(name=name, private=private)
+        link = {"download_url": f"{ORIGIN}/{queue_id}"} if private else {}
+        return reply(process, 200, {"model": fields["model"], "queue_id": queue_id, **link}, cut=answer == "cut")
+
+    def _retrieve(self, fields: dict[str, Any], process: Process) -> Answer:
+        job = self.jobs[fields["queue_id"]]
+        fault = self.faults.pop() if self.faults else ""
+        if fault in {"500", "503", "429"}:
+            return reply(process, int(fault), {"error": "no"})
+        if fault == "nonsense":
+            return reply(process, 200, ["?"])
+        if job.gone and not job.private:
+            return reply(process, 404, {"error": "gone"})
+        if not job.done or job.private:
+            status = {"status": "COMPLETED" if job.done else "PROCESSING", "execution_duration": 1000}
+            return reply(process, 200, status, cut=fault == "cut")
+        return Answer(200, self.clip(job.name), {"content-type": "video/mp4"}, process, fault == "cut")
+
+    def _link(self, job: ServerJob, request: HttpRequest, process: Process) -> Answer:
+        job.gets += 1
+        if job.gone:
+            return reply(process, 410, {"error": "gone"})
+        fault = self.faults.pop() if self.faults and job.gets <= PATIENT_GETS else ""
+        if fault in {"500", "503", "429"}:
+            return reply(process, int(fault), {"error": "no"})
+        clip, headers = self.clip(job.name), {"etag": '"1"', "content-type": "video/mp4"}
+        if "Range" in request.headers:
+            start = int(request.headers["Range"][6:-1])
+            headers |= {"content-range": f"bytes {start}-{len(clip) - 1}/{len(clip)}"}
+            return Answer(206, clip[start:], headers, process, fault == "cut")
+        return Answer(200, clip, headers | {"content-length": str(len(clip))}, process, fault in {"cut", "lost"})
+
+
+class Process:
+    """One life of the client.
+
+    Attributes:
+        dead: whether it was killed: nothing that it does counts from then on.
+        crash_in: after how many points it is to be killed; None lets it live.
+        started: its jobs.
+    """
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self.world = world
+        self.folder = folder
+        self.dead = False
+        self.crash_in: int | None = None
+        self.started: list[VideoJob] = []
+        self.gets: Counter[str] = Counter()
+        folder.mkdir(exist_ok=True)
+
+    async def begin(self) -> None:
+        """Open the client, and recover."""
+        limits = Limits(queue_per_minute=100_000, retrieve_per_minute=100_000)
+        self.venice = VeniceClient(
+            "key",
+            base_url=f"{ORIGIN}/api/v1",
+            journal=self.folder / "jobs.db",
+            limits=limits,
+            on_state=self.note,
+        )
+        journal = type("Journal", (WatchedJournal,), {"process": self})
+        with (
+            mock.patch("venice_async.host.AiohttpTransport", lambda **_: Wire(self)),
+            mock.patch("venice_async.io.journal.Journal", journal),
+        ):
+            await self.venice.__aenter__()
+        self.started += await self.venice.recover()
+
+    def note(self, job: VideoJob, state: State) -> None:
+        """Note that a link is used up."""
+        assert job.request is not None
+        if isinstance(state, Downloading):
+            self.gets[job.request.prompt or ""] = state.gets
+        if isinstance(state, Failed) and not self.dead and self.gets[job.request.prompt or ""] == MOST_GETS:
+            self.world.used_up.add(job.request.prompt or "")
+
+    def die(self, where: str) -> None:
+        """Be killed: keep what is on the disk now, and do nothing any more."""
+        self.world.crashes[where] += 1
+        self.keep()
+        self.dead = True
+
+    def keep(self) -> None:
+        """Hand the journal on as it is; it is copied in its own thread, between two transactions."""
+        heir = self.world.folder / f"life-{self.world.lives + 1}"
+        journal = self.venice._host.journal
+        copying = lambda: shutil.copytree(self.folder, heir, ignore=shutil.ignore_patterns("*.owner", "*-shm"))  # noqa: E731 - here only
+        if journal is None or journal._writer._closed:
+            copying()
+        else:
+            journal._writer._thread.submit(copying).result()
+
+    async def end(self) -> None:
+        """Let what is left of a killed process come to its end."""
+        task = self.venice._host._task
+        assert task is not None
+        await asyncio.wait({task})
+
+    async def pass_by(self, where: str) -> None:
+        """Pass a point at which the process may be killed; a dead one gets no further."""
+        await anyio.lowlevel.checkpoint()
+        if self.crash_in is not None and not self.dead:
+            self.crash_in -= 1
+            if self.crash_in < 0:
+                self.die(where)
+        if self.dead:
+            msg = "the process is dead"
+            raise DisconnectedError(msg)
+
+
+class Wire:
+    """The network between a process and the server; see `transport.Transport`."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    @asynccontextmanager
+    async def send(self, request: HttpRequest) -> AsyncGenerator[Answer]:
+        world, name = self.process.world, request.call.value
+        await self.process.pass_by(f"before {name}")
+        await anyio.sleep(world.chance.random())
+        await self.process.pass_by(f"sending {name}")
+        self.fail("unsent", request, ConnectError)
+        answer = world.answer(request, self.process)
+        world.check()
+        await anyio.sleep(world.chance.random())
+        await self.process.pass_by(f"after {name}")
+        if request.call is not Call.LINK:
+            self.fail("lost", request, DisconnectedError)
+        yield answer
+
+    def fail(self, fault: str, request: HttpRequest, error: type[Exception]) -> None:
+        """Fail in that way if it is due."""
+        world = self.process.world
+        if request.call is Call.QUEUE:
+            name = json.loads(request.body or b"{}")["prompt"]
+            if fault == "unsent" and world.orders.get(name) == "unsent":
+                del world.orders[name]
+                raise error(fault)
+        elif world.faults and world.faults[-1] == fault:
+            world.faults.pop()
+            raise error(fault)
+
+
+class WatchedJournal(Journal):
+    """A journal whose process may be killed before and after each of its writes."""
+
+    process: Process
+
+    async def begin(self, state: State, **options: Any) -> Any:
+        await self._at("before begin")
+        entry = await super().begin(state, **options)
+        await self._at("after begin")
+        return entry
+
+    async def record(self, entry_id: str, state: State) -> None:
+        kind = type(state).__name__
+        await self._at(f"before record {kind}")
+        await super().record(entry_id, state)
+        await self._at(f"after record {kind}")
+
+    async def withdraw(self, entry_id: str) -> None:
+        await self._at("before withdraw")
+        await super().withdraw(entry_id)
+        await self._at("after withdraw")
+
+    async def _at(self, where: str) -> None:
+        try:
+            await self.process.pass_by(where)
+        except DisconnectedError as error:
+            msg = "the process is dead"
+            raise JournalError(msg) from error
+
+
+def reply(process: Process, status: int, value: object, *, cut: bool = False) -> Answer:
+    """Answer with JSON."""
+    return Answer(status, json.dumps(value).encode(), {"content-type": "application/json"}, process, cut)
+
+
+def _is_unknown(state: State) -> bool:
+    return isinstance(state, Failed) and isinstance(state.error, QueueOutcomeUnknownError)
+
+
+async def take_step(world: World, counts: Counter[str]) -> None:
+    """Do something at random, as a user, a network or a machine would."""
+    chance = world.chance
+    await world.settle()
+    if world.process is None:
+        counts["restart"] += 1
+        await world.live()
+        return
+    kind = chance.choices(
+        ("queue", "wait", "cancel", "drop", "complete", "arm", "crash", "leave"), (20, 34, 4, 14, 12, 10, 3, 3)
+    )[0]
+    counts[kind] += 1
+    match kind:
+        case "queue":
+            answer = chance.choice(QUEUE_ANSWERS) if chance.random() < 0.5 else "well"
+            world.order(private=chance.random() < 0.5, answer=answer)
+        case "wait":
+            await anyio.sleep(10 ** chance.uniform(-2, 2))
+        case "cancel" if world.process.started:
+            chance.choice(world.process.started).cancel()
+        case "drop":
+            world.faults += chance.choices(ANSWERS, k=chance.randint(1, 4))
+        case "complete":
+            world.complete()
+        case "arm":
+            world.process.crash_in = chance.randint(0, 25)
+        case "crash":
+            await world.crash()
+        case "leave":
+            await world.leave()
+        case _:
+            pass
+    await world.settle()
+    world.check()

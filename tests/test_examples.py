@@ -1,0 +1,240 @@
+"""Every example, run as a user would: a process of its own, over real sockets, killed and started again."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import hashlib
+import http.client
+import json
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.programs import PATIENCE, PICTURE, ROOT, Programs, example, wait_until
+from venice_async.sandbox import Sandbox, Scenario, tiny_clip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CLIP = tiny_clip(200_000)
+PUBLIC = "wan-2-7-text-to-video"
+PRIVATE = "grok-imagine-text-to-video-private"
+CONSENT = "seedance-2-0-image-to-video"
+SPEED = 60.0
+LONG = 3.0  # seconds
+NAMES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
+@pytest.fixture
+def job_seconds() -> float:
+    """Let jobs take a moment; a test whose jobs are to outlive their process asks for more."""
+    return 0.5
+
+
+@pytest.fixture
+def venice_sandbox_options(job_seconds: float) -> dict[str, Any]:
+    """Take tiny clips, and jobs of a known length."""
+    return {"clips": CLIP, "speed": SPEED, "scenarios": {"*": Scenario(seconds=job_seconds * SPEED)}}
+
+
+@pytest.fixture
+def programs(venice_sandbox: Sandbox, tmp_path: Path) -> Programs:
+    """Return what runs programs against the sandbox."""
+    return Programs(venice_sandbox, tmp_path)
+
+
+def clips(folder: Path) -> list[bytes]:
+    """Return the clips in a folder, and see that nothing half-done lies beside them."""
+    assert [] == list(folder.glob(".*.part"))
+    return [path.read_bytes() for path in sorted(folder.glob("*.mp4"))]
+
+
+def test_text_to_video_saves_a_clip(programs: Programs, venice_sandbox: Sandbox) -> None:
+    said = programs.run(*example("text_to_video.py", "A gondola at dawn", "clip.mp4"))
+    assert [CLIP] == clips(programs.folder)
+    assert f"200,000 bytes, sha256 {hashlib.sha256(CLIP).hexdigest()[:12]}" in said
+    assert ["A gondola at dawn"] == [request.json["prompt"] for request in paid(venice_sandbox)]
+
+
+def test_progress_tells_how_a_job_goes_to_its_end(programs: Programs) -> None:
+    said = programs.run(*example("progress.py", PRIVATE, "A gondola at dawn", "clip.mp4")).splitlines()
+    assert "queued" in said
+    assert f"saved {programs.folder / 'clip.mp4'}" == said[-1]
+    assert [CLIP] == clips(programs.folder)
+
+
+@pytest.mark.parametrize(("answers", "saved"), [(("yes", "yes", "yes"), 1), (("yes", "no", "yes"), 0)])
+def test_image_with_consent_asks_for_all_three_statements(
+    programs: Programs, venice_sandbox: Sandbox, answers: tuple[str, ...], saved: int
+) -> None:
+    (programs.folder / "portrait.png").write_bytes(PICTURE)
+    command = example("image_with_consent.py", CONSENT, "portrait.png", "clip.mp4")
+    said = programs.run(*command, stdin="".join(f"{answer}\n" for answer in answers))
+    assert 3 == said.count("[yes/no]")
+    assert saved == len(venice_sandbox.charges) == len(clips(programs.folder))
+    assert ("Saved" if saved else "Nothing was charged") in said
+
+
+@pytest.mark.parametrize("job_seconds", [LONG])
+def test_resume_after_crash_goes_on_with_what_was_paid_for(
+    programs: Programs, venice_sandbox: Sandbox
+) -> None:
+    command = example("resume_after_crash.py", "jobs.db", PRIVATE, "A gondola at dawn", "clip.mp4")
+    with programs.started(*command) as process:
+        wait_until(lambda: venice_sandbox.count("retrieve"))
+        process.kill()
+    assert [] == clips(programs.folder)
+    assert "Going on with 1 job(s)" in programs.run(*command)
+    assert [CLIP] == clips(programs.folder)
+    assert 1 == len(venice_sandbox.charges)
+
+
+@pytest.mark.parametrize("job_seconds", [LONG])
+@pytest.mark.parametrize("name", ["service_aiohttp.py", "service_fastapi.py"])
+def test_a_service_survives_a_kill_and_leaves_in_good_order(
+    programs: Programs, venice_sandbox: Sandbox, name: str
+) -> None:
+    port = free_port()
+    command = example(name, "clips", port)
+    order = {"model": PRIVATE, "prompt": "A gondola at dawn", "duration": "5s"}
+    with programs.started(*command) as process:
+        wait_until(lambda: listens(port))
+        assert 422 == ask(port, "POST", "/clips", {**order, "prompt": ""})[0]
+        assert 404 == ask(port, "GET", "/clips/no-such-clip/events")[0]
+        status, answer = ask(port, "POST", "/clips", order)
+        assert (202, ["id"]) == (status, list(answer))
+        one = f"/clips/{answer['id']}"
+        assert answer["id"] == venice_sandbox.charges[0].queue_id
+        assert "waiting" == ask(port, "GET", one)[1]["state"]
+        assert 404 == ask(port, "GET", f"{one}/video")[0]
+        process.kill()
+    with programs.started(*command) as process:
+        wait_until(lambda: listens(port))
+        states = list(events(port, f"{one}/events"))
+        assert ("waiting", "succeeded") == (states[0]["state"], states[-1]["state"])
+        assert [state for state in states if "link" in json.dumps(state)] == []
+        assert (200, CLIP) == ask(port, "GET", f"{one}/video")
+        assert (206, CLIP[100:200]) == ask(port, "GET", f"{one}/video", range_="bytes=100-199")
+        second = ask(port, "POST", "/clips", order)[1]["id"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) in {0, -signal.SIGTERM}
+    with programs.started(*command):
+        wait_until(lambda: listens(port))
+        assert "succeeded" == ask(port, "GET", one)[1]["state"]
+        assert "succeeded" == list(events(port, f"/clips/{second}/events"))[-1]["state"]
+    assert [CLIP, CLIP] == clips(programs.folder / "clips")
+    assert 2 == len(venice_sandbox.charges)
+    assert "Traceback" not in programs.output()
+
+
+def test_batch_from_csv_makes_a_clip_for_every_line_and_pays_for_none_twice(
+    programs: Programs, venice_sandbox: Sandbox
+) -> None:
+    lines = ("prompt,duration,resolution", "A gondola at dawn,5s,480p", "A gondola at noon,10s,", "Rain,99s,")
+    (programs.folder / "shots.csv").write_text("\n".join(lines))
+    command = example("batch_from_csv.py", "shots.csv", "clips", PUBLIC, "20.00")
+    programs.run(*command)
+    said = programs.run(*command)
+    assert [CLIP, CLIP] == clips(programs.folder / "clips")
+    assert 2 == len(venice_sandbox.charges)
+    assert f"{sum(charge.usd for charge in venice_sandbox.charges):.2f} of 20.00 USD are spent" in said
+    with (programs.folder / "clips" / "results.csv").open(newline="") as file:
+        results = sorted(csv.DictReader(file), key=lambda row: row["line"])
+    assert [("1", "True"), ("2", "True"), ("3", "False")] == [
+        (row["line"], row["charged"]) for row in results
+    ]
+    assert [True, True, False] == [bool(row["clip"]) for row in results]
+
+
+@pytest.mark.parametrize("job_seconds", [LONG + 2])  # longer than the worker's patience
+def test_worker_hands_its_paid_jobs_over_to_the_next_one(programs: Programs, venice_sandbox: Sandbox) -> None:
+    (programs.folder / "clips").mkdir()
+    command = example("worker.py", PRIVATE, "clips", "tickets.jsonl")
+    with programs.started(*command) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"A gondola at dawn\nA gondola at noon\n")
+        process.stdin.flush()
+        wait_until(lambda: len(venice_sandbox.charges) == 2)
+        wait_until(lambda: programs.output().count("at work") >= 2)
+        process.send_signal(signal.SIGTERM)
+        assert 0 == process.wait(PATIENCE)
+    left = programs.folder / "tickets.jsonl"
+    assert (2, 0o600) == (len(left.read_text().splitlines()), left.stat().st_mode & 0o777)
+    said = programs.run(*command, stdin="")
+    assert 2 == said.count("done, ")
+    assert [CLIP, CLIP] == clips(programs.folder / "clips")
+    assert (2, "") == (len(venice_sandbox.charges), left.read_text())
+
+
+def test_tracing_opentelemetry_reports_a_span_for_every_job(programs: Programs) -> None:
+    said = programs.run(*example("tracing_opentelemetry.py", PRIVATE, "clips", "A gondola at dawn", "Rain"))
+    assert 2 == said.count('"name": "venice.job"') == len(clips(programs.folder / "clips"))
+    for name in ("Waiting", "Downloading", "Saved", "Succeeded", "venice.job.duration", "venice.clip.size"):
+        assert f'"{name}"' in said
+    assert "A gondola at dawn" not in said
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_says_how_to_run_it_and_names_no_model(name: str) -> None:
+    text = (ROOT / "examples" / name).read_text(encoding="utf-8")
+    assert f"python examples/{name} " in (ast.get_docstring(ast.parse(text)) or "")
+    assert not any(family in text for family in ("wan-", "seedance-", "grok-", "kling-", "veo-"))
+
+
+def test_every_example_is_run() -> None:
+    text = (ROOT / "tests" / "test_examples.py").read_text(encoding="utf-8")
+    assert [] == [name for name in NAMES if f'"{name}"' not in text]
+
+
+def paid(sandbox: Sandbox) -> list[Any]:
+    return [request for request in sandbox.requests if request.point == "queue"]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def ask(
+    port: int, method: str, path: str, body: object = None, *, range_: str | None = None
+) -> tuple[int, Any]:
+    """Return status and answer: JSON as what it says, anything else as bytes."""
+    headers = {"Content-Type": "application/json"} | ({"Range": range_} if range_ else {})
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        content, kind = response.read(), response.headers.get_content_type()
+        return response.status, json.loads(content) if kind == "application/json" else content
+    finally:
+        connection.close()
+
+
+def events(port: int, path: str) -> Iterator[dict[str, Any]]:
+    """Yield server-sent events until the server ends them; each is named after the state it tells."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        assert "text/event-stream" == response.headers.get_content_type()
+        for event in filter(None, response.read().decode().replace("\r\n", "\n").split("\n\n")):
+            fields = dict(line.split(": ", 1) for line in event.splitlines())
+            if "data" in fields:
+                known = json.loads(fields["data"])
+                assert fields["event"] == known["state"]
+                yield known
+    finally:
+        connection.close()

@@ -1,0 +1,492 @@
+"""Whatever goes wrong: the very clip or none, an error that says how to go on, one charge, few GETs of a link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from bisect import bisect_left
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from attrs import evolve
+
+from tests.clients import PRIVATE, PUBLIC, client, wire
+from tests.faults import SPOILS, Spoil, Witness, run_job
+from tests.faulty import (
+    FaultyVenice,
+    Reply,
+    Request,
+    abuse_block,
+    gzipped,
+    html_reply,
+    json_reply,
+    partial_reply,
+    ranged_reply,
+    rate_limited,
+    redirect,
+    unsatisfiable,
+    video_reply,
+)
+from tests.faulty.venice import CLIP
+from venice_async import (
+    APIError,
+    BudgetExceededError,
+    DownloadError,
+    JobTimeoutError,
+    LinkExpiredError,
+    NotAVideoError,
+    NotFoundError,
+    ProtocolError,
+    QueueOutcomeUnknownError,
+    ServerError,
+    Ticket,
+    Timeouts,
+    TransportError,
+    TruncatedError,
+    VeniceError,
+    Video,
+    VideoRequest,
+)
+
+pytestmark = pytest.mark.anyio
+
+NEWS = json_reply({"status": "PROCESSING", "average_execution_time": 145_000, "execution_duration": 1_000})
+INLINE = video_reply(CLIP)
+LINKED = video_reply(CLIP, headers={"etag": '"1"'})
+PRICE = json_reply({"quote": 0.25})
+
+PATIENCE = 600
+"""Seconds after which one bad answer must be overcome, whatever it was."""
+
+DEADLINE = Timeouts(job=200.0)
+"""For jobs that bring nothing but bad answers."""
+
+faults = pytest.mark.parametrize("spoil", [pytest.param(spoil, id=name) for name, spoil in SPOILS.items()])
+errnos = {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EACCES", "EDQUOT")}
+
+
+@faults
+async def test_a_spoilt_answer_to_a_poll_costs_a_poll(tmp_path: Path, spoil: Spoil) -> None:
+    async with Witness(tmp_path, retrieve=[spoil(NEWS)] * 2, polls=1) as server:
+        with anyio.fail_after(PATIENCE):
+            assert isinstance(await run_job(server), Video)
+
+
+@faults
+async def test_a_spoilt_clip_in_a_poll_is_fetched_again(tmp_path: Path, spoil: Spoil) -> None:
+    async with Witness(tmp_path, retrieve=[spoil(INLINE)] * 2, polls=0) as server:
+        with anyio.fail_after(PATIENCE):
+            assert isinstance(await run_job(server), Video)
+
+
+@faults
+async def test_a_spoilt_clip_by_link_is_fetched_again(tmp_path: Path, spoil: Spoil) -> None:
+    async with Witness(tmp_path, link=[spoil(LINKED)] * 2, polls=0) as server:
+        with anyio.fail_after(PATIENCE):
+            assert isinstance(await run_job(server, PRIVATE), Video)
+        assert {"GET", "POST", "DELETE"} == {request.method for request in server.requests}
+
+
+@faults
+@pytest.mark.parametrize("by", ["poll", "link"])
+async def test_a_clip_that_is_always_spoilt_ends_in_the_clip_or_an_error_with_the_ticket(
+    tmp_path: Path, spoil: Spoil, by: str
+) -> None:
+    spoilt = [spoil(INLINE if by == "poll" else LINKED)] * 1000
+    async with Witness(tmp_path, retrieve=spoilt if by == "poll" else (), link=spoilt, polls=0) as server:
+        with anyio.fail_after(PATIENCE):
+            await run_job(server, PUBLIC if by == "poll" else PRIVATE, timeouts=DEADLINE)
+
+
+@faults
+async def test_a_spoilt_answer_to_a_question_is_asked_again_or_an_error(spoil: Spoil) -> None:
+    async with FaultyVenice(quote=[spoil(PRICE)]) as server, client(server) as venice:
+        with anyio.fail_after(PATIENCE):
+            try:
+                assert 0.25 == (await venice.quote(PUBLIC)).usd
+            except (ProtocolError, APIError):
+                assert 1 == len(server.requests)
+
+
+@faults
+async def test_a_spoilt_answer_to_the_paid_request_is_never_paid_for_again(tmp_path: Path, spoil: Spoil) -> None:
+    honest = json_reply({"model": "public-model", "queue_id": "job-1"})
+    async with Witness(tmp_path, queue=[spoil(honest)], polls=0) as server, client(server) as venice:
+        with anyio.fail_after(PATIENCE):
+            try:
+                await venice.generate(PUBLIC, to=server.path)
+            except QueueOutcomeUnknownError as error:
+                assert error.charged is None
+                assert ["POST /video/queue"] == wire(server)
+            except APIError as error:
+                assert error.charged is False
+                assert [] == server.charges
+        assert 1 >= len(server.charges)
+
+
+async def test_a_head_of_one_byte_a_second_is_not_waited_for(tmp_path: Path) -> None:
+    class Slow(Witness):
+        async def _send(self, reply: Reply, writer: Any) -> None:
+            if len(self.requests) > 5 or self.requests[-1].path.endswith("queue"):
+                await super()._send(reply, writer)
+                return
+            for byte in b"HTTP/1.1 200 OK\r\nx-filler: " + b"x" * 10_000:
+                await anyio.sleep(1)
+                writer.write(bytes([byte]))
+                await writer.drain()
+
+    async with Slow(tmp_path, polls=0) as server:
+        with anyio.fail_after(PATIENCE):
+            assert isinstance(await run_job(server), Video)
+            async with client(server) as venice:
+                assert 0.25 == (await venice.quote(PUBLIC)).usd
+
+
+CUT = video_reply(CLIP, headers={"etag": '"1"'}, cut_at=60_000)
+OTHER = bytes(reversed(CLIP[-50_000:]))
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        pytest.param(LINKED, id="200 to a range"),
+        pytest.param(partial_reply(CLIP, 59_999), id="206 from a byte before"),
+        pytest.param(partial_reply(CLIP, 60_001), id="206 from a byte behind"),
+        pytest.param(partial_reply(CLIP, 0), id="206 from the start"),
+        pytest.param(partial_reply(CLIP, 60_000, stated_total=100_001), id="206 of a larger file"),
+        pytest.param(partial_reply(CLIP[:-1], 60_000), id="206 of a smaller file"),
+        pytest.param(partial_reply(CLIP, 60_000, length=39_999), id="206 with a length that contradicts it"),
+        pytest.param(evolve(partial_reply(CLIP, 60_000), headers={}), id="206 that does not say what of"),
+        pytest.param(partial_reply(CLIP, 60_000, headers={"etag": '"2"'}), id="206 of another version"),
+        pytest.param(partial_reply(CLIP, 60_000, headers={"etag": 'W/"1"'}), id="206 with a weak tag"),
+        pytest.param(gzipped(partial_reply(CLIP, 60_000)), id="206, compressed"),
+        pytest.param(partial_reply(CLIP, 60_000, cut_at=9), id="206, cut again"),
+        pytest.param(unsatisfiable(60_001), id="416 and another size"),
+        pytest.param(unsatisfiable(60_000), id="416 and the size of what is there"),
+        pytest.param(evolve(unsatisfiable(1), headers={}), id="416 and no size"),
+    ],
+)
+async def test_a_strange_answer_to_a_range_never_makes_a_strange_file(tmp_path: Path, second: Reply) -> None:
+    async with Witness(tmp_path, link=[CUT, second], polls=0) as server:
+        assert isinstance(await run_job(server, PRIVATE), Video)
+        asked = server.asked("GET /link")[1].headers
+        assert ("bytes=60000-", '"1"') == (asked["range"], asked["if-range"])
+
+
+async def test_416_with_the_size_that_is_there_means_that_nothing_is_missing(tmp_path: Path) -> None:
+    whole = video_reply(CLIP, headers={"etag": '"1"'}, unterminated=True)
+    async with Witness(tmp_path, link=[whole, unsatisfiable(len(CLIP))], polls=0) as server:
+        assert isinstance(await run_job(server, PRIVATE), Video)
+        assert 2 == server.gets
+
+
+@pytest.mark.parametrize("headers", [{"etag": 'W/"1"'}, {"etag": "1"}, {}, {"etag": '"1"', "accept-ranges": "none"}])
+async def test_without_a_strong_name_of_the_version_no_range_is_asked_for(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    async with Witness(tmp_path, link=[video_reply(CLIP, headers=headers, cut_at=9_000)], polls=0) as server:
+        assert isinstance(await run_job(server, PRIVATE), Video)
+        assert "range" not in server.asked("GET /link")[1].headers
+
+
+async def test_a_clip_that_changes_between_two_gets_is_never_mixed(tmp_path: Path) -> None:
+    first = video_reply(bytes(reversed(CLIP)), headers={"etag": '"1"'})
+    first = evolve(first, body=CLIP[:40] + first.body[40:], cut_at=60_000)
+    async with Witness(
+        tmp_path, link=[first, lambda request: ranged_reply(request, CLIP, etag='"2"')], polls=0
+    ) as server:
+        assert isinstance(await run_job(server, PRIVATE), Video)
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+@pytest.mark.parametrize("spoil", [pytest.param(SPOILS[name], id=name) for name in ("FIN half-way", "endless")])
+async def test_a_link_that_is_gone_is_fetched_once_however_badly_that_is_said(
+    tmp_path: Path, status: int, spoil: Spoil
+) -> None:
+    for answer in (json_reply({"error": "Gone"}, status=status), spoil(json_reply({"error": "x"}, status=status))):
+        async with Witness(tmp_path, link=[answer], polls=0) as server:
+            outcome = await run_job(server, PRIVATE)
+            assert 1 == server.gets
+            assert isinstance(outcome, {404: NotFoundError, 410: LinkExpiredError}.get(status, APIError))
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
+async def test_a_refusal_is_one_even_if_its_words_are_lost(tmp_path: Path, status: int) -> None:
+    lost = json_reply({"error": "no"}, status=status, cut_at=3)
+    async with Witness(tmp_path, retrieve=[lost], polls=0) as server:
+        outcome = await run_job(server)
+        assert isinstance(outcome, APIError)
+        assert status == outcome.status
+    async with FaultyVenice(queue=[lost]) as server, client(server) as venice:
+        with pytest.raises(APIError) as caught:
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert (False, 1) == (caught.value.charged, len(server.requests))
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_busy_server_has_not_accepted_a_paid_request_even_if_its_words_are_lost(
+    tmp_path: Path, status: int
+) -> None:
+    lost = json_reply({"error": "busy"}, status=status, cut_at=3)
+    async with Witness(tmp_path, queue=[lost] * 2, polls=0) as server:
+        assert isinstance(await run_job(server), Video)
+
+
+REDIRECTS = {
+    "across origins": (lambda server: f"{server.origin}/link/job-1?moved=1", Video),
+    "in a circle": (lambda server: f"{server.other_origin}/link/job-1?signature=secret", DownloadError),
+    "to http": (lambda _: "http://example.com/clip.mp4", DownloadError),
+    "to a private address": (lambda _: "https://10.0.0.1/clip.mp4", DownloadError),
+    "to a private address in disguise": (lambda _: "https://[::ffff:192.168.0.1]/clip.mp4", DownloadError),
+    "to the metadata of a cloud": (lambda _: "https://169.254.169.254/latest", DownloadError),
+    "to a file": (lambda _: "file:///etc/passwd", DownloadError),
+    "to nowhere": (lambda _: "", DownloadError),
+    "to nonsense": (lambda _: "https://[::1", DownloadError),
+    "to a port where nobody is": (lambda _: "http://127.0.0.1:9/clip.mp4", TransportError),
+}
+
+
+@pytest.mark.parametrize(("to", "expected"), [pytest.param(*each, id=name) for name, each in REDIRECTS.items()])
+async def test_a_link_is_followed_to_public_places_only_and_counts_as_a_get(
+    tmp_path: Path, to: Callable[[FaultyVenice], str], expected: type[object]
+) -> None:
+    class Moved(Witness):
+        def answer(self, request: Request) -> Reply:
+            moved = request.method == "GET" and (expected is not Video or "moved" not in request.query)
+            return redirect(to(self)) if moved else super().answer(request)
+
+    async with Moved(tmp_path, polls=0) as server:
+        with anyio.fail_after(PATIENCE):
+            outcome = await run_job(server, PRIVATE)
+        assert isinstance(outcome, expected)
+        assert all("authorization" not in request.headers for request in server.requests if request.method == "GET")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_of_the_api_is_not_followed(tmp_path: Path, status: int) -> None:
+    class Moving(Witness):
+        def answer(self, request: Request) -> Reply:
+            if len(self.requests) in {1, 3, 4}:
+                return redirect(f"{self.other_origin}/api/v1/video/quote", status=status)
+            return super().answer(request)
+
+    async with Moving(tmp_path, polls=0) as server, client(server) as venice:
+        with pytest.raises(APIError):
+            await venice.quote(PUBLIC)
+        await venice.generate(PUBLIC, to=server.path)
+        assert {server.port} == {request.port for request in server.requests}
+
+
+RESETS = {
+    "the past": lambda now: f"{now - 100:.0f}",
+    "tomorrow": lambda now: f"{now + 86_400:.0f}",
+    "tomorrow in milliseconds": lambda now: f"{(now + 86_400) * 1000:.0f}",
+    "negative": lambda _: "-5",
+    "a word": lambda _: "soon",
+    "infinite": lambda _: "inf",
+    "not a number": lambda _: "nan",
+    "huge": lambda _: "9" * 300,
+    "nothing": lambda _: "",
+}
+
+
+@pytest.mark.parametrize("reset", [pytest.param(reset, id=name) for name, reset in RESETS.items()])
+@pytest.mark.parametrize("header", ["x-ratelimit-reset-requests", "retry-after", "x-ratelimit-resets"])
+async def test_an_incredible_reset_is_not_waited_for(
+    tmp_path: Path, reset: Callable[[float], str], header: str
+) -> None:
+    def refuse(_: Request) -> Reply:
+        return rate_limited(headers={header: reset(server.now())})
+
+    limited: dict[str, Any] = {name: [refuse] * 2 for name in ("quote", "queue", "retrieve", "link")}
+    async with Witness(tmp_path, **limited, polls=0) as server:
+        with anyio.fail_after(PATIENCE):
+            assert isinstance(await run_job(server, PRIVATE, max_usd=1.0), Video)
+
+
+@pytest.mark.parametrize("skew", [-3600.0, 0.0, 3600.0])
+@pytest.mark.parametrize("unit", [1, 1000])
+async def test_a_reset_is_read_by_the_servers_own_clock(tmp_path: Path, skew: float, unit: int) -> None:
+    def refuse(_: Request) -> Reply:
+        return rate_limited(round((server.now() + 40) * unit))
+
+    async with Witness(tmp_path, retrieve=[refuse], polls=0) as server:
+        server.skew = skew
+        assert isinstance(await run_job(server), Video)
+        first, second = server.asked("POST /video/retrieve")
+        assert 40 <= second.at - first.at < 60
+
+
+@pytest.mark.parametrize("times", [1, 4, 12])
+async def test_a_server_without_capacity_for_a_while_costs_time_only(tmp_path: Path, times: int) -> None:
+    busy = json_reply({"error": "At capacity"}, status=503)
+    answers: dict[str, Any] = {"retrieve": [busy] * times, "link": [busy] * min(times, 4), "queue": [busy] * min(times, 5)}
+    async with Witness(tmp_path, **answers, polls=0) as server:
+        assert isinstance(await run_job(server, PRIVATE), Video)
+
+
+async def test_while_the_key_is_blocked_nothing_is_sent_with_it() -> None:
+    blocked: list[float] = []
+
+    def block(request: Request) -> Reply:
+        blocked.append(request.at)
+        return abuse_block(round((server.now() + 30) * 1000))
+
+    tickets = [Ticket(model="m", queue_id=f"q{number}") for number in range(5)]
+    async with FaultyVenice(retrieve=[NEWS] * 10 + [block], always=NEWS) as server:
+        with pytest.raises(ZeroDivisionError):
+            async with client(server) as venice:
+                for ticket in tickets:
+                    venice.resume(ticket)
+                await anyio.sleep(120)
+                raise ZeroDivisionError
+        (began,) = blocked
+        assert [] == [request.at - began for request in server.requests if 0.1 < request.at - began < 30]
+        assert [] != [request for request in server.requests if request.at > began + 30]
+
+
+async def test_connections_that_end_between_two_requests_cost_nothing_but_time(tmp_path: Path) -> None:
+    async with Witness(tmp_path, polls=4) as server:
+        server.hangs_up_on_reuse = True
+        assert isinstance(await run_job(server, PRIVATE), Video)
+        assert 2 <= len([request for request in server.requests if request.number])
+
+
+FAILING = {
+    "500": json_reply({"error": "x"}, status=500),
+    "502": html_reply(status=502),
+    "503": json_reply({"error": "x"}, status=503),
+    "429": json_reply({"error": "x"}, status=429),
+    "401": json_reply({"error": "x"}, status=401),
+    "404": json_reply({"error": "x"}, status=404),
+    "cut": Reply(cut_head_at=0, charged=False),
+    "reset": Reply(cut_head_at=0, reset=True, charged=False),
+    "silence": Reply(delay=3600, charged=False),
+}
+
+
+@pytest.mark.parametrize("answer", [pytest.param(answer, id=name) for name, answer in FAILING.items()])
+async def test_ten_minutes_in_which_every_call_fails_never_block_the_key(answer: Reply) -> None:
+    async with FaultyVenice(always=answer) as server:
+        with pytest.raises(ZeroDivisionError):
+            async with client(server) as venice:
+                for number in range(30):
+                    venice.resume(Ticket(model="m", queue_id=f"q{number}"))
+                    venice.generate(PUBLIC)
+                    venice.generate(PUBLIC, max_usd=1.0)
+                await anyio.sleep(600)
+                raise ZeroDivisionError
+        failed = [request.at for request in server.requests]
+        assert 20 >= max(bisect_left(failed, at + 30) - index for index, at in enumerate(failed))
+        assert 20 <= len(failed)
+        assert 30 >= len(server.charges)  # of 30 that were paid for without asking for the price
+
+
+class BrokenDisk:
+    """An `os` of which one function fails, from its n-th call on."""
+
+    def __init__(self, name: str, error: int, *, after: int = 0) -> None:
+        self.name = name
+        self.error = error
+        self.left = after
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(os, name)
+        return self._failing(found) if name == self.name else found
+
+    def _failing(self, works: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError(self.error, os.strerror(self.error))
+            return works(*arguments, **options)
+
+        return call
+
+
+@pytest.mark.parametrize("error", [pytest.param(error, id=name) for name, error in errnos.items()])
+@pytest.mark.parametrize(
+    ("name", "after"), [("open", 0), ("write", 0), ("write", 1), ("fsync", 0), ("fsync", 1), ("ftruncate", 0)]
+)
+@pytest.mark.parametrize("request_", [PUBLIC, PRIVATE], ids=["inline", "link"])
+async def test_a_disk_that_fails_leaves_nothing_and_the_ticket_brings_the_clip_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: VideoRequest, name: str, after: int, error: int
+) -> None:
+    again: dict[str, Any] = {"link": [CUT, LINKED]} if request_ is PRIVATE else {"retrieve": [evolve(INLINE, cut_at=60_000)]}
+    async with Witness(tmp_path, **(again if name == "ftruncate" else {}), polls=0) as server:
+        with monkeypatch.context() as patched:
+            patched.setattr("venice_async.io.partfile.os", BrokenDisk(name, error, after=after))
+            failure = await run_job(server, request_)
+        if isinstance(failure, Video):
+            assert ("fsync", 1, errno.EACCES) == (name, after, error)  # a folder that one may not list
+            return
+        assert isinstance(failure, DownloadError)
+        assert failure.ticket is not None
+        async with client(server) as venice:
+            video = await venice.resume(failure.ticket, to=server.path)
+        server.check(video)
+
+
+@pytest.mark.parametrize("error", [pytest.param(error, id=name) for name, error in errnos.items()])
+@pytest.mark.parametrize("name", ["link", "replace", "rename"])
+async def test_a_name_that_is_refused_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: int
+) -> None:
+    overwrite = name == "replace"
+    if overwrite:
+        (tmp_path / "clip.mp4").write_bytes(b"old")
+    async with FaultyVenice(polls=0) as server, client(server) as venice:
+        with monkeypatch.context() as patched:
+            broken = BrokenDisk(name, error)
+            patched.setattr(os, name, broken._failing(getattr(os, name)))
+            if name == "rename":
+                patched.setattr(os, "link", BrokenDisk("link", errno.EPERM)._failing(os.link))
+            try:
+                await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", overwrite=overwrite)
+            except DownloadError as failure:
+                ticket = failure.ticket
+                assert [b"old"] * overwrite == [path.read_bytes() for path in tmp_path.iterdir()]
+                assert "POST /video/complete" not in wire(server)
+            else:
+                assert (name, error) == ("link", errno.EACCES)  # a file system without links: renamed instead
+                return
+        assert ticket is not None
+        await venice.resume(ticket, to=tmp_path / "clip.mp4", overwrite=overwrite)
+        assert CLIP == (tmp_path / "clip.mp4").read_bytes()
+
+
+async def test_a_disk_that_is_full_says_how_much_was_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("venice_async.io.partfile.os", BrokenDisk("write", errno.ENOSPC))
+    async with Witness(tmp_path, polls=0) as server:
+        failure = await run_job(server, PRIVATE)
+    assert isinstance(failure, DownloadError)
+    assert "disk is full" in str(failure)
+    assert len(CLIP) == failure.total
+    assert f"of {len(CLIP)}" in str(failure)
+
+
+async def test_a_disk_that_is_full_beforehand_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("venice_async.io.target.os", BrokenDisk("open", errno.ENOSPC))
+    async with FaultyVenice() as server, client(server) as venice:
+        with pytest.raises(DownloadError, match="disk is full") as caught:
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert caught.value.charged is False
+        assert [] == server.requests
+
+
+@pytest.mark.parametrize("request_", [PUBLIC, PRIVATE], ids=["inline", "link"])
+async def test_a_file_that_appears_meanwhile_is_not_touched(tmp_path: Path, request_: VideoRequest) -> None:
+    async with FaultyVenice(polls=2) as server, client(server) as venice:
+        job = venice.generate(request_, to=tmp_path / "clip.mp4")
+        await job.queued()
+        (tmp_path / "clip.mp4").write_bytes(b"somebody else's")
+        with pytest.raises(DownloadError, match="appeared") as caught:
+            await job
+        assert [b"somebody else's"] == [path.read_bytes() for path in tmp_path.iterdir()]
+        assert caught.value.ticket is not None
+        await venice.resume(caught.value.ticket, to=tmp_path / "other.mp4")
+        assert CLIP == (tmp_path / "other.mp4").read_bytes()

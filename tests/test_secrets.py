@@ -1,0 +1,510 @@
+"""The key and the link are in no text that anyone may read: errors and their tracebacks, logs, reprs, files."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import json
+import logging
+import socket
+import ssl
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+import anyio
+import pytest
+from attrs import evolve
+
+from tests.clients import PRIVATE, PUBLIC
+from tests.faults import SPOILS, Spoil
+from tests.faulty import FaultyVenice, Reply, Request, gzipped, json_reply, redirect, video_reply
+from tests.faulty.venice import CLIP
+from venice_async import Limits, Retries, Ticket, Timeouts, UsageError, VeniceClient, VeniceError, VideoJob
+from venice_async.requests import VideoRequest
+from venice_async.sansio import commands, events, states
+from venice_async.sansio.machine import begin, step, watch
+from venice_async.sansio.wire import encode
+
+pytestmark = pytest.mark.anyio
+
+KEY = "vk-Q7xZpL2mW9sT4/uR+8=="
+MARK = "S1GN4TUR3"
+SIGNATURE = f"X-Sig={MARK}/a+b%3D"
+LINK_PATH = "/link/job-1"
+
+Case: TypeAlias = Callable[["Echoing"], Any]
+
+
+def secret_forms() -> list[str]:
+    """Return the texts none of which may show up."""
+    forms = [KEY, KEY.replace("/", "\\/"), quote(KEY), quote(KEY, safe=""), MARK]
+    return [*forms, base64.b64encode(KEY.encode()).decode()]
+
+
+def found_in(text: str) -> list[str]:
+    return [form for form in secret_forms() if form in text]
+
+
+class Echoing(FaultyVenice):
+    """A Venice whose links are signed, and which repeats in a bad answer all that it was sent, in every spelling."""
+
+    given: bool = False
+
+    def link(self) -> str:
+        return f"{self.other_origin}{LINK_PATH}?{SIGNATURE}"
+
+    def _queue(self, request: Request) -> Reply:
+        named = {"model": request.json["model"], "queue_id": f"job-{len(self.charges) + 1}"}
+        self.given = "private" in request.json["model"]
+        return json_reply(named | ({"download_url": self.link()} if self.given else {}))
+
+    def echo(self, request: Request) -> str:
+        """Return what a careless server says about a request: the key, and the link once it was given."""
+        parts = [request.headers.get("authorization", ""), KEY]
+        if self.given:
+            parts += [self.link(), f"{LINK_PATH}?{SIGNATURE}", SIGNATURE]
+        whole = " ".join([*parts, *map(quote, parts), *(quote(part, safe="") for part in parts)])
+        return f"{whole} {whole.replace('/', chr(92) + '/')}"
+
+    def error(self, status: int, **changes: Any) -> Callable[[Request], Reply]:
+        """Return an answer that echoes in its body and in its headers."""
+
+        def answer(request: Request) -> Reply:
+            text = self.echo(request)
+            said = {"error": {"message": text, "code": text, "more": {text: [text]}}, "details": {"_errors": [text]}}
+            headers = {"x-request-id": text, "cf-ray": text, "content-type": "application/json"}
+            return json_reply(said, status=status, **{"headers": headers, **changes})
+
+        return answer
+
+    def page(self, status: int, kind: str = "text/html") -> Callable[[Request], Reply]:
+        """Return a page that echoes."""
+
+        def answer(request: Request) -> Reply:
+            body = f"<title>{self.echo(request)}</title>{self.echo(request)}".encode()
+            return Reply(status=status, headers={"content-type": kind}, body=body)
+
+        return answer
+
+
+def texts_of(error: BaseException) -> Iterator[str]:
+    """Yield all that can be read off an error and those chained to it, the locals of its frames included."""
+    here = error.__traceback__
+    while here is not None and here.tb_frame.f_code.co_filename == __file__:
+        here = here.tb_next  # the test itself knows the secrets
+    shown = traceback.TracebackException(type(error), error, here, capture_locals=True)
+    yield "".join(shown.format())
+    chain: list[BaseException] = [error]
+    for each in chain:
+        yield from (str(each), repr(each), repr(each.args), repr(vars(each)))
+        if isinstance(each, VeniceError):
+            yield repr(each.facts)
+        chain += [other for other in (each.__cause__, each.__context__) if other is not None and other not in chain]
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Return the log, at its most talkative."""
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
+@pytest.fixture
+async def debugged(log: pytest.LogCaptureFixture) -> Any:
+    """Return the log of a loop in debug mode."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.0  # every callback is slow, so that all are shown with their arguments
+    yield log
+    loop.set_debug(False)
+
+
+def check_log(log: pytest.LogCaptureFixture) -> None:
+    shown = logging.Formatter("%(message)s %(args)s")
+    for record in log.records:
+        text = shown.format(record) + repr(record.args)
+        if record.exc_info and record.exc_info[1]:
+            text += "".join(texts_of(record.exc_info[1]))
+        assert [] == found_in(text), record.name
+
+
+def check_error(error: VeniceError) -> None:
+    for text in texts_of(error):
+        assert [] == found_in(text)
+
+
+def check_job(job: VideoJob) -> None:
+    """Look at all that a job shows of itself, the traceback of its failure included."""
+    parts: list[object] = [job, job.state, job.ticket, vars(job)]
+    for part in parts:
+        assert [] == found_in(repr(part))
+    if isinstance(job.state, states.Failed):
+        check_error(job.state.error)
+
+
+def bad_answers() -> dict[str, Callable[[Echoing], Callable[[Request], Reply]]]:
+    found: dict[str, Callable[[Echoing], Callable[[Request], Reply]]] = {}
+    for status in (400, 404, 422, 429, 500, 503):
+        found[f"{status} as JSON"] = lambda server, status=status: server.error(status)
+        found[f"{status} as a page"] = lambda server, status=status: server.page(status)
+    found["a page as a success"] = lambda server: server.page(200)
+    found["a page as a video"] = lambda server: server.page(200, "video/mp4")
+    found["an error as a success"] = lambda server: server.error(200)
+    found["an error as a video"] = lambda server: server.error(200, headers={"content-type": "video/mp4"})
+    found["a status as a word"] = _failed
+    found["a redirect"] = lambda server: lambda request: redirect(f"https://10.0.0.1/?{SIGNATURE}&k={quote(KEY)}")
+    found["a redirect elsewhere"] = lambda server: lambda request: redirect(f"https://nowhere.invalid/?{SIGNATURE}")
+    found["a compressed error"] = lambda server: lambda request: gzipped(server.error(400)(request))
+    found["an encoding"] = lambda server: lambda request: video_reply(CLIP, headers={"content-encoding": KEY})
+    found["a range"] = lambda server: lambda request: video_reply(CLIP, status=206, headers={"content-range": KEY})
+    for name in ("FIN half-way", "Content-Length too long", "stall in the body", "endless"):
+        for status in (200, 400):
+            found[f"{status}, {name}"] = _spoilt(status, SPOILS[name])
+    return found
+
+
+def _failed(server: Echoing) -> Callable[[Request], Reply]:
+    return lambda request: json_reply(
+        {"status": "FAILED", "error": server.echo(request), "message": server.echo(request)}
+    )
+
+
+def _spoilt(status: int, spoil: Spoil) -> Callable[[Echoing], Callable[[Request], Reply]]:
+    def spoilt(server: Echoing) -> Callable[[Request], Reply]:
+        def answer(request: Request) -> Reply:
+            reply = spoil(server.error(status)(request))
+            return evolve(reply, body=f"{server.echo(request)} ".encode() * 20) if reply.endless else reply
+
+        return answer
+
+    return spoilt
+
+
+ANSWERS = [pytest.param(answer, id=name) for name, answer in bad_answers().items()]
+SHORT = Timeouts(job=60.0)
+
+
+def client(server: FaultyVenice, **options: Any) -> VeniceClient:
+    return VeniceClient(KEY, base_url=server.base_url, timeouts=SHORT, **options)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("where", ["queue", "retrieve", "link", "complete", "revoke"])
+async def test_what_a_server_echoes_in_a_job_is_shown_nowhere(
+    tmp_path: Path,
+    log: pytest.LogCaptureFixture,
+    where: str,
+    answer: Callable[[Echoing], Callable[[Request], Reply]],
+) -> None:
+    request = PRIVATE if where in {"link", "revoke", "queue"} else PUBLIC
+    seen: list[object] = []
+    async with Echoing(**{where: [lambda asked: answer(server)(asked)] * 40}, polls=1) as server:
+        async with client(server, on_state=lambda job, state: seen.extend([repr(job), repr(state)])) as venice:
+            job = venice.generate(request, to=tmp_path / "clip.mp4")
+            with suppress(VeniceError):
+                try:
+                    await job
+                except VeniceError as error:
+                    check_error(error)
+                    raise
+            check_job(job)
+            assert [] == found_in(repr(venice) + repr(vars(venice)))
+        only_to_the_api(server)
+    assert [] == found_in(repr(seen))
+    check_log(log)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("call", ["quote", "models", "rate_limits", "complete", "revoke"])
+async def test_what_a_server_echoes_to_a_question_is_shown_nowhere(
+    log: pytest.LogCaptureFixture, call: str, answer: Callable[[Echoing], Callable[[Request], Reply]]
+) -> None:
+    async with Echoing() as server:
+        server.always = lambda request: answer(server)(request)
+        server.given = call in {"complete", "revoke"}
+        async with client(server, retries=Retries(quota=0)) as venice:
+            ticket = Ticket(model="model-private", queue_id="job-1", download_url=server.link())
+            arguments = {"quote": [PUBLIC], "complete": [ticket], "revoke": [ticket]}.get(call, [])
+            try:
+                await getattr(venice, call)(*arguments)
+            except VeniceError as error:
+                check_error(error)
+        only_to_the_api(server)
+    check_log(log)
+
+
+def only_to_the_api(server: FaultyVenice) -> None:
+    """Assert that the key went to the API alone, and that links are asked for with nothing but their address."""
+    for request in server.requests:
+        if request.path.startswith("/api/v1/"):
+            assert (server.port, f"Bearer {KEY}") == (request.port, request.headers["authorization"])
+        else:
+            allowed = {"host", "accept", "accept-encoding", "user-agent", "range", "if-range", "content-length"}
+            assert allowed >= set(request.headers)
+            assert KEY not in repr(sorted(request.headers.items()))
+
+
+def broken_address(*_: object, **__: object) -> Any:
+    raise socket.gaierror(socket.EAI_NONAME, f"no such name: {KEY} {SIGNATURE}")
+
+
+def private_address(*_: object, **__: object) -> Any:
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.1.2.3", 443))]
+
+
+def this_machine(port: int) -> Callable[..., Any]:
+    return lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+
+@pytest.mark.parametrize("lookup", [broken_address, private_address])
+async def test_a_link_whose_name_leads_nowhere_or_inside_is_shown_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture, lookup: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    link = f"https://files.example/{MARK}/clip?{SIGNATURE}"
+    async with FaultyVenice(polls=0) as server, client(server) as venice:
+        server.jobs["q"] = evolve_job(server, "q")
+        job = venice.resume(Ticket(model="m", queue_id="q", download_url=link), to=tmp_path / "clip.mp4")
+        with pytest.raises(VeniceError) as caught:
+            await job
+        check_error(caught.value)
+        check_job(job)
+        assert [] == list(tmp_path.iterdir())
+    check_log(log)
+
+
+def evolve_job(server: FaultyVenice, queue_id: str) -> Any:
+    from tests.faulty import Job  # noqa: PLC0415 - here only
+
+    return Job(model="m", queue_id=queue_id, private=True, polls_left=0)
+
+
+async def test_a_name_that_leads_inside_is_final_and_nothing_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", private_address)
+    async with FaultyVenice(polls=0) as server, client(server) as venice:
+        server.jobs["q"] = evolve_job(server, "q")
+        ticket = Ticket(model="m", queue_id="q", download_url="https://files.example/clip")
+        started = anyio.current_time()
+        with pytest.raises(VeniceError, match="private address"):
+            await venice.resume(ticket, to=tmp_path / "clip.mp4")
+        assert anyio.current_time() - started < 30
+
+
+async def test_a_failed_handshake_shows_neither_key_nor_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    async with FaultyVenice(polls=0) as server:
+        async with VeniceClient(KEY, base_url=f"https://127.0.0.1:{server.port}/{MARK}", timeouts=SHORT) as venice:
+            for ask in (venice.models, lambda: venice.generate(PUBLIC, to=tmp_path / "clip.mp4").wait()):
+                with pytest.raises(VeniceError) as caught:
+                    await ask()
+                for text in texts_of(caught.value):
+                    assert KEY not in text
+        async with client(server) as venice:
+            server.jobs["q"] = evolve_job(server, "q")
+            link = f"https://127.0.0.1:{server.other_port}/link/q?{SIGNATURE}"
+            with pytest.raises(VeniceError) as caught:
+                await venice.resume(Ticket(model="m", queue_id="q", download_url=link), to=tmp_path / "clip.mp4")
+            check_error(caught.value)
+    check_log(log)
+    assert ssl.OPENSSL_VERSION  # the handshake is a real one
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        f"http://files.example/clip?{SIGNATURE}",
+        f"https://10.0.0.1/clip?{SIGNATURE}",
+        f"https://user:{MARK}@files.example/clip",
+        f"https://files.example:{MARK}/clip",
+        f"https://[{MARK}",
+        f"{MARK}",
+        f"https://files.example/clip\r\nx: {MARK}",
+        f"ftp://files.example/{MARK}",
+    ],
+)
+async def test_a_link_that_must_not_be_followed_is_shown_nowhere(
+    tmp_path: Path, log: pytest.LogCaptureFixture, link: str
+) -> None:
+    queued = json_reply({"model": "model-private", "queue_id": "job-1", "download_url": link})
+    async with FaultyVenice(queue=[queued], polls=0) as server, client(server) as venice:
+        job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+        with pytest.raises(VeniceError) as caught:
+            await job
+        check_error(caught.value)
+        check_job(job)
+        assert [] == found_in("".join(map(repr, (job.ticket, job.state))))
+        with pytest.raises(VeniceError) as caught:
+            await venice.revoke(Ticket(model="model-private", queue_id="job-1", download_url=link))
+        check_error(caught.value)
+    check_log(log)
+
+
+async def test_a_broken_journal_shows_neither_key_nor_link(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "private" / "jobs.db"
+    async with Echoing(polls=2) as server:
+        async with client(server, journal=path) as venice:
+            job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+            await job.queued()
+            path.unlink()  # the journal is gone while it is in use
+            await job
+            check_job(job)
+            with pytest.raises(VeniceError) as caught:
+                await venice.pending()
+            check_error(caught.value)
+        path.write_bytes(b"SQLite format 3\0" + f"{KEY} {server.link()}".encode() * 99)
+        with pytest.raises(VeniceError) as caught:
+            async with client(server, journal=path):
+                pass
+        check_error(caught.value)
+    check_log(log)
+
+
+async def test_after_success_the_link_is_in_no_byte_of_the_journal(tmp_path: Path) -> None:
+    folder = tmp_path / "private"
+    async with Echoing(polls=1) as server, client(server, journal=folder / "jobs.db") as venice:
+        job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+        await job.queued()
+        assert MARK.encode() in b"".join(path.read_bytes() for path in folder.iterdir())  # or it could not go on
+        await job
+        left = b"".join(path.read_bytes() for path in folder.iterdir())
+        assert [False, False] == [secret.encode() in left for secret in (MARK, KEY)]
+        assert [0o600] * len(list(folder.iterdir())) == [path.stat().st_mode & 0o777 for path in folder.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"base_url": f"ftp://x/?{MARK}"},
+        {"base_url": f"https://user:{MARK}@api.example"},
+        {"api_key": f"{KEY}\n{KEY}"},
+        {"api_key": f"{KEY}é"},
+    ],
+)
+def test_a_client_made_wrongly_does_not_show_its_key(options: dict[str, str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        make(options)
+    for text in texts_of(caught.value):
+        text = text.replace(repr(options), "")
+        assert KEY not in text
+
+
+def make(options: dict[str, str]) -> VeniceClient:
+    """Make a client in a frame that does not hold the key as such."""
+    return VeniceClient(**{"api_key": KEY, **options})  # type: ignore[arg-type] - texts only
+
+
+@pytest.mark.parametrize("call", ["resume", "complete", "revoke"])
+async def test_the_text_of_a_damaged_ticket_is_not_shown(call: str) -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        with pytest.raises(UsageError) as caught:
+            started = getattr(venice, call)(json.dumps({"model": "m", "download_url": f"https://a.example/?{MARK}"}))
+            await started
+        check_error(caught.value)
+
+
+def test_the_text_of_a_damaged_ticket_is_not_shown_by_the_ticket() -> None:
+    with pytest.raises(UsageError) as caught:
+        Ticket.from_json(json.dumps({"model": "m", "download_url": f"https://a.example/?{MARK}"}))
+    check_error(caught.value)
+
+
+def everything() -> Iterator[object]:
+    """Yield every state, command and event that can hold a link, and what is made of them."""
+    ticket = Ticket(model="m-private", queue_id="q", download_url=f"https://a.example/clip?{SIGNATURE}")
+    named = f"https://b.example/clip?{SIGNATURE}"
+    state, command = watch(ticket)
+    yield from (ticket, state, command, encode(command))
+    completed = events.Completed(link=named)
+    yield completed
+    for start in (state, states.Waiting(ticket=evolve(ticket, download_url=None))):
+        downloading, fetch = step(start, completed)
+        assert fetch is not None
+        yield from (downloading, fetch, encode(fetch), encode(commands.Revoke(ticket)), commands.Revoke(ticket))
+        yield step(downloading, events.Refused(VeniceError("no")))
+        yield step(downloading, events.StopAsked())
+        yield events.Accepted(ticket)
+    yield begin(VideoRequest(model="m", prompt="p"))
+
+
+def test_no_repr_shows_a_link() -> None:
+    for value in everything():
+        assert [] == found_in(repr(value))
+        assert [] == found_in(str(value))
+
+
+@pytest.fixture
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    """Set up what an HTTP library may take from its surroundings: passwords and proxies."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login spy password s3cret\nmachine 127.0.0.1 login spy password s3cret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    yield
+
+
+async def test_nothing_of_the_surroundings_is_sent_or_used(tmp_path: Path, surroundings: None) -> None:
+    cookies = {"set-cookie": "spy=1; Path=/"}
+    honest = json_reply({"status": "PROCESSING"}, headers=cookies)
+    first = video_reply(CLIP, headers={**cookies, "etag": '"1"'}, cut_at=500)
+    async with FaultyVenice(retrieve=[honest], link=[first]) as server, client(server) as venice:
+        await venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+        only_to_the_api(server)
+        assert 2 == server.gets
+        for request in server.requests:
+            assert "cookie" not in request.headers
+            assert "proxy-authorization" not in request.headers
+
+
+async def test_a_link_that_leads_to_the_api_itself_gets_no_key_there(tmp_path: Path) -> None:
+    class Tempting(FaultyVenice):
+        def answer(self, request: Request) -> Reply:
+            if request.method == "GET" and request.path.startswith("/link"):
+                return redirect(f"{self.origin}/api/v1/models")
+            return super().answer(request)
+
+    async with Tempting(polls=0) as server, client(server) as venice:
+        with pytest.raises(VeniceError):
+            await venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+        asked = [request for request in server.requests if request.path == "/api/v1/models"]
+        assert [None] * len(asked) == [request.headers.get("authorization") for request in asked]
+        assert asked
+
+
+async def test_a_job_that_nobody_awaited_is_logged_without_secrets(
+    tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    async with Echoing(queue=[], retrieve=[lambda request: server.error(404)(request)]) as server:
+        async with client(server, limits=Limits()) as venice:
+            venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+        gc.collect()
+    assert any("never awaited" in record.getMessage() for record in log.records)
+    check_log(log)
+
+
+@pytest.mark.parametrize("request_", [PUBLIC, PRIVATE], ids=["inline", "link"])
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_a_loop_in_debug_mode_logs_no_secret(
+    tmp_path: Path, debugged: pytest.LogCaptureFixture, request_: VideoRequest, status: int
+) -> None:
+    bad = [lambda request: server.error(status)(request)]
+    async with Echoing(queue=[], retrieve=bad, link=bad, complete=bad, revoke=bad, polls=1) as server:
+        async with client(server, journal=tmp_path / "private" / "jobs.db") as venice:
+            job = venice.generate(request_, to=tmp_path / "clip.mp4")
+            with suppress(VeniceError):
+                await job
+            check_job(job)
+    assert 100 < len(debugged.records)
+    check_log(debugged)

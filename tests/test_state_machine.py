@@ -1,0 +1,130 @@
+"""Whatever happens in whatever order: nothing is charged twice, and nothing that was charged for is lost."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.model import ANSWERS, QUEUE_ANSWERS, World
+from venice_async.sandbox.virtual_time import VirtualTimeLoop
+
+EXAMPLES = 30
+STEPS = 30
+
+
+class Life(RuleBasedStateMachine):
+    """A user, a network, a server and a machine that may do anything at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = VirtualTimeLoop()
+        self.folder = tempfile.TemporaryDirectory()
+        self.world = World(Path(self.folder.name))
+
+    def do(self, work: Coroutine[Any, Any, Any]) -> None:
+        async def run() -> None:
+            await work
+            await self.world.settle()
+
+        self.loop.run_until_complete(run())
+
+    def lives(self) -> bool:
+        return self.world.process is not None
+
+    @initialize(seed=st.integers(0, 1000))
+    def begin(self, seed: int) -> None:
+        self.world.chance.seed(seed)
+        self.do(self.world.live())
+
+    @precondition(lives)
+    @rule(private=st.booleans(), answer=st.just("well") | st.sampled_from(QUEUE_ANSWERS))
+    def queue(self, private: bool, answer: str) -> None:
+        async def order() -> None:
+            self.world.order(private=private, answer=answer)
+            await anyio.sleep(0)
+
+        self.do(order())
+
+    @precondition(lives)
+    @rule(seconds=st.sampled_from([0.01, 0.5, 2.0, 10.0, 60.0]))
+    def poll(self, seconds: float) -> None:
+        self.do(anyio.sleep(seconds))
+
+    @precondition(lives)
+    @rule(which=st.integers(0, 20))
+    def cancel(self, which: int) -> None:
+        async def cancel() -> None:
+            jobs = self.world.process.started if self.world.process else []
+            if jobs:
+                jobs[which % len(jobs)].cancel()
+
+        self.do(cancel())
+
+    @rule(faults=st.lists(st.sampled_from(ANSWERS), min_size=1, max_size=4))
+    def drop(self, faults: list[str]) -> None:
+        self.world.faults += faults
+
+    @rule()
+    def complete(self) -> None:
+        self.world.complete()
+
+    @precondition(lives)
+    @rule()
+    def crash(self) -> None:
+        self.do(self.world.crash())
+
+    @precondition(lives)
+    @rule(points=st.integers(0, 25))
+    def crash_soon(self, points: int) -> None:
+        assert self.world.process is not None
+        self.world.process.crash_in = points
+
+    @precondition(lives)
+    @rule()
+    def leave(self) -> None:
+        self.do(self.world.leave())
+
+    @precondition(lambda self: not self.lives())
+    @rule()
+    def restart(self) -> None:
+        self.do(self.world.live())
+
+    @invariant()
+    def nothing_is_wrong_so_far(self) -> None:
+        self.world.check()
+
+    def teardown(self) -> None:
+        try:
+            if self.world.lives:
+                self.do(self.world.finish())
+        finally:
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            self.loop.close()
+            self.folder.cleanup()
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=STEPS,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Any:
+    """Leave out what is logged of jobs that nobody awaits."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)

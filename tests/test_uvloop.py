@@ -1,0 +1,89 @@
+"""The whole way under uvloop: a clip by either delivery, a cancel, and leaving by an error."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.clients import until
+from venice_async import Polling, Stopped, Ticket, VeniceClient, VideoRequest
+from venice_async.sandbox import Sandbox, Scenario, tiny_clip
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytest.importorskip("uvloop", reason="uvloop is not made for this platform")
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"]),
+]
+
+CLIP = tiny_clip(1_000_000)
+PUBLIC = "wan-2-7-text-to-video"
+PRIVATE = "grok-imagine-text-to-video-private"
+SOON = Scenario(seconds=6.0)  # a tenth of a second, at the sandbox's speed
+
+
+def sandbox(scenario: Scenario) -> Sandbox:
+    return Sandbox(clips=CLIP, speed=60.0, scenarios={"*": scenario})
+
+
+def client(server: Sandbox, *, journal: Path | None = None) -> VeniceClient:
+    polling = Polling(min_gap=0.05)
+    return VeniceClient(server.api_key, base_url=server.base_url, polling=polling, journal=journal)
+
+
+def request(model: str) -> VideoRequest:
+    return VideoRequest(model=model, prompt="A gondola at dawn", duration="5s")
+
+
+async def test_this_is_uvloop() -> None:
+    assert "uvloop" == type(asyncio.get_running_loop()).__module__
+
+
+@pytest.mark.parametrize(("model", "last"), [(PUBLIC, "complete"), (PRIVATE, "revoke")])
+async def test_a_clip_arrives_whole_by_either_delivery(tmp_path: Path, model: str, last: str) -> None:
+    async with sandbox(SOON) as server:
+        async with client(server, journal=tmp_path / "jobs.db") as venice:
+            video = await venice.generate(request(model), to=tmp_path / "clip.mp4", max_usd=5.0)
+        assert CLIP == (tmp_path / "clip.mp4").read_bytes()
+        assert (len(CLIP), 1) == (video.size, len(server.charges))
+        assert ("quote", "queue", last) == tuple(server.requests[at].point for at in (0, 1, -1))
+
+
+async def test_a_clip_streams() -> None:
+    async with sandbox(SOON) as server, client(server) as venice:
+        chunks = [chunk async for chunk in venice.generate(request(PRIVATE)).stream()]
+    assert CLIP == b"".join(chunks)
+
+
+async def test_a_cancelled_job_keeps_its_ticket_and_is_resumed(tmp_path: Path) -> None:
+    async with sandbox(SOON) as server, client(server) as venice:
+        job = venice.generate(request(PRIVATE), to=tmp_path)
+        ticket = await job.queued()
+        assert job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        assert Stopped(ticket=ticket) == job.state
+        video = await venice.resume(ticket.to_json(), to=tmp_path)
+        assert CLIP == (tmp_path / f"{PRIVATE}-{ticket.queue_id}.mp4").read_bytes()
+        assert (ticket, 1) == (video.ticket, len(server.charges))
+
+
+async def test_leaving_by_an_error_takes_less_than_a_second_and_loses_nothing(tmp_path: Path) -> None:
+    tickets: list[Ticket] = []
+    left = 0.0
+    async with sandbox(Scenario(outcome="never")) as server:
+        with pytest.raises(ZeroDivisionError):
+            async with client(server, journal=tmp_path / "jobs.db") as venice:
+                tickets.append(await venice.generate(request(PUBLIC), to=tmp_path).queued())
+                await until(lambda: server.count("retrieve") > 0)
+                left = time.monotonic()
+                raise ZeroDivisionError
+        assert time.monotonic() - left < 1.0
+        async with client(server, journal=tmp_path / "jobs.db") as venice:
+            assert tickets == [entry.ticket for entry in await venice.pending()]
+        assert 0 == server.count("complete")
