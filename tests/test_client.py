@@ -486,7 +486,7 @@ async def test_a_poll_that_is_refused_ends_the_job_with_the_ticket(tmp_path: Pat
 
 async def test_a_slow_models_clip_may_be_fetched_after_half_an_hour(tmp_path: Path) -> None:
     slow = json_reply({"status": "PROCESSING", "average_execution_time": 3_600_000, "execution_duration": 1000})
-    async with FaultyVenice(retrieve=[slow] * 200, polls=0) as server, client(server) as venice:
+    async with FaultyVenice(retrieve=[slow] * 400, polls=0) as server, client(server) as venice:
         job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
         await job.queued()
         started = anyio.current_time()
