@@ -173,6 +173,17 @@ async def test_the_gaps_between_polls_of_a_job_keep_their_bounds(clock: LoopCloc
     assert 2.0 == pytest.approx(min(gaps), abs=0.1)
 
 
+async def test_however_dear_polls_are_a_job_past_half_of_its_p80_waits_no_longer_than_the_greatest_gap(
+    clock: LoopClock,
+) -> None:
+    pacer = make(clock, Polling(price=1000.0, max_gap=9.0))
+    watch = pacer.watch("a")
+    times = [
+        await poll(pacer, watch, average=100.0) - anyio.current_time() + clock.monotonic() for _ in range(6)
+    ]
+    assert [0.0, *(50.0 + 9 * index for index in range(5))] == pytest.approx(times, abs=0.1)
+
+
 async def test_a_retry_is_not_polled_sooner_than_it_asks(clock: LoopClock) -> None:
     pacer, start = make(clock), anyio.current_time()
     assert start + 50 == pytest.approx(await poll(pacer, pacer.watch("a"), after=50.0))
@@ -216,12 +227,11 @@ async def test_who_minds_the_clock_goes_as_soon_as_an_answer_allows_it(clock: Lo
             turn.answered(200, OK)
         times.append(clock.monotonic())
 
-    async with anyio.create_task_group() as group:
-        async with pacer.free_turn() as busy:
-            group.start_soon(wait)
-            await clock.sleep(1)
-            busy.answered(200, OK)
-            await clock.sleep(1)
+    async with anyio.create_task_group() as group, pacer.free_turn() as busy:
+        group.start_soon(wait)
+        await clock.sleep(1)
+        busy.answered(200, OK)
+        await clock.sleep(1)
     assert [1.0] == times
 
 
@@ -345,6 +355,20 @@ async def test_a_server_that_fails_everything_never_sees_twenty_failures_in_thir
             for _ in range(10):
                 group.start_soon(fail, kind)
     assert len(failures) >= 19 * 9
+
+
+async def test_kinds_take_turns_where_the_failure_budget_lets_few_through(clock: LoopClock) -> None:
+    pacer, order = make(clock, failures=2), list[str]()
+
+    async def send(kind: str) -> None:
+        async with pacer.free_turn() if kind == "free" else pacer.queue_turn() as turn:
+            order.append(kind)
+            turn.answered(500, OK)
+
+    async with anyio.create_task_group() as group:
+        for kind in ("free", "free", "free", "queue", "queue", "queue"):
+            group.start_soon(send, kind)
+    assert ["free", "queue"] * 3 == order
 
 
 async def test_a_turn_that_is_left_without_an_answer_counts_as_failed(clock: LoopClock) -> None:

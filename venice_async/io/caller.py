@@ -84,7 +84,7 @@ class Caller:
         try:
             async with self._transport.send(request) as response:
                 turn.answered(response.status, response.headers)
-                return self._reply(command, request, response, await _body(response, LONGEST_REPLY))
+                return self._reply(command, response, await _body(response, LONGEST_REPLY))
         except VeniceError as error:
             return Reply(Refused(error), trouble_of(error))
 
@@ -104,9 +104,8 @@ class Caller:
 
     async def read(self, command: Command | Query, response: Response) -> Reply:
         """Read and decode an answer with a JSON body."""
-        request = encode(command)
-        limit = LONGEST_REPLY if request.method == "POST" else LONGEST_CATALOGUE
-        return self._reply(command, request, response, await _body(response, limit))
+        limit = LONGEST_REPLY if encode(command).method == "POST" else LONGEST_CATALOGUE
+        return self._reply(command, response, await _body(response, limit))
 
     def judge(self, call: Call, trouble: Trouble, *, attempt: int) -> Verdict:
         """Return what to do after the `attempt`-th trouble in a row."""
@@ -121,9 +120,7 @@ class Caller:
             turn.answered(response.status, response.headers)
             return await self.read(query, response)
 
-    def _reply(
-        self, command: Command | Query, request: HttpRequest, response: Response, body: bytes
-    ) -> Reply:
+    def _reply(self, command: Command | Query, response: Response, body: bytes) -> Reply:
         status, headers = response.status, response.headers
         said = headers
         if status >= _FIRST_ERROR:
