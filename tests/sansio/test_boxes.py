@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.faulty.clip import BRANDS, box, make_mp4
 from venice_async.errors import NotAVideoError, TruncatedError
-from venice_async.sansio.boxes import HEAD, BoxWalk
+from venice_async.sansio.boxes import HEAD, LARGEST, BoxWalk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -156,10 +156,27 @@ def test_a_box_that_is_just_its_header_is_sound() -> None:
 
 
 def test_a_chunk_costs_no_more_for_being_large() -> None:
-    """A box of 4 EiB is walked into without a byte of it being kept."""
+    """A box of 8 GiB is walked into without a byte of it being kept."""
     walk = walked(
-        FTYP + MOOV + (1).to_bytes(4, "big") + b"mdat" + (1 << 62).to_bytes(8, "big"), bytes(1 << 20)
+        FTYP + MOOV + (1).to_bytes(4, "big") + b"mdat" + (1 << 33).to_bytes(8, "big"), bytes(1 << 20)
     )
     assert len(FTYP + MOOV) + 16 + (1 << 20) == walk.offset
     with pytest.raises(TruncatedError):
         walk.check_end(announced=True)
+
+
+def test_a_second_file_behind_the_first_is_no_clip() -> None:
+    with pytest.raises(NotAVideoError, match="second file"):
+        walked(CLIP, CLIP)
+
+
+def test_a_box_larger_than_any_clip_is_refused_before_its_content() -> None:
+    with pytest.raises(NotAVideoError, match="impossible size"):
+        walked(FTYP + (1).to_bytes(4, "big") + b"mdat" + (1 << 62).to_bytes(8, "big"))
+
+
+def test_a_clip_that_does_not_end_is_given_up() -> None:
+    walk = walked(FTYP + MOOV + open_box(b"mdat", b"media"))
+    walk.offset = LARGEST + 1
+    with pytest.raises(NotAVideoError, match="does not end"):
+        walk.feed(b"more")

@@ -15,6 +15,9 @@ from ..errors import NotAVideoError, TruncatedError
 HEAD: Final = 12
 """Bytes of a file that must have been seen, `ftyp` and the major brand, before any of it may be believed."""
 
+LARGEST: Final = 16 << 30
+"""Bytes of the largest clip believed: five minutes of 4k at 400 Mbit/s. A server that never ends is not a clip."""
+
 _SHORT: Final = 8
 _LONG: Final = 16
 _IN_LONG_FORM: Final = 1
@@ -40,7 +43,8 @@ class BoxWalk:
         """Walk on through `data`.
 
         Raises:
-            NotAVideoError: the file does not begin with `ftyp`, or has a box of an impossible size.
+            NotAVideoError: the file does not begin with its one `ftyp`, has a box of an impossible size, or does
+            not end.
         """
         position, end = 0, len(data)
         while position < end:
@@ -72,6 +76,7 @@ class BoxWalk:
     def _cross(self, available: int) -> int:
         """Return how many of the available bytes are content of the present box, and count them off."""
         if self._open_ended:
+            self._check_size()
             return available
         step = min(available, self._content_left)
         self._content_left -= step
@@ -86,6 +91,11 @@ class BoxWalk:
             self._enter()
         return len(piece)
 
+    def _check_size(self) -> None:
+        if self.offset > LARGEST:
+            msg = f"The clip does not end: {self.offset} bytes came"
+            raise NotAVideoError(msg)
+
     def _header_size(self) -> int:
         in_long_form = len(self._header) >= _SHORT and _number(self._header[:4]) == _IN_LONG_FORM
         return _LONG if in_long_form else _SHORT
@@ -95,10 +105,13 @@ class BoxWalk:
         size, kind, header = _number(self._header[:4]), bytes(self._header[4:8]), len(self._header)
         if not self._seen and kind != b"ftyp":
             raise NotAVideoError(_not_a_video(bytes(self._header)))
+        if self._seen and kind == b"ftyp":
+            msg = f"A second file begins before byte {self.offset + _SHORT} of the clip"
+            raise NotAVideoError(msg)
         if size == _IN_LONG_FORM:
             size = _number(self._header[8:])
         self._open_ended = size == _TO_THE_END and header == _SHORT
-        if size < header and not self._open_ended:
+        if (size < header and not self._open_ended) or self.offset + size > LARGEST:
             msg = f"The clip is damaged: a box of impossible size before byte {self.offset + _SHORT}"
             raise NotAVideoError(msg)
         self._content_left = 0 if self._open_ended else size - header
