@@ -23,11 +23,12 @@ def client(server: FaultyVenice, **options: Any) -> VeniceClient:
 def wire(server: FaultyVenice) -> list[str]:
     """Return the calls that were made, in order, without what tells one link from another."""
     return [
-        f"{request.method} {request.path.removeprefix('/api/v1').split('/job')[0]}" for request in server.requests
+        f"{request.method} {request.path.removeprefix('/api/v1').split('/job')[0]}"
+        for request in server.requests
     ]
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until `condition` holds."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - what it waits for is in a server, which sets no event
         await anyio.sleep(0.01)

@@ -13,6 +13,7 @@ from tests.clients import PUBLIC, client, until
 from tests.faulty import FaultyVenice, Reply, json_reply
 from tests.faulty.server import Request
 from venice_async import (
+    Batch,
     BudgetExceededError,
     Consent,
     ConsentRequest,
@@ -47,7 +48,7 @@ def prompts(server: FaultyVenice) -> list[str]:
     return sorted(charge["prompt"] for charge in server.charges)
 
 
-async def collect(batch: AsyncIterator[Outcome]) -> dict[int, Outcome]:
+async def collect(batch: Batch) -> dict[int, Outcome]:
     """Return the outcomes of a batch by index."""
     return {outcome.index: outcome async for outcome in batch}
 
@@ -171,7 +172,9 @@ async def test_a_paused_batch_tries_again_from_time_to_time_with_one_request(tmp
     assert 60 + 10 >= len(server.requests)
 
 
-async def test_a_batch_that_was_killed_goes_on_where_it_was_and_pays_for_nothing_twice(tmp_path: Path) -> None:
+async def test_a_batch_that_was_killed_goes_on_where_it_was_and_pays_for_nothing_twice(
+    tmp_path: Path,
+) -> None:
     journal, into = tmp_path / "jobs.db", tmp_path / "clips"
     async with FaultyVenice(polls=3) as server:
         with pytest.raises(ZeroDivisionError):
@@ -244,7 +247,9 @@ async def test_a_key_of_ones_own_names_a_request_across_runs(tmp_path: Path) -> 
         assert ["first wording"] == prompts(server)
 
 
-async def test_consent_is_asked_once_for_a_policy_and_its_media_by_all_jobs_of_a_batch(tmp_path: Path) -> None:
+async def test_consent_is_asked_once_for_a_policy_and_its_media_by_all_jobs_of_a_batch(
+    tmp_path: Path,
+) -> None:
     def needs_consent(call: Request) -> Reply:
         if "consents" in json.loads(call.body):
             number = len(server.charges) + 1

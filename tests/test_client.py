@@ -1,4 +1,4 @@
-"""The client and its jobs, over real sockets: a future with one driver, and a block that leaves nothing behind."""
+"""The client and its jobs, over real sockets: one driver each, and a block that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_a_job_can_be_awaited_many_times_from_many_tasks_with_one_driver(t
         async with client(server) as venice:
             job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
             videos = await asyncio.gather(job, job, job.wait(), asyncio.wait_for(job, 100))
-            assert [await job] * 4 == videos
+            assert [await job] * 4 == list(videos)
         assert 1 == len(server.charges)
 
 
@@ -135,7 +135,9 @@ async def test_queued_returns_the_ticket_as_soon_as_the_job_is_paid_for(tmp_path
         await job
 
 
-async def test_awaiting_a_cancelled_job_raises_cancelled_error_and_the_ticket_stays_good(tmp_path: Path) -> None:
+async def test_awaiting_a_cancelled_job_raises_cancelled_error_and_the_ticket_stays_good(
+    tmp_path: Path,
+) -> None:
     async with FaultyVenice(polls=3) as server, client(server) as venice:
         job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
         ticket = await job.queued()
@@ -355,7 +357,9 @@ async def test_each_paid_request_has_a_connection_of_its_own(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("problem", ["folder", "exists", "is a folder's file"])
-async def test_a_destination_that_cannot_work_is_found_before_anything_is_paid(tmp_path: Path, problem: str) -> None:
+async def test_a_destination_that_cannot_work_is_found_before_anything_is_paid(
+    tmp_path: Path, problem: str
+) -> None:
     (tmp_path / "there.mp4").write_bytes(b"mine")
     to = {
         "folder": tmp_path / "missing" / "clip.mp4",
@@ -417,7 +421,7 @@ async def test_on_state_is_told_the_states_of_all_jobs_and_may_fail(tmp_path: Pa
     def note(job: VideoJob, state: object) -> None:
         told.append((job, state))
         if isinstance(state, Waiting):
-            raise ValueError
+            raise LookupError
 
     async with FaultyVenice() as server, client(server, on_state=note) as venice:
         jobs = [venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4") for index in range(2)]
@@ -485,7 +489,9 @@ async def test_a_poll_that_is_refused_ends_the_job_with_the_ticket(tmp_path: Pat
 
 
 async def test_a_slow_models_clip_may_be_fetched_after_half_an_hour(tmp_path: Path) -> None:
-    slow = json_reply({"status": "PROCESSING", "average_execution_time": 3_600_000, "execution_duration": 1000})
+    slow = json_reply(
+        {"status": "PROCESSING", "average_execution_time": 3_600_000, "execution_duration": 1000}
+    )
     async with FaultyVenice(retrieve=[slow] * 400, polls=0) as server, client(server) as venice:
         job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
         await job.queued()

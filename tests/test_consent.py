@@ -65,7 +65,11 @@ async def test_the_same_body_is_sent_again_with_exactly_the_three_statements() -
         assert second.body.startswith(first.body[:-1])
         assert 1 == len(server.charges)
     (question,) = asked
-    assert ("seedance", "The whole policy.", "v1") == (question.flow, question.policy_text, question.consent_version)
+    assert ("seedance", "The whole policy.", "v1") == (
+        question.flow,
+        question.policy_text,
+        question.consent_version,
+    )
     assert (("image",), PORTRAIT) == (question.face_media_roles, question.request)
     assert "https://docs.example/consent" == question.docs_url
 
@@ -115,10 +119,17 @@ async def test_nobody_to_ask_is_an_error_that_carries_the_request() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [None, Consent(terms_and_privacy=True, legal_right=True, screening=False)], ids=["None", "two of three"]
+    "answer",
+    [None, Consent(terms_and_privacy=True, legal_right=True, screening=False)],
+    ids=["None", "two of three"],
 )
-async def test_less_than_all_three_statements_is_a_refusal_and_nothing_is_sent(answer: Consent | None) -> None:
-    async with FaultyVenice(queue=[needs_consent()]) as server, client(server, on_consent=lambda _: answer) as venice:
+async def test_less_than_all_three_statements_is_a_refusal_and_nothing_is_sent(
+    answer: Consent | None,
+) -> None:
+    async with (
+        FaultyVenice(queue=[needs_consent()]) as server,
+        client(server, on_consent=lambda _: answer) as venice,
+    ):
         with pytest.raises(ConsentDeclinedError):
             await venice.generate(PORTRAIT)
         assert 1 == len(server.requests)
@@ -174,7 +185,10 @@ async def test_a_callback_that_fails_ends_the_job_with_its_reason() -> None:
 
 
 async def test_a_callback_that_answers_yes_in_its_own_way_has_not_consented() -> None:
-    async with FaultyVenice(queue=[needs_consent()]) as server, client(server, on_consent=lambda _: True) as venice:
+    async with (
+        FaultyVenice(queue=[needs_consent()]) as server,
+        client(server, on_consent=lambda _: True) as venice,
+    ):
         with pytest.raises(ConsentError, match="must return a Consent"):
             await venice.generate(PORTRAIT)
         assert 1 == len(server.requests)
@@ -187,7 +201,9 @@ async def test_another_conflict_is_an_ordinary_error() -> None:
             await venice.generate(PORTRAIT)
 
 
-async def test_media_are_encoded_once_however_often_the_request_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_media_are_encoded_once_however_often_the_request_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     encoded: list[object] = []
     original = json.dumps
 
@@ -197,7 +213,10 @@ async def test_media_are_encoded_once_however_often_the_request_is_sent(monkeypa
         return original(value, **options)  # type: ignore[arg-type] # as it came
 
     monkeypatch.setattr("venice_async.sansio.wire.json.dumps", counting)
-    async with FaultyVenice(queue=[needs_consent()]) as server, client(server, on_consent=lambda _: YES) as venice:
+    async with (
+        FaultyVenice(queue=[needs_consent()]) as server,
+        client(server, on_consent=lambda _: YES) as venice,
+    ):
         job = venice.generate(PORTRAIT)
         await job.queued()
         job.cancel()

@@ -1,20 +1,23 @@
-"""Whatever goes wrong: the very clip or none, an error that says how to go on, one charge, few GETs of a link."""
+"""Whatever goes wrong: the very clip or none, an error that says how to go on, one charge, few GETs."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
-import time
 from bisect import bisect_left
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.clients import PRIVATE, PUBLIC, client, wire
+from tests.clients import PRIVATE, PUBLIC, client, until, wire
 from tests.faults import SPOILS, Spoil, Witness, run_job
 from tests.faulty import (
     FaultyVenice,
@@ -24,6 +27,7 @@ from tests.faulty import (
     gzipped,
     html_reply,
     json_reply,
+    make_mp4,
     partial_reply,
     ranged_reply,
     rate_limited,
@@ -31,26 +35,26 @@ from tests.faulty import (
     unsatisfiable,
     video_reply,
 )
+from tests.faulty.clip import box
 from tests.faulty.venice import CLIP
 from venice_async import (
     APIError,
-    BudgetExceededError,
     DownloadError,
-    JobTimeoutError,
+    Failed,
     LinkExpiredError,
-    NotAVideoError,
     NotFoundError,
     ProtocolError,
     QueueOutcomeUnknownError,
-    ServerError,
+    Succeeded,
     Ticket,
     Timeouts,
     TransportError,
-    TruncatedError,
     VeniceError,
     Video,
     VideoRequest,
 )
+from venice_async.io.sinks import MemorySink
+from venice_async.io.target import job_key, part_path
 
 pytestmark = pytest.mark.anyio
 
@@ -113,19 +117,24 @@ async def test_a_spoilt_answer_to_a_question_is_asked_again_or_an_error(spoil: S
 
 
 @faults
-async def test_a_spoilt_answer_to_the_paid_request_is_never_paid_for_again(tmp_path: Path, spoil: Spoil) -> None:
+async def test_a_spoilt_answer_to_the_paid_request_is_never_paid_for_again(
+    tmp_path: Path, spoil: Spoil
+) -> None:
     honest = json_reply({"model": "public-model", "queue_id": "job-1"})
     async with Witness(tmp_path, queue=[spoil(honest)], polls=0) as server, client(server) as venice:
+        job = venice.generate(PUBLIC, to=server.path)
         with anyio.fail_after(PATIENCE):
-            try:
-                await venice.generate(PUBLIC, to=server.path)
-            except QueueOutcomeUnknownError as error:
+            await job.ended()
+        assert 1 >= len(server.charges)
+        match job.state:
+            case Failed(error=QueueOutcomeUnknownError() as error):
                 assert error.charged is None
                 assert ["POST /video/queue"] == wire(server)
-            except APIError as error:
+            case Failed(error=APIError() as error):
                 assert error.charged is False
                 assert [] == server.charges
-        assert 1 >= len(server.charges)
+            case state:
+                assert isinstance(state, Succeeded)
 
 
 async def test_a_head_of_one_byte_a_second_is_not_waited_for(tmp_path: Path) -> None:
@@ -177,6 +186,15 @@ async def test_a_strange_answer_to_a_range_never_makes_a_strange_file(tmp_path: 
         assert ("bytes=60000-", '"1"') == (asked["range"], asked["if-range"])
 
 
+async def test_a_part_that_ends_where_a_box_does_is_still_too_short(tmp_path: Path) -> None:
+    whole = make_mp4(60_000) + box(b"free", bytes(1_000))
+    first = video_reply(whole, headers={"etag": '"1"'}, cut_at=30_000)
+    second = partial_reply(whole[:60_000], 30_000, stated_total=len(whole), headers={"etag": '"1"'})
+    async with Witness(tmp_path, link=[first, second], clip=whole, polls=0) as server:
+        assert isinstance(await run_job(server, PRIVATE), Video)
+        assert 3 == server.gets
+
+
 async def test_416_with_the_size_that_is_there_means_that_nothing_is_missing(tmp_path: Path) -> None:
     whole = video_reply(CLIP, headers={"etag": '"1"'}, unterminated=True)
     async with Witness(tmp_path, link=[whole, unsatisfiable(len(CLIP))], polls=0) as server:
@@ -184,7 +202,9 @@ async def test_416_with_the_size_that_is_there_means_that_nothing_is_missing(tmp
         assert 2 == server.gets
 
 
-@pytest.mark.parametrize("headers", [{"etag": 'W/"1"'}, {"etag": "1"}, {}, {"etag": '"1"', "accept-ranges": "none"}])
+@pytest.mark.parametrize(
+    "headers", [{"etag": 'W/"1"'}, {"etag": "1"}, {}, {"etag": '"1"', "accept-ranges": "none"}]
+)
 async def test_without_a_strong_name_of_the_version_no_range_is_asked_for(
     tmp_path: Path, headers: dict[str, str]
 ) -> None:
@@ -203,11 +223,16 @@ async def test_a_clip_that_changes_between_two_gets_is_never_mixed(tmp_path: Pat
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-@pytest.mark.parametrize("spoil", [pytest.param(SPOILS[name], id=name) for name in ("FIN half-way", "endless")])
+@pytest.mark.parametrize(
+    "spoil", [pytest.param(SPOILS[name], id=name) for name in ("FIN half-way", "endless")]
+)
 async def test_a_link_that_is_gone_is_fetched_once_however_badly_that_is_said(
     tmp_path: Path, status: int, spoil: Spoil
 ) -> None:
-    for answer in (json_reply({"error": "Gone"}, status=status), spoil(json_reply({"error": "x"}, status=status))):
+    for answer in (
+        json_reply({"error": "Gone"}, status=status),
+        spoil(json_reply({"error": "x"}, status=status)),
+    ):
         async with Witness(tmp_path, link=[answer], polls=0) as server:
             outcome = await run_job(server, PRIVATE)
             assert 1 == server.gets
@@ -221,10 +246,10 @@ async def test_a_refusal_is_one_even_if_its_words_are_lost(tmp_path: Path, statu
         outcome = await run_job(server)
         assert isinstance(outcome, APIError)
         assert status == outcome.status
-    async with FaultyVenice(queue=[lost]) as server, client(server) as venice:
+    async with FaultyVenice(queue=[lost]) as other, client(other) as venice:
         with pytest.raises(APIError) as caught:
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
-        assert (False, 1) == (caught.value.charged, len(server.requests))
+        assert (False, 1) == (caught.value.charged, len(other.requests))
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -250,7 +275,9 @@ REDIRECTS = {
 }
 
 
-@pytest.mark.parametrize(("to", "expected"), [pytest.param(*each, id=name) for name, each in REDIRECTS.items()])
+@pytest.mark.parametrize(
+    ("to", "expected"), [pytest.param(*each, id=name) for name, each in REDIRECTS.items()]
+)
 async def test_a_link_is_followed_to_public_places_only_and_counts_as_a_get(
     tmp_path: Path, to: Callable[[FaultyVenice], str], expected: type[object]
 ) -> None:
@@ -263,7 +290,9 @@ async def test_a_link_is_followed_to_public_places_only_and_counts_as_a_get(
         with anyio.fail_after(PATIENCE):
             outcome = await run_job(server, PRIVATE)
         assert isinstance(outcome, expected)
-        assert all("authorization" not in request.headers for request in server.requests if request.method == "GET")
+        assert all(
+            "authorization" not in request.headers for request in server.requests if request.method == "GET"
+        )
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -324,7 +353,11 @@ async def test_a_reset_is_read_by_the_servers_own_clock(tmp_path: Path, skew: fl
 @pytest.mark.parametrize("times", [1, 4, 12])
 async def test_a_server_without_capacity_for_a_while_costs_time_only(tmp_path: Path, times: int) -> None:
     busy = json_reply({"error": "At capacity"}, status=503)
-    answers: dict[str, Any] = {"retrieve": [busy] * times, "link": [busy] * min(times, 4), "queue": [busy] * min(times, 5)}
+    answers: dict[str, Any] = {
+        "retrieve": [busy] * times,
+        "link": [busy] * min(times, 4),
+        "queue": [busy] * min(times, 5),
+    }
     async with Witness(tmp_path, **answers, polls=0) as server:
         assert isinstance(await run_job(server, PRIVATE), Video)
 
@@ -337,16 +370,21 @@ async def test_while_the_key_is_blocked_nothing_is_sent_with_it() -> None:
         return abuse_block(round((server.now() + 30) * 1000))
 
     tickets = [Ticket(model="m", queue_id=f"q{number}") for number in range(5)]
-    async with FaultyVenice(retrieve=[NEWS] * 10 + [block], always=NEWS) as server:
+    async with FaultyVenice(retrieve=[NEWS] * 10 + [block], quote=[PRICE], always=NEWS) as server:
         with pytest.raises(ZeroDivisionError):
             async with client(server) as venice:
                 for ticket in tickets:
                     venice.resume(ticket)
-                await anyio.sleep(120)
+                await until(lambda: bool(blocked))
+                await anyio.sleep(5)
+                venice.generate(PUBLIC)
+                assert 0.25 == (await venice.quote(PUBLIC)).usd
+                await anyio.sleep(60)
                 raise ZeroDivisionError
         (began,) = blocked
         assert [] == [request.at - began for request in server.requests if 0.1 < request.at - began < 30]
-        assert [] != [request for request in server.requests if request.at > began + 30]
+        later = {request.path.split("/")[-1] for request in server.requests if request.at > began + 30}
+        assert {"retrieve", "queue", "quote"} == later
 
 
 async def test_connections_that_end_between_two_requests_cost_nothing_but_time(tmp_path: Path) -> None:
@@ -416,7 +454,9 @@ class BrokenDisk:
 async def test_a_disk_that_fails_leaves_nothing_and_the_ticket_brings_the_clip_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: VideoRequest, name: str, after: int, error: int
 ) -> None:
-    again: dict[str, Any] = {"link": [CUT, LINKED]} if request_ is PRIVATE else {"retrieve": [evolve(INLINE, cut_at=60_000)]}
+    again: dict[str, Any] = (
+        {"link": [CUT, LINKED]} if request_ is PRIVATE else {"retrieve": [evolve(INLINE, cut_at=60_000)]}
+    )
     async with Witness(tmp_path, **(again if name == "ftruncate" else {}), polls=0) as server:
         with monkeypatch.context() as patched:
             patched.setattr("venice_async.io.partfile.os", BrokenDisk(name, error, after=after))
@@ -459,7 +499,9 @@ async def test_a_name_that_is_refused_leaves_what_was_there(
         assert CLIP == (tmp_path / "clip.mp4").read_bytes()
 
 
-async def test_a_disk_that_is_full_says_how_much_was_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_is_full_says_how_much_was_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("venice_async.io.partfile.os", BrokenDisk("write", errno.ENOSPC))
     async with Witness(tmp_path, polls=0) as server:
         failure = await run_job(server, PRIVATE)
@@ -469,13 +511,31 @@ async def test_a_disk_that_is_full_says_how_much_was_missing(tmp_path: Path, mon
     assert f"of {len(CLIP)}" in str(failure)
 
 
-async def test_a_disk_that_is_full_beforehand_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_is_full_beforehand_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("venice_async.io.target.os", BrokenDisk("open", errno.ENOSPC))
     async with FaultyVenice() as server, client(server) as venice:
         with pytest.raises(DownloadError, match="disk is full") as caught:
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert caught.value.charged is False
         assert [] == server.requests
+
+
+async def test_a_part_file_is_never_written_through_what_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("venice_async.io.target.secrets.token_hex", lambda size: "0" * 2 * size)
+    (tmp_path / "victim").write_bytes(b"precious")
+    part = part_path(tmp_path / "clip.mp4", job_key("public-model", "job-1"))
+    part.symlink_to(tmp_path / "victim")
+    async with FaultyVenice(polls=0) as server, client(server) as venice:
+        with (tmp_path / "victim").open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)  # as its owner would, while at work
+            with pytest.raises(DownloadError):
+                await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+    assert b"precious" == (tmp_path / "victim").read_bytes()
+    assert not (tmp_path / "clip.mp4").exists()
 
 
 @pytest.mark.parametrize("request_", [PUBLIC, PRIVATE], ids=["inline", "link"])
@@ -490,3 +550,81 @@ async def test_a_file_that_appears_meanwhile_is_not_touched(tmp_path: Path, requ
         assert caught.value.ticket is not None
         await venice.resume(caught.value.ticket, to=tmp_path / "other.mp4")
         assert CLIP == (tmp_path / "other.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("status", [400, 402, 422, 503])
+async def test_a_paid_request_that_was_refused_leaves_nothing_in_the_journal(
+    tmp_path: Path, status: int
+) -> None:
+    refusals = [json_reply({"error": "no"}, status=status)] * 6
+    journal = tmp_path / "private" / "jobs.db"
+    async with FaultyVenice(queue=refusals) as server, client(server, journal=journal) as venice:
+        with pytest.raises(APIError):
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert [] == await venice.pending()
+
+
+async def test_a_paid_request_of_which_nobody_knows_stays_in_the_journal_until_somebody_looks(
+    tmp_path: Path,
+) -> None:
+    async with FaultyVenice(queue=[Reply(cut_head_at=0, charged=True)]) as server:
+        for _ in "12":
+            async with client(server, journal=tmp_path / "private" / "jobs.db") as venice:
+                jobs = await venice.recover() or [venice.generate(PUBLIC, to=tmp_path / "clip.mp4")]
+                with pytest.raises(QueueOutcomeUnknownError):
+                    await jobs[0]
+                (entry,) = await venice.pending()
+                assert (None, PUBLIC) == (entry.ticket, entry.request)
+        assert ["POST /video/queue"] == wire(server)
+
+
+NAMES = ("status", "error", "message", "code", "details", "issues", "quote", "data", "id", "queue_id", "url")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=5), inner)
+    ),
+    max_leaves=20,
+)
+STATUSES = st.sampled_from(
+    [200, 201, 202, 204, 206, 300, 304, 307, 400, 402, 409, 416, 422, 429, 451, 500, 503, 599]
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        ["content-type", "retry-after", "date", "x-request-id", "content-range", "etag", "content-encoding"]
+    ),
+    st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=30)
+    | st.sampled_from(["video/mp4", "application/json", "gzip", "9" * 50, "bytes 0-1/2"]),
+)
+
+
+class Cashier(FaultyVenice):
+    """A Venice that counts charges whatever its answers say."""
+
+    def _charge(self, request: Request, reply: Reply) -> None:
+        if reply.status == 200 and b"job-" in reply.body:
+            super()._charge(request, reply)
+        else:
+            self.charges.append(request.json)
+
+
+@given(status=STATUSES, value=JSON, headers=HEADERS)
+async def test_any_answer_makes_sense_or_an_error_of_ours(
+    status: int, value: Any, headers: dict[str, str]
+) -> None:
+    answer = json_reply(value, status=status, headers=headers)
+    answers: dict[str, Any] = {
+        name: [answer] for name in ("quote", "models", "retrieve", "link", "complete", "revoke")
+    }
+    async with Cashier(**answers, polls=0) as server, client(server, timeouts=DEADLINE) as venice:
+        calls = [venice.quote(PUBLIC), venice.models(), venice.rate_limits()]
+        jobs = [venice.generate(each, to=MemorySink()) for each in (PUBLIC, PRIVATE)]
+        for call in [*calls, *(job.wait() for job in jobs)]:
+            with suppress(VeniceError):
+                await call
+        server._endpoints["POST /video/queue"][0].append(answer)
+        jobs.append(venice.generate(PUBLIC, to=MemorySink()))
+        await jobs[-1].ended()
+        errors = [getattr(job.state, "error", None) for job in jobs]
+        assert [] == [error for error in errors if "Internal" in str(error)]
+        assert 3 >= len(server.charges)

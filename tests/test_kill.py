@@ -1,4 +1,4 @@
-"""A process that is killed at any step never pays twice, and what it paid for is brought home by the next one."""
+"""A process that is killed at any step never pays twice; what it paid for is brought home by the next one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ BY_POLL: Final = ("begin Queueing", "record Waiting", "record Saved", "record Su
 BY_LINK: Final = ("begin Queueing", "record Waiting", "record Downloading", *BY_POLL[2:])
 REQUESTS: Final = ("POST /queue", "POST /retrieve", "GET /job", "POST /complete", "DELETE /job")
 STEPS: Final = {
-    "model": [*(f"{when} {what}" for what in BY_POLL for when in ("before", "after")), *REQUESTS[:2], REQUESTS[3]],
+    "model": [
+        *(f"{when} {what}" for what in BY_POLL for when in ("before", "after")),
+        *REQUESTS[:2],
+        REQUESTS[3],
+    ],
     "private": [
         *(f"{when} {what}" for what in BY_LINK for when in ("before", "after")),
         *REQUESTS[:3],

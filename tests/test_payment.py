@@ -87,7 +87,10 @@ async def test_no_capacity_for_long_is_an_error_that_costs_nothing(tmp_path: Pat
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 413, 415, 422])
 async def test_a_refusal_is_final_and_costs_nothing(tmp_path: Path, status: int) -> None:
-    async with FaultyVenice(queue=[json_reply({"error": "No"}, status=status)]) as server, client(server) as venice:
+    async with (
+        FaultyVenice(queue=[json_reply({"error": "No"}, status=status)]) as server,
+        client(server) as venice,
+    ):
         with pytest.raises(APIError, match="No") as caught:
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert (status, False, None) == (caught.value.status, caught.value.charged, caught.value.ticket)

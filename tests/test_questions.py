@@ -45,7 +45,12 @@ MODEL = {
 
 async def test_a_quote_sends_what_the_price_depends_on_and_nothing_else() -> None:
     request = VideoRequest(
-        model="m", prompt="secret plans", duration=5, resolution="720p", image_url="https://a.example/b.png", audio=False
+        model="m",
+        prompt="secret plans",
+        duration=5,
+        resolution="720p",
+        image_url="https://a.example/b.png",
+        audio=False,
     )
     async with FaultyVenice() as server, client(server) as venice:
         assert Quote(usd=0.25) == await venice.quote(request, reference_video_seconds=7.5)
@@ -74,7 +79,9 @@ async def test_models_are_typed_and_check_lists_every_problem_of_a_request() -> 
         (model,) = await venice.models()
         assert "type=video" == server.requests[0].query
     assert ("gondola-1", ("5s", "10s"), 100) == (model.id, model.durations, model.prompt_character_limit)
-    fine = VideoRequest(model="gondola-1", prompt="A gondola", duration=5, resolution="720p", aspect_ratio="16:9")
+    fine = VideoRequest(
+        model="gondola-1", prompt="A gondola", duration=5, resolution="720p", aspect_ratio="16:9"
+    )
     assert [] == model.check(fine)
     wrong = VideoRequest(
         model="gondola-1", prompt="x" * 101, duration=7, resolution="4k", aspect_ratio="1:1", audio=True
@@ -173,4 +180,6 @@ async def test_a_clean_up_that_fails_never_fails_the_job(
     async with FaultyVenice(complete=[refusal] * 9) as server, client(server) as venice:
         video = await venice.generate(PUBLIC, to=tmp_path)
         assert video.size == len(server.clip)
-    assert ["WARNING"] == [record.levelname for record in caplog.records if "may be left" in record.getMessage()]
+    assert ["WARNING"] == [
+        record.levelname for record in caplog.records if "may be left" in record.getMessage()
+    ]

@@ -50,7 +50,7 @@ class Life(RuleBasedStateMachine):
     def queue(self, private: bool, answer: str) -> None:
         async def order() -> None:
             self.world.order(private=private, answer=answer)
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
         self.do(order())
 
@@ -128,3 +128,23 @@ def _quiet() -> Any:
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
+
+
+@pytest.mark.anyio
+async def test_crashes_in_the_middle_of_a_download_never_use_a_link_more_often_than_it_allows(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    await world.live()
+    assert world.process is not None
+    await world.order(private=True, answer="well").queued()
+    world.complete()
+    for _ in range(8):
+        world.process.crash_at = "after link"
+        await anyio.sleep(300)
+        await world.settle()
+        if world.process is None:
+            await world.live()
+    (job,) = world.jobs.values()
+    assert 5 == job.gets
+    await world.leave()

@@ -170,7 +170,7 @@ class Batch:
         if self._host.journal is not None and self._plan.max_usd is not None:
             self._budget = Budget(self._plan.max_usd, await self._host.journal.spent(self._prefix))
 
-    async def _start_all(self, start: Callable[..., None], outcomes: ObjectSendStream[Outcome]) -> None:
+    async def _start_all(self, start: Callable[..., object], outcomes: ObjectSendStream[Outcome]) -> None:
         """Read the requests; a source that fails ends the batch once what was started has ended."""
         index = 0
         try:
@@ -291,7 +291,7 @@ class Batch:
         return f"{hashlib.sha256(os.fsencode(self._plan.into)).hexdigest()[:16]}/"
 
     def _key(self, request: VideoRequest) -> str:
-        """Return what tells this request from the others, in every run: the caller's key, or its content and turn."""
+        """Return what tells this request from the others in every run: its key, or its content and turn."""
         name = self._plan.key(request) if self._plan.key else request_key(request)
         self._keys[name] += 1
         if self._plan.key and self._keys[name] > 1:
