@@ -308,6 +308,14 @@ async def test_draining_ends_a_batch_and_the_next_run_has_the_rest(tmp_path: Pat
         assert (40, True) == (len(server.charges), paid < 40)
 
 
+async def test_a_folder_that_cannot_be_made_is_a_clear_error_and_nothing_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "clips").write_text("a file")
+    async with FaultyVenice() as server, client(server) as venice:
+        with pytest.raises(UsageError, match="cannot be made"):
+            await collect(venice.batch(several(2), into=tmp_path / "clips"))
+        assert [] == server.requests
+
+
 async def test_a_batch_is_iterated_once_and_takes_requests_only(tmp_path: Path) -> None:
     async with FaultyVenice() as server, client(server) as venice:
         batch = venice.batch(several(1), into=tmp_path)

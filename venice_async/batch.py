@@ -166,7 +166,11 @@ class Batch:
                 self._failure = error.with_traceback(None)
 
     async def _prepare(self) -> None:
-        await anyio.Path(self._plan.into).mkdir(parents=True, exist_ok=True)
+        try:
+            await anyio.Path(self._plan.into).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"The folder {str(self._plan.into)!r} cannot be made: {error.strerror}"
+            raise UsageError(msg, hint="Choose another folder") from error
         if self._host.journal is not None and self._plan.max_usd is not None:
             self._budget = Budget(self._plan.max_usd, await self._host.journal.spent(self._prefix))
 

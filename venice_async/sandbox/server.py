@@ -9,7 +9,7 @@ from typing import Self
 
 import anyio
 from aiohttp import web
-from attrs import Factory, define, field
+from attrs import define, field
 from attrs.validators import ge, gt
 
 from ..errors import UsageError
@@ -69,7 +69,7 @@ class Sandbox:
     models: Sequence[CatalogueModel] = field(factory=lambda: CATALOGUE, repr=False)
     scenarios: Scenarios = field(factory=dict[str, Scenario])
     faults: Iterable[Fault] = ()
-    _limits: RateLimits | None = Factory(RateLimits)
+    _limits: RateLimits | None = field(factory=RateLimits, alias="limits")
     clips: Clips | None = field(default=None, repr=False)
     media_lifetime: float = field(default=86_400.0, validator=gt(0))
     link_gets: int = field(default=5, validator=ge(0))

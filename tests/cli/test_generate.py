@@ -1,0 +1,180 @@
+"""`venice-async generate`, within this process."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from venice_async.sandbox import tiny_clip
+
+from .shell import Shell
+from .venice import BROKE, CONSENT, LOST, NEVER, PRIVATE, PUBLIC, REFUSED
+
+CHEAP = ("--prompt", "a fox", "--duration", "5s", "--resolution", "480p")
+
+
+@pytest.mark.parametrize("model", [PUBLIC, PRIVATE])
+def test_a_clip_is_saved_and_its_path_is_all_that_goes_to_stdout(shell: Shell, model: str) -> None:
+    said = shell("generate", "--model", model, *CHEAP, "-o", "fox.mp4")
+    assert (0, f"{shell.folder / 'fox.mp4'}\n") == (said.code, said.out)
+    assert tiny_clip(20_000) == Path("fox.mp4").read_bytes()
+
+
+def test_without_a_terminal_each_change_is_a_plain_line(shell: Shell) -> None:
+    said = shell("generate", "--model", PUBLIC, *CHEAP, "-o", "fox.mp4")
+    assert "\x1b" not in said.err + said.out
+    words = [line.partition("] ")[2].split(":")[0].split(",")[0] for line in said.err.splitlines()]
+    assert ["", "queueing", "queued"] == words[:3]
+    assert len(words) == len(said.err.splitlines())
+    assert "saved and verified" in words
+
+
+def test_json_is_one_object_with_the_price_and_the_ticket_without_its_link(shell: Shell) -> None:
+    said = shell("generate", "-m", PRIVATE, *CHEAP, "-o", "fox.mp4", "--json", "--quiet")
+    assert (0, "") == (said.code, said.err)
+    assert {"ok": True, "path": str(shell.folder / "fox.mp4"), "size": 20_000, "usd": 0.25} == {
+        name: said.json[name] for name in ("ok", "path", "size", "usd")
+    }
+    assert {"sha256", "model", "queue_id", "seconds"} <= said.json.keys()
+    assert "download_url" not in said.out
+
+
+def test_the_journal_is_kept_for_its_owner_only_and_each_service_has_one_of_its_own(shell: Shell) -> None:
+    shell("generate", "-m", PUBLIC, *CHEAP, "-o", "fox.mp4")
+    assert 0o600 == stat.S_IMODE(shell.journal.stat().st_mode)
+    assert 0o700 == stat.S_IMODE(shell.journal.parent.stat().st_mode)
+
+
+def test_no_journal_leaves_no_file(shell: Shell) -> None:
+    shell("generate", "-m", PUBLIC, *CHEAP, "-o", "fox.mp4", "--no-journal")
+    assert ["fox.mp4"] == [path.name for path in shell.folder.iterdir()]
+
+
+def test_a_refused_job_is_one_line_with_what_was_spent_and_exit_code_1(shell: Shell) -> None:
+    said = shell("generate", "-m", REFUSED, *CHEAP, "-q")
+    assert (1, "") == (said.code, said.out)
+    assert 1 == len(said.err.splitlines())
+    assert "Change the prompt or media" in said.err
+
+
+def test_a_failure_is_an_object_for_scripts(shell: Shell) -> None:
+    said = shell("generate", "-m", REFUSED, *CHEAP, "--json")
+    assert (False, "ContentPolicyError", 422, 1) == (
+        said.json["ok"],
+        said.json["error"]["type"],
+        said.json["error"]["status"],
+        said.json["error"]["exit_code"],
+    )
+    assert REFUSED == said.json["ticket"]["model"]
+
+
+def test_a_timeout_says_how_to_go_on_and_ends_with_6(shell: Shell) -> None:
+    said = shell("generate", "-m", NEVER, *CHEAP, "-o", "fox.mp4", "--timeout", "0.2", "--json")
+    job = said.json["ticket"]["queue_id"]
+    assert 6 == said.code
+    assert f"venice-async resume {job} -o fox.mp4" == said.json["resume"]
+    assert f"Ticket: job {job} on {NEVER}, kept in the journal {shell.journal}" in said.err
+
+
+def test_without_a_journal_the_ticket_goes_to_a_file_for_its_owner_only(shell: Shell) -> None:
+    said = shell("generate", "-m", NEVER, *CHEAP, "-o", "fox.mp4", "--timeout", "0.2", "--no-journal")
+    path = shell.folder / "fox.mp4.ticket.json"
+    assert 6 == said.code
+    assert "Resume: venice-async resume fox.mp4.ticket.json -o fox.mp4" in said.err
+    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+    assert NEVER == json.loads(path.read_text())["model"]
+
+
+def test_a_paid_request_without_an_answer_ends_with_7_and_is_not_sent_again(shell: Shell) -> None:
+    before = shell.server.spent
+    said = shell("generate", "-m", LOST, *CHEAP)
+    assert 7 == said.code
+    assert "It is not known whether the job was charged" in said.err
+    assert 0.25 == pytest.approx(shell.server.spent - before)
+
+
+def test_an_empty_balance_ends_with_3(shell: Shell) -> None:
+    said = shell("generate", "-m", BROKE, *CHEAP, "-q")
+    assert 3 == said.code
+    assert "Nothing was charged" in said.err
+
+
+def test_consent_is_refused_without_a_terminal(shell: Shell) -> None:
+    before = shell.server.spent
+    Path("face.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    said = shell("generate", "-m", CONSENT, *CHEAP, "--image", "face.png", "-q")
+    assert (5, before) == (said.code, shell.server.spent)
+    assert "Run this in a terminal" in said.err
+    assert 1 == len(said.err.splitlines())
+
+
+def test_a_price_above_the_threshold_needs_a_word_where_nobody_can_be_asked(shell: Shell) -> None:
+    before = shell.server.spent
+    said = shell("generate", "-m", PUBLIC, *CHEAP, "--ask-above", "0.2", "-q")
+    assert (3, before) == (said.code, shell.server.spent)
+    assert "The price is $0.25" in said.err
+    assert "--yes" in said.err
+
+
+@pytest.mark.parametrize("options", [("--yes",), ("--max-usd", "0.25")])
+def test_with_that_word_it_goes_on(shell: Shell, options: tuple[str, ...]) -> None:
+    assert 0 == shell("generate", "-m", PUBLIC, *CHEAP, "--ask-above", "0.2", *options).code
+
+
+def test_a_price_above_the_limit_queues_nothing(shell: Shell) -> None:
+    before = shell.server.spent
+    said = shell("generate", "-m", PUBLIC, *CHEAP, "--max-usd", "0.24", "-q")
+    assert (3, before) == (said.code, shell.server.spent)
+    assert "The price of $0.25 is above the limit of $0.24" in said.err
+
+
+BAD = {
+    "no model": ("--prompt", "a fox"),
+    "no prompt": ("-m", PUBLIC),
+    "an unknown option": ("-m", PUBLIC, *CHEAP, "--durtion", "5s"),
+    "an unknown model": ("-m", "no-such-model", *CHEAP),
+    "an empty prompt": ("-m", PUBLIC, "-p", "", "--duration", "5s"),
+    "a duration the model does not take": ("-m", PUBLIC, "-p", "a fox", "--duration", "7s"),
+    "a missing file": ("-m", PUBLIC, *CHEAP, "--image", "missing.png"),
+    "a folder that is missing": ("-m", PUBLIC, *CHEAP, "-o", "missing/fox.mp4"),
+    "a file that exists": ("-m", PUBLIC, *CHEAP, "-o", "here.mp4"),
+    "a field without a value": ("-m", PUBLIC, *CHEAP, "--field", "seed"),
+    "a keyframe without a frame": ("-m", PUBLIC, *CHEAP, "--keyframe", "here.mp4"),
+    "an element that is none": ("-m", PUBLIC, *CHEAP, "--element", "[1]"),
+    "a timeout of nothing": ("-m", PUBLIC, *CHEAP, "--timeout", "0"),
+    "a price that is no number": ("-m", PUBLIC, *CHEAP, "--max-usd", "much"),
+    "two journals": ("-m", PUBLIC, *CHEAP, "--journal", "j.db", "--no-journal"),
+    "two services": ("-m", PUBLIC, *CHEAP, "--sandbox", "--base-url", "http://127.0.0.1:1"),
+    "a base URL that is none": ("-m", PUBLIC, *CHEAP, "--base-url", "nowhere"),
+    "a speed of nothing": ("-m", PUBLIC, *CHEAP, "--sandbox", "--speed", "0"),
+    "resolution with upscaling": ("-m", PUBLIC, *CHEAP, "--upscale-factor", "2"),
+    "audio alone": ("-m", PUBLIC, *CHEAP, "--reference-audio", "https://example.com/a.mp3"),
+}
+
+
+@pytest.mark.parametrize("arguments", BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_clear_line_exit_code_2_and_nothing_spent(
+    shell: Shell, arguments: tuple[str, ...]
+) -> None:
+    before = shell.server.spent
+    Path("here.mp4").write_bytes(b"mine")
+    said = shell("generate", *arguments, "-q")
+    assert (2, "", 1, before) == (said.code, said.out, len(said.err.splitlines()), shell.server.spent)
+    assert b"mine" == Path("here.mp4").read_bytes()
+
+
+def test_no_key_ends_with_4_and_says_where_to_get_one(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VENICE_API_KEY")
+    said = shell("generate", "-m", PUBLIC, *CHEAP)
+    assert 4 == said.code
+    assert "Set VENICE_API_KEY" in said.err
+
+
+def test_a_wrong_key_ends_with_4_and_is_not_shown(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VENICE_API_KEY", "wrong-key-123456")
+    said = shell("generate", "-m", PUBLIC, *CHEAP, "--verbose")
+    assert 4 == said.code
+    assert "wrong-key" not in said.err + said.out

@@ -1,0 +1,187 @@
+"""The parts of the command line that need no command: exit codes, files of requests, windows, words."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import venice_async
+from venice_async import VeniceError
+from venice_async.cli.batchfile import read_batch
+from venice_async.cli.exits import TABLE, exit_code
+from venice_async.cli.failures import hint
+from venice_async.cli.progress import left, line, part
+from venice_async.cli.screen import printable
+from venice_async.cli.windows import Sample, judge
+from venice_async.errors import BadRequestError, InvalidRequestError, TransportError
+from venice_async.media import Media
+from venice_async.results import Ticket
+from venice_async.sansio.states import Downloading, Waiting
+
+TICKET = Ticket(model="m", queue_id="q")
+ERRORS = [
+    kind for kind in vars(venice_async).values() if isinstance(kind, type) and issubclass(kind, VeniceError)
+]
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_every_error_has_an_exit_code_of_the_table(kind: type[VeniceError]) -> None:
+    assert exit_code(kind("it failed")) in {row.code for row in TABLE} - {0}
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("JobFailedError", 1),
+        ("ContentPolicyError", 1),
+        ("UsageError", 2),
+        ("InvalidRequestError", 2),
+        ("PaymentRequiredError", 3),
+        ("BudgetExceededError", 3),
+        ("AuthenticationError", 4),
+        ("PermissionDeniedError", 4),
+        ("ConsentRequiredError", 5),
+        ("ConsentDeclinedError", 5),
+        ("JobTimeoutError", 6),
+        ("QueueOutcomeUnknownError", 7),
+        ("ConnectError", 8),
+        ("ServerError", 8),
+        ("TruncatedError", 9),
+        ("JournalError", 9),
+    ],
+)
+def test_the_exit_code_tells_what_went_wrong(name: str, code: int) -> None:
+    assert code == exit_code(getattr(venice_async, name)("it failed"))
+
+
+def test_a_bad_request_is_a_usage_error_until_there_is_a_job() -> None:
+    assert (2, 1) == (exit_code(BadRequestError("no")), exit_code(BadRequestError("no").with_ticket(TICKET)))
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_hints_speak_of_the_command_line_and_not_of_python(kind: type[VeniceError]) -> None:
+    said = hint(kind("it failed"))
+    assert [] == [
+        word for word in ("max_usd", "resume(", "on_consent", "overwrite=", "VideoModel") if word in said
+    ]
+
+
+def _read(tmp_path: Path, text: str, name: str = "jobs.jsonl", **defaults: Any) -> list[Any]:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return read_batch(tmp_path / name, defaults)
+
+
+def test_lines_keep_their_numbers_past_blanks_and_comments(tmp_path: Path) -> None:
+    text = '# mine\n\n{"model": "m", "prompt": "a"}\n{"model": "m", "prompt": "b", "id": 7}\n'
+    assert [(3, None), (4, "7")] == [(item.number, item.key) for item in _read(tmp_path, text)]
+
+
+def test_what_a_line_leaves_out_is_filled_in_and_what_it_says_stays(tmp_path: Path) -> None:
+    text = '{"prompt": "a"}\n{"prompt": "b", "model": "own", "duration": 8}'
+    requests = [item.request for item in _read(tmp_path, text, model="m", duration="5s")]
+    assert [("m", "5s"), ("own", "8s")] == [(request.model, request.duration) for request in requests]
+
+
+def test_fields_nobody_knows_yet_are_sent_as_they_are(tmp_path: Path) -> None:
+    [item] = _read(tmp_path, '{"model": "m", "prompt": "a", "seed": 7, "extra": {"style": "ink"}}')
+    assert {"seed": 7, "style": "ink"} == item.request.extra
+
+
+def test_media_are_files_beside_the_batch_file_or_urls(tmp_path: Path) -> None:
+    (tmp_path / "hero.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    text = json.dumps(
+        {
+            "model": "m",
+            "image": "hero.png",
+            "end_image_url": "https://example.com/b.png",
+            "reference_image_urls": ["hero.png"],
+            "elements": [{"frontal_image_url": "hero.png"}],
+            "keyframes": [{"image_url": "hero.png", "frame_index": 0}],
+        }
+    )
+    [item] = _read(tmp_path, text)
+    hero = Media(tmp_path / "hero.png")
+    request = item.request
+    assert (hero, "https://example.com/b.png") == (request.image_url, request.end_image_url)
+    assert hero == request.reference_image_urls[0] == request.elements[0].frontal_image_url
+    assert hero == request.keyframes[0].image_url
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_tables_may_be_parted_by_commas_semicolons_or_tabs(tmp_path: Path, mark: str) -> None:
+    text = (
+        mark.join(("key", "model", "prompt", "duration", "audio"))
+        + "\r\n"
+        + mark.join(("a", "m", "fox", "5", "no"))
+    )
+    [item] = _read(tmp_path, "\ufeff" + text, name="jobs.csv")
+    request = item.request
+    assert ("a", "m", "fox", "5s", False) == (
+        item.key,
+        request.model,
+        request.prompt,
+        request.duration,
+        request.audio,
+    )
+
+
+def test_a_row_with_too_many_cells_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match="line 3"):
+        _read(tmp_path, "model,prompt\nm,fox\nm,owl,7\n", name="jobs.csv")
+
+
+def test_stdin_is_json_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"model": "m", "prompt": "a"}\n'))
+    assert ["a"] == [item.request.prompt for item in read_batch(Path("-"), {})]
+
+
+def _samples(kind: str) -> list[Sample]:
+    """Return what a limit of 100 a minute tells of a request every 5 seconds."""
+    taken: list[float] = []
+    found: list[Sample] = []
+    for at in range(0, 120, 5):
+        start = at // 60 * 60 if kind == "fixed" else at - 59
+        taken = [moment for moment in [*taken, at] if moment >= start]
+        reset = start + 60 - at if kind == "fixed" else taken[0] + 60 - at
+        found.append(Sample(at=at, limit=100, remaining=100 - len(taken), reset=reset))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["fixed", "sliding"])
+def test_a_reset_tells_a_fixed_window_from_a_sliding_one(kind: str) -> None:
+    assert kind == judge(_samples(kind))
+
+
+@pytest.mark.parametrize("kind", ["fixed", "sliding"])
+def test_before_a_reset_nothing_is_claimed(kind: str) -> None:
+    assert judge(_samples(kind)[:12]) is None
+
+
+def test_a_bar_goes_on_between_two_answers_and_never_claims_to_be_done() -> None:
+    state = Waiting(ticket=TICKET, elapsed=10.0, average=40.0, eta=30.0)
+    assert [0.25, 0.5, 0.99] == [part(state, age) for age in (0.0, 10.0, 1000.0)]
+    assert [", about 30 s left", ", any moment now"] == [left(state, 0.0), left(state, 100.0)]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (Waiting(ticket=TICKET), "queued: job q on m"),
+        (Waiting(ticket=TICKET, elapsed=1.0, average=90.0, eta=89.0), "working, about 1 min 29 s left"),
+        (Downloading(ticket=TICKET, via="link"), "downloading"),
+    ],
+)
+def test_a_state_is_one_line(state: Any, said: str) -> None:
+    assert said == line(state)
+
+
+def test_what_a_server_says_cannot_steer_the_terminal() -> None:
+    assert "a[31mb\nc" == printable("a\x1b[31m\x07b\n\u202ec\x9b")
+
+
+def test_a_transport_error_without_a_job_says_that_nothing_was_charged() -> None:
+    assert 8 == exit_code(TransportError("it broke"))

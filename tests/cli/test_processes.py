@@ -1,0 +1,198 @@
+"""Commands as processes of their own, on pipes and on a terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from venice_async.cli.exits import TABLE
+
+from .shell import PATIENCE, ROOT, Shell, Terminal, beside, called, environment
+from .venice import CONSENT, NEVER, PUBLIC, SLOW
+
+CHEAP = ("-p", "a fox", "--duration", "5s", "--resolution", "480p")
+QUICK = ("--sandbox", "--speed", "1000", "-m", PUBLIC, *CHEAP)
+
+
+def test_the_embedded_sandbox_makes_a_clip_that_plays(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    process = beside("generate", *QUICK, "-o", "fox.mp4", folder=tmp_path, env=environment(tmp_path))
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (0, f"{tmp_path / 'fox.mp4'}\n") == (process.returncode, out)
+    assert "\x1b" not in err
+    with av.open(str(tmp_path / "fox.mp4")) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert 5 * 24 == frames
+
+
+def test_the_sandbox_prints_what_to_paste_at_once_and_ends_well(tmp_path: Path) -> None:
+    process = beside("sandbox", "--port", "0", folder=tmp_path, env=environment(tmp_path))
+    assert process.stdout is not None
+    lines = [process.stdout.readline(), process.stdout.readline()]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert re.fullmatch(r"export VENICE_BASE_URL=http://127\.0\.0\.1:\d+/api/v1\n", lines[0])
+    assert "export VENICE_API_KEY=venice-sandbox-key\n" == lines[1]
+    assert 0 == process.returncode, err
+
+
+def test_a_terminal_gets_a_bar_and_in_the_end_one_line(shell: Shell) -> None:
+    with Terminal(
+        "generate", "-m", PUBLIC, *CHEAP, "-o", "fox.mp4", folder=shell.folder, env=shell.environment()
+    ) as it:
+        it.until("working")
+        it.until("━")
+        assert 0 == it.end()
+        assert "\x1b[" in it.text
+        assert f"✓ {shell.folder / 'fox.mp4'} · 20" in it.plain
+
+
+def test_no_color_is_honoured_on_a_terminal(shell: Shell) -> None:
+    env = shell.environment(NO_COLOR="1")
+    with Terminal("generate", "-m", PUBLIC, *CHEAP, "-o", "fox.mp4", folder=shell.folder, env=env) as it:
+        assert 0 == it.end()
+        assert [] == re.findall(r"\x1b\[(?:3[0-9]|9[0-7])(?:;\d+)*m", it.text)
+
+
+def test_ctrl_c_keeps_the_ticket_and_says_how_to_go_on(shell: Shell) -> None:
+    process = beside(
+        "generate", "-m", NEVER, *CHEAP, "-o", "fox.mp4", folder=shell.folder, env=shell.environment()
+    )
+    assert process.stderr is not None
+    while "queued: job" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (130, "") == (process.returncode, out)
+    ticket = re.search(r"Ticket: job (\S+) on never-done, kept in the journal", err)
+    assert ticket is not None
+    assert f"Resume: venice-async resume {ticket[1]} -o fox.mp4" in err
+    assert ticket[1] in shell("jobs").out
+
+
+def test_sigterm_does_the_same_with_an_exit_code_of_its_own(shell: Shell) -> None:
+    process = beside("generate", "-m", NEVER, *CHEAP, "--json", folder=shell.folder, env=shell.environment())
+    assert process.stderr is not None
+    while "queued: job" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert 143 == process.returncode
+    assert '"stopped": true' in out
+    assert "resume" in out
+
+
+def test_ctrl_c_during_the_paid_request_waits_for_its_answer(shell: Shell) -> None:
+    process = beside("generate", "-m", SLOW, *CHEAP, folder=shell.folder, env=shell.environment())
+    assert process.stderr is not None
+    while "queueing" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert 130 == process.returncode
+    assert "its answer is awaited" in err
+    assert f"on {SLOW}, kept in the journal" in err
+
+
+def test_a_second_ctrl_c_gives_up_and_says_that_the_outcome_is_unknown(shell: Shell) -> None:
+    process = beside("generate", "-m", SLOW, *CHEAP, folder=shell.folder, env=shell.environment())
+    assert process.stderr is not None
+    while "queueing" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    while "Ctrl-C again gives up" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert 130 == process.returncode
+    assert "It is not known whether the job was queued and paid for" in err
+    assert "Traceback" not in err
+
+
+def _face(folder: Path) -> str:
+    (folder / "face.png").write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(64))
+    return "face.png"
+
+
+def test_the_policy_is_shown_whole_and_the_three_statements_are_asked_one_by_one(shell: Shell) -> None:
+    arguments = ("generate", "-m", CONSENT, *CHEAP, "--image", _face(shell.folder), "-o", "fox.mp4")
+    with Terminal(*arguments, folder=shell.folder, env=shell.environment()) as it:
+        for question in ("accept the terms", "legal right", "will be screened"):
+            it.until(question)
+            it.until("[y/N] ")
+            it.type("y\n")
+        assert 0 == it.end()
+        policy = " ".join(it.plain.split())
+        assert (
+            "By submitting media that shows a person you confirm that you accept the provider's terms"
+            in policy
+        )
+        assert "and that it may be screened beforehand." in policy
+
+
+@pytest.mark.parametrize(
+    "answers", [["\n"], ["y\n", "n\n"], ["\x04"]], ids=["enter", "a late no", "end of input"]
+)
+def test_anything_but_three_times_yes_is_a_no(shell: Shell, answers: list[str]) -> None:
+    before = shell.server.spent
+    arguments = ("generate", "-m", CONSENT, *CHEAP, "--image", _face(shell.folder))
+    with Terminal(*arguments, folder=shell.folder, env=shell.environment()) as it:
+        for answer in answers:
+            it.until("[y/N] ")
+            it.type(answer)
+        assert (5, before) == (it.end(), shell.server.spent)
+        assert "declined" in it.plain
+
+
+def test_ctrl_c_at_a_question_ends_at_once_and_costs_nothing(shell: Shell) -> None:
+    before = shell.server.spent
+    arguments = ("generate", "-m", PUBLIC, *CHEAP, "--ask-above", "0")
+    with Terminal(*arguments, folder=shell.folder, env=shell.environment()) as it:
+        it.until("This costs $0.25. Go on? [y/N] ")
+        it.process.send_signal(signal.SIGINT)
+        assert (130, before) == (it.end(), shell.server.spent)
+        assert "Nothing was charged" in it.plain
+
+
+def test_help_lists_the_commands_the_exit_codes_and_how_to_begin(tmp_path: Path) -> None:
+    said = called("--help", folder=tmp_path, env=environment(tmp_path)).out
+    commands = (
+        "generate",
+        "batch",
+        "quote",
+        "models",
+        "jobs",
+        "resume",
+        "upscale",
+        "seedance",
+        "doctor",
+        "sandbox",
+    )
+    assert [] == [name for name in commands if not re.search(rf"^│ {name}\b", said, re.MULTILINE)]
+    assert [] == [row for row in TABLE if f"{row.code:>3}  {row.text}" not in said]
+    assert "  venice-async generate --sandbox -m wan-2-7-text-to-video" in said
+
+
+def test_without_its_extra_the_command_line_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError('No module named typer', name='typer')")
+    env = {**environment(tmp_path), "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+    said = called(folder=tmp_path, env=env)
+    assert 2 == said.code
+    assert "venice-async: the command line needs an extra: pip install 'venice-async[cli]'\n" == said.err
+
+
+def test_the_command_line_alone_loads_neither_sandbox_nor_network_nor_database(tmp_path: Path) -> None:
+    code = (
+        "import sys; from venice_async.cli import main; main(['--version']);"
+        "heavy = {'av', 'aiohttp', 'venice_async.sandbox', 'sqlite3'};"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", code]
+    said = subprocess.check_output(command, env=environment(tmp_path), text=True)  # noqa: S603 - ours
+    assert ["venice-async 0.1.0", "[]"] == said.splitlines()

@@ -1,0 +1,159 @@
+"""The commands that spend nothing: quote, models, jobs and doctor; and resume."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from .shell import KEY, Shell
+from .venice import LOST, NEVER, PRIVATE, PUBLIC
+
+CHEAP = ("-p", "a fox", "--duration", "5s", "--resolution", "480p")
+
+
+def _left_behind(shell: Shell, *more: str, to: str = "fox.mp4") -> str:
+    """Return the id of a job that was queued and then given up."""
+    said = shell("generate", "-m", NEVER, *CHEAP, "-o", to, "--timeout", "0.2", "--json", *more)
+    job: str = said.json["ticket"]["queue_id"]
+    return job
+
+
+def test_a_quote_is_the_price_alone(shell: Shell) -> None:
+    assert "$0.25\n" == shell("quote", "-m", PUBLIC, "--duration", "5", "--resolution", "480p").out
+
+
+def test_a_quote_for_upscaling_needs_the_clip_only(shell: Shell) -> None:
+    said = shell(
+        "quote", "-m", "topaz-video-upscale", "--video", "https://example.com/a.mp4", "--upscale-factor", "2"
+    )
+    assert 0 == said.code, said.err
+    assert re.fullmatch(r"\$\d+\.\d+\n", said.out)
+
+
+def test_models_can_be_filtered_and_priced(shell: Shell) -> None:
+    found = shell("models", "--type", "text-to-video", "--private", "--prices", "--json").json
+    assert [(PRIVATE, 0.05)] == [(model["id"], model["from_usd"]) for model in found]
+
+
+def test_models_without_a_terminal_are_lines_for_cut_and_grep(shell: Shell) -> None:
+    lines = shell("models", "--search", "WAN-2-7", "--max-price", "0.2").out.splitlines()
+    assert [PUBLIC, "wan-2-7-image-to-video"] == [line.split("\t")[0] for line in lines]
+
+
+def test_models_that_are_offline_are_shown_when_asked_for(shell: Shell) -> None:
+    assert "hunyuan" not in shell("models").out
+    assert "hunyuan" in shell("models", "--all").out
+
+
+def test_no_jobs_is_no_error_and_makes_no_journal(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VENICE_API_KEY")
+    said = shell("jobs")
+    assert (0, "", "Nothing is unfinished.\n") == (said.code, said.out, said.err)
+    assert not shell.journal.exists()
+
+
+def test_jobs_lists_what_is_unfinished_without_a_key_or_a_link(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = _left_behind(shell)
+    monkeypatch.delenv("VENICE_API_KEY")
+    said = shell("jobs", "--json")
+    assert [(job, "Waiting", str(shell.folder / "fox.mp4"))] == [
+        (entry["ticket"]["queue_id"], entry["state"], entry["to"]) for entry in said.json
+    ]
+    assert "download_url" not in said.out
+    assert job in shell("jobs").out
+
+
+def test_a_request_whose_outcome_is_unknown_is_listed_as_such(shell: Shell) -> None:
+    shell("generate", "-m", LOST, *CHEAP)
+    assert "perhaps paid for" in shell("jobs").out
+    assert 7 == shell("resume", "--all").code
+
+
+def test_a_job_is_resumed_by_its_id_to_where_it_was_bound(shell: Shell) -> None:
+    job = _left_behind(shell)
+    before = shell.server.spent
+    said = shell("resume", job, "--timeout", "0.2")
+    assert (6, before) == (said.code, shell.server.spent)
+    assert f"venice-async resume {job} -o {shell.folder / 'fox.mp4'}" in said.err
+
+
+def test_a_ticket_is_resumed_from_a_file_and_from_stdin(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _left_behind(shell, "--no-journal")
+    text = Path("fox.mp4.ticket.json").read_text()
+    assert 6 == shell("resume", "fox.mp4.ticket.json", "-o", "fox.mp4", "--timeout", "0.2").code
+    monkeypatch.setattr("sys.stdin.read", lambda: text, raising=False)
+    assert 6 == shell("resume", "-", "-o", "fox.mp4", "--timeout", "0.2").code
+
+
+def test_everything_unfinished_is_resumed_at_once(shell: Shell) -> None:
+    _left_behind(shell)
+    _left_behind(shell, to="owl.mp4")
+    said = shell("resume", "--all", "--timeout", "0.2", "--json")
+    errors = [json.loads(line)["error"]["type"] for line in said.out.splitlines()]
+    assert (6, ["JobTimeoutError"] * 2) == (said.code, errors)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("no-such-job",), ("--all", "job"), ("text.txt",), ("empty.txt",)], ids=str
+)
+def test_a_resume_of_nothing_is_one_clear_line(shell: Shell, arguments: tuple[str, ...]) -> None:
+    Path("text.txt").write_text("not a ticket")
+    Path("empty.txt").touch()
+    said = shell("resume", *arguments, "-q")
+    assert (2, "", 1) == (said.code, said.out, len(said.err.splitlines())), said.err
+
+
+def test_the_doctor_finds_all_in_order(shell: Shell) -> None:
+    said = shell("doctor")
+    assert 0 == said.code, said.out
+    assert ["journal", "key", "balance", "limits", "models", "clock"] == re.findall(
+        r"^[✓!✗] (\w+)", said.out, re.MULTILINE
+    )
+
+
+def test_the_doctor_says_what_to_do_about_a_wrong_key(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VENICE_API_KEY", "wrong-key-123456")
+    said = shell("doctor", "--json")
+    key = next(finding for finding in said.json["findings"] if finding["what"] == "key")
+    assert (4, False) == (said.code, key["ok"])
+    assert key["advice"].startswith("Check the API key")
+    assert KEY not in said.out
+
+
+def test_the_doctor_sees_a_journal_that_others_can_read(shell: Shell) -> None:
+    _left_behind(shell)
+    shell.journal.chmod(0o644)
+    said = shell("doctor")
+    assert "1 unfinished" in said.out or 9 == said.code
+    assert 0o600 == stat.S_IMODE(shell.journal.stat().st_mode) or "chmod 600" in said.out
+
+
+def test_the_doctor_learns_from_one_clip_of_each_delivery_what_only_they_tell(shell: Shell) -> None:
+    before = shell.server.spent
+    said = shell("doctor", "--spend", "0.50", "--yes", "--json")
+    assert 0 == said.code, said.err
+    public, private = said.json["probes"]
+    assert ("poll", "link") == (public["delivery"], private["delivery"])
+    assert "honoured" == private["range"]
+    assert "ignored" == public["range"]
+    assert 20_000 == public["bytes"] == private["bytes"]
+    assert "etag" in private["clip_headers"]
+    assert "fixed" == private["window"]
+    assert public["usd"] + private["usd"] == pytest.approx(shell.server.spent - before)
+    assert [] == shell("jobs", "--json").json
+
+
+@pytest.mark.parametrize(
+    "options", [("--spend", "0.01", "--yes"), ("--spend", "0.50")], ids=["too dear", "nobody"]
+)
+def test_the_doctor_spends_nothing_that_was_not_agreed_to(shell: Shell, options: tuple[str, ...]) -> None:
+    before = shell.server.spent
+    assert (3, before) == (shell("doctor", *options).code, shell.server.spent)

@@ -1,0 +1,103 @@
+"""`venice-async seedance …` and `venice-async upscale`: what they ask for, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from venice_async import VideoRequest
+from venice_async.cli import seedance, upscale
+
+from .shell import Shell
+
+MODEL = "seedance-2-0-reference-to-video"
+
+
+@pytest.fixture
+def asked(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> list[VideoRequest]:
+    """The requests that commands come to, which are not sent."""
+    found: list[VideoRequest] = []
+
+    async def make(session: Any, screen: Any, interrupts: Any, wanted: VideoRequest, **options: Any) -> int:
+        found.append(wanted)
+        return 0
+
+    monkeypatch.setattr(seedance, "make", make)
+    monkeypatch.setattr(upscale, "make", make)
+    for name in ("a.mp4", "b.mp4", "hero.png", "voice.mp3"):
+        (shell.folder / name).write_bytes(b"x")
+    return found
+
+
+WORKFLOWS = {
+    "reference": (
+        ("reference", "a walk in rain", "--refer-to", "<Subject 1> in <Image 1>", "--image", "hero.png"),
+        "Refer to <Subject 1> in <Image 1> to generate a walk in rain",
+    ),
+    "change": (
+        ("edit", "a.mp4", "--change", "weather", "--to", "snow"),
+        "Strictly edit <Video 1>, changing its weather to snow",
+    ),
+    "add": (("edit", "a.mp4", "--add", "a kite"), "Add a kite to <Video 1>"),
+    "remove": (
+        ("edit", "a.mp4", "--remove", "the car"),
+        "Remove the car from <Video 1>, keeping the rest of the video content unchanged",
+    ),
+    "replace": (
+        ("edit", "a.mp4", "--replace", "the cup", "--by", "the jar in <Image 1>", "--image", "hero.png"),
+        "Replace the cup in <Video 1> with the jar in <Image 1>",
+    ),
+    "words of one's own": (("edit", "a.mp4", "make it night"), "Strictly edit <Video 1>: make it night"),
+    "extend": (("extend", "a.mp4", "she waves"), "Extend <Video 1>, generate she waves"),
+    "extend backward": (
+        ("extend", "a.mp4", "she waves", "--backward"),
+        "Extend <Video 1> backward, she waves",
+    ),
+    "stitch": (
+        ("stitch", "a.mp4", "b.mp4", "--transition", "a whip pan"),
+        "<Video 1> + a whip pan + followed by <Video 2>",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "prompt"), WORKFLOWS.values(), ids=WORKFLOWS.keys())
+def test_each_workflow_writes_its_prompt(
+    shell: Shell, asked: list[VideoRequest], arguments: tuple[str, ...], prompt: str
+) -> None:
+    said = shell("seedance", *arguments, "--duration", "5s")
+    assert (0, [(MODEL, prompt, "5s")]) == (
+        said.code,
+        [(request.model, request.prompt, request.duration) for request in asked],
+    ), said.err
+
+
+def test_upscaling_sends_the_clip_and_the_factor_only(shell: Shell, asked: list[VideoRequest]) -> None:
+    assert 0 == shell("upscale", "https://example.com/a.mp4", "--factor", "4").code
+    wanted = VideoRequest(
+        model="topaz-video-upscale", video_url="https://example.com/a.mp4", upscale_factor=4
+    )
+    assert [wanted] == asked
+
+
+BAD = {
+    "a tag without its reference": ("seedance", "edit", "a.mp4", "put <Image 1> in"),
+    "a reference never mentioned": ("seedance", "edit", "a.mp4", "--add", "a kite", "--image", "hero.png"),
+    "no instruction": ("seedance", "edit", "a.mp4"),
+    "two instructions": ("seedance", "edit", "a.mp4", "--add", "a kite", "--remove", "the car"),
+    "a change to nothing": ("seedance", "edit", "a.mp4", "--change", "weather"),
+    "a clip that is missing": ("seedance", "extend", "missing.mp4", "she waves"),
+    "one clip to stitch": ("seedance", "stitch", "a.mp4"),
+    "a factor that is none": ("upscale", "a.mp4", "--factor", "3"),
+    "an unknown workflow": ("seedance", "melt", "a.mp4"),
+}
+
+
+@pytest.mark.parametrize("arguments", BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_clear_line_and_exit_code_2(
+    shell: Shell, asked: list[VideoRequest], arguments: tuple[str, ...]
+) -> None:
+    said = shell(*arguments)
+    assert (2, "", 1, []) == (said.code, said.out, len(said.err.splitlines()), asked), said.err
+    assert ["a.mp4", "b.mp4", "hero.png", "voice.mp3"] == sorted(path.name for path in Path().iterdir())

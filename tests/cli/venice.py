@@ -1,0 +1,55 @@
+"""A Venice for the tests of the command line, in a process of its own: `python -m tests.cli.venice`."""
+
+from __future__ import annotations
+
+import sys
+
+import anyio
+from attrs import evolve
+
+from venice_async.sandbox import CATALOGUE, CatalogueModel, Fault, RateLimits, Sandbox, Scenario, tiny_clip
+from venice_async.sandbox.render import render_clip
+
+PUBLIC = "wan-2-7-text-to-video"
+PRIVATE = "grok-imagine-text-to-video-private"
+CONSENT = "seedance-2-0-image-to-video"
+REFUSED = "content-refused"
+NEVER = "never-done"
+LOST = "answer-lost"
+SLOW = "slow-to-queue"
+BROKE = "balance-empty"
+
+SCENARIOS = {
+    REFUSED: Scenario(outcome="content_policy", seconds=1, recommended_model=PUBLIC),
+    NEVER: Scenario(outcome="never"),
+}
+FAULTS = (
+    Fault(on="queue", model=LOST, drop="after", times=None),
+    Fault(on="queue", model=SLOW, delay=1.5, times=None),
+    Fault(on="queue", model=BROKE, status=402, body={"error": "Insufficient balance"}, times=None),
+)
+
+
+def _models() -> list[CatalogueModel]:
+    public = next(model for model in CATALOGUE if model.id == PUBLIC)
+    return [*CATALOGUE, *(evolve(public, id=name) for name in (REFUSED, NEVER, LOST, SLOW, BROKE))]
+
+
+def _clip(*, prompt: str, model: str, seconds: float, width: int, height: int) -> bytes:
+    """Return a clip that costs nothing to make, unless the prompt asks for a picture."""
+    if "picture" not in prompt:
+        return tiny_clip(20_000)
+    return render_clip(prompt=prompt, model=model, seconds=1.0, width=160, height=90)
+
+
+async def _serve() -> None:
+    sandbox = Sandbox(speed=1000, clips=_clip, models=_models(), scenarios=SCENARIOS, faults=FAULTS)
+    sandbox.limits = RateLimits(queue=6000, retrieve=6000, period=2.0, failures=None)
+    async with sandbox:
+        sys.stdout.write(f"{sandbox.base_url}\n")
+        sys.stdout.flush()
+        await anyio.sleep_forever()
+
+
+if __name__ == "__main__":
+    anyio.run(_serve)

@@ -1,0 +1,192 @@
+"""The requests of a batch, from a file: JSON Lines or CSV, all checked before anything is sent."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeGuard, cast
+
+from attrs import fields as fields_of
+from attrs import frozen
+
+from ..errors import InvalidRequestError, UsageError, VeniceError
+from ..requests import Keyframe, VideoRequest
+from .request_options import duration, element, media
+
+_NAMES: Final = ("key", "id")  # what a line may call itself, so that it is known again in another run
+_KNOWN: Final = frozenset(item.name for item in fields_of(VideoRequest)) - {"consents"}
+_SHORT: Final = {"image": "image_url", "end_image": "end_image_url", "video": "video_url"}
+_TRUE: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_SHOWN: Final = 5  # faults told at once
+
+
+@frozen(kw_only=True)
+class Line:
+    """One request of a batch.
+
+    Attributes:
+        number: its line in the file, from 1.
+        request: the request.
+        key: what the line calls itself, or None.
+    """
+
+    number: int
+    request: VideoRequest
+    key: str | None = None
+
+
+def read_batch(path: Path, defaults: Mapping[str, Any]) -> list[Line]:
+    """Return the requests in a file: CSV if its name says so, else JSON Lines, as on stdin for `-`.
+
+    Media are http(s) or `data:` URLs, or files, relative to the folder of the batch file. `defaults` fill in
+    what a line leaves out.
+
+    Raises:
+        UsageError: the file cannot be read, or is empty.
+        InvalidRequestError: lines are wrong; the message names them.
+    """
+    text = _text(path)
+    rows = _csv(text) if path.suffix.lower() in {".csv", ".tsv"} else _json_lines(text)
+    folder = Path() if str(path) == "-" else path.parent
+    lines: list[Line] = []
+    faults: list[str] = []
+    for number, row in rows:
+        try:
+            lines.append(_line(number, row, folder, defaults))
+        except VeniceError as error:
+            faults.append(f"line {number}: {error.message}")
+    if faults:
+        raise _faulty(path, faults)
+    if not lines:
+        msg = f"There is no request in {str(path)!r}"
+        raise UsageError(msg)
+    _check_keys(path, lines)
+    return lines
+
+
+def _text(path: Path) -> str:
+    try:
+        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
+        raise UsageError(msg) from error
+
+
+def _json_lines(text: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                yield number, json.loads(line)
+            except ValueError:
+                yield number, None
+
+
+def _csv(text: str) -> Iterator[tuple[int, Any]]:
+    try:
+        dialect: Any = csv.Sniffer().sniff(text.partition("\n")[0], delimiters=",;\t")
+    except csv.Error:
+        dialect = csv.excel
+    reader = csv.DictReader(io.StringIO(text, newline=""), dialect=dialect)
+    for row in reader:
+        cells = {name: _cell(name, cell) for name, cell in row.items() if name and cell not in (None, "")}
+        yield reader.line_num, None if None in row else cells
+
+
+def _cell(name: str, text: str) -> Any:
+    """Return what a cell of a table means: lists and objects are JSON, several media are parted by blanks."""
+    if name == "audio":
+        return _TRUE.get(text.strip().lower(), text)
+    if name == "upscale_factor" and text.strip().isdecimal():
+        return int(text)
+    if text.lstrip()[:1] in {"[", "{"}:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text.split() if name.endswith("_urls") else text
+
+
+def _line(number: int, row: object, folder: Path, defaults: Mapping[str, Any]) -> Line:
+    if not isinstance(row, dict):
+        msg = "it is not a JSON object, or has more cells than the first line"
+        raise InvalidRequestError(msg, field="body")
+    said = {
+        **defaults,
+        **{_SHORT.get(name, name): part for name, part in cast("dict[str, Any]", row).items()},
+    }
+    names = [said.pop(name) for name in _NAMES if name in said]
+    unknown = {name: said.pop(name) for name in list(said) if name not in _KNOWN}
+    fields = {name: _field(name, part, folder) for name, part in said.items() if part is not None}
+    fields["extra"] = {**unknown, **fields.get("extra", {})}
+    if "model" not in fields:
+        msg = "it names no model"
+        raise InvalidRequestError(msg, field="model", hint="Give it a model, or all of them one with --model")
+    return Line(number=number, request=VideoRequest(**fields), key=str(names[0]) if names else None)
+
+
+def _field(name: str, part: Any, folder: Path) -> Any:
+    if name == "duration":
+        return duration(part) if isinstance(part, str) else part
+    if name.endswith("_url"):
+        return _media(name, part, folder)
+    if name.endswith("_urls") and _is_list(part):
+        return [_media(name, item, folder) for item in part]
+    if name == "elements" and _is_list(part):
+        return [_element(item, folder) for item in part]
+    if name == "keyframes" and _is_list(part):
+        return [_keyframe(item, folder) for item in part]
+    return part
+
+
+def _media(name: str, given: Any, folder: Path) -> Any:
+    if not isinstance(given, str) or given.lower().startswith(("http://", "https://", "data:")):
+        return given
+    return media(name, str(folder / given))
+
+
+def _element(given: Any, folder: Path) -> Any:
+    if not isinstance(given, dict):
+        return element(given)
+    return element({name: _in_folder(part, folder) for name, part in cast("dict[str, Any]", given).items()})
+
+
+def _in_folder(part: Any, folder: Path) -> Any:
+    if _is_list(part):
+        return [_in_folder(item, folder) for item in part]
+    is_url = str(part).lower().startswith(("http://", "https://", "data:"))
+    return part if is_url else str(folder / str(part))
+
+
+def _keyframe(given: Any, folder: Path) -> Any:
+    said = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
+    if said.keys() != {"image_url", "frame_index"}:
+        msg = "keyframes takes objects with image_url and frame_index"
+        raise InvalidRequestError(msg, field="keyframes")
+    return Keyframe(image_url=_media("keyframes", said["image_url"], folder), frame_index=said["frame_index"])
+
+
+def _is_list(part: object) -> TypeGuard[list[Any]]:
+    return isinstance(part, list)
+
+
+def _faulty(path: Path, faults: list[str]) -> InvalidRequestError:
+    more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    message = f"{path}: {'; '.join(faults[:_SHOWN])}{more}"
+    return InvalidRequestError(
+        message, field="batch", hint="Nothing was sent; correct the file and run it again"
+    )
+
+
+def _check_keys(path: Path, lines: list[Line]) -> None:
+    seen: dict[str, int] = {}
+    for line in lines:
+        if line.key is None:
+            continue
+        if line.key in seen:
+            msg = f"{path}: lines {seen[line.key]} and {line.number} have the same key {line.key!r}"
+            raise InvalidRequestError(msg, field="key", hint="Keys tell lines apart in another run")
+        seen[line.key] = line.number

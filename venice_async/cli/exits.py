@@ -1,0 +1,87 @@
+"""What the exit codes mean, and which error ends with which: the one table of both."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import frozen
+
+from ..errors import (
+    AuthenticationError,
+    BadRequestError,
+    BudgetExceededError,
+    ConsentError,
+    DownloadError,
+    InvalidRequestError,
+    JobTimeoutError,
+    JournalError,
+    PayloadTooLargeError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    ProtocolError,
+    QueueOutcomeUnknownError,
+    RateLimitError,
+    ServerError,
+    TransportError,
+    UsageError,
+    VeniceError,
+)
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+PAYMENT: Final = 3
+KEY: Final = 4
+CONSENT: Final = 5
+TIMEOUT: Final = 6
+UNKNOWN: Final = 7
+SERVICE: Final = 8
+FILES: Final = 9
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+
+
+@frozen
+class Meaning:
+    """An exit code, what it means, and the errors that end with it."""
+
+    code: int
+    text: str
+    errors: tuple[type[VeniceError], ...] = ()
+
+
+# The first row that an error belongs to counts, so that a class stands above the classes it derives from.
+TABLE: Final = (
+    Meaning(OK, "done"),
+    Meaning(FAILED, "a job failed, or its content was refused"),
+    Meaning(USAGE, "called wrongly, or a request that cannot succeed", (UsageError, InvalidRequestError)),
+    Meaning(PAYMENT, "balance, budget or price", (PaymentRequiredError, BudgetExceededError)),
+    Meaning(KEY, "no key, a wrong one, or not permitted", (AuthenticationError, PermissionDeniedError)),
+    Meaning(CONSENT, "consent is needed, or was declined", (ConsentError,)),
+    Meaning(TIMEOUT, "not done in time; resume it", (JobTimeoutError,)),
+    Meaning(UNKNOWN, "a paid request whose outcome is unknown", (QueueOutcomeUnknownError,)),
+    Meaning(
+        SERVICE, "network or service; try again", (TransportError, RateLimitError, ServerError, ProtocolError)
+    ),
+    Meaning(FILES, "the clip or the journal cannot be written", (DownloadError, JournalError)),
+    Meaning(INTERRUPTED, "interrupted by Ctrl-C; resume it"),
+    Meaning(TERMINATED, "ended by SIGTERM; resume it"),
+)
+
+
+class NoKeyError(UsageError):
+    """There is no API key to call Venice with."""
+
+
+def exit_code(error: VeniceError) -> int:
+    """Return the exit code of a command that ends with `error`."""
+    if isinstance(error, NoKeyError):
+        return KEY
+    if isinstance(error, BadRequestError | PayloadTooLargeError) and error.ticket is None:
+        return USAGE
+    return next((row.code for row in TABLE if isinstance(error, row.errors)), FAILED)
+
+
+def listing() -> str:
+    """Return the table as text, a row a line."""
+    return "\n".join(f"{row.code:>3}  {row.text}" for row in TABLE)
