@@ -19,6 +19,7 @@ from venice_async import (
     AuthenticationError,
     Downloading,
     JobTimeoutError,
+    Limits,
     Saved,
     Succeeded,
     Ticket,
@@ -498,3 +499,36 @@ async def test_a_slow_models_clip_may_be_fetched_after_half_an_hour(tmp_path: Pa
         started = anyio.current_time()
         assert len(CLIP) == (await job).size
         assert anyio.current_time() - started > 1800
+
+
+async def test_a_job_that_is_not_paid_for_when_the_client_drains_fails_and_says_so(tmp_path: Path) -> None:
+    full = Limits(queue_per_minute=1)
+    async with FaultyVenice(polls=0) as server, client(server, limits=full) as venice:
+        jobs = [venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4") for index in range(9)]
+        await jobs[0].queued()
+        waiting = asyncio.gather(*(job.queued() for job in jobs), return_exceptions=True)
+        await asyncio.sleep(1)
+        await venice.drain(10)
+        answers = await waiting
+        assert len(server.charges) == sum(isinstance(answer, Ticket) for answer in answers)
+        unpaid = [answer for answer in answers if isinstance(answer, VeniceError)]
+        assert 9 == len(unpaid) + len(server.charges)
+        assert "Nothing was charged" in str(unpaid[-1])
+
+
+async def test_reading_updates_to_the_end_is_looking_at_how_a_job_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+        async for _ in venice.generate(PUBLIC, to=tmp_path / "clip.mp4").updates():
+            pass
+    assert "never awaited" not in caplog.text
+
+
+async def test_jobs_of_a_model_that_is_done_at_once_wait_for_nothing(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=0) as server, client(server, limits=Limits(queue_per_minute=6000)) as venice:
+        started = anyio.current_time()
+        for index in range(5):
+            await venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4")
+        assert anyio.current_time() - started < 1
+        assert 5 == len(server.asked("POST /video/retrieve"))

@@ -196,6 +196,7 @@ class Arrival:
             if self._watch is not None:
                 self._watch.completed(age=None)
             saved = await delivery.finish()
+            self._delivery = None  # there is nothing left to tidy up
         except _CAN_GO_ON as error:
             progressed = delivery.gained >= _PROGRESS
             if progressed:

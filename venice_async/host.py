@@ -15,7 +15,7 @@ from attrs import frozen
 
 from .consent import OnConsent
 from .driver import Driver
-from .errors import UsageError
+from .errors import UsageError, VeniceError
 from .io.aiohttp import AiohttpTransport
 from .io.caller import Caller
 from .io.clock import SystemClock
@@ -191,7 +191,7 @@ class Host:
         jobs = [job for job in self._jobs if not job.done()]
         for job in jobs:
             if job.ticket is None:
-                job.cancel()
+                job.withdraw(VeniceError("The client is closing: the job was not queued"))
         await _ended(jobs, within=grace)
         for job in jobs:
             job.cancel()

@@ -15,7 +15,7 @@ from .io.sinks import QueueSink
 from .order import Order
 from .requests import VideoRequest
 from .results import Ticket, Video
-from .sansio.states import Failed, State, Stopped, Succeeded, ticket_of
+from .sansio.states import Failed, Saved, State, Stopped, Succeeded, ticket_of
 
 Drive: TypeAlias = Callable[[Callable[[State], None]], Awaitable[State]]
 """Performs a job, telling every state, and returns the last one."""
@@ -45,6 +45,7 @@ class VideoJob:
         self._changes = 0
         self._error: BaseException | None = None
         self._observed = False
+        self._reason: VeniceError | None = None
         self._on_state = on_state
         self._drive: Drive | None = drive
         if self._ticket is not None:
@@ -157,6 +158,7 @@ class VideoJob:
             changed = self._changed
             if seen != self._changes:
                 seen = self._changes
+                self._observed |= self.done()
                 yield self._state
             elif self.done():
                 return
@@ -189,11 +191,21 @@ class VideoJob:
         finally:
             self.give_up()
 
+    def withdraw(self, reason: VeniceError) -> None:
+        """Stop a job that is not paid for: it fails for `reason`. If it turns out to be paid, it is cancelled."""
+        self._reason = reason
+        self._scope.cancel()
+
     def give_up(self) -> None:
-        """End as stopped, if it has not ended: nobody drives it any longer."""
-        if not self.done():
-            saved = getattr(self._state, "video", None)
-            self._finish(Succeeded(video=saved) if saved else Stopped(ticket=self._ticket), None)
+        """End, if it has not ended: nobody drives it any longer."""
+        if self.done():
+            return
+        if isinstance(self._state, Saved):
+            self._finish(Succeeded(video=self._state.video), None)
+        elif self._reason is not None and self._ticket is None:
+            self._finish(Failed(error=self._reason), None)
+        else:
+            self._finish(Stopped(ticket=self._ticket), None)
 
     def log_if_unseen(self) -> None:
         """Log a failure that nobody awaited, once."""

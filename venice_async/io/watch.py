@@ -26,6 +26,7 @@ class Model:
         times: what is believed of its job times.
         version: goes up whenever `times` changes.
         probing: the watch whose first poll asks for the model's P80, until one has been answered.
+        instant: whether its latest job was done as soon as it was queued, so that the next one may be too.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class Model:
         self.times = believe(None, ())
         self.version = 0
         self.probing: Watch | None = None
+        self.instant = False
         self.watches: dict[Watch, None] = {}
         self._probed = False
         self._p80: float | None = None
@@ -74,6 +76,12 @@ class Model:
         ):
             self._believed = self._completions
             self._believe()
+
+    def note_instant(self, *, instant: bool) -> None:
+        """Take in whether a job was done as soon as it was queued."""
+        if instant != self.instant:
+            self.instant = instant
+            self.version += 1
 
     def _believe(self) -> None:
         times = believe(self._p80, tuple(self._took))
@@ -135,12 +143,16 @@ class Watch:
             self._age_known = True
         self._answered = True
         self._last = self.age(now)
+        self.model.note_instant(instant=False)
         self.model.answered(average)
         self._remember()
 
     def completed(self, *, age: float | None) -> None:
         """Take in that the job is done, at that age if the answer says so: its model's times are learned."""
         self.model.answered(None)
+        if self._from_start:
+            young = self.age(self._clock.monotonic()) < self._polling.min_gap
+            self.model.note_instant(instant=young and not self._answered)
         if self._from_start or (self._answered and self._age_known):
             self.model.learn(took(self._last, self.age(self._clock.monotonic()), age))
 
@@ -180,8 +192,9 @@ class Watch:
 
     @property
     def _at_once(self) -> bool:
-        """Whether the first poll should not wait: it tells the model's P80, or an age that is not known."""
-        return not self._answered and (self.model.probing is self or not self._age_known)
+        """Whether the first poll should not wait: it tells the model's P80 or an unknown age, or finds it done."""
+        first = self.model.probing is self or self.model.instant or not self._age_known
+        return first and not self._answered
 
     def _remember(self) -> None:
         self._version = self.model.version

@@ -1,0 +1,54 @@
+"""A batch from CSV: clips and a table of results, within a budget; run it again to go on where it ended.
+
+python examples/batch_from_csv.py shots.csv clips MODEL 20.00
+
+The columns of shots.csv are text fields of `VideoRequest`, such as prompt and duration; an empty cell is left
+out. What came of it is in clips/results.csv; the journal beside it knows what was paid for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from venice_async import Outcome, VeniceClient, VideoRequest
+
+COLUMNS = ("line", "prompt", "clip", "charged", "error")
+
+
+def read(source: str, model: str) -> Iterator[VideoRequest]:
+    """Yield a request for each line."""
+    with Path(source).open(newline="", encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            cells = dict[str, Any]((name, cell) for name, cell in line.items() if cell)
+            cells.setdefault("model", model)
+            yield VideoRequest(**cells)
+
+
+def row(outcome: Outcome) -> tuple[object, ...]:
+    """Return the line of the results: the clip, or why there is none, and whether it cost anything."""
+    video, error = outcome.video, outcome.error
+    charged = error.charged if error else True
+    return (outcome.index + 1, outcome.request.prompt, video and video.path, charged, error)
+
+
+async def main(source: str, folder: str, model: str, budget: str) -> None:
+    """Generate a clip for every line."""
+    requests = list(read(source, model))  # a mistake in any line is found before money is spent
+    async with VeniceClient(journal=Path(folder, "jobs.db")) as venice:
+        batch = venice.batch(requests, into=folder, max_usd=float(budget))
+        with Path(folder, "results.csv").open("w", newline="", encoding="utf-8") as file:  # noqa: ASYNC230 - a line at a time
+            results = csv.writer(file)
+            results.writerow(COLUMNS)
+            async for outcome in batch:
+                results.writerow(row(outcome))
+                print(f"{outcome.index + 1}: {outcome.video.path if outcome.video else outcome.error}")
+        print(f"{batch.spent_usd:.2f} of {budget} USD are spent")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

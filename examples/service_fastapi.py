@@ -1,0 +1,148 @@
+"""A web service with FastAPI: order a clip, follow its events, play it; a restart loses nothing.
+
+python examples/service_fastapi.py clips 8080
+
+    curl --json '{"model": "MODEL", "prompt": "A gondola at dawn", "duration": "5s"}' localhost:8080/clips
+    curl -N localhost:8080/clips/ID/events
+    curl -o clip.mp4 localhost:8080/clips/ID/video
+
+A journal beside the clips knows what was paid for: kill it and start it again. On SIGTERM it takes no more
+orders, gives paid jobs a while, and leaves the rest to its next start.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path as FilePath
+from socket import socket
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import Depends, FastAPI, HTTPException, Path, Request
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
+
+from venice_async import (
+    BadRequestError,
+    ContentPolicyError,
+    Failed,
+    InvalidRequestError,
+    State,
+    Ticket,
+    VeniceClient,
+    VeniceError,
+    VideoJob,
+    VideoRequest,
+)
+
+FOLDER = FilePath(sys.argv[1] if len(sys.argv) > 1 else "clips")
+MAX_USD = 2.00  # for one clip
+GRACE = 2.0  # seconds for paid jobs when the service is stopped
+
+jobs: dict[str, VideoJob] = {}
+
+
+def remember(job: VideoJob, _: State) -> None:
+    """Know a job by its ticket."""
+    if job.ticket is not None:
+        jobs[job.ticket.queue_id] = job
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    """Keep a client open, and go on with what an earlier run left unfinished."""
+    async with VeniceClient(journal=FOLDER / "jobs.db", on_state=remember) as venice:
+        app.state.venice = venice
+        await venice.recover()
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.exception_handler(VeniceError)
+async def refuse(_: Request, error: VeniceError) -> JSONResponse:
+    """Say what went wrong, and whether money was spent."""
+    is_theirs = isinstance(error, InvalidRequestError | BadRequestError | ContentPolicyError)
+    answer = {"error": str(error), "charged": error.charged}
+    return JSONResponse(answer, status_code=422 if is_theirs else 503)
+
+
+class Order(BaseModel):
+    """What may be ordered."""
+
+    model: str
+    prompt: str
+    duration: str
+
+
+@app.post("/clips", status_code=202)
+async def order(wanted: Order, request: Request) -> dict[str, str]:
+    """Queue a clip; 202 means that it is paid for. The ticket may hold a private link: its id is told."""
+    venice: VeniceClient = request.app.state.venice
+    job = venice.generate(VideoRequest(**wanted.model_dump()), to=FOLDER, max_usd=MAX_USD)
+    return {"id": (await job.queued()).queue_id}
+
+
+def find(clip: Annotated[str, Path(pattern=r"^[\w-]{8,80}$")]) -> VideoJob | FilePath:
+    """Return the job, or the clip that some run has made: its file is named after model and ticket."""
+    found = next(FOLDER.glob(f"*-{clip}.mp4"), None) or jobs.get(clip)
+    if found is None:
+        raise HTTPException(404)
+    return found
+
+
+Found = Annotated[Any, Depends(find)]
+
+
+@app.get("/clips/{clip}")  # noqa: FAST003 - for find
+async def show(found: Found) -> dict[str, Any]:
+    """Say where a clip stands."""
+    return as_json(found.state) if isinstance(found, VideoJob) else {"state": "succeeded"}
+
+
+@app.get("/clips/{clip}/events", response_class=EventSourceResponse)  # noqa: FAST003 - for find
+async def events(found: Found) -> AsyncGenerator[ServerSentEvent]:
+    """Send every state as a server-sent event, until the job has ended."""
+    if isinstance(found, FilePath):
+        yield ServerSentEvent(event="succeeded", data={"state": "succeeded"})
+        return
+    async for state in found.updates():
+        known = as_json(state)
+        yield ServerSentEvent(event=known["state"], data=known)
+
+
+@app.get("/clips/{clip}/video")  # noqa: FAST003 - for find
+async def play(found: Found) -> FileResponse:
+    """Send the clip; there is none under this name before it is verified."""
+    if isinstance(found, VideoJob):
+        raise HTTPException(404, "There is no clip yet")
+    return FileResponse(found)
+
+
+def as_json(state: State) -> dict[str, Any]:
+    """Return what a browser may know of a state."""
+    known = {
+        name: getattr(state, name) for name in ("elapsed", "eta", "received", "total") if hasattr(state, name)
+    }
+    if isinstance(state, Failed):
+        known = {"error": str(state.error), "charged": state.error.charged}
+    return {"state": type(state).__name__.lower(), **known}
+
+
+class Server(uvicorn.Server):
+    """Drains before it waits for connections: the streams of events end with their jobs."""
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Get ready to stop."""
+        left: list[Ticket] = await app.state.venice.drain(GRACE)
+        print(f"{len(left)} paid job(s) are left to the next start")
+        await super().shutdown(sockets)
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(mode=0o700, exist_ok=True)
+    Server(uvicorn.Config(app, host="127.0.0.1", port=int(sys.argv[2]))).run()
