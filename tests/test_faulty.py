@@ -133,7 +133,7 @@ async def test_a_list_is_used_up_in_order_and_then_fails() -> None:
 @pytest.mark.parametrize("byte", [0, 1, 11, 65_536, 200_000, len(CLIP) - 1])
 @pytest.mark.parametrize(("reset", "end"), [(False, "fin"), (True, "reset")])
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_is_cut_at_the_very_byte(byte: int, reset: bool, end: str, chunked: bool) -> None:  # noqa: FBT001 - parameters of a test
+async def test_a_body_is_cut_at_the_very_byte(byte: int, reset: bool, end: str, chunked: bool) -> None:
     heard = await told(video_reply(CLIP, cut_at=byte, reset=reset, chunked=chunked))
     assert (end, CLIP[:byte]) == (heard.end, unchunked(heard.body) if chunked else heard.body)
 
@@ -148,7 +148,7 @@ def unchunked(body: bytes) -> bytes:
 
 @pytest.mark.parametrize("byte", [0, 1, 20])
 @pytest.mark.parametrize(("reset", "end"), [(False, "fin"), (True, "reset")])
-async def test_a_head_is_cut_at_the_very_byte(byte: int, reset: bool, end: str) -> None:  # noqa: FBT001 - parameters of a test
+async def test_a_head_is_cut_at_the_very_byte(byte: int, reset: bool, end: str) -> None:
     heard = await told(video_reply(CLIP, cut_head_at=byte, reset=reset))
     assert (end, b"HTTP/1.1 200 Faulty\r\ndate"[:byte]) == (heard.end, heard.raw)
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.random_faults import JOBS, SPOILS, run_block
+from tests.downloads import JOBS, SPOILS, run_block
 
 pytestmark = pytest.mark.anyio
 

@@ -192,7 +192,7 @@ class VideoJob:
             self.give_up()
 
     def withdraw(self, reason: VeniceError) -> None:
-        """Stop a job that is not paid for: it fails for `reason`. If it turns out to be paid, it is cancelled."""
+        """Stop a job that is not paid for: it fails for `reason`, or is cancelled if it is paid."""
         self._reason = reason
         self._scope.cancel()
 

@@ -20,7 +20,7 @@ def make_mp4(size: int, seed: int = 0) -> bytes:
     head = box(b"ftyp", BRANDS) + box(b"moov", box(b"mvhd", bytes(100)))
     if len(head) + 8 > size:
         head = box(b"ftyp", BRANDS) + box(b"moov", b"")
-    noise = random.Random(seed).randbytes(size - len(head) - 8)  # noqa: S311 - filler, not a secret
+    noise = random.Random(seed).randbytes(size - len(head) - 8)
     return head + box(b"mdat", noise)
 
 

@@ -1,6 +1,6 @@
 """A clip over any number of answers: byte for byte what the server has, or an error and nothing."""
 
-# ruff: noqa: ASYNC240 - nothing else waits for this loop
+
 
 from __future__ import annotations
 

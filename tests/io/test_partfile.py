@@ -1,6 +1,6 @@
 """A clip on its way to disk: it takes its name whole, at once and for good, or leaves nothing."""
 
-# ruff: noqa: ASYNC240 - nothing else waits for this loop
+
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Where a clip goes: what can be known to fail is found before any money is spent."""
 
-# ruff: noqa: ASYNC240 - nothing else waits for this loop
+
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ class Watch:
 
     @property
     def _at_once(self) -> bool:
-        """Whether the first poll should not wait: it tells the model's P80 or an unknown age, or finds it done."""
+        """Whether the first poll should not wait: it tells P80 or an unknown age, or finds the job done."""
         first = self.model.probing is self or self.model.instant or not self._age_known
         return first and not self._answered
 

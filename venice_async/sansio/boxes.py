@@ -16,7 +16,7 @@ HEAD: Final = 12
 """Bytes of a file that must have been seen, `ftyp` and the major brand, before any of it may be believed."""
 
 LARGEST: Final = 16 << 30
-"""Bytes of the largest clip believed: five minutes of 4k at 400 Mbit/s. A server that never ends is not a clip."""
+"""Bytes of the largest clip believed: five minutes of 4k at 400 Mbit/s."""
 
 _SHORT: Final = 8
 _LONG: Final = 16
@@ -43,8 +43,7 @@ class BoxWalk:
         """Walk on through `data`.
 
         Raises:
-            NotAVideoError: the file does not begin with its one `ftyp`, has a box of an impossible size, or does
-            not end.
+            NotAVideoError: it does not begin with its one `ftyp`, has an impossible size, or never ends.
         """
         position, end = 0, len(data)
         while position < end:
