@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 from attrs import evolve
 
 from tests.clients import PUBLIC, client
-from tests.faulty import FaultyVenice, Reply, Request, gzipped, html_reply, json_reply
+from tests.faulty import FaultyVenice, Reply, Request, gzipped, html_reply, json_reply, make_mp4
+from tests.faulty.clip import box
 from venice_async import VeniceError, Video, VideoRequest
 
 Spoil: TypeAlias = Callable[[Reply], Reply]
@@ -92,6 +93,7 @@ SPOILS: dict[str, Spoil] = {
     "JSON called a video": lambda _: json_reply({"a": 1}, headers={"content-type": "video/mp4"}),
     "HTML": lambda _: html_reply(),
     "HTML called a video": lambda _: html_reply(headers={"content-type": "video/mp4"}),
+    "boxes of another kind": lambda reply: evolve(reply, body=box(b"skip", bytes(300)) + make_mp4(400)[24:]),
     "not HTTP": lambda reply: evolve(reply, status=99, headers={"": "\0", "content-length": "-1"}),
     "stall before the head": lambda reply: evolve(reply, delay=3_600),
     "stall after the head": lambda reply: evolve(reply, pause_at=0),
@@ -132,7 +134,7 @@ class Witness(FaultyVenice):
         return super().answer(request)
 
     def check(self, outcome: Video | VeniceError) -> None:
-        """Assert the rules: the very clip or nothing, a way on, one charge, few GETs, and no clean-up too early."""
+        """Assert the rules: the clip or nothing, a way on, one charge, few GETs, no clean-up too early."""
         left = [path.name for path in self.folder.iterdir()]
         if isinstance(outcome, Video):
             assert ["clip.mp4"] == left

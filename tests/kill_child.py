@@ -1,7 +1,7 @@
 """Runs jobs that are killed at a step: of the journal by themselves, within a request by the server.
 
-Reads a task as a line of JSON, forks a process that does it, and answers with a line: the number of the signal that
-ended it. This process imports everything once and starts no thread, so that a fork costs little.
+Reads a task as a line of JSON, forks a process that does it, and says its id and how it ended, a line each.
+This process imports everything once and starts no thread, so that a fork costs little.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from typing import Any
 
 from venice_async import Polling, VeniceClient, VideoRequest
@@ -56,6 +57,7 @@ async def work(task: dict[str, str]) -> None:
 
 
 def main() -> None:
+    import_module("venice_async.host")  # it brings all the rest, otherwise loaded when a client is made
     for line in sys.stdin:
         task = json.loads(line)
         process = os.fork()

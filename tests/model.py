@@ -1,7 +1,7 @@
 """A world to run the client in for a long time: a server that counts charges, and processes that are killed.
 
-The server is in memory and the journal on disk; a process that is killed leaves what the disk held at that moment, and
-nothing that it does afterwards reaches the server or the journal of the next one.
+The server is in memory and the journal on disk; a process that is killed leaves what the disk held at that
+moment, and nothing that it does afterwards reaches the server or the journal of the next one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 import anyio
-from attrs import define, field
+from attrs import define
 
 from tests.faulty import make_mp4
 from venice_async import (
@@ -43,7 +43,18 @@ MOST_GETS: Final = 5
 PATIENT_GETS: Final = 2
 """GETs of a link that may be made to fail; what is left is for those that a crash cuts short."""
 
-QUEUE_ANSWERS: Final = ("well", "unsent", "lost", "lost uncharged", "cut", "500", "500 uncharged", "503", "429", "402")
+QUEUE_ANSWERS: Final = (
+    "well",
+    "unsent",
+    "lost",
+    "lost uncharged",
+    "cut",
+    "500",
+    "500 uncharged",
+    "503",
+    "429",
+    "402",
+)
 ANSWERS: Final = ("unsent", "lost", "cut", "500", "503", "429", "nonsense")
 
 
@@ -57,7 +68,7 @@ class Answer:
     process: Process
     cut: bool = False
 
-    async def read(self, limit: int) -> bytes:
+    async def read(self, _: int) -> bytes:
         return b"".join([chunk async for chunk in self.chunks()])
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -91,8 +102,8 @@ class World:
         faults: how the next answers to anything but a paid request go wrong.
         steps: what was done, by kind.
         crashes: by where the process was.
-        used_up: the prompts of which a job said that it failed with the last GET of its link. One is counted before it
-            is made, so that a crash may cost one that the server never sees.
+        used_up: the prompts of which a job said that it failed with the last GET of its link. One is counted
+            before it is made, so that a crash may cost one that the server never sees.
     """
 
     def __init__(self, folder: Path, seed: int = 0) -> None:
@@ -165,7 +176,7 @@ class World:
             assert path.read_bytes() == self.clip(path.stem), f"{path.name} is damaged"
 
     async def finish(self) -> Counter[str]:
-        """Bring everything home with a server in good health, assert that nothing is lost, and say what came of it."""
+        """Bring everything home with a server in good health, and say what came of it: nothing is lost."""
         self.faults.clear()
         self.orders.clear()
         await self.settle()
@@ -175,12 +186,14 @@ class World:
         self.complete()
         await self.live()
         assert self.process is not None
-        for job in self.process.started:
-            await job.ended()
-        for job in self.process.started:
-            if isinstance(job.state, Failed) and "was used" in job.state.error.message and job.request:
-                self.used_up.add(job.request.prompt or "")  # it was so when the process began
-        unknown = {job.request.prompt for job in self.process.started if _is_unknown(job.state) and job.request}
+        unknown: set[str] = set()
+        for started in self.process.started:
+            await started.ended()
+            name, state = (started.request and started.request.prompt) or "", started.state
+            if isinstance(state, Failed) and isinstance(state.error, QueueOutcomeUnknownError):
+                unknown.add(name)
+            if isinstance(state, Failed) and "was used" in state.error.message:
+                self.used_up.add(name)  # it was so when the process began
         self.check()
         found: Counter[str] = Counter(orders=self.names)
         for job in self.jobs.values():
@@ -191,7 +204,9 @@ class World:
         for name in lost:
             assert name in unknown, f"{name} was paid for and nobody says so"
             found["unknown"] += 1
-        assert [] == [path.name for path in self.clips.iterdir() if path.suffix != ".mp4"], "part files are left"
+        assert [] == [path.name for path in self.clips.iterdir() if path.suffix != ".mp4"], (
+            "part files are left"
+        )
         await self.leave()
         self.check()
         return found
@@ -223,7 +238,9 @@ class World:
                 return reply(process, 404, {})
 
     def _clean(self, job: ServerJob) -> None:
-        assert (self.clips / f"{job.name}.mp4").read_bytes() == self.clip(job.name), "deleted before it was safe"
+        assert (self.clips / f"{job.name}.mp4").read_bytes() == self.clip(job.name), (
+            "deleted before it was safe"
+        )
         job.gone = True
 
     def _queue(self, fields: dict[str, Any], process: Process) -> Answer:
@@ -244,7 +261,9 @@ class World:
         private = "private" in fields["model"]
         self.jobs[queue_id] = ServerJob(name=name, private=private)
         link = {"download_url": f"{ORIGIN}/{queue_id}"} if private else {}
-        return reply(process, 200, {"model": fields["model"], "queue_id": queue_id, **link}, cut=answer == "cut")
+        return reply(
+            process, 200, {"model": fields["model"], "queue_id": queue_id, **link}, cut=answer == "cut"
+        )
 
     def _retrieve(self, fields: dict[str, Any], process: Process) -> Answer:
         job = self.jobs[fields["queue_id"]]
@@ -272,7 +291,9 @@ class World:
             start = int(request.headers["Range"][6:-1])
             headers |= {"content-range": f"bytes {start}-{len(clip) - 1}/{len(clip)}"}
             return Answer(206, clip[start:], headers, process, fault == "cut")
-        return Answer(200, clip, headers | {"content-length": str(len(clip))}, process, fault in {"cut", "lost"})
+        return Answer(
+            200, clip, headers | {"content-length": str(len(clip))}, process, fault in {"cut", "lost"}
+        )
 
 
 class Process:
@@ -281,6 +302,7 @@ class Process:
     Attributes:
         dead: whether it was killed: nothing that it does counts from then on.
         crash_in: after how many points it is to be killed; None lets it live.
+        crash_at: at which kind of point it is to be killed; None lets it live.
         started: its jobs.
     """
 
@@ -289,6 +311,7 @@ class Process:
         self.folder = folder
         self.dead = False
         self.crash_in: int | None = None
+        self.crash_at: str | None = None
         self.started: list[VideoJob] = []
         self.gets: Counter[str] = Counter()
         folder.mkdir(exist_ok=True)
@@ -305,7 +328,7 @@ class Process:
         )
         journal = type("Journal", (WatchedJournal,), {"process": self})
         with (
-            mock.patch("venice_async.host.AiohttpTransport", lambda **_: Wire(self)),
+            mock.patch("venice_async.host.AiohttpTransport", return_value=Wire(self)),
             mock.patch("venice_async.io.journal.Journal", journal),
         ):
             await self.venice.__aenter__()
@@ -329,11 +352,13 @@ class Process:
         """Hand the journal on as it is; it is copied in its own thread, between two transactions."""
         heir = self.world.folder / f"life-{self.world.lives + 1}"
         journal = self.venice._host.journal
-        copying = lambda: shutil.copytree(self.folder, heir, ignore=shutil.ignore_patterns("*.owner", "*-shm"))  # noqa: E731 - here only
         if journal is None or journal._writer._closed:
-            copying()
+            self._copy(heir)
         else:
-            journal._writer._thread.submit(copying).result()
+            journal._writer._thread.submit(self._copy, heir).result()
+
+    def _copy(self, heir: Path) -> None:
+        shutil.copytree(self.folder, heir, ignore=shutil.ignore_patterns("*.owner", "*-shm"))
 
     async def end(self) -> None:
         """Let what is left of a killed process come to its end."""
@@ -348,6 +373,8 @@ class Process:
             self.crash_in -= 1
             if self.crash_in < 0:
                 self.die(where)
+        if where == self.crash_at and not self.dead:
+            self.die(where)
         if self.dead:
             msg = "the process is dead"
             raise DisconnectedError(msg)
@@ -428,10 +455,6 @@ def reply(process: Process, status: int, value: object, *, cut: bool = False) ->
     return Answer(status, json.dumps(value).encode(), {"content-type": "application/json"}, process, cut)
 
 
-def _is_unknown(state: State) -> bool:
-    return isinstance(state, Failed) and isinstance(state.error, QueueOutcomeUnknownError)
-
-
 async def take_step(world: World, counts: Counter[str]) -> None:
     """Do something at random, as a user, a network or a machine would."""
     chance = world.chance
@@ -441,7 +464,8 @@ async def take_step(world: World, counts: Counter[str]) -> None:
         await world.live()
         return
     kind = chance.choices(
-        ("queue", "wait", "cancel", "drop", "complete", "arm", "crash", "leave"), (20, 34, 4, 14, 12, 10, 3, 3)
+        ("queue", "wait", "cancel", "drop", "complete", "arm", "crash", "leave"),
+        (20, 34, 4, 14, 12, 10, 3, 3),
     )[0]
     counts[kind] += 1
     match kind:

@@ -42,6 +42,7 @@ from venice_async import (
     DownloadError,
     Failed,
     LinkExpiredError,
+    NotAVideoError,
     NotFoundError,
     ProtocolError,
     QueueOutcomeUnknownError,
@@ -193,6 +194,38 @@ async def test_a_part_that_ends_where_a_box_does_is_still_too_short(tmp_path: Pa
     async with Witness(tmp_path, link=[first, second], clip=whole, polls=0) as server:
         assert isinstance(await run_job(server, PRIVATE), Video)
         assert 3 == server.gets
+
+
+LONGER = CLIP + box(b"free", bytes(100))
+TWIN = make_mp4(len(CLIP), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("cut_at", "second"),
+    [
+        pytest.param(60_000, partial_reply(TWIN, 60_000, headers={"etag": '"2"'}), id="another version"),
+        pytest.param(60_000, partial_reply(LONGER, 60_000), id="another size"),
+        pytest.param(len(CLIP), unsatisfiable(len(CLIP) + 108), id="nothing of a larger file"),
+    ],
+)
+async def test_what_would_fit_but_is_of_another_file_is_not_believed(
+    tmp_path: Path, cut_at: int, second: Reply
+) -> None:
+    whole = LONGER if cut_at == len(CLIP) else CLIP
+    first = video_reply(whole, headers={"etag": '"1"'}, cut_at=cut_at)
+    if cut_at == len(CLIP):
+        first = evolve(
+            first, headers={**first.headers, "content-length": None, "transfer-encoding": "chunked"}
+        )
+        first = evolve(first, body=b"%x\r\n" % cut_at + CLIP, cut_at=None, close=True)
+    async with Witness(tmp_path, link=[first, second], clip=whole, polls=0) as server:
+        assert isinstance(await run_job(server, PRIVATE), Video)
+        assert 3 == server.gets
+
+
+async def test_what_is_said_to_be_compressed_is_no_clip(tmp_path: Path) -> None:
+    async with Witness(tmp_path, link=[SPOILS["gzip that is none"](LINKED)] * 9, polls=0) as server:
+        assert isinstance(await run_job(server, PRIVATE), NotAVideoError)
 
 
 async def test_416_with_the_size_that_is_there_means_that_nothing_is_missing(tmp_path: Path) -> None:

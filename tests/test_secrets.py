@@ -68,18 +68,21 @@ class Echoing(FaultyVenice):
         bad: makes its bad answers.
         where: which calls are answered so; all, if it is empty.
         given: whether the client knows the link.
+        left: bad answers to come.
     """
 
     def __init__(self, bad: Bad | None = None, where: tuple[str, ...] = (), *, polls: int = 1) -> None:
         self.bad = bad
         self.where = where
         self.given = False
+        self.left = 10
         super().__init__(polls=polls)
 
     def answer(self, request: Request) -> Reply:
         call = "link" if request.path.startswith("/link") else request.path.split("/")[-1]
         call = "revoke" if request.method == "DELETE" else call
-        if self.bad is not None and (call in self.where or not self.where):
+        if self.bad is not None and self.left and (call in self.where or not self.where):
+            self.left -= 1
             return self.bad(self, request)
         return super().answer(request)
 
