@@ -24,7 +24,7 @@ LONGEST = 350
 ROWS: tuple[tuple[str, ...], ...] = (
     ("cli", "cli.*", "sandbox", "sandbox.*"),
     ("",),
-    ("client", "batch", "host", "seedance", "seedance_rules", "upscaling"),
+    ("client", "batch", "budget", "host", "seedance", "seedance_rules", "upscaling"),
     ("job", "driver"),
     ("payment", "arrival", "services", "order", "consent", "display"),
     (

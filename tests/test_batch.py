@@ -187,6 +187,7 @@ async def test_a_batch_that_was_killed_goes_on_where_it_was_and_pays_for_nothing
         async with client(server, journal=journal) as venice:
             outcomes = await collect(venice.batch(several(20), into=into, max_usd=10))
             assert [None] * 20 == [outcomes[index].error for index in range(20)]
+            assert [0.25] * 20 == [outcomes[index].usd for index in range(20)]
         assert sorted(f"Gondola {index}" for index in range(20)) == prompts(server)
         assert 20 == len(list(into.iterdir()))
 

@@ -7,16 +7,15 @@ import logging
 import os
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 import anyio
 from attrs import frozen
 
+from .budget import Budget
 from .consent import OnConsent, SharedConsent
 from .errors import (
-    BudgetExceededError,
     PaymentRequiredError,
     QueueOutcomeUnknownError,
     UsageError,
@@ -58,36 +57,6 @@ class Plan:
     concurrency: int = CONCURRENCY
     overwrite: bool = False
     pause: float = PAUSE
-
-
-class Budget:
-    """Money that is reserved before it is spent, exactly."""
-
-    def __init__(self, limit: float | None, spent: float = 0.0) -> None:
-        """Allow `limit` USD, of which `spent` are gone; None for no limit."""
-        self._limit = None if limit is None else _exact(limit)
-        self._reserved = _exact(spent)
-
-    @property
-    def reserved(self) -> float:
-        """USD spent, or set aside for requests on their way."""
-        return float(self._reserved)
-
-    def reserve(self, usd: float) -> None:
-        """Set `usd` aside.
-
-        Raises:
-            BudgetExceededError: there is less left.
-        """
-        if self._limit is not None and self._reserved + _exact(usd) > self._limit:
-            left = self._limit - self._reserved
-            message = f"The quote is {usd:g} USD, and {left} of {self._limit} USD are left"
-            raise BudgetExceededError(message, quoted_usd=usd, limit_usd=float(self._limit))
-        self._reserved += _exact(usd)
-
-    def release(self, usd: float) -> None:
-        """Give back what was not spent."""
-        self._reserved -= _exact(usd)
 
 
 class Batch:
@@ -224,9 +193,10 @@ class Batch:
         if entry is None or isinstance(entry.state, Failed):
             return None
         try:
-            return Outcome(index=index, request=request, video=await self._earlier(index, entry))
+            video = await self._earlier(index, entry)
         except VeniceError as error:
-            return Outcome(index=index, request=request, error=error)
+            return Outcome(index=index, request=request, error=error, usd=entry.usd)
+        return Outcome(index=index, request=request, video=video, usd=entry.usd)
 
     async def _earlier(self, index: int, entry: JournalEntry) -> Video:
         if isinstance(entry.state, Succeeded | Saved):
@@ -347,7 +317,3 @@ async def _still_there(video: Video) -> Video:
         return video
     message = f"This clip was made by an earlier run, but {str(video.path)!r} is gone or has changed"
     raise UsageError(message, charged=True, hint="Use another folder, key or journal to pay for it again")
-
-
-def _exact(usd: float) -> Decimal:
-    return Decimal(str(usd))
