@@ -1,7 +1,5 @@
 """A clip over any number of answers: byte for byte what the server has, or an error and nothing."""
 
-
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """A clip on its way to disk: it takes its name whole, at once and for good, or leaves nothing."""
 
-
-
 from __future__ import annotations
 
 import asyncio

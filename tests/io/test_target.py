@@ -1,7 +1,5 @@
 """Where a clip goes: what can be known to fail is found before any money is spent."""
 
-
-
 from __future__ import annotations
 
 import errno
