@@ -23,7 +23,7 @@ from .errors import (
     VeniceError,
 )
 from .io.caller import Reply, trouble_of
-from .io.download import Delivery
+from .io.download import SMALL, Delivery
 from .io.partfile import PartFile
 from .io.sinks import Sink
 from .io.target import Target, check_target, job_key
@@ -34,6 +34,7 @@ from .results import Ticket, Video
 from .sansio.commands import Complete, Fetch, Poll, Revoke
 from .sansio.events import CleanedUp, Completed, Delivered, Event, Interrupted, Missed, Refused, StillGoing
 from .sansio.pacing import Call, Retry, Trouble
+from .sansio.states import ticket_of
 from .sansio.wire import carries_video
 from .services import Services
 
@@ -219,5 +220,6 @@ class Arrival:
             assert self._target is not None  # noqa: S101 - the driver checks the target first
             path = self._target.path_for(ticket.model, ticket.queue_id)
             key = job_key(ticket.model, ticket.queue_id)
-            return PartFile(path, overwrite=self._target.overwrite, job_key=key)
+            resumed = ticket_of(self._order.start[0]) is not None
+            return PartFile(path, overwrite=self._target.overwrite, job_key=key, resumed=resumed, hold=SMALL)
         return self._order.to

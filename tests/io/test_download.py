@@ -28,7 +28,7 @@ from venice_async.errors import (
     TruncatedError,
     VeniceError,
 )
-from venice_async.io.download import Delivery, SavedFile
+from venice_async.io.download import SMALL, Delivery, SavedFile
 from venice_async.io.partfile import PartFile
 from venice_async.io.sinks import MemorySink, Sink, WriterSink
 
@@ -62,8 +62,8 @@ def delivery(sink: Sink, **options: Any) -> Delivery:
     return Delivery(sink, clock=options.pop("clock", None) or HandClock(), **options)
 
 
-def to_file(clip: Path, **options: Any) -> Delivery:
-    return delivery(PartFile(clip, overwrite=False, job_key="key"), **options)
+def to_file(clip: Path, *, hold: int = 0, **options: Any) -> Delivery:
+    return delivery(PartFile(clip, overwrite=False, job_key="key", hold=hold), **options)
 
 
 async def received(sink: Sink, *answers: FakeResponse) -> SavedFile:
@@ -559,12 +559,57 @@ async def test_abort_leaves_nothing_and_after_finish_everything(clip: Path) -> N
     assert CLIP == clip.read_bytes()
 
 
+async def test_a_small_clip_is_made_at_once_and_what_came_before_a_cut_counts(clip: Path) -> None:
+    fetching = to_file(clip, hold=SMALL)
+    with pytest.raises(DisconnectedError):
+        await fetching.receive(cut(CLIP, 20_000, etag=TAG))
+    await fetching.receive(part(CLIP, 20_000, etag=TAG))
+    assert [] == names(clip.parent)
+    saved = await fetching.finish()
+    assert hashlib.sha256(CLIP).hexdigest() == saved.sha256
+    assert CLIP == clip.read_bytes()
+    assert ["clip.mp4"] == names(clip.parent)
+
+
+@pytest.mark.parametrize("function", ["open", "write", "fsync", "link"])
+async def test_a_disk_that_fails_a_small_clip_in_the_end_says_so_and_nothing_is_left(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    fetching = to_file(clip, hold=SMALL)
+    await fetching.receive(whole(CLIP))
+    with monkeypatch.context() as patch:
+        fail(patch, function, errno.ENOSPC)
+        with pytest.raises(DownloadError, match="the disk is full") as caught:
+            await fetching.finish()
+    assert "received 50000 bytes of 50000" in caught.value.message
+    assert [] == names(clip.parent)
+
+
+async def test_a_sink_that_has_failed_is_given_nothing_more() -> None:
+    """Chunks may be too tiny and too many to be kept for one write."""
+    calls: list[int] = []
+
+    class Failing(MemorySink):
+        async def write(self, chunks: Sequence[bytes]) -> None:
+            calls.append(len(chunks))
+            raise OSError
+
+    with pytest.raises(DownloadError, match="The destination failed: OSError"):
+        await delivery(Failing()).receive(whole(CLIP, size=10))
+    assert 1 == len(calls)
+
+
 @pytest.mark.parametrize("native", [True, False], ids=["task.cancel()", "cancel scope"])
-@pytest.mark.parametrize("after", range(0, 60, 3))
-async def test_cancelled_at_any_await_nothing_is_left(clip: Path, after: int, *, native: bool) -> None:
+@pytest.mark.parametrize(
+    ("size", "after"),
+    [*((3_500_000, after) for after in range(0, 60, 3)), *((9_000, after) for after in range(3))],
+)
+async def test_cancelled_at_any_await_nothing_is_left(
+    clip: Path, size: int, after: int, *, native: bool
+) -> None:
     async def deliver() -> None:
-        fetching = to_file(clip)
-        await fetching.receive(whole(make_mp4(3_500_000), size=400_000))
+        fetching = to_file(clip, hold=SMALL)
+        await fetching.receive(whole(make_mp4(size), size=400_000))
         await fetching.finish()
 
     with anyio.CancelScope() as scope:
@@ -579,7 +624,7 @@ async def test_cancelled_at_any_await_nothing_is_left(clip: Path, after: int, *,
             with pytest.raises(asyncio.CancelledError):
                 await task
     assert names(clip.parent) in ([], [clip.name])
-    assert not clip.exists() or make_mp4(3_500_000) == clip.read_bytes()
+    assert not clip.exists() or make_mp4(size) == clip.read_bytes()
 
 
 async def test_the_network_is_read_while_the_disk_writes(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:

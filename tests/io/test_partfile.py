@@ -32,12 +32,12 @@ def clip(tmp_path: Path) -> Path:
     return tmp_path / "clip.mp4"
 
 
-def part_file(clip: Path, *, overwrite: bool = False, key: str = KEY) -> PartFile:
-    return PartFile(clip, overwrite=overwrite, job_key=key)
+def part_file(clip: Path, *, overwrite: bool = False, key: str = KEY, hold: int = 0) -> PartFile:
+    return PartFile(clip, overwrite=overwrite, job_key=key, hold=hold)
 
 
-async def written(clip: Path, *chunks: bytes, overwrite: bool = False) -> PartFile:
-    part = part_file(clip, overwrite=overwrite)
+async def written(clip: Path, *chunks: bytes, overwrite: bool = False, hold: int = 0) -> PartFile:
+    part = part_file(clip, overwrite=overwrite, hold=hold)
     await part.open()
     await part.write(chunks)
     return part
@@ -61,6 +61,41 @@ async def test_nothing_is_under_the_final_name_before_commit(clip: Path) -> None
     assert name.startswith(".clip.mp4.")
     assert name.endswith(".part")
     await part.abort()
+    assert [] == names(clip.parent)
+
+
+async def test_what_is_held_is_not_on_the_disk_before_commit(clip: Path) -> None:
+    part = await written(clip, b"one", b"two", hold=10)
+    await part.write([b"last"])
+    assert [] == names(clip.parent)
+    await part.commit()
+    assert b"onetwolast" == clip.read_bytes()
+    assert ["clip.mp4"] == names(clip.parent)
+
+
+async def test_more_than_may_be_held_is_written_as_it_comes(clip: Path) -> None:
+    part = await written(clip, b"one", hold=5)
+    for chunk, size in ((b"two", 6), (b"3", 7)):
+        await part.write([chunk])
+        (name,) = names(clip.parent)
+        assert size == clip.with_name(name).stat().st_size
+    await part.commit()
+    assert b"onetwo3" == clip.read_bytes()
+
+
+async def test_what_is_held_is_forgotten_by_a_restart(clip: Path) -> None:
+    part = await written(clip, b"first", hold=10)
+    await part.restart()
+    await part.write([b"second"])
+    await part.commit()
+    assert b"second" == clip.read_bytes()
+
+
+async def test_what_is_held_never_reaches_the_disk_after_abort(clip: Path) -> None:
+    part = await written(clip, b"data", hold=10)
+    await part.abort()
+    with pytest.raises(DownloadError, match="has ended"):
+        await part.commit()
     assert [] == names(clip.parent)
 
 
@@ -170,9 +205,10 @@ async def test_a_file_system_without_links_will_do(
     assert ["clip.mp4"] == names(clip.parent)
 
 
+@pytest.mark.parametrize("hold", [0, 10])
 @pytest.mark.parametrize(
     ("function", "overwrite"),
-    [("write", False), ("fsync", False), ("link", False), ("replace", True)],
+    [("open", False), ("write", False), ("fsync", False), ("link", False), ("replace", True)],
 )
 @pytest.mark.parametrize(
     ("code", "reason"),
@@ -184,9 +220,16 @@ async def test_a_file_system_without_links_will_do(
     ],
 )
 async def test_a_failing_disk_is_named_and_leaves_nothing_half_done(
-    clip: Path, monkeypatch: pytest.MonkeyPatch, function: str, *, overwrite: bool, code: int, reason: str
+    clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    *,
+    overwrite: bool,
+    code: int,
+    reason: str,
+    hold: int,
 ) -> None:
-    part = part_file(clip, overwrite=overwrite)
+    part = part_file(clip, overwrite=overwrite, hold=hold)
     with monkeypatch.context() as patch:
         fail(patch, function, code)
         with pytest.raises(DownloadError, match=reason) as caught:
@@ -253,7 +296,10 @@ async def test_a_folder_that_cannot_be_synced_at_all_will_do(
     assert b"data" == clip.read_bytes()
 
 
-async def test_no_system_call_runs_on_the_event_loop(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("hold", [0, 10])
+async def test_no_system_call_runs_on_the_event_loop(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, hold: int
+) -> None:
     threads: dict[str, threading.Thread] = {}
     for function in ("open", "write", "fsync", "link", "unlink", "close", "ftruncate"):
         real = getattr(os, function)
@@ -263,8 +309,9 @@ async def test_no_system_call_runs_on_the_event_loop(clip: Path, monkeypatch: py
             return _real(*args)
 
         monkeypatch.setattr(os, function, noted)
-    part = await written(clip, b"data")
+    part = await written(clip, b"data", hold=hold)
     await part.restart()
+    await part.write([b"data"])
     await part.commit()
     assert {"open", "write", "fsync", "link", "unlink", "close", "ftruncate"} == set(threads)
     assert threading.current_thread() not in threads.values()
@@ -326,11 +373,12 @@ async def test_a_cancelled_delivery_leaves_nothing_even_from_the_middle_of_a_sys
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["task.cancel()", "cancel scope"])
+@pytest.mark.parametrize(("function", "hold"), [("fsync", 0), ("open", 10), ("write", 10), ("fsync", 10)])
 async def test_a_commit_that_is_cancelled_half_way_comes_about_as_a_whole(
-    clip: Path, monkeypatch: pytest.MonkeyPatch, *, native: bool
+    clip: Path, monkeypatch: pytest.MonkeyPatch, function: str, hold: int, *, native: bool
 ) -> None:
     with monkeypatch.context() as patch:
-        await cancelled_in(Stuck(patch, "fsync"), part_file(clip), native=native)
+        await cancelled_in(Stuck(patch, function), part_file(clip, hold=hold), native=native)
     assert ["clip.mp4"] == names(clip.parent)
     assert b"data" == clip.read_bytes()
 
@@ -363,11 +411,12 @@ anyio.run(main)
 """
 
 
-async def test_what_a_killed_process_left_is_removed_when_its_job_goes_on(clip: Path) -> None:
+@pytest.mark.parametrize("hold", [0, 10])
+async def test_what_a_killed_process_left_is_removed_when_its_job_goes_on(clip: Path, hold: int) -> None:
     subprocess.run([sys.executable, "-c", KILLED, str(clip), KEY], check=False)  # noqa: S603, ASYNC221 - our own text; nothing else runs
     (left,) = names(clip.parent)
-    part = await written(clip, b"whole")
-    assert left not in names(clip.parent)
+    part = await written(clip, b"whole", hold=hold)
+    assert hold or left not in names(clip.parent)
     await part.commit()
     assert ["clip.mp4"] == names(clip.parent)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Batches: TypeAlias = MemoryObjectReceiveStream[Chunks]
     BatchesOnward: TypeAlias = MemoryObjectSendStream[Chunks]
 
+SMALL: Final = 1 << 18  # bytes: to work on them at the same time gains less than its tasks and threads cost
 _CAN_GO_ON: Final = (TransportError, ProtocolError, TruncatedError, NotAVideoError)
 
 
@@ -151,7 +152,29 @@ class Delivery:
                 raise NotAVideoError(reason) if foreign else ProtocolError(reason)
 
     async def _take(self, reading: Reading, response: Response) -> None:
-        """Read, digest and store the body: three stages, each at work on a batch of its own."""
+        """Read, digest and store the body."""
+        is_small = reading.total is not None and reading.total <= min(SMALL, self._sink.batch)
+        cut = await (self._take_small if is_small else self._take_staged)(reading, response)
+        if self._failure is not None:
+            raise self._failure
+        if cut is not None and not (reading.is_full and isinstance(cut, TransportError)):
+            raise cut
+        self._verify(reading)
+
+    async def _take_small(self, reading: Reading, response: Response) -> VeniceError | None:
+        """Take the body in one batch, one thing after the other."""
+
+        async def keep(batch: Chunks) -> None:
+            try:
+                if self._failure is None and (new := await self._digest(reading, batch)):
+                    await self._sink.write(new)
+            except Exception as error:  # noqa: BLE001 - a sink may be anybody's
+                self._failure = _named(error)
+
+        return await self._read(reading, response, keep)
+
+    async def _take_staged(self, reading: Reading, response: Response) -> VeniceError | None:
+        """Take the body in three stages, each at work on a batch of its own."""
         cut: VeniceError | None = None
         seen, to_digest = anyio.create_memory_object_stream[Chunks](0)
         digested, to_store = anyio.create_memory_object_stream[Chunks](0)
@@ -160,14 +183,12 @@ class Delivery:
                 group.start_soon(self._stage, group, partial(self._digest_all, reading, to_digest, digested))
                 group.start_soon(self._stage, group, partial(self._store_all, to_store))
                 with seen:
-                    cut = await self._read(reading, response, seen)
-        if self._failure is not None:
-            raise self._failure
-        if cut is not None and not (reading.is_full and isinstance(cut, TransportError)):
-            raise cut
-        self._verify(reading)
+                    cut = await self._read(reading, response, seen.send)
+        return cut
 
-    async def _read(self, reading: Reading, response: Response, seen: BatchesOnward) -> VeniceError | None:
+    async def _read(
+        self, reading: Reading, response: Response, hand_on: Callable[[Chunks], Awaitable[None]]
+    ) -> VeniceError | None:
         """Pass the body on in batches, and return what ended it too early."""
         batch, guard, cut = Batch(self._sink.batch), SpeedGuard(self._floor), None
         try:
@@ -176,12 +197,12 @@ class Delivery:
                     reading.see(chunk)
                     batch.add(chunk)
                     if reading.is_video and batch.is_full:
-                        await seen.send(batch.take())
+                        await hand_on(batch.take())
                     self._progress.note(max(self.received, reading.walk.offset), reading.total)
         except VeniceError as error:
             cut = error
         if reading.is_video and batch.size:
-            await seen.send(batch.take())
+            await hand_on(batch.take())
         return cut
 
     async def _next(self, chunks: AsyncIterator[bytes], guard: SpeedGuard) -> bytes | None:

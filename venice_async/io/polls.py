@@ -37,7 +37,7 @@ class PollLane:
         self._later: list[tuple[float, int, PollRequest]] = []  # a heap, by when they are due
         self._ready: dict[PollRequest, None] = {}
         self._waiting: dict[PollRequest, None] = {}
-        self._versions = 0
+        self._has_learned = False
         self._look_at = -math.inf
         self._ranking: list[
             tuple[float, int, PollRequest]
@@ -46,7 +46,9 @@ class PollLane:
 
     def watch(self, name: str, age: float | None) -> Watch:
         """Start watching a job of the model with that name."""
-        model = self._models.setdefault(name, Model())
+        model = self._models.get(name)
+        if model is None:
+            model = self._models[name] = Model(self._note_learned)
         return Watch(model, age=age, clock=self._clock, polling=self._polling, price=self.price_within)
 
     def price(self) -> float:
@@ -64,7 +66,7 @@ class PollLane:
     def enter(self, request: PollRequest, now: float) -> float:
         """Let one more wait; return the earliest moment at which it may have its turn, as far as known."""
         self._waiting[request] = None
-        if self._learned():
+        if self._has_learned:
             self._reschedule(now)
             return now
         due = self._schedule(request, now)
@@ -79,7 +81,7 @@ class PollLane:
 
     def opens(self, now: float) -> float:
         """Return when to look again: `now` if there is a turn to hand out, infinity if nobody waits."""
-        if self._learned():
+        if self._has_learned:
             self._reschedule(now)
         if self.held or now >= self._look_at:
             self._look_at = self._examine(now)
@@ -98,12 +100,11 @@ class PollLane:
         heapq.heappush(self._later, (due, request.place, request))
         return due
 
-    def _learned(self) -> bool:
-        versions = sum(model.version for model in self._models.values())
-        changed, self._versions = versions != self._versions, versions
-        return changed
+    def _note_learned(self) -> None:
+        self._has_learned = True
 
     def _reschedule(self, now: float) -> None:
+        self._has_learned = False
         self._later.clear()
         self._ready.clear()
         self._ranking.clear()

@@ -29,10 +29,11 @@ class Model:
         instant: whether its latest job was done as soon as it was queued, so that the next one may be too.
     """
 
-    def __init__(self) -> None:
-        """Know nothing yet."""
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        """Know nothing yet; `on_change` is called whenever jobs of this model are due at other times."""
         self.times = believe(None, ())
         self.version = 0
+        self._on_change = on_change
         self.probing: Watch | None = None
         self.instant = False
         self.watches: dict[Watch, None] = {}
@@ -57,7 +58,7 @@ class Model:
         self.watches.pop(watch, None)
         if self.probing is watch:
             self.probing = next(iter(self.watches), None)
-            self.version += 1
+            self._change()
 
     def answered(self, average: float | None) -> None:
         """Take in that a poll was answered, and the P80 it told."""
@@ -81,13 +82,17 @@ class Model:
         """Take in whether a job was done as soon as it was queued."""
         if instant != self.instant:
             self.instant = instant
-            self.version += 1
+            self._change()
 
     def _believe(self) -> None:
         times = believe(self._p80, tuple(self._took))
         if abs(times.location - self.times.location) + abs(times.spread - self.times.spread) > _NOTABLE:
             self.times = times
-            self.version += 1
+            self._change()
+
+    def _change(self) -> None:
+        self.version += 1
+        self._on_change()
 
 
 class Watch:
