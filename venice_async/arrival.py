@@ -43,7 +43,7 @@ _PROGRESS: Final = 256 * 1024  # bytes: a delivery that gained as much was not i
 _LINK_ANSWERS: Final = (200, 206, 416)  # what the delivery itself can judge
 _CAN_GO_ON: Final = (TransportError, ProtocolError, TruncatedError, NotAVideoError)
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Arrival:

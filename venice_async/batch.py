@@ -43,7 +43,7 @@ CONCURRENCY: Final = 200  # jobs at once: twice what 40 a minute fill at a model
 _QUEUEING: Final = 8  # paid requests at once; more would only wait in line, and not hear of an empty balance
 PAUSE: Final = 60.0  # seconds between two tries while the balance is used up
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 @frozen(kw_only=True)
@@ -78,7 +78,7 @@ class Batch:
     ) -> None:
         """Get ready; nothing is read before the first outcome is asked for."""
         self.jobs: dict[int, VideoJob] = {}
-        self.paused = False
+        self.paused: bool = False
         self._host = host
         self._quote = quote
         self._requests = requests

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 BASE_URL: Final = "https://api.venice.ai/api/v1"
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class VeniceClient:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 LEAVING: Final = 0.9  # seconds: leaving by error returns within one
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # Hosts that were left by error while a paid request was on its way: they close once its answer is journalled.
 _closing: set[asyncio.Task[None]] = set()

@@ -20,7 +20,7 @@ from .sansio.states import Failed, Saved, State, Stopped, Succeeded, ticket_of
 Drive: TypeAlias = Callable[[Callable[[State], None]], Awaitable[State]]
 """Performs a job, telling every state, and returns the last one."""
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class VideoJob:

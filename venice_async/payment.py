@@ -26,7 +26,7 @@ from .sansio.states import Queueing, State, Waiting
 from .sansio.wire import consents_of, queue_request
 from .services import Services
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Payment:

@@ -27,7 +27,7 @@ _Misuse: Final[type[Exception]] = typer.BadParameter.__mro__[2]
 
 Command = Callable[..., Awaitable[int]]
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name=NAME,
     cls=TaughtGroup,
     no_args_is_help=True,

@@ -54,14 +54,14 @@ class Screen:
 
     def __init__(self, output: Output) -> None:
         """Look at stdout and stderr as they are now."""
-        self.as_json = output.json
-        self.quiet = output.quiet
+        self.as_json: bool = output.json
+        self.quiet: bool = output.quiet
         self.level = logging.DEBUG if output.verbose else logging.ERROR if output.quiet else logging.WARNING
-        self.err = _console(sys.stderr)
-        self.out = _console(sys.stdout)
+        self.err: Console = _console(sys.stderr)
+        self.out: Console = _console(sys.stdout)
         self._picture: Any = None
         self._view: Live | None = None
-        self.live = self.err.is_terminal and not self.quiet and os.environ.get("TERM") != "dumb"
+        self.live: bool = self.err.is_terminal and not self.quiet and os.environ.get("TERM") != "dumb"
 
     @property
     def can_ask(self) -> bool:

@@ -47,7 +47,7 @@ class AiohttpResponse:
         """Wrap `response`, whose head has been read; `read` takes at most `patience` seconds."""
         self._response = response
         self._patience = patience
-        self.status = response.status
+        self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
 
     async def read(self, limit: int) -> bytes:

@@ -25,7 +25,7 @@ LONGEST_CATALOGUE: Final = 16 * 1024 * 1024  # bytes: the models come with their
 
 _FIRST_ERROR: Final = 300  # statuses from here on are redacted before they become an error's text
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 @frozen

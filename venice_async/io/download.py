@@ -63,7 +63,7 @@ class Delivery:
         floor: SpeedFloor = SpeedFloor(),  # noqa: B008 - frozen
     ) -> None:
         """Fill `sink`; `on_progress` is told the bytes received and announced, some four times a second."""
-        self.gained = 0
+        self.gained: int = 0
         self._sink = sink
         self._clock = clock
         self._floor = floor

@@ -88,7 +88,7 @@ class FirstComeLane:
     def __init__(self, bucket: Bucket | None = None) -> None:
         """Wait for `bucket`; None for a kind of request that has no known rate limit."""
         self.bucket = bucket
-        self.held = False
+        self.held: bool = False
         self._waiting: dict[Request, None] = {}
         self._heap: list[tuple[int, int, Request]] = []
 

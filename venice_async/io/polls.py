@@ -29,7 +29,7 @@ class PollLane:
     def __init__(self, bucket: Bucket, *, polling: Polling, clock: Clock) -> None:
         """Share `bucket` among all jobs."""
         self.bucket: Bucket = bucket
-        self.held = False
+        self.held: bool = False
         self._models: dict[str, Model] = {}
         self._crowd = Crowd(self._models)
         self._polling = polling

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from anyio import to_thread
 from attrs import frozen
@@ -40,6 +40,22 @@ class SpeedFloor:
     over: float = 30.0
 
 
+class Digest(Protocol):
+    """A digest that grows, as `hashlib` makes them."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take in more."""
+        ...
+
+    def digest(self) -> bytes:
+        """Return the digest of what was taken in."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Return it in hexadecimal."""
+        ...
+
+
 class Reading:
     """One reading of the clip from its first byte, over one or more answers.
 
@@ -55,10 +71,10 @@ class Reading:
         """Begin with the answer that `source` describes."""
         self.total = source.total
         self.validator = source.validator
-        self.end_marked = source.end_marked
-        self.walk = BoxWalk()
-        self.sha256 = hashlib.sha256()
-        self.digested = 0
+        self.end_marked: bool = source.end_marked
+        self.walk: BoxWalk = BoxWalk()
+        self.sha256: Digest = hashlib.sha256()
+        self.digested: int = 0
 
     @property
     def held(self) -> Held:
@@ -135,7 +151,7 @@ class Batch:
 
     def __init__(self, wanted: int) -> None:
         """Collect until about `wanted` bytes are there."""
-        self.size = 0
+        self.size: int = 0
         self._wanted = wanted
         self._chunks: list[bytes] = []
 

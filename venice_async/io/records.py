@@ -11,7 +11,7 @@ from ..requests import VideoRequest
 from ..sansio.states import State, ticket_of
 from .entries import JournalEntry
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Records(Protocol):

@@ -71,7 +71,7 @@ class MemorySink:
 
     def __init__(self) -> None:
         """Begin empty."""
-        self.data = b""
+        self.data: bytes = b""
         self._pieces: list[bytes] = []
 
     async def open(self) -> None:

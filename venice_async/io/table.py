@@ -62,7 +62,7 @@ class Table:
         self._connection = connection
         self._path = path
         self._token = token
-        self.erased = False
+        self.erased: bool = False
 
     def begin(self, entry: JournalEntry, now: float) -> JournalEntry:
         """Add a job under our watch, or take over the entry of the same job that nobody watches."""

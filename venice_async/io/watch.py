@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
 from ..options import Polling
-from ..sansio.hazard import LONGEST
+from ..sansio.hazard import LONGEST, JobTimes
 from ..sansio.learning import FEWEST, REMEMBERED, believe, took
 from .transport import Clock
 
@@ -31,11 +31,11 @@ class Model:
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         """Know nothing yet; `on_change` is called whenever jobs of this model are due at other times."""
-        self.times = believe(None, ())
-        self.version = 0
+        self.times: JobTimes = believe(None, ())
+        self.version: int = 0
         self._on_change = on_change
         self.probing: Watch | None = None
-        self.instant = False
+        self.instant: bool = False
         self.watches: dict[Watch, None] = {}
         self._probed = False
         self._p80: float | None = None

@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from .jobs import Clip, Job
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _AT_ONCE = 2
 

@@ -26,7 +26,7 @@ class ServerAccount:
 
     def __init__(self, ledger: Ledger, *, alone: bool) -> None:
         """Compare with `ledger`; `alone` if nobody else is expected to use the key."""
-        self.foreign = 0.0  # requests of others in the present window
+        self.foreign: float = 0.0  # requests of others in the present window
         self._ledger = ledger
         self._alone = alone
         self._limit = math.inf

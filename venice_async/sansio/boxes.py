@@ -33,7 +33,7 @@ class BoxWalk:
 
     def __init__(self) -> None:
         """Stand before the first byte."""
-        self.offset = 0
+        self.offset: int = 0
         self._header = bytearray()
         self._content_left = 0
         self._open_ended = False

@@ -68,7 +68,7 @@ class Bucket:
 
     def __init__(self, limit: float, *, share: float = 1.0) -> None:
         """Start with `limit` requests a minute for the key, of which `share` are ours."""
-        self.pace = Spacing(limit * share, PACE)
+        self.pace: Spacing = Spacing(limit * share, PACE)
         self._spacing = Spacing(limit * share)
         self._limit = limit
         self._share = share

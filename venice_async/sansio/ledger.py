@@ -31,9 +31,9 @@ class Ledger:
 
     def __init__(self) -> None:
         """Start empty."""
-        self.sent = 0
-        self.answered = 0
-        self.last_sent = -math.inf
+        self.sent: int = 0
+        self.answered: int = 0
+        self.last_sent: float = -math.inf
         self._flying: dict[Sent, None] = {}
         self._departures: deque[float] = deque()  # surely no more than a period ago
         self._arrivals: deque[float] = deque()  # of answers that came within a period and a little
