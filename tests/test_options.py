@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from inspect import cleandoc
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ def test_gaps_that_exclude_each_other_are_refused() -> None:
 def test_options_are_frozen_keywords_and_every_one_is_described(kind: Any) -> None:
     for field in fields(kind):
         assert field.kw_only
-        assert f"        {field.name}: " in kind.__doc__
+        assert f"\n    {field.name}: " in cleandoc(kind.__doc__)
         with pytest.raises(AttributeError):
             setattr(kind(), field.name, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any
 
 import pytest
@@ -272,8 +273,8 @@ def test_a_request_is_frozen_and_takes_keywords_only() -> None:
 
 
 def test_every_field_is_described() -> None:
-    described = VideoRequest.__doc__ or ""
-    assert [] == [field.name for field in fields(VideoRequest) if f"        {field.name}: " not in described]
+    described = cleandoc(VideoRequest.__doc__ or "")
+    assert [] == [field.name for field in fields(VideoRequest) if f"\n    {field.name}: " not in described]
 
 
 def test_a_repr_is_short_and_shows_no_query() -> None:
