@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import aiohttp
@@ -17,6 +17,7 @@ from tests.faulty import FaultyVenice, Reply, html_reply, json_reply
 from tests.faulty.venice import CLIP
 from venice_async import (
     AuthenticationError,
+    DownloadError,
     Downloading,
     JobTimeoutError,
     Limits,
@@ -437,6 +438,41 @@ async def test_a_clip_can_be_streamed_instead_of_saved() -> None:
         assert CLIP == b"".join([chunk async for chunk in job.stream()])
         video = await job
         assert (None, len(CLIP)) == (video.path, video.size)
+
+
+async def test_a_stream_is_read_once() -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        job = venice.generate(PUBLIC)
+        async for _ in job.stream():
+            with pytest.raises(UsageError, match="is being read, or was"):
+                await anext(job.stream())
+
+
+async def test_a_clip_that_its_reader_leaves_at_the_last_chunk_stays_at_the_server(tmp_path: Path) -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        job = venice.generate(PUBLIC)
+        received = 0
+        async with aclosing(job.stream()) as chunks:
+            while received < len(CLIP):
+                received += len(await anext(chunks))
+        with pytest.raises(DownloadError, match="The reader stopped") as caught:
+            await job
+        assert 0 == len(server.asked("POST /video/complete"))
+        assert caught.value.ticket is not None
+        video = await venice.resume(caught.value.ticket, to=tmp_path / "clip.mp4")
+        assert CLIP == Path(video).read_bytes()
+
+
+async def test_awaiting_a_job_without_a_destination_is_warned_of_and_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        with pytest.raises(DownloadError, match="nobody began to read it") as caught:
+            await venice.generate(PUBLIC)
+        assert "has no destination" in caplog.text
+        assert caught.value.ticket is not None
+        video = await venice.resume(caught.value.ticket, to=tmp_path / "clip.mp4")
+        assert CLIP == Path(video).read_bytes()
 
 
 async def test_a_failed_stream_raises_and_a_reader_never_hangs() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, TypeAlias
 
 import anyio
@@ -93,11 +93,15 @@ class VideoJob:
     async def wait(self) -> Video:
         """Wait for the clip and return it. Cancelling this call does not cancel the job.
 
+        The clip of a job without a destination must be read with `stream` meanwhile.
+
         Raises:
             VeniceError: there is no clip; `.ticket` is there if the job was queued.
             asyncio.CancelledError: the job was cancelled.
         """
         self._check_loop()
+        if isinstance(self._order.to, QueueSink) and not self._order.to.begun:
+            log.warning("%r has no destination: pass to=, or read its clip with stream()", self)
         self._observed = True
         await self._finished.wait()
         return self._result()
@@ -122,14 +126,17 @@ class VideoJob:
         self._check_loop()
         await self._finished.wait()
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    async def stream(self) -> AsyncGenerator[bytes]:
         """Yield the clip as it comes, for a job that was started without a destination; read it once.
 
         A slow reader slows the delivery down; a delivery that is cut goes on where it was, and if it cannot,
         the error says how many bytes were handed on. What was yielded is a verified clip only if this ends
-        normally.
+        normally. The server's copy is deleted once the reader has come back from the last chunk, so a reader
+        that fails or stops loses nothing: `resume` the ticket. A clip that nobody begins to read is given up
+        after a minute.
 
         Raises:
+            UsageError: the job has a destination of its own, or its clip is being read, or was.
             VeniceError: there is no whole clip.
             asyncio.CancelledError: the job was cancelled.
         """
@@ -137,6 +144,9 @@ class VideoJob:
         if not isinstance(self._order.to, QueueSink):
             msg = "This job has a destination of its own"
             raise UsageError(msg, hint="Leave out to= to read the clip with stream()")
+        if self._order.to.begun:
+            msg = "The clip of this job is being read, or was"
+            raise UsageError(msg, hint="Read a stream once; resume(ticket, to=...) fetches the clip again")
         self._observed = True
         sink = self._order.to
         try:
@@ -146,7 +156,7 @@ class VideoJob:
             await sink.aclose()
         await self.wait()
 
-    async def updates(self) -> AsyncIterator[State]:
+    async def updates(self) -> AsyncGenerator[State]:
         """Yield the state now and whenever it changes; the last one is where the job ended.
 
         Several tasks may read at once. A slow reader misses states in between, never the last one. How the

@@ -135,3 +135,41 @@ async def test_a_reader_that_leaves_ends_the_delivery() -> None:
         group.start_soon(leave)
         with pytest.raises(DownloadError, match="The reader stopped after"):
             await fetching.receive(whole(CLIP))
+
+
+async def test_a_clip_is_final_only_once_its_reader_is_done_with_the_last_chunk() -> None:
+    sink = QueueSink()
+    await sink.write([b"last"])
+    async with anyio.create_task_group() as group:
+        chunks = aiter(sink)
+        assert b"last" == await anext(chunks)
+        committed = anyio.Event()
+
+        async def commit() -> None:
+            await sink.commit()
+            committed.set()
+
+        group.start_soon(commit)
+        await anyio.sleep(3600)
+        assert not committed.is_set()
+        assert [] == [chunk async for chunk in chunks]
+        assert committed.is_set()
+
+
+async def test_a_reader_that_leaves_with_the_last_chunk_in_hand_has_not_taken_the_clip() -> None:
+    sink = QueueSink()
+    await sink.write([b"last"])
+    async with contextlib.aclosing(aiter(sink)) as chunks:
+        await anext(chunks)
+    await sink.aclose()
+    with pytest.raises(DownloadError, match="The reader stopped after 4 bytes"):
+        await sink.commit()
+
+
+async def test_a_clip_that_nobody_begins_to_read_is_given_up_after_a_minute() -> None:
+    sink = QueueSink()
+    await sink.write([b"last"])
+    before = anyio.current_time()
+    with pytest.raises(DownloadError, match="nobody began to read it within 60 s"):
+        await sink.commit()
+    assert 60 == pytest.approx(anyio.current_time() - before)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _AHEAD: Final = 4  # chunks that a reader may lag behind
+_PATIENCE: Final = 60.0  # seconds to wait for somebody who begins to read; reading itself may take its time
 
 
 class Sink(Protocol):
@@ -151,7 +152,10 @@ class QueueSink:
     """Lets one reader take a clip chunk by chunk: `async for chunk in sink`.
 
     The reader ends with the delivery, whole or not: ask the job which. A slow reader slows the delivery down;
-    one that stops early calls `aclose`, which makes the delivery fail.
+    one that stops early calls `aclose`, which makes the delivery fail, as does nobody reading at all.
+
+    Attributes:
+        begun: whether somebody reads, or did.
     """
 
     restartable: bool = False
@@ -159,9 +163,11 @@ class QueueSink:
 
     def __init__(self) -> None:
         """Begin empty."""
+        self.begun: bool = False
         self._chunks: deque[bytes] = deque()
         self._changed = anyio.Event()
         self._handed_on = 0
+        self._asking = False  # whether the reader has done with what it was given, and wants more
         self._ended = False
         self._left = False
 
@@ -171,11 +177,8 @@ class QueueSink:
     async def write(self, chunks: Sequence[bytes]) -> None:
         """Hand the chunks on as the reader has room."""
         for chunk in chunks:
-            while len(self._chunks) >= _AHEAD and not self._left:
-                await self._changed.wait()
-            if self._left:
-                msg = f"The reader stopped after {self._handed_on} bytes"
-                raise DownloadError(msg)
+            while len(self._chunks) >= _AHEAD or self._left:
+                await self._reader_moves()
             self._chunks.append(chunk)
             self._handed_on += len(chunk)
             self._notify()
@@ -185,7 +188,9 @@ class QueueSink:
         raise _gone(self._handed_on)
 
     async def commit(self) -> None:
-        """Let the reader end."""
+        """Wait until the reader has done with the last chunk, for then the server's copy goes; let it end."""
+        while self._chunks or not self._asking:
+            await self._reader_moves()
         self._end()
 
     async def abort(self) -> None:
@@ -200,13 +205,30 @@ class QueueSink:
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         """Yield the chunks as they come, until the delivery ends."""
+        self.begun = True
+        self._notify()
         while self._chunks or not self._ended:
             if self._chunks:
+                self._asking = False
                 chunk = self._chunks.popleft()
                 self._notify()
                 yield chunk
             else:
+                if not self._asking:
+                    self._asking = True
+                    self._notify()
                 await self._changed.wait()
+
+    async def _reader_moves(self) -> None:
+        """Wait until the reader has done something; one who never begins is not waited for for ever."""
+        if self._left:
+            msg = f"The reader stopped after {self._handed_on} bytes"
+            raise DownloadError(msg)
+        with anyio.move_on_after(None if self.begun else _PATIENCE):
+            await self._changed.wait()
+            return
+        msg = f"The clip had no destination, and nobody began to read it within {_PATIENCE:.0f} s"
+        raise DownloadError(msg)
 
     def _end(self) -> None:
         self._ended = True
