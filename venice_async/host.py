@@ -106,8 +106,13 @@ class Host:
             self._task.result()
 
     async def close(self) -> None:
-        """Wait until all jobs have ended, then close. Cancelled, it stops instead."""
+        """Wait until all jobs have ended, then close. Cancelled, it stops instead.
+
+        Raises:
+            UsageError: the host belongs to another event loop.
+        """
         task = self._opened()
+        self._check_loop()
         self._leave.set()
         try:
             await asyncio.wait({task})
@@ -121,9 +126,13 @@ class Host:
 
         A paid request on its way is not given up: then closing goes on by itself until the answer is
         journalled.
+
+        Raises:
+            UsageError: the host belongs to another event loop.
         """
         if self._task is None:
             return
+        self._check_loop()
         task = self._task
         self._leave.set()
         if self._group is not None:
@@ -171,13 +180,7 @@ class Host:
         if self._services is None or task.done() or self._leave.is_set():
             msg = "The client is closed"
             raise UsageError(msg, hint="Make a new VeniceClient, and call it inside its block")
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is not self._loop:
-            msg = "A client belongs to the event loop it was entered on"
-            raise UsageError(msg, hint="Make one client for each event loop")
+        self._check_loop()
         return self._services
 
     async def ask(self, query: Query) -> Answer:
@@ -242,6 +245,15 @@ class Host:
     def _secrets(self) -> Sequence[str]:
         links = (job.ticket.download_url for job in self._jobs if job.ticket is not None)
         return [self._settings.api_key.reveal(), *(link for link in links if link is not None)]
+
+    def _check_loop(self) -> None:
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not self._loop:
+            msg = "A client belongs to the event loop it was entered on"
+            raise UsageError(msg, hint="Make one client for each event loop")
 
     def _opened(self) -> asyncio.Task[None]:
         if self._task is None:
