@@ -230,6 +230,26 @@ async def test_leaving_by_an_error_during_the_paid_request_returns_within_a_seco
         assert Ticket(model="public-model", queue_id="job-1") == job.ticket
 
 
+async def test_when_asyncio_run_ends_all_tasks_the_answer_to_the_paid_request_is_still_journalled(
+    tmp_path: Path,
+) -> None:
+    slow = json_reply({"model": "public-model", "queue_id": "job-1"}, delay=10.0)
+    async with FaultyVenice(queue=[slow]) as server:
+        others = asyncio.all_tasks()
+        with pytest.raises(ZeroDivisionError):
+            async with client(server, journal=tmp_path / "jobs.db") as venice:
+                venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+                await until(lambda: len(server.charges) == 1)
+                raise ZeroDivisionError
+        left = [task for task in asyncio.all_tasks() - others if "tests/faulty" not in repr(task)]
+        for task in left:
+            task.cancel()  # as asyncio.run does once its main task is over
+        await asyncio.wait(left)
+        async with client(server, journal=tmp_path / "jobs.db") as venice:
+            (entry,) = await venice.pending()
+        assert Ticket(model="public-model", queue_id="job-1") == entry.ticket
+
+
 async def test_a_cancelled_block_stops_watching_and_returns_within_a_second(tmp_path: Path) -> None:
     async with FaultyVenice(polls=1000) as server:
 
@@ -309,6 +329,10 @@ async def test_use_from_another_event_loop_is_a_clear_error(tmp_path: Path) -> N
                 venice.generate(PUBLIC, to=tmp_path / "other.mp4")
             with pytest.raises(UsageError, match="event loop"):
                 await job
+            with pytest.raises(UsageError, match="event loop"):
+                await venice.aclose()
+            with pytest.raises(UsageError, match="event loop"):
+                await venice.__aexit__(None, None, None)
 
         await anyio.to_thread.run_sync(lambda: asyncio.run(elsewhere()))
         await job

@@ -8,14 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import cast
 
-import anyio
-
 from .consent import ask_person
 from .errors import ConsentError, ConsentRequiredError, QueueOutcomeUnknownError, VeniceError
 from .io.caller import Reply, unknown_outcome
 from .io.media import Prepared, inline, prepare
 from .io.pacer import Turn
 from .io.records import Page
+from .io.uninterrupted import to_the_end
 from .order import Order
 from .requests import Consent
 from .results import ConsentRequest
@@ -66,10 +65,9 @@ class Payment:
             return Refused(error)
         while True:
             async with self._caller.pacer.queue_turn(priority=self._order.priority) as turn:
-                with anyio.CancelScope(shield=True):
-                    outcome = await self._pay(command, self._prepared, turn)
-            if not isinstance(outcome, Retry):  # pyright: ignore[reportPossiblyUnboundVariable] - a shield swallows
-                return outcome  # pyright: ignore[reportPossiblyUnboundVariable] - nothing: it is bound here
+                outcome = await to_the_end(self._pay(command, self._prepared, turn))
+            if not isinstance(outcome, Retry):
+                return outcome
             log.info("The paid request was not accepted; trying again in %.1f s", outcome.after)
             await self._services.clock.sleep(outcome.after)
 
