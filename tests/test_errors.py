@@ -163,6 +163,14 @@ def test_an_error_survives_copying_and_pickling(kind: type[VeniceError]) -> None
         assert str(error) == str(again)
 
 
+def test_what_others_put_on_an_error_survives_pickling_as_well() -> None:
+    error = UsageError("It went wrong")
+    error.add_note("seen by a tracer")
+    vars(error)["trace_id"] = 7
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert vars(error) == vars(again)
+
+
 def test_the_facts_of_an_error_survive_too() -> None:
     error = RateLimitError(
         "slow", status=429, code="limit", request_id="id", details={"a": [1]}, retry_after=2.5

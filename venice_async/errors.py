@@ -95,10 +95,6 @@ class VeniceError(Exception):
         parts = (_sentence(self.message), _MONEY[self.charged], _sentence(self.hint), self._job())
         return " ".join(part for part in parts if part)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Survive pickling, so that an error can cross a process boundary."""
-        return _rebuild, (type(self), self.facts)
-
     def _job(self) -> str:
         return f"[job {self.ticket.queue_id} on {self.ticket.model}]" if self.ticket else ""
 
@@ -112,10 +108,6 @@ _MONEY: Mapping[bool | None, str] = {
 
 def _sentence(text: str) -> str:
     return text if not text or text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _rebuild(kind: type[VeniceError], facts: dict[str, Any]) -> VeniceError:
-    return kind(**facts)
 
 
 class UsageError(VeniceError):
