@@ -26,7 +26,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("",),
     ("client", "batch", "budget", "host", "seedance", "seedance_rules", "upscaling"),
     ("job", "driver"),
-    ("payment", "arrival", "services", "order", "consent", "display"),
+    ("payment", "arrival", "services", "order", "consent", "display", "arguments"),
     (
         *("io.caller", "io.media", "io.records"),
         *("io.download", "io.reading", "io.target", "io.partfile", "io.sinks"),

@@ -7,6 +7,7 @@ import gc
 import logging
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import anyio
@@ -318,6 +319,26 @@ async def test_use_outside_the_block_is_a_clear_error(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="once"):
             async with venice:
                 pass
+
+
+async def test_an_argument_of_no_use_is_a_usage_error_when_it_is_passed(tmp_path: Path) -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        anything: Any = "a prompt"
+        clip = tmp_path / "clip.mp4"
+        with pytest.raises(UsageError, match="must be a VideoRequest, not str"):
+            venice.generate(anything, to=clip)
+        with pytest.raises(UsageError, match="max_usd"):
+            venice.generate(PUBLIC, to=clip, max_usd=anything)
+        with pytest.raises(UsageError, match="priority"):
+            venice.generate(PUBLIC, to=clip, priority=anything)
+        wrong: Any
+        for wrong in (anything, None, 5, {"model": "m"}, b"[]"):
+            with pytest.raises(UsageError, match="ticket"):
+                venice.resume(wrong, to=clip)
+        for ask in (venice.quote, venice.complete, venice.revoke):
+            with pytest.raises(UsageError):
+                await ask(anything)
+        assert [] == server.requests
 
 
 async def test_use_from_another_event_loop_is_a_clear_error(tmp_path: Path) -> None:

@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
+from .arguments import (
+    check_price_limit,
+    check_priority,
+    check_request,
+    checked_key,
+    checked_url,
+    parse_ticket,
+    sound,
+)
 from .batch import CONCURRENCY, PAUSE, Batch, Plan, Requests
 from .consent import OnConsent
 from .errors import TicketLike, UsageError
@@ -21,7 +30,6 @@ from .requests import VideoRequest
 from .results import AccountLimits, Quote, Ticket, VideoModel
 from .sansio.commands import Complete, ListModels, Price, Query, ReadLimits, Revoke
 from .sansio.events import CleanedUp
-from .sansio.links import is_loopback
 from .sansio.machine import begin, watch
 from .sansio.states import State
 from .secret import Secret
@@ -79,14 +87,14 @@ class VeniceClient:
         """Check the options; nothing is opened yet."""
         secret = Secret(api_key or os.environ.get("VENICE_API_KEY", ""))
         del api_key  # a traceback of this frame must not show it
-        self._base_url = _checked_url(base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL)
+        self._base_url = checked_url(base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL)
         self._on_consent = on_consent
         self._batches: WeakSet[Batch] = WeakSet()
         from .host import Host, Settings  # noqa: PLC0415 - the network is loaded by those who open a client
 
         self._host = Host(
             Settings(
-                api_key=_checked_key(secret),
+                api_key=checked_key(secret),
                 base_url=self._base_url,
                 session=session,
                 on_consent=on_consent,
@@ -144,9 +152,11 @@ class VeniceClient:
             priority: jobs of a higher one are queued first when the budget is short.
 
         Raises:
-            UsageError: the client is not open, or belongs to another event loop.
+            UsageError: the client is not open, or belongs to another event loop, or an argument is of no use.
         """
-        _check_usd(max_usd)
+        check_request(request)
+        check_price_limit(max_usd)
+        check_priority(priority)
         start = begin(request, max_usd=max_usd, reference_video_seconds=reference_video_seconds)
         return self._host.start(
             Order(start=start, request=request, to=bound_for(to), overwrite=overwrite, priority=priority)
@@ -162,9 +172,9 @@ class VeniceClient:
             to: as for `generate`.
             overwrite: as for `generate`.
         """
-        found = _ticket(ticket)
+        found = parse_ticket(ticket)
         del ticket  # as text it holds the link
-        start = watch(_sound(found))
+        start = watch(sound(found))
         return self._host.start(Order(start=start, to=bound_for(to), overwrite=overwrite, age=None))
 
     def batch(
@@ -195,7 +205,7 @@ class VeniceClient:
             pause: seconds between two tries while the balance is used up.
         """
         self._host.services()
-        _check_usd(max_usd)
+        check_price_limit(max_usd)
         if concurrency < 1 or on_error not in {"collect", "stop"}:
             msg = "batch takes a concurrency of at least 1, and on_error 'collect' or 'stop'"
             raise UsageError(msg)
@@ -243,6 +253,7 @@ class VeniceClient:
             request: what it would be.
             reference_video_seconds: the total length of all reference clips, which the price may depend on.
         """
+        check_request(request)
         found: Quote = await self._ask(Price(request, reference_video_seconds=reference_video_seconds))
         return found
 
@@ -258,9 +269,9 @@ class VeniceClient:
 
     async def complete(self, ticket: TicketLike | str) -> None:
         """Delete the server's copy of a public job's clip. It neither cancels nor refunds a running job."""
-        found = _ticket(ticket)
+        found = parse_ticket(ticket)
         del ticket
-        await self._clean(Complete(_sound(found)))
+        await self._clean(Complete(sound(found)))
 
     async def revoke(self, ticket: TicketLike | str) -> None:
         """Delete the server's copy of a private job's clip, and its link with it.
@@ -268,12 +279,12 @@ class VeniceClient:
         Raises:
             UsageError: the ticket has no link.
         """
-        found = _ticket(ticket)
+        found = parse_ticket(ticket)
         del ticket
-        if _sound(found).download_url is None:
+        if sound(found).download_url is None:
             msg = "This ticket has no download link"
             raise UsageError(msg, hint="Use complete(ticket) for a public model's job")
-        await self._clean(Revoke(_sound(found)))
+        await self._clean(Revoke(sound(found)))
 
     async def _ask(self, query: Query) -> Any:
         return await self._host.ask(query)
@@ -289,53 +300,3 @@ class VeniceClient:
             msg = "This client keeps no journal"
             raise UsageError(msg, hint="Make it with journal='jobs.db'")
         return self._host.journal
-
-
-def _checked_key(secret: Secret) -> Secret:
-    """Return the key without the blanks around it. It is handled wrapped, so that no traceback shows it."""
-    secret = Secret(secret.reveal().strip())
-    if not secret.reveal():
-        msg = "There is no API key"
-        raise UsageError(msg, hint="Pass api_key=, or set VENICE_API_KEY; make one at venice.ai/settings/api")
-    if not secret.reveal().isascii() or not secret.reveal().isprintable() or " " in secret.reveal():
-        msg = "The API key has characters that no key has"
-        raise UsageError(msg, hint="Copy it again, without blanks or line ends")
-    return secret
-
-
-def _checked_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        sound, parts = False, urlsplit("")
-    if not sound or parts.query or parts.username:
-        msg = "base_url must be an http(s) URL such as https://api.venice.ai/api/v1"
-        raise UsageError(msg)
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        log.warning("base_url is plain http: the key can be read on its way")
-    return url.rstrip("/")
-
-
-def _check_usd(max_usd: float | None) -> None:
-    if max_usd is not None and not max_usd >= 0:
-        msg = f"max_usd must be a number of at least 0, not {max_usd!r}"
-        raise UsageError(msg)
-
-
-def _ticket(ticket: TicketLike | str) -> Ticket | UsageError:
-    """Return the ticket or what is wrong with it. Raised here, it would show the text with the link in it."""
-    if isinstance(ticket, Ticket):
-        return ticket
-    if not isinstance(ticket, str):
-        return Ticket(model=ticket.model, queue_id=ticket.queue_id, download_url=ticket.download_url)
-    try:
-        return Ticket.from_json(ticket)
-    except UsageError as error:
-        return error.with_traceback(None)
-
-
-def _sound(ticket: Ticket | UsageError) -> Ticket:
-    if isinstance(ticket, UsageError):
-        raise ticket
-    return ticket
