@@ -448,7 +448,7 @@ async def test_the_deadline_raises_with_the_ticket_and_the_job_can_be_resumed(tm
         assert caught.value.charged is True
         assert caught.value.ticket is not None
         async with client(server) as venice:
-            video = await venice.resume(caught.value.ticket, to=tmp_path / "clip.mp4")
+            video = await venice.resume(caught.value.ticket.to_json(), to=tmp_path / "clip.mp4")
         assert len(CLIP) == video.size
 
 

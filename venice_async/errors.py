@@ -53,6 +53,10 @@ class TicketLike(Protocol):
         """The private link: a secret, or None."""
         ...
 
+    def to_json(self) -> str:
+        """Return the ticket as JSON, the link included."""
+        ...
+
 
 class VeniceError(Exception):
     """The base of every error of this library.
