@@ -172,6 +172,14 @@ async def test_what_was_attested_beforehand_is_sent_and_nobody_is_asked() -> Non
         assert ON_THE_WIRE == server.charges[0]["consents"]
 
 
+async def test_a_question_beyond_what_was_attested_beforehand_is_told_from_a_first_one() -> None:
+    request = VideoRequest(model="m", prompt="p", duration="5s", consents=YES)
+    async with FaultyVenice(queue=[needs_consent()]) as server, client(server) as venice:
+        with pytest.raises(ConsentRequiredError, match="beyond what the request attests"):
+            await venice.generate(request)
+        assert [] == server.charges
+
+
 async def test_a_callback_that_fails_ends_the_job_with_its_reason() -> None:
     def ask(_: ConsentRequest) -> Consent:
         message = "the desk is closed"

@@ -50,7 +50,8 @@ class VeniceClient:
 
     Enter it with `async with`, from any task; jobs run until they end or the block is left. Leaving normally
     waits for the jobs that still run; leaving by an error stops watching them, deletes nothing and returns
-    within a second.
+    within a second. A paid request that is on its way then is not given up: `asyncio.run` ends once its
+    answer is journalled, after the read timeout at most.
 
     Args:
         api_key: the key; `VENICE_API_KEY` by default. It is shown nowhere.

@@ -249,8 +249,7 @@ class VideoJob:
         self._queued.set()
         if state is not self._state:
             self._publish(state)
-        else:
-            self._changed.set()
+        self._changed.set()
 
     def _result(self) -> Video:
         if isinstance(self._state, Succeeded):

@@ -75,7 +75,9 @@ class Payment:
         """Ask a person, holding neither a connection nor a turn."""
         ask = self._order.on_consent or self._services.on_consent
         if ask is None:
-            message = f"The server asks for consent to {question.policy}"
+            attested = question.request is not None and question.request.consents is not None
+            beyond = ", beyond what the request attests" if attested else ""
+            message = f"The server asks for consent to {question.policy}{beyond}"
             return Refused(ConsentRequiredError(message, consent_request=question))
         try:
             answer = await ask_person(ask, question)
