@@ -57,6 +57,12 @@ def unmarked(reply: Reply) -> Reply:
     return evolve(headed(content_length=None)(reply), cut_at=len(reply.body) * 2 // 3)
 
 
+def garbled(reply: Reply) -> Reply:
+    """Send it in one chunk, and then what is no chunk."""
+    headers = {**reply.headers, "transfer-encoding": "chunked", "content-length": None}
+    return evolve(reply, headers=headers, body=b"%x\r\n%b\r\nno size\r\n" % (len(reply.body), reply.body))
+
+
 def short_chunks(reply: Reply) -> Reply:
     """Send half in chunks, and no end."""
     return evolve(reply, body=reply.body[: len(reply.body) // 2], unterminated=True)
@@ -81,6 +87,7 @@ SPOILS: dict[str, Spoil] = {
     "a chunk of no size": lambda reply: evolve(
         reply, headers={**reply.headers, "transfer-encoding": "chunked", "content-length": None}
     ),
+    "a chunk of no size after the others": garbled,
     "nothing": lambda reply: evolve(reply, body=b""),
     "no content": lambda reply: evolve(reply, status=204, body=b"", headers={}),
     "gzip, cut": lambda reply: evolve(gzipped(reply), body=gzipped(reply).body[:-9]),

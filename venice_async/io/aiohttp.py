@@ -44,7 +44,9 @@ class AiohttpResponse:
     """One answer; see `transport.Response`."""
 
     def __init__(self, response: aiohttp.ClientResponse, patience: float) -> None:
-        """Wrap `response`, whose head has been read; `read` takes at most `patience` seconds."""
+        """Wrap `response`, whose head has been read. After `patience` seconds of silence it is cut, and so
+        is a `read` that takes longer.
+        """
         self._response = response
         self._patience = patience
         self.status: int = response.status
@@ -86,10 +88,16 @@ class AiohttpResponse:
         return ReadTimeoutError("The server's answer comes too slowly")
 
     async def _next(self) -> bytes | VeniceError:
+        """Return what comes next, or what went wrong.
+
+        aiohttp's own timer is not enough: after a body that is not HTTP it waits for ever.
+        """
         try:
-            return await self._response.content.read(_CHUNK)
+            with anyio.move_on_after(self._patience):
+                return await self._response.content.read(_CHUNK)
         except Exception as error:  # noqa: BLE001 - aiohttp's, whatever it is: its frames hold the key or a link
             return _translated(error)
+        return ReadTimeoutError("The server sent nothing in time")
 
 
 class AiohttpTransport:
