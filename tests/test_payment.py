@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.clients import PUBLIC, client, wire
+from tests.clients import KEY, PUBLIC, client, wire
 from tests.faulty import FaultyVenice, Reply, html_reply, json_reply, rate_limited
 from venice_async import (
     APIError,
@@ -18,6 +21,7 @@ from venice_async import (
     ProtocolError,
     QueueOutcomeUnknownError,
     ServerError,
+    Ticket,
     Timeouts,
     VeniceClient,
     VeniceError,
@@ -109,8 +113,6 @@ async def test_no_connection_means_nothing_was_sent_and_is_tried_a_few_times(
 @pytest.fixture
 def unused_tcp_port_free() -> int:
     """Return a port that nobody listens on."""
-    import socket  # noqa: PLC0415 - here only
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -187,3 +189,49 @@ async def test_a_redirect_of_the_paid_request_is_an_error_and_is_not_followed(tm
         with pytest.raises(VeniceError):
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert 1 == len(server.requests)
+
+
+class LateAnswer(threading.Thread):
+    """A server in a thread, which outlives every loop: it takes one paid request and answers when told."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.asked, self.told = threading.Event(), threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api/v1"
+
+    def run(self) -> None:
+        with self._listener, self._listener.accept()[0] as connection:
+            heard = b""
+            while not heard.endswith(b"}"):
+                heard += connection.recv(65_536)
+            self.asked.set()
+            self.told.wait()
+            body = b'{"model": "public-model", "queue_id": "job-1"}'
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+
+
+def test_the_answer_to_a_paid_request_is_journalled_even_after_the_program_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("venice_async.host.LEAVING", 0.0)
+    server, journal = LateAnswer(), tmp_path / "jobs.db"
+    server.start()
+
+    async def leave_by_error() -> None:
+        try:
+            async with VeniceClient(KEY, base_url=server.base_url, journal=journal) as venice:
+                venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+                await asyncio.to_thread(server.asked.wait)
+                raise ZeroDivisionError
+        finally:
+            server.told.set()  # too late for anyone who waits no longer than the block
+
+    async def pending() -> list[Ticket | None]:
+        async with VeniceClient(KEY, base_url=server.base_url, journal=journal) as venice:
+            return [entry.ticket for entry in await venice.pending()]
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(leave_by_error())
+    assert [Ticket(model="public-model", queue_id="job-1")] == asyncio.run(pending())
+    server.join()

@@ -125,7 +125,7 @@ class Host:
         """Stop watching all jobs and close, within a second.
 
         A paid request on its way is not given up: then closing goes on by itself until the answer is
-        journalled.
+        journalled, and `asyncio.run` does not end before.
 
         Raises:
             UsageError: the host belongs to another event loop.

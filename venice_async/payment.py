@@ -56,8 +56,9 @@ class Payment:
     async def queue(self, command: Queue) -> Event:
         """Send the paid request at its turn, again only if it provably was not accepted.
 
-        From the intent in the journal to the ticket in it, nothing interrupts: a cancelled job still learns
-        what it paid for. Waiting for a turn, or for another try, can be cancelled.
+        From the intent in the journal to the ticket in it, nothing interrupts, not even the end of
+        `asyncio.run`: a cancelled job still learns what it paid for. Waiting for a turn, or for another try,
+        can be cancelled.
         """
         try:
             self._prepared = self._prepared or await prepare(command.request)

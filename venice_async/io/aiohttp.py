@@ -44,9 +44,7 @@ class AiohttpResponse:
     """One answer; see `transport.Response`."""
 
     def __init__(self, response: aiohttp.ClientResponse, patience: float) -> None:
-        """Wrap `response`, whose head has been read. After `patience` seconds of silence it is cut, and so
-        is a `read` that takes longer.
-        """
+        """Wrap `response`, whose head has been read; nothing of it is waited for beyond `patience` seconds."""
         self._response = response
         self._patience = patience
         self.status: int = response.status

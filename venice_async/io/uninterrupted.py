@@ -19,15 +19,21 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """
     task = asyncio.create_task(work)
     asyncio._unregister_task(task)  # noqa: SLF001 - documented in "Extending asyncio", underscore and all
-    cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError as error:
-                cancelled = error
+    cancelled = await settled(task)
     if cancelled is None:
         return task.result()
     if not task.cancelled():
         task.exception()  # looked at, or asyncio logs that nobody did
     raise cancelled
+
+
+async def settled(errand: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait until `errand` is done, whatever cancels the wait; return the cancellation that came meanwhile."""
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not errand.done():
+            try:
+                await asyncio.wait({errand})
+            except asyncio.CancelledError as error:
+                cancelled = error
+    return cancelled

@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar, cast
 
-from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from ..errors import UsageError
@@ -29,6 +28,7 @@ from .database import (
 )
 from .leases import Lease, sweep
 from .table import Table
+from .uninterrupted import settled
 
 TRIES: Final = 40
 """Tries to begin a transaction, each of `BUSY_TIMEOUT`, while another process keeps the file locked: 10 s."""
@@ -111,13 +111,7 @@ class Writer:
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         errand = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        cancelled: asyncio.CancelledError | None = None
-        with CancelScope(shield=True):
-            while not errand.done():
-                try:
-                    await asyncio.wait({errand})
-                except asyncio.CancelledError as error:
-                    cancelled = error
+        cancelled = await settled(errand)
         problem = errand.exception()
         await checkpoint_if_cancelled()
         if cancelled is not None or problem is not None:
