@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from tests.clients import KEY, PUBLIC, client, wire
 from tests.faulty import FaultyVenice, Reply, html_reply, json_reply, rate_limited
@@ -62,6 +63,13 @@ async def test_a_lost_answer_is_an_unknown_outcome_and_the_request_is_never_sent
         assert hashlib.sha256(server.requests[0].body).hexdigest() == error.fingerprint
         assert error.at.endswith("+00:00")
         assert "not known whether" in str(error)
+
+
+async def test_a_paid_answer_with_headers_of_any_edge_is_understood(tmp_path: Path) -> None:
+    cookie = {**ACCEPTED.headers, "set-cookie": "edge=" + "x" * 30_000}
+    async with FaultyVenice(queue=[evolve(ACCEPTED, headers=cookie)]) as server, client(server) as venice:
+        await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert 1 == len(server.charges)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from ..sansio.wire import HttpRequest
 from ..secret import Secret
 
 _CHUNK: Final = 256 * 1024  # bytes: what one read may return, and half of what aiohttp buffers
+_LONGEST_HEADER: Final = 64 * 1024  # bytes: aiohttp's 8 KiB would lose a paid answer to an edge's cookies
 _REDIRECTS: Final = 3  # of a link
 _REDIRECT_CODES: Final = frozenset({301, 302, 303, 307, 308})
 _SLOWEST_UPLOAD: Final = 16 * 1024  # bytes a second: a paid request may take that long, and no longer
@@ -44,7 +45,7 @@ class AiohttpResponse:
     """One answer; see `transport.Response`."""
 
     def __init__(self, response: aiohttp.ClientResponse, patience: float) -> None:
-        """Wrap `response`, whose head has been read; nothing of it is waited for beyond `patience` seconds."""
+        """Wrap `response`, whose head has been read; nothing more is waited for beyond `patience` seconds."""
         self._response = response
         self._patience = patience
         self.status: int = response.status
@@ -159,6 +160,7 @@ class AiohttpTransport:
             allow_redirects=False,
             auto_decompress=False,
             read_bufsize=_CHUNK,
+            max_field_size=_LONGEST_HEADER,
             timeout=self._timeout(request),
             # Part of the key of aiohttp's pool: with it, no pooled connection of a borrowed session fits.
             server_hostname=urlsplit(url).hostname if paid and self._borrowed else None,
@@ -195,6 +197,7 @@ class AiohttpTransport:
                 allow_redirects=False,
                 auto_decompress=False,
                 read_bufsize=_CHUNK,
+                max_field_size=_LONGEST_HEADER,
                 timeout=self._timeout(request),
             )
         except DownloadError as error:
