@@ -255,7 +255,7 @@ async def test_a_clip_that_changes_between_two_gets_is_never_mixed(tmp_path: Pat
         assert isinstance(await run_job(server, PRIVATE), Video)
 
 
-@pytest.mark.parametrize("status", [403, 404, 410])
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
 @pytest.mark.parametrize(
     "spoil", [pytest.param(SPOILS[name], id=name) for name in ("FIN half-way", "endless")]
 )
@@ -270,6 +270,7 @@ async def test_a_link_that_is_gone_is_fetched_once_however_badly_that_is_said(
             outcome = await run_job(server, PRIVATE)
             assert 1 == server.gets
             assert isinstance(outcome, {404: NotFoundError, 410: LinkExpiredError}.get(status, APIError))
+            assert LinkExpiredError.hint in str(outcome)
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])

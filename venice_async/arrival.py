@@ -15,6 +15,7 @@ from attrs import evolve
 from .errors import (
     ConnectError,
     DownloadError,
+    LinkExpiredError,
     NotAVideoError,
     ProtocolError,
     TransportError,
@@ -175,6 +176,7 @@ class Arrival:
         )
         decided = self._judged(Call.LINK, reply.trouble or Trouble("status", status=200))
         if decided is None:
+            error.hint = LinkExpiredError.hint  # the key, say, has no part in this
             return Refused(error)
         self._delay = decided
         return Interrupted(error)

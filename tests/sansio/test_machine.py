@@ -288,6 +288,7 @@ def test_a_link_is_used_five_times_and_then_the_last_error_is_the_end() -> None:
     assert Fetch(PRIVATE, MAX_GETS) == command
     failed = failure((state, command), Interrupted(TruncatedError("the last cut")))
     assert "the last cut" == failed.error.message
+    assert "not asked more than 5 times" in failed.error.hint
     assert PRIVATE == failed.error.ticket
 
 
@@ -296,6 +297,7 @@ def test_a_link_that_was_used_up_before_a_crash_is_not_used_again() -> None:
     failed = failure(resume(left))
     assert isinstance(failed.error, DownloadError)
     assert (5, 9) == (failed.error.received, failed.error.total)
+    assert "not asked more than 5 times" in failed.error.hint
     assert PRIVATE == failed.error.ticket
 
 

@@ -59,6 +59,7 @@ from .states import (
 Step: TypeAlias = tuple[State, Command | None]
 
 MAX_GETS: Final = 5  # per link, ever: the vendor says "a few", and answers 429 or 410 after them
+_USED_UP: Final = f"The link is not asked more than {MAX_GETS} times, and cannot be renewed"
 MAX_POLICIES: Final = 3  # a server that invents policies must end somewhere
 MAX_EMPTY: Final = 5  # answers without the clip they promise; a clip that is cut may come until the deadline
 
@@ -230,6 +231,7 @@ def _interrupted(state: Downloading, event: Interrupted) -> Step:
     if state.via == "poll":
         return _interrupted_poll(_waiting_again(state), event)
     if state.gets >= MAX_GETS:
+        event.error.hint = _USED_UP
         return _end(state, Refused(event.error))
     return _fetch_again(state, progressed=event.progressed)
 
@@ -237,7 +239,8 @@ def _interrupted(state: Downloading, event: Interrupted) -> Step:
 def _fetch_again(state: Downloading, *, progressed: bool) -> Step:
     if state.gets >= MAX_GETS:
         message = f"The link was used {state.gets} times, and more are not allowed"
-        return _end(state, Refused(DownloadError(message, received=state.received, total=state.total)))
+        error = DownloadError(message, received=state.received, total=state.total, hint=_USED_UP)
+        return _end(state, Refused(error))
     interruptions = 0 if progressed else state.interruptions + 1
     return _fetch(evolve(state, gets=state.gets + 1, interruptions=interruptions))
 
