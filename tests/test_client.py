@@ -30,12 +30,15 @@ from venice_async import (
     VeniceClient,
     VeniceError,
     VideoJob,
+    VideoRequest,
     Waiting,
 )
 
 pytestmark = pytest.mark.anyio
 
 REFUSED = json_reply({"error": "No such key"}, status=401)
+BUSY = json_reply({"error": "At capacity"}, status=503)
+NEWS = json_reply({"status": "PROCESSING", "average_execution_time": 145_000, "execution_duration": 1_000})
 
 
 async def test_a_public_job_takes_one_queue_its_polls_and_one_clean_up(tmp_path: Path) -> None:
@@ -450,6 +453,28 @@ async def test_the_deadline_raises_with_the_ticket_and_the_job_can_be_resumed(tm
         async with client(server) as venice:
             video = await venice.resume(caught.value.ticket.to_json(), to=tmp_path / "clip.mp4")
         assert len(CLIP) == video.size
+
+
+@pytest.mark.parametrize(
+    ("request_", "troubles", "said"),
+    [
+        pytest.param(PUBLIC, [BUSY] * 99, "after 8 s; the latest trouble: At capacity", id="polls"),
+        pytest.param(PRIVATE, [BUSY], "after 8 s; the latest trouble: At capacity", id="a link"),
+        pytest.param(PUBLIC, [], "after 8 s. The job", id="none"),
+        pytest.param(PUBLIC, [BUSY, NEWS], "after 8 s. The job", id="none any more"),
+    ],
+)
+async def test_the_deadline_tells_the_latest_trouble(
+    tmp_path: Path, request_: VideoRequest, troubles: list[Reply], said: str
+) -> None:
+    polls = [] if request_ is PRIVATE else [*troubles, *[NEWS] * 99]
+    link = troubles if request_ is PRIVATE else []
+    async with (
+        FaultyVenice(retrieve=polls, link=link, polls=0) as server,
+        client(server, timeouts=Timeouts(job=8.0)) as venice,
+    ):
+        with pytest.raises(JobTimeoutError, match=said):
+            await venice.generate(request_, to=tmp_path / "clip.mp4")
 
 
 async def test_a_job_has_a_deadline_of_half_an_hour_when_none_is_given(tmp_path: Path) -> None:

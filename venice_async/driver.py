@@ -13,7 +13,7 @@ from .errors import JobTimeoutError, VeniceError
 from .order import Order
 from .payment import Payment
 from .sansio.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
-from .sansio.events import Event, Refused
+from .sansio.events import Event, Interrupted, Missed, Refused
 from .sansio.machine import Step, receive, resume, step
 from .sansio.states import Downloading, Failed, Saved, State, Succeeded, Waiting, ticket_of
 from .services import Services
@@ -35,6 +35,7 @@ class Driver:
         self._arrival = Arrival(services, order, self._on_progress)
         self._state: State = order.start[0]
         self._started: float | None = None
+        self._trouble: VeniceError | None = None
         self._scope = anyio.CancelScope()
 
     async def run(self) -> State:
@@ -43,6 +44,7 @@ class Driver:
             state, command = await self._begin()
             while command is not None:
                 event = await self._perform(command)
+                self._trouble = event.error if isinstance(event, Missed | Interrupted) else None
                 state, command = step(self._state, event)
                 await self._enter(state)
         finally:
@@ -108,7 +110,10 @@ class Driver:
             return await perform()
         waited = self._services.clock.monotonic() - self._started
         ticket = ticket_of(self._state)
-        return Refused(JobTimeoutError(f"Job {ticket and ticket.queue_id} was not done after {waited:.0f} s"))
+        message = f"Job {ticket and ticket.queue_id} was not done after {waited:.0f} s"
+        if self._trouble is not None:
+            message += f"; the latest trouble: {self._trouble.message}"
+        return Refused(JobTimeoutError(message))
 
     def _span(self) -> float:
         """Return the seconds a job may take from its ticket to its clip."""
