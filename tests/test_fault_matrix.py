@@ -50,6 +50,7 @@ from venice_async import (
     Ticket,
     Timeouts,
     TransportError,
+    UsageError,
     VeniceError,
     Video,
     VideoRequest,
@@ -610,6 +611,42 @@ async def test_a_paid_request_of_which_nobody_knows_stays_in_the_journal_until_s
                 (entry,) = await venice.pending()
                 assert (None, PUBLIC) == (entry.ticket, entry.request)
         assert ["POST /video/queue"] == wire(server)
+
+
+async def test_a_paid_request_of_which_nobody_knows_is_sent_anew_only_after_it_was_forgotten(
+    tmp_path: Path,
+) -> None:
+    lost = Reply(cut_head_at=0, charged=True)
+    async with (
+        FaultyVenice(queue=[lost]) as server,
+        client(server, journal=tmp_path / "private" / "jobs.db") as venice,
+    ):
+        for _ in "12":
+            (outcome,) = [outcome async for outcome in venice.batch([PUBLIC], into=tmp_path / "clips")]
+            assert isinstance(outcome.error, QueueOutcomeUnknownError)
+            assert 1 == len(server.charges)
+        (entry,) = await venice.pending()
+        await venice.forget(entry)
+        assert [] == await venice.pending()
+        (outcome,) = [outcome async for outcome in venice.batch([PUBLIC], into=tmp_path / "clips")]
+        assert outcome.video is not None
+
+
+async def test_what_has_a_ticket_or_is_on_its_way_is_not_forgotten(tmp_path: Path) -> None:
+    slow = json_reply({"model": "public-model", "queue_id": "job-1"}, delay=5)
+    journal = tmp_path / "private" / "jobs.db"
+    async with FaultyVenice(queue=[slow]) as server, client(server, journal=journal) as venice:
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        await until(lambda: bool(server.requests))
+        (intent,) = await venice.pending()
+        with pytest.raises(UsageError):
+            await venice.forget(intent)
+        await job.queued()
+        (queued,) = await venice.pending()
+        for entry in (intent, queued):
+            with pytest.raises(UsageError):
+                await venice.forget(entry)
+        assert isinstance(await job, Video)
 
 
 NAMES = ("status", "error", "message", "code", "details", "issues", "quote", "data", "id", "queue_id", "url")

@@ -247,6 +247,15 @@ class VeniceClient:
         now = self._host.services().clock.time()
         return [self._host.start(recovery(entry, now)) for entry in await self._journal().adopt()]
 
+    async def forget(self, entry: JournalEntry) -> None:
+        """Strike a paid request without an outcome from the journal, once you know what became of it.
+
+        Anything else is a `UsageError`: what has a ticket, has ended, or may be on its way.
+        """
+        if not await self._journal().forget(entry.id):
+            msg = "Only a paid request without a ticket, that nothing works on, can be forgotten"
+            raise UsageError(msg, hint="resume() or recover() bring home what has a ticket")
+
     async def quote(self, request: VideoRequest, *, reference_video_seconds: float | None = None) -> Quote:
         """Return the price of a request at this moment; nothing is queued or reserved.
 

@@ -125,6 +125,13 @@ class Journal:
         """
         return await self._writer.perform(Operation(lambda table: table.adopt(entry_id)))
 
+    async def forget(self, entry_id: str) -> bool:
+        """Remove an intent whose outcome a person has looked up; tell whether there was one to remove.
+
+        One that somebody watches, whose request may be on its way, stays; and so does a job with a ticket.
+        """
+        return await self._writer.perform(Operation(lambda table: table.forget(entry_id)))
+
     async def entry(self, entry_id: str) -> JournalEntry:
         """Return an entry.
 

@@ -99,6 +99,12 @@ class Table:
         """Forget an intent; a job with a ticket stays."""
         self._connection.execute("DELETE FROM jobs WHERE id = ? AND job IS NULL", (name,))
 
+    def forget(self, name: str) -> bool:
+        """Forget an intent that nobody watches, and tell whether there was one."""
+        alive = self._alive()
+        gone = f"DELETE FROM jobs WHERE {_free(alive, ('Queueing',))} AND id = ?"  # noqa: S608 - constants
+        return self._connection.execute(gone, [*alive, name]).rowcount > 0
+
     def release(self, name: str) -> None:
         """Stop watching a job."""
         self._connection.execute(
@@ -169,5 +175,5 @@ class Table:
 
 def _free(watchers: Collection[str], kinds: tuple[str, ...] = UNFINISHED) -> str:
     """Return the condition that a job is of one of `kinds`, and of none of the `watchers`, its parameters."""
-    marks = ", ".join("?" * len(watchers))
-    return f"kind IN {kinds} AND (owner IS NULL OR owner NOT IN ({marks}))"
+    marks, names = ", ".join("?" * len(watchers)), ", ".join(map(repr, kinds))
+    return f"kind IN ({names}) AND (owner IS NULL OR owner NOT IN ({marks}))"
