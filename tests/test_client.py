@@ -22,6 +22,7 @@ from venice_async import (
     Downloading,
     JobTimeoutError,
     Limits,
+    NotFoundError,
     Saved,
     Succeeded,
     Ticket,
@@ -394,6 +395,21 @@ async def test_a_borrowed_session_is_used_and_not_closed(tmp_path: Path) -> None
         assert {"/api/v1/video/queue", "/api/v1/video/retrieve"} == set(used)
         paid = server.asked("POST /video/queue")[0].connection
         assert [paid] == [request.connection for request in server.requests if request.connection == paid]
+
+
+async def test_a_status_is_an_answer_even_to_a_borrowed_session_that_raises_for_it(tmp_path: Path) -> None:
+    gone = json_reply({"error": "Media not found"}, status=404)
+    async with (
+        FaultyVenice(queue=[BUSY, REFUSED], retrieve=[gone]) as server,
+        aiohttp.ClientSession(raise_for_status=True) as session,
+        client(server, session=session) as venice,
+    ):
+        with pytest.raises(AuthenticationError) as caught:
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert caught.value.charged is False
+        with pytest.raises(NotFoundError):
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert 1 == len(server.charges)
 
 
 async def test_each_paid_request_has_a_connection_of_its_own(tmp_path: Path) -> None:

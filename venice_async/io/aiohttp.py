@@ -161,6 +161,7 @@ class AiohttpTransport:
             auto_decompress=False,
             read_bufsize=_CHUNK,
             max_field_size=_LONGEST_HEADER,
+            raise_for_status=False,  # whatever a borrowed session does: a status is an answer
             timeout=self._timeout(request),
             # Part of the key of aiohttp's pool: with it, no pooled connection of a borrowed session fits.
             server_hostname=urlsplit(url).hostname if paid and self._borrowed else None,
