@@ -397,6 +397,15 @@ async def test_a_borrowed_session_is_used_and_not_closed(tmp_path: Path) -> None
         assert [paid] == [request.connection for request in server.requests if request.connection == paid]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # aiohttp is parting with auth=
+async def test_a_session_that_authenticates_in_its_own_way_is_refused_at_once() -> None:
+    async with FaultyVenice() as server, aiohttp.ClientSession(auth=aiohttp.BasicAuth("u", "p")) as session:
+        with pytest.raises(UsageError, match="auth= of its own"):
+            async with client(server, session=session):
+                pytest.fail("it was let in")
+        assert [] == server.requests
+
+
 async def test_a_status_is_an_answer_even_to_a_borrowed_session_that_raises_for_it(tmp_path: Path) -> None:
     gone = json_reply({"error": "Media not found"}, status=404)
     async with (

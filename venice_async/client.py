@@ -226,8 +226,9 @@ class VeniceClient:
     async def drain(self, grace: float) -> list[Ticket]:
         """Get ready to leave: queue nothing more, and return the tickets of jobs that did not end in time.
 
-        Jobs that are not paid for yet are cancelled, the others are awaited for `grace` seconds. After it the
-        client starts no more jobs. Meant for SIGTERM.
+        Jobs that are not paid for yet are cancelled, the others are awaited for `grace` seconds, and one more
+        is given to paid requests on their way; the ticket of one that is answered later still goes to the
+        journal. After it the client starts no more jobs. Meant for SIGTERM.
         """
         self._host.services()
         for batch in list(self._batches):

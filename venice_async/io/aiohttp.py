@@ -25,6 +25,7 @@ from ..errors import (
     DownloadError,
     ProtocolError,
     ReadTimeoutError,
+    UsageError,
     VeniceError,
 )
 from ..options import Timeouts
@@ -110,7 +111,14 @@ class AiohttpTransport:
         timeouts: Timeouts,
         session: aiohttp.ClientSession | None = None,
     ) -> None:
-        """Talk to `base_url` with `api_key`; a borrowed `session` is used and never closed."""
+        """Talk to `base_url` with `api_key`; a borrowed `session` is used and never closed.
+
+        Raises:
+            UsageError: the session authenticates in its own way.
+        """
+        if getattr(session, "auth", None) is not None:
+            msg = "The session has an auth= of its own, which excludes the key"
+            raise UsageError(msg, hint="Pass a session without auth")
         self._base_url = base_url.rstrip("/")
         self._origin = _origin(self._base_url)
         self._loopback_allowed = is_loopback(urlsplit(base_url).hostname)

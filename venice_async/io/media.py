@@ -18,6 +18,7 @@ from ..sansio.commands import AskPrice, Price
 from ..sansio.wire import request_body
 
 _T = TypeVar("_T", bound=VideoRequest | Element | Keyframe)
+_MIB: Final = 1 << 20
 _SMALL: Final = 64 * 1024  # characters of text and URLs that are encoded faster than a thread is reached
 
 
@@ -38,7 +39,7 @@ async def prepare(request: VideoRequest) -> Prepared:
     """Return the body of a paid request, its media encoded.
 
     Raises:
-        InvalidRequestError: a file cannot be read, or the body is above 35 MB.
+        InvalidRequestError: a file cannot be read, or the body is above 35 MiB.
     """
     if _is_small(request):
         return _prepared(request)
@@ -125,7 +126,7 @@ def _read(media: Media, name: str) -> bytes:
 
 
 def _too_large(size: int, name: str = "body") -> InvalidRequestError:
-    message = f"The request would be {size / 1e6:.1f} MB; the limit is {LIMITS['body'] / 1e6:.1f} MB"
+    message = f"The request would be {size / _MIB:.1f} MiB; the limit is {LIMITS['body'] / _MIB:.0f} MiB"
     return InvalidRequestError(
         message, field=name, limit=LIMITS["body"], hint="Send large media as an https URL"
     )

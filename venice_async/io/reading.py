@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
@@ -216,7 +217,7 @@ class Progress:
         self._clock = clock
         self._tell = tell
         self._told: tuple[int, int | None] = (-1, None)
-        self._told_at = clock.monotonic()
+        self._told_at = -math.inf  # the first bytes are news at once
 
     def note(self, received: int, total: int | None) -> None:
         """Tell it if that is due."""

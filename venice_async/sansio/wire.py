@@ -43,7 +43,8 @@ from .replies import (
 
 Answer: TypeAlias = Event | Quote | list[VideoModel] | AccountLimits
 
-_JSON: Final[Mapping[str, str]] = {"content-type": "application/json", "accept": "application/json"}
+_ASKING: Final[Mapping[str, str]] = {"accept": "application/json"}
+_JSON: Final[Mapping[str, str]] = {"content-type": "application/json", **_ASKING}
 # A poll may be answered with the clip, which must come as it is: a cut in a compressed one goes unnoticed.
 _POLL: Final[Mapping[str, str]] = {
     "content-type": "application/json",
@@ -169,9 +170,11 @@ _ENCODERS: Final[Mapping[type[Any], Callable[[Any], HttpRequest]]] = {
     Queue: lambda c: queue_request(request_body(c.request), consents_of(c)),
     Poll: lambda c: _post("/video/retrieve", _job_fields(c.ticket), Call.RETRIEVE),
     Complete: lambda c: _post("/video/complete", _job_fields(c.ticket)),
-    ListModels: lambda _: HttpRequest(call=Call.OTHER, method="GET", url="/models?type=video", headers=_JSON),
+    ListModels: lambda _: HttpRequest(
+        call=Call.OTHER, method="GET", url="/models?type=video", headers=_ASKING
+    ),
     ReadLimits: lambda _: HttpRequest(
-        call=Call.OTHER, method="GET", url="/api_keys/rate_limits", headers=_JSON
+        call=Call.OTHER, method="GET", url="/api_keys/rate_limits", headers=_ASKING
     ),
     Fetch: lambda c: _link_request("GET", c.ticket, Call.LINK),
     Revoke: lambda c: _link_request("DELETE", c.ticket, Call.REVOKE),
