@@ -82,12 +82,14 @@ def drive(
     slowest: float = 1.0,
     told: bool = True,
     until: float = 600.0,
+    others: Iterable[float] = (),
 ) -> list[float]:
     """Send a request for each of the moments `wanted`, as soon as the bucket opens, until `until`.
 
     It is counted and answered after up to `slowest` seconds in all, so that requests overtake each other.
-    Return when they were sent.
+    At the moments `others` somebody else uses the key. Return when ours were sent.
     """
+    strangers = deque(sorted(others))
     order = itertools.count()
     queue = sorted(wanted, reverse=True)
     events: list[tuple[float, int, str, Sent, Mapping[str, str]]] = []
@@ -106,6 +108,9 @@ def drive(
         elif events:
             now, _, what, sent, headers = heapq.heappop(events)
             if what == "count":
+                while strangers and strangers[0] <= now:
+                    let_in, _ = window.count(strangers.popleft())
+                    window.refused -= not let_in
                 _, headers = window.count(now)
                 back = now + chance.uniform(0.025, 0.5) * slowest
                 heapq.heappush(events, (back, next(order), "answer", sent, headers))

@@ -17,6 +17,7 @@ from .ledger import PERIOD, SLACK, Ledger, Sent
 
 MARGIN = 0.02  # of the limit, kept back for what else may use the key
 DISTRUST = 120.0  # seconds for which an account that was wrong is not believed: two windows
+REMEMBERED = 120.0  # seconds for which others that were seen to use the key are reckoned with
 _GRACE = 10.0  # seconds after a reset for the request that goes ahead
 _ROUNDED = 3.0  # seconds that an announced reset may be late: two clocks' whole ones, and the way
 
@@ -26,12 +27,11 @@ class ServerAccount:
 
     def __init__(self, ledger: Ledger, *, alone: bool) -> None:
         """Compare with `ledger`; `alone` if nobody else is expected to use the key."""
-        self.foreign: float = 0.0  # requests of others in the present window
         self._ledger = ledger
-        self._alone = alone
         self._limit = math.inf
         self._ceiling = 0.0
         self._first = 0  # the number of the first request that the present window surely counts
+        self._others_until = -math.inf if alone else math.inf
         self._trusted_until = -math.inf
         self._distrust_until = -math.inf
         self._reset_at: float = math.inf  # never too early
@@ -41,6 +41,10 @@ class ServerAccount:
     def trusted(self, now: float) -> bool:
         """Return whether there is an account to go by."""
         return now < self._trusted_until
+
+    def alone(self, now: float) -> bool:
+        """Return whether nobody else has been seen to use the key of late."""
+        return now >= self._others_until
 
     def opens(self, now: float) -> float:
         """Return when the server takes one more: now, or once a new window begins, if not tried yet."""
@@ -79,7 +83,6 @@ class ServerAccount:
         """Go without the server's account for a while."""
         self._distrust_until = now + DISTRUST
         self._trusted_until = -math.inf
-        self.foreign = 0.0
 
     def _note(self, told: Allowance, reset_at: float, now: float, *, turned: bool) -> None:
         same = told.mark is not None and told.mark == self._mark
@@ -90,9 +93,9 @@ class ServerAccount:
             self._fixed = True
         self._reset_at, self._mark = reset_at, told.mark
         self._trusted_until = max(now + PERIOD, reset_at + _GRACE)
-        ours = self._ledger.counted_at_most(reset_at - PERIOD if same else -math.inf)
-        remaining = told.remaining or 0.0
-        self.foreign = max(0.0, self._limit - remaining - ours) if self._alone else 0.0
+        ours = self._ledger.counted_at_most(reset_at - PERIOD - _ROUNDED if same else -math.inf)
+        if self._limit - (told.remaining or 0.0) - ours >= 1:
+            self._others_until = max(self._others_until, now + REMEMBERED)
 
     def _room(self) -> float:
         return self._ceiling - math.floor(MARGIN * self._limit) - self._ledger.sent

@@ -4,9 +4,11 @@ Two accounts say so, and either suffices, as each is a lower bound of what the s
 our requests than the limit can have been counted in the last 60 s; true for a fixed window at any phase and
 for a sliding one, whenever between sending and answer the server counted. And the server's, in `account`:
 where windows are fixed it lets out all of one that is ending and then all of the next. For a key that is
-shared both have to agree.
+shared both have to agree; and once others are seen to use a key that was said to be ours, only the server's
+counts.
 
-Without a credible account of the server's, requests are spaced evenly, within our own account.
+Without a credible account of the server's, requests are spaced evenly, within our own account. After a 429
+one request tries, and the rest wait for its answer.
 """
 
 from __future__ import annotations
@@ -54,6 +56,10 @@ class Spacing:
         """Strike one that was not sent."""
         self._due -= self._interval
 
+    def pause(self, until: float) -> None:
+        """Go on evenly from then, without the burst that a pause allows."""
+        self._due = max(self._due, until + self._tolerance)
+
     def forgive(self, now: float) -> None:
         """Forget what was taken ahead of time."""
         self._due = min(self._due, now)
@@ -88,15 +94,10 @@ class Bucket:
 
     def opens(self, now: float) -> float | None:
         """Return `now` if a request may be sent, else when to ask again; None: after an answer."""
-        ours = self._ledger.room(self._limit * self._share - self._account.foreign, now)
-        if not self._account.trusted(now):
-            when = None if ours is None else max(ours, self._spacing.opens())
-        elif self._share == 1:
-            theirs = self._account.opens(now)
-            when = theirs if ours is None else min(ours, theirs)
-        else:
-            when = None if ours is None else max(ours, self._account.opens(now))
-        return None if when is None else max(when, self._closed_until, now)
+        when = self._when(now)
+        if when is None or self._is_trying():
+            return None
+        return max(when, self._closed_until, now)
 
     def take(self, now: float) -> Sent:
         """Count a request that is about to be sent."""
@@ -116,22 +117,45 @@ class Bucket:
 
     def answered(self, sent: Sent, told: Allowance, now: float) -> None:
         """Take in the head of an answer that was not a 429."""
-        self._refusals = 0
+        if sent.at >= self._closed_until:
+            self._refusals = 0
         self._change(told.limit)
         if self._account.hear(sent, told, now):
             self.pace.forgive(now)
         self._ledger.ended(sent, now)
 
     def refused(self, sent: Sent, told: Allowance, now: float, *, wait: float | None, chance: float) -> None:
-        """Close after a 429: for the seconds the server asks, None if it does not, and up to one more."""
+        """Close after a 429: for the seconds the server asks, None if it does not, and up to one more.
+
+        The pause doubles while what was sent after it is refused, too.
+        """
         self._ledger.ended(sent, now)
         self._change(told.limit)
         self._account.disbelieve(now)
+        if sent.at >= self._closed_until:
+            self._refusals += 1
+        first = OVERLOADED if told.remaining or wait is not None else CLOSED
+        least = min(first * 2.0 ** min(self._refusals - 1, 10), CLOSED_MOST)
         if wait is None:
-            first = OVERLOADED if told.remaining else CLOSED
-            wait = min(first * 2.0 ** min(self._refusals, 10), CLOSED_MOST)
-        self._refusals += 1
+            wait = least
+        elif self._refusals > 1:
+            wait = max(wait, least)
         self._closed_until = max(self._closed_until, now + wait + chance)
+        self._spacing.pause(self._closed_until)
+
+    def _when(self, now: float) -> float | None:
+        """Return when the accounts allow one more; None: after an answer."""
+        ours = self._ledger.room(self._limit * self._share, now)
+        if not self._account.trusted(now):
+            return None if ours is None else max(ours, self._spacing.opens())
+        theirs = self._account.opens(now)
+        if self._share < 1:
+            return None if ours is None else max(ours, theirs)
+        return min(ours, theirs) if self._account.alone(now) and ours is not None else theirs
+
+    def _is_trying(self) -> bool:
+        """Return whether a request is on its way that tries if the bucket is open again after a 429."""
+        return self._refusals > 0 and self._ledger.last_flying() >= self._closed_until
 
     def _change(self, limit: float | None) -> None:
         if limit is not None and limit != self._limit:
