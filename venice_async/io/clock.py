@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 
@@ -13,7 +14,7 @@ class SystemClock:
 
     def monotonic(self) -> float:
         """Seconds of the event loop's clock."""
-        return anyio.current_time()
+        return asyncio.get_running_loop().time()
 
     def time(self) -> float:
         """Seconds since the Unix epoch."""

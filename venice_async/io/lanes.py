@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import math
 from typing import Protocol, TypeVar
 
-import anyio
 from attrs import define, field
 
 from ..sansio.bucket import Bucket
@@ -31,7 +31,7 @@ class Request:
 
     rank: int = 0
     place: int = field(factory=lambda: next(_order), init=False)
-    event: anyio.Event = field(factory=anyio.Event, init=False)
+    event: asyncio.Event = field(factory=asyncio.Event, init=False)
     granted: bool = field(default=False, init=False)
     sent: Sent | None = field(default=None, init=False)
 

@@ -42,8 +42,8 @@ async def prepare(request: VideoRequest) -> Prepared:
         InvalidRequestError: a file cannot be read, or the body is above 35 MiB.
     """
     if _is_small(request):
-        return _prepared(request)
-    return await anyio.to_thread.run_sync(_prepared, request)
+        return _packed(request)
+    return await anyio.to_thread.run_sync(lambda: _packed(_with_urls(request)))
 
 
 async def inline(query: AskPrice | Price) -> AskPrice | Price:
@@ -71,8 +71,8 @@ def _leaves(value: Any) -> list[Any]:
     return [value]
 
 
-def _prepared(request: VideoRequest) -> Prepared:
-    body = request_body(_with_urls(request))
+def _packed(request: VideoRequest) -> Prepared:
+    body = request_body(request)
     if len(body) > LIMITS["body"]:
         raise _too_large(len(body))
     return Prepared(body, hashlib.sha256(body).hexdigest())

@@ -117,7 +117,7 @@ class Pacer:
         if self._leader is not None:
             await request.event.wait()
             if not request.granted:
-                request.event = anyio.Event()
+                request.event.clear()
             return
         self._leader = request
         try:
@@ -152,18 +152,20 @@ class Pacer:
     def _hand_out(self) -> None:
         """Give every turn that there is, and note when to look again."""
         now = self._clock.monotonic()
-        while (opens := self._opens(now)) <= now:
-            lane = min(self._lanes, key=lambda lane: lane.opens(now) > now)
+        while (lane := self._open_lane(now)) is not None:
             self._grant(lane, now)
-        self._wake_at = opens
-        if self._leader is not None and opens < self._nap_until:
+        if self._leader is not None and self._wake_at < self._nap_until:
             self._nap.cancel()
 
-    def _opens(self, now: float) -> float:
+    def _open_lane(self, now: float) -> Lane[Any] | None:
+        """Return the lane that is due a turn; None if there is none to be had, and note when there may be."""
         budget = self._failures.opens(now)
-        lanes = min(lane.opens(now) for lane in self._lanes)
+        opens = [lane.opens(now) for lane in self._lanes]
         self._answer_helps = budget is None or budget > now or any(lane.held for lane in self._lanes)
-        return max(math.inf if budget is None else budget, lanes, self._blocked_until)
+        self._wake_at = max(math.inf if budget is None else budget, min(opens), self._blocked_until)
+        if self._wake_at > now:
+            return None
+        return next(lane for lane, when in zip(self._lanes, opens, strict=True) if when <= now)
 
     def _grant(self, lane: Lane[Any], now: float) -> None:
         self._lanes.remove(lane)

@@ -104,12 +104,13 @@ class PollLane:
         self._has_learned = True
 
     def _reschedule(self, now: float) -> None:
+        """Find anew when those are due who are not yet; those who are have but another rank."""
         self._has_learned = False
         self._later.clear()
-        self._ready.clear()
-        self._ranking.clear()
+        self._ranked_at = -math.inf
         for request in self._waiting:
-            self._schedule(request, now)
+            if request not in self._ready:
+                self._schedule(request, now)
         self._look_at = now
 
     def _examine(self, now: float) -> float:

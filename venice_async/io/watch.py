@@ -170,15 +170,15 @@ class Watch:
         return max(now - self._born, 0.0)
 
     def due(self, now: float) -> float:
-        """Return the moment at which a poll is worth its price."""
+        """Return the moment from now on at which a poll is worth its price."""
         if self._at_once:
             return now
         if self._version != self.model.version:
             self._remember()
         polling, times = self._polling, self.model.times
         most = max(self._last + polling.max_gap, times.p80 / 2) - self._last
-        age = times.due(self._last, price=polling.price, least=polling.min_gap, most=most)
-        return self._born + age
+        least = min(max(polling.min_gap, self.age(now) - self._last), most)  # the past is not searched
+        return self._born + times.due(self._last, price=polling.price, least=least, most=most)
 
     def urgency(self, now: float) -> float:
         """Return what not polling has cost since the last answer, in seconds of delay."""
