@@ -124,6 +124,8 @@ async def test_a_state_tells_elapsed_time_the_servers_estimate_and_an_eta(tmp_pa
                 assert 145.0 == state.average
                 assert state.eta is not None
                 assert 0 < state.eta < 300
+                assert state.notice_delay is not None
+                assert 0 < state.notice_delay < 10
                 assert state.progress is not None
                 assert 0 <= state.progress < 1
                 return

@@ -154,7 +154,7 @@ class Arrival:
             case StillGoing() as event:
                 self._troubles.clear()
                 watch.progressed(age=event.elapsed, average=event.average)
-                return evolve(event, eta=watch.eta)
+                return evolve(event, eta=watch.eta, notice_delay=watch.notice_delay)
             case Completed() as event:
                 self._troubles.clear()
                 watch.completed(age=event.elapsed)

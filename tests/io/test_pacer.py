@@ -449,6 +449,7 @@ async def test_the_notice_delay_of_many_jobs_at_once_is_what_draining_them_takes
     pacer = make(clock)
     alone = pacer.watch("a")
     alone.progressed(age=90.0, average=145.0)
+    assert alone.notice_delay is not None
     assert 0.5 <= alone.notice_delay <= 1.5
     crowd = [pacer.watch("a") for _ in range(499)]
     for watch in crowd:

@@ -134,8 +134,11 @@ def test_what_may_happen_where_is_this_and_nothing_else(state: State, event: Eve
 
 
 def test_a_public_clip_is_queued_polled_delivered_and_cleaned_up() -> None:
-    waiting, poll = play(begin(REQUEST), Accepted(TICKET), StillGoing(elapsed=1.0, average=9.0, eta=8.0))
-    assert (Waiting(ticket=TICKET, elapsed=1.0, average=9.0, eta=8.0), Poll(TICKET)) == (waiting, poll)
+    waiting, poll = play(
+        begin(REQUEST), Accepted(TICKET), StillGoing(elapsed=1.0, average=9.0, eta=8.0, notice_delay=2.0)
+    )
+    told = Waiting(ticket=TICKET, elapsed=1.0, average=9.0, eta=8.0, notice_delay=2.0)
+    assert (told, Poll(TICKET)) == (waiting, poll)
     saved = step(waiting, Delivered(VIDEO))
     assert (Saved(video=VIDEO), CleanUp(VIDEO)) == saved
     assert (Succeeded(video=VIDEO), None) == step(saved[0], CleanedUp())

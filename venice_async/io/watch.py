@@ -124,17 +124,19 @@ class Watch:
     @property
     def eta(self) -> float | None:
         """Seconds the job will still take, by the median of its model and age; None before both are known."""
-        if not self.model.known or not self._age_known:
+        if not self._is_known:
             return None
         return self.model.times.remaining(self.age(self._clock.monotonic()))
 
     @property
-    def notice_delay(self) -> float:
+    def notice_delay(self) -> float | None:
         """Seconds expected between the job's end and our noticing it, as many jobs share the polls there are.
 
         Half a gap of √(2·price/h), the hazard and the price taken where the job is likely to end: N / 2B for
-        N jobs that were queued together, at B polls a second.
+        N jobs that were queued together, at B polls a second. None where `eta` is.
         """
+        if not self._is_known:
+            return None
         times, age = self.model.times, self.age(self._clock.monotonic())
         remaining = times.remaining(age)
         delay = math.sqrt(self._price(remaining) / (2 * times.hazard(age + remaining)))
@@ -194,6 +196,11 @@ class Watch:
         if not ahead:
             return pressure
         return pressure * math.exp(times.cumulative(age) - times.cumulative(age + ahead))
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether there is more than a guess to estimate from."""
+        return self.model.known and self._age_known
 
     @property
     def _at_once(self) -> bool:

@@ -41,11 +41,12 @@ class Answered:
 
 @frozen(kw_only=True)
 class StillGoing:
-    """The server is at work: seconds worked, the model's P80, and seconds left by our estimate."""
+    """The server is at work: seconds worked, the model's P80, and what we expect of the rest."""
 
     elapsed: float | None = None
     average: float | None = None
     eta: float | None = None
+    notice_delay: float | None = None
 
 
 @frozen(kw_only=True)

@@ -197,6 +197,7 @@ def _still_going(state: Waiting, event: StillGoing) -> Step:
             elapsed=state.elapsed if event.elapsed is None else event.elapsed,
             average=state.average if event.average is None else event.average,
             eta=event.eta,
+            notice_delay=event.notice_delay,
             interruptions=state.interruptions,
             empty=state.empty,
         )
