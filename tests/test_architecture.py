@@ -253,8 +253,6 @@ print([name for name in sys.modules if any(name == other or name.startswith(othe
     assert "[]" == ran.stdout.strip()
 
 
-def test_top_level_holds_nothing_but_modules_and_the_marker_of_types() -> None:
-    assert (PACKAGE / "py.typed").exists()
-    assert [] == [
-        path.name for path in PACKAGE.iterdir() if path.is_file() and path.suffix not in {".py", ".typed"}
-    ]
+def test_the_package_holds_modules_the_marker_of_types_and_the_licence() -> None:
+    others = {path.name for path in PACKAGE.iterdir() if path.is_file() and path.suffix != ".py"}
+    assert {"py.typed", "LICENSE"} == others
