@@ -10,7 +10,7 @@ import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import attrs
 import av
@@ -20,8 +20,9 @@ import typer
 import venice_async
 from tests.programs import PICTURE, Programs
 from tests.readme import PATH, Block, anchors, blocks, prose, section, spans, table
-from venice_async import Limits, Polling, Retries, Timeouts, VeniceClient, VeniceError, VideoRequest
+from venice_async import Limits, Polling, Retries, State, Timeouts, VeniceClient, VeniceError, VideoRequest
 from venice_async.cli.app import app
+from venice_async.cli.exits import TABLE
 from venice_async.sandbox import Sandbox, tiny_clip
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ SAID = {  # what a section's snippet prints
     "Many at once": r"(?s)(?=.*^0 \S+\.mp4$)(?=.*^1 \S+\.mp4$)(?=.*^2 \S+\.mp4$)",
     "Survive a crash": r"(?s)Ticket\(.*left\.mp4\n.*left\.mp4",
     "Know the price, and the models": r"0\.75 USD; \('5s', .*'480p'",
+    "Stop watching, and go on later": r"^$",
+    "Logs, metrics and traces": r"(?s)- Queueing\n.*-\S+ Waiting\n.* Succeeded$",
     "Test your own code": r"(?s)policies.*\[Charge\(.*refunded=True.*\)\] \d+$",
 }
 
@@ -88,7 +91,7 @@ async def test_every_other_snippet_runs(tmp_path: Path, monkeypatch: pytest.Monk
     for heading, pattern in SAID.items():
         assert re.search(pattern, said[heading], re.MULTILINE), said[heading]
     assert 3 == len(list((tmp_path / "clips").glob("*.mp4")))
-    assert {"clip.mp4", "left.mp4", "animated.mp4", "portrait.mp4"} == {
+    assert {"clip.mp4", "later.mp4", "left.mp4", "animated.mp4", "portrait.mp4", "told.mp4"} == {
         path.name for path in tmp_path.glob("*.mp4")
     }
     assert 2 == names["larger"].upscale_factor
@@ -164,11 +167,16 @@ def test_the_tests_line_sets_up_everything_and_runs_pytest() -> None:
     assert ".venv/bin/python -m pytest" == run
 
 
-def test_every_other_command_runs(programs: Programs) -> None:
+def test_every_other_command_runs(programs: Programs, tmp_path: Path) -> None:
+    (jobs,) = blocks("json")
+    (tmp_path / "jobs.jsonl").write_text(jobs.code)
     others = [block for block in blocks("sh") if block.section not in {"Quick start", "Tests"}]
     lines = [shlex.split(line) for block in others for line in block.code.splitlines()]
     said = {words[1]: programs.run(COMMAND, *words[1:]) for words in lines}
-    assert {"models", "quote", "jobs", "doctor"} <= said.keys()
+    assert {"models", "quote", "generate", "batch", "jobs", "resume", "doctor"} == said.keys()
+    assert CLIP == (tmp_path / "dawn.mp4").read_bytes()
+    assert [CLIP] == [path.read_bytes() for path in tmp_path.glob("clips/*.mp4")]
+    assert (tmp_path / "clips" / "report.html").exists()
     assert "wan-2-7-text-to-video" in said["models"]
     assert "0.75" in said["quote"]
     assert "clock" in said["doctor"]
@@ -182,6 +190,20 @@ def test_every_command_that_the_text_names_exists_with_its_options() -> None:
         command = root.commands[words[1]]
         known = {flag for parameter in command.params for flag in parameter.opts}
         assert set() == {word for word in words if word.startswith("--")} - known
+
+
+def test_the_table_of_exit_codes_is_that_of_the_command_line() -> None:
+    assert [[str(row.code), row.text] for row in TABLE] == table("Command line")
+
+
+def test_the_table_of_states_is_complete_and_names_what_they_carry() -> None:
+    rows = [
+        (spans(cells[0]), [span.removeprefix(".") for span in spans(cells[2])]) for cells in table("Guide")
+    ]
+    assert {kind.__name__ for kind in get_args(State)} == {name for names, _ in rows for name in names}
+    for names, facts in rows:
+        known = [set(dir(getattr(venice_async, name))) for name in names]
+        assert all(any(fact in facts_of_one for facts_of_one in known) for fact in facts)
 
 
 def public_errors() -> set[str]:
