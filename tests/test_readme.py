@@ -7,6 +7,7 @@ import inspect
 import re
 import shlex
 import sys
+import tomllib
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -165,6 +166,16 @@ def test_the_tests_line_sets_up_everything_and_runs_pytest() -> None:
     assert install.startswith(".venv/bin/pip install ")
     assert "'.[test]'" in install
     assert ".venv/bin/python -m pytest" == run
+
+
+def test_the_install_lines_name_extras_that_exist() -> None:
+    (lines,) = [block.code.splitlines() for block in blocks("") if block.section == "Install"]
+    project = tomllib.loads((PATH.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {
+        name for line in lines for found in re.findall(r"\[([\w,]+)\]", line) for name in found.split(",")
+    }
+    assert all(line.startswith("pip install ") for line in lines)
+    assert {"cli", "sandbox"} == wanted <= set(project["optional-dependencies"])
 
 
 def test_every_other_command_runs(programs: Programs, tmp_path: Path) -> None:

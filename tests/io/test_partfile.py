@@ -15,7 +15,7 @@ import pytest
 
 from tests.io.answers import fail
 from venice_async.errors import DownloadError
-from venice_async.io.partfile import PartFile, remove_leftovers
+from venice_async.io.partfile import PartFile
 from venice_async.io.target import job_key, part_path
 
 if TYPE_CHECKING:
@@ -425,19 +425,11 @@ async def test_what_another_job_left_or_a_living_one_writes_is_not_touched(clip:
     other = part_path(clip, job_key("m", "other"))
     other.write_bytes(b"not ours")
     living = await written(clip, b"first")
-    await remove_leftovers(clip.parent, KEY)
     second = await written(clip, b"second")
     assert 3 == len(names(clip.parent))
     await living.abort()
     await second.abort()
     assert [other.name] == names(clip.parent)
-
-
-async def test_leftovers_are_removed_on_request(clip: Path) -> None:
-    part_path(clip, KEY).write_bytes(b"half")
-    await remove_leftovers(clip.parent, KEY)
-    assert [] == names(clip.parent)
-    await remove_leftovers(clip.parent / "missing", KEY)
 
 
 async def test_part_files_are_kept_where_they_cannot_be_locked(

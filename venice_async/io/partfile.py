@@ -172,12 +172,8 @@ class PartFile:
                 os.close(file.descriptor)
 
 
-async def remove_leftovers(folder: Path, job_key: str) -> None:
-    """Remove what killed processes left of a job in `folder`; what a living one is writing stays."""
-    await to_thread.run_sync(_remove_leftovers, folder, job_key)
-
-
 def _remove_leftovers(folder: Path, job_key: str) -> None:
+    """Remove what killed processes left of a job in `folder`; what a living one is writing stays."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if is_part_of(path.name, job_key):
