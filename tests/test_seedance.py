@@ -244,6 +244,15 @@ def test_a_tag_that_the_server_would_not_read_is_refused(wrong: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("wrong", "right"), [("<Image 02>", "<Image 2>"), ("<Image 0>", "<Image 1>"), ("@video3", "<Video 3>")]
+)
+def test_the_error_shows_a_tag_that_can_be_written(wrong: str, right: str) -> None:
+    error = refusal(reference, OLD, f"{DONOR}a walk like {wrong}", images=[PICTURE])
+
+    assert right == error.limit
+
+
+@pytest.mark.parametrize(
     "text", ["<imagery> a > b", "a video 1 of cats", "mail me@imagine.org", "[images]", "a < b"]
 )
 def test_words_that_are_no_tags_are_left_alone(text: str) -> None:

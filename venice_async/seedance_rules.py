@@ -153,7 +153,8 @@ def _check_tags(request: VideoRequest) -> None:
 def _malformed(prompt: str) -> Iterator[InvalidRequestError]:
     for meant in _MEANT.finditer(prompt):
         if not _TAG.match(prompt, meant.start()):
-            kind, number = (meant[1] or meant[3]).capitalize(), meant[2] or meant[4] or "1"
+            kind = (meant[1] or meant[3]).capitalize()
+            number = max(1, int((meant[2] or meant[4] or "1")[:4]))
             msg = f"{meant[0].strip()!r} is not a tag; write <{kind} {number}>"
             yield refuse(
                 msg, "prompt", f"<{kind} {number}>", "Tags are case-sensitive and have exactly one space"
