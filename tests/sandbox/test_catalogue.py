@@ -24,6 +24,14 @@ async def test_models_lists_no_video_model_when_not_asked_for_one() -> None:
     assert {"data": [], "object": "list", "type": "text"} == answer.json
 
 
+async def test_models_refuses_a_type_that_is_none() -> None:
+    async with talk() as venice:
+        unknown, images = [
+            await venice.call("GET", "/models", params={"type": kind}) for kind in ("films", "image")
+        ]
+    assert (400, 200, "image") == (unknown.status, images.status, images.json["type"])
+
+
 async def test_models_needs_no_key_and_refuses_a_wrong_one() -> None:
     async with talk() as venice:
         without = await venice.call("GET", "/models", headers={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from io import BytesIO
 from typing import Any
 
@@ -165,9 +166,15 @@ async def test_a_body_that_is_not_json_is_a_400_and_another_content_type_a_415()
         broken = await venice.call(
             "POST", "/video/queue", data=b"{", headers={**key, "Content-Type": "application/json"}
         )
+        deep = await venice.call(
+            "POST", "/video/queue", data=b"[" * 100_000, headers={**key, "Content-Type": "application/json"}
+        )
         array = await venice.call("POST", "/video/queue", [1])
         form = await venice.call("POST", "/video/queue", data={"model": TEXT}, headers=key)
-    assert [400, 400, 415] == [broken.status, array.status, form.status]
+        unsaid = {**key, "Content-Type": "application/x-www-form-urlencoded"}  # what curl -d says
+        curl = await venice.call("POST", "/video/queue", data=json.dumps(order()), headers=unsaid)
+    assert [400, 400, 400] == [broken.status, deep.status, array.status]
+    assert [415, 415] == [form.status, curl.status]
 
 
 async def test_a_body_above_35_mb_is_a_413_with_a_code() -> None:

@@ -143,7 +143,7 @@ class LinkOrigin:
 def _parsed(raw: bytes | None) -> Mapping[str, Any] | None:
     try:
         body: object = json.loads(raw) if raw else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", body) if isinstance(body, dict) else None
 

@@ -37,7 +37,7 @@ def parse(raw: bytes, content_type: str) -> dict[str, Any]:
         raise Refused(standard_error(415, "Unsupported content type. Please use application/json"))
     try:
         body: object = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Refused(standard_error(400, "Invalid JSON in request body")) from None
     if not isinstance(body, dict):
         raise Refused(detailed_error([((), "Expected object")]))

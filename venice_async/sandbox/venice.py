@@ -28,7 +28,9 @@ from .validation import check_job, check_queue, check_quote, parse
 
 _UNKNOWN_MEDIA = "Media could not be found. Request may be invalid, expired, or deleted."
 _UNKNOWN_ID = "Request ID is invalid"
-_MODEL_TYPES = frozenset({"video", "all"})
+_MODEL_TYPES = frozenset(
+    "all asr code embedding image inpaint music text tts upscale video".split()  # noqa: SIM905 - as in the document
+)
 VIDEO = {"Content-Type": "video/mp4"}
 
 
@@ -51,8 +53,10 @@ class Call:
     now: float
 
     def json(self) -> Mapping[str, Any]:
-        """Return the body; raise `Refused` if it is not a JSON object."""
-        return parse(self.raw, self.content_type) if self.body is None else self.body
+        """Return the body; raise `Refused` if it is not sent as JSON, or not a JSON object."""
+        if self.body is None or "json" not in self.content_type:
+            return parse(self.raw, self.content_type)
+        return self.body
 
 
 @define(eq=False, kw_only=True)
@@ -101,7 +105,9 @@ class Venice:
     def list_models(self, call: Call) -> Reply:
         """`GET /models`."""
         wanted = call.query.get("type", "text")
-        data = [model.listing() for model in self.models.values()] if wanted in _MODEL_TYPES else []
+        if wanted not in _MODEL_TYPES:
+            raise Refused(detailed_error([(("type",), "Invalid enum value")]))
+        data = [model.listing() for model in self.models.values()] if wanted in {"video", "all"} else []
         return json_reply(200, {"data": data, "object": "list", "type": wanted})
 
     def quote(self, call: Call) -> Reply:
