@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from venice_async import Outcome, VeniceClient, VideoRequest
+from venice_async import InvalidRequestError, Outcome, VeniceClient, VideoRequest
 
 COLUMNS = ("line", "prompt", "clip", "charged", "error")
 
@@ -23,10 +23,14 @@ COLUMNS = ("line", "prompt", "clip", "charged", "error")
 def read(source: str, model: str) -> Iterator[VideoRequest]:
     """Yield a request for each line."""
     with Path(source).open(newline="", encoding="utf-8") as file:
-        for line in csv.DictReader(file):
+        lines = csv.DictReader(file, restkey="cells without a heading")
+        for line in lines:
             cells = dict[str, Any]((name, cell) for name, cell in line.items() if cell)
             cells.setdefault("model", model)
-            yield VideoRequest(**cells)
+            try:
+                yield VideoRequest(**cells)
+            except (TypeError, InvalidRequestError) as error:  # an unknown column, an impossible value
+                sys.exit(f"{source}, line {lines.line_num}: {error}")
 
 
 def row(outcome: Outcome) -> tuple[object, ...]:

@@ -48,10 +48,13 @@ async def show(job: VideoJob) -> None:
 
 async def main(model: str, prompt: str, path: str) -> None:
     """Generate one clip and show how it is going."""
-    async with VeniceClient() as venice, asyncio.TaskGroup() as group:
+    async with VeniceClient() as venice:
         job = venice.generate(VideoRequest(model=model, prompt=prompt, duration="5s"), to=path)
-        group.create_task(show(job))
-        await job
+        showing = asyncio.create_task(show(job))
+        try:
+            await job
+        finally:
+            await showing
 
 
 if __name__ == "__main__":

@@ -23,10 +23,13 @@ from aiohttp import web
 
 from venice_async import (
     BadRequestError,
+    BudgetExceededError,
+    ConsentError,
     ContentPolicyError,
     Failed,
     InvalidRequestError,
     State,
+    Succeeded,
     VeniceClient,
     VeniceError,
     VideoJob,
@@ -34,8 +37,11 @@ from venice_async import (
 )
 
 ONE = r"/clips/{clip:[\w-]{8,80}}"
+EVENTS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+DONE: dict[str, object] = {"state": "succeeded"}
 MAX_USD = 2.00  # for one clip
 GRACE = 2.0  # seconds for paid jobs when the service is stopped
+THEIRS = (InvalidRequestError, BadRequestError, BudgetExceededError, ConsentError, ContentPolicyError)
 
 
 class Clips:
@@ -49,16 +55,19 @@ class Clips:
     async def run(self, _: web.Application) -> AsyncGenerator[None]:
         """Keep a client open, and go on with what an earlier run left unfinished."""
         async with VeniceClient(journal=self.folder / "jobs.db", on_state=self.remember) as self.venice:
-            await self.venice.recover()
+            for job in await self.venice.recover():
+                self.remember(job, job.state)
             yield
 
     async def drain(self, _: web.Application) -> None:
         """Get ready to stop; the streams of events end with their jobs."""
         print(f"{len(await self.venice.drain(GRACE))} paid job(s) are left to the next start")
 
-    def remember(self, job: VideoJob, _: State) -> None:
-        """Know a job by its ticket."""
-        if job.ticket is not None:
+    def remember(self, job: VideoJob, state: State) -> None:
+        """Know a job by its ticket, until its clip tells all there is to know."""
+        if isinstance(state, Succeeded):
+            self.jobs.pop(state.video.ticket.queue_id, None)
+        elif job.ticket is not None:
             self.jobs[job.ticket.queue_id] = job
 
     async def order(self, request: web.Request) -> web.Response:
@@ -68,20 +77,23 @@ class Clips:
             wanted = VideoRequest(model=body["model"], prompt=body["prompt"], duration=body["duration"])
             ticket = await self.venice.generate(wanted, to=self.folder, max_usd=MAX_USD).queued()
         except VeniceError as error:
-            is_theirs = isinstance(error, InvalidRequestError | BadRequestError | ContentPolicyError)
             answer = {"error": str(error), "charged": error.charged}
-            return web.json_response(answer, status=422 if is_theirs else 503)
-        except (LookupError, TypeError, ValueError):
+            return web.json_response(answer, status=422 if isinstance(error, THEIRS) else 503)
+        except (LookupError, RecursionError, TypeError, ValueError):
             return web.json_response({"error": "JSON with model, prompt and duration, please"}, status=400)
         return web.json_response({"id": ticket.queue_id}, status=202)
 
     async def show(self, request: web.Request) -> web.Response:
         """Say where a clip stands."""
-        return web.json_response(await anext(self.states(request.match_info["clip"])))
+        name = request.match_info["clip"]
+        if job := self.jobs.get(name):
+            return web.json_response(as_json(job.state))
+        await self.find_clip(name)
+        return web.json_response(DONE)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Send every state as a server-sent event, until the job has ended."""
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response = web.StreamResponse(headers=EVENTS)
         with suppress(ConnectionResetError):  # who listened has left
             async for known in self.states(request.match_info["clip"]):
                 if not response.prepared:
@@ -100,7 +112,7 @@ class Clips:
                 yield as_json(state)
         else:
             await self.find_clip(name)
-            yield {"state": "succeeded"}
+            yield DONE
 
     async def find_clip(self, name: str) -> Path:
         """Return the finished clip, whichever run has made it: its file is named after model and ticket."""

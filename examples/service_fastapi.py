@@ -27,10 +27,13 @@ from pydantic import BaseModel
 
 from venice_async import (
     BadRequestError,
+    BudgetExceededError,
+    ConsentError,
     ContentPolicyError,
     Failed,
     InvalidRequestError,
     State,
+    Succeeded,
     Ticket,
     VeniceClient,
     VeniceError,
@@ -41,13 +44,16 @@ from venice_async import (
 FOLDER = FilePath(sys.argv[1] if len(sys.argv) > 1 else "clips")
 MAX_USD = 2.00  # for one clip
 GRACE = 2.0  # seconds for paid jobs when the service is stopped
+THEIRS = (InvalidRequestError, BadRequestError, BudgetExceededError, ConsentError, ContentPolicyError)
 
 jobs: dict[str, VideoJob] = {}
 
 
-def remember(job: VideoJob, _: State) -> None:
-    """Know a job by its ticket."""
-    if job.ticket is not None:
+def remember(job: VideoJob, state: State) -> None:
+    """Know a job by its ticket, until its clip tells all there is to know."""
+    if isinstance(state, Succeeded):
+        jobs.pop(state.video.ticket.queue_id, None)
+    elif job.ticket is not None:
         jobs[job.ticket.queue_id] = job
 
 
@@ -56,7 +62,8 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
     """Keep a client open, and go on with what an earlier run left unfinished."""
     async with VeniceClient(journal=FOLDER / "jobs.db", on_state=remember) as venice:
         app.state.venice = venice
-        await venice.recover()
+        for job in await venice.recover():
+            remember(job, job.state)
         yield
 
 
@@ -66,9 +73,8 @@ app = FastAPI(lifespan=lifespan)
 @app.exception_handler(VeniceError)
 async def refuse(_: Request, error: VeniceError) -> JSONResponse:
     """Say what went wrong, and whether money was spent."""
-    is_theirs = isinstance(error, InvalidRequestError | BadRequestError | ContentPolicyError)
     answer = {"error": str(error), "charged": error.charged}
-    return JSONResponse(answer, status_code=422 if is_theirs else 503)
+    return JSONResponse(answer, status_code=422 if isinstance(error, THEIRS) else 503)
 
 
 class Order(BaseModel):

@@ -49,7 +49,7 @@ class Chat:
         protocol = asyncio.StreamReaderProtocol(reader)
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
         async for line in reader:
-            if message := line.decode().strip():
+            if message := line.decode(errors="replace").strip():
                 await self.messages.put(message)
         await self.messages.join()
 

@@ -24,6 +24,7 @@ CLIP = tiny_clip(200_000)
 PUBLIC = "wan-2-7-text-to-video"
 PRIVATE = "grok-imagine-text-to-video-private"
 CONSENT = "seedance-2-0-image-to-video"
+DEAR = "ltx-2-3-keyframes-to-video"
 TYPICAL = 75.0  # seconds; the P80 of the private model
 HELD = Scenario(seconds=1e9, estimate=4.0)
 """Jobs that last until `let_go`, however slow the machine is."""
@@ -78,6 +79,13 @@ def test_progress_tells_how_a_job_goes_to_its_end(programs: Programs) -> None:
     assert [CLIP] == clips(programs.folder)
 
 
+@pytest.mark.parametrize("scenarios", [[Scenario(seconds=TYPICAL, outcome="content_policy")]])
+def test_progress_tells_of_a_failure_before_it_is_raised(programs: Programs) -> None:
+    said = programs.run(*example("progress.py", PUBLIC, "A gondola at dawn", "clip.mp4"), code=1)
+    assert said.index("failed: ") < said.index("Traceback")
+    assert "ExceptionGroup" not in said
+
+
 @pytest.mark.parametrize(("answers", "saved"), [(("yes", "yes", "yes"), 1), (("yes", "no", "yes"), 0)])
 def test_image_with_consent_asks_for_all_three_statements(
     programs: Programs, venice_sandbox: Sandbox, answers: tuple[str, ...], saved: int
@@ -115,8 +123,10 @@ def test_a_service_survives_a_kill_and_leaves_in_good_order(
     order = {"model": PRIVATE, "prompt": "A gondola at dawn", "duration": "5s"}
     with programs.started(*command) as process:
         wait_until(lambda: listens(port))
+        assert ask(port, "POST", "/clips", [order])[0] in {400, 422}
         assert 422 == ask(port, "POST", "/clips", {**order, "prompt": ""})[0]
         assert 422 == ask(port, "POST", "/clips", {**order, "model": "no-such-model"})[0]
+        assert 422 == ask(port, "POST", "/clips", {**order, "model": DEAR, "duration": "20s"})[0]
         assert 404 == ask(port, "GET", "/clips/no-such-clip/events")[0]
         status, answer = ask(port, "POST", "/clips", order)
         assert (202, ["id"]) == (status, list(answer))
@@ -168,6 +178,16 @@ def test_batch_from_csv_makes_a_clip_for_every_line_and_pays_for_none_twice(
         (row["line"], row["charged"]) for row in results
     ]
     assert [True, True, False] == [bool(row["clip"]) for row in results]
+
+
+@pytest.mark.parametrize("line", ["A gondola,5s,,more", "A gondola,5s,gondola.png"])
+def test_batch_from_csv_names_the_line_that_it_cannot_use(
+    programs: Programs, venice_sandbox: Sandbox, line: str
+) -> None:
+    (programs.folder / "shots.csv").write_text(f"prompt,duration,image_url\nRain,5s,\n{line}\n")
+    said = programs.run(*example("batch_from_csv.py", "shots.csv", "clips", PUBLIC, "20.00"), code=1)
+    assert "shots.csv, line 3: " in said
+    assert ("Traceback" not in said, []) == (True, venice_sandbox.requests)
 
 
 @pytest.mark.parametrize("scenarios", [[HELD]])
