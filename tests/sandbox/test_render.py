@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from venice_async.sandbox.frame import Picture, clock
-from venice_async.sandbox.lettering import clean, own_font, paragraph, wrapped
+from venice_async.sandbox.lettering import clean, drawable, own_font, paragraph, wrapped
 from venice_async.sandbox.render import render_clip
 from venice_async.sandbox.scene import Scene
 
@@ -204,6 +204,10 @@ def test_a_long_text_is_set_smaller_and_then_cut_short() -> None:
 
     assert heights("Rain") > 2 * heights("Rain " * 30) > 0
     assert heights("Rain " * 5_000) > 0
+
+
+def test_syllables_without_a_letter_are_spelt_as_they_are_read() -> None:
+    assert "saebyeog gondolra: na no, 夜" == drawable("새벽 곤돌라: ナ の, 夜", own_font(16))
 
 
 def test_what_cannot_be_drawn_is_left_out() -> None:

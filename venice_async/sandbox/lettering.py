@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import cache
 
@@ -28,6 +29,9 @@ FONTS = (
     "arial.ttf",
 )
 """Tried, where installed, for prompts that Pillow's own font has no letters for."""
+
+SOUND = re.compile(r"(?:HANGUL SYLLABLE|(?:HIRAGANA|KATAKANA) LETTER(?: SMALL)?) (\w+)")
+"""Names of characters that end in how they are read."""
 
 LONGEST = 3_000
 """Characters of a prompt that are looked at; more fit no picture."""
@@ -120,11 +124,21 @@ def clean(text: str) -> str:
 
 
 def drawable(text: str, font: Font) -> str:
-    """Return `clean(text)` without symbols, such as emoji, that `font` lacks; a letter it lacks is a box."""
+    """Return `clean(text)` as `font` can draw it.
+
+    Symbols that it lacks, such as emoji, are left out; Korean and Japanese syllables are spelt in Latin
+    letters; any other letter stays a box.
+    """
     letters = clean(text)
-    symbols = {letter for letter in letters if unicodedata.category(letter)[0] in "SM"}
-    missing = {symbol for symbol in symbols if not _covers(font, symbol)}
-    return "".join(letter for letter in letters if letter not in missing)
+    missing = {letter: _instead(letter) for letter in set(letters) if not _covers(font, letter)}
+    return "".join(missing.get(letter, letter) for letter in letters)
+
+
+def _instead(letter: str) -> str:
+    if unicodedata.category(letter)[0] in "SM":
+        return ""
+    sound = SOUND.fullmatch(unicodedata.name(letter, ""))
+    return sound[1].lower() if sound else letter
 
 
 @cache

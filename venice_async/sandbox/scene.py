@@ -84,13 +84,15 @@ class Scene:
         return picture
 
 
-def _palette(hue: float) -> Field:
-    """Return sky, horizon, sun and the dunes from far to near as RGB rows, 0 to 255."""
-    shades = ((0.0, 0.70, 0.30), (0.09, 0.60, 0.82), (0.14, 0.38, 1.0))
-    dunes = ((0.04, 0.58, 0.50), (-0.01, 0.64, 0.33), (-0.05, 0.70, 0.17))
-    rows = [
-        colorsys.hsv_to_rgb((hue + turn) % 1, richness, light) for turn, richness, light in shades + dunes
-    ]
+def _palette(mood: float) -> Field:
+    """Return sky, horizon, sun and the dunes from far to near as RGB rows, 0 to 255.
+
+    The mood, 0 to 1, goes from a teal sky over gold by a blue one over orange to a violet one over pink.
+    """
+    sky, horizon = 0.50 + 0.32 * mood, 0.115 - 0.19 * mood
+    shades = ((sky, 0.70, 0.34), (horizon, 0.58, 0.86), (horizon + 0.03, 0.30, 1.0))
+    dunes = ((horizon - 0.06, 0.50, 0.50), (sky + 0.14, 0.48, 0.31), (sky + 0.04, 0.62, 0.16))
+    rows = [colorsys.hsv_to_rgb(hue % 1, richness, light) for hue, richness, light in shades + dunes]
     return np.array(rows, dtype=np.float32) * 255
 
 
