@@ -32,7 +32,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         *("io.download", "io.reading", "io.target", "io.partfile", "io.sinks"),
         *("io.journal", "io.entries", "io.leases", "io.database", "io.table", "io.writer"),
     ),
-    ("io.pacer", "io.lanes", "io.polls", "io.watch", "io.aiohttp", "io.clock", "io.uninterrupted"),
+    ("io.pacer", "io.lanes", "io.polls", "io.watch", "io.aiohttp", "io.clock", "io.uninterrupted", "io.threads"),
     ("io", "io.transport"),
     ("sansio.machine", "sansio.wire", "sansio.replies"),
     ("sansio", "sansio.*"),

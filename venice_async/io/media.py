@@ -7,7 +7,6 @@ import mimetypes
 from base64 import b64encode
 from typing import Any, Final, TypeVar
 
-import anyio.to_thread
 from attrs import evolve, field, fields, frozen
 
 from ..checks import LIMITS
@@ -16,6 +15,7 @@ from ..media import Media, sniff
 from ..requests import Element, Keyframe, VideoRequest
 from ..sansio.commands import AskPrice, Price
 from ..sansio.wire import request_body
+from .threads import in_thread
 
 _T = TypeVar("_T", bound=VideoRequest | Element | Keyframe)
 _MIB: Final = 1 << 20
@@ -43,14 +43,14 @@ async def prepare(request: VideoRequest) -> Prepared:
     """
     if _is_small(request):
         return _packed(request)
-    return await anyio.to_thread.run_sync(lambda: _packed(_with_urls(request)))
+    return await in_thread(lambda: _packed(_with_urls(request)))
 
 
 async def inline(query: AskPrice | Price) -> AskPrice | Price:
     """Return a request for a price with its media encoded, of which only `video_url` is sent."""
     if not isinstance(query.request.video_url, Media):
         return query
-    video = await anyio.to_thread.run_sync(_data_url, query.request.video_url, "video_url")
+    video = await in_thread(_data_url, query.request.video_url, "video_url")
     return evolve(query, request=evolve(query.request, video_url=video))
 
 

@@ -10,11 +10,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
-from anyio import CancelScope, get_cancelled_exc_class, to_thread
+from anyio import CancelScope, get_cancelled_exc_class
 from attrs import frozen
 
 from ..errors import DownloadError
 from .target import disk_error, is_part_of, part_path
+from .threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,14 +99,14 @@ class PartFile:
         """Remove the part file, in spite of any cancellation; a file that has its final name stays."""
         try:
             with CancelScope(shield=True):
-                await to_thread.run_sync(self._abort)
+                await in_thread(self._abort)
         except get_cancelled_exc_class():  # a task's own cancel() pierces the shield
             self._abort()
             raise
 
     async def _run(self, operation: Callable[[], None]) -> None:
         try:
-            await to_thread.run_sync(self._guarded, operation)
+            await in_thread(self._guarded, operation)
         except OSError as error:
             raise disk_error(self._path, error) from error.with_traceback(None)  # it holds pieces of the clip
 

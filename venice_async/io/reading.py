@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from anyio import to_thread
 from attrs import frozen
 
 from ..errors import DownloadError, NotAVideoError, ReadTimeoutError, TruncatedError
 from ..sansio.boxes import HEAD, BoxWalk
 from ..sansio.ranges import FromStart, Held
+from .threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -118,7 +118,7 @@ class Reading:
         if size <= _INLINE:
             self._update(chunks)
         else:
-            await to_thread.run_sync(self._update, chunks)
+            await in_thread(self._update, chunks)
         self.digested += size
 
     def _update(self, chunks: Chunks) -> None:

@@ -11,10 +11,10 @@ import stat
 from pathlib import Path
 from typing import Final, NoReturn
 
-from anyio import to_thread
 from attrs import frozen
 
 from ..errors import DownloadError, UsageError, VeniceError
+from .threads import in_thread
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}", re.ASCII)
 _KEY_LENGTH: Final = 16
@@ -67,7 +67,7 @@ async def check_target(
         UsageError: the folder is missing or not writable; the file exists, or cannot be one.
         DownloadError: the disk is full or fails.
     """
-    return await to_thread.run_sync(_check, to, overwrite, recovering)
+    return await in_thread(_check, to, overwrite, recovering)
 
 
 def job_key(model: str, queue_id: str) -> str:
