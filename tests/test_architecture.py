@@ -24,7 +24,7 @@ LONGEST = 350
 ROWS: tuple[tuple[str, ...], ...] = (
     ("cli", "cli.*", "sandbox", "sandbox.*"),
     ("",),
-    ("client", "batch", "budget", "host", "seedance", "seedance_rules", "upscaling"),
+    ("client", "batch", "budget", "host", "plan", "seedance", "seedance_rules", "upscaling"),
     ("job", "driver"),
     ("payment", "arrival", "services", "order", "consent", "display", "arguments"),
     (
@@ -32,7 +32,16 @@ ROWS: tuple[tuple[str, ...], ...] = (
         *("io.download", "io.reading", "io.target", "io.partfile", "io.sinks"),
         *("io.journal", "io.entries", "io.leases", "io.database", "io.table", "io.writer"),
     ),
-    ("io.pacer", "io.lanes", "io.polls", "io.watch", "io.aiohttp", "io.clock", "io.uninterrupted", "io.threads"),
+    (
+        "io.pacer",
+        "io.lanes",
+        "io.polls",
+        "io.watch",
+        "io.aiohttp",
+        "io.clock",
+        "io.uninterrupted",
+        "io.threads",
+    ),
     ("io", "io.transport"),
     ("sansio.machine", "sansio.wire", "sansio.replies"),
     ("sansio", "sansio.*"),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
-from attrs import frozen
 
 from .budget import Budget
 from .consent import OnConsent, SharedConsent
@@ -23,6 +23,7 @@ from .errors import (
 )
 from .job import VideoJob
 from .order import Order, recovery
+from .plan import Plan, Requests, each
 from .requests import VideoRequest
 from .results import Outcome, Quote, Video
 from .sansio.converter import request_key
@@ -35,28 +36,11 @@ if TYPE_CHECKING:
     from .host import Host
     from .io.entries import JournalEntry
 
-Requests: TypeAlias = Iterable[VideoRequest] | AsyncIterable[VideoRequest]
-
 _T = TypeVar("_T")
 
-CONCURRENCY: Final = 200  # jobs at once: twice what 40 a minute fill at a model's usual two to three minutes
 _QUEUEING: Final = 8  # paid requests at once; more would only wait in line, and not hear of an empty balance
-PAUSE: Final = 60.0  # seconds between two tries while the balance is used up
 
 log: logging.Logger = logging.getLogger(__name__)
-
-
-@frozen(kw_only=True)
-class Plan:
-    """How a batch is to go; see `VeniceClient.batch`."""
-
-    into: Path
-    max_usd: float | None = None
-    on_error: Literal["collect", "stop"] = "collect"
-    key: Callable[[VideoRequest], str] | None = None
-    concurrency: int = CONCURRENCY
-    overwrite: bool = False
-    pause: float = PAUSE
 
 
 class Batch:
@@ -89,7 +73,8 @@ class Batch:
         self._queueing = anyio.Semaphore(_QUEUEING)
         self._probing = anyio.Lock()
         self._keys: Counter[str] = Counter()
-        self._stopping = False
+        self._stopping = anyio.Event()
+        self._reading = anyio.CancelScope()
         self._failure: BaseException | None = None
         self._iterated = False
 
@@ -99,8 +84,9 @@ class Batch:
         return self._budget.reserved
 
     def stop(self) -> None:
-        """Queue nothing more; what is paid for goes on."""
-        self._stopping = True
+        """Read and queue nothing more; what is paid for goes on."""
+        self._stopping.set()
+        self._reading.cancel()
 
     async def __aiter__(self) -> AsyncIterator[Outcome]:
         """Yield each request's outcome once, in the order in which they finish.
@@ -113,11 +99,12 @@ class Batch:
                 msg, hint="Call batch() again: with a journal, finished clips are not paid for again"
             )
         self._iterated = True
-        send, receive = anyio.create_memory_object_stream[Outcome](0)
+        send, receive = anyio.create_memory_object_stream[Outcome](math.inf)  # the slots bound it
         self._host.spawn(lambda: self._feed(send))
         try:
             async with receive:
                 async for outcome in _received(receive):
+                    self._slots.release()
                     yield outcome
         finally:
             self.stop()
@@ -147,19 +134,21 @@ class Batch:
         """Read the requests; a source that fails ends the batch once what was started has ended."""
         index = 0
         try:
-            await self._slots.acquire()
-            async for request in _each(self._requests):
-                if self._stopping:
-                    return
-                start(self._one, index, request, outcomes)
-                index += 1
+            with self._reading:
                 await self._slots.acquire()
+                async with aclosing(each(self._requests)) as requests:
+                    async for request in requests:
+                        start(self._one, index, request, self._key(request), outcomes)
+                        index += 1
+                        await self._slots.acquire()
         except Exception as error:  # noqa: BLE001 - it is the caller's iterable
             self._failure = error
 
-    async def _one(self, index: int, request: VideoRequest, outcomes: ObjectSendStream[Outcome]) -> None:
+    async def _one(
+        self, index: int, request: VideoRequest, key: str, outcomes: ObjectSendStream[Outcome]
+    ) -> None:
         try:
-            outcome = await self._outcome(index, request)
+            outcome = await self._outcome(index, request, key)
         finally:
             self.jobs.pop(index, None)
         if outcome.error is not None and self._plan.on_error == "stop":
@@ -168,10 +157,8 @@ class Batch:
             await outcomes.send(outcome)
         except anyio.BrokenResourceError:
             log.info("Nobody took the outcome of request %d", index)
-        self._slots.release()
 
-    async def _outcome(self, index: int, request: VideoRequest) -> Outcome:
-        key = self._key(request)
+    async def _outcome(self, index: int, request: VideoRequest, key: str) -> Outcome:
         known = await self._known(index, request, key)
         if known is not None:
             return known
@@ -201,14 +188,15 @@ class Batch:
     async def _earlier(self, index: int, entry: JournalEntry) -> Video:
         if isinstance(entry.state, Succeeded | Saved):
             return await _still_there(entry.state.video)
-        if isinstance(entry.state, Queueing):
-            msg = "An earlier run ended while this paid request was on its way"
-            raise QueueOutcomeUnknownError(msg)
         assert self._host.journal is not None  # noqa: S101 - the entry came from it
         adopted = await self._host.journal.adopt(entry.id)
         if not adopted:
             msg = "This request is being worked on by another process"
             raise UsageError(msg, hint="Wait for it, or run the batch again later")
+        if isinstance(entry.state, Queueing):
+            await self._host.journal.release(entry.id)
+            msg = "An earlier run ended while this paid request was on its way"
+            raise QueueOutcomeUnknownError(msg)
         now = self._host.services().clock.time()
         job = self.jobs[index] = self._host.start(recovery(adopted[0], now))
         return await _unless_cancelled(job, job.wait())
@@ -247,11 +235,12 @@ class Batch:
 
     async def _wait_for_money(self) -> None:
         """Return when there may be money: while there is none, one request tries again from time to time."""
-        if self.paused and not self._stopping:
+        if self.paused:
             async with self._probing:
                 if self.paused:
-                    await anyio.sleep(self._plan.pause)
-        if self._stopping:
+                    with anyio.move_on_after(self._plan.pause):
+                        await self._stopping.wait()
+        if self._stopping.is_set():
             msg = "The batch was stopped before this request was queued"
             raise VeniceError(msg, hint="Run the batch again for the rest")
 
@@ -284,22 +273,6 @@ async def _unless_cancelled(job: VideoJob, wait: Awaitable[_T]) -> _T:
         "The job is no longer watched", hint="Resume it from its ticket, or run the batch again"
     )
     raise error if job.ticket is None else error.with_ticket(job.ticket)
-
-
-async def _each(requests: Requests) -> AsyncIterator[VideoRequest]:
-    if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield _checked(request)
-        return
-    for request in requests:
-        yield _checked(request)
-
-
-def _checked(request: object) -> VideoRequest:
-    if not isinstance(request, VideoRequest):
-        msg = f"A batch takes VideoRequest, not {type(request).__name__}"
-        raise UsageError(msg)
-    return request
 
 
 async def _received(stream: ObjectReceiveStream[Outcome]) -> AsyncIterator[Outcome]:

@@ -20,12 +20,13 @@ from .arguments import (
     parse_ticket,
     sound,
 )
-from .batch import CONCURRENCY, PAUSE, Batch, Plan, Requests
+from .batch import Batch
 from .consent import OnConsent
 from .errors import TicketLike, UsageError
 from .job import VideoJob
 from .options import Limits, Polling, Retries, Timeouts
 from .order import Destination, Order, bound_for, recovery
+from .plan import CONCURRENCY, PAUSE, Plan, Requests, check_source
 from .requests import VideoRequest
 from .results import AccountLimits, Quote, Ticket, VideoModel
 from .sansio.commands import Complete, ListModels, Price, Query, ReadLimits, Revoke
@@ -121,6 +122,8 @@ class VeniceClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Wait for the jobs, or stop watching them if the block was left by an error."""
+        for batch in list(self._batches):
+            batch.stop()
         if kind is None:
             await self._host.close()
         else:
@@ -207,9 +210,7 @@ class VeniceClient:
         """
         self._host.services()
         check_price_limit(max_usd)
-        if concurrency < 1 or on_error not in {"collect", "stop"}:
-            msg = "batch takes a concurrency of at least 1, and on_error 'collect' or 'stop'"
-            raise UsageError(msg)
+        check_source(requests)
         plan = Plan(
             into=Path(into).absolute(),
             max_usd=max_usd,

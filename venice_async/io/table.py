@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import evolve
 
-from ..errors import JournalError
+from ..errors import JournalError, UsageError
 from ..sansio.states import TERMINAL, Failed, State, Succeeded
 from .entries import (
     COLUMNS,
@@ -65,9 +65,16 @@ class Table:
         self.erased: bool = False
 
     def begin(self, entry: JournalEntry, now: float) -> JournalEntry:
-        """Add a job under our watch, or take over the entry of the same job that nobody watches."""
+        """Add a job under our watch, or take over the entry of the same job that nobody watches.
+
+        Raises:
+            UsageError: it is an intent, and another one of its key came first.
+        """
         if entry.ticket is not None:
             entry = self._continued(entry)
+        elif entry.key is not None and self.find(entry.key) is not None:
+            msg = "Another run works on this request, or has made its clip"
+            raise UsageError(msg, hint="Wait for it, or run the batch again later")
         self._connection.execute(_INSERT, {**pack(entry), "owner": self._token, "updated": now})
         return entry
 

@@ -1,0 +1,141 @@
+"""How batches end: left early, stopped, broken by the caller's own functions, or run twice at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.clients import client, until
+from tests.faulty import FaultyVenice, json_reply
+from tests.test_batch import EMPTY, REFUSED, collect, prompts, request, several
+from venice_async import Outcome, UsageError, VideoRequest
+
+pytestmark = pytest.mark.anyio
+
+
+async def silent_after(count: int, closed: list[bool]) -> AsyncIterator[VideoRequest]:
+    """Yield some requests, then wait for one that never comes."""
+    try:
+        for index in range(count):
+            yield request(index)
+        await anyio.Event().wait()
+    finally:
+        closed.append(True)
+
+
+async def test_leaving_the_loop_early_does_not_wait_for_a_source_that_is_silent(tmp_path: Path) -> None:
+    closed: list[bool] = []
+    with anyio.fail_after(3600):
+        async with FaultyVenice() as server, client(server) as venice:
+            async for _ in venice.batch(silent_after(2, closed), into=tmp_path):
+                break
+    assert [True] == closed
+
+
+async def test_leaving_the_block_ends_a_batch_that_nobody_iterates_any_more(tmp_path: Path) -> None:
+    with anyio.fail_after(3600):
+        async with FaultyVenice() as server, client(server) as venice:
+            outcomes = aiter(venice.batch(silent_after(4, []), into=tmp_path, concurrency=2))
+            await anext(outcomes)
+    assert 3 >= len(server.charges)
+
+
+async def test_with_stop_a_failure_ends_a_batch_whose_source_is_silent(tmp_path: Path) -> None:
+    closed: list[bool] = []
+    with anyio.fail_after(3600):
+        async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+            batch = venice.batch(silent_after(3, closed), into=tmp_path, on_error="stop")
+            assert 3 == len(await collect(batch))
+    assert [True] == closed
+
+
+async def test_stopping_a_paused_batch_does_not_wait_for_its_pause(tmp_path: Path) -> None:
+    async with FaultyVenice(queue=[EMPTY] * 1000) as server, client(server) as venice:
+        batch = venice.batch(several(20), into=tmp_path, pause=math.inf)
+        taken: list[Outcome] = []
+
+        async def take() -> None:
+            taken.extend([outcome async for outcome in batch])
+
+        with anyio.fail_after(3600):
+            async with anyio.create_task_group() as group:
+                group.start_soon(take)
+                await until(lambda: batch.paused)
+                assert [] == await venice.drain(10)
+        assert [False] * 20 == [outcome.error and outcome.error.charged for outcome in taken]
+
+
+async def test_a_key_that_raises_is_raised_bare_after_the_outcomes_of_what_was_started(
+    tmp_path: Path,
+) -> None:
+    def key(request: VideoRequest) -> str:
+        return {"Gondola 0": "first", "Gondola 1": "second"}[request.prompt or ""]
+
+    taken: list[int] = []
+    async with FaultyVenice() as server, client(server) as venice:
+        with pytest.raises(KeyError):
+            async for outcome in venice.batch(several(5), into=tmp_path, key=key):
+                taken.append(outcome.index)  # noqa: PERF401 - what came before the error counts
+    assert [0, 1] == sorted(taken)
+    assert 2 == len(server.charges)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_usd": "20"},
+        {"max_usd": math.nan},
+        {"max_usd": True},
+        {"concurrency": 1.5},
+        {"on_error": "ignore"},
+        {"key": "name"},
+        {"pause": -1},
+        {"pause": math.nan},
+    ],
+)
+async def test_a_batch_that_cannot_go_like_that_is_refused_when_it_is_made(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        with pytest.raises(UsageError, match=next(iter(options))):
+            venice.batch(several(1), into=tmp_path, **options)
+        with pytest.raises(UsageError, match="iterable"):
+            venice.batch(request(0), into=tmp_path)  # type: ignore[arg-type] # the mistake
+    assert [] == server.requests
+
+
+async def test_a_batch_that_runs_twice_at_the_same_time_pays_for_each_clip_once(tmp_path: Path) -> None:
+    journal, into = tmp_path / "jobs.db", tmp_path / "clips"
+    outcomes: list[Outcome] = []
+
+    async def run() -> None:
+        async with client(server, journal=journal) as venice:
+            outcomes.extend([outcome async for outcome in venice.batch(several(10), into=into)])
+
+    async with FaultyVenice(polls=2) as server:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            group.start_soon(run)
+        assert sorted(f"Gondola {index}" for index in range(10)) == prompts(server)
+    clips = {outcome.video.path for outcome in outcomes if outcome.video}
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    assert 10 == len(clips)
+    assert [(UsageError, False)] * len(errors) == [(type(error), error.charged) for error in errors]
+
+
+async def test_a_request_whose_answer_another_process_awaits_is_not_called_lost(tmp_path: Path) -> None:
+    journal, into = tmp_path / "jobs.db", tmp_path / "clips"
+    slow = json_reply({"model": "public-model", "queue_id": "job-1"}, delay=20)
+    async with FaultyVenice(queue=[slow]) as server, client(server, journal=journal) as first:
+        async with client(server, journal=journal) as second, anyio.create_task_group() as group:
+            group.start_soon(collect, first.batch(several(1), into=into))
+            await until(lambda: bool(server.requests))
+            outcomes = await collect(second.batch(several(1), into=into))
+            await first.drain(0)
+        assert [UsageError] == [type(outcome.error) for outcome in outcomes.values()]
+        assert 1 == len(server.requests)
