@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from pathlib import Path
 
@@ -178,3 +179,37 @@ def test_a_wrong_key_ends_with_4_and_is_not_shown(shell: Shell, monkeypatch: pyt
     said = shell("generate", "-m", PUBLIC, *CHEAP, "--verbose")
     assert 4 == said.code
     assert "wrong-key" not in said.err + said.out
+
+
+def test_a_wrong_option_is_json_too_where_json_is_asked_for(shell: Shell) -> None:
+    said = shell("quote", "-m", PUBLIC, "--reference-seconds", "-1", "--json")
+    assert (2, "UsageError", 2) == (said.code, said.json["error"]["type"], said.json["error"]["exit_code"])
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("http://[::1", "is no URL"), ("http://localhost:x", "is no URL|must be"), ("nowhere", "must be")],
+)
+def test_a_base_url_that_is_none_is_one_clear_line(shell: Shell, url: str, said: str) -> None:
+    answer = shell("generate", "-m", PUBLIC, "-p", "a fox", "--base-url", url, "-o", "fox.mp4")
+    assert (2, 1) == (answer.code, len(answer.err.splitlines()))
+    assert re.search(said, answer.err)
+
+
+def test_a_place_that_is_not_the_api_is_called_wrongly_and_says_so(shell: Shell) -> None:
+    wrong = shell.server.base_url.replace("/api/v1", "/v2")
+    said = shell("quote", "-m", PUBLIC, "--duration", "5s", "--base-url", wrong)
+    assert 2 == said.code
+    assert "/api/v1" in said.err
+
+
+def test_the_length_of_reference_clips_counts_in_the_price_that_is_agreed_to(shell: Shell) -> None:
+    clip = (
+        "--reference-video",
+        "https://example.com/a.mp4",
+        "--reference-image",
+        "https://example.com/a.png",
+    )
+    wanted = ("-m", PUBLIC, "-p", "a fox", "--duration", "5s", *clip, "-o", "fox.mp4", "--max-usd", "0")
+    assert "leaves out the reference clips" in shell("generate", *wanted).err
+    assert "leaves out" not in shell("generate", *wanted, "--reference-seconds", "10").err

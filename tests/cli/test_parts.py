@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 import venice_async
 from venice_async import VeniceError
-from venice_async.cli.batchfile import read_batch
+from venice_async.cli.batchfile import read_batch, strangers
 from venice_async.cli.exits import TABLE, exit_code
 from venice_async.cli.failures import hint
 from venice_async.cli.progress import left, line, part
@@ -66,13 +65,14 @@ def test_a_bad_request_is_a_usage_error_until_there_is_a_job() -> None:
 def test_hints_speak_of_the_command_line_and_not_of_python(kind: type[VeniceError]) -> None:
     said = hint(kind("it failed"))
     assert [] == [
-        word for word in ("max_usd", "resume(", "on_consent", "overwrite=", "VideoModel") if word in said
+        word
+        for word in ("max_usd", "resume(", "on_consent", "overwrite=", "VideoModel", "Media(")
+        if word in said
     ]
 
 
 def _read(tmp_path: Path, text: str, name: str = "jobs.jsonl", **defaults: Any) -> list[Any]:
-    (tmp_path / name).write_text(text, encoding="utf-8")
-    return read_batch(tmp_path / name, defaults)
+    return read_batch(text, tmp_path / name, defaults)
 
 
 def test_lines_keep_their_numbers_past_blanks_and_comments(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_tables_may_be_parted_by_commas_semicolons_or_tabs(tmp_path: Path, mark:
         + "\r\n"
         + mark.join(("a", "m", "fox", "5", "no"))
     )
-    [item] = _read(tmp_path, "\ufeff" + text, name="jobs.csv")
+    [item] = _read(tmp_path, text, name="jobs.csv")
     request = item.request
     assert ("a", "m", "fox", "5s", False) == (
         item.key,
@@ -129,14 +129,35 @@ def test_tables_may_be_parted_by_commas_semicolons_or_tabs(tmp_path: Path, mark:
     )
 
 
-def test_a_row_with_too_many_cells_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequestError, match="line 3"):
-        _read(tmp_path, "model,prompt\nm,fox\nm,owl,7\n", name="jobs.csv")
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("jobs.csv", "model,prompt\nm,fox\nm,owl,7\n", "line 3: it has more cells than the first line"),
+        ("jobs.csv", 'model,prompt\nm,fox\nm,"owl\n', "line 3: it is not CSV"),
+        ("jobs.jsonl", '{"model": "m", "prompt": "a"}\n{"model":', "line 2: it is not a JSON object"),
+        ("jobs.jsonl", "[" * 100_000, "line 1: it is not a JSON object"),
+        ("jobs.jsonl", '{"model": "m", "image": "none.png"}', "line 1: image_url: there is no file"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named_with_the_reason(
+    tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=said):
+        _read(tmp_path, text, name=name)
 
 
-def test_stdin_is_json_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO('{"model": "m", "prompt": "a"}\n'))
-    assert ["a"] == [item.request.prompt for item in read_batch(Path("-"), {})]
+def test_a_line_ends_at_a_line_feed_and_at_nothing_else_that_parts_text(tmp_path: Path) -> None:
+    prompt = "first\u2028second\x85third"
+    [item] = _read(tmp_path, json.dumps({"model": "m", "prompt": prompt}, ensure_ascii=False) + "\r\n")
+    assert prompt == item.request.prompt
+
+
+def test_a_field_that_is_likely_a_slip_is_told_once_with_what_was_meant(tmp_path: Path) -> None:
+    line = '{"model": "m", "prompt": "a", "negative_promt": "b", "zoom": 1, "seed": 7}\n'
+    assert [
+        "line 1: 'negative_promt' is sent as it is; 'negative_prompt' was meant?",
+        "line 1: 'zoom' is sent as it is, for no field of that name is known",
+    ] == strangers(_read(tmp_path, line * 2, extra={"seed": 1}))
 
 
 def _samples(kind: str) -> list[Sample]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 
 from venice_async.cli.exits import TABLE
 
-from .shell import PATIENCE, ROOT, Shell, Terminal, beside, called, environment
+from .shell import COMMAND, PATIENCE, ROOT, Shell, Terminal, beside, called, environment
 from .venice import CONSENT, NEVER, PUBLIC, SLOW
 
 CHEAP = ("-p", "a fox", "--duration", "5s", "--resolution", "480p")
@@ -196,3 +198,50 @@ def test_the_command_line_alone_loads_neither_sandbox_nor_network_nor_database(t
     command = [sys.executable, "-c", code]
     said = subprocess.check_output(command, env=environment(tmp_path), text=True)  # noqa: S603 - ours
     assert ["venice-async 0.1.0", "[]"] == said.splitlines()
+
+
+@pytest.mark.parametrize("command", [("batch", "-", "--into", "clips"), ("resume", "-")], ids=str)
+def test_ctrl_c_ends_a_command_that_waits_for_stdin(shell: Shell, command: tuple[str, ...]) -> None:
+    ours, theirs = os.pipe()
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        [*COMMAND, *command, "-v"],
+        cwd=shell.folder,
+        env=shell.environment(),
+        stdin=ours,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.write(theirs, b"{")
+    with process:
+        while select.select([ours], [], [], 0)[0]:
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert (130, "Interrupted.\n") == (process.wait(PATIENCE), said)
+    os.close(ours)
+    os.close(theirs)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+@pytest.mark.parametrize("arguments", [("models",), ("models", "--json"), ("models", "--help")], ids=str)
+def test_output_that_cannot_be_written_is_one_clear_line(shell: Shell, arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run(  # noqa: S603 - our own command
+            [*COMMAND, *arguments],
+            env=shell.environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    line = "venice-async: The output cannot be written: No space left on device.\n"
+    assert (9, line) == (said.returncode, said.stderr)
+
+
+def test_a_command_without_stdout_does_its_work(shell: Shell) -> None:
+    line = f"exec {shlex.join([*COMMAND, 'quote', '-m', PUBLIC, '--duration', '5s'])} >&-"
+    said = subprocess.run(  # noqa: S603 - our own command
+        ["/bin/sh", "-c", line], env=shell.environment(), stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert (0, "") == (said.returncode, said.stderr)

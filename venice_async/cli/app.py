@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import version
-from io import TextIOWrapper
+from io import StringIO, TextIOWrapper
 from textwrap import indent
 from typing import Annotated, Any, Final
 
@@ -13,8 +14,9 @@ import anyio
 import typer
 from attrs import frozen
 
-from ..errors import VeniceError
+from ..errors import UsageError, VeniceError
 from . import batch, doctor, exits, generate, jobs, quote, seedance, serve, upscale
+from .failures import as_json as failed_json
 from .failures import report
 from .groups import expand
 from .interrupts import Interrupts
@@ -66,26 +68,41 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
+    sys.stdout, sys.stderr = sys.stdout or StringIO(), sys.stderr or StringIO()  # None where they are closed
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # what cannot be shown is a question mark, not a crash
     try:
         code = typer.main.get_command(app).main(args=list(arguments), prog_name=NAME, standalone_mode=False)
+        sys.stdout.flush()
     except _Misuse as error:
-        return _misused(error)
+        return _misused(error, as_json="--json" in arguments)
     except (KeyboardInterrupt, typer.Abort):
         return exits.INTERRUPTED
+    except OSError as error:
+        return _unheard(error)
     return code if isinstance(code, int) else exits.OK
 
 
-def _misused(error: Any) -> int:
+def _misused(error: Any, *, as_json: bool) -> int:
     if not str(error):  # no arguments at all: the help was printed
         return exits.USAGE
     context = getattr(error, "ctx", None)
     path = context.command_path if context else NAME
-    text = " ".join(error.format_message().split())
-    Screen(Output()).complain(f"{path}: {text} Try '{path} --help'.")
+    text = " ".join(error.format_message().split()).rstrip(".")
+    screen = Screen(Output())
+    screen.complain(f"{path}: {text}. Try '{path} --help'.")
+    if as_json:
+        screen.emit(failed_json(UsageError(text, hint=f"Try '{path} --help'")))
     return exits.USAGE
+
+
+def _unheard(error: OSError) -> int:
+    """Say that stdout takes nothing more, unless it is its reader who left; what is queued is journalled."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest of it would fail once more
+    if not isinstance(error, BrokenPipeError):
+        Screen(Output()).complain(f"{NAME}: The output cannot be written: {error.strerror or error}.")
+    return exits.FILES
 
 
 @frozen

@@ -14,10 +14,11 @@ from attrs import frozen
 
 from ..errors import UsageError
 from ..figures import as_usd
-from .batchfile import Line, read_batch
+from .batchfile import Line, read_batch, strangers
 from .batchrun import BatchRun
 from .connection import Connection, Journalling, opened
 from .consent import asker
+from .inputs import text_of
 from .options import argument, flag, value
 from .prices import Money, confirmed_price, total_price
 from .request_options import Look
@@ -113,7 +114,9 @@ async def batch(
     """
     started = datetime.now(UTC)
     defaults = {**look.values(), **({"model": model} if model else {})}
-    lines = await anyio.to_thread.run_sync(read_batch, file, defaults)
+    lines = await anyio.to_thread.run_sync(read_batch, await text_of(file), file, defaults)
+    for stranger in strangers(lines):
+        screen.insist(f"{file}: {stranger}", "yellow")
     run = BatchRun(screen, interrupts, lines, into=into, grace=course.grace)
     on_consent = asker(screen)
     if journalling.path(connection) is not None:
@@ -127,7 +130,7 @@ async def batch(
             if spending.budget is None:
                 with screen.waiting("asking the prices"):
                     total = await total_price(session.venice, [line.request for line in lines])
-                screen.note(f"{len(lines)} clips, {as_usd(total)} in all; --budget makes that a bound")
+                screen.note(f"{_clips(len(lines))}, {as_usd(total)} in all; --budget makes that a bound")
                 await confirmed_price(total, Money(yes=spending.yes, ask_above=spending.ask_above), screen)
             course_of_it = session.venice.batch(
                 (line.request for line in lines),
@@ -143,6 +146,10 @@ async def batch(
         path = await anyio.to_thread.run_sync(_write_report, run, lines, into, started)
         screen.note(f"Report: {path}")
     return code
+
+
+def _clips(count: int) -> str:
+    return "1 clip" if count == 1 else f"{count} clips"
 
 
 def _make_folder(into: Path) -> None:
@@ -192,7 +199,7 @@ def _write_report(run: BatchRun, lines: Sequence[Line], into: Path, started: dat
         write_report(
             path,
             items,
-            title=f"{into.resolve().name}: {len(items)} clips",
+            title=f"{into.resolve().name}: {_clips(len(items))}",
             started=started.astimezone(),
             finished=datetime.now(UTC).astimezone(),
         )

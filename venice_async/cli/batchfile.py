@@ -1,12 +1,11 @@
-"""The requests of a batch, from a file: JSON Lines or CSV, all checked before anything is sent."""
+"""The requests of a batch, from JSON Lines or CSV, all checked before anything is sent."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeGuard, cast
 
@@ -15,7 +14,7 @@ from attrs import frozen
 
 from ..errors import InvalidRequestError, UsageError, VeniceError
 from ..requests import Keyframe, VideoRequest
-from .request_options import duration, element, media
+from .request_options import duration, element, media, parsed
 
 _NAMES: Final = ("key", "id")  # what a line may call itself, so that it is known again in another run
 _KNOWN: Final = frozenset(item.name for item in fields_of(VideoRequest)) - {"consents"}
@@ -32,24 +31,32 @@ class Line:
         number: its line in the file, from 1.
         request: the request.
         key: what the line calls itself, or None.
+        unknown: fields that the library does not know; they are sent as they are.
     """
 
     number: int
     request: VideoRequest
     key: str | None = None
+    unknown: tuple[str, ...] = ()
 
 
-def read_batch(path: Path, defaults: Mapping[str, Any]) -> list[Line]:
-    """Return the requests in a file: CSV if its name says so, else JSON Lines, as on stdin for `-`.
+class _Unreadable:
+    """Stands for a line that cannot be read, and says why."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
+def read_batch(text: str, path: Path, defaults: Mapping[str, Any]) -> list[Line]:
+    """Return the requests in the text of a file: CSV if the name says so, else JSON Lines, as on stdin.
 
     Media are http(s) or `data:` URLs, or files, relative to the folder of the batch file. `defaults` fill in
     what a line leaves out.
 
     Raises:
-        UsageError: the file cannot be read, or is empty.
+        UsageError: there is no request.
         InvalidRequestError: lines are wrong; the message names them.
     """
-    text = _text(path)
     rows = _csv(text) if path.suffix.lower() in {".csv", ".tsv"} else _json_lines(text)
     folder = Path() if str(path) == "-" else path.parent
     lines: list[Line] = []
@@ -68,21 +75,25 @@ def read_batch(path: Path, defaults: Mapping[str, Any]) -> list[Line]:
     return lines
 
 
-def _text(path: Path) -> str:
-    try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
-        raise UsageError(msg) from error
+def strangers(lines: Iterable[Line]) -> list[str]:
+    """Return what to say of fields that the library does not know: a slip of the pen would cost money."""
+    first: dict[str, int] = {}
+    for line in lines:
+        for name in line.unknown:
+            first.setdefault(name, line.number)
+    return [f"line {number}: {name!r} is sent as it is{_meant(name)}" for name, number in first.items()]
+
+
+def _meant(name: str) -> str:
+    near = get_close_matches(name, (*_KNOWN, *_SHORT, *_NAMES), n=1)
+    return f"; {near[0]!r} was meant?" if near else ", for no field of that name is known"
 
 
 def _json_lines(text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip() and not line.lstrip().startswith("#"):
-            try:
-                yield number, json.loads(line)
-            except ValueError:
-                yield number, None
+            row = parsed(line)
+            yield number, row if isinstance(row, dict) else _Unreadable("it is not a JSON object")
 
 
 def _csv(text: str) -> Iterator[tuple[int, Any]]:
@@ -90,10 +101,14 @@ def _csv(text: str) -> Iterator[tuple[int, Any]]:
         dialect: Any = csv.Sniffer().sniff(text.partition("\n")[0], delimiters=",;\t")
     except csv.Error:
         dialect = csv.excel
-    reader = csv.DictReader(io.StringIO(text, newline=""), dialect=dialect)
-    for row in reader:
-        cells = {name: _cell(name, cell) for name, cell in row.items() if name and cell not in (None, "")}
-        yield reader.line_num, None if None in row else cells
+    reader = csv.DictReader(io.StringIO(text, newline=""), dialect=dialect, strict=True)
+    try:
+        for row in reader:
+            cells = {name: _cell(name, cell) for name, cell in row.items() if name and cell not in (None, "")}
+            more = _Unreadable("it has more cells than the first line")
+            yield reader.line_num, more if None in row else cells
+    except csv.Error as error:
+        yield reader.line_num + 1, _Unreadable(f"it is not CSV: {error}")
 
 
 def _cell(name: str, text: str) -> Any:
@@ -103,17 +118,13 @@ def _cell(name: str, text: str) -> Any:
     if name == "upscale_factor" and text.strip().isdecimal():
         return int(text)
     if text.lstrip()[:1] in {"[", "{"}:
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
+        return parsed(text)
     return text.split() if name.endswith("_urls") else text
 
 
 def _line(number: int, row: object, folder: Path, defaults: Mapping[str, Any]) -> Line:
-    if not isinstance(row, dict):
-        msg = "it is not a JSON object, or has more cells than the first line"
-        raise InvalidRequestError(msg, field="body")
+    if isinstance(row, _Unreadable):
+        raise InvalidRequestError(row.why, field="body")
     said = {
         **defaults,
         **{_SHORT.get(name, name): part for name, part in cast("dict[str, Any]", row).items()},
@@ -125,7 +136,12 @@ def _line(number: int, row: object, folder: Path, defaults: Mapping[str, Any]) -
     if "model" not in fields:
         msg = "it names no model"
         raise InvalidRequestError(msg, field="model", hint="Give it a model, or all of them one with --model")
-    return Line(number=number, request=VideoRequest(**fields), key=str(names[0]) if names else None)
+    return Line(
+        number=number,
+        request=VideoRequest(**fields),
+        key=str(names[0]) if names else None,
+        unknown=tuple(name for name in unknown if name not in defaults.get("extra", {})),
+    )
 
 
 def _field(name: str, part: Any, folder: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -9,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
 
@@ -73,7 +74,7 @@ class Connection:
     @property
     def is_live(self) -> bool:
         """Whether it is the real service."""
-        return not self.sandbox and urlsplit(self.url).hostname == urlsplit(BASE_URL).hostname
+        return not self.sandbox and _split(self.url).hostname == urlsplit(BASE_URL).hostname
 
 
 @frozen(kw_only=True)
@@ -177,6 +178,17 @@ async def opened(
         )
 
 
+def check_speed(speed: float) -> None:
+    """See that a sandbox can run at `speed`.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not 0 < speed < math.inf:
+        msg = f"--speed must be a number above 0, not {speed:g}"
+        raise UsageError(msg)
+
+
 def state_folder() -> Path:
     """Return where the user's state is kept, by the XDG Base Directory Specification."""
     home = os.environ.get("XDG_STATE_HOME", "")
@@ -186,8 +198,16 @@ def state_folder() -> Path:
 def _journal_name(connection: Connection) -> str:
     if connection.is_live:
         return "jobs.db"
-    place = re.sub(r"[^A-Za-z0-9.]+", "-", urlsplit(connection.url).netloc.rpartition("@")[2])
+    place = re.sub(r"[^A-Za-z0-9.]+", "-", _split(connection.url).netloc.rpartition("@")[2])
     return f"jobs-{place}.db"
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        msg = f"The base URL {url!r} is no URL: {error}"
+        raise UsageError(msg, hint=f"It looks like {BASE_URL}") from error
 
 
 async def _place(connection: Connection, stack: AsyncExitStack) -> tuple[str, Secret]:
@@ -207,9 +227,7 @@ async def _sandbox(connection: Connection, stack: AsyncExitStack) -> tuple[str, 
     if connection.base_url is not None:
         msg = "--sandbox and --base-url exclude each other"
         raise UsageError(msg)
-    if not connection.speed > 0:
-        msg = "--speed must be above 0"
-        raise UsageError(msg)
+    check_speed(connection.speed)
     from ..sandbox import Sandbox  # noqa: PLC0415 - a server and a renderer, for those who ask for it
 
     sandbox = await stack.enter_async_context(Sandbox(speed=connection.speed))

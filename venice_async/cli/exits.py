@@ -15,6 +15,7 @@ from ..errors import (
     InvalidRequestError,
     JobTimeoutError,
     JournalError,
+    NotFoundError,
     PayloadTooLargeError,
     PaymentRequiredError,
     PermissionDeniedError,
@@ -63,7 +64,7 @@ TABLE: Final = (
     Meaning(
         SERVICE, "network or service; try again", (TransportError, RateLimitError, ServerError, ProtocolError)
     ),
-    Meaning(FILES, "the clip or the journal cannot be written", (DownloadError, JournalError)),
+    Meaning(FILES, "the clip, the journal or the output cannot be written", (DownloadError, JournalError)),
     Meaning(INTERRUPTED, "interrupted by Ctrl-C; resume it"),
     Meaning(TERMINATED, "ended by SIGTERM; resume it"),
 )
@@ -77,7 +78,7 @@ def exit_code(error: VeniceError) -> int:
     """Return the exit code of a command that ends with `error`."""
     if isinstance(error, NoKeyError):
         return KEY
-    if isinstance(error, BadRequestError | PayloadTooLargeError) and error.ticket is None:
+    if isinstance(error, BadRequestError | NotFoundError | PayloadTooLargeError) and error.ticket is None:
         return USAGE
     return next((row.code for row in TABLE if isinstance(error, row.errors)), FAILED)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import APIError, ConsentRequiredError, VeniceError
+from ..errors import APIError, BadRequestError, ConsentRequiredError, NotFoundError, VeniceError
 from .exits import exit_code
 
 if TYPE_CHECKING:
@@ -27,10 +27,16 @@ _WORDS: Final = (
     ("Call resume(ticket, to=...)", "Resume it"),
     ("Pass a path like 'clip.mp4'", "Name a file like clip.mp4"),
     ("to= is", "The output is"),
+    ("pass refer_to=", "pass --refer-to"),
+    ("For a file on this machine, pass Media(path)", "Name a file, or an http(s) URL"),
     ("Say it: Media(..., media_type='image/png')", "Use a PNG, JPEG, WebP, MP4, MOV, WAV or MP3 file"),
     ("; share one client so that its jobs share one budget", ""),
 )
 _NOBODY: Final = "Run this in a terminal: the policy is shown there, and three questions are asked"
+_NOWHERE: Final = (
+    "Check the model ('venice-async models' lists them), and the base URL, which usually ends in /api/v1"
+)
+_STRANGER: Final = "Only the key and the base URL that queued a job know it, and only for a time"
 _MONEY: Final[Mapping[bool | None, str]] = {
     True: "The job has been paid for.",
     False: "Nothing was charged.",
@@ -54,10 +60,18 @@ def in_words(error: VeniceError) -> str:
 
 def hint(error: VeniceError) -> str:
     """Return what to do about an error, in the words of the command line."""
-    text = _NOBODY if isinstance(error, ConsentRequiredError) else error.hint
+    text = _own_hint(error) or error.hint
     for python, shell in _WORDS:
         text = text.replace(python, shell)
     return text
+
+
+def _own_hint(error: VeniceError) -> str:
+    if isinstance(error, ConsentRequiredError):
+        return _NOBODY
+    if isinstance(error, NotFoundError) and error.ticket is None:
+        return _NOWHERE
+    return _STRANGER if isinstance(error, BadRequestError) and error.ticket is not None else ""
 
 
 def as_json(error: VeniceError, *, resume: str | None = None) -> dict[str, Any]:

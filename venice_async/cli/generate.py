@@ -8,7 +8,7 @@ from ..figures import as_usd
 from .connection import Connection, Journalling, Session, opened
 from .consent import asker
 from .options import value
-from .prices import Money, agreed
+from .prices import Money, agreed, reference_length
 from .request_options import Look, Material, request
 from .running import Run, Target
 
@@ -36,12 +36,21 @@ async def generate(
     journalling: Journalling,
     connection: Connection,
     prompt: Annotated[str | None, value("--prompt", "-p", takes="TEXT", says="What to show.")] = None,
+    reference_seconds: Annotated[float | None, reference_length()] = None,
 ) -> int:
     """Generate a clip and save it, verified, to a file."""
     wanted = request(model, prompt, look, material)
     on_consent = asker(screen)
     async with opened(connection, journalling, on_consent=on_consent, seconds=target.timeout) as session:
-        return await make(session, screen, interrupts, wanted, target=target, money=money)
+        return await make(
+            session,
+            screen,
+            interrupts,
+            wanted,
+            target=target,
+            money=money,
+            reference_seconds=reference_seconds,
+        )
 
 
 async def make(
@@ -52,12 +61,19 @@ async def make(
     *,
     target: Target,
     money: Money,
+    reference_seconds: float | None = None,
 ) -> int:
     """Have the price agreed to, queue the request, and see it through."""
     interrupts.farewell = "Interrupted before anything was queued. Nothing was charged."
-    usd, limit = await agreed(session.venice, wanted, money, screen)
+    usd, limit = await agreed(session.venice, wanted, money, screen, reference_seconds=reference_seconds)
     caption = f"{wanted.model} · {as_usd(usd)}"
     if not screen.live:
         screen.note(caption)
-    job = session.venice.generate(wanted, to=target.output, max_usd=limit, overwrite=target.overwrite)
+    job = session.venice.generate(
+        wanted,
+        to=target.output,
+        max_usd=limit,
+        reference_video_seconds=reference_seconds,
+        overwrite=target.overwrite,
+    )
     return await Run(session, screen, interrupts, to=target.output).watch(job, caption=caption, usd=usd)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..sansio.states import Queueing, Saved
 from . import exits
 from .connection import Connection, Journalling, Session, opened
 from .failures import ticket_json
+from .inputs import text_of
 from .journals import pending
 from .options import argument, flag
 from .progress import phase
@@ -142,13 +142,9 @@ async def _tickets(what: str) -> list[Ticket]:
     Raises:
         UsageError: they cannot be read.
     """
-    path = anyio.Path(what)
-    if what == "-":
-        text = await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
-    elif await path.is_file():
-        text = await _read(path)
-    else:
+    if what != "-" and not await anyio.Path(what).is_file():
         return []
+    text = await text_of(Path(what))
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         msg = f"There is no ticket in {what!r}"
@@ -158,14 +154,6 @@ async def _tickets(what: str) -> list[Ticket]:
         if lines[0].rstrip().endswith("}")
         else [Ticket.from_json(text)]
     )
-
-
-async def _read(path: anyio.Path) -> str:
-    try:
-        return await path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"
-        raise UsageError(msg) from error
 
 
 def _row(entry: JournalEntry) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import anyio
 from attrs import frozen
@@ -30,6 +30,7 @@ _PRICED_BY: Final = (
     "video_url",
 )
 _AT_ONCE: Final = 8  # questions for prices
+_LONGEST: Final = 3600.0  # seconds: more than any model takes
 
 
 @frozen(kw_only=True)
@@ -54,17 +55,31 @@ class Money:
 
 
 async def agreed(
-    venice: VeniceClient, request: VideoRequest, money: Money, screen: Screen
+    venice: VeniceClient,
+    request: VideoRequest,
+    money: Money,
+    screen: Screen,
+    *,
+    reference_seconds: float | None = None,
 ) -> tuple[float, float | None]:
     """Return the price, in USD, and the most that may be charged: what was agreed to is what may be spent.
 
     Raises:
         BudgetExceededError: it is too much, or nobody agreed to it.
     """
+    if request.reference_video_urls and reference_seconds is None:
+        screen.note("The price leaves out the reference clips; tell their length with --reference-seconds")
     with screen.waiting("asking the price"):
-        usd = (await venice.quote(request)).usd
+        usd = (await venice.quote(request, reference_video_seconds=reference_seconds)).usd
     limit = await confirmed_price(usd, money, screen)
     return usd, limit
+
+
+def reference_length() -> Any:
+    """Return the option for what a price may depend on, and only the caller knows."""
+    return value(
+        takes="SECONDS", says="The length of all reference clips together.", panel=_PANEL, min=0, max=_LONGEST
+    )
 
 
 async def confirmed_price(usd: float, money: Money, screen: Screen) -> float | None:

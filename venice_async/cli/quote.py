@@ -17,6 +17,7 @@ from ..requests import VideoRequest
 from . import exits
 from .connection import Connection, opened
 from .options import flag, value
+from .prices import reference_length
 from .request_options import Look, media
 from .screen import printable
 
@@ -48,15 +49,13 @@ async def quote(
     connection: Connection,
     video: Annotated[str | None, value(takes="MEDIA", says="The clip to upscale: a file or a URL.")] = None,
     upscale_factor: Annotated[int | None, value(takes="FACTOR", says="1, 2 or 4.")] = None,
-    reference_seconds: Annotated[
-        float | None, value(takes="SECONDS", says="The length of all reference clips together.", min=0)
-    ] = None,
+    reference_seconds: Annotated[float | None, reference_length()] = None,
 ) -> int:
     """Show what a clip would cost at this moment. Nothing is queued or reserved."""
     wanted = VideoRequest(
         model=model,
         prompt=_PLACEHOLDER if video is None else None,
-        video_url=media("video", video),
+        video_url=media("--video", video),
         upscale_factor=upscale_factor,
         **look.values(),
     )

@@ -111,15 +111,15 @@ class Material:
             InvalidRequestError: a file is missing, or a value cannot be read.
         """
         known = {
-            "image_url": media("image", self.image),
-            "end_image_url": media("end-image", self.end_image),
-            "video_url": media("video", self.video),
-            "audio_url": media("music", self.music),
-            "reference_image_urls": many("reference-image", self.reference_image),
-            "reference_video_urls": many("reference-video", self.reference_video),
-            "reference_audio_urls": many("reference-audio", self.reference_audio),
-            "reference_document_urls": many("reference-document", self.reference_document),
-            "scene_image_urls": many("scene-image", self.scene_image),
+            "image_url": media("--image", self.image),
+            "end_image_url": media("--end-image", self.end_image),
+            "video_url": media("--video", self.video),
+            "audio_url": media("--music", self.music),
+            "reference_image_urls": many("--reference-image", self.reference_image),
+            "reference_video_urls": many("--reference-video", self.reference_video),
+            "reference_audio_urls": many("--reference-audio", self.reference_audio),
+            "reference_document_urls": many("--reference-document", self.reference_document),
+            "scene_image_urls": many("--scene-image", self.scene_image),
             "keyframes": [_keyframe(text) for text in self.keyframe or ()],
             "elements": [element(text) for text in self.element or ()],
             "upscale_factor": self.upscale_factor,
@@ -137,7 +137,7 @@ def media(option: str, given: str | None) -> MediaInput | None:
     if given is None or given.lower().startswith(("http://", "https://", "data:")):
         return given
     if not Path(given).is_file():
-        msg = f"--{option}: there is no file {given!r}"
+        msg = f"{option}: there is no file {given!r}"
         raise InvalidRequestError(msg, field=option, hint="Name a file, or an http(s) URL")
     return Media(Path(given))
 
@@ -164,7 +164,7 @@ def extra(items: Sequence[str]) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             msg = f"--field takes NAME=JSON, not {item!r}"
             raise InvalidRequestError(msg, field="extra", hint="Such as --field seed=7")
-        found[name] = _parsed(text)
+        found[name] = parsed(text)
     return found
 
 
@@ -174,7 +174,7 @@ def element(given: str | Mapping[str, Any]) -> Element:
     Raises:
         InvalidRequestError: it is not one.
     """
-    said = _parsed(given) if isinstance(given, str) else given
+    said = parsed(given) if isinstance(given, str) else given
     known = {item.name for item in fields_of(Element)}
     if not isinstance(said, Mapping) or not known.issuperset(cast("Mapping[str, Any]", said)):
         msg = f"--element takes JSON with {', '.join(sorted(known))}, not {given!r}"
@@ -183,7 +183,7 @@ def element(given: str | Mapping[str, Any]) -> Element:
 
 
 def _part(name: str, given: Any) -> Any:
-    return many("element", given) if name.endswith("s") else media("element", given)
+    return many("--element", given) if name.endswith("s") else media("--element", given)
 
 
 def request(model: str, prompt: str | None, look: Look, material: Material) -> VideoRequest:
@@ -200,13 +200,14 @@ def _keyframe(text: str) -> Keyframe:
     if not source or not frame.isdecimal():
         msg = f"--keyframe takes MEDIA@FRAME, not {text!r}"
         raise InvalidRequestError(msg, field="keyframes", hint="Such as --keyframe start.png@0")
-    image = media("keyframe", source)
+    image = media("--keyframe", source)
     assert image is not None  # noqa: S101 - there is a source
     return Keyframe(image_url=image, frame_index=int(frame))
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
+    """Return what JSON says; text that is no JSON, or too deep, stays text."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

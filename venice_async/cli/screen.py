@@ -167,10 +167,6 @@ class _Notes(logging.Handler):
         super().__init__()
         self._screen = screen
 
-    def row(self, cells: Iterable[str]) -> None:
-        """Print a row of a table on stdout, its cells parted by tabs."""
-        sys.stdout.write("\t".join(printable(cell) for cell in cells) + "\n")
-
     def emit(self, record: logging.LogRecord) -> None:
         self._screen.insist(f"{record.levelname.lower()}: {record.getMessage()}", "dim")
 

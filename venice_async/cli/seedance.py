@@ -12,7 +12,7 @@ from .connection import Connection, Journalling, opened
 from .consent import asker
 from .generate import make
 from .options import argument, flag, value
-from .prices import Money
+from .prices import Money, reference_length
 from .request_options import Look, many, media
 from .running import Target
 
@@ -50,6 +50,7 @@ class Seedance:
     family: Annotated[
         str | None, value(takes="2.0|2.5", says="The family, where the model's id does not tell it.")
     ] = None
+    reference_seconds: Annotated[float | None, reference_length()] = None
 
 
 async def reference(
@@ -75,15 +76,23 @@ async def reference(
         seedance.model,
         prompt,
         refer_to=refer_to or (),
-        images=many("image", image),
-        videos=many("video", video),
-        audios=many("sound", sound),
+        images=many("--image", image),
+        videos=many("--video", video),
+        audios=many("--sound", sound),
         family=seedance.family,
         **_fields(look),
     )
     on_consent = asker(screen)
     async with opened(connection, journalling, on_consent=on_consent, seconds=target.timeout) as session:
-        return await make(session, screen, interrupts, wanted, target=target, money=money)
+        return await make(
+            session,
+            screen,
+            interrupts,
+            wanted,
+            target=target,
+            money=money,
+            reference_seconds=seedance.reference_seconds,
+        )
 
 
 async def edit(
@@ -120,14 +129,22 @@ async def edit(
         seedance.model,
         _clip(video),
         said[0],
-        images=many("image", image),
-        audios=many("sound", sound),
+        images=many("--image", image),
+        audios=many("--sound", sound),
         family=seedance.family,
         **_fields(look),
     )
     on_consent = asker(screen)
     async with opened(connection, journalling, on_consent=on_consent, seconds=target.timeout) as session:
-        return await make(session, screen, interrupts, wanted, target=target, money=money)
+        return await make(
+            session,
+            screen,
+            interrupts,
+            wanted,
+            target=target,
+            money=money,
+            reference_seconds=seedance.reference_seconds,
+        )
 
 
 async def extend(
@@ -157,7 +174,15 @@ async def extend(
     )
     on_consent = asker(screen)
     async with opened(connection, journalling, on_consent=on_consent, seconds=target.timeout) as session:
-        return await make(session, screen, interrupts, wanted, target=target, money=money)
+        return await make(
+            session,
+            screen,
+            interrupts,
+            wanted,
+            target=target,
+            money=money,
+            reference_seconds=seedance.reference_seconds,
+        )
 
 
 async def stitch(
@@ -181,11 +206,19 @@ async def stitch(
         transition if transition and len(transition) > 1 else (transition or ["a smooth seamless cut"])[0]
     )
     wanted = builders.stitch(
-        seedance.model, many("video", videos), between, family=seedance.family, **_fields(look)
+        seedance.model, many("VIDEO", videos), between, family=seedance.family, **_fields(look)
     )
     on_consent = asker(screen)
     async with opened(connection, journalling, on_consent=on_consent, seconds=target.timeout) as session:
-        return await make(session, screen, interrupts, wanted, target=target, money=money)
+        return await make(
+            session,
+            screen,
+            interrupts,
+            wanted,
+            target=target,
+            money=money,
+            reference_seconds=seedance.reference_seconds,
+        )
 
 
 def _fields(look: Look) -> Any:
@@ -193,7 +226,7 @@ def _fields(look: Look) -> Any:
 
 
 def _clip(path: str) -> MediaInput:
-    found = media("video", path)
+    found = media("VIDEO", path)
     assert found is not None  # noqa: S101 - the argument is required
     return found
 

@@ -10,6 +10,7 @@ import anyio
 
 from ..errors import UsageError
 from . import exits
+from .connection import check_speed
 from .options import value
 
 if TYPE_CHECKING:
@@ -37,9 +38,7 @@ async def sandbox(
 
     Paste the lines it prints into another terminal; every client there then talks to it. Ctrl-C ends it.
     """
-    if not speed > 0:
-        msg = "--speed must be above 0"
-        raise UsageError(msg)
+    check_speed(speed)
     from ..sandbox import serve  # noqa: PLC0415 - a server and a renderer, for those who ask for it
 
     def announce(base_url: str, api_key: str) -> None:

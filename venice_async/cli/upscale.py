@@ -42,7 +42,7 @@ async def upscale(
     connection: Connection,
 ) -> int:
     """Make a clip larger, or cleaner at the size it has."""
-    source = media("video", video)
+    source = media("VIDEO", video)
     assert source is not None  # noqa: S101 - the argument is required
     wanted = upscaling(model, source, factor=factor, extra=extra(field or ()))
     async with opened(connection, journalling, on_consent=asker(screen), seconds=target.timeout) as session:

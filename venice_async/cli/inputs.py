@@ -1,0 +1,58 @@
+"""Text that is read to its end: a file, or stdin, which never holds up an interrupt."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from ..errors import UsageError
+
+_PIECE: Final = 1 << 16  # bytes
+
+
+async def text_of(path: Path) -> str:
+    """Return the text of a file, or of stdin for `-`.
+
+    Raises:
+        UsageError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        data = await _standard_input() if str(path) == "-" else await anyio.Path(path).read_bytes()
+        return data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        msg = f"{str(path)!r} cannot be read: {reason}"
+        raise UsageError(msg) from error
+
+
+async def _standard_input() -> bytes:
+    """Read in a thread that nobody joins: one that waits for its writer would hold up the exit."""
+    try:
+        descriptor = sys.stdin.fileno()
+    except (AttributeError, ValueError):  # there is none, it is closed, or it is no file
+        return b"" if sys.stdin is None else sys.stdin.read().encode()
+    loop, end = asyncio.get_running_loop(), asyncio.Event()
+    read: list[bytes | OSError] = []
+
+    def work() -> None:
+        try:
+            while piece := os.read(descriptor, _PIECE):
+                read.append(piece)
+        except OSError as error:
+            read.append(error)
+        with suppress(RuntimeError):  # the loop was closed by an interrupt
+            loop.call_soon_threadsafe(end.set)
+
+    threading.Thread(target=work, name="stdin", daemon=True).start()
+    await end.wait()
+    for piece in read:
+        if isinstance(piece, OSError):
+            raise piece
+    return b"".join(piece for piece in read if isinstance(piece, bytes))
