@@ -160,3 +160,21 @@ def test_every_bad_line_is_named(shell: Shell) -> None:
     )
     said = shell("batch", jobs, *SHARED)
     assert ["line 1", "line 2", "line 3"] == [f"line {n}" for n in (1, 2, 3) if f"line {n}: " in said.err]
+
+
+@pytest.mark.parametrize("journal", [(), ("--no-journal",)], ids=["journal", "tickets"])
+def test_ctrl_c_hands_over_every_job_that_is_paid_for(shell: Shell, journal: tuple[str, ...]) -> None:
+    jobs = _file(*({"model": NEVER, "prompt": f"fox {number}"} for number in range(20)))
+    before = shell.server.spent
+    arguments = ("batch", jobs, *SHARED, "--budget", "9", "--grace", "0", "--concurrency", "7", *journal)
+    process = beside(*arguments, folder=shell.folder, env=shell.environment())
+    while shell.server.spent - before < 7 * 0.25:
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert 130 == process.returncode, err
+    assert "7 go on at Venice, 13 were not queued." in err
+    if journal:
+        assert 7 == len(Path("clips/venice.ticket.json").read_text().splitlines())
+    else:
+        assert 7 == len(shell("jobs", "--json").json)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import venice_async
 from venice_async import VeniceError
@@ -14,11 +16,12 @@ from venice_async.cli.batchfile import read_batch, strangers
 from venice_async.cli.exits import TABLE, exit_code
 from venice_async.cli.failures import hint
 from venice_async.cli.progress import left, line, part
-from venice_async.cli.screen import printable
+from venice_async.cli.quote import _table
+from venice_async.cli.screen import Output, Screen, printable
 from venice_async.cli.windows import Sample, judge
 from venice_async.errors import BadRequestError, InvalidRequestError, TransportError
 from venice_async.media import Media
-from venice_async.results import Ticket
+from venice_async.results import Ticket, VideoModel
 from venice_async.sansio.states import Downloading, Waiting
 
 TICKET = Ticket(model="m", queue_id="q")
@@ -206,3 +209,23 @@ def test_what_a_server_says_cannot_steer_the_terminal() -> None:
 
 def test_a_transport_error_without_a_job_says_that_nothing_was_charged() -> None:
     assert 8 == exit_code(TransportError("it broke"))
+
+
+def test_what_is_said_while_a_person_is_asked_comes_after_the_questions(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    screen = Screen(Output())
+    with screen.alone():
+        screen.note("a clip came")
+        screen.complain("another failed")
+        assert "" == capsys.readouterr().err
+    assert "a clip came\nanother failed\n" == capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_the_table_of_models_never_cuts_an_id(width: int) -> None:
+    ids = [f"grok-imagine-{name}-to-video-private" for name in ("text", "image", "reference")]
+    models = [VideoModel(id=name, model_type="text-to-video", durations=("5s",)) for name in ids]
+    text = io.StringIO()
+    Console(width=width, file=text).print(_table(models, dict.fromkeys(ids, 0.05), width))
+    assert ids == [name for name in ids if name in text.getvalue()]

@@ -75,13 +75,14 @@ class BatchRun:
         """Show the batch until it ends, and return the exit code."""
         self._board.running, self._board.budget = batch.jobs, budget
         failure: Exception | None = None
-        async with anyio.create_task_group() as group:
-            self._interrupts.on_stop = lambda: group.start_soon(self._drain, session.venice)
-            group.start_soon(self._tick, batch)
-            with drawn(self._screen, self._board):
-                failure = await self._take_all(batch)
+        async with anyio.create_task_group() as draining:  # its tickets are waited for: they are paid for
+            self._interrupts.on_stop = lambda: draining.start_soon(self._drain, session.venice)
+            async with anyio.create_task_group() as ticking:
+                ticking.start_soon(self._tick, batch)
+                with drawn(self._screen, self._board):
+                    failure = await self._take_all(batch)
+                ticking.cancel_scope.cancel()
             self._interrupts.on_stop = None
-            group.cancel_scope.cancel()
         self._board.spent = batch.spent_usd
         if failure is not None:
             raise failure

@@ -100,6 +100,9 @@ async def models(
         screen.emit([_as_json(item, known) for item in shown])
     elif screen.out.is_terminal:
         screen.out.print(_table(shown, known, screen.out.width))
+        for item in shown:
+            if remarks := _remarks(item):
+                screen.result(f"{item.id}: {', '.join(remarks)}", "dim")
     else:
         for item in shown:
             screen.row(_row(item, known))
@@ -158,6 +161,7 @@ def _fits(model: VideoModel, kind: str | None, private: bool | None, search: str
 
 
 _WIDE: Final = 120  # columns of a terminal that hold everything
+_NARROW: Final = 96  # columns that hold ids, types, and durations or prices
 _MANY: Final = 3  # names from which a list is shortened
 
 
@@ -194,22 +198,26 @@ def _span(durations: Sequence[str]) -> str:
 
 
 def _table(models: Sequence[VideoModel], prices: Mapping[str, float], width: int) -> Table:
-    """Return the models for people: long lists are shortened, and what does not fit is left to `--json`."""
-    wide = width >= _WIDE
+    """Return the models for people: long lists are shortened, and what does not fit is left to `--json`.
+
+    An id is never cut: it is there to be copied.
+    """
+    wide, narrow = width >= _WIDE, width < _NARROW
     table = Table(box=None, header_style="bold", padding=(0, 1), pad_edge=False)
-    for name, least in (("id", 20), ("type", 14), ("", 7), ("durations", 9), ("sizes", 10)):
-        table.add_column(name, min_width=least, no_wrap=True)
-    for name in ("ratios", "sound") if wide else ():
-        table.add_column(name, min_width=6, no_wrap=True)
+    table.add_column("id", overflow="fold")
+    brief = narrow and bool(prices)
+    more = () if narrow else ("sizes", "ratios", "sound") if wide else ("sizes",)
+    for name in ("type", "", *(() if brief else ("durations",)), *more):
+        table.add_column(name, no_wrap=True)
     if prices:
-        table.add_column("from", justify="right", min_width=7, no_wrap=True)
-    table.add_column("", overflow="fold")
+        table.add_column("from", justify="right", no_wrap=True)
     for model in models:
         private = "private" if model.privacy == "private" else ""
-        shown = [model.id, model.model_type, private, _span(model.durations), _ends(model.resolutions)]
+        shown = [model.id, model.model_type, private]
+        shown += [] if brief else [_span(model.durations)]
+        shown += [] if narrow else [_ends(model.resolutions)]
         shown += [_few(model.aspect_ratios), _sound(model)] if wide else []
         shown += [as_usd(prices[model.id]) if model.id in prices else "?"] if prices else []
-        shown += [", ".join(_remarks(model))]
         table.add_row(*(Text(printable(cell)) for cell in shown), style="dim" if model.offline else "")
     return table
 

@@ -61,6 +61,7 @@ class Screen:
         self.out: Console = _console(sys.stdout)
         self._picture: Any = None
         self._view: Live | None = None
+        self._held: list[tuple[str, str]] | None = None
         self.live: bool = self.err.is_terminal and not self.quiet and os.environ.get("TERM") != "dumb"
 
     @property
@@ -87,11 +88,15 @@ class Screen:
 
     @contextmanager
     def alone(self) -> Generator[None]:
-        """Keep the picture away within the block, in which a person is asked."""
+        """Keep the picture away within the block, in which a person is asked; what is said comes after it."""
         self._stop()
+        self._held = []
         try:
             yield
         finally:
+            held, self._held = self._held, None
+            for text, style in held:
+                self._line(self.err, text, style)
             self._start()
 
     def _start(self) -> None:
@@ -117,14 +122,17 @@ class Screen:
     def note(self, text: str, style: str = "") -> None:
         """Say a line on stderr."""
         if not self.quiet:
-            self._line(self.err, text, style)
+            self.insist(text, style)
 
     def complain(self, text: str) -> None:
         """Say what is wrong, on stderr, however quiet it is to be."""
-        self._line(self.err, text, "red")
+        self.insist(text, "red")
 
     def insist(self, text: str, style: str = "") -> None:
         """Say what must be known, on stderr, however quiet it is to be."""
+        if self._held is not None:
+            self._held.append((text, style))
+            return
         self._line(self.err, text, style)
 
     def result(self, text: str, style: str = "") -> None:
