@@ -164,17 +164,17 @@ def test_every_bad_line_is_named(shell: Shell) -> None:
 
 @pytest.mark.parametrize("journal", [(), ("--no-journal",)], ids=["journal", "tickets"])
 def test_ctrl_c_hands_over_every_job_that_is_paid_for(shell: Shell, journal: tuple[str, ...]) -> None:
-    jobs = _file(*({"model": NEVER, "prompt": f"fox {number}"} for number in range(20)))
+    jobs = _file(*({"model": NEVER, "prompt": f"fox {number}"} for number in range(40)))
     before = shell.server.spent
-    arguments = ("batch", jobs, *SHARED, "--budget", "9", "--grace", "0", "--concurrency", "7", *journal)
+    arguments = ("batch", jobs, *SHARED, "--budget", "99", "--grace", "0.1", "--concurrency", "30", *journal)
     process = beside(*arguments, folder=shell.folder, env=shell.environment())
-    while shell.server.spent - before < 7 * 0.25:
+    while shell.server.spent - before < 30 * 0.25:
         pass
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert 130 == process.returncode, err
-    assert "7 go on at Venice, 13 were not queued." in err
+    assert "30 go on at Venice, 10 were not queued." in err
     if journal:
-        assert 7 == len(Path("clips/venice.ticket.json").read_text().splitlines())
+        assert 30 == len(Path("clips/venice.ticket.json").read_text().splitlines())
     else:
-        assert 7 == len(shell("jobs", "--json").json)
+        assert 30 == len(shell("jobs", "--json").json)
