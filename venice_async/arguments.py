@@ -67,7 +67,9 @@ def check_price_limit(max_usd: object) -> None:
     Raises:
         UsageError: it is none.
     """
-    if max_usd is not None and not (isinstance(max_usd, int | float) and max_usd >= 0):
+    if max_usd is None:
+        return
+    if isinstance(max_usd, bool) or not isinstance(max_usd, int | float) or not max_usd >= 0:
         msg = f"max_usd must be a number of at least 0, not {max_usd!r}"
         raise UsageError(msg)
 
