@@ -75,6 +75,15 @@ def test_a_request_whose_outcome_is_unknown_is_listed_as_such(shell: Shell) -> N
     assert 7 == shell("resume", "--all").code
 
 
+def test_a_paid_request_of_unknown_outcome_is_struck_once_a_person_says_so(shell: Shell) -> None:
+    shell("generate", "-m", LOST, *CHEAP)
+    [entry] = shell("jobs", "--json").json
+    assert (0, "") == (shell("jobs", "--forget", entry["id"]).code, shell("jobs").out)
+    said = shell("jobs", "--forget", entry["id"])
+    assert (2, 1) == (said.code, len(said.err.splitlines()))
+    assert "no paid request of unknown outcome" in said.err
+
+
 def test_a_job_is_resumed_by_its_id_to_where_it_was_bound(shell: Shell) -> None:
     job = _left_behind(shell)
     before = shell.server.spent

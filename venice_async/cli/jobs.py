@@ -19,8 +19,8 @@ from . import exits
 from .connection import Connection, Journalling, Session, opened
 from .failures import ticket_json
 from .inputs import text_of
-from .journals import pending
-from .options import argument, flag
+from .journals import forget, pending
+from .options import argument, flag, value
 from .progress import phase
 from .running import Run, Target
 from .several import Several
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 JOBS_EXAMPLES: Final = """\
 venice-async jobs
 venice-async jobs --json
+venice-async jobs --forget 5f0c9a1be377
 """
 RESUME_EXAMPLES: Final = """\
 venice-async resume --all
@@ -45,11 +46,21 @@ async def jobs(
     *,
     screen: Screen,
     interrupts: Interrupts,
+    unknown: Annotated[
+        str | None,
+        value(
+            "--forget",
+            takes="ID",
+            says="Strike a paid request of unknown outcome, once you know what became of it.",
+        ),
+    ] = None,
     connection: Connection,
     journalling: Journalling,
 ) -> int:
     """List the jobs in the journal that are unfinished and that nobody else watches. No key is needed."""
     path = journalling.path(connection)
+    if unknown is not None:
+        return await _forget(screen, path, unknown)
     entries = await pending(path)
     if screen.as_json:
         screen.emit([_as_json(entry) for entry in entries])
@@ -61,6 +72,16 @@ async def jobs(
     screen.note(f"{len(entries)} unfinished in {path}" if entries else "Nothing is unfinished.")
     if any(entry.ticket for entry in entries):
         screen.note("Go on with: venice-async resume --all")
+    if any(entry.ticket is None for entry in entries):
+        screen.note("Look at your account for an unknown outcome, then: venice-async jobs --forget ID")
+    return exits.OK
+
+
+async def _forget(screen: Screen, path: Path | None, unknown: str) -> int:
+    if not await forget(path, unknown):
+        msg = f"The journal has no paid request of unknown outcome with the id {unknown!r}"
+        raise UsageError(msg, hint="'venice-async jobs' lists them; what has a ticket is resumed")
+    screen.note(f"Forgot {unknown}.")
     return exits.OK
 
 
@@ -160,7 +181,7 @@ def _row(entry: JournalEntry) -> list[str]:
     ticket = entry.ticket
     model = ticket.model if ticket else entry.request.model if entry.request else "?"
     return [
-        ticket.queue_id if ticket else "outcome unknown",
+        ticket.queue_id if ticket else f"{entry.id} (outcome unknown)",
         model,
         "perhaps paid for" if isinstance(entry.state, Queueing) else phase(entry.state),
         f"{as_seconds(max(0.0, time.time() - entry.created))} ago",
@@ -179,6 +200,7 @@ def _table(entries: Sequence[JournalEntry]) -> Table:
 
 def _as_json(entry: JournalEntry) -> dict[str, Any]:
     return {
+        "id": entry.id,
         "ticket": ticket_json(entry.ticket) if entry.ticket else None,
         "model": entry.ticket.model if entry.ticket else entry.request.model if entry.request else None,
         "state": type(entry.state).__name__,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..io.entries import JournalEntry
+    from ..io.journal import Journal
 
 
 async def pending(path: Path | None) -> list[JournalEntry]:
@@ -20,12 +23,29 @@ async def pending(path: Path | None) -> list[JournalEntry]:
     Raises:
         JournalError: the file cannot be used.
     """
+    async with _opened(path) as journal:
+        return [] if journal is None else await journal.pending()
+
+
+async def forget(path: Path | None, entry_id: str) -> bool:
+    """Strike a paid request without an outcome from a journal; tell whether there was one of that id.
+
+    Raises:
+        JournalError: the file cannot be used.
+    """
+    async with _opened(path) as journal:
+        return journal is not None and await journal.forget(entry_id)
+
+
+@asynccontextmanager
+async def _opened(path: Path | None) -> AsyncGenerator[Journal | None]:
     if path is None or not await anyio.Path(path).exists():
-        return []
+        yield None
+        return
     from ..io.journal import Journal  # noqa: PLC0415 - SQLite is loaded by those who use it
 
     journal = await Journal.open(path, clock=SystemClock())
     try:
-        return await journal.pending()
+        yield journal
     finally:
         await journal.aclose()
