@@ -20,10 +20,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
-import hashlib
 import itertools
 import json
-import os
 import pstats
 import tempfile
 import time
@@ -33,6 +31,7 @@ from pathlib import Path
 
 import aiohttp
 from common import load_note, middle, print_table, serving
+from durable import write_durably
 from loopback import Options
 
 from venice_async import Limits, VeniceClient, VideoRequest
@@ -46,19 +45,6 @@ numbers = itertools.count()
 def write(path: Path, clip: bytes) -> None:
     """Write a file."""
     path.write_bytes(clip)
-
-
-def write_durably(path: Path, clip: bytes) -> None:
-    """Write a file, digest it, and make it last under its name."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        file.write(clip)
-        hashlib.sha256(clip).hexdigest()
-        os.fsync(file.fileno())
-    part.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
 
 
 async def bare_job(

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from durable import write_durably
+
 WAIT = 5.0  # seconds between two polls of the vendor's sample
 OK, TOO_MANY = 200, 429
 _ROUNDING = 0.01  # seconds by which a clock may be off
@@ -115,7 +117,7 @@ async def sample(plan: Plan) -> None:
     await bare(plan, lambda: asyncio.sleep(WAIT), first=False)
 
 
-async def oracle(plan: Plan) -> None:
+async def oracle(plan: Plan, *, lasting: bool = False) -> None:
     """Poll with bare aiohttp once each job has ended, at the rate there is: the fewest requests possible."""
     loop = asyncio.get_running_loop()
     latest = 0.0
@@ -125,18 +127,31 @@ async def oracle(plan: Plan) -> None:
         latest = max(loop.time() + plan.seconds, latest + 60 / plan.polls)
         await asyncio.sleep(latest - loop.time() + _ROUNDING)
 
-    await bare(plan, turn, first=True)
+    await bare(plan, turn, first=True, lasting=lasting)
 
 
-async def bare(plan: Plan, turn: Callable[[], Awaitable[None]], *, first: bool) -> None:
+async def lasting_oracle(plan: Plan) -> None:
+    """Do as the oracle does, pay on fresh connections, and write files that are digested and last."""
+    await oracle(plan, lasting=True)
+
+
+async def bare(
+    plan: Plan, turn: Callable[[], Awaitable[None]], *, first: bool, lasting: bool = False
+) -> None:
     """Queue, poll after each turn until the clip comes, write it, complete: with nothing but aiohttp."""
     aiohttp: Any = importlib.import_module("aiohttp")
     began(plan)
     headers = {"authorization": "Bearer key"}
-    async with aiohttp.ClientSession(headers=headers) as session:
+    connector = aiohttp.TCPConnector(force_close=lasting)
+    store: Callable[[Path, bytes], object] = write_durably if lasting else Path.write_bytes
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        aiohttp.ClientSession(headers=headers, connector=connector) as paid,
+    ):
 
         async def post(name: str, **said: str) -> tuple[int, str, bytes]:
-            async with session.post(f"{plan.base_url}/video/{name}", json=said) as response:
+            sender = paid if lasting and name == "queue" else session
+            async with sender.post(f"{plan.base_url}/video/{name}", json=said) as response:
                 return response.status, response.content_type, await response.read()
 
         async def job(path: Path) -> None:
@@ -152,7 +167,7 @@ async def bare(plan: Plan, turn: Callable[[], Awaitable[None]], *, first: bool) 
                     message = f"status {status}"
                     raise RuntimeError(message)
                 await turn()
-            await asyncio.to_thread(path.write_bytes, body)
+            await asyncio.to_thread(store, path, body)
             await post("complete", **names)
 
         await plan.run_all(job)
@@ -165,6 +180,7 @@ CLIENTS: dict[str, Callable[[Plan], Awaitable[None]]] = {
     "veniceresch": veniceresch,
     "sample": sample,
     "oracle": oracle,
+    "lasting-oracle": lasting_oracle,
 }
 _BEGAN = {"wall": 0.0, "cpu": 0.0}
 

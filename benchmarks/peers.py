@@ -10,7 +10,8 @@ of paid requests is lifted, so that all jobs run at once (`--queue-limit 40` set
 has `--cap` seconds. venice-py and veniceresch are installed into environments of their own, in the folder
 `--environments`; veniceresch can do links only, the others take the clip inline. The sample is the vendor's:
 a poll every five seconds, whatever the answer. The oracle is bare aiohttp that knows when each job ends and
-how often it may poll: it makes the fewest calls there can be. A clip counts when its file is whole, byte by
+how often it may poll: it makes the fewest calls there can be; once more it pays on fresh connections, digests
+the clips and syncs them. A clip counts when its file is whole, byte by
 byte. The CPU is the client's alone, without imports; the memory is its highest, all included.
 """
 
@@ -73,6 +74,7 @@ CONTENDERS = (
     Contender(name="veniceresch 0.6.2, by link", client="veniceresch", model="private", package=VENICERESCH),
     Contender(name="the vendor's sample, aiohttp", client="sample"),
     Contender(name="oracle, bare aiohttp", client="oracle"),
+    Contender(name="oracle, as careful with money and files", client="lasting-oracle"),
 )
 
 

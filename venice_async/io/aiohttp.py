@@ -62,7 +62,7 @@ class AiohttpResponse:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""
         while True:
-            chunk = await self._next()
+            chunk = await self._next_in_time()
             if isinstance(chunk, VeniceError):
                 raise chunk
             if not chunk:
@@ -87,17 +87,18 @@ class AiohttpResponse:
             return whole
         return ReadTimeoutError("The server's answer comes too slowly")
 
-    async def _next(self) -> bytes | VeniceError:
-        """Return what comes next, or what went wrong.
+    async def _next_in_time(self) -> bytes | VeniceError:
+        """Return what comes next; aiohttp's own timer does not end the wait after a body that is not HTTP."""
+        with anyio.move_on_after(self._patience):
+            return await self._next()
+        return ReadTimeoutError("The server sent nothing in time")
 
-        aiohttp's own timer is not enough: after a body that is not HTTP it waits for ever.
-        """
+    async def _next(self) -> bytes | VeniceError:
+        """Return what comes next, or what went wrong."""
         try:
-            with anyio.move_on_after(self._patience):
-                return await self._response.content.read(_CHUNK)
+            return await self._response.content.read(_CHUNK)
         except Exception as error:  # noqa: BLE001 - aiohttp's, whatever it is: its frames hold the key or a link
             return _translated(error)
-        return ReadTimeoutError("The server sent nothing in time")
 
 
 class AiohttpTransport:
