@@ -31,7 +31,7 @@ from pathlib import Path
 
 import aiohttp
 from common import load_note, middle, print_table, serving
-from durable import write_durably
+from files import write, write_durably
 from loopback import Options
 
 from venice_async import Limits, VeniceClient, VideoRequest
@@ -40,11 +40,6 @@ Work = Callable[[], Awaitable[object]]
 MODEL = {"model": "public", "prompt": "p", "duration": "5s"}
 FAST = Limits(queue_per_minute=1e9, retrieve_per_minute=1e9)
 numbers = itertools.count()
-
-
-def write(path: Path, clip: bytes) -> None:
-    """Write a file."""
-    path.write_bytes(clip)
 
 
 async def bare_job(

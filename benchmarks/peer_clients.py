@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from durable import write_durably
+from files import write, write_durably
 
 WAIT = 5.0  # seconds between two polls of the vendor's sample
 OK, TOO_MANY = 200, 429
@@ -143,7 +143,7 @@ async def bare(
     began(plan)
     headers = {"authorization": "Bearer key"}
     connector = aiohttp.TCPConnector(force_close=lasting)
-    store: Callable[[Path, bytes], object] = write_durably if lasting else Path.write_bytes
+    store = write_durably if lasting else write
     async with (
         aiohttp.ClientSession(headers=headers) as session,
         aiohttp.ClientSession(headers=headers, connector=connector) as paid,

@@ -49,7 +49,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("player", "figures", "requests"),
     ("checks",),
     ("media", "options"),
-    ("errors", "secret"),
+    ("errors", "secret", "version"),
 )
 
 # What touches the world, and the modules that may: the rest of the package decides or passes on.

@@ -34,6 +34,7 @@ from venice_async import (
     VideoRequest,
     Waiting,
 )
+from venice_async.version import VERSION
 
 pytestmark = pytest.mark.anyio
 
@@ -527,6 +528,32 @@ async def test_on_state_is_told_the_states_of_all_jobs_and_may_fail(tmp_path: Pa
             await job
     for job in jobs:
         assert job.state == [state for owner, state in told if owner is job][-1]
+
+
+async def test_a_listener_that_would_have_to_be_awaited_is_refused() -> None:
+    async def note(_job: VideoJob, _state: object) -> None: ...
+
+    with pytest.raises(UsageError, match="on_state must be a plain function"):
+        VeniceClient(KEY, on_state=note)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - the very point
+
+
+async def test_a_job_of_a_model_that_is_known_has_an_estimate_before_its_first_poll(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=10**9) as server, client(server) as venice:
+        first = venice.generate(PUBLIC, to=tmp_path / "first.mp4")
+        await until(lambda: isinstance(first.state, Waiting) and first.state.eta is not None)
+        second = venice.generate(PUBLIC, to=tmp_path / "second.mp4")
+        await second.queued()
+        await until(lambda: isinstance(second.state, Waiting) and second.state.eta is not None)
+        assert isinstance(second.state, Waiting)
+        assert (None, True) == (second.state.elapsed, second.state.notice_delay is not None)
+        first.cancel()
+        second.cancel()
+
+
+async def test_every_request_names_the_library(tmp_path: Path) -> None:
+    async with FaultyVenice() as server, client(server) as venice:
+        await venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+    assert {f"venice-async/{VERSION}"} == {request.headers.get("user-agent") for request in server.requests}
 
 
 async def test_a_clip_can_be_streamed_instead_of_saved() -> None:

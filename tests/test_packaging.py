@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from venice_async.version import VERSION
+
 ROOT = Path(__file__).parents[1]
 TOP = {"README.md", "pyproject.toml", "venice_async", "tests", "benchmarks", "examples"}
 ADDED = {"PKG-INFO"}  # by the source archive
@@ -73,7 +75,7 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None
 def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     (info,) = wheel.glob("*.dist-info")
     said = message_from_string((info / "METADATA").read_text(encoding="utf-8"))
-    assert ("venice-async", PROJECT["project"]["version"]) == (said["Name"], said["Version"])
+    assert ("venice-async", VERSION) == (said["Name"], said["Version"])
     assert ">=3.11" == said["Requires-Python"]
     assert ("MIT", ["venice_async/LICENSE"]) == (said["License-Expression"], said.get_all("License-File"))
     assert "permission notice shall be included in all" in (

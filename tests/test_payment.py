@@ -162,10 +162,12 @@ async def test_an_unusable_price_under_a_limit_is_an_error_and_nothing_is_queued
 async def test_media_that_cannot_be_read_or_sent_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "odd.bin").write_bytes(b"what is this?")
+    (tmp_path / "notes.txt").write_bytes(b"a fox in the snow")
+    (tmp_path / "song.png").write_bytes(b"ID3 whatever it is called")
     with (tmp_path / "huge.mp4").open("wb") as file:
         file.truncate(40_000_000)
     async with FaultyVenice() as server, client(server) as venice:
-        for name in ("missing.png", "empty.png", "odd.bin", "huge.mp4"):
+        for name in ("missing.png", "empty.png", "odd.bin", "notes.txt", "song.png", "huge.mp4"):
             request = VideoRequest(model="m", prompt="p", image_url=Media(tmp_path / name))
             with pytest.raises(InvalidRequestError) as caught:
                 await venice.generate(request, to=tmp_path / "clip.mp4")

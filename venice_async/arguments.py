@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from inspect import iscoroutinefunction
 from math import isnan
 from urllib.parse import urlsplit
 
@@ -48,6 +49,17 @@ def checked_url(url: str) -> str:
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         log.warning("base_url is plain http: the key can be read on its way")
     return url.rstrip("/")
+
+
+def check_listener(on_state: object) -> None:
+    """Refuse what cannot be told states on the event loop.
+
+    Raises:
+        UsageError: it is no plain function.
+    """
+    if on_state is not None and (not callable(on_state) or iscoroutinefunction(on_state)):
+        msg = "on_state must be a plain function, not a coroutine function"
+        raise UsageError(msg, hint="Let it put the states into a queue that a task of yours reads")
 
 
 def check_request(request: object) -> None:

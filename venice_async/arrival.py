@@ -16,15 +16,13 @@ from .errors import (
     ConnectError,
     DownloadError,
     LinkExpiredError,
-    NotAVideoError,
     ProtocolError,
     TransportError,
-    TruncatedError,
     UsageError,
     VeniceError,
 )
 from .io.caller import Reply, trouble_of
-from .io.download import SMALL, Delivery
+from .io.download import CAN_GO_ON, SMALL, Delivery
 from .io.partfile import PartFile
 from .io.sinks import Sink
 from .io.target import Target, check_target, job_key
@@ -42,7 +40,6 @@ from .services import Services
 _CLEAN_UP: Final = 15.0  # seconds: the clip is safe, so nobody should wait for the clean-up for long
 _PROGRESS: Final = 256 * 1024  # bytes: a delivery that gained as much was not in vain
 _LINK_ANSWERS: Final = (200, 206, 416)  # what the delivery itself can judge
-_CAN_GO_ON: Final = (TransportError, ProtocolError, TruncatedError, NotAVideoError)
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -51,13 +48,23 @@ class Arrival:
     """Performs the commands of a job that has a ticket. It owns the delivery and the pacer's watch of it."""
 
     def __init__(
-        self, services: Services, order: Order, on_progress: Callable[[int, int | None], None]
+        self,
+        services: Services,
+        order: Order,
+        *,
+        on_progress: Callable[[int, int | None], None],
+        on_estimate: Callable[[float | None, float | None], None],
     ) -> None:
-        """Bring the clip of `order` home; `on_progress` is told the bytes received and announced."""
+        """Bring the clip of `order` home.
+
+        `on_progress` is told the bytes received and announced; `on_estimate` what is known of the model
+        before the first poll: the seconds that are left, and those to the notice of the end.
+        """
         self._services = services
         self._caller = services.caller
         self._order = order
         self._on_progress = on_progress
+        self._on_estimate = on_estimate
         self._target: Target | None = None
         self._claimed: Path | None = None
         self._watch: Watch | None = None
@@ -94,9 +101,7 @@ class Arrival:
 
     async def poll(self, command: Poll) -> Event:
         """Ask at the job's turn; take the clip if the answer is it."""
-        watch = self._watch = self._watch or self._caller.pacer.watch(
-            command.ticket.model, age=self._order.age
-        )
+        watch = self._watch = self._watch or self._watched(command.ticket.model)
         delay, self._delay = self._delay, 0.0
         async with self._caller.pacer.poll_turn(watch, after=delay) as turn:
             try:
@@ -121,7 +126,7 @@ class Arrival:
                     return self._link_refused(await self._caller.read(command, response))
             except ConnectError as error:
                 self._back_off(Call.LINK, Trouble("unsent"), error)  # no GET was made, so none is counted
-            except _CAN_GO_ON as error:
+            except CAN_GO_ON as error:
                 self._back_off(Call.LINK, Trouble("interrupted"), error)
                 return Interrupted(error)
             except DownloadError as error:
@@ -146,6 +151,11 @@ class Arrival:
             raise UsageError(msg, hint="Choose another name")
         self._services.claims.add(path)
         self._claimed = path
+
+    def _watched(self, model: str) -> Watch:
+        watch = self._caller.pacer.watch(model, age=self._order.age)
+        self._on_estimate(watch.eta, watch.notice_delay)
+        return watch
 
     def _news(self, watch: Watch, reply: Reply) -> Event:
         match reply.answer:
@@ -200,7 +210,7 @@ class Arrival:
                 self._watch.completed(age=None)
             saved = await delivery.finish()
             self._delivery = None  # there is nothing left to tidy up
-        except _CAN_GO_ON as error:
+        except CAN_GO_ON as error:
             progressed = delivery.gained >= _PROGRESS
             if progressed:
                 self._troubles.clear()

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from .arguments import (
+    check_listener,
     check_price_limit,
     check_priority,
     check_request,
@@ -90,6 +91,7 @@ class VeniceClient:
         secret = Secret(api_key or os.environ.get("VENICE_API_KEY", ""))
         del api_key  # a traceback of this frame must not show it
         self._base_url = checked_url(base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL)
+        check_listener(on_state)
         self._on_consent = on_consent
         self._batches: WeakSet[Batch] = WeakSet()
         from .host import Host, Settings  # noqa: PLC0415 - the network is loaded by those who open a client

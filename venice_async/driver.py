@@ -14,7 +14,7 @@ from .order import Order
 from .payment import Payment
 from .sansio.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
 from .sansio.events import Event, Interrupted, Missed, Refused
-from .sansio.machine import Step, receive, resume, step
+from .sansio.machine import Step, estimate, receive, resume, step
 from .sansio.states import Downloading, Failed, Saved, State, Succeeded, Waiting, ticket_of
 from .services import Services
 
@@ -32,7 +32,7 @@ class Driver:
         self._publish = publish
         self._page = order.page(services.records)
         self._payment = Payment(services, order, self._page, publish)
-        self._arrival = Arrival(services, order, self._on_progress)
+        self._arrival = Arrival(services, order, on_progress=self._on_progress, on_estimate=self._on_estimate)
         self._state: State = order.start[0]
         self._started: float | None = None
         self._trouble: VeniceError | None = None
@@ -102,6 +102,9 @@ class Driver:
             self._scope.deadline = math.inf  # bytes are coming: the low-speed guard watches from here
         if isinstance(self._state, Waiting | Downloading):
             self._set(receive(self._state, received=received, total=total))
+
+    def _on_estimate(self, eta: float | None, notice_delay: float | None) -> None:
+        self._set(estimate(self._state, eta=eta, notice_delay=notice_delay))
 
     async def _within_deadline(self, perform: Callable[[], Awaitable[Event]]) -> Event:
         now = self._services.clock.monotonic()

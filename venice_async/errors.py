@@ -212,7 +212,7 @@ class PermissionDeniedError(APIError):
 class NotFoundError(APIError):
     """404: there is no such model or job, or its media has expired or was deleted."""
 
-    hint = "Media is kept for a limited time; a job that is gone cannot be fetched again"
+    hint = "Check the base URL and the ids; a job's media is kept for a limited time, and then it is gone"
 
 
 class ConflictError(APIError):

@@ -45,6 +45,7 @@ from venice_async.sansio.machine import (
     IllegalTransitionError,
     Step,
     begin,
+    estimate,
     receive,
     resume,
     step,
@@ -405,3 +406,11 @@ def test_no_state_or_event_shows_the_link() -> None:
         [state, Completed(link="https://cdn.example/x?sig=s3cret"), Accepted(PRIVATE), Fetch(PRIVATE, 1)]
     )
     assert "s3cret" not in shown
+
+
+def test_an_estimate_changes_what_a_waiting_job_shows_and_nothing_else() -> None:
+    waiting, _ = watch(TICKET)
+    expected = Waiting(ticket=TICKET, eta=30.0, notice_delay=2.0)
+    assert expected == estimate(waiting, eta=30.0, notice_delay=2.0)
+    queueing, _ = begin(REQUEST)
+    assert queueing == estimate(queueing, eta=30.0, notice_delay=2.0)

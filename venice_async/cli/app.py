@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from importlib.metadata import version
 from io import StringIO, TextIOWrapper
 from textwrap import indent
 from typing import Annotated, Any, Final
@@ -15,6 +14,7 @@ import typer
 from attrs import frozen
 
 from ..errors import UsageError, VeniceError
+from ..version import VERSION
 from . import batch, doctor, exits, generate, jobs, quote, seedance, serve, upscale
 from .failures import as_json as failed_json
 from .failures import report
@@ -50,7 +50,7 @@ _FIRST: Final = f"""First steps, without a key or money
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback
     if value:
-        sys.stdout.write(f"{NAME} {version('venice-async')}\n")
+        sys.stdout.write(f"{NAME} {VERSION}\n")
         raise typer.Exit
 
 

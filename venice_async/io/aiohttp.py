@@ -33,6 +33,7 @@ from ..sansio.links import check_link, is_loopback, may_connect, next_hop
 from ..sansio.pacing import Call
 from ..sansio.wire import HttpRequest
 from ..secret import Secret
+from ..version import VERSION
 
 _CHUNK: Final = 256 * 1024  # bytes: what one read may return, and half of what aiohttp buffers
 _LONGEST_HEADER: Final = 64 * 1024  # bytes: aiohttp's 8 KiB would lose a paid answer to an edge's cookies
@@ -231,6 +232,7 @@ class AiohttpTransport:
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_once,),
             requote_redirect_url=False,
+            headers={"user-agent": f"venice-async/{VERSION}"},
         )
         return await self._open.enter_async_context(session)
 

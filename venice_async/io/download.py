@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     BatchesOnward: TypeAlias = MemoryObjectSendStream[Chunks]
 
 SMALL: Final = 1 << 18  # bytes: to work on them at the same time gains less than its tasks and threads cost
-_CAN_GO_ON: Final = (TransportError, ProtocolError, TruncatedError, NotAVideoError)
+CAN_GO_ON: Final = (TransportError, ProtocolError, TruncatedError, NotAVideoError)
+"""After these another answer may bring the rest."""
 
 
 @frozen(kw_only=True)
@@ -103,7 +104,7 @@ class Delivery:
             await self._receive(response)
         except BaseException as error:
             self._add_facts(error)
-            if not isinstance(error, _CAN_GO_ON):
+            if not isinstance(error, CAN_GO_ON):
                 await self.abort()
             raise
         finally:

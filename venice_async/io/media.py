@@ -19,6 +19,11 @@ from .threads import in_thread
 
 _T = TypeVar("_T", bound=VideoRequest | Element | Keyframe)
 _MIB: Final = 1 << 20
+_WANTED: Final = {
+    "image": ("image/",),
+    "audio": ("audio/", "video/"),  # sound alone may come in a clip's container
+    "video": ("video/", "image/gif"),
+}
 _SMALL: Final = 64 * 1024  # characters of text and URLs that are encoded faster than a thread is reached
 
 
@@ -105,9 +110,15 @@ def _data_url(media: Media, name: str) -> str:
         raise InvalidRequestError(msg, field=name)
     guessed = mimetypes.guess_type(media.path.name)[0] if media.path else None
     media_type = media.media_type or sniff(data[:16]) or guessed
-    if media_type in {None, "application/octet-stream"}:
+    if media_type is None or media_type == "application/octet-stream":
         msg = f"{name}: the type of the media cannot be told from its content"
         raise InvalidRequestError(msg, field=name, hint="Say it: Media(..., media_type='image/png')")
+    wanted = next((kinds for word, kinds in _WANTED.items() if word in name), ("",))
+    if media.media_type is None and not media_type.startswith(wanted):
+        msg = f"{name}: the media is {media_type}"
+        raise InvalidRequestError(
+            msg, field=name, limit=wanted, hint="Name another file, or say media_type= if it is wrong"
+        )
     return f"data:{media_type};base64,{b64encode(data).decode()}"
 
 

@@ -141,6 +141,11 @@ def receive(state: State, *, received: int, total: int | None) -> State:
             raise IllegalTransitionError(msg)
 
 
+def estimate(state: State, *, eta: float | None, notice_delay: float | None) -> State:
+    """Return `state` with what was known of its model when watching began; no command changes by it."""
+    return evolve(state, eta=eta, notice_delay=notice_delay) if isinstance(state, Waiting) else state
+
+
 def _queue(state: Queueing) -> Step:
     return state, Queue(state.request, state.consent, state.flow)
 

@@ -73,7 +73,8 @@ class Waiting:
         ticket: the job.
         elapsed: seconds the server says it has worked, at its last answer; None before the first.
         average: the model's P80 in seconds, as the server says; None before the first answer.
-        eta: seconds left by the model of its times, at the last answer; None when nothing is known.
+        eta: seconds left by the model of its times, at the last answer or, before the first, when watching
+            began; None when nothing is known.
         notice_delay: seconds that will likely pass between its end and our noticing it, as all jobs share the
             polls there are; None when `eta` is.
         misses: polls in a row that brought no news.
