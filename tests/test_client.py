@@ -23,7 +23,10 @@ from venice_async import (
     JobTimeoutError,
     Limits,
     NotFoundError,
+    ProtocolError,
+    Retries,
     Saved,
+    ServerError,
     Succeeded,
     Ticket,
     Timeouts,
@@ -548,6 +551,23 @@ async def test_a_job_of_a_model_that_is_known_has_an_estimate_before_its_first_p
         assert (None, True) == (second.state.elapsed, second.state.notice_delay is not None)
         first.cancel()
         second.cancel()
+
+
+async def test_the_retries_of_a_client_are_rationed() -> None:
+    async with FaultyVenice(models=[BUSY] * 20) as server:
+        async with client(server, retries=Retries(quota=10, cost=5)) as venice:
+            for _ in range(3):
+                with pytest.raises(ServerError):
+                    await venice.models()
+        assert 3 + 2 == len(server.requests)
+
+
+async def test_an_endless_answer_is_read_to_a_limit() -> None:
+    endless = json_reply({"data": "x" * 1000}, endless=True)
+    async with FaultyVenice(models=[endless]) as server, client(server) as venice:
+        with pytest.raises(ProtocolError, match="longer than 16777216 bytes"):
+            await venice.models()
+        assert 1 == len(server.requests)
 
 
 async def test_every_request_names_the_library(tmp_path: Path) -> None:
