@@ -22,7 +22,7 @@ from .io.clock import SystemClock
 from .io.media import inline
 from .io.pacer import Pacer
 from .io.records import NoRecords, Records
-from .job import VideoJob
+from .job import VideoJob, running_loop
 from .options import Limits, Polling, Retries, Timeouts
 from .order import Order
 from .results import Ticket
@@ -247,11 +247,7 @@ class Host:
         return [self._settings.api_key.reveal(), *(link for link in links if link is not None)]
 
     def _check_loop(self) -> None:
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is not self._loop:
+        if running_loop() is not self._loop:
             msg = "A client belongs to the event loop it was entered on"
             raise UsageError(msg, hint="Make one client for each event loop")
 

@@ -261,10 +261,14 @@ class VideoJob:
         raise asyncio.CancelledError(msg)
 
     def _check_loop(self) -> None:
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is not self._loop:
+        if running_loop() is not self._loop:
             msg = "A job belongs to the event loop it was started on"
             raise UsageError(msg, hint="Keep its ticket, and resume it with a client of this loop")
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
