@@ -44,7 +44,7 @@ def _clip(*, prompt: str, model: str, seconds: float, width: int, height: int) -
 
 async def _serve() -> None:
     sandbox = Sandbox(speed=1000, clips=_clip, models=_models(), scenarios=SCENARIOS, faults=FAULTS)
-    sandbox.limits = RateLimits(queue=6000, retrieve=6000, period=2.0, failures=None)
+    sandbox.limits = RateLimits(queue=6000, retrieve=6000, period=4.0, failures=None)
     async with sandbox:
         sys.stdout.write(f"{sandbox.base_url}\n")
         sys.stdout.flush()

@@ -115,8 +115,7 @@ def test_half_of_all_jobs_of_an_age_outlast_what_is_said_to_remain(times: JobTim
     remaining = times.remaining(age)
     assert 0 <= remaining
     passed = times.cumulative(age + remaining) - times.cumulative(age)
-    found_to = 0.01 * max(1.0, times.hazard(age + remaining))  # it is found to a hundredth of a second
-    assert pytest.approx(math.log(2), abs=found_to) == passed
+    assert pytest.approx(math.log(2), abs=0.01) == passed
 
 
 def test_what_remains_of_a_job_is_the_median_less_its_age_at_first() -> None:

@@ -82,7 +82,7 @@ class JobTimes:
         """Return the median of the seconds a job that old will still take."""
         target = self.cumulative(age) + math.log(2)
         most = age + math.log(2) / FLOOR
-        return _first(lambda later: self.cumulative(later) >= target, age, most, within=0.01) - age
+        return _first(lambda later: self.cumulative(later) >= target, age, most, within=0.001) - age
 
     def _at(self, age: float) -> tuple[float, float]:
         """Return h(age) and Λ(age)."""
