@@ -13,7 +13,7 @@ import anyio
 from polling_rivals import OK, Outcome
 from strict_server import EPOCH, StrictServer
 
-from venice_async.io.pacer import Pacer
+from venice_async.io.pacing.pacer import Pacer
 from venice_async.options import Limits, Polling
 from venice_async.sandbox.virtual_time import VirtualTimeLoop
 

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import Any
 
 from venice_async import Polling, VeniceClient, VideoRequest
-from venice_async.io.journal import Journal
+from venice_async.io.journal.journal import Journal
 
 EAGER = Polling(price=1e-6, min_gap=0.01, max_gap=0.02)
 
@@ -57,7 +57,9 @@ async def work(task: dict[str, str]) -> None:
 
 
 def main() -> None:
-    import_module("venice_async.host")  # it brings all the rest, otherwise loaded when a client is made
+    import_module(
+        "venice_async.engine.runtime"
+    )  # it brings all the rest, otherwise loaded when a client is made
     for line in sys.stdin:
         task = json.loads(line)
         process = os.fork()

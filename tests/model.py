@@ -33,10 +33,10 @@ from venice_async import (
     VideoJob,
     VideoRequest,
 )
-from venice_async.io.journal import Journal
-from venice_async.sansio.pacing import Call
-from venice_async.sansio.states import Downloading, State
-from venice_async.sansio.wire import HttpRequest
+from venice_async.io.journal.journal import Journal
+from venice_async.sansio.http.wire import HttpRequest
+from venice_async.sansio.job.states import Downloading, State
+from venice_async.sansio.retries import Call
 
 ORIGIN: Final = "http://127.0.0.1:1"
 MOST_GETS: Final = 5
@@ -328,8 +328,8 @@ class Process:
         )
         journal = type("Journal", (WatchedJournal,), {"process": self})
         with (
-            mock.patch("venice_async.host.AiohttpTransport", return_value=Wire(self)),
-            mock.patch("venice_async.io.journal.Journal", journal),
+            mock.patch("venice_async.engine.runtime.AiohttpTransport", return_value=Wire(self)),
+            mock.patch("venice_async.io.journal.journal.Journal", journal),
         ):
             await self.venice.__aenter__()
         self.started += await self.venice.recover()

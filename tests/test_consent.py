@@ -220,7 +220,7 @@ async def test_media_are_encoded_once_however_often_the_request_is_sent(
             encoded.append(value)
         return original(value, **options)  # type: ignore[arg-type] # as it came
 
-    monkeypatch.setattr("venice_async.sansio.wire.json.dumps", counting)
+    monkeypatch.setattr("venice_async.sansio.http.wire.json.dumps", counting)
     async with (
         FaultyVenice(queue=[needs_consent()]) as server,
         client(server, on_consent=lambda _: YES) as venice,

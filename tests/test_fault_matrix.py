@@ -55,8 +55,8 @@ from venice_async import (
     Video,
     VideoRequest,
 )
-from venice_async.io.sinks import MemorySink
-from venice_async.io.target import job_key, part_path
+from venice_async.io.delivery.sinks import MemorySink
+from venice_async.io.delivery.target import job_key, part_path
 
 pytestmark = pytest.mark.anyio
 
@@ -494,7 +494,7 @@ async def test_a_disk_that_fails_leaves_nothing_and_the_ticket_brings_the_clip_l
     )
     async with Witness(tmp_path, **(again if name == "ftruncate" else {}), polls=0) as server:
         with monkeypatch.context() as patched:
-            patched.setattr("venice_async.io.partfile.os", BrokenDisk(name, error, after=after))
+            patched.setattr("venice_async.io.delivery.part_file.os", BrokenDisk(name, error, after=after))
             failure = await run_job(server, request_)
         if isinstance(failure, Video):
             assert ("fsync", 1, errno.EACCES) == (name, after, error)  # a folder that one may not list
@@ -537,7 +537,7 @@ async def test_a_name_that_is_refused_leaves_what_was_there(
 async def test_a_disk_that_is_full_says_how_much_was_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("venice_async.io.partfile.os", BrokenDisk("write", errno.ENOSPC))
+    monkeypatch.setattr("venice_async.io.delivery.part_file.os", BrokenDisk("write", errno.ENOSPC))
     async with Witness(tmp_path, polls=0) as server:
         failure = await run_job(server, PRIVATE)
     assert isinstance(failure, DownloadError)
@@ -549,7 +549,7 @@ async def test_a_disk_that_is_full_says_how_much_was_missing(
 async def test_a_disk_that_is_full_beforehand_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("venice_async.io.target.os", BrokenDisk("open", errno.ENOSPC))
+    monkeypatch.setattr("venice_async.io.delivery.target.os", BrokenDisk("open", errno.ENOSPC))
     async with FaultyVenice() as server, client(server) as venice:
         with pytest.raises(DownloadError, match="disk is full") as caught:
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
@@ -560,7 +560,7 @@ async def test_a_disk_that_is_full_beforehand_costs_nothing(
 async def test_a_part_file_is_never_written_through_what_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("venice_async.io.target.secrets.token_hex", lambda size: "0" * 2 * size)
+    monkeypatch.setattr("venice_async.io.delivery.target.secrets.token_hex", lambda size: "0" * 2 * size)
     (tmp_path / "victim").write_bytes(b"precious")
     part = part_path(tmp_path / "clip.mp4", job_key("public-model", "job-1"))
     part.symlink_to(tmp_path / "victim")

@@ -224,7 +224,7 @@ class LateAnswer(threading.Thread):
 def test_the_answer_to_a_paid_request_is_journalled_even_after_the_program_was_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("venice_async.host.LEAVING", 0.0)
+    monkeypatch.setattr("venice_async.engine.runtime.LEAVING", 0.0)
     server, journal = LateAnswer(), tmp_path / "jobs.db"
     server.start()
 

@@ -35,11 +35,11 @@ from venice_async import (
     VideoRequest,
 )
 from venice_async.io.aiohttp import AiohttpTransport
-from venice_async.sansio import commands, events, states
-from venice_async.sansio.machine import begin, step, watch
-from venice_async.sansio.pacing import Call
-from venice_async.sansio.wire import HttpRequest, encode
-from venice_async.secret import Secret
+from venice_async.sansio.http.secret import Secret
+from venice_async.sansio.http.wire import HttpRequest, encode
+from venice_async.sansio.job import commands, events, states
+from venice_async.sansio.job.machine import begin, step, watch
+from venice_async.sansio.retries import Call
 
 pytestmark = pytest.mark.anyio
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Literal
 
 from attrs import define, field
 
-from venice_async.sansio.headers import Allowance, allowance
+from venice_async.sansio.http.headers import Allowance, allowance
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Mapping
 
-    from venice_async.sansio.bucket import Bucket
-    from venice_async.sansio.ledger import Sent
+    from venice_async.sansio.limits.bucket import Bucket
+    from venice_async.sansio.limits.ledger import Sent
 
 EPOCH = 1_800_000_000.0  # Unix time at the server's moment 0
 

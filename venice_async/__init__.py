@@ -38,8 +38,8 @@ from .errors import (
     UsageError,
     VeniceError,
 )
-from .io.entries import JournalEntry
-from .io.sinks import MemorySink, QueueSink, Sink, WriterSink
+from .io.delivery.sinks import MemorySink, QueueSink, Sink, WriterSink
+from .io.journal.entries import JournalEntry
 from .job import VideoJob
 from .media import Media
 from .options import Limits, Polling, Retries, Timeouts
@@ -56,7 +56,7 @@ from .results import (
     Video,
     VideoModel,
 )
-from .sansio.states import (
+from .sansio.job.states import (
     AwaitingConsent,
     Downloading,
     Failed,

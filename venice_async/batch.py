@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import anyio
 
 from .budget import Budget
-from .consent import OnConsent, SharedConsent
+from .engine.consent import OnConsent, SharedConsent
+from .engine.spec import Order, recovery
 from .errors import (
     PaymentRequiredError,
     QueueOutcomeUnknownError,
@@ -22,19 +23,18 @@ from .errors import (
     VeniceError,
 )
 from .job import VideoJob
-from .order import Order, recovery
 from .plan import Plan, Requests, each
 from .requests import VideoRequest
 from .results import Outcome, Quote, Video
 from .sansio.converter import request_key
-from .sansio.machine import begin
-from .sansio.states import Failed, Queueing, Saved, Succeeded
+from .sansio.job.machine import begin
+from .sansio.job.states import Failed, Queueing, Saved, Succeeded
 
 if TYPE_CHECKING:
     from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-    from .host import Host
-    from .io.entries import JournalEntry
+    from .engine.runtime import Host
+    from .io.journal.entries import JournalEntry
 
 _T = TypeVar("_T")
 

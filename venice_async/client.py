@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from .arguments import (
+from .batch import Batch
+from .engine.arguments import (
     check_listener,
     check_price_limit,
     check_priority,
@@ -21,26 +22,25 @@ from .arguments import (
     parse_ticket,
     sound,
 )
-from .batch import Batch
-from .consent import OnConsent
+from .engine.consent import OnConsent
+from .engine.spec import Destination, Order, bound_for, recovery
 from .errors import TicketLike, UsageError
 from .job import VideoJob
 from .options import Limits, Polling, Retries, Timeouts
-from .order import Destination, Order, bound_for, recovery
 from .plan import CONCURRENCY, PAUSE, Plan, Requests, check_source
 from .requests import VideoRequest
 from .results import AccountLimits, Quote, Ticket, VideoModel
-from .sansio.commands import Complete, ListModels, Price, Query, ReadLimits, Revoke
-from .sansio.events import CleanedUp
-from .sansio.machine import begin, watch
-from .sansio.states import State
-from .secret import Secret
+from .sansio.http.secret import Secret
+from .sansio.job.commands import Complete, ListModels, Price, Query, ReadLimits, Revoke
+from .sansio.job.events import CleanedUp
+from .sansio.job.machine import begin, watch
+from .sansio.job.states import State
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from .io.entries import JournalEntry
-    from .io.journal import Journal
+    from .io.journal.entries import JournalEntry
+    from .io.journal.journal import Journal
 
 BASE_URL: Final = "https://api.venice.ai/api/v1"
 
@@ -94,7 +94,7 @@ class VeniceClient:
         check_listener(on_state)
         self._on_consent = on_consent
         self._batches: WeakSet[Batch] = WeakSet()
-        from .host import Host, Settings  # noqa: PLC0415 - the network is loaded by those who open a client
+        from .engine.runtime import Host, Settings  # noqa: PLC0415 - the network is loaded by those who open a client
 
         self._host = Host(
             Settings(

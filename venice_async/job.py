@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 
 import anyio
 
-from .display import state_html
+from .engine.spec import Order
 from .errors import UsageError, VeniceError
-from .io.sinks import QueueSink
-from .order import Order
+from .io.delivery.sinks import QueueSink
+from .notebook import state_html
 from .requests import VideoRequest
 from .results import Ticket, Video
-from .sansio.states import Failed, Saved, State, Stopped, Succeeded, ticket_of
+from .sansio.job.states import Failed, Saved, State, Stopped, Succeeded, ticket_of
 
 Drive: TypeAlias = Callable[[Callable[[State], None]], Awaitable[State]]
 """Performs a job, telling every state, and returns the last one."""

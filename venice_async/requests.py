@@ -9,7 +9,8 @@ from typing import Any, Final, cast
 
 from attrs import Attribute, field, fields, frozen
 
-from .checks import (
+from .media import MediaInput
+from .validators import (
     LIMITS,
     brief,
     check_media,
@@ -23,7 +24,6 @@ from .checks import (
     whole,
     word,
 )
-from .media import MediaInput
 
 _SECONDS: Final = re.compile(r"(\d+)s", re.ASCII)
 

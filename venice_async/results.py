@@ -10,7 +10,6 @@ from typing import Any, Final, cast
 from attrs import field, frozen
 
 from .errors import UsageError, VeniceError
-from .player import video_html
 from .requests import VideoRequest
 
 DEFAULT_PROMPT_LIMIT: Final = 2500  # characters; the vendor's default where a model names none
@@ -80,6 +79,8 @@ class Video:
 
     def _repr_html_(self) -> str:
         """Show the clip as a player, in a notebook."""
+        from .notebook import video_html  # noqa: PLC0415 - values read no files: only a notebook asks for pictures
+
         return video_html(self.path, self.size)
 
     def __fspath__(self) -> str:

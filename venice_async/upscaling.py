@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .checks import refuse
 from .media import MediaInput
 from .requests import Consent, VideoRequest
+from .validators import refuse
 
 FACTORS: Final = (1, 2, 4)  # the vendor's OpenAPI file of 2026-08-21; 1 cleans without enlarging
 

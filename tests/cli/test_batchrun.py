@@ -14,7 +14,7 @@ from attrs import define, field
 from venice_async import Outcome, Ticket
 from venice_async.cli.batchrun import BatchRun
 from venice_async.cli.interrupts import Interrupts
-from venice_async.cli.screen import Output, Screen
+from venice_async.cli.screen.screen import Output, Screen
 from venice_async.job import VideoJob
 
 pytestmark = pytest.mark.anyio

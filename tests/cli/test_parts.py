@@ -13,16 +13,16 @@ from rich.console import Console
 import venice_async
 from venice_async import VeniceError
 from venice_async.cli.batchfile import read_batch, strangers
+from venice_async.cli.commands.quote import _table
 from venice_async.cli.exits import TABLE, exit_code
 from venice_async.cli.failures import hint
-from venice_async.cli.progress import left, line, part
-from venice_async.cli.quote import _table
-from venice_async.cli.screen import Output, Screen, printable
+from venice_async.cli.screen.progress import left, line, part
+from venice_async.cli.screen.screen import Output, Screen, printable
 from venice_async.cli.windows import Sample, judge
 from venice_async.errors import BadRequestError, InvalidRequestError, TransportError
 from venice_async.media import Media
 from venice_async.results import Ticket, VideoModel
-from venice_async.sansio.states import Downloading, Waiting
+from venice_async.sansio.job.states import Downloading, Waiting
 
 TICKET = Ticket(model="m", queue_id="q")
 ERRORS = [

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from venice_async.cli.report import ReportItem, write_report
+from venice_async.cli.report.report import ReportItem, write_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -245,7 +245,7 @@ def test_the_page_asks_nothing_of_any_network(tmp_path: Path, clip: Path) -> Non
 
 def test_a_report_does_without_pyav(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the browser shows a frame of its own."""
-    monkeypatch.setitem(sys.modules, "venice_async.cli.poster", None)
+    monkeypatch.setitem(sys.modules, "venice_async.cli.report.poster", None)
 
     (player,) = written(tmp_path, item(clip=clip, duration="5s")).all("video")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from venice_async import VideoRequest
-from venice_async.cli import seedance, upscale
+from venice_async.cli.commands import seedance, upscale
 
 from .shell import Shell
 

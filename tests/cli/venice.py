@@ -8,7 +8,7 @@ import anyio
 from attrs import evolve
 
 from venice_async.sandbox import CATALOGUE, CatalogueModel, Fault, RateLimits, Sandbox, Scenario, tiny_clip
-from venice_async.sandbox.render import render_clip
+from venice_async.sandbox.clips.render import render_clip
 
 PUBLIC = "wan-2-7-text-to-video"
 PRIVATE = "grok-imagine-text-to-video-private"

@@ -142,7 +142,7 @@ class Renderer(ModuleType):
     """Stands in for the renderer: waits for `allowed`, and tells which thread it ran in."""
 
     def __init__(self) -> None:
-        super().__init__("venice_async.sandbox.render")
+        super().__init__("venice_async.sandbox.clips.render")
         self.allowed = threading.Event()
         self.threads: list[threading.Thread] = []
         self.fails = False

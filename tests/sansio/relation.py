@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from venice_async.sansio.events import (
+from venice_async.sansio.job.events import (
     Accepted,
     Answered,
     CleanedUp,
@@ -16,7 +16,14 @@ from venice_async.sansio.events import (
     Priced,
     StillGoing,
 )
-from venice_async.sansio.states import AwaitingConsent, Downloading, Queueing, Quoting, Saved, Waiting
+from venice_async.sansio.job.states import (
+    AwaitingConsent,
+    Downloading,
+    Queueing,
+    Quoting,
+    Saved,
+    Waiting,
+)
 
 POSSIBLE: Final[dict[type[object], set[type[object]]]] = {
     Quoting: {Priced},

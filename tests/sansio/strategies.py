@@ -28,17 +28,9 @@ from venice_async.errors import (
 from venice_async.media import Media
 from venice_async.requests import Consent, Element, Keyframe, VideoRequest
 from venice_async.results import ConsentRequest, Ticket, Video
-from venice_async.sansio.commands import (
-    AskConsent,
-    AskPrice,
-    CleanUp,
-    Command,
-    Fetch,
-    Poll,
-    Queue,
-)
 from venice_async.sansio.converter import dump_state, load_state
-from venice_async.sansio.events import (
+from venice_async.sansio.job.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
+from venice_async.sansio.job.events import (
     Accepted,
     Answered,
     CleanedUp,
@@ -53,8 +45,8 @@ from venice_async.sansio.events import (
     StillGoing,
     StopAsked,
 )
-from venice_async.sansio.machine import Step, begin, resume, step
-from venice_async.sansio.states import (
+from venice_async.sansio.job.machine import Step, begin, resume, step
+from venice_async.sansio.job.states import (
     TERMINAL,
     AwaitingConsent,
     Downloading,

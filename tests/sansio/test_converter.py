@@ -27,7 +27,7 @@ from venice_async.sansio.converter import (
     request_fields,
     request_key,
 )
-from venice_async.sansio.states import Failed, Queueing, Saved, State, Waiting
+from venice_async.sansio.job.states import Failed, Queueing, Saved, State, Waiting
 
 REQUEST = VideoRequest(model="m", prompt="p")
 TICKET = Ticket(model="m", queue_id="q1", download_url="https://cdn.example/x?sig=1")

@@ -15,12 +15,24 @@ from attrs import frozen
 
 from ..errors import UsageError, VeniceError
 from ..version import VERSION
-from . import batch, doctor, exits, generate, jobs, quote, seedance, serve, upscale
+from . import exits
+from .commands import (
+    batch,
+    doctor,
+    generate,
+    jobs,
+    quote,
+    seedance,
+    upscale,
+)
+from .commands import (
+    sandbox as serve,
+)
 from .failures import as_json as failed_json
 from .failures import report
 from .groups import expand
 from .interrupts import Interrupts
-from .screen import Output, Screen
+from .screen.screen import Output, Screen
 from .teaching import TaughtCommand, TaughtGroup, reflowed
 
 NAME: Final = "venice-async"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import anyio
 
 from ..errors import VeniceError
-from ..figures import as_bytes, as_usd
+from ..formatting import as_bytes, as_usd
 from ..sansio.converter import request_key
-from ..sansio.states import State, Waiting
+from ..sansio.job.states import State, Waiting
 from . import exits
-from .board import Board, drawn
 from .exits import exit_code
 from .failures import as_json, in_words
 from .running import succeeded_json
+from .screen.board import Board, drawn
 from .tickets import save_all
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .batchfile import Line
     from .connection import Session
     from .interrupts import Interrupts
-    from .screen import Screen
+    from .screen.screen import Screen
 
 _TICK: Final = 0.2  # seconds between two looks at the totals
 

@@ -17,17 +17,17 @@ from attrs import frozen
 from ..client import BASE_URL, VeniceClient
 from ..errors import UsageError
 from ..options import Timeouts
-from ..secret import Secret
+from ..sansio.http.secret import Secret
 from .exits import NoKeyError
 from .options import flag, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..consent import OnConsent
+    from ..engine.consent import OnConsent
     from ..io.aiohttp import AiohttpTransport
     from ..job import VideoJob
-    from ..sansio.states import State
+    from ..sansio.job.states import State
 
 _PANEL: Final = "Connection"
 _JOURNAL: Final = "Journal"

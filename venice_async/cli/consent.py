@@ -9,14 +9,14 @@ from rich.rule import Rule
 from rich.text import Text
 
 from ..requests import Consent
-from .prompts import confirmed
-from .screen import printable
+from .screen.prompts import confirmed
+from .screen.screen import printable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..results import ConsentRequest
-    from .screen import Screen
+    from .screen.screen import Screen
 
 _STATEMENTS: Final = (
     ("terms_and_privacy", "Do you accept the terms and the privacy policy?"),

@@ -10,7 +10,7 @@ from .exits import exit_code
 
 if TYPE_CHECKING:
     from ..errors import TicketLike
-    from .screen import Screen
+    from .screen.screen import Screen
 
 # How the library's hints, which speak of Python, are said on a command line.
 _WORDS: Final = (

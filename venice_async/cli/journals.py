@@ -13,8 +13,8 @@ from ..io.clock import SystemClock
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..io.entries import JournalEntry
-    from ..io.journal import Journal
+    from ..io.journal.entries import JournalEntry
+    from ..io.journal.journal import Journal
 
 
 async def pending(path: Path | None) -> list[JournalEntry]:
@@ -42,7 +42,7 @@ async def _opened(path: Path | None) -> AsyncGenerator[Journal | None]:
     if path is None or not await anyio.Path(path).exists():
         yield None
         return
-    from ..io.journal import Journal  # noqa: PLC0415 - SQLite is loaded by those who use it
+    from ..io.journal.journal import Journal  # noqa: PLC0415 - SQLite is loaded by those who use it
 
     journal = await Journal.open(path, clock=SystemClock())
     try:

@@ -10,14 +10,14 @@ import anyio
 from attrs import frozen
 
 from ..errors import BudgetExceededError, VeniceError
-from ..figures import as_usd
+from ..formatting import as_usd
 from .options import flag, value
-from .prompts import confirmed
+from .screen.prompts import confirmed
 
 if TYPE_CHECKING:
     from ..client import VeniceClient
     from ..requests import VideoRequest
-    from .screen import Screen
+    from .screen.screen import Screen
 
 _PANEL: Final = "Money"
 _PRICED_BY: Final = (

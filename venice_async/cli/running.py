@@ -10,13 +10,13 @@ import anyio
 from attrs import frozen
 
 from ..errors import QueueOutcomeUnknownError, VeniceError
-from ..figures import as_bytes, as_seconds, as_usd
-from ..sansio.states import Queueing, State, Stopped
+from ..formatting import as_bytes, as_seconds, as_usd
+from ..sansio.job.states import Queueing, State, Stopped
 from . import exits
 from .failures import report, ticket_json
 from .options import flag, value
-from .progress import progress
-from .screen import PANEL
+from .screen.progress import progress
+from .screen.screen import PANEL
 from .tickets import Handover, hand_over, resumable, show, stopped_json
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..results import Ticket, Video
     from .connection import Session
     from .interrupts import Interrupts
-    from .screen import Screen
+    from .screen.screen import Screen
 
 
 @frozen(kw_only=True)

@@ -9,17 +9,17 @@ import anyio
 
 from ..errors import QueueOutcomeUnknownError, VeniceError
 from . import exits
-from .board import Board, drawn
 from .exits import exit_code
 from .failures import as_json, report
 from .running import succeeded_json
+from .screen.board import Board, drawn
 from .tickets import resumable
 
 if TYPE_CHECKING:
     from ..job import VideoJob
     from .connection import Session
     from .interrupts import Interrupts
-    from .screen import Screen
+    from .screen.screen import Screen
 
 
 class Several:

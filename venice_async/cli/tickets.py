@@ -24,7 +24,7 @@ from .failures import ticket_json
 if TYPE_CHECKING:
     from ..results import Ticket
     from .connection import Session
-    from .screen import Screen
+    from .screen.screen import Screen
 
 # After these no clip will come, whoever asks.
 _FINAL: Final = (

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from attrs import frozen
 
-from ..sansio.headers import allowance
+from ..sansio.http.headers import allowance
 
 Window = Literal["fixed", "sliding"]
 _TELLING: Final = 3  # requests within a window's length, below which both kinds look alike

@@ -29,10 +29,10 @@ from ..errors import (
     VeniceError,
 )
 from ..options import Timeouts
-from ..sansio.links import check_link, is_loopback, may_connect, next_hop
-from ..sansio.pacing import Call
-from ..sansio.wire import HttpRequest
-from ..secret import Secret
+from ..sansio.http.links import check_link, is_loopback, may_connect, next_hop
+from ..sansio.http.secret import Secret
+from ..sansio.http.wire import HttpRequest
+from ..sansio.retries import Call
 from ..version import VERSION
 
 _CHUNK: Final = 256 * 1024  # bytes: what one read may return, and half of what aiohttp buffers

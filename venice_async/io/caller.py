@@ -11,12 +11,20 @@ from attrs import frozen
 
 from ..errors import APIError, ConnectError, QueueOutcomeUnknownError, TransportError, VeniceError
 from ..options import Retries
-from ..sansio.commands import Command, Fetch, Poll, Query, Queue
-from ..sansio.events import Refused
-from ..sansio.pacing import Call, Retry, RetryQuota, Trouble, Verdict, retry_after, verdict
-from ..sansio.redact import redact
-from ..sansio.wire import Answer, HttpRequest, decode, encode
-from .pacer import Pacer, Turn
+from ..sansio.http.redact import redact
+from ..sansio.http.wire import Answer, HttpRequest, decode, encode
+from ..sansio.job.commands import Command, Fetch, Poll, Query, Queue
+from ..sansio.job.events import Refused
+from ..sansio.retries import (
+    Call,
+    Retry,
+    RetryQuota,
+    Trouble,
+    Verdict,
+    retry_after,
+    verdict,
+)
+from .pacing.pacer import Pacer, Turn
 from .transport import Clock, Response, Transport
 
 LONGEST_REPLY: Final = 1024 * 1024  # bytes of JSON

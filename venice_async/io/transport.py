@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from ..sansio.wire import HttpRequest
+from ..sansio.http.wire import HttpRequest
 
 
 class Response(Protocol):

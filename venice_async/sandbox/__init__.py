@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .catalogue import CATALOGUE
+    from .clips.media import tiny_clip
+    from .clips.studio import ClipMaker
     from .limits import RateLimits
-    from .media import tiny_clip
     from .model import CatalogueModel
     from .records import Charge, RecordedRequest
     from .scenarios import Fault, Outcome, Point, Scenario
     from .server import Sandbox, serve
-    from .studio import ClipMaker
 
 __all__ = [
     "CATALOGUE",
@@ -41,12 +41,12 @@ __all__ = [
 _ROOMS = {
     "catalogue": ("CATALOGUE",),
     "limits": ("RateLimits",),
-    "media": ("tiny_clip",),
+    "clips.media": ("tiny_clip",),
     "model": ("CatalogueModel",),
     "records": ("Charge", "RecordedRequest"),
     "scenarios": ("Fault", "Outcome", "Point", "Scenario"),
     "server": ("Sandbox", "serve"),
-    "studio": ("ClipMaker",),
+    "clips.studio": ("ClipMaker",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define, field
 
-from .media import frame_size, inspect, reference_seconds, seconds_of
+from .clips.media import frame_size, inspect, reference_seconds, seconds_of
 from .model import CatalogueModel, Delivery
 from .records import Charge
 from .scenarios import Scenario, Scenarios

@@ -14,6 +14,7 @@ from attrs.validators import ge, gt
 
 from ..errors import UsageError
 from .catalogue import CATALOGUE
+from .clips.studio import Clips, Studio
 from .clock import LoopClock
 from .faults import FaultPlan
 from .jobs import JobBook
@@ -23,7 +24,6 @@ from .model import CatalogueModel
 from .origins import ApiOrigin, LinkOrigin
 from .records import Charge, RecordedRequest
 from .scenarios import Fault, Scenario, Scenarios
-from .studio import Clips, Studio
 from .venice import Venice
 
 HOST = "127.0.0.1"

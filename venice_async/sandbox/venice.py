@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from .clips.studio import Studio
 from .clock import LoopClock
 from .consent import ConsentDesk
 from .jobs import Job, JobBook, price
@@ -23,7 +24,6 @@ from .replies import (
     standard_error,
 )
 from .scenarios import Point, Scenario
-from .studio import Studio
 from .validation import check_job, check_queue, check_quote, parse
 
 _UNKNOWN_MEDIA = "Media could not be found. Request may be invalid, expired, or deleted."

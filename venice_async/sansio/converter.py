@@ -18,7 +18,7 @@ from ..errors import VeniceError
 from ..media import Media, MediaInput
 from ..requests import Element, Keyframe, VideoRequest
 from ..results import ConsentRequest, Ticket
-from .states import State
+from .job.states import State
 
 LARGE_DATA_URL: Final = 64 * 1024  # characters; a longer data: URL is journalled by its digest
 _DATA_URL: Final = "text/x-data-url"  # what such a digest is of

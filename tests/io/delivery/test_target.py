@@ -1,0 +1,155 @@
+"""Where a clip goes: what can be known to fail is found before any money is spent."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.io.answers import fail
+from venice_async.errors import DownloadError, UsageError
+from venice_async.io.delivery.target import Target, check_target, is_part_of, job_key, part_path
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_file_in_a_folder_is_where_the_clip_goes(tmp_path: Path) -> None:
+    target = await check_target(tmp_path / "clip.mp4")
+    assert Target(folder=tmp_path, name="clip.mp4", overwrite=False) == target
+    assert tmp_path / "clip.mp4" == target.path_for("m", "q")
+
+
+async def test_a_folder_names_the_clip_after_its_job(tmp_path: Path) -> None:
+    for to in (tmp_path, f"{tmp_path}/", str(tmp_path)):
+        target = await check_target(to)
+        assert tmp_path / "wan-2.1-job_7.mp4" == target.path_for("wan-2.1", "job_7")
+
+
+async def test_a_relative_path_is_fixed_when_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    target = await check_target("clip.mp4")
+    monkeypatch.chdir("/")
+    assert tmp_path / "clip.mp4" == target.path_for("m", "q")
+
+
+async def test_looking_leaves_nothing_behind(tmp_path: Path) -> None:
+    await check_target(tmp_path / "clip.mp4")
+    await check_target(tmp_path)
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("to", ["missing/clip.mp4", "missing/", "file/clip.mp4", "file/"])
+async def test_a_missing_folder_is_refused(tmp_path: Path, to: str) -> None:
+    (tmp_path / "file").write_bytes(b"mine")
+    with pytest.raises(UsageError, match=r"no folder|not a folder") as caught:
+        await check_target(f"{tmp_path}/{to}")
+    assert "hoose" in caught.value.hint
+
+
+async def test_an_existing_file_is_refused_unless_it_may_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"mine")
+    with pytest.raises(UsageError, match="exists") as caught:
+        await check_target(tmp_path / "clip.mp4")
+    assert "overwrite=True" in caught.value.hint
+    assert (await check_target(tmp_path / "clip.mp4", overwrite=True)).overwrite
+    assert b"mine" == (tmp_path / "clip.mp4").read_bytes()
+
+
+async def test_a_recovered_job_may_find_its_own_clip(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"perhaps this very clip")
+    assert not (await check_target(tmp_path / "clip.mp4", recovering=True)).overwrite
+
+
+async def test_what_is_not_a_plain_file_is_refused_even_for_overwriting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    for to in (tmp_path / "pipe", tmp_path / "nowhere", Path("/dev/null")):
+        with pytest.raises(UsageError, match="not a plain file"):
+            await check_target(to, overwrite=True)
+
+
+async def test_a_name_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the name is too long"):
+        await check_target(tmp_path / ("x" * 300))
+
+
+async def test_a_name_as_long_as_the_file_system_takes_is_fine(tmp_path: Path) -> None:
+    name = "é" * 125 + ".mp4"
+    assert name == (await check_target(tmp_path / name)).name
+
+
+@pytest.mark.parametrize("to", ["", "a\0b", 7, b"clip.mp4", None])
+async def test_what_is_no_path_is_refused(to: Any) -> None:
+    with pytest.raises(UsageError, match="to="):
+        await check_target(to)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
+async def test_a_folder_one_may_not_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    fail(monkeypatch, "open", code)
+    with pytest.raises(UsageError, match="cannot be written"):
+        await check_target(tmp_path / "clip.mp4")
+
+
+async def test_a_folder_one_may_not_look_into_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, "stat", errno.EACCES, when=lambda path: str(path).endswith("clip.mp4"))
+    with pytest.raises(UsageError, match="no permission"):
+        await check_target(tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk quota is used up"),
+        (errno.EIO, "the disk reports an error"),
+    ],
+)
+async def test_a_disk_that_takes_nothing_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, reason: str
+) -> None:
+    fail(monkeypatch, "open", code)
+    with pytest.raises(DownloadError, match=reason) as caught:
+        await check_target(tmp_path / "clip.mp4")
+    assert "resume" not in caught.value.hint, "nothing was paid for yet"
+
+
+@given(st.text(), st.text())
+def test_no_server_can_choose_a_path(model: str, queue_id: str) -> None:
+    path = Target(folder=Path("/clips"), name=None, overwrite=False).path_for(model, queue_id)
+    assert Path("/clips") == path.parent
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{1,200}\.mp4", path.name)
+
+
+@pytest.mark.parametrize("queue_id", ["../../etc/passwd", ".hidden", "a/b", "", "x" * 300, "a b", "\ud800"])
+def test_a_job_with_a_bad_name_gets_a_digest_of_its_own(queue_id: str) -> None:
+    target = Target(folder=Path("/clips"), name=None, overwrite=False)
+    name = target.path_for("m", queue_id).name
+    assert re.fullmatch(r"m-[A-Za-z0-9_-]*[0-9a-f]{16}\.mp4", name)
+    assert name != target.path_for("m", queue_id + "!").name
+
+
+def test_a_part_file_is_hidden_unique_and_known_by_its_job() -> None:
+    key = job_key("m", "q")
+    parts = {part_path(Path("/clips/a.mp4"), key) for _ in range(50)}
+    assert 50 == len(parts)
+    assert all(part.parent == Path("/clips") and part.name.startswith(".a.mp4.") for part in parts)
+    assert all(is_part_of(part.name, key) for part in parts)
+    assert not any(is_part_of(part.name, job_key("m", "q2")) for part in parts)
+
+
+def test_a_jobs_key_is_the_same_everywhere_and_its_own() -> None:
+    assert "44e4406f414f7b62" == job_key("m", "q")
+    assert job_key("a", "bc") != job_key("ab", "c")

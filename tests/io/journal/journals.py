@@ -1,0 +1,70 @@
+"""What the journal's tests share: jobs, and a look at the bytes on the disk."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from venice_async.io.journal.journal import Journal
+from venice_async.requests import VideoRequest
+from venice_async.results import Ticket, Video
+from venice_async.sansio.job.states import Downloading, Queueing, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+LINK = "https://files.example/clip?signature=5ec4e7"
+MARK = b"5ec4e7"
+"""What no byte on the disk may show once a job is done."""
+
+REQUEST = VideoRequest(model="wan-private", prompt="a fox on the ice", duration="5s")
+INTENT = Queueing(request=REQUEST)
+TICKET = Ticket(model="wan-private", queue_id="123e4567", download_url=LINK)
+WAITING = Waiting(ticket=TICKET)
+VIDEO = Video(path=Path("/clips/fox.mp4"), size=3, sha256="abc", ticket=TICKET)
+
+
+class StoppedClock:
+    """A clock that moves by hand."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def chance(self) -> float:
+        return 0.5
+
+
+@asynccontextmanager
+async def opened(path: Path, clock: StoppedClock | None = None) -> AsyncGenerator[Journal]:
+    journal = await Journal.open(path, clock=clock or StoppedClock())
+    try:
+        yield journal
+    finally:
+        await journal.aclose()
+
+
+def download(gets: int, ticket: Ticket = TICKET) -> Downloading:
+    return Downloading(ticket=ticket, via="link", gets=gets)
+
+
+def ticket(number: int) -> Ticket:
+    return Ticket(model="wan", queue_id=f"job-{number}")
+
+
+def bytes_on_disk(path: Path) -> bytes:
+    """Return all bytes of the journal's file and of those beside it."""
+    return b"".join(place.read_bytes() for place in sorted(path.parent.glob(f"{path.name}*")))
+
+
+async def ids(journal: Journal) -> list[str]:
+    return [entry.id for entry in await journal.pending()]

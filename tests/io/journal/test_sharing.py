@@ -1,0 +1,198 @@
+"""Clients and processes that share a journal: each job is watched by one of them, or by nobody."""
+
+# a moment between two steps is made to happen:
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from venice_async.io.journal import leases
+from venice_async.io.journal.leases import Lease, is_alive, sweep
+from venice_async.sansio.job.states import Waiting
+
+from .journals import INTENT, WAITING, ids, opened, ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+pytestmark = pytest.mark.anyio
+
+NEIGHBOUR = """
+import anyio, json, sys
+from pathlib import Path
+from tests.io.journal.journals import *
+
+async def main():
+    async with opened(Path(sys.argv[1])) as journal:
+        for command in iter(sys.stdin.readline, ""):
+            match command.strip():
+                case "begin": answer = (await journal.begin(WAITING)).id
+                case "adopt": answer = [entry.id for entry in await journal.adopt()]
+                case "pending": answer = await ids(journal)
+            print(json.dumps(answer), flush=True)
+
+anyio.run(main)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.db"
+
+
+class Neighbour:
+    """Another process with the same journal."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    async def ask(self, command: str) -> object:
+        return (await self.ask_all([self], command))[0]
+
+    @staticmethod
+    async def ask_all(neighbours: list[Neighbour], command: str) -> list[object]:
+        for neighbour in neighbours:
+            _pipe(neighbour.process.stdin).write(f"{command}\n")
+            _pipe(neighbour.process.stdin).flush()
+        read = [_pipe(neighbour.process.stdout).readline for neighbour in neighbours]
+        return [json.loads(await anyio.to_thread.run_sync(line)) for line in read]
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+@contextmanager
+def neighbour(path: Path) -> Generator[Neighbour]:
+    command = [sys.executable, "-c", NEIGHBOUR, str(path)]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(  # noqa: S603 - our own code
+        command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield Neighbour(process)
+        _pipe(process.stdin).close()
+
+
+async def test_two_clients_of_one_process_leave_each_others_jobs_alone(path: Path) -> None:
+    async with opened(path) as first, opened(path) as second:
+        mine = (await first.begin(WAITING)).id
+        assert ([mine], []) == (await ids(first), await ids(second))
+        assert [] == await second.adopt()
+        assert [] == await second.adopt(mine)
+        await first.release(mine)
+        assert [mine] == await ids(second)
+        assert [mine] == [entry.id for entry in await second.adopt()]
+        assert ([], []) == (await first.adopt(), await ids(first))
+
+
+async def test_the_jobs_of_a_client_that_closes_are_anyones(path: Path) -> None:
+    async with opened(path) as second:
+        async with opened(path) as first:
+            mine = (await first.begin(INTENT)).id
+        assert [mine] == [entry.id for entry in await second.adopt()]
+
+
+async def test_a_known_ticket_that_another_client_watches_is_entered_again(path: Path) -> None:
+    async with opened(path) as first, opened(path) as second:
+        mine = await first.begin(WAITING)
+        theirs = await second.begin(WAITING)
+        assert mine.id != theirs.id
+
+
+async def test_another_process_keeps_its_jobs_until_it_is_killed(path: Path) -> None:
+    with neighbour(path) as other:
+        theirs = await other.ask("begin")
+        async with opened(path) as journal:
+            assert ([], []) == (await journal.pending(), await journal.adopt())
+            assert [theirs] == await other.ask("pending")
+            mine = (await journal.begin(Waiting(ticket=ticket(1)))).id
+            assert [] == await other.ask("adopt")
+            other.process.send_signal(signal.SIGKILL)
+            other.process.wait()
+            assert [theirs, mine] == await ids(journal)
+            assert [theirs] == [entry.id for entry in await journal.adopt()]
+    assert ["jobs.db"] == [place.name for place in path.parent.iterdir() if place.suffix != ".owner"]
+    async with opened(path):
+        pass
+    assert ["jobs.db"] == [place.name for place in path.parent.iterdir()]
+
+
+async def test_processes_that_adopt_at_once_get_each_job_once(path: Path) -> None:
+    async with opened(path) as journal:
+        found = [(await journal.begin(Waiting(ticket=ticket(number)))).id for number in range(30)]
+    with neighbour(path) as first, neighbour(path) as second, neighbour(path) as third:
+        answers = await Neighbour.ask_all([first, second, third], "adopt")
+    adopted = [entry_id for answer in answers for entry_id in cast("list[str]", answer)]
+    assert sorted(found) == sorted(adopted)
+
+
+async def test_many_clients_write_at_once_and_nothing_is_lost(path: Path) -> None:
+    async def work(number: int) -> None:
+        async with opened(path) as journal:
+            entry = await journal.begin(INTENT, key=str(number))
+            await journal.record(entry.id, Waiting(ticket=ticket(number)))
+
+    async with anyio.create_task_group() as group:
+        for number in range(8):
+            group.start_soon(work, number)
+    async with opened(path) as journal:
+        assert {ticket(number) for number in range(8)} == {entry.ticket for entry in await journal.adopt()}
+
+
+def test_a_lease_lives_until_it_is_released(path: Path) -> None:
+    lease = Lease.take(path)
+    assert is_alive(path, lease.token)
+    sweep(path)
+    assert is_alive(path, lease.token)
+    lease.release()
+    assert not is_alive(path, lease.token)
+    assert [] == list(path.parent.iterdir())
+
+
+def test_what_is_no_token_is_nobodys(path: Path) -> None:
+    (path.parent / "jobs.db.x").mkdir()
+    (path.parent / "jobs.db.x" / "y.owner").touch()
+    assert [False, False] == [is_alive(path, token) for token in ("x/y", "")]
+    assert (path.parent / "jobs.db.x" / "y.owner").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a file in use cannot be removed elsewhere")
+def test_a_lease_taken_for_dead_while_it_was_made_is_made_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked: list[Path] = []
+
+    def removed_first(place: Path, file: object) -> bool:
+        locked.append(place)
+        if len(locked) == 1:
+            place.unlink()
+        return found(place, file)  # type: ignore[arg-type]
+
+    found = leases._is_at
+    monkeypatch.setattr(leases, "_is_at", removed_first)
+    lease = Lease.take(path)
+    assert (2, True) == (len(locked), is_alive(path, lease.token))
+    lease.release()
+
+
+def test_a_child_process_does_not_keep_a_lease_alive(path: Path) -> None:
+    lease = Lease.take(path)
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:  # noqa: S603 - our own code
+        lease._file.close()
+        assert not is_alive(path, lease.token)
+        child.kill()
+    lease.release()

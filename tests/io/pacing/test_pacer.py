@@ -1,0 +1,474 @@
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from contextlib import AsyncExitStack, suppress
+from typing import Any, Literal
+
+import anyio
+import anyio.lowlevel
+import pytest
+from attrs import define, field
+
+from tests.windows import EPOCH, Window
+from venice_async.io.pacing.pacer import Pacer
+from venice_async.io.pacing.polled_job import Watch
+from venice_async.options import Limits, Polling
+
+pytestmark = pytest.mark.anyio
+OK: dict[str, str] = {}
+
+
+class LoopClock:
+    """The event loop's time, from 0, and chance that repeats itself."""
+
+    def __init__(self) -> None:
+        self._start = anyio.current_time()
+        self._chance = random.Random(2)
+
+    def monotonic(self) -> float:
+        return anyio.current_time() - self._start
+
+    def time(self) -> float:
+        return EPOCH + self.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    def chance(self) -> float:
+        return self._chance.random()
+
+
+@pytest.fixture
+async def clock() -> LoopClock:
+    return LoopClock()
+
+
+def make(clock: LoopClock, polling: Polling | None = None, **limits: Any) -> Pacer:
+    return Pacer(limits=Limits(**limits), polling=polling or Polling(), clock=clock)
+
+
+@define
+class Jobs:
+    """Jobs of one model against a server that keeps a window."""
+
+    clock: LoopClock
+    pacer: Pacer
+    window: Window
+    average: float | None = 145.0
+    slowest: float = 0.0
+    chance: random.Random = field(factory=lambda: random.Random(4))
+    polls: list[float] = field(factory=list[float])
+    late: list[float] = field(factory=list[float])
+
+    async def run(self, takes: float, *, start: float = 0.0) -> None:
+        """Poll one job that starts at that moment until it is done."""
+        await self.clock.sleep(start)
+        watch = self.pacer.watch("model")
+        while True:
+            async with self.pacer.poll_turn(watch) as turn:
+                await self._way()
+                now = self.clock.monotonic()
+                allowed, headers = self.window.count(now)
+                self.polls.append(now)
+                await self._way()
+                turn.answered(200 if allowed else 429, headers)
+            age = now - start
+            if allowed and age >= takes:
+                break
+            watch.progressed(age=age, average=self.average)
+        watch.completed(age=None)
+        watch.close()
+        self.late.append(age - takes)
+
+    async def _way(self) -> None:
+        if self.slowest:
+            await self.clock.sleep(self.chance.uniform(0.025, self.slowest / 2))
+
+
+@pytest.mark.parametrize("kind", ["fixed", "oldest", "all"])
+@pytest.mark.parametrize("slowest", [0.0, 1.0])
+@pytest.mark.parametrize("count", [1, 10, 150])
+async def test_no_poll_is_ever_refused_however_many_jobs_run(
+    clock: LoopClock, kind: Literal["fixed", "oldest", "all"], slowest: float, count: int
+) -> None:
+    chance = random.Random(count)
+    jobs = Jobs(clock, make(clock), Window(kind=kind, phase=chance.uniform(0, 60)), slowest=slowest)
+    async with anyio.create_task_group() as group:
+        for index in range(count):
+            group.start_soon(
+                lambda takes, start: jobs.run(takes, start=start), chance.gauss(110, 30), index * 0.3
+            )
+    assert count == len(jobs.late)
+    assert 0 == jobs.window.refused
+
+
+@pytest.mark.parametrize("average", [10.0, 145.0, None])
+@pytest.mark.parametrize("slowest", [0.0, 0.5])
+async def test_two_hundred_jobs_at_once_take_as_long_as_the_servers_windows_and_two_polls_each(
+    clock: LoopClock, average: float | None, slowest: float
+) -> None:
+    jobs = Jobs(clock, make(clock), Window(), average=average, slowest=slowest)
+    async with anyio.create_task_group() as group:
+        for _ in range(200):
+            group.start_soon(jobs.run, 10.0)
+    assert clock.monotonic() <= 72
+    assert len(jobs.polls) <= 400
+    assert 0 == jobs.window.refused
+
+
+async def test_a_job_alone_is_noticed_within_about_a_second() -> None:
+    chance, late = random.Random(1), list[float]()
+    for _ in range(40):
+        clock = LoopClock()
+        jobs = Jobs(clock, make(clock), Window())
+        await jobs.run(chance.lognormvariate(math.log(145.0) - 0.8416 * 0.3, 0.3))
+        late += jobs.late
+    assert sum(late) / len(late) <= 1.3
+    assert sorted(late)[37] <= 3.0
+
+
+async def poll(pacer: Pacer, watch: Watch, *, average: float | None = None, after: float = 0.0) -> float:
+    async with pacer.poll_turn(watch, after=after) as turn:
+        turn.answered(200, OK)
+    watch.progressed(age=None, average=average)
+    return anyio.current_time()
+
+
+async def test_the_first_job_of_a_model_is_polled_at_once_and_no_other(clock: LoopClock) -> None:
+    pacer, start = make(clock), anyio.current_time()
+    first, second = pacer.watch("a"), pacer.watch("a")
+    assert start == await poll(pacer, first, average=145.0)
+    assert start + 2 < await poll(pacer, second)
+    start = anyio.current_time()
+    assert start + 2 < await poll(pacer, pacer.watch("a"))
+    start = anyio.current_time()
+    assert start == await poll(pacer, pacer.watch("b"))
+
+
+async def test_if_the_job_that_probes_is_given_up_the_next_one_probes(clock: LoopClock) -> None:
+    pacer, start = make(clock), anyio.current_time()
+    first, second = pacer.watch("a"), pacer.watch("a")
+    first.close()
+    first.close()
+    assert start == await poll(pacer, second)
+
+
+async def test_a_job_of_unknown_age_is_polled_at_once(clock: LoopClock) -> None:
+    pacer, start = make(clock), anyio.current_time()
+    await poll(pacer, pacer.watch("a"))
+    watch = pacer.watch("a", age=None)
+    assert watch.eta is None
+    assert start == await poll(pacer, watch)
+
+
+async def test_the_gaps_between_polls_of_a_job_keep_their_bounds(clock: LoopClock) -> None:
+    pacer = make(clock, Polling(min_gap=2.0, max_gap=9.0))
+    watch = pacer.watch("a")
+    times = [await poll(pacer, watch, average=40.0) for _ in range(80)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times[20:])]
+    assert min(gaps) >= 2.0 - 1e-9
+    assert max(gaps) <= 9.0 + 1e-9
+    assert 2.0 == pytest.approx(min(gaps), abs=0.1)
+
+
+async def test_however_dear_polls_are_a_job_past_half_of_its_p80_waits_no_longer_than_the_greatest_gap(
+    clock: LoopClock,
+) -> None:
+    pacer = make(clock, Polling(price=1000.0, max_gap=9.0))
+    watch = pacer.watch("a")
+    times = [
+        await poll(pacer, watch, average=100.0) - anyio.current_time() + clock.monotonic() for _ in range(6)
+    ]
+    assert [0.0, *(50.0 + 9 * index for index in range(5))] == pytest.approx(times, abs=0.1)
+
+
+async def test_a_retry_is_not_polled_sooner_than_it_asks(clock: LoopClock) -> None:
+    pacer, start = make(clock), anyio.current_time()
+    assert start + 50 == pytest.approx(await poll(pacer, pacer.watch("a"), after=50.0))
+
+
+async def test_the_job_that_has_waited_longest_for_its_age_is_polled_first(clock: LoopClock) -> None:
+    pacer, order = make(clock, retrieve_per_minute=1), list[str]()
+    await poll(pacer, pacer.watch("a", age=1.0), average=100.0)
+
+    async def wait(name: str, watch: Watch) -> None:
+        await poll(pacer, watch)
+        order.append(name)
+
+    async with anyio.create_task_group() as group:
+        for name, age in (("young", 5.0), ("old", 90.0), ("middle", 60.0)):
+            group.start_soon(wait, name, pacer.watch("a", age=age))
+    assert "old" == order[0]
+
+
+async def test_what_is_learned_moves_the_turns_of_those_who_wait_already(clock: LoopClock) -> None:
+    pacer, times = make(clock), list[float]()
+    first, second = pacer.watch("a"), pacer.watch("a")
+
+    async def wait() -> None:
+        await poll(pacer, second)
+        times.append(clock.monotonic())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await clock.sleep(0.5)
+        await poll(pacer, first, average=3.0)
+        await poll(pacer, first, after=50.0)
+    assert times[0] < 4
+
+
+async def test_who_minds_the_clock_goes_as_soon_as_an_answer_allows_it(clock: LoopClock) -> None:
+    pacer, times = make(clock, failures=2), list[float]()
+
+    async def wait() -> None:
+        async with pacer.free_turn() as turn:
+            turn.answered(200, OK)
+        times.append(clock.monotonic())
+
+    async with anyio.create_task_group() as group, pacer.free_turn() as busy:
+        group.start_soon(wait)
+        await clock.sleep(1)
+        busy.answered(200, OK)
+        await clock.sleep(1)
+    assert [1.0] == times
+
+
+async def test_queue_turns_go_first_come_first_served_within_their_priority(clock: LoopClock) -> None:
+    pacer, order = make(clock, queue_per_minute=1), list[int]()
+
+    async def queue(number: int, priority: int) -> None:
+        async with pacer.queue_turn(priority=priority) as turn:
+            turn.answered(200, OK)
+        order.append(number)
+
+    async with anyio.create_task_group() as group:
+        for number, priority in enumerate((0, 0, 0, 5, 5, -1)):
+            group.start_soon(queue, number, priority)
+            await anyio.lowlevel.checkpoint()
+    assert [0, 3, 4, 1, 2, 5] == order
+
+
+async def test_forty_can_be_queued_at_once_if_the_server_says_so_and_never_more_in_a_window(
+    clock: LoopClock,
+) -> None:
+    pacer, window, times = make(clock), Window(limit=40, phase=13.0), list[float]()
+
+    async def queue() -> None:
+        async with pacer.queue_turn() as turn:
+            times.append(clock.monotonic())
+            turn.answered(200, window.count(clock.monotonic())[1])
+
+    async with anyio.create_task_group() as group:
+        for _ in range(120):
+            group.start_soon(queue)
+    assert 40 == sum(at < 40 for at in times)
+    assert 0 == window.refused
+    assert times[-1] == pytest.approx(107.1, abs=2)
+
+
+async def test_a_waiter_that_is_cancelled_frees_its_place_at_once(clock: LoopClock) -> None:
+    pacer, done = make(clock, queue_per_minute=1), list[float]()
+
+    async def queue(scope: anyio.CancelScope) -> None:
+        with scope:
+            async with pacer.queue_turn() as turn:
+                turn.answered(200, OK)
+            done.append(clock.monotonic())
+
+    scopes = [anyio.CancelScope() for _ in range(4)]
+    async with anyio.create_task_group() as group:
+        for scope in scopes:
+            group.start_soon(queue, scope)
+        await clock.sleep(30)
+        scopes[1].cancel()  # the one that minds the clock
+        scopes[2].cancel()
+    assert [0.0, pytest.approx(63.2, abs=0.1)] == done
+
+
+async def test_a_turn_that_comes_as_its_waiter_is_cancelled_goes_to_the_next(clock: LoopClock) -> None:
+    pacer, got = make(clock, failures=2, queue_per_minute=1), list[str]()
+    scope = anyio.CancelScope()
+
+    async def wait(name: str, scope: anyio.CancelScope) -> None:
+        with scope:
+            async with pacer.queue_turn() as turn:
+                turn.answered(200, OK)
+                got.append(name)
+
+    async with anyio.create_task_group() as group, AsyncExitStack() as stack:
+        busy = await stack.enter_async_context(pacer.free_turn())
+        group.start_soon(wait, "cancelled", scope)
+        await anyio.lowlevel.checkpoint()
+        group.start_soon(wait, "next", anyio.CancelScope())
+        await clock.sleep(1)
+        busy.answered(200, OK)
+        scope.cancel()
+    assert ["next"] == got
+    assert clock.monotonic() < 2
+
+
+async def test_a_429_closes_the_endpoint_until_its_reset_and_up_to_a_second(clock: LoopClock) -> None:
+    pacer, watch = make(clock), make(clock).watch("x")
+    watch = pacer.watch("a")
+    async with pacer.poll_turn(watch) as turn:
+        turn.answered(429, {"retry-after": "20"})
+    async with pacer.queue_turn() as turn:
+        turn.answered(200, OK)
+        assert 0.0 == clock.monotonic()
+    await poll(pacer, watch)
+    assert 20 <= clock.monotonic() <= 21
+
+
+async def test_a_block_of_the_key_stops_everything(clock: LoopClock) -> None:
+    pacer = make(clock)
+    async with pacer.free_turn() as turn:
+        turn.answered(429, {"x-ratelimit-resets": "29"})
+    async with pacer.queue_turn() as turn:
+        turn.answered(200, OK)
+    assert pytest.approx(30.0) == clock.monotonic()
+
+
+@pytest.mark.parametrize("hang", [0.0, 10.0])
+async def test_a_server_that_fails_everything_never_sees_twenty_failures_in_thirty_seconds(
+    clock: LoopClock, hang: float
+) -> None:
+    pacer, failures, waiting = make(clock), list[float](), list[int]([0])
+
+    async def fail(kind: str) -> None:
+        watch = pacer.watch("a")
+        while clock.monotonic() < 300:
+            turns = {"queue": pacer.queue_turn, "free": pacer.free_turn}
+            async with turns[kind]() if kind in turns else pacer.poll_turn(watch) as turn:
+                waiting[0] += 1
+                recent = sum(at > clock.monotonic() - 30 for at in failures)
+                assert recent + waiting[0] < 20
+                await clock.sleep(hang)
+                waiting[0] -= 1
+                failures.append(clock.monotonic())
+                if hang:
+                    turn.answered(503, OK)
+
+    async with anyio.create_task_group() as group:
+        for kind in ("queue", "free", "poll"):
+            for _ in range(10):
+                group.start_soon(fail, kind)
+    assert len(failures) >= 19 * 9
+
+
+async def test_kinds_take_turns_where_the_failure_budget_lets_few_through(clock: LoopClock) -> None:
+    pacer, order = make(clock, failures=2), list[str]()
+
+    async def send(kind: str) -> None:
+        async with pacer.free_turn() if kind == "free" else pacer.queue_turn() as turn:
+            order.append(kind)
+            turn.answered(500, OK)
+
+    async with anyio.create_task_group() as group:
+        for kind in ("free", "free", "free", "queue", "queue", "queue"):
+            group.start_soon(send, kind)
+    assert ["free", "queue"] * 3 == order
+
+
+async def test_a_turn_that_is_left_without_an_answer_counts_as_failed(clock: LoopClock) -> None:
+    pacer = make(clock, failures=2)
+    with suppress(OSError):
+        async with pacer.free_turn():
+            raise OSError
+    with anyio.CancelScope() as scope:
+        async with pacer.free_turn():
+            assert pytest.approx(30.1, abs=0.01) == clock.monotonic()
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+    async with pacer.free_turn() as turn:
+        assert pytest.approx(60.2, abs=0.01) == clock.monotonic()
+        turn.answered(200, OK)
+        turn.answered(500, OK)
+    async with pacer.free_turn() as turn:
+        assert pytest.approx(60.2, abs=0.01) == clock.monotonic()
+        turn.answered(200, OK)
+
+
+@pytest.mark.parametrize("limit", ["600", "12"])
+async def test_a_changed_limit_holds_at_once_and_only_for_its_endpoint(clock: LoopClock, limit: str) -> None:
+    pacer = make(clock)
+    sent: dict[str, int] = {"queue": 0, "poll": 0}
+
+    async def queue() -> None:
+        async with pacer.queue_turn() as turn:
+            turn.answered(200, {"x-ratelimit-limit-requests": limit})
+            sent["queue"] += 1
+
+    async def send() -> None:
+        async with pacer.poll_turn(pacer.watch("a", age=None)) as turn:
+            turn.answered(200, OK)
+            sent["poll"] += 1
+
+    with anyio.move_on_after(60):
+        async with anyio.create_task_group() as group:
+            for _ in range(700):
+                group.start_soon(queue)
+                group.start_soon(send)
+    assert pytest.approx(int(limit), rel=0.1) == sent["queue"]
+    assert pytest.approx(120, rel=0.05) == sent["poll"]
+
+
+async def test_the_eta_is_the_models_and_unknown_until_it_is_known(clock: LoopClock) -> None:
+    pacer = make(clock)
+    watch = pacer.watch("a")
+    assert watch.eta is None
+    watch.progressed(age=30.0, average=145.0)
+    assert watch.eta == pytest.approx(62, abs=3)
+    watch.progressed(age=math.inf, average=math.inf)
+    watch.progressed(age=-1.0, average=-5.0)
+    assert watch.eta == pytest.approx(62, abs=3)
+    await clock.sleep(20)
+    assert watch.eta == pytest.approx(50, abs=3)
+
+
+async def test_completions_are_learned_but_not_of_jobs_whose_start_was_not_seen(clock: LoopClock) -> None:
+    pacer = make(clock)
+    for age in (None, 700.0):
+        for _ in range(20):
+            watch = pacer.watch("a", age=age)
+            watch.completed(age=None)
+            watch.close()
+    assert pacer.watch("a").eta is None
+    watches = [pacer.watch("a") for _ in range(40)]
+    await clock.sleep(30)
+    for watch in watches:
+        watch.progressed(age=29.0, average=None)
+    await clock.sleep(2)
+    for watch in watches:
+        watch.completed(age=30.0)
+    assert pacer.watch("a").eta == pytest.approx(33, abs=4)
+
+
+async def test_the_notice_delay_of_many_jobs_at_once_is_what_draining_them_takes(clock: LoopClock) -> None:
+    pacer = make(clock)
+    alone = pacer.watch("a")
+    alone.progressed(age=90.0, average=145.0)
+    assert alone.notice_delay is not None
+    assert 0.5 <= alone.notice_delay <= 1.5
+    crowd = [pacer.watch("a") for _ in range(499)]
+    for watch in crowd:
+        watch.progressed(age=90.0, average=145.0)
+    await clock.sleep(15)
+    assert alone.notice_delay == pytest.approx(125, rel=0.35)
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])
+async def test_it_hands_out_turns_on_uvloop(anyio_backend: object) -> None:
+    clock = LoopClock()
+    pacer, times = make(clock, Polling(min_gap=0.01, price=1e-6)), list[float]()
+
+    async def job() -> None:
+        watch = pacer.watch("a")
+        for _ in range(3):
+            times.append(await poll(pacer, watch, average=1.0))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(job)
+        group.start_soon(job)
+    assert 6 == len(times)

@@ -1,0 +1,182 @@
+"""The walk of an MP4's boxes: what is whole passes; what was cut, damaged or never a video does not."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.faulty.clip import BRANDS, box, make_mp4
+from venice_async.errors import NotAVideoError, TruncatedError
+from venice_async.sansio.clip.mp4 import HEAD, LARGEST, BoxWalk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FTYP = box(b"ftyp", BRANDS)
+MOOV = box(b"moov", b"index")
+MDAT = box(b"mdat", b"media" * 9)
+CLIP = FTYP + MOOV + MDAT
+
+
+def long_box(kind: bytes, payload: bytes) -> bytes:
+    """Return a box whose size takes 64 bits."""
+    return (1).to_bytes(4, "big") + kind + (len(payload) + 16).to_bytes(8, "big") + payload
+
+
+def open_box(kind: bytes, payload: bytes) -> bytes:
+    """Return a box that runs to the end of the file."""
+    return bytes(4) + kind + payload
+
+
+def walked(*chunks: bytes) -> BoxWalk:
+    walk = BoxWalk()
+    for chunk in chunks:
+        walk.feed(chunk)
+    return walk
+
+
+def is_whole(data: bytes, *, announced: bool = False) -> bool:
+    try:
+        walked(data).check_end(announced=announced)
+    except (TruncatedError, NotAVideoError):
+        return False
+    return True
+
+
+def pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
+    return [data[start:end] for start, end in pairwise([0, *sorted(cuts), len(data)])]
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        CLIP,
+        FTYP + MDAT + MOOV,
+        FTYP + long_box(b"mdat", b"media") + MOOV,
+        FTYP + MOOV + open_box(b"mdat", b"media"),
+        FTYP + box(b"free", b"") + MOOV + MDAT + box(b"free", b"tail"),
+    ],
+    ids=["index first", "index last", "64-bit size", "open end", "free boxes"],
+)
+def test_a_whole_clip_passes(clip: bytes) -> None:
+    assert is_whole(clip)
+
+
+@given(st.sets(st.integers(0, len(CLIP)), max_size=20))
+def test_the_chunking_makes_no_difference(cuts: set[int]) -> None:
+    walk = walked(*pieces(CLIP, cuts))
+    walk.check_end(announced=False)
+    assert len(CLIP) == walk.offset
+
+
+def test_a_clip_in_single_bytes_passes() -> None:
+    clip = FTYP + MOOV + long_box(b"mdat", b"media")
+    walk = walked(*pieces(clip, range(1, len(clip))))
+    walk.check_end(announced=False)
+    assert len(clip) == walk.offset
+
+
+@pytest.mark.parametrize("clip", [CLIP, FTYP + MDAT + MOOV, FTYP + long_box(b"mdat", b"media") + MOOV])
+def test_no_cut_without_an_announced_end_passes(clip: bytes) -> None:
+    """Also none between two boxes."""
+    assert [] == [cut for cut in range(len(clip)) if is_whole(clip[:cut])]
+
+
+def test_two_thousand_random_cuts_are_caught() -> None:
+    chance = random.Random(2026)
+    for seed in range(20):
+        clip = make_mp4(chance.randrange(1_000, 100_000), seed)
+        cuts = [chance.randrange(len(clip)) for _ in range(100)]
+        assert [] == [cut for cut in cuts if is_whole(clip[:cut])]
+
+
+def test_an_announced_end_vouches_for_the_index_but_not_for_the_media() -> None:
+    assert is_whole(FTYP + MDAT, announced=True)
+    assert not is_whole(FTYP + MOOV, announced=True)
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(TruncatedError, match=rf"inside a box, at byte {len(CLIP) - 1}"):
+        walked(CLIP[:-1]).check_end(announced=False)
+    with pytest.raises(TruncatedError, match=r"at byte 24, before its mdat box"):
+        walked(FTYP).check_end(announced=True)
+    with pytest.raises(TruncatedError, match=r"before its moov box"):
+        walked(FTYP + MDAT).check_end(announced=False)
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b'{"status": "PROCESSING"}', "JSON"),
+        (b" [1, 2, 3, 4, 5]", "JSON"),
+        (b"<!doctype html><html>", "HTML or XML"),
+        (b"\x1f\x8b\x08\x00" * 4, "Compressed data"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\0", "Something that is not an MP4"),
+        (MOOV + FTYP, "Something that is not an MP4"),
+    ],
+)
+def test_what_does_not_begin_as_a_video_is_refused_by_its_first_bytes(start: bytes, kind: str) -> None:
+    with pytest.raises(NotAVideoError, match=f"{kind} came where a clip should be"):
+        walked(start[:HEAD])
+
+
+def test_what_came_instead_is_never_quoted() -> None:
+    with pytest.raises(NotAVideoError) as caught:
+        walked(b'{"api_key": "s3cret-s3cret"}')
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"), [(b"", "An empty body came"), (FTYP[:11], "11 bytes came"), (FTYP[:5], "5 bytes came")]
+)
+def test_too_little_to_be_a_video_is_none(body: bytes, says: str) -> None:
+    with pytest.raises(NotAVideoError, match=says):
+        walked(body).check_end(announced=True)
+
+
+@pytest.mark.parametrize("size", [2, 7])
+def test_a_box_smaller_than_its_header_is_damage(size: int) -> None:
+    with pytest.raises(NotAVideoError, match="impossible size"):
+        walked(FTYP + size.to_bytes(4, "big") + b"moov")
+
+
+@pytest.mark.parametrize("size", [0, 8, 15])
+def test_a_64_bit_size_smaller_than_its_header_is_damage(size: int) -> None:
+    with pytest.raises(NotAVideoError, match="impossible size"):
+        walked(FTYP + (1).to_bytes(4, "big") + b"mdat" + size.to_bytes(8, "big"))
+
+
+def test_a_box_that_is_just_its_header_is_sound() -> None:
+    assert is_whole(FTYP + box(b"moov", b"") + long_box(b"mdat", b""))
+
+
+def test_a_chunk_costs_no_more_for_being_large() -> None:
+    """A box of 8 GiB is walked into without a byte of it being kept."""
+    walk = walked(
+        FTYP + MOOV + (1).to_bytes(4, "big") + b"mdat" + (1 << 33).to_bytes(8, "big"), bytes(1 << 20)
+    )
+    assert len(FTYP + MOOV) + 16 + (1 << 20) == walk.offset
+    with pytest.raises(TruncatedError):
+        walk.check_end(announced=True)
+
+
+def test_a_second_file_behind_the_first_is_no_clip() -> None:
+    with pytest.raises(NotAVideoError, match="second file"):
+        walked(CLIP, CLIP)
+
+
+def test_a_box_larger_than_any_clip_is_refused_before_its_content() -> None:
+    with pytest.raises(NotAVideoError, match="impossible size"):
+        walked(FTYP + (1).to_bytes(4, "big") + b"mdat" + (1 << 62).to_bytes(8, "big"))
+
+
+def test_a_clip_that_does_not_end_is_given_up() -> None:
+    walk = walked(FTYP + MOOV + open_box(b"mdat", b"media"))
+    walk.offset = LARGEST + 1
+    with pytest.raises(NotAVideoError, match="does not end"):
+        walk.feed(b"more")

@@ -1,0 +1,579 @@
+"""Commands as requests, and answers as events."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.sansio.strategies import json_values
+from venice_async.errors import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
+    ContentPolicyError,
+    JobFailedError,
+    LinkExpiredError,
+    NotFoundError,
+    PaymentRequiredError,
+    ProtocolError,
+    QueueOutcomeUnknownError,
+    RateLimitError,
+    ServerError,
+    VeniceError,
+)
+from venice_async.media import Media
+from venice_async.requests import Consent, Element, Keyframe, VideoRequest
+from venice_async.results import AccountLimits, ConsentRequest, ModelLimit, Quote, Ticket
+from venice_async.sansio.http.wire import (
+    HttpRequest,
+    carries_video,
+    consents_of,
+    decode,
+    encode,
+    queue_request,
+    request_body,
+)
+from venice_async.sansio.job.commands import (
+    AskPrice,
+    Complete,
+    Fetch,
+    ListModels,
+    Poll,
+    Price,
+    Queue,
+    ReadLimits,
+    Revoke,
+)
+from venice_async.sansio.job.events import (
+    Accepted,
+    CleanedUp,
+    Completed,
+    ConsentNeeded,
+    Missed,
+    Priced,
+    Refused,
+    StillGoing,
+)
+from venice_async.sansio.retries import Call
+
+IMAGE = "https://a.example/i.png"
+LARGE = "data:image/png;base64," + "A" * 100_000
+REQUEST = VideoRequest(model="m", prompt="p")
+TICKET = Ticket(model="m", queue_id="q1")
+PRIVATE = Ticket(model="m", queue_id="q1", download_url="https://cdn.example/c.mp4?sig=s3cret")
+YES = Consent(terms_and_privacy=True, legal_right=True, screening=True)
+YES_ON_THE_WIRE = {
+    "confirmed_terms_and_privacy": True,
+    "confirmed_legal_right": True,
+    "confirmed_screening_acknowledged": True,
+}
+
+# Every field that either document of the vendor has, with a value as it goes out.
+FIELDS: dict[str, Any] = {
+    "prompt": "a cat — 猫",
+    "duration": "5s",
+    "negative_prompt": "dogs",
+    "aspect_ratio": "16:9",
+    "resolution": "true_1080p",
+    "audio": False,
+    "image_url": IMAGE,
+    "end_image_url": LARGE,
+    "audio_url": "https://a.example/a.mp3",
+    "video_url": "https://a.example/v.mp4",
+    "reference_image_urls": [IMAGE, LARGE] * 15,
+    "reference_video_urls": [IMAGE] * 10,
+    "reference_audio_urls": [IMAGE] * 10,
+    "reference_document_urls": [IMAGE],
+    "elements": [
+        {"frontal_image_url": LARGE, "reference_image_urls": [IMAGE, LARGE, IMAGE], "video_url": IMAGE}
+    ],
+    "scene_image_urls": [IMAGE] * 4,
+    "keyframes": [{"image_url": LARGE, "frame_index": 0}, {"image_url": IMAGE, "frame_index": 24}],
+    "omni_reference_task_type": "extend",
+    "bitrate_mode": "high",
+}
+
+
+def typed(name: str, value: Any) -> Any:
+    """Return a field's value as a caller passes it."""
+    kinds = {"elements": Element, "keyframes": Keyframe}
+    return [kinds[name](**part) for part in value] if name in kinds else value
+
+
+def body_of(request: HttpRequest) -> Any:
+    assert request.body is not None
+    return json.loads(request.body)
+
+
+def sent(**fields: Any) -> Any:
+    """Return the JSON body of a paid request."""
+    return body_of(encode(Queue(VideoRequest(model="m", **fields))))
+
+
+def answer(command: Any, said: object, status: int = 200) -> Any:
+    """Return what an answer means; `said` is its JSON, or its bytes."""
+    return decode(command, status, {}, said if isinstance(said, bytes) else json.dumps(said).encode())
+
+
+def test_all_fields_go_out_together_under_their_wire_names() -> None:
+    assert {"model": "m"} | FIELDS == sent(**{name: typed(name, value) for name, value in FIELDS.items()})
+
+
+@pytest.mark.parametrize("name", sorted(FIELDS.keys() - {"reference_audio_urls"}))
+def test_a_field_goes_out_alone_and_what_is_unset_is_absent(name: str) -> None:
+    beside = {} if name == "prompt" else {"prompt": "p"}
+    expected = {"model": "m", **beside, name: FIELDS[name]}
+    assert expected == sent(**beside, **{name: typed(name, FIELDS[name])})
+
+
+def test_a_list_or_a_tuple_is_the_same_on_the_wire() -> None:
+    assert sent(prompt="p", scene_image_urls=[IMAGE]) == sent(prompt="p", scene_image_urls=(IMAGE,))
+
+
+def test_an_element_says_only_what_is_set() -> None:
+    assert [{"video_url": IMAGE}] == sent(prompt="p", elements=[Element(video_url=IMAGE)])["elements"]
+
+
+@pytest.mark.parametrize(("duration", "word"), [(5, "5s"), ("1 gen", "1 gen"), (-1, "-1"), ("Auto", "Auto")])
+def test_a_duration_may_be_seconds(duration: str | int, word: str) -> None:
+    assert word == sent(prompt="p", duration=duration)["duration"]
+
+
+def test_upscaling_goes_out_without_prompt_duration_and_resolution() -> None:
+    assert {"model": "m", "video_url": IMAGE, "upscale_factor": 2} == sent(video_url=IMAGE, upscale_factor=2)
+
+
+@given(
+    st.dictionaries(st.text(min_size=1).filter(lambda name: name not in {"consents", "extra"}), json_values)
+)
+def test_fields_of_tomorrow_go_out_as_they_are(extra: dict[str, Any]) -> None:
+    beside = {"model": "m", "prompt": "p"}
+    new = {name: value for name, value in extra.items() if name not in beside}
+    assert beside | new == sent(prompt="p", extra=new)
+
+
+def test_a_lone_surrogate_in_a_prompt_goes_out_as_a_question_mark() -> None:
+    assert "a?" == sent(prompt="a\ud800")["prompt"]
+
+
+def test_media_that_is_not_encoded_yet_never_goes_out() -> None:
+    with pytest.raises(TypeError, match="Media is not JSON"):
+        request_body(VideoRequest(model="m", prompt="p", image_url=Media(b"x")))
+
+
+def test_a_paid_request_is_one_post_of_json() -> None:
+    request = encode(Queue(REQUEST))
+    assert (Call.QUEUE, "POST", "/video/queue") == (request.call, request.method, request.url)
+    assert "application/json" == request.headers["content-type"]
+
+
+def test_consents_take_their_exact_form_and_nothing_more() -> None:
+    expected = {"model": "m", "prompt": "p", "consents": {"seedance": YES_ON_THE_WIRE}}
+    assert expected == body_of(encode(Queue(REQUEST, YES, "seedance")))
+    beforehand = VideoRequest(model="m", prompt="p", consents=YES)
+    assert expected == body_of(encode(Queue(beforehand)))
+
+
+def test_consents_are_added_to_the_very_bytes_that_were_sent_before() -> None:
+    body = request_body(REQUEST)
+    again = queue_request(body, {"other": YES}).body
+    assert again is not None
+    assert again.startswith(body[:-1])
+    assert {"model": "m", "prompt": "p", "consents": {"other": YES_ON_THE_WIRE}} == json.loads(again)
+    assert body == queue_request(body, {}).body
+
+
+def test_what_was_asked_joins_what_was_attested_beforehand() -> None:
+    beforehand = VideoRequest(model="m", prompt="p", consents=YES)
+    assert {"seedance": YES, "other": YES} == consents_of(Queue(beforehand, YES, "other"))
+    assert {} == consents_of(Queue(REQUEST, None, "other"))
+    assert {} == consents_of(Queue(REQUEST, YES, None))
+
+
+def test_a_quote_is_asked_with_what_decides_the_price_only() -> None:
+    everything = {name: typed(name, value) for name, value in FIELDS.items()}
+    request = VideoRequest(model="m", consents=YES, extra={"new": 1}, **everything)
+    priced_by = ("duration", "resolution", "aspect_ratio", "audio", "video_url")
+    expected = {"model": "m"} | {name: FIELDS[name] for name in priced_by}
+    asked = encode(AskPrice(request))
+    assert (Call.OTHER, "POST", "/video/quote") == (asked.call, asked.method, asked.url)
+    assert expected == body_of(asked)
+    total = {"reference_video_total_duration": 12.5}
+    for query in (AskPrice, Price):
+        assert expected | total == body_of(encode(query(request, reference_video_seconds=12.5)))
+
+
+def test_a_quote_for_upscaling_needs_no_duration() -> None:
+    request = VideoRequest(model="m", video_url=IMAGE, upscale_factor=4)
+    assert {"model": "m", "video_url": IMAGE, "upscale_factor": 4} == body_of(encode(Price(request)))
+
+
+def test_a_poll_names_the_job_and_never_asks_to_delete_on_completion() -> None:
+    poll = encode(Poll(PRIVATE))
+    assert (Call.RETRIEVE, "POST", "/video/retrieve") == (poll.call, poll.method, poll.url)
+    assert {"model": "m", "queue_id": "q1"} == body_of(poll)
+    assert "video/mp4" in poll.headers["accept"]
+    assert "identity" == poll.headers["accept-encoding"]
+
+
+def test_a_clean_up_names_the_job_or_deletes_the_link() -> None:
+    complete = encode(Complete(TICKET))
+    assert (Call.OTHER, "POST", "/video/complete") == (complete.call, complete.method, complete.url)
+    assert {"model": "m", "queue_id": "q1"} == body_of(complete)
+    revoke = encode(Revoke(PRIVATE))
+    assert (Call.REVOKE, "DELETE", PRIVATE.download_url) == (revoke.call, revoke.method, revoke.url)
+    assert (None, {}) == (revoke.body, revoke.headers)
+
+
+def test_a_link_is_fetched_as_it_was_given() -> None:
+    fetch = encode(Fetch(PRIVATE, 2))
+    assert (Call.LINK, "GET", PRIVATE.download_url) == (fetch.call, fetch.method, fetch.url)
+
+
+def test_models_and_limits_are_read() -> None:
+    models, limits = encode(ListModels()), encode(ReadLimits())
+    assert ("GET", "/models?type=video", None) == (models.method, models.url, models.body)
+    assert ("GET", "/api_keys/rate_limits", None) == (limits.method, limits.url, limits.body)
+
+
+def test_a_request_shows_neither_link_nor_body() -> None:
+    assert "s3cret" not in repr(encode(Fetch(PRIVATE, 1)))
+    assert "q1" not in repr(encode(Poll(PRIVATE)))
+
+
+# The answer to a paid request
+
+
+def test_an_accepted_request_has_a_ticket() -> None:
+    said = {"model": "m-2", "queue_id": " q1 ", "download_url": "https://cdn.example/c", "new": 1}
+    expected = Ticket(model="m-2", queue_id="q1", download_url="https://cdn.example/c")
+    assert Accepted(expected) == answer(Queue(REQUEST), said)
+    assert Accepted(TICKET) == answer(Queue(REQUEST), {"queue_id": "q1", "model": None, "download_url": None})
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"<html>ok</html>", b'{"queue_id": "q', [], 7, {}, {"queue_id": 7}, {"queue_id": " "}]
+)
+def test_a_success_that_makes_no_sense_may_have_been_charged(said: object) -> None:
+    event = answer(Queue(REQUEST), said)
+    assert isinstance(event, Refused)
+    assert isinstance(event.error, QueueOutcomeUnknownError)
+    assert event.error.charged is None
+
+
+QUESTION: dict[str, Any] = {
+    "error": {"code": "needs_consent", "message": "Please agree"},
+    "consent_flow": "seedance",
+    "face_media_roles": ["image", "reference_video", 7],
+    "consent": {"consent_version": "2026-05", "policy_text": "Be good."},
+    "docs_url": "https://docs.example",
+}
+
+
+def test_a_question_for_consent_is_read_whole() -> None:
+    expected = ConsentRequest(
+        flow="seedance",
+        policy_text="Be good.",
+        consent_version="2026-05",
+        face_media_roles=("image", "reference_video"),
+        docs_url="https://docs.example",
+        message="Please agree",
+    )
+    assert ConsentNeeded(expected) == answer(Queue(REQUEST), QUESTION, 409)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"error": "Please agree", "code": "needs_consent"},
+        {"face_media_roles": None, "docs_url": 7},
+        {"consent": {"policy_text": "Be good."}},
+    ],
+)
+def test_a_question_for_consent_is_known_by_its_code_and_policy(changed: dict[str, Any]) -> None:
+    event = answer(Queue(REQUEST), QUESTION | changed, 409)
+    assert isinstance(event, ConsentNeeded)
+    assert ("seedance", "Be good.") == (event.consent_request.flow, event.consent_request.policy_text)
+
+
+OTHER_CONFLICTS: list[Any] = [
+    {"error": {"code": "duplicate", "message": "taken"}},
+    {"error": "taken"},
+    QUESTION | {"error": {"code": "other"}},
+    QUESTION | {"consent": {}},
+    QUESTION | {"consent_flow": None},
+    b"<html>Conflict</html>",
+]
+
+
+@pytest.mark.parametrize("said", OTHER_CONFLICTS)
+def test_any_other_conflict_is_an_ordinary_error(said: object) -> None:
+    event = answer(Queue(REQUEST), said, 409)
+    assert isinstance(event, Refused)
+    assert isinstance(event.error, ConflictError)
+
+
+def test_a_question_for_consent_is_one_on_a_409_only() -> None:
+    event = answer(Queue(REQUEST), QUESTION, 400)
+    assert isinstance(event, Refused)
+    assert isinstance(event.error, BadRequestError)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, AuthenticationError),
+        (402, PaymentRequiredError),
+        (422, ContentPolicyError),
+        (429, RateLimitError),
+        (500, ServerError),
+    ],
+)
+def test_an_error_on_a_paid_request_is_refused_with_its_class(status: int, kind: type[APIError]) -> None:
+    event = answer(Queue(REQUEST), {"error": "no"}, status)
+    assert isinstance(event, Refused)
+    assert isinstance(event.error, kind)
+
+
+# The answer to a poll
+
+
+@pytest.mark.parametrize(
+    "word", ["PROCESSING", "processing", "QUEUED", "PENDING", "some_new_word", " Rendering "]
+)
+def test_a_status_nobody_knows_is_still_going(word: str) -> None:
+    said: dict[str, Any] = {
+        "status": word,
+        "average_execution_time": 145_000,
+        "execution_duration": 53_200.5,
+        "new": [],
+    }
+    assert StillGoing(elapsed=53.2005, average=145.0) == answer(Poll(TICKET), said)
+
+
+@pytest.mark.parametrize("nonsense", [None, "145000", True, -1, float("inf"), float("nan"), 10**400, [], {}])
+def test_a_time_that_makes_no_sense_is_left_out(nonsense: object) -> None:
+    said = {"status": "PROCESSING", "average_execution_time": nonsense, "execution_duration": nonsense}
+    assert StillGoing() == answer(Poll(TICKET), said)
+
+
+@pytest.mark.parametrize("word", ["COMPLETED", "completed", "Completed "])
+@pytest.mark.parametrize("name", ["url", "video_url", "download_url"])
+def test_a_job_is_completed_in_any_case_with_a_link_under_any_name(word: str, name: str) -> None:
+    said = {"status": word, name: "https://cdn.example/x", "execution_duration": 1000}
+    assert Completed(link="https://cdn.example/x", elapsed=1.0) == answer(Poll(TICKET), said)
+
+
+def test_a_job_may_be_completed_without_a_link() -> None:
+    assert Completed() == answer(Poll(TICKET), {"status": "COMPLETED", "url": None, "video_url": 7})
+
+
+@pytest.mark.parametrize("word", ["FAILED", "error", "Cancelled", "CANCELED", "REJECTED", "expired"])
+def test_a_job_that_failed_is_the_end_of_it(word: str) -> None:
+    event = answer(Poll(TICKET), {"status": word})
+    assert isinstance(event, Refused)
+    assert isinstance(event.error, JobFailedError)
+    assert f"The job ended as {word}" == event.error.message
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"error": "out of memory"}, {"error": {"message": "out of memory"}}, {"message": "out of memory"}],
+)
+def test_a_job_that_failed_says_why(said: dict[str, Any]) -> None:
+    event = answer(Poll(TICKET), {"status": "FAILED"} | said)
+    assert isinstance(event, Refused)
+    assert "The job ended as FAILED: out of memory" == event.error.message
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"\xff\xfe",
+        b"<html><title>Just a moment</title></html>",
+        [],
+        7,
+        "PROCESSING",
+        None,
+        {},
+        {"status": 7},
+        {"status": None},
+        {"status": "  "},
+        {"status": ["PROCESSING"]},
+        b"[" * 100_000,
+        b'{"status":' * 100_000,
+        b"1" * 10_000,
+    ],
+)
+def test_a_poll_answered_with_nonsense_is_a_miss(said: object) -> None:
+    event = answer(Poll(TICKET), said)
+    assert isinstance(event, Missed)
+    assert isinstance(event.error, ProtocolError)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(302, APIError), (404, NotFoundError), (422, ContentPolicyError), (503, ServerError)]
+)
+def test_an_error_on_a_poll_brings_no_news(status: int, kind: type[VeniceError]) -> None:
+    event = answer(Poll(TICKET), {"error": "no"}, status)
+    assert isinstance(event, Missed)
+    assert isinstance(event.error, kind)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "carried"),
+    [
+        (200, "video/mp4", True),
+        (200, " Video/MP4; codecs=avc1", True),
+        (206, "application/octet-stream", True),
+        (200, "binary/octet-stream", True),
+        (200, "application/mp4", True),
+        (200, "application/json", False),
+        (200, "text/html; x=video/mp4", False),
+        (200, "", False),
+        (404, "video/mp4", False),
+        (302, "video/mp4", False),
+    ],
+)
+def test_a_clip_in_a_poll_is_known_by_its_type(status: int, kind: str, carried: bool) -> None:
+    assert carried == carries_video(status, {"content-type": kind})
+
+
+def test_an_answer_without_a_type_carries_no_clip() -> None:
+    assert not carries_video(200, {})
+
+
+# The rest
+
+
+def test_a_price_is_read() -> None:
+    assert Priced(0.25) == answer(AskPrice(REQUEST), {"quote": 0.25})
+    assert Quote(usd=0.0) == answer(Price(REQUEST), {"quote": 0})
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"quote": "0.25"}, {"quote": -1}, {"quote": None}, {"quote": True}, [], b"<html>"]
+)
+def test_a_price_that_makes_no_sense_is_none(said: object) -> None:
+    event = answer(AskPrice(REQUEST), said)
+    assert isinstance(event, Refused)
+    assert isinstance(event.error, ProtocolError)
+    with pytest.raises(ProtocolError):
+        answer(Price(REQUEST), said)
+
+
+def test_an_error_in_place_of_a_price_keeps_its_class() -> None:
+    event = answer(AskPrice(REQUEST), {"error": "no"}, 402)
+    assert isinstance(event, Refused)
+    assert isinstance(event.error, PaymentRequiredError)
+    with pytest.raises(PaymentRequiredError):
+        answer(Price(REQUEST), {"error": "no"}, 402)
+
+
+def test_the_catalogue_is_read_and_what_is_no_model_in_it_is_left_out() -> None:
+    found = answer(ListModels(), {"data": [{"id": "a"}, 7, {}, {"id": " "}, {"id": "b", "new": 1}]})
+    assert ["a", "b"] == [model.id for model in found]
+    assert [] == answer(ListModels(), {"data": []})
+
+
+@pytest.mark.parametrize("said", [{}, {"data": None}, {"data": {}}, [], b"<html>"])
+def test_a_catalogue_that_makes_no_sense_is_an_error(said: object) -> None:
+    with pytest.raises(ProtocolError):
+        answer(ListModels(), said)
+
+
+@pytest.mark.parametrize("command", [ListModels(), ReadLimits(), Price(REQUEST)])
+def test_an_error_on_a_question_is_raised(command: object) -> None:
+    with pytest.raises(AuthenticationError, match="bad key"):
+        answer(command, {"error": "bad key"}, 401)
+
+
+def test_the_limits_of_a_key_are_read() -> None:
+    said = {
+        "data": {
+            "accessPermitted": True,
+            "apiTier": {"id": "paid", "isCharged": False},
+            "balances": {"USD": 50.23, "DIEM": 100, "VCU": None},
+            "keyExpiration": "2027-01-01T00:00:00Z",
+            "rateLimits": [
+                {"apiModelId": "m", "rateLimits": [{"amount": 40, "type": "RPM"}, {"amount": "x"}]},
+                {"rateLimits": [{"amount": 1, "type": "RPD"}]},
+            ],
+        }
+    }
+    expected = AccountLimits(
+        access_permitted=True,
+        tier="paid",
+        charged=False,
+        balances={"USD": 50.23, "DIEM": 100.0},
+        key_expires="2027-01-01T00:00:00Z",
+        limits=(
+            ModelLimit(model="m", amount=40.0, type="RPM"),
+            ModelLimit(model="m", amount=0.0, type=""),
+            ModelLimit(model="", amount=1.0, type="RPD"),
+        ),
+    )
+    assert expected == answer(ReadLimits(), said)
+    assert AccountLimits(access_permitted=False) == answer(ReadLimits(), {"data": {"accessPermitted": False}})
+
+
+@pytest.mark.parametrize("said", [{}, {"data": 7}, {"data": {"accessPermitted": "yes"}}, [], b"<html>"])
+def test_limits_that_make_no_sense_are_an_error(said: object) -> None:
+    with pytest.raises(ProtocolError):
+        answer(ReadLimits(), said)
+
+
+@pytest.mark.parametrize("said", [{"success": True}, {}, b"", b"ok"])
+def test_a_clean_up_succeeds_unless_the_server_says_otherwise(said: object) -> None:
+    assert CleanedUp() == answer(Complete(TICKET), said)
+
+
+def test_a_clean_up_that_fails_says_why() -> None:
+    assert isinstance(answer(Complete(TICKET), {"success": False}).error, ProtocolError)
+    assert isinstance(
+        answer(Complete(TICKET), {"error": "Request ID is invalid"}, 400).error, BadRequestError
+    )
+    assert isinstance(answer(Revoke(PRIVATE), b"", 500).error, ServerError)
+
+
+@pytest.mark.parametrize("status", [200, 204, 404, 410])
+def test_a_link_that_is_gone_is_revoked(status: int) -> None:
+    assert CleanedUp() == answer(Revoke(PRIVATE), b"", status)
+
+
+def test_an_answer_to_a_link_that_is_no_clip_is_an_error() -> None:
+    event = answer(Fetch(PRIVATE, 1), b"<h1>Gone</h1>", 410)
+    assert isinstance(event, Refused)
+    assert isinstance(event.error, LinkExpiredError)
+
+
+COMMANDS: list[Any] = [
+    AskPrice(REQUEST),
+    Queue(REQUEST),
+    Poll(TICKET),
+    Fetch(PRIVATE, 1),
+    Complete(TICKET),
+    Revoke(PRIVATE),
+    Price(REQUEST),
+    ListModels(),
+    ReadLimits(),
+]
+nonsense: st.SearchStrategy[Any] = st.binary() | json_values
+
+
+@given(st.sampled_from(COMMANDS), st.integers(200, 599), nonsense)
+def test_no_answer_whatever_raises_anything_but_our_errors(
+    command: object, status: int, said: object
+) -> None:
+    try:
+        event = answer(command, said, status)
+    except (APIError, ProtocolError):
+        assert isinstance(command, Price | ListModels | ReadLimits)
+    else:
+        assert event is not None

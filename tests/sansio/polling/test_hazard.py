@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from venice_async.sansio.polling.hazard import EARLY, EARLY_UNTIL, FLOOR, JobTimes
+
+models = st.builds(JobTimes.from_p80, st.floats(5, 2000), st.floats(0.15, 1.2))
+ages = st.floats(0, 20_000)
+
+
+def integral(times: JobTimes, age: float, steps: int = 4000) -> float:
+    """Integrate the hazard by Simpson's rule in the root of time, piecewise about its one jump."""
+    total = 0.0
+    for low, high in ((0.0, min(age, EARLY_UNTIL)), (EARLY_UNTIL, age)):
+        if high <= low:
+            continue
+        a, b = math.sqrt(low), math.sqrt(high) - 1e-12 * (high == EARLY_UNTIL)
+        h = (b - a) / steps
+        values = [2 * (a + i * h) * times.hazard((a + i * h) ** 2) for i in range(steps + 1)]
+        total += h / 3 * (values[0] + values[-1] + 4 * sum(values[1:-1:2]) + 2 * sum(values[2:-1:2]))
+    return total
+
+
+@pytest.mark.parametrize("spread", [0.15, 0.3, 0.6, 1.2])
+@pytest.mark.parametrize("age", [5.0, 19.0, 60.0, 145.0, 400.0, 3000.0])
+def test_the_cumulative_hazard_is_the_integral_of_the_hazard(spread: float, age: float) -> None:
+    times = JobTimes.from_p80(145.0, spread)
+    assert pytest.approx(integral(times, age), rel=1e-4, abs=1e-6) == times.cumulative(age)
+
+
+@given(times=models, age=st.floats(0.1, 3000))
+def test_the_hazard_is_the_lognormals_with_a_floor_and_early_failures(times: JobTimes, age: float) -> None:
+    normal = NormalDist(times.location, times.spread)
+    survival = 0.5 * math.erfc((math.log(age) - times.location) / times.spread / math.sqrt(2))
+    assume(survival > 1e-12)
+    floor = FLOOR + (EARLY if age < EARLY_UNTIL else 0.0)
+    assert pytest.approx(normal.pdf(math.log(age)) / age / survival + floor, rel=1e-6) == times.hazard(age)
+
+
+@given(times=models)
+def test_four_in_five_jobs_are_done_by_the_p80(times: JobTimes) -> None:
+    constant = FLOOR * times.p80 + EARLY * min(times.p80, EARLY_UNTIL)
+    assert pytest.approx(0.2) == math.exp(constant - times.cumulative(times.p80))
+
+
+def test_far_in_the_tail_the_series_continues_what_the_error_function_gives() -> None:
+    times = JobTimes.from_p80(145.0, 0.5)
+    edge = math.exp(times.location + 8.0 * times.spread)
+    below, above = edge * (1 - 1e-9), edge * (1 + 1e-9)
+    assert pytest.approx(times.hazard(below), rel=1e-5) == times.hazard(above)
+    assert pytest.approx(times.cumulative(below), rel=1e-6) == times.cumulative(above)
+    assert math.isfinite(times.cumulative(1e9))
+
+
+@given(times=models, last=ages, age=ages, later=st.floats(0, 1000))
+def test_the_index_rises_the_longer_a_job_was_left_alone(
+    times: JobTimes, last: float, age: float, later: float
+) -> None:
+    assume(last <= age)
+    earlier = times.cumulative(max(last - later, 0.0))
+    assert times.urgency(times.cumulative(last), age) <= times.urgency(earlier, age)
+
+
+@given(spread=st.floats(0.15, 1.2), last=st.floats(0, 500), gap=st.floats(1, 1000))
+def test_under_a_constant_hazard_the_index_rises_with_waiting(spread: float, last: float, gap: float) -> None:
+    times = JobTimes.from_p80(1e9, spread)
+    since = times.cumulative(20 + last)
+    assert times.urgency(since, 20 + last + gap) < times.urgency(since, 20 + last + gap + 1)
+
+
+@given(times=models, age=ages)
+def test_no_job_starves_whatever_the_price(times: JobTimes, age: float) -> None:
+    assert times.urgency(times.cumulative(age), age + 60_000) > 60
+
+
+@given(times=models, last=st.floats(0, 6 * 86_400))
+def test_the_index_stays_finite_and_is_nothing_at_the_last_poll(times: JobTimes, last: float) -> None:
+    assert math.isfinite(times.urgency(0.0, last + 1e6))
+    assert 0.0 == times.urgency(times.cumulative(last), last)
+
+
+@given(times=models, last=st.floats(0, 2000), price=st.floats(0.001, 60))
+def test_the_index_solves_the_inspection_recursion_for_a_constant_hazard(
+    times: JobTimes, last: float, price: float
+) -> None:
+    age = last + 20
+    hazard = times.hazard(age)
+    gap = math.sqrt(2 * price / hazard)
+    waited = math.log(((1 + hazard * gap) ** 2 + 1) / 2)
+    assume(waited < times.cumulative(age))
+    assert pytest.approx(price, rel=1e-6) == times.urgency(times.cumulative(age) - waited, age)
+
+
+@given(times=models, last=st.floats(0, 1000), price=st.floats(0.001, 60), least=st.floats(0.1, 5))
+def test_gaps_stay_within_their_bounds(times: JobTimes, last: float, price: float, least: float) -> None:
+    due = times.due(last, price=price, least=least, most=least + 25)
+    assert last + least <= due <= last + least + 25 + 1e-9
+
+
+@given(times=models, last=st.floats(0, 1000))
+def test_a_poll_is_due_when_it_is_worth_its_price(times: JobTimes, last: float) -> None:
+    due = times.due(last, price=1.0, least=0.1, most=5000.0)
+    since = times.cumulative(last)
+    assert times.urgency(since, due) >= 1.0
+    assert due == last + 0.1 or times.urgency(since, max(due - 0.06, last)) < 1.0
+
+
+@given(times=models, age=ages)
+def test_half_of_all_jobs_of_an_age_outlast_what_is_said_to_remain(times: JobTimes, age: float) -> None:
+    remaining = times.remaining(age)
+    assert 0 <= remaining
+    passed = times.cumulative(age + remaining) - times.cumulative(age)
+    assert pytest.approx(math.log(2), abs=0.01) == passed
+
+
+def test_what_remains_of_a_job_is_the_median_less_its_age_at_first() -> None:
+    times = JobTimes.from_p80(145.0, 0.5)
+    assert pytest.approx(math.exp(times.location), rel=0.08) == times.remaining(0.0)

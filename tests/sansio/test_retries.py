@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from venice_async.options import Retries
+from venice_async.sansio.http.headers import Allowance, allowance, blocked_for
+from venice_async.sansio.retries import (
+    Call,
+    GiveUp,
+    Retry,
+    RetryQuota,
+    Trouble,
+    Unknown,
+    Verdict,
+    retry_after,
+    verdict,
+)
+
+NOW = 1_800_000_000.0
+DATE = "Fri, 15 Jan 2027 08:00:00 GMT"  # NOW, in the server's words
+EVER = 10_000
+ALL = [Trouble("unsent"), Trouble("interrupted"), *(Trouble("status", status=s) for s in range(200, 600))]
+
+
+def decide(call: Call, trouble: Trouble | str | int, attempt: int = 1, chance: float = 0.5) -> Verdict:
+    if isinstance(trouble, int):
+        trouble = Trouble("status", status=trouble)
+    elif isinstance(trouble, str):
+        trouble = Trouble("unsent" if trouble == "unsent" else "interrupted")
+    return verdict(call, trouble, attempt=attempt, chance=chance)
+
+
+def retries(call: Call, trouble: str | int) -> int:
+    """Count the retries before it ends, at most `EVER`."""
+    for attempt in range(1, 12):
+        if not isinstance(decide(call, trouble, attempt), Retry):
+            return attempt - 1
+    return EVER if isinstance(decide(call, trouble, EVER), Retry) else -1
+
+
+@pytest.mark.parametrize(
+    ("call", "trouble", "times"),
+    [
+        (Call.QUEUE, "unsent", 3),
+        (Call.QUEUE, 429, EVER),
+        (Call.QUEUE, 503, 5),
+        (Call.RETRIEVE, "unsent", EVER),
+        (Call.RETRIEVE, "interrupted", EVER),
+        (Call.RETRIEVE, 200, EVER),
+        (Call.RETRIEVE, 302, EVER),
+        (Call.RETRIEVE, 408, EVER),
+        (Call.RETRIEVE, 429, EVER),
+        (Call.RETRIEVE, 500, 4),
+        (Call.RETRIEVE, 502, EVER),
+        (Call.RETRIEVE, 503, EVER),
+        (Call.RETRIEVE, 504, EVER),
+        (Call.RETRIEVE, 522, EVER),
+        (Call.OTHER, "unsent", 5),
+        (Call.OTHER, "interrupted", 5),
+        (Call.OTHER, 408, 5),
+        (Call.OTHER, 429, 8),
+        (Call.OTHER, 500, 4),
+        (Call.OTHER, 502, 5),
+        (Call.OTHER, 503, 8),
+        (Call.LINK, "interrupted", EVER),
+        (Call.LINK, 429, EVER),
+        (Call.LINK, 500, EVER),
+        (Call.REVOKE, "unsent", 1),
+        (Call.REVOKE, "interrupted", 1),
+        (Call.REVOKE, 429, 1),
+        (Call.REVOKE, 500, 1),
+    ],
+)
+def test_trouble_is_met_with_so_many_retries(call: Call, trouble: str | int, times: int) -> None:
+    assert times == retries(call, trouble)
+
+
+@pytest.mark.parametrize("trouble", ["interrupted", 200, 302, 500, 501, 502, 504, 520, 599])
+def test_a_paid_request_that_may_have_been_accepted_is_never_sent_again(trouble: str | int) -> None:
+    assert Unknown() == decide(Call.QUEUE, trouble)
+
+
+@given(trouble=st.sampled_from(ALL), attempt=st.integers(1, 100), chance=st.floats(0, 1, exclude_max=True))
+def test_the_paid_request_is_resent_only_where_it_was_provably_not_accepted(
+    trouble: Trouble, attempt: int, chance: float
+) -> None:
+    decision = verdict(Call.QUEUE, trouble, attempt=attempt, chance=chance)
+    if isinstance(decision, Retry):
+        assert trouble.kind == "unsent" or trouble.status in {429, 503}
+
+
+@given(trouble=st.sampled_from(ALL), attempt=st.integers(1, 100))
+def test_no_other_call_ends_in_doubt(trouble: Trouble, attempt: int) -> None:
+    calls = set(Call) - {Call.QUEUE}
+    assert Unknown() not in {verdict(call, trouble, attempt=attempt, chance=0.5) for call in calls}
+
+
+@pytest.mark.parametrize("call", list(Call))
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 410, 413, 422])
+def test_an_error_that_is_the_callers_is_final(call: Call, status: int) -> None:
+    assert GiveUp() == decide(call, status)
+
+
+def test_the_jitter_is_full_and_doubles_up_to_its_cap() -> None:
+    delays = [decide(Call.RETRIEVE, 502, attempt, 0.5) for attempt in (1, 2, 3, 4, 5, 6, 50)]
+    assert [Retry(after) for after in (0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0)] == delays
+    assert Retry(0.0) == decide(Call.RETRIEVE, "unsent", 9, 0.0)
+    assert Retry(30.0) == decide(Call.RETRIEVE, 503, 9, 0.5)
+
+
+def test_what_the_server_asks_is_waited_for_but_on_a_503_at_most_a_minute() -> None:
+    assert Retry(7.0) == decide(Call.QUEUE, Trouble("status", status=429, retry_after=7.0))
+    assert Retry(200.0) == decide(Call.RETRIEVE, Trouble("status", status=429, retry_after=200.0))
+    assert Retry(60.0) == decide(Call.RETRIEVE, Trouble("status", status=503, retry_after=200.0))
+    assert Retry(10.0) == decide(Call.RETRIEVE, Trouble("status", status=502, retry_after=2.0), 9, 0.5)
+
+
+def test_a_link_is_left_alone_for_ten_seconds_unless_the_server_says_otherwise() -> None:
+    assert Retry(10.0) == decide(Call.LINK, 429)
+    assert Retry(2.0) == decide(Call.LINK, Trouble("status", status=429, retry_after=2.0))
+    assert Retry(0.5) == decide(Call.LINK, "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": " 7.25 "}, 7.25),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "Fri, 15 Jan 2027 08:00:20 GMT"}, 20.0),
+        ({"retry-after": "Fri, 15 Jan 2027 09:00:20 GMT", "date": "Fri, 15 Jan 2027 09:00:00 GMT"}, 20.0),
+        ({"retry-after": "Fri, 15 Jan 2027 08:00:20 -0000"}, 20.0),
+        ({"retry-after": "Sat, 16 Jan 2027 08:00:20 GMT"}, None),
+        ({"retry-after": "Fri, 15 Jan 2027 07:59:20 GMT"}, None),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "86400"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "1e3"}, None),
+        ({"retry-after": "9" * 400}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "Fri, 99 Foo 2027 08:00:20 GMT"}, None),
+        ({}, None),
+        ({"x-ratelimit-reset-requests": "1800000031500"}, 31.5),
+        ({"x-ratelimit-reset-requests": "1800000031"}, 32.0),
+        ({"x-ratelimit-reset-requests": "31"}, 32.0),
+        ({"x-ratelimit-reset-requests": "1799999990000"}, None),
+        ({"x-ratelimit-reset-requests": "1800086400000"}, None),
+        ({"x-ratelimit-reset-requests": "-3"}, None),
+        ({"x-ratelimit-reset-requests": "1800003620000", "date": "Fri, 15 Jan 2027 09:00:00 GMT"}, 20.0),
+        ({"x-ratelimit-reset-requests": "30", "x-ratelimit-remaining-requests": "4"}, None),
+        ({"x-ratelimit-reset-requests": "30", "x-ratelimit-remaining-requests": "0"}, 31.0),
+        ({"x-ratelimit-resets": "1800000029000"}, 29.0),
+        ({"x-ratelimit-resets": "29", "retry-after": "3"}, 30.0),
+    ],
+)
+def test_the_servers_wish_to_wait_is_read_in_every_form_and_nonsense_is_not(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert seconds == retry_after(headers, NOW)
+    if "date" not in headers:
+        assert seconds == retry_after({**headers, "date": DATE}, NOW + 3600)
+
+
+@given(
+    headers=st.dictionaries(
+        st.sampled_from(
+            [
+                "retry-after",
+                "date",
+                "x-ratelimit-resets",
+                "x-ratelimit-reset-requests",
+                "x-ratelimit-limit-requests",
+            ]
+        ),
+        st.text() | st.integers().map(str) | st.floats().map(str),
+    )
+)
+def test_whatever_the_headers_hold_the_wait_is_credible(headers: dict[str, str]) -> None:
+    wait = retry_after(headers, NOW)
+    assert wait is None or 0 <= wait <= 300
+
+
+def test_the_account_of_a_limit_is_read_whole() -> None:
+    headers = {
+        "x-ratelimit-limit-requests": "120, 120;w=60",
+        "x-ratelimit-remaining-requests": "11",
+        "x-ratelimit-reset-requests": "1800000031500",
+    }
+    assert Allowance(limit=120.0, remaining=11.0, reset=31.5, mark="1800000031500") == allowance(headers, NOW)
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "x", "1e9", "10000000"])
+def test_an_absurd_limit_is_not_believed(limit: str) -> None:
+    assert allowance({"x-ratelimit-limit-requests": limit}, NOW).limit is None
+
+
+def test_more_remaining_than_the_limit_is_not_believed() -> None:
+    headers = {"x-ratelimit-limit-requests": "5", "x-ratelimit-remaining-requests": "6"}
+    assert allowance(headers, NOW).remaining is None
+
+
+def test_a_reset_that_counts_seconds_does_not_name_its_window() -> None:
+    assert allowance({"x-ratelimit-reset-requests": "31"}, NOW).mark is None
+
+
+def test_a_block_lasts_as_long_as_its_header_says() -> None:
+    assert 29.0 == blocked_for({"x-ratelimit-resets": "1800000029000"}, NOW)
+    assert blocked_for({"x-ratelimit-resets": "1900000000"}, NOW) is None
+
+
+def test_the_quota_pays_for_ten_retries_and_earns_them_back_by_successes() -> None:
+    quota = RetryQuota.full(Retries())
+    for _ in range(10):
+        spent = quota.spent()
+        assert spent is not None
+        quota = spent
+    assert quota.spent() is None
+    for _ in range(5):
+        quota = quota.refunded()
+    assert quota.spent() is not None
+    assert RetryQuota.full(Retries()) == RetryQuota.full(Retries()).refunded()

@@ -1,0 +1,1 @@
+"""The report of a batch, as an HTML page."""

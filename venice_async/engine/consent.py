@@ -1,0 +1,75 @@
+"""Asking a person: once for each policy and its media, however many jobs wait for the answer."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Final, TypeAlias
+
+import anyio
+import anyio.to_thread
+
+from ..requests import Consent, VideoRequest
+from ..results import ConsentRequest
+
+OnConsent: TypeAlias = Callable[[ConsentRequest], Awaitable[Consent | None] | Consent | None]
+
+_FIELD_OF: Final = {
+    "image": "image_url",
+    "end_image": "end_image_url",
+    "reference_image": "reference_image_urls",
+    "video": "video_url",
+    "reference_video": "reference_video_urls",
+}
+
+
+async def ask_person(ask: OnConsent, question: ConsentRequest) -> Any:
+    """Return the answer of a callback: a plain function runs in a worker thread, for it may take its time."""
+    answer: Any
+    if inspect.iscoroutinefunction(ask) or inspect.iscoroutinefunction(getattr(ask, "__call__", None)):  # noqa: B004 - its kind is asked
+        answer = ask(question)
+    else:
+        answer = await anyio.to_thread.run_sync(ask, question, abandon_on_cancel=True)
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+class SharedConsent:
+    """Asks once for each policy and its media, and gives all who asked the same answer, a no included."""
+
+    def __init__(self, ask: OnConsent) -> None:
+        """Ask through `ask`. An exception of it is the asker's alone: the next one asks again."""
+        self._ask = ask
+        self._locks: defaultdict[Hashable, anyio.Lock] = defaultdict(anyio.Lock)
+        self._answers: dict[Hashable, Consent | None] = {}
+
+    async def __call__(self, question: ConsentRequest) -> Consent | None:
+        """Return the answer, asked for now or before."""
+        subject = (question.policy, question.policy_text, _media_of(question))
+        async with self._locks[subject]:
+            if subject not in self._answers:
+                self._answers[subject] = await ask_person(self._ask, question)
+            return self._answers[subject]
+
+
+def _media_of(question: ConsentRequest) -> Hashable:
+    """Return the media that show faces; all of them where the roles do not tell."""
+    request = question.request
+    if request is None:
+        return ()
+    names = [_FIELD_OF.get(role) for role in question.face_media_roles]
+    if not names or None in names:
+        return _all_media(request)
+    return tuple(getattr(request, name) for name in sorted(name for name in names if name))
+
+
+def _all_media(request: VideoRequest) -> Hashable:
+    return (
+        *(getattr(request, name) for name in _FIELD_OF.values()),
+        *(
+            (element.frontal_image_url, element.reference_image_urls, element.video_url)
+            for element in request.elements
+        ),
+        *(keyframe.image_url for keyframe in request.keyframes),
+        request.scene_image_urls,
+    )

@@ -1,0 +1,133 @@
+"""The loop of a job: perform the command, feed back the event, until there is no command left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+
+from ..errors import JobTimeoutError, VeniceError
+from ..sansio.job.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
+from ..sansio.job.events import Event, Interrupted, Missed, Refused
+from ..sansio.job.machine import Step, estimate, receive, resume, step
+from ..sansio.job.states import (
+    Downloading,
+    Failed,
+    Saved,
+    State,
+    Succeeded,
+    Waiting,
+    ticket_of,
+)
+from .retrieval import Arrival
+from .spec import Order, Services
+from .submission import Payment
+
+LEAST_DEADLINE: Final = 1800.0  # seconds; with the next, the deadline of a job that was given none
+DEADLINE_IN_P80: Final = 10.0
+
+
+class Driver:
+    """Performs one job to its end."""
+
+    def __init__(self, services: Services, order: Order, publish: Callable[[State], None]) -> None:
+        """Perform `order`; `publish` is told every state."""
+        self._services = services
+        self._order = order
+        self._publish = publish
+        self._page = order.page(services.records)
+        self._payment = Payment(services, order, self._page, publish)
+        self._arrival = Arrival(services, order, on_progress=self._on_progress, on_estimate=self._on_estimate)
+        self._state: State = order.start[0]
+        self._started: float | None = None
+        self._trouble: VeniceError | None = None
+        self._scope = anyio.CancelScope()
+
+    async def run(self) -> State:
+        """Perform the job, and return the state it ends in."""
+        try:
+            state, command = await self._begin()
+            while command is not None:
+                event = await self._perform(command)
+                self._trouble = event.error if isinstance(event, Missed | Interrupted) else None
+                state, command = step(self._state, event)
+                await self._enter(state)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._arrival.tidy()
+                await self._page.release()
+        return state
+
+    async def _begin(self) -> Step:
+        """Find what can be known to fail before anything is paid; journal a job that came with its ticket."""
+        state, command = self._order.start
+        if command is None:
+            return state, None
+        try:
+            await self._arrival.check_target()
+            if ticket_of(state) is not None:
+                known = await self._page.begin(state, self._order.request)
+                state, command = (state, command) if known == state else resume(known)
+        except VeniceError as error:
+            state, command = step(state, Refused(error))
+        await self._enter(state)
+        return state, command
+
+    async def _perform(self, command: Command) -> Event:
+        match command:
+            case AskPrice():
+                return await self._payment.ask_price(command)
+            case Queue():
+                return await self._payment.queue(command)
+            case AskConsent():
+                return await self._payment.ask_consent(command.consent_request)
+            case Poll():
+                return await self._within_deadline(lambda: self._arrival.poll(command))
+            case Fetch():
+                return await self._within_deadline(lambda: self._arrival.fetch(command))
+            case CleanUp():
+                return await self._arrival.clean_up(command.video.ticket)
+
+    async def _enter(self, state: State) -> None:
+        """Journal what must outlive a crash, then make it known."""
+        by_link = isinstance(state, Downloading) and state.via == "link"
+        paid_failure = isinstance(state, Failed) and state.ticket is not None
+        if isinstance(state, Failed):
+            state.error.with_traceback(None)  # its frames hold what the server said
+        if by_link or paid_failure or isinstance(state, Saved | Succeeded):
+            await self._page.record(state)
+        self._set(state)
+
+    def _set(self, state: State) -> None:
+        self._state = state
+        self._publish(state)
+
+    def _on_progress(self, received: int, total: int | None) -> None:
+        if self._services.timeouts.job is None:
+            self._scope.deadline = math.inf  # bytes are coming: the low-speed guard watches from here
+        if isinstance(self._state, Waiting | Downloading):
+            self._set(receive(self._state, received=received, total=total))
+
+    def _on_estimate(self, eta: float | None, notice_delay: float | None) -> None:
+        self._set(estimate(self._state, eta=eta, notice_delay=notice_delay))
+
+    async def _within_deadline(self, perform: Callable[[], Awaitable[Event]]) -> Event:
+        now = self._services.clock.monotonic()
+        self._started = now if self._started is None else self._started
+        with anyio.CancelScope(deadline=self._started + self._span()) as self._scope:
+            return await perform()
+        waited = self._services.clock.monotonic() - self._started
+        ticket = ticket_of(self._state)
+        message = f"Job {ticket and ticket.queue_id} was not done after {waited:.0f} s"
+        if self._trouble is not None:
+            message += f"; the latest trouble: {self._trouble.message}"
+        return Refused(JobTimeoutError(message))
+
+    def _span(self) -> float:
+        """Return the seconds a job may take from its ticket to its clip."""
+        if self._services.timeouts.job is not None:
+            return self._services.timeouts.job
+        average = self._state.average if isinstance(self._state, Waiting | Downloading) else None
+        return max(LEAST_DEADLINE, DEADLINE_IN_P80 * (average or 0.0))

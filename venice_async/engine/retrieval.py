@@ -1,0 +1,245 @@
+"""From the ticket to the file: polls, the clip by poll or by link, and the clean-up."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, cast
+
+import anyio
+from attrs import evolve
+
+from ..errors import (
+    ConnectError,
+    DownloadError,
+    LinkExpiredError,
+    ProtocolError,
+    TransportError,
+    UsageError,
+    VeniceError,
+)
+from ..io.caller import Reply, trouble_of
+from ..io.delivery.download import CAN_GO_ON, SMALL, Delivery
+from ..io.delivery.part_file import PartFile
+from ..io.delivery.sinks import Sink
+from ..io.delivery.target import Target, check_target, job_key
+from ..io.pacing.polled_job import Watch
+from ..io.transport import Response
+from ..results import Ticket, Video
+from ..sansio.http.wire import carries_video
+from ..sansio.job.commands import Complete, Fetch, Poll, Revoke
+from ..sansio.job.events import (
+    CleanedUp,
+    Completed,
+    Delivered,
+    Event,
+    Interrupted,
+    Missed,
+    Refused,
+    StillGoing,
+)
+from ..sansio.job.states import ticket_of
+from ..sansio.retries import Call, Retry, Trouble
+from .spec import Order, Services
+
+_CLEAN_UP: Final = 15.0  # seconds: the clip is safe, so nobody should wait for the clean-up for long
+_PROGRESS: Final = 256 * 1024  # bytes: a delivery that gained as much was not in vain
+_LINK_ANSWERS: Final = (200, 206, 416)  # what the delivery itself can judge
+
+log: logging.Logger = logging.getLogger(__name__)
+
+
+class Arrival:
+    """Performs the commands of a job that has a ticket. It owns the delivery and the pacer's watch of it."""
+
+    def __init__(
+        self,
+        services: Services,
+        order: Order,
+        *,
+        on_progress: Callable[[int, int | None], None],
+        on_estimate: Callable[[float | None, float | None], None],
+    ) -> None:
+        """Bring the clip of `order` home.
+
+        `on_progress` is told the bytes received and announced; `on_estimate` what is known of the model
+        before the first poll: the seconds that are left, and those to the notice of the end.
+        """
+        self._services = services
+        self._caller = services.caller
+        self._order = order
+        self._on_progress = on_progress
+        self._on_estimate = on_estimate
+        self._target: Target | None = None
+        self._claimed: Path | None = None
+        self._watch: Watch | None = None
+        self._delivery: Delivery | None = None
+        self._delay = 0.0
+        self._troubles: Counter[object] = Counter()
+
+    async def check_target(self) -> None:
+        """Find what can be known to fail about the destination.
+
+        Raises:
+            UsageError: it cannot be used.
+            DownloadError: its disk is full or fails.
+        """
+        if not isinstance(self._order.to, str | os.PathLike):
+            return
+        target = await check_target(
+            self._order.to, overwrite=self._order.overwrite, recovering=self._order.recovering
+        )
+        if target.name is not None:
+            self._claim(target.folder / target.name)
+        self._target = target
+
+    async def tidy(self) -> None:
+        """Leave nothing half-done behind."""
+        if self._claimed is not None:
+            self._services.claims.discard(self._claimed)
+        if self._watch is not None:
+            self._watch.close()
+        if self._delivery is not None:
+            await self._delivery.abort()
+        elif not isinstance(self._order.to, str | os.PathLike):
+            await self._order.to.abort()
+
+    async def poll(self, command: Poll) -> Event:
+        """Ask at the job's turn; take the clip if the answer is it."""
+        watch = self._watch = self._watch or self._watched(command.ticket.model)
+        delay, self._delay = self._delay, 0.0
+        async with self._caller.pacer.poll_turn(watch, after=delay) as turn:
+            try:
+                async with self._caller.poll(command, turn) as response:
+                    if carries_video(response.status, response.headers):
+                        return await self._receive(Call.RETRIEVE, command.ticket, response)
+                    reply = await self._caller.read(command, response)
+            except (TransportError, ProtocolError) as error:
+                return self._missed(error, trouble_of(error))
+        return self._news(watch, reply)
+
+    async def fetch(self, command: Fetch) -> Event:
+        """GET the link, from where the last delivery was cut if the server truly supports it."""
+        delivery = self._deliver(command.ticket)
+        while True:
+            delay, self._delay = self._delay, 0.0
+            await self._services.clock.sleep(delay)
+            try:
+                async with self._caller.fetch(command, delivery.headers_for_next()) as response:
+                    if response.status in _LINK_ANSWERS:
+                        return await self._receive(Call.LINK, command.ticket, response)
+                    return self._link_refused(await self._caller.read(command, response))
+            except ConnectError as error:
+                self._back_off(Call.LINK, Trouble("unsent"), error)  # no GET was made, so none is counted
+            except CAN_GO_ON as error:
+                self._back_off(Call.LINK, Trouble("interrupted"), error)
+                return Interrupted(error)
+            except DownloadError as error:
+                return Refused(error)
+
+    async def clean_up(self, ticket: Ticket) -> Event:
+        """Delete the server's copy; a failure is a warning, for the clip is safe."""
+        query = Complete(ticket) if ticket.download_url is None else Revoke(ticket)
+        event = CleanedUp(TransportError(f"The clean-up took longer than {_CLEAN_UP:.0f} s"))
+        with anyio.move_on_after(_CLEAN_UP):
+            try:
+                event = cast("CleanedUp", await self._caller.ask(query))
+            except VeniceError as error:
+                event = CleanedUp(error)
+        if event.error is not None:
+            log.warning("The server's copy of job %s may be left: %s", ticket.queue_id, event.error.message)
+        return event
+
+    def _claim(self, path: Path) -> None:
+        if path in self._services.claims:
+            msg = f"Another job of this client is bound for {str(path)!r}"
+            raise UsageError(msg, hint="Choose another name")
+        self._services.claims.add(path)
+        self._claimed = path
+
+    def _watched(self, model: str) -> Watch:
+        watch = self._caller.pacer.watch(model, age=self._order.age)
+        self._on_estimate(watch.eta, watch.notice_delay)
+        return watch
+
+    def _news(self, watch: Watch, reply: Reply) -> Event:
+        match reply.answer:
+            case Missed(error):
+                return self._missed(error, reply.trouble or Trouble("status", status=200))
+            case StillGoing() as event:
+                self._troubles.clear()
+                watch.progressed(age=event.elapsed, average=event.average)
+                return evolve(event, eta=watch.eta, notice_delay=watch.notice_delay)
+            case Completed() as event:
+                self._troubles.clear()
+                watch.completed(age=event.elapsed)
+                return event
+            case answer:
+                return cast("Event", answer)
+
+    def _missed(self, error: VeniceError, trouble: Trouble) -> Event:
+        decided = self._judged(Call.RETRIEVE, trouble)
+        if decided is None:
+            return Refused(error)
+        log.info("A poll brought no news (%s); the next one in %.1f s", error.message, decided)
+        self._delay = decided
+        return Missed(error)
+
+    def _link_refused(self, reply: Reply) -> Event:
+        error = (
+            reply.answer.error if isinstance(reply.answer, Refused) else DownloadError("The link has no clip")
+        )
+        decided = self._judged(Call.LINK, reply.trouble or Trouble("status", status=200))
+        if decided is None:
+            error.hint = LinkExpiredError.hint  # the key, say, has no part in this
+            return Refused(error)
+        self._delay = decided
+        return Interrupted(error)
+
+    def _back_off(self, call: Call, trouble: Trouble, error: VeniceError) -> None:
+        self._delay = self._judged(call, trouble) or 0.0
+        log.info("The delivery was cut (%s); going on in %.1f s", error.message, self._delay)
+
+    def _judged(self, call: Call, trouble: Trouble) -> float | None:
+        """Return the seconds to wait before another try, or None to give up."""
+        kind = (trouble.kind, trouble.status)
+        self._troubles[kind] += 1
+        decided = self._caller.judge(call, trouble, attempt=self._troubles[kind])
+        return decided.after if isinstance(decided, Retry) else None
+
+    async def _receive(self, call: Call, ticket: Ticket, response: Response) -> Event:
+        delivery = self._deliver(ticket)
+        try:
+            await delivery.receive(response)
+            if self._watch is not None:
+                self._watch.completed(age=None)
+            saved = await delivery.finish()
+            self._delivery = None  # there is nothing left to tidy up
+        except CAN_GO_ON as error:
+            progressed = delivery.gained >= _PROGRESS
+            if progressed:
+                self._troubles.clear()
+            self._back_off(call, Trouble("interrupted"), error)
+            return Interrupted(error, progressed=progressed)
+        except DownloadError as error:
+            return Refused(error)
+        return Delivered(Video(path=saved.path, size=saved.size, sha256=saved.sha256, ticket=ticket))
+
+    def _deliver(self, ticket: Ticket) -> Delivery:
+        if self._delivery is None:
+            self._delivery = Delivery(
+                self._sink(ticket), clock=self._services.clock, on_progress=self._on_progress
+            )
+        return self._delivery
+
+    def _sink(self, ticket: Ticket) -> Sink:
+        if isinstance(self._order.to, str | os.PathLike):
+            assert self._target is not None  # noqa: S101 - the driver checks the target first
+            path = self._target.path_for(ticket.model, ticket.queue_id)
+            key = job_key(ticket.model, ticket.queue_id)
+            resumed = ticket_of(self._order.start[0]) is not None
+            return PartFile(path, overwrite=self._target.overwrite, job_key=key, resumed=resumed, hold=SMALL)
+        return self._order.to

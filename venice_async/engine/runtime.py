@@ -1,0 +1,269 @@
+"""What lives while a client is open: its sessions, its journal and its jobs, in a task of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
+
+import anyio
+from attrs import frozen
+
+from ..errors import UsageError, VeniceError
+from ..io.aiohttp import AiohttpTransport
+from ..io.caller import Caller
+from ..io.clock import SystemClock
+from ..io.journal.record import NoRecords, Records
+from ..io.pacing.pacer import Pacer
+from ..io.uploads import inline
+from ..job import VideoJob, running_loop
+from ..options import Limits, Polling, Retries, Timeouts
+from ..results import Ticket
+from ..sansio.http.secret import Secret
+from ..sansio.http.wire import Answer
+from ..sansio.job.commands import Price, Query
+from ..sansio.job.states import Failed, State, Succeeded
+from .consent import OnConsent
+from .driver import Driver
+from .spec import Order, Services
+
+if TYPE_CHECKING:
+    import aiohttp
+    from anyio.abc import TaskGroup
+
+    from ..io.journal.journal import Journal
+
+LEAVING: Final = 0.9  # seconds: leaving by error returns within one
+
+log: logging.Logger = logging.getLogger(__name__)
+
+# Hosts that were left by error while a paid request was on its way: they close once its answer is journalled.
+_closing: set[asyncio.Task[None]] = set()
+
+
+@frozen(kw_only=True)
+class Settings:
+    """How a client was made; see `VeniceClient`."""
+
+    api_key: Secret
+    base_url: str
+    session: aiohttp.ClientSession | None
+    on_consent: OnConsent | None
+    on_state: Callable[[VideoJob, State], None] | None
+    journal: str | os.PathLike[str] | None
+    timeouts: Timeouts
+    limits: Limits
+    polling: Polling
+    retries: Retries
+
+
+class Host:
+    """Owns everything that an open client needs closed, and drives its jobs.
+
+    It runs in a task of its own, so that the client may be entered and left by different tasks.
+
+    Attributes:
+        journal: the open journal, or None.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Get ready; nothing is opened yet."""
+        self.journal: Journal | None = None
+        self._settings = settings
+        self._services: Services | None = None
+        self._group: TaskGroup | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._leave = anyio.Event()
+        self._jobs: WeakSet[VideoJob] = WeakSet()
+        self._draining = False
+
+    async def open(self) -> None:
+        """Open the sessions and the journal.
+
+        Raises:
+            UsageError: it was opened before.
+            JournalError: the journal cannot be used.
+        """
+        if self._task is not None:
+            msg = "A client is entered once"
+            raise UsageError(msg, hint="Make a new VeniceClient for each block")
+        self._loop = asyncio.get_running_loop()
+        self._leave = anyio.Event()
+        ready: asyncio.Future[None] = self._loop.create_future()
+        self._task = asyncio.create_task(self._run(ready), name="venice_async.client")
+        try:
+            await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        if not ready.done():
+            self._task.result()
+
+    async def close(self) -> None:
+        """Wait until all jobs have ended, then close. Cancelled, it stops instead.
+
+        Raises:
+            UsageError: the host belongs to another event loop.
+        """
+        task = self._opened()
+        self._check_loop()
+        self._leave.set()
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        task.result()
+
+    async def stop(self) -> None:
+        """Stop watching all jobs and close, within a second.
+
+        A paid request on its way is not given up: then closing goes on by itself until the answer is
+        journalled, and `asyncio.run` does not end before.
+
+        Raises:
+            UsageError: the host belongs to another event loop.
+        """
+        if self._task is None:
+            return
+        self._check_loop()
+        task = self._task
+        self._leave.set()
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
+        else:
+            task.cancel()
+        _closing.add(task)
+        task.add_done_callback(_closed)
+        with anyio.CancelScope(shield=True):
+            done, _ = await asyncio.wait({task}, timeout=LEAVING)
+        if not done:  # pyright: ignore[reportPossiblyUnboundVariable] - a shield swallows nothing
+            log.warning("A paid request is still on its way; the client closes once its answer is known")
+
+    def start(self, order: Order) -> VideoJob:
+        """Start a job.
+
+        Raises:
+            UsageError: the host is not open, is draining, or belongs to another event loop.
+        """
+        services = self.services()
+        if self._draining:
+            msg = "The client is draining and starts no more jobs"
+            raise UsageError(msg)
+        job = VideoJob(
+            order,
+            drive=lambda publish: Driver(services, order, publish).run(),
+            on_state=self._settings.on_state,
+        )
+        self._jobs.add(job)
+        self.spawn(job.run)
+        return job
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` among the jobs."""
+        assert self._group is not None  # noqa: S101 - an open host has one
+        self._group.start_soon(work, name="venice_async.job")
+
+    def services(self) -> Services:
+        """Return what jobs share.
+
+        Raises:
+            UsageError: the host is not open, or belongs to another event loop.
+        """
+        task = self._opened()
+        if self._services is None or task.done() or self._leave.is_set():
+            msg = "The client is closed"
+            raise UsageError(msg, hint="Make a new VeniceClient, and call it inside its block")
+        self._check_loop()
+        return self._services
+
+    async def ask(self, query: Query) -> Answer:
+        """Return the answer to a call that costs nothing."""
+        caller = self.services().caller
+        return await caller.ask(await inline(query) if isinstance(query, Price) else query)
+
+    async def drain(self, grace: float) -> list[Ticket]:
+        """Start no more jobs, give the paid ones `grace` seconds, and return the tickets of the rest."""
+        self._draining = True
+        jobs = [job for job in self._jobs if not job.done()]
+        for job in jobs:
+            if job.ticket is None:
+                job.withdraw(VeniceError("The client is closing: the job was not queued"))
+        await _ended(jobs, within=grace)
+        for job in jobs:
+            job.cancel()
+        await _ended(jobs, within=LEAVING)
+        return [job.ticket for job in jobs if job.ticket and not isinstance(job.state, Succeeded | Failed)]
+
+    async def _run(self, ready: asyncio.Future[None]) -> None:
+        async with AsyncExitStack() as stack:
+            self._services = await self._open_services(stack)
+            try:
+                async with anyio.create_task_group() as self._group:
+                    ready.set_result(None)
+                    await self._leave.wait()
+            finally:
+                for job in list(self._jobs):
+                    job.give_up()
+                    job.log_if_unseen()
+
+    async def _open_services(self, stack: AsyncExitStack) -> Services:
+        settings, clock = self._settings, SystemClock()
+        transport = AiohttpTransport(
+            base_url=settings.base_url,
+            api_key=settings.api_key,
+            timeouts=settings.timeouts,
+            session=settings.session,
+        )
+        await stack.enter_async_context(transport)
+        records = await self._open_records(stack, clock)
+        pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock)
+        caller = Caller(transport, pacer, clock, retries=settings.retries, secrets=self._secrets)
+        return Services(
+            caller=caller,
+            clock=clock,
+            records=records,
+            timeouts=settings.timeouts,
+            on_consent=settings.on_consent,
+        )
+
+    async def _open_records(self, stack: AsyncExitStack, clock: SystemClock) -> Records:
+        if self._settings.journal is None:
+            return NoRecords()
+        from ..io.journal.journal import Journal  # noqa: PLC0415 - SQLite is loaded by those who use it
+
+        self.journal = await Journal.open(self._settings.journal, clock=clock)
+        stack.push_async_callback(self.journal.aclose)
+        return self.journal
+
+    def _secrets(self) -> Sequence[str]:
+        links = (job.ticket.download_url for job in self._jobs if job.ticket is not None)
+        return [self._settings.api_key.reveal(), *(link for link in links if link is not None)]
+
+    def _check_loop(self) -> None:
+        if running_loop() is not self._loop:
+            msg = "A client belongs to the event loop it was entered on"
+            raise UsageError(msg, hint="Make one client for each event loop")
+
+    def _opened(self) -> asyncio.Task[None]:
+        if self._task is None:
+            msg = "The client is not open yet"
+            raise UsageError(msg, hint="Use it inside 'async with VeniceClient() as venice:'")
+        return self._task
+
+
+async def _ended(jobs: Sequence[VideoJob], *, within: float) -> None:
+    with anyio.move_on_after(within):
+        for job in jobs:
+            await job.ended()
+
+
+def _closed(task: asyncio.Task[None]) -> None:
+    _closing.discard(task)
+    if not task.cancelled() and task.exception() is not None:
+        log.error("Closing the client failed: %s", type(task.exception()).__name__)

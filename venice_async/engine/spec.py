@@ -1,0 +1,117 @@
+"""What one job is to do, and what the jobs of a client share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from attrs import field, frozen
+
+from ..io.caller import Caller
+from ..io.delivery.sinks import QueueSink, Sink, WriterSink
+from ..io.journal.record import Page, Records
+from ..io.transport import Clock
+from ..options import Timeouts
+from ..requests import VideoRequest
+from ..sansio.job.machine import Step, resume
+from .consent import OnConsent
+
+if TYPE_CHECKING:
+    from ..io.journal.entries import JournalEntry
+
+Destination: TypeAlias = str | os.PathLike[str] | Sink
+
+
+@frozen(kw_only=True)
+class Order:
+    """What one job is to do.
+
+    Attributes:
+        start: the first state and command.
+        request: what was asked for, where it is known.
+        to: a file, a folder, or a sink.
+        overwrite: whether a file may be replaced.
+        recovering: whether a file that is there may be the very clip, from before a crash.
+        priority: jobs of a higher one are queued first.
+        entry_id: the journal's record of the job, once there is one.
+        key: what the caller knows the job by.
+        usd: what it is expected to cost, in USD, where that was asked.
+        age: seconds since it was queued; None for not known, which is asked about at once.
+        on_consent: whom to ask instead of the client's.
+    """
+
+    start: Step
+    request: VideoRequest | None = None
+    to: Destination
+    overwrite: bool = False
+    recovering: bool = False
+    priority: int = 0
+    entry_id: str | None = None
+    key: str | None = None
+    usd: float | None = None
+    age: float | None = 0.0
+    on_consent: OnConsent | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The file or folder it is bound for, absolute; None for a sink. A separator at the end is kept."""
+        return Path(self.to).absolute() if isinstance(self.to, str | os.PathLike) else None
+
+    def page(self, records: Records) -> Page:
+        """Return the journal's record of this job."""
+        return Page(
+            records,
+            to=self.path,
+            overwrite=self.overwrite,
+            key=self.key,
+            usd=self.usd,
+            entry_id=self.entry_id,
+        )
+
+
+@frozen(kw_only=True)
+class Services:
+    """What the jobs of a client share.
+
+    Attributes:
+        caller: sends requests, at their turn.
+        clock: time and chance.
+        records: the journal, or what stands for none.
+        timeouts: how long to wait.
+        on_consent: whom to ask for consent.
+        claims: the files that running jobs are bound for.
+    """
+
+    caller: Caller
+    clock: Clock
+    records: Records
+    timeouts: Timeouts
+    on_consent: OnConsent | None = None
+    claims: set[Path] = field(factory=set[Path])
+
+
+def bound_for(to: Any) -> Destination:
+    """Return what `to` means: a path or a sink as it is, None as a queue to read, anything else as a writer.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if to is None:
+        return QueueSink()
+    is_sink = all(hasattr(to, name) for name in ("open", "write", "restart", "commit", "abort"))
+    return cast("Destination", to) if is_sink or isinstance(to, str | os.PathLike) else WriterSink(to)
+
+
+def recovery(entry: JournalEntry, now: float) -> Order:
+    """Return the order to go on with a journalled job, at Unix time `now`. What was sent is never resent."""
+    return Order(
+        start=resume(entry.state),
+        request=entry.request,
+        to=os.curdir if entry.to is None else entry.to,
+        overwrite=entry.overwrite,
+        recovering=True,
+        entry_id=entry.id,
+        key=entry.key,
+        age=max(0.0, now - entry.created),
+    )

@@ -1,0 +1,140 @@
+"""Up to the ticket: the price, a person's consent, and the paid request, which is sent once."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import cast
+
+from ..errors import (
+    ConsentError,
+    ConsentRequiredError,
+    QueueOutcomeUnknownError,
+    VeniceError,
+)
+from ..io.caller import Reply, unknown_outcome
+from ..io.journal.record import Page
+from ..io.pacing.pacer import Turn
+from ..io.shielding import to_the_end
+from ..io.uploads import Prepared, inline, prepare
+from ..requests import Consent
+from ..results import ConsentRequest
+from ..sansio.http.wire import consents_of, queue_request
+from ..sansio.job.commands import AskPrice, Queue
+from ..sansio.job.events import Accepted, Answered, ConsentNeeded, Event, Refused
+from ..sansio.job.states import Queueing, State, Waiting
+from ..sansio.retries import Call, Retry, Unknown
+from .consent import ask_person
+from .spec import Order, Services
+
+log: logging.Logger = logging.getLogger(__name__)
+
+
+class Payment:
+    """Performs the commands of one job that come before it has a ticket."""
+
+    def __init__(
+        self, services: Services, order: Order, page: Page, publish: Callable[[State], None]
+    ) -> None:
+        """Pay for `order`, journalled on `page`."""
+        self._services = services
+        self._caller = services.caller
+        self._order = order
+        self._page = page
+        self._publish = publish
+        self._prepared: Prepared | None = None
+        self._troubles: Counter[object] = Counter()
+
+    async def ask_price(self, command: AskPrice) -> Event:
+        """Ask for the price."""
+        if command.request.reference_video_urls and command.reference_video_seconds is None:
+            message = "The quote leaves out the reference videos: pass reference_video_seconds to count them"
+            log.warning(message)
+        try:
+            return cast("Event", await self._caller.ask(await inline(command)))
+        except VeniceError as error:
+            return Refused(error)
+
+    async def queue(self, command: Queue) -> Event:
+        """Send the paid request at its turn, again only if it provably was not accepted.
+
+        From the intent in the journal to the ticket in it, nothing interrupts, not even the end of
+        `asyncio.run`: a cancelled job still learns what it paid for. Waiting for a turn, or for another try,
+        can be cancelled.
+        """
+        try:
+            self._prepared = self._prepared or await prepare(command.request)
+        except VeniceError as error:
+            return Refused(error)
+        while True:
+            async with self._caller.pacer.queue_turn(priority=self._order.priority) as turn:
+                outcome = await to_the_end(self._pay(command, self._prepared, turn))
+            if not isinstance(outcome, Retry):
+                return outcome
+            log.info("The paid request was not accepted; trying again in %.1f s", outcome.after)
+            await self._services.clock.sleep(outcome.after)
+
+    async def ask_consent(self, question: ConsentRequest) -> Event:
+        """Ask a person, holding neither a connection nor a turn."""
+        ask = self._order.on_consent or self._services.on_consent
+        if ask is None:
+            attested = question.request is not None and question.request.consents is not None
+            beyond = ", beyond what the request attests" if attested else ""
+            message = f"The server asks for consent to {question.policy}{beyond}"
+            return Refused(ConsentRequiredError(message, consent_request=question))
+        try:
+            answer = await ask_person(ask, question)
+        except Exception as cause:  # noqa: BLE001 - the caller's function: whatever it raises ends the job
+            message = f"on_consent failed: {type(cause).__name__}: {cause}"
+            error = ConsentError(message, consent_request=question)
+            error.__cause__ = cause
+            return Refused(error)
+        if answer is not None and not isinstance(answer, Consent):
+            message = f"on_consent must return a Consent or None, not {type(answer).__name__}"
+            return Refused(ConsentError(message, consent_request=question))
+        return Answered(answer)
+
+    async def _pay(self, command: Queue, prepared: Prepared, turn: Turn) -> Event | Retry:
+        intent = Queueing(request=command.request, consent=command.consent, flow=command.flow)
+        try:
+            await self._page.begin(intent, command.request)
+        except VeniceError as error:
+            return Refused(error)
+        at = datetime.fromtimestamp(self._services.clock.time(), UTC).isoformat(timespec="seconds")
+        reply = await self._caller.pay(queue_request(prepared.body, consents_of(command)), command, turn)
+        outcome = self._outcome(reply, prepared, at)
+        await self._conclude(outcome)
+        return outcome
+
+    def _outcome(self, reply: Reply, prepared: Prepared, at: str) -> Event | Retry:
+        answer = cast("Event", reply.answer)
+        if not isinstance(answer, Refused):
+            return answer
+        if isinstance(answer.error, QueueOutcomeUnknownError):
+            return Refused(unknown_outcome(answer.error, fingerprint=prepared.fingerprint, at=at))
+        if reply.trouble is None:
+            return answer
+        kind = (reply.trouble.kind, reply.trouble.status)
+        self._troubles[kind] += 1
+        decided = self._caller.judge(Call.QUEUE, reply.trouble, attempt=self._troubles[kind])
+        if isinstance(decided, Unknown):
+            return Refused(unknown_outcome(answer.error, fingerprint=prepared.fingerprint, at=at))
+        return decided if isinstance(decided, Retry) else answer
+
+    async def _conclude(self, outcome: Event | Retry) -> None:
+        """Journal what came of it: a ticket is kept, an intent is kept only while its outcome is unknown."""
+        if isinstance(outcome, Accepted):
+            state = Waiting(ticket=outcome.ticket)
+            log.info("Queued as %s on %s", outcome.ticket.queue_id, outcome.ticket.model)
+            try:
+                await self._page.record(state)
+            finally:
+                self._publish(state)
+        elif isinstance(outcome, Retry | ConsentNeeded) or not _is_unknown(outcome):
+            await self._page.withdraw()
+
+
+def _is_unknown(event: Event) -> bool:
+    return isinstance(event, Refused) and isinstance(event.error, QueueOutcomeUnknownError)

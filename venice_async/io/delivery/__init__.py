@@ -1,0 +1,1 @@
+"""Clips on their way to a file: read, verified, stored."""

@@ -1,0 +1,248 @@
+"""What a delivery counts while it reads: one reading of the clip, its batches, its speed and its progress."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+from attrs import frozen
+
+from ...errors import (
+    DownloadError,
+    NotAVideoError,
+    ReadTimeoutError,
+    TruncatedError,
+)
+from ...sansio.clip.mp4 import HEAD, BoxWalk
+from ...sansio.clip.ranges import FromStart, Held
+from ..threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from ..transport import Clock
+
+Chunks: TypeAlias = "Sequence[bytes]"
+
+_INLINE: Final = 1 << 18  # bytes that hash in 0.2 ms, about what it takes to hand them to a worker thread
+_PIECES: Final = 1024  # chunks of a batch, which bounds what tiny ones cost in memory
+_REPORT_BYTES: Final = 1 << 18
+_REPORT_SECONDS: Final = 0.25
+
+
+@frozen(kw_only=True)
+class SpeedFloor:
+    """The slowest delivery worth waiting for.
+
+    Attributes:
+        rate: bytes per second; at 1 KiB/s a clip of 5 MiB would take 85 minutes.
+        over: seconds of waiting for the network that are averaged; as long as the default read timeout.
+    """
+
+    rate: float = 1024.0
+    over: float = 30.0
+
+
+class Digest(Protocol):
+    """A digest that grows, as `hashlib` makes them."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take in more."""
+        ...
+
+    def digest(self) -> bytes:
+        """Return the digest of what was taken in."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Return it in hexadecimal."""
+        ...
+
+
+class Reading:
+    """One reading of the clip from its first byte, over one or more answers.
+
+    Attributes:
+        total: the size of the clip in bytes, where it was announced.
+        validator: what names this version of the clip; None once its bytes are not worth building on.
+        end_marked: whether the end of the clip can be told from a cut.
+        walk: where the reading stands.
+        sha256: the digest of the first `digested` bytes.
+    """
+
+    def __init__(self, source: FromStart) -> None:
+        """Begin with the answer that `source` describes."""
+        self.total = source.total
+        self.validator = source.validator
+        self.end_marked: bool = source.end_marked
+        self.walk: BoxWalk = BoxWalk()
+        self.sha256: Digest = hashlib.sha256()
+        self.digested: int = 0
+
+    @property
+    def held(self) -> Held:
+        """What there would be to go on from."""
+        return Held(received=self.walk.offset, total=self.total, validator=self.validator)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether its head was seen, and is a video's."""
+        return self.walk.offset >= HEAD
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every announced byte was read."""
+        return self.walk.offset == self.total
+
+    def go_on(self, total: int) -> None:
+        """Learn from a server that continues it: the size is known, and so is the end."""
+        self.total, self.end_marked = total, True
+
+    def see(self, chunk: bytes) -> None:
+        """Look at the next bytes.
+
+        Raises:
+            NotAVideoError: they are not a video's, or more than were announced.
+        """
+        try:
+            self.walk.feed(chunk)
+        except NotAVideoError:
+            self.validator = None
+            raise
+        if self.total is not None and self.walk.offset > self.total:
+            self.validator = None
+            msg = f"More than the announced {self.total} bytes came"
+            raise NotAVideoError(msg)
+
+    async def digest(self, chunks: Chunks) -> None:
+        """Take the next chunks into the digest, many bytes in a worker thread."""
+        size = sum(map(len, chunks))
+        if size <= _INLINE:
+            self._update(chunks)
+        else:
+            await in_thread(self._update, chunks)
+        self.digested += size
+
+    def _update(self, chunks: Chunks) -> None:
+        for chunk in chunks:
+            self.sha256.update(chunk)
+
+    def check_end(self) -> None:
+        """Judge the clip to end here.
+
+        Raises:
+            TruncatedError: something is missing.
+            NotAVideoError: it was over before it began.
+        """
+        if self.total is not None and self.walk.offset < self.total:
+            msg = "The clip ends too early"
+            raise TruncatedError(msg)
+        try:
+            self.walk.check_end(announced=self.end_marked)
+        except DownloadError:
+            if self.is_full:
+                self.validator = None  # more of the same would not mend it
+            raise
+
+
+class Batch:
+    """Chunks collected for one write.
+
+    Attributes:
+        size: bytes collected.
+    """
+
+    def __init__(self, wanted: int) -> None:
+        """Collect until about `wanted` bytes are there."""
+        self.size: int = 0
+        self._wanted = wanted
+        self._chunks: list[bytes] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is worth writing."""
+        return self.size >= self._wanted or len(self._chunks) >= _PIECES
+
+    def add(self, chunk: bytes) -> None:
+        """Collect `chunk`."""
+        self._chunks.append(chunk)
+        self.size += len(chunk)
+
+    def take(self) -> Chunks:
+        """Return what was collected, and begin again."""
+        chunks, self._chunks, self.size = self._chunks, [], 0
+        return chunks
+
+
+def split(chunks: Chunks, *, at: int) -> tuple[Chunks, Chunks]:
+    """Return the first `at` bytes of `chunks`, or as many as there are, and the rest."""
+    before: list[bytes] = []
+    after: list[bytes] = []
+    for chunk in chunks:
+        head, tail = chunk[:at], chunk[at:]
+        at -= len(head)
+        before += [head] if head else []
+        after += [tail] if tail else []
+    return before, after
+
+
+class SpeedGuard:
+    """Ends a reading that crawls."""
+
+    def __init__(self, floor: SpeedFloor) -> None:
+        """Hold it to `floor`."""
+        self._floor = floor
+        self._waited = 0.0
+        self._size = 0
+
+    def note(self, waited: float, size: int) -> None:
+        """Count `size` bytes that were waited for that many seconds; other time is not the network's fault.
+
+        Raises:
+            ReadTimeoutError: it is too slow.
+        """
+        self._waited += waited
+        self._size += size
+        if self._waited < self._floor.over:
+            return
+        if self._size < self._floor.rate * self._waited:
+            msg = f"The clip comes too slowly: {self._size} bytes in {self._waited:.0f} s"
+            raise ReadTimeoutError(msg)
+        self._waited, self._size = 0.0, 0
+
+
+class Progress:
+    """Tells how far a delivery is, often enough for a person and no more."""
+
+    def __init__(self, clock: Clock, tell: Callable[[int, int | None], None] | None) -> None:
+        """Tell `tell` the bytes received and announced."""
+        self._clock = clock
+        self._tell = tell
+        self._told: tuple[int, int | None] = (-1, None)
+        self._told_at = -math.inf  # the first bytes are news at once
+
+    def note(self, received: int, total: int | None) -> None:
+        """Tell it if that is due."""
+        late = self._clock.monotonic() - self._told_at >= _REPORT_SECONDS
+        if late or received - self._told[0] >= _REPORT_BYTES:
+            self.report(received, total)
+
+    def report(self, received: int, total: int | None) -> None:
+        """Tell it now, unless it is known."""
+        self._told_at = self._clock.monotonic()
+        if self._tell is not None and (received, total) != self._told:
+            self._tell(received, total)
+        self._told = (received, total)
+
+
+@asynccontextmanager
+async def closing(chunks: AsyncIterator[bytes]) -> AsyncGenerator[AsyncIterator[bytes]]:
+    """Close `chunks` in the end, if they are a generator, rather than whenever they are collected."""
+    try:
+        yield chunks
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()

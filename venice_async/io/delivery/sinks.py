@@ -1,0 +1,254 @@
+"""Where verified bytes go: the Protocol, and the sinks that are not a file on disk.
+
+A sink only keeps bytes. That they are a whole clip is the business of `Delivery`, which fills it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import anyio
+
+from ...errors import DownloadError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from pathlib import Path
+
+_AHEAD: Final = 4  # chunks that a reader may lag behind
+_PATIENCE: Final = 60.0  # seconds to wait for somebody who begins to read; reading itself may take its time
+
+
+class Sink(Protocol):
+    """Takes the bytes of one clip: `open`, `write` any number of times, then `commit` or `abort`.
+
+    A method that fails raises `DownloadError`, and only `abort` may follow. `abort` may follow anything, any
+    number of times, and after a `commit` that succeeded it does nothing.
+    """
+
+    @property
+    def restartable(self) -> bool:
+        """Whether what was written can be taken back."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Bytes it likes to be given at once."""
+        ...
+
+    async def open(self) -> None:
+        """Get ready; the first bytes are known to be a video's."""
+        ...
+
+    async def write(self, chunks: Sequence[bytes]) -> None:
+        """Keep the chunks, in order."""
+        ...
+
+    async def restart(self) -> None:
+        """Forget everything written; only if `restartable`."""
+        ...
+
+    async def commit(self) -> Path | None:
+        """Make what was written final, and return the file it is now, if it is one."""
+        ...
+
+    async def abort(self) -> None:
+        """Leave nothing behind."""
+        ...
+
+
+class MemorySink:
+    """Keeps a clip in memory.
+
+    Attributes:
+        data: the whole clip once it is verified, until then empty.
+    """
+
+    restartable: bool = True
+    batch: int = 1 << 20
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.data: bytes = b""
+        self._pieces: list[bytes] = []
+
+    async def open(self) -> None:
+        """Do nothing: memory is ready."""
+
+    async def write(self, chunks: Sequence[bytes]) -> None:
+        """Keep the chunks."""
+        self._pieces += chunks
+
+    async def restart(self) -> None:
+        """Forget everything."""
+        self._pieces.clear()
+
+    async def commit(self) -> None:
+        """Make the clip available as `data`."""
+        self.data = b"".join(self._pieces)
+        self._pieces.clear()
+
+    async def abort(self) -> None:
+        """Forget what is not verified."""
+        self._pieces.clear()
+
+
+class WriterSink:
+    """Hands a clip on, chunk by chunk, to whatever can be written to asynchronously.
+
+    That is anything with `send(bytes)` or `write(bytes)` to await, such as an `anyio` stream, an `anyio` file
+    or an `aiohttp.web.StreamResponse`; or an `asyncio.StreamWriter`, which is drained. The caller opened it
+    and closes it. It cannot give back what it took: if the delivery fails, the error says how much that was.
+    """
+
+    restartable: bool = False
+    batch: int = 1
+
+    def __init__(self, writer: object) -> None:
+        """Hand on to `writer`.
+
+        Raises:
+            UsageError: it cannot be written to asynchronously.
+        """
+        self._write = _writing_method(writer)
+        self._drain: Callable[[], Awaitable[None]] | None = getattr(writer, "drain", None)
+        self._handed_on = 0
+
+    async def open(self) -> None:
+        """Do nothing: the writer is open."""
+
+    async def write(self, chunks: Sequence[bytes]) -> None:
+        """Hand the chunks on, and wait until the writer has taken them."""
+        for chunk in chunks:
+            try:
+                await self._hand_on(chunk)
+            except Exception as error:
+                msg = f"The writer refused the clip after {self._handed_on} bytes: {type(error).__name__}"
+                raise DownloadError(msg) from error
+            self._handed_on += len(chunk)
+
+    async def restart(self) -> None:
+        """Refuse: what was handed on cannot be taken back."""
+        raise _gone(self._handed_on)
+
+    async def commit(self) -> None:
+        """Do nothing: everything was handed on."""
+
+    async def abort(self) -> None:
+        """Do nothing: there is nothing to take back."""
+
+    async def _hand_on(self, chunk: bytes) -> None:
+        taken = self._write(chunk)
+        if inspect.isawaitable(taken):
+            await taken
+        if self._drain is not None:
+            await self._drain()
+
+
+class QueueSink:
+    """Lets one reader take a clip chunk by chunk: `async for chunk in sink`.
+
+    The reader ends with the delivery, whole or not: ask the job which. A slow reader slows the delivery down;
+    one that stops early calls `aclose`, which makes the delivery fail, as does nobody reading at all.
+
+    Attributes:
+        begun: whether somebody reads, or did.
+    """
+
+    restartable: bool = False
+    batch: int = 1
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.begun: bool = False
+        self._chunks: deque[bytes] = deque()
+        self._changed = anyio.Event()
+        self._handed_on = 0
+        self._asking = False  # whether the reader has done with what it was given, and wants more
+        self._ended = False
+        self._left = False
+
+    async def open(self) -> None:
+        """Do nothing: the queue is ready."""
+
+    async def write(self, chunks: Sequence[bytes]) -> None:
+        """Hand the chunks on as the reader has room."""
+        for chunk in chunks:
+            while len(self._chunks) >= _AHEAD or self._left:
+                await self._reader_moves()
+            self._chunks.append(chunk)
+            self._handed_on += len(chunk)
+            self._notify()
+
+    async def restart(self) -> None:
+        """Refuse: what was handed on cannot be taken back."""
+        raise _gone(self._handed_on)
+
+    async def commit(self) -> None:
+        """Wait until the reader has done with the last chunk, for then the server's copy goes; let it end."""
+        while self._chunks or not self._asking:
+            await self._reader_moves()
+        self._end()
+
+    async def abort(self) -> None:
+        """Let the reader end."""
+        self._end()
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        self._left = True
+        self._chunks.clear()
+        self._notify()
+
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        """Yield the chunks as they come, until the delivery ends."""
+        self.begun = True
+        self._notify()
+        while self._chunks or not self._ended:
+            if self._chunks:
+                self._asking = False
+                chunk = self._chunks.popleft()
+                self._notify()
+                yield chunk
+            else:
+                if not self._asking:
+                    self._asking = True
+                    self._notify()
+                await self._changed.wait()
+
+    async def _reader_moves(self) -> None:
+        """Wait until the reader has done something; one who never begins is not waited for for ever."""
+        if self._left:
+            msg = f"The reader stopped after {self._handed_on} bytes"
+            raise DownloadError(msg)
+        with anyio.move_on_after(None if self.begun else _PATIENCE):
+            await self._changed.wait()
+            return
+        msg = f"The clip had no destination, and nobody began to read it within {_PATIENCE:.0f} s"
+        raise DownloadError(msg)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+def _writing_method(writer: object) -> Callable[[bytes], Any]:
+    method: Callable[[bytes], Any] | None = getattr(writer, "send", None) or getattr(writer, "write", None)
+    if method is None or isinstance(writer, io.IOBase):
+        msg = f"A {type(writer).__name__} cannot be written to asynchronously"
+        hint = (
+            "Pass a path, or something with an async write() or send(), such as a file from anyio.open_file"
+        )
+        raise UsageError(msg, hint=hint)
+    return method
+
+
+def _gone(handed_on: int) -> DownloadError:
+    return DownloadError(f"{handed_on} bytes were handed on and cannot be taken back")

@@ -1,0 +1,169 @@
+"""Where a clip is to go, and whether it can: asked before any money is spent."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import stat
+from pathlib import Path
+from typing import Final, NoReturn
+
+from attrs import frozen
+
+from ...errors import DownloadError, UsageError, VeniceError
+from ..threads import in_thread
+
+_SAFE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}", re.ASCII)
+_KEY_LENGTH: Final = 16
+_SHOWN: Final = 40  # characters of the final name within the part file's, at most 4 bytes each
+_CALLERS_FAULT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP})
+_REASONS: Final = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file system takes no file of that size",
+    errno.EACCES: "there is no permission to write there",
+    errno.EPERM: "there is no permission to write there",
+    errno.EROFS: "the file system is read-only",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EIO: "the disk reports an error",
+    errno.ENOENT: "the folder is gone",
+}
+
+
+@frozen(kw_only=True)
+class Target:
+    """Where a clip goes.
+
+    Attributes:
+        folder: the existing folder, absolute.
+        name: the file's name; None if it is to be named after the job.
+        overwrite: whether a file of that name may be replaced.
+    """
+
+    folder: Path
+    name: str | None
+    overwrite: bool
+
+    def path_for(self, model: str, queue_id: str) -> Path:
+        """Return the file for a job: the one that was named, else `{model}-{queue_id}.mp4` in the folder.
+
+        What a server named never becomes a path: what is more than letters, digits and `._-` is digested.
+        """
+        return self.folder / (self.name or f"{_safe_name(model)}-{_safe_name(queue_id)}.mp4")
+
+
+async def check_target(
+    to: str | os.PathLike[str], *, overwrite: bool = False, recovering: bool = False
+) -> Target:
+    """Return where `to` leads, once it is sure that a file can be made there.
+
+    `to` is a file, or a folder: one that exists, or any text that ends with a separator. With `recovering` a
+    file may be there already, for it may be the very clip: that is settled when the clip is published.
+
+    Raises:
+        UsageError: the folder is missing or not writable; the file exists, or cannot be one.
+        DownloadError: the disk is full or fails.
+    """
+    return await in_thread(_check, to, overwrite, recovering)
+
+
+def job_key(model: str, queue_id: str) -> str:
+    """Return a short name for a job, the same in every process, for the names of its part files."""
+    return hashlib.sha256(f"{model}\0{queue_id}".encode(errors="surrogatepass")).hexdigest()[:_KEY_LENGTH]
+
+
+def part_path(path: Path, key: str) -> Path:
+    """Return a new, hidden name beside `path` for what is not yet a clip."""
+    return path.parent / f".{path.name[:_SHOWN]}.{key}-{secrets.token_hex(4)}.part"
+
+
+def is_part_of(name: str, key: str) -> bool:
+    """Tell whether a file of that name is a part file of the job `key`."""
+    return re.fullmatch(rf"\..*\.{re.escape(key)}-[0-9a-f]{{8}}\.part", name, re.DOTALL) is not None
+
+
+def disk_error(path: Path, error: OSError) -> DownloadError:
+    """Return what to raise when a file cannot be written: what failed, why, and what to do."""
+    reason = _REASONS.get(error.errno or 0, error.strerror or type(error).__name__)
+    message = f"The clip cannot be written to {str(path)!r}: {reason}"
+    return DownloadError(message, hint="Make room or choose another place, then call resume(ticket, to=...)")
+
+
+def _safe_name(text: str) -> str:
+    if _SAFE.fullmatch(text):
+        return text
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", text, flags=re.ASCII).strip("-")[:_SHOWN]
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_KEY_LENGTH]
+    return f"{readable}-{digest}" if readable else digest
+
+
+def _check(to: str | os.PathLike[str], overwrite: bool, recovering: bool) -> Target:  # noqa: FBT001 - threads are passed positions only
+    try:
+        return _find(os.fspath(to), overwrite=overwrite, may_exist=overwrite or recovering)
+    except (TypeError, ValueError):
+        _refuse(f"to= is not the path of a file or a folder: {to!r}", "Pass a path like 'clip.mp4'")
+
+
+def _find(text: str, *, overwrite: bool, may_exist: bool) -> Target:
+    if not text:
+        _refuse("to= is empty", "Pass a path like 'clip.mp4'")
+    path = Path(text).absolute()
+    is_folder = text.endswith(("/", os.sep)) or os.path.isdir(text)  # noqa: PTH112 - unlike Path's it never raises
+    folder, name = (path, None) if is_folder else (path.parent, path.name)
+    _check_folder(folder)
+    if name is not None:
+        _check_file(path, may_exist=may_exist)
+    _try_writing(folder / (name or "clip.mp4"))
+    return Target(folder=folder, name=name, overwrite=overwrite)
+
+
+def _check_folder(folder: Path) -> None:
+    mode = _mode(folder)
+    if mode is None:
+        _refuse(f"There is no folder {str(folder)!r}", "Create it first, or choose another place")
+    if not stat.S_ISDIR(mode):
+        _refuse(f"{str(folder)!r} is not a folder", "Choose a file in a folder")
+
+
+def _check_file(path: Path, *, may_exist: bool) -> None:
+    mode = _mode(path)
+    if mode is None:
+        return
+    if not stat.S_ISREG(mode):
+        _refuse(f"{str(path)!r} exists and is not a plain file", "Choose another name")
+    if not may_exist:
+        _refuse(f"{str(path)!r} exists", "Choose another name, or pass overwrite=True to replace it")
+
+
+def _mode(path: Path) -> int | None:
+    """Return what is there, if anything; a link that leads nowhere is something."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return path.lstat().st_mode if path.is_symlink() else None
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _try_writing(path: Path) -> None:
+    """Make a file and remove it: permissions, quotas and read-only mounts show in no other way."""
+    probe = part_path(path, "probe")
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> VeniceError:
+    failure = disk_error(path, error)
+    if error.errno in _CALLERS_FAULT:
+        return UsageError(failure.message, hint="Choose another place")
+    return DownloadError(failure.message, hint="Make room or choose another place")
+
+
+def _refuse(message: str, hint: str) -> NoReturn:
+    raise UsageError(message, hint=hint)

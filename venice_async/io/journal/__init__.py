@@ -1,0 +1,1 @@
+"""The journal: jobs on disk, so that nothing paid for is lost."""

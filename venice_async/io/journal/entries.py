@@ -1,0 +1,184 @@
+"""What the journal holds of a job, as a value and as a row, and what it keeps of one that ends."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+from attrs import evolve, field, frozen
+
+from ...errors import (
+    BadRequestError,
+    ContentPolicyError,
+    JobFailedError,
+    JournalError,
+    LinkExpiredError,
+    NotFoundError,
+    PayloadTooLargeError,
+)
+from ...requests import VideoRequest
+from ...results import Ticket
+from ...sansio.converter import converter, dump_state, load_state
+from ...sansio.job.machine import resume
+from ...sansio.job.states import Downloading, Failed, State, Stopped, Waiting, ticket_of
+
+UNFINISHED: Final = ("Queueing", "Waiting", "Downloading", "Saved")
+"""The states in which money is or may be spent and a clip is still owed."""
+
+UNSENT: Final = ("Quoting", "AwaitingConsent")
+"""The states in which nothing is owed and nothing is on its way."""
+
+COLUMNS: Final = "id, created, key, usd, destination, overwrite, request, state, kind, job"
+
+_FINAL: Final = (
+    BadRequestError,
+    NotFoundError,
+    LinkExpiredError,
+    PayloadTooLargeError,
+    ContentPolicyError,
+    JobFailedError,
+)
+"""After these no clip will come. Not 401, 402 and 403: a key, a balance or a region can be put right."""
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()
+
+
+@frozen(kw_only=True)
+class JournalEntry:
+    """One job in the journal.
+
+    Attributes:
+        id: its name within the journal.
+        state: where it stands.
+        request: what was asked for, large media by digest only; None for a job resumed by its ticket, and
+            once it has ended.
+        to: the destination, absolute, or None.
+        overwrite: whether a file there may be replaced.
+        key: the caller's name for it, by which `Journal.find` knows it.
+        usd: what it is expected to cost, in USD, where that was asked.
+        created: when it began, in seconds since the Unix epoch.
+    """
+
+    id: str
+    state: State
+    request: VideoRequest | None = None
+    to: Path | None = field(default=None, converter=_absolute)
+    overwrite: bool = False
+    key: str | None = None
+    usd: float | None = None
+    created: float = 0.0
+
+    @property
+    def ticket(self) -> Ticket | None:
+        """What names the job at the server; None for a paid request whose outcome is not known."""
+        return ticket_of(self.state)
+
+
+def kept(stored: State, state: State) -> State:
+    """Return what the journal keeps of a job in `stored` that comes to `state`.
+
+    A job that stops, or fails in a way that a later try may survive, stays as it was, with its GETs counted.
+    """
+    if isinstance(state, Stopped):
+        return _resumable(stored, state.ticket) or stored
+    if isinstance(state, Failed) and not isinstance(state.error, _FINAL):
+        return _resumable(stored, state.ticket) or state
+    return state
+
+
+def remembered(state: State, known: Sequence[JournalEntry], gets: int) -> State:
+    """Return `state` with what the journal knows of the same job: its link, and the GETs made of it."""
+    if not isinstance(state, Waiting):
+        return state
+    links = [state.ticket.download_url, *(entry.ticket.download_url for entry in known if entry.ticket)]
+    link = next((link for link in links if link is not None), None)
+    ticket = evolve(state.ticket, download_url=link)
+    return (
+        Downloading(ticket=ticket, via="link", gets=gets) if gets and link else evolve(state, ticket=ticket)
+    )
+
+
+def job_of(state: State) -> str | None:
+    """Return a text that names the server's job, the same in every process; None before there is one."""
+    ticket = ticket_of(state)
+    return None if ticket is None else json.dumps([ticket.model, ticket.queue_id])
+
+
+def pack(entry: JournalEntry) -> dict[str, Any]:
+    """Return an entry as the columns of a row. They hold the link: never keep them in a variable."""
+    return {
+        "id": entry.id,
+        "created": entry.created,
+        "key": entry.key,
+        "usd": entry.usd,
+        "destination": None if entry.to is None else os.fsencode(entry.to),
+        "overwrite": entry.overwrite,
+        "request": None if entry.request is None else json.dumps(converter().unstructure(entry.request)),
+        **pack_state(entry.state),
+    }
+
+
+def pack_state(state: State) -> dict[str, Any]:
+    """Return a state as the columns of a row, without the link once the job has ended."""
+    kind = type(state).__name__
+    text = dump_state(state)
+    return {
+        "state": text if kind in UNFINISHED else json.dumps(_without_links(json.loads(text))),
+        "kind": kind,
+        "job": job_of(state),
+        "gets": state.gets if isinstance(state, Downloading) else 0,
+    }
+
+
+def unpack(rows: Iterable[tuple[Any, ...]]) -> list[JournalEntry]:
+    """Return the entries that `pack` made rows of.
+
+    Raises:
+        JournalError: a row makes no sense.
+    """
+    entries = list(map(_entry, rows))
+    if None in entries:
+        msg = "The journal is damaged: it holds a job that cannot be read"
+        raise JournalError(msg)
+    return cast("list[JournalEntry]", entries)
+
+
+def _entry(row: tuple[Any, ...]) -> JournalEntry | None:
+    """Return a row's entry, or None: an error raised here would show the link, which is in the row."""
+    try:
+        name, created, key, usd, destination, overwrite, request, state, kind, job = row
+        entry = JournalEntry(
+            id=name,
+            state=load_state(state),
+            request=None if request is None else converter().structure(json.loads(request), VideoRequest),
+            to=None if destination is None else Path(os.fsdecode(destination)),
+            overwrite=bool(overwrite),
+            key=key,
+            usd=usd,
+            created=float(created),
+        )
+    except Exception:  # noqa: BLE001 - whatever a damaged row makes the converter raise
+        return None
+    sound = isinstance(name, str) and type(entry.state).__name__ == kind and job_of(entry.state) == job
+    return entry if sound else None
+
+
+def _resumable(stored: State, ticket: Ticket | None) -> State | None:
+    """Return the state to go on from later, or None where nothing is left to be done for the job."""
+    if ticket_of(stored) is None:
+        return None if ticket is None else Waiting(ticket=ticket)
+    return stored if resume(stored)[1] is not None else None
+
+
+def _without_links(value: object) -> object:
+    if isinstance(value, dict):
+        known = cast("dict[str, object]", value)
+        return {name: _without_links(part) for name, part in known.items() if name != "download_url"}
+    if isinstance(value, list):
+        return [_without_links(part) for part in cast("list[object]", value)]
+    return value

@@ -1,0 +1,247 @@
+"""The journal's file: made whole or not at all, looked at before it is touched, then opened durably."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import stat
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from ...errors import JournalError
+from .entries import COLUMNS, UNFINISHED, unpack
+from .leases import SUFFIXES, draft_path
+
+APPLICATION_ID: Final = 0x564E_4A31  # "VNJ1"
+VERSION: Final = 1
+
+_PATIENCE: Final = 5.0
+"""Seconds to wait for another process while opening. Its transactions take milliseconds."""
+
+BUSY_TIMEOUT: Final = 0.25
+"""Seconds to wait for another process at one try of a transaction."""
+
+_COLUMNS: Final = (
+    "id TEXT PRIMARY KEY",
+    "created REAL NOT NULL",
+    "updated REAL NOT NULL",
+    "owner TEXT",  # the token of the lease of who watches the job
+    "key TEXT",
+    "usd REAL",
+    "destination BLOB",  # a path is bytes, and need not be text
+    "overwrite INTEGER NOT NULL",
+    "request TEXT",
+    "state TEXT NOT NULL",
+    "kind TEXT NOT NULL",  # which state it is
+    "job TEXT",  # names the server's job, once there is one
+    "gets INTEGER NOT NULL",  # the most GETs of the job's link in any of its states
+)
+_SCHEMA: Final = (
+    f"CREATE TABLE jobs ({', '.join(_COLUMNS)})",
+    "CREATE INDEX jobs_by_kind ON jobs (kind)",
+    "CREATE INDEX jobs_by_key ON jobs (key) WHERE key IS NOT NULL",
+    "CREATE INDEX jobs_by_job ON jobs (job) WHERE job IS NOT NULL",
+)
+
+_MARKS: Final = (f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {VERSION}")
+
+# fullfsync: on macOS fsync alone does not reach the disk. temp_store: nothing secret in files elsewhere.
+_PRAGMAS: Final = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "fullfsync = ON",
+    "checkpoint_fullfsync = ON",
+    "secure_delete = ON",
+    "temp_store = MEMORY",
+    "trusted_schema = OFF",
+    f"busy_timeout = {BUSY_TIMEOUT * 1000:.0f}",
+)
+
+_REASONS: Final = {
+    sqlite3.SQLITE_FULL: ("the disk is full", "Make room on its disk"),
+    sqlite3.SQLITE_READONLY: ("it is read-only", "Make it and its folder writable, or name another one"),
+    sqlite3.SQLITE_IOERR: ("the disk reports an error or is full", "Check its disk, or name another one"),
+    sqlite3.SQLITE_BUSY: ("another program keeps it locked", "End that program, or name another file"),
+    sqlite3.SQLITE_LOCKED: ("another program keeps it locked", "End that program, or name another file"),
+    sqlite3.SQLITE_CORRUPT: ("it is damaged", JournalError.hint),
+    sqlite3.SQLITE_ERROR: ("it is damaged", JournalError.hint),  # what we say makes sense in a sound journal
+    sqlite3.SQLITE_NOTADB: ("it is not a journal", JournalError.hint),
+    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "Check the permissions of the file and its folder"),
+    sqlite3.SQLITE_PERM: ("there is no permission", "Check the permissions of the file and its folder"),
+}
+
+FAILURES: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
+"""What a file that is damaged, or cannot be used, makes SQLite and its module raise: all for `explain`."""
+
+_logger = logging.getLogger(__name__)
+
+
+def open_database(path: Path, token: str) -> sqlite3.Connection:
+    """Return a connection to the journal at `path`, which is made if it is missing.
+
+    Raises:
+        JournalError: the file is damaged, foreign or from a newer version; it is as it was.
+        FAILURES: it is damaged or cannot be used.
+    """
+    if not path.exists():
+        _create(path, token)
+    _inspect(path)
+    connection = _connect(path, "mode=rw")
+    with ExitStack() as undo:
+        undo.callback(connection.close)
+        truncate_log(connection)
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        _make_private(path)
+        undo.pop_all()
+    return connection
+
+
+def unusable(path: Path, reason: str, hint: str = JournalError.hint) -> JournalError:
+    """Return the error that says why a journal cannot be used."""
+    return JournalError(f"The journal {str(path)!r} cannot be used: {reason}", hint=hint)
+
+
+def explain(path: Path, error: sqlite3.Error | OSError | UnicodeDecodeError) -> JournalError:
+    """Return what to raise instead of an error of SQLite or of the system."""
+    if isinstance(error, OSError):
+        return unusable(path, os.strerror(error.errno or 0), "Check the file, its folder and its disk")
+    name = getattr(error, "sqlite_errorname", "nothing")  # its words may quote a row, with its link
+    return unusable(path, *_REASONS.get(_code(error), (f"SQLite says {name}", JournalError.hint)))
+
+
+def is_busy(error: BaseException) -> bool:
+    """Tell whether another process was in the way."""
+    return isinstance(error, sqlite3.Error) and _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def _code(error: sqlite3.Error | UnicodeDecodeError) -> int:
+    """Return the code without its extension; an error that has none is about values that are damaged."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of `path` for its owner only; warn of one that is there and open to others."""
+    folder = path.parent
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(missing):
+        with suppress(FileExistsError):
+            place.mkdir(mode=0o700)
+            place.chmod(0o700)  # whatever the umask
+    if not missing and os.name == "posix" and folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        _logger.warning("The folder of the journal, %s, can be written to by others", folder)
+
+
+def is_same_file(path: Path, known: os.stat_result) -> bool:
+    """Tell whether the file at `path` is still the one that was opened."""
+    try:
+        return os.path.samestat(path.stat(), known)
+    except OSError:
+        return False
+
+
+def truncate_log(connection: sqlite3.Connection) -> bool:
+    """Empty the write-ahead log of what was erased; return False if another process was in the way."""
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    address = f"file:{quote(os.fsencode(path))}?{options}"
+    return sqlite3.connect(address, timeout=_PATIENCE, isolation_level=None, uri=True)
+
+
+def _create(path: Path, token: str) -> None:
+    """Make a journal under another name and link it into place: at `path` there is never half of one."""
+    draft = draft_path(path, token)
+    os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        draft.chmod(0o600)  # whatever the umask
+        with closing(_connect(draft, "mode=rw")) as connection:
+            connection.executescript("; ".join(("BEGIN", *_MARKS, *_SCHEMA, "COMMIT")))
+            connection.execute("PRAGMA journal_mode = WAL")
+        _publish(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _publish(draft: Path, path: Path) -> None:
+    """Give the draft its name; another process may have been faster, and then its file is the one."""
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        if not path.exists():
+            draft.rename(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _inspect(path: Path) -> None:
+    """Refuse what is not a sound journal, without changing a byte of it.
+
+    It is read through SQLite alone: to close a descriptor of it would drop every lock of this process on it.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise unusable(path, "it is not a file", "Name a file")
+    if not path.stat().st_size:
+        raise unusable(path, "it is empty", "Remove the file, and a new journal is made")
+    _check_kind_apart(path)
+    with closing(_connect(path, "mode=ro")) as connection:  # may not write, not even as the last to close
+        connection.execute("BEGIN")
+        _check_kind(path, connection)
+        _check_content(path, connection)
+
+
+def _check_kind_apart(path: Path) -> None:
+    """Refuse the file of another program without looking at, or making, files beside it."""
+    with closing(_connect(path, "mode=ro&immutable=1")) as connection:
+        try:
+            _check_kind(path, connection)
+        except sqlite3.DatabaseError as error:
+            if _code(error) != sqlite3.SQLITE_CORRUPT:  # as it also looks while the log holds the rest of it
+                raise
+
+
+def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
+    application, version = (_number(connection, name) for name in ("application_id", "user_version"))
+    if application != APPLICATION_ID:
+        raise unusable(path, "it belongs to another program")
+    if version > VERSION:
+        raise unusable(path, f"its version is {version}, newer than {VERSION}", "Update this library")
+    if version < VERSION:
+        raise unusable(path, "it is damaged")
+
+
+def _check_content(path: Path, connection: sqlite3.Connection) -> None:
+    schema = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")
+    ours = [sql for (sql,) in schema] == [*_SCHEMA]
+    if not ours or connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
+        raise unusable(path, "it is damaged")
+    jobs = f"SELECT {COLUMNS} FROM jobs WHERE kind IN {UNFINISHED}"  # noqa: S608 - constants only
+    unpack(connection.execute(jobs))
+
+
+def _number(connection: sqlite3.Connection, pragma: str) -> int:
+    value: int = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+    return value
+
+
+def _make_private(path: Path) -> None:
+    for suffix in SUFFIXES:
+        place = Path(f"{path}{suffix}")
+        with suppress(FileNotFoundError, PermissionError):
+            if stat.S_IMODE(place.stat().st_mode) & 0o077:
+                place.chmod(0o600)

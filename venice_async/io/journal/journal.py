@@ -1,0 +1,161 @@
+"""The journal: on disk before money is spent, and after every step that must not be lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from ...errors import JournalError, VeniceError
+from ...requests import VideoRequest
+from ...sansio.job.states import State, ticket_of
+from ..transport import Clock
+from .entries import JournalEntry
+from .writer import Operation, Writer
+
+
+class Journal:
+    """A file of jobs, which clients and processes may share: each leaves alone what the others are watching.
+
+    A method that writes returns once the disk has it. If it is cancelled it writes all the same, and lets the
+    cancellation go on then. What is asked for at once is written together, with one wait for the disk.
+
+    Every method raises `JournalError` when the file cannot be used, and `UsageError` after `aclose`.
+    """
+
+    def __init__(self, writer: Writer, *, clock: Clock) -> None:
+        """Use a writer that is open; `Journal.open` is the way to get one."""
+        self._writer = writer
+        self._clock = clock
+
+    @classmethod
+    async def open(cls, path: str | os.PathLike[str], *, clock: Clock) -> Self:
+        """Open the journal at `path`; file and folder are made if they are missing, for their owner only.
+
+        To be closed with `aclose`.
+
+        Raises:
+            JournalError: the file is damaged, foreign or of a newer version, and was left as it was; or it
+                cannot be used.
+        """
+        writer = Writer(path)
+        try:
+            await writer.open()
+            await writer.perform(Operation(lambda table: table.tidy(clock.time())))
+        except BaseException:
+            await writer.aclose()
+            raise
+        return cls(writer, clock=clock)
+
+    async def begin(
+        self,
+        state: State,
+        *,
+        request: VideoRequest | None = None,
+        to: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+        key: str | None = None,
+        usd: float | None = None,
+    ) -> JournalEntry:
+        """Write down a job that we watch: an intent (`Queueing`), or one that was queued before (`Waiting`).
+
+        A job that the journal knows and nobody watches keeps its entry. Go on from the state of the returned
+        entry: it may know more, which is the link and the GETs that were made of it.
+
+        When this raises, be it a cancellation, no intent is left, and a queued job is not watched.
+        """
+        await checkpoint_if_cancelled()
+        now = self._clock.time()
+        destination = None if to is None else Path(to)
+        new = JournalEntry(
+            id=secrets.token_hex(6),
+            state=state,
+            request=request,
+            to=destination,
+            overwrite=overwrite,
+            key=key,
+            usd=usd,
+            created=now,
+        )
+        operation = Operation(lambda table: table.begin(new, now))
+        try:
+            return await self._writer.perform(operation)
+        except asyncio.CancelledError:
+            if operation.error is None:
+                await self._undo(operation.result())
+            raise
+
+    async def record(self, entry_id: str, state: State) -> None:
+        """Write down where a job stands now.
+
+        `Succeeded` erases the link and the request, from the raw bytes of the file and its log too, and ends
+        all that the journal knows of the same job. `Failed` ends the entry if no later try can help;
+        else, as after `Stopped`, the job stays unfinished at what was recorded before, for whoever adopts it.
+
+        A `JournalError` carries the ticket, which is then known here only.
+        """
+        now = self._clock.time()
+        try:
+            await self._writer.perform(Operation(lambda table: table.record(entry_id, state, now)))
+        except JournalError as error:
+            ticket = ticket_of(state)
+            raise error if ticket is None else error.with_ticket(ticket)  # noqa: B904 - it is the same error
+
+    async def withdraw(self, entry_id: str) -> None:
+        """Forget an intent, since nothing was charged for certain. A job with a ticket is never forgotten."""
+        await self._writer.perform(Operation(lambda table: table.withdraw(entry_id)))
+
+    async def release(self, entry_id: str) -> None:
+        """Stop watching a job: it stays unfinished, for whoever adopts it."""
+        await self._writer.perform(Operation(lambda table: table.release(entry_id)))
+
+    async def pending(self) -> list[JournalEntry]:
+        """Return the unfinished jobs that we watch or nobody does, not those of others, oldest first."""
+        return await self._writer.perform(Operation(lambda table: table.pending()))
+
+    async def adopt(self, entry_id: str | None = None) -> list[JournalEntry]:
+        """Take over and return the unfinished jobs that nobody watches, or the one of that id, oldest first.
+
+        Of all who ask at the same time only one is given a job. One that we watch already is not given again.
+        """
+        return await self._writer.perform(Operation(lambda table: table.adopt(entry_id)))
+
+    async def forget(self, entry_id: str) -> bool:
+        """Remove an intent whose outcome a person has looked up; tell whether there was one to remove.
+
+        One that somebody watches, whose request may be on its way, stays; and so does a job with a ticket.
+        """
+        return await self._writer.perform(Operation(lambda table: table.forget(entry_id)))
+
+    async def entry(self, entry_id: str) -> JournalEntry:
+        """Return an entry.
+
+        Raises:
+            JournalError: there is none of that id.
+        """
+        return await self._writer.perform(Operation(lambda table: table.entry(entry_id)))
+
+    async def find(self, key: str) -> JournalEntry | None:
+        """Return the job of that key that succeeded, else the newest that is unfinished, else None."""
+        return await self._writer.perform(Operation(lambda table: table.find(key)))
+
+    async def spent(self, prefix: str) -> float:
+        """Return the USD that went into the jobs whose keys begin with `prefix`, by what each was to cost.
+
+        An intent counts as long as its outcome is not known; a job that was refunded does not.
+        """
+        return await self._writer.perform(Operation(lambda table: table.spent(prefix)))
+
+    async def aclose(self) -> None:
+        """Finish what was begun and close the file. Our unfinished jobs are anyone's from then on."""
+        await self._writer.aclose()
+
+    async def _undo(self, entry: JournalEntry) -> None:
+        """Take back what the caller, who was cancelled, will never know of."""
+        with suppress(VeniceError):  # the cancellation matters more
+            await (self.withdraw(entry.id) if entry.ticket is None else self.release(entry.id))

@@ -1,0 +1,186 @@
+"""The journal's table: what is written to it and read from it within a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from attrs import evolve
+
+from ...errors import JournalError, UsageError
+from ...sansio.job.states import TERMINAL, Failed, State, Succeeded
+from .entries import (
+    COLUMNS,
+    UNFINISHED,
+    UNSENT,
+    JournalEntry,
+    job_of,
+    kept,
+    pack,
+    pack_state,
+    remembered,
+    unpack,
+)
+from .leases import is_alive
+
+HISTORY: Final = 30 * 24 * 3600.0
+"""Seconds that a finished job without a key stays on record, for people to look at."""
+
+_SELECT: Final = f"SELECT {COLUMNS} FROM jobs"  # noqa: S608 - a constant
+
+_INSERT: Final = (
+    "INSERT OR REPLACE INTO jobs"
+    " (id, created, updated, owner, key, usd, destination, overwrite, request, state, kind, job, gets)"
+    " VALUES (:id, :created, :updated, :owner, :key, :usd, :destination, :overwrite, :request, :state, :kind,"
+    " :job, :gets)"
+)
+_UPDATE: Final = (
+    "UPDATE jobs SET state = :state, kind = :kind, job = coalesce(:job, job), gets = max(gets, :gets),"
+    " updated = :updated"
+)
+_RELEASED: Final = ", owner = NULL"
+_ENDED: Final = ", owner = NULL, request = NULL"
+
+# A clip that is there is the best news of a key, then a job under way; the newest of them.
+_BY_KEY: Final = (
+    f"key = ? AND kind IN {('Succeeded', *UNFINISHED)} ORDER BY kind = 'Succeeded' DESC, rowid DESC LIMIT 1"
+)
+
+
+class Table:
+    """The jobs in an open journal, as one owner sees them. Every method belongs into a transaction.
+
+    Attributes:
+        erased: whether something secret was erased that the log may still hold.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, path: Path, token: str) -> None:
+        """Speak for the holder of the lease `token`."""
+        self._connection = connection
+        self._path = path
+        self._token = token
+        self.erased: bool = False
+
+    def begin(self, entry: JournalEntry, now: float) -> JournalEntry:
+        """Add a job under our watch, or take over the entry of the same job that nobody watches.
+
+        Raises:
+            UsageError: it is an intent, and another one of its key came first.
+        """
+        if entry.ticket is not None:
+            entry = self._continued(entry)
+        elif entry.key is not None and self.find(entry.key) is not None:
+            msg = "Another run works on this request, or has made its clip"
+            raise UsageError(msg, hint="Wait for it, or run the batch again later")
+        self._connection.execute(_INSERT, {**pack(entry), "owner": self._token, "updated": now})
+        return entry
+
+    def record(self, name: str, state: State, now: float) -> None:
+        """Write down where a job stands. One that has ended stays as it is: someone beside us came first."""
+        stored = self.entry(name)
+        if isinstance(stored.state, TERMINAL):
+            return
+        left = kept(stored.state, state)
+        ended = isinstance(left, TERMINAL)
+        change = _UPDATE + (_ENDED if ended else _RELEASED if isinstance(state, TERMINAL) else "")
+        if isinstance(left, Failed) and left.error.charged is False:
+            change += ", usd = NULL"
+        where = "id = :id"
+        if isinstance(left, Succeeded):
+            where += f" OR (job = :job AND kind IN {UNFINISHED})"
+        self._connection.execute(f"{change} WHERE {where}", {**pack_state(left), "id": name, "updated": now})
+        self.erased |= ended
+
+    def entry(self, name: str) -> JournalEntry:
+        """Return a job's entry."""
+        found = self._select("id = ?", name)
+        if not found:
+            msg = f"The journal {str(self._path)!r} has no entry {name!r}"
+            raise JournalError(msg, hint="It was withdrawn, or it is of another journal")
+        return found[0]
+
+    def withdraw(self, name: str) -> None:
+        """Forget an intent; a job with a ticket stays."""
+        self._connection.execute("DELETE FROM jobs WHERE id = ? AND job IS NULL", (name,))
+
+    def forget(self, name: str) -> bool:
+        """Forget an intent that nobody watches, and tell whether there was one."""
+        alive = self._alive()
+        gone = f"DELETE FROM jobs WHERE {_free(alive, ('Queueing',))} AND id = ?"  # noqa: S608 - constants
+        return self._connection.execute(gone, [*alive, name]).rowcount > 0
+
+    def release(self, name: str) -> None:
+        """Stop watching a job."""
+        self._connection.execute(
+            "UPDATE jobs SET owner = NULL WHERE id = ? AND owner = ?", (name, self._token)
+        )
+
+    def pending(self) -> list[JournalEntry]:
+        """Return the unfinished jobs that nobody else watches, oldest first."""
+        others = self._alive() - {self._token}
+        return self._select(f"{_free(others)} ORDER BY rowid", *others)
+
+    def adopt(self, name: str | None) -> list[JournalEntry]:
+        """Take the unfinished jobs that nobody watches, all or the one of that name, and return them."""
+        alive = self._alive()
+        where = _free(alive) + ("" if name is None else " AND id = ?")
+        values = [*alive] if name is None else [*alive, name]
+        entries = self._select(f"{where} ORDER BY rowid", *values)
+        take = f"UPDATE jobs SET owner = ? WHERE {where}"  # noqa: S608 - constants
+        self._connection.execute(take, [self._token, *values])
+        return entries
+
+    def find(self, key: str) -> JournalEntry | None:
+        """Return the entry that says most of a key."""
+        return next(iter(self._select(_BY_KEY, key)), None)
+
+    def spent(self, prefix: str) -> float:
+        """Return the USD that went into the jobs whose keys begin with `prefix`."""
+        prices = self._connection.execute(
+            "SELECT usd FROM jobs WHERE substr(key, 1, ?) = ? AND usd IS NOT NULL", (len(prefix), prefix)
+        )
+        return float(sum(Decimal(str(usd)) for (usd,) in prices))  # exact in decimals: 3 times 0.1 is 0.3
+
+    def tidy(self, now: float) -> None:
+        """Forget old history, and the questions to a person that nobody waits for any more."""
+        alive = self._alive()
+        self._connection.execute(
+            "DELETE FROM jobs WHERE kind IN ('Succeeded', 'Failed') AND key IS NULL AND updated < ?",
+            (now - HISTORY,),
+        )
+        unsent = f"DELETE FROM jobs WHERE {_free(alive, UNSENT)}"  # noqa: S608 - constants
+        self._connection.execute(unsent, [*alive])
+
+    def _continued(self, entry: JournalEntry) -> JournalEntry:
+        """Return `entry` with what is known of its job, as the entry that nobody watches if there is one."""
+        job, alive = job_of(entry.state), self._alive()
+        known = self._select(f"job = ? AND kind IN {UNFINISHED} ORDER BY rowid DESC", job)
+        most = self._connection.execute("SELECT coalesce(max(gets), 0) FROM jobs WHERE job = ?", (job,))
+        entry = evolve(entry, state=remembered(entry.state, known, most.fetchone()[0]))
+        under_way = _free(alive, ("Waiting", "Downloading"))
+        for old in self._select(f"job = ? AND {under_way} ORDER BY rowid DESC LIMIT 1", job, *alive):
+            entry = evolve(
+                entry,
+                id=old.id,
+                created=old.created,
+                request=entry.request or old.request,
+                key=entry.key or old.key,
+                usd=old.usd if entry.usd is None else entry.usd,
+            )
+        return entry
+
+    def _select(self, where: str, *values: object) -> list[JournalEntry]:
+        return unpack(self._connection.execute(f"{_SELECT} WHERE {where}", values))
+
+    def _alive(self) -> set[str]:
+        owners = self._connection.execute("SELECT DISTINCT owner FROM jobs WHERE owner IS NOT NULL")
+        return {owner for (owner,) in owners if owner == self._token or is_alive(self._path, owner)}
+
+
+def _free(watchers: Collection[str], kinds: tuple[str, ...] = UNFINISHED) -> str:
+    """Return the condition that a job is of one of `kinds`, and of none of the `watchers`, its parameters."""
+    marks, names = ", ".join("?" * len(watchers)), ", ".join(map(repr, kinds))
+    return f"kind IN ({names}) AND (owner IS NULL OR owner NOT IN ({marks}))"

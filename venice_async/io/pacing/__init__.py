@@ -1,0 +1,1 @@
+"""The waiting list for requests, and whose turn it is."""

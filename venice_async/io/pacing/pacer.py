@@ -1,0 +1,199 @@
+"""Hands out turns: one arbiter per client, shared by all its jobs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import anyio
+
+from ...options import Limits, Polling
+from ...sansio.http.headers import allowance, blocked_for
+from ...sansio.limits.bucket import Bucket
+from ...sansio.limits.failures import FailureBudget
+from ...sansio.limits.ledger import Sent
+from ...sansio.retries import retry_after
+from ..transport import Clock
+from .polled_job import Watch
+from .polls import PollLane
+from .queues import FirstComeLane, Lane, PollRequest, R, Request
+
+_LEAST_NAP = 0.001  # seconds: a clock of floats can be asked for less than it can show
+
+
+class Turn:
+    """The right to send one request now."""
+
+    def __init__(self, ended: Callable[[int | None, Mapping[str, str]], None]) -> None:
+        """Report the outcome to `ended`, once."""
+        self._ended: Callable[[int | None, Mapping[str, str]], None] | None = ended
+
+    def answered(self, status: int, headers: Mapping[str, str]) -> None:
+        """Report the head of the answer as soon as it is read; `headers` have lower-case names.
+
+        A turn that is left without it counts as a request that failed.
+        """
+        self._end(status, headers)
+
+    def left(self) -> None:
+        """Count the request as failed unless it was answered."""
+        self._end(None, {})
+
+    def _end(self, status: int | None, headers: Mapping[str, str]) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(status, headers)
+
+
+class Pacer:
+    """One budget for all jobs of a key: of those that wait for a turn, the most urgent gets the next.
+
+    It has no task of its own. Of the requests that wait, one sleeps until the next turn can be had and hands
+    out what there is then; the others wait for theirs. A request that is cancelled frees its place at once.
+    """
+
+    def __init__(self, *, limits: Limits, polling: Polling, clock: Clock) -> None:
+        """Start with `limits`, which the answers' headers correct."""
+        self._clock = clock
+        self._failures = FailureBudget(limits.failures)
+        retrieve, queue = limits.retrieve_per_minute, limits.queue_per_minute
+        self._polls = PollLane(Bucket(retrieve, share=limits.share), polling=polling, clock=clock)
+        self._queue = FirstComeLane(Bucket(queue, share=limits.share))
+        self._free = FirstComeLane()
+        self._lanes: list[Lane[Any]] = [self._free, self._queue, self._polls]  # the last served comes last
+        self._waiting: dict[Request, None] = {}
+        self._blocked_until = -math.inf
+        self._answer_helps = False  # whether an answer may let somebody go before `_wake_at`
+        self._wake_at = math.inf
+        self._leader: Request | None = None  # of those who wait, the one who minds the clock
+        self._nap = anyio.CancelScope()  # in which the leader sleeps
+        self._nap_until = -math.inf
+
+    def watch(self, model: str, *, age: float | None = 0.0) -> Watch:
+        """Start watching a job of `model` that was queued `age` seconds ago; None if that is not known."""
+        return self._polls.watch(model, age)
+
+    def queue_turn(self, *, priority: int = 0) -> AbstractAsyncContextManager[Turn]:
+        """Wait for the right to queue: the highest `priority` first, then first come, first served."""
+        return self._turn(self._queue, Request(rank=-priority))
+
+    def poll_turn(self, watch: Watch, *, after: float = 0.0) -> AbstractAsyncContextManager[Turn]:
+        """Wait for the right to poll, not before `after` seconds from now: the most urgent job first."""
+        return self._turn(self._polls, PollRequest(watch=watch, not_before=self._clock.monotonic() + after))
+
+    def free_turn(self) -> AbstractAsyncContextManager[Turn]:
+        """Wait for the right to send a request of no known rate: only the failure budget applies."""
+        return self._turn(self._free, Request())
+
+    @asynccontextmanager
+    async def _turn(self, lane: Lane[R], request: R) -> AsyncGenerator[Turn]:
+        await self._wait(lane, request)
+        turn = Turn(partial(self._ended, lane, request))
+        try:
+            yield turn
+        finally:
+            turn.left()
+
+    async def _wait(self, lane: Lane[R], request: R) -> None:
+        self._waiting[request] = None
+        earliest = lane.enter(request, self._clock.monotonic())
+        if self._leader is None or earliest < self._wake_at:
+            self._hand_out()
+        try:
+            while not request.granted:
+                await self._mind(request)
+        except BaseException:
+            self._withdraw(lane, request)
+            raise
+        finally:
+            self._appoint()
+
+    async def _mind(self, request: Request) -> None:
+        """Sleep until there may be a turn to hand out, if nobody else does; otherwise until there is news."""
+        if self._leader is not None:
+            await request.event.wait()
+            if not request.granted:
+                request.event.clear()
+            return
+        self._leader = request
+        try:
+            with anyio.CancelScope() as self._nap:
+                await self._sleep()
+        finally:
+            self._leader = None
+        if not request.granted:
+            self._hand_out()
+
+    async def _sleep(self) -> None:
+        self._nap_until = self._wake_at
+        if self._wake_at == math.inf:
+            await anyio.sleep_forever()
+        await self._clock.sleep(max(self._wake_at - self._clock.monotonic(), _LEAST_NAP))
+
+    def _appoint(self) -> None:
+        """Have somebody who waits mind the clock."""
+        if self._leader is None and self._waiting:
+            next(iter(self._waiting)).event.set()
+
+    def _withdraw(self, lane: Lane[R], request: R) -> None:
+        self._waiting.pop(request, None)
+        if not request.granted:
+            lane.withdraw(request)
+            return
+        self._failures.give_back()
+        if lane.bucket is not None and request.sent is not None:
+            lane.bucket.give_back(request.sent)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give every turn that there is, and note when to look again."""
+        now = self._clock.monotonic()
+        while (lane := self._open_lane(now)) is not None:
+            self._grant(lane, now)
+        if self._leader is not None and self._wake_at < self._nap_until:
+            self._nap.cancel()
+
+    def _open_lane(self, now: float) -> Lane[Any] | None:
+        """Return the lane that is due a turn; None if there is none to be had, and note when there may be."""
+        budget = self._failures.opens(now)
+        opens = [lane.opens(now) for lane in self._lanes]
+        self._answer_helps = budget is None or budget > now or any(lane.held for lane in self._lanes)
+        self._wake_at = max(math.inf if budget is None else budget, min(opens), self._blocked_until)
+        if self._wake_at > now:
+            return None
+        return next(lane for lane, when in zip(self._lanes, opens, strict=True) if when <= now)
+
+    def _grant(self, lane: Lane[Any], now: float) -> None:
+        self._lanes.remove(lane)
+        self._lanes.append(lane)
+        request: Request = lane.grant(now)
+        self._failures.take()
+        del self._waiting[request]
+        request.granted = True
+        request.event.set()
+        if request is self._leader:
+            self._nap.cancel()
+
+    def _ended(self, lane: Lane[R], request: R, status: int | None, headers: Mapping[str, str]) -> None:
+        now, unix = self._clock.monotonic(), self._clock.time()
+        self._failures.ended(now, failed=status is None or status >= HTTPStatus.BAD_REQUEST)
+        if lane.bucket is not None and request.sent is not None:
+            self._account(lane.bucket, request.sent, status, headers)
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._blocked_until = max(self._blocked_until, now + (blocked_for(headers, unix) or 0.0))
+        if self._answer_helps and self._waiting:
+            self._hand_out()
+
+    def _account(self, bucket: Bucket, sent: Sent, status: int | None, headers: Mapping[str, str]) -> None:
+        now, unix = self._clock.monotonic(), self._clock.time()
+        if status is None:
+            bucket.lost(sent, now)
+        elif status == HTTPStatus.TOO_MANY_REQUESTS:
+            wait = retry_after(headers, unix)
+            bucket.refused(sent, allowance(headers, unix), now, wait=wait, chance=self._clock.chance())
+        else:
+            bucket.answered(sent, allowance(headers, unix), now)

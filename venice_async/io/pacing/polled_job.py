@@ -1,0 +1,246 @@
+"""One job that is being polled, and what is known of its model."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+
+from ...options import Polling
+from ...sansio.polling.hazard import LONGEST, JobTimes
+from ...sansio.polling.learning import FEWEST, REMEMBERED, believe, took
+from ..transport import Clock
+
+_CREDIBLE = LONGEST  # seconds: ages and averages beyond are mistakes
+_KEEP = 0.005  # seconds a job for which a sum over all is kept: working it out takes a thousandth of that
+_FORESIGHT = 10.0  # seconds for which a look ahead is kept
+_SLOT, _SAMPLE = 30.0, 50  # seconds, and jobs, to which the future is rounded
+_NOTABLE = 0.02  # of the logarithm of a time: what is believed does not change for less
+_RELEARN = 5, 1.1  # completions, and their growth: learning moves every job's turn, and soon says little new
+
+
+class Model:
+    """What the jobs of one model have taught; shared by all that are being watched.
+
+    Attributes:
+        times: what is believed of its job times.
+        version: goes up whenever `times` changes.
+        probing: the watch whose first poll asks for the model's P80, until one has been answered.
+        instant: whether its latest job was done as soon as it was queued, so that the next one may be too.
+    """
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        """Know nothing yet; `on_change` is called whenever jobs of this model are due at other times."""
+        self.times: JobTimes = believe(None, ())
+        self.version: int = 0
+        self._on_change = on_change
+        self.probing: Watch | None = None
+        self.instant: bool = False
+        self.watches: dict[Watch, None] = {}
+        self._probed = False
+        self._p80: float | None = None
+        self._took: deque[float] = deque(maxlen=REMEMBERED)
+        self._completions = self._believed = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether `times` is more than a guess."""
+        return self._p80 is not None or self._completions >= FEWEST
+
+    def enter(self, watch: Watch) -> None:
+        """Have one more job; the first of all is the one to probe."""
+        self.watches[watch] = None
+        if not self._probed and self.probing is None:
+            self.probing = watch
+
+    def leave(self, watch: Watch) -> None:
+        """Have one job fewer; if it was to probe and has not, another one is."""
+        self.watches.pop(watch, None)
+        if self.probing is watch:
+            self.probing = next(iter(self.watches), None)
+            self._change()
+
+    def answered(self, average: float | None) -> None:
+        """Take in that a poll was answered, and the P80 it told."""
+        self._probed, self.probing = True, None
+        if average is not None and 0 < average <= _CREDIBLE and average != self._p80:
+            self._p80 = average
+            self._believe()
+
+    def learn(self, seconds: float) -> None:
+        """Take in how long a job took."""
+        self._took.append(seconds)
+        self._completions += 1
+        least, growth = _RELEARN
+        if self._completions >= max(
+            self._believed + least, min(self._believed, REMEMBERED) * (growth - 1) + self._believed
+        ):
+            self._believed = self._completions
+            self._believe()
+
+    def note_instant(self, *, instant: bool) -> None:
+        """Take in whether a job was done as soon as it was queued."""
+        if instant != self.instant:
+            self.instant = instant
+            self._change()
+
+    def _believe(self) -> None:
+        times = believe(self._p80, tuple(self._took))
+        if abs(times.location - self.times.location) + abs(times.spread - self.times.spread) > _NOTABLE:
+            self.times = times
+            self._change()
+
+    def _change(self) -> None:
+        self.version += 1
+        self._on_change()
+
+
+class Watch:
+    """One job that is being polled: report to it what the answers say, and `close` it in the end."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        age: float | None,
+        clock: Clock,
+        polling: Polling,
+        price: Callable[[float], float],
+    ) -> None:
+        """Watch a job that was queued `age` seconds ago, None if that is not known."""
+        self.model = model
+        self._clock = clock
+        self._polling = polling
+        self._price = price
+        self._born = clock.monotonic() - (age or 0.0)
+        self._age_known = age is not None
+        self._from_start = age == 0
+        self._answered = False
+        self._last = 0.0  # the age at the latest answer
+        self._since = 0.0  # Λ of it
+        self._version = model.version
+        model.enter(self)
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds the job will still take, by the median of its model and age; None before both are known."""
+        if not self._is_known:
+            return None
+        return self.model.times.remaining(self.age(self._clock.monotonic()))
+
+    @property
+    def notice_delay(self) -> float | None:
+        """Seconds expected between the job's end and our noticing it, as many jobs share the polls there are.
+
+        Half a gap of √(2·price/h), the hazard and the price taken where the job is likely to end: N / 2B for
+        N jobs that were queued together, at B polls a second. None where `eta` is.
+        """
+        if not self._is_known:
+            return None
+        times, age = self.model.times, self.age(self._clock.monotonic())
+        remaining = times.remaining(age)
+        delay = math.sqrt(self._price(remaining) / (2 * times.hazard(age + remaining)))
+        return max(self._polling.min_gap / 2, delay)
+
+    def progressed(self, *, age: float | None, average: float | None) -> None:
+        """Take in an answer that says "still going": the job's age and its model's P80, in seconds."""
+        now = self._clock.monotonic()
+        if age is not None and 0 <= age <= _CREDIBLE:
+            self._born = now - age
+            self._age_known = True
+        self._answered = True
+        self._last = self.age(now)
+        self.model.note_instant(instant=False)
+        self.model.answered(average)
+        self._remember()
+
+    def completed(self, *, age: float | None) -> None:
+        """Take in that the job is done, at that age if the answer says so: its model's times are learned."""
+        self.model.answered(None)
+        if self._from_start:
+            young = self.age(self._clock.monotonic()) < self._polling.min_gap
+            self.model.note_instant(instant=young and not self._answered)
+        if self._from_start or (self._answered and self._age_known):
+            self.model.learn(took(self._last, self.age(self._clock.monotonic()), age))
+
+    def close(self) -> None:
+        """Stop watching; may be called more than once."""
+        self.model.leave(self)
+
+    def age(self, now: float) -> float:
+        """Return the job's age at a moment of the clock."""
+        return max(now - self._born, 0.0)
+
+    def due(self, now: float) -> float:
+        """Return the moment from now on at which a poll is worth its price."""
+        if self._at_once:
+            return now
+        if self._version != self.model.version:
+            self._remember()
+        polling, times = self._polling, self.model.times
+        most = max(self._last + polling.max_gap, times.p80 / 2) - self._last
+        least = min(max(polling.min_gap, self.age(now) - self._last), most)  # the past is not searched
+        return self._born + times.due(self._last, price=polling.price, least=least, most=most)
+
+    def urgency(self, now: float) -> float:
+        """Return what not polling has cost since the last answer, in seconds of delay."""
+        if self._version != self.model.version:
+            self._remember()
+        urgency = self.model.times.urgency(self._since, now - self._born)
+        return max(urgency, self._polling.price) if self._at_once else urgency
+
+    def pressure(self, now: float, ahead: float = 0.0) -> float:
+        """Return √h, the polls the job asks for but for the price; `ahead` seconds on, if it still runs."""
+        age, times = self.age(now), self.model.times
+        pressure = math.sqrt(times.hazard(age + ahead))
+        if not ahead:
+            return pressure
+        return pressure * math.exp(times.cumulative(age) - times.cumulative(age + ahead))
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether there is more than a guess to estimate from."""
+        return self.model.known and self._age_known
+
+    @property
+    def _at_once(self) -> bool:
+        """Whether the first poll should not wait: it tells P80 or an unknown age, or finds the job done."""
+        first = self.model.probing is self or self.model.instant or not self._age_known
+        return first and not self._answered
+
+    def _remember(self) -> None:
+        self._version = self.model.version
+        self._since = self.model.times.cumulative(self._last)
+
+
+class Crowd:
+    """All jobs that are being polled, and how much they ask for together: Σ √h."""
+
+    def __init__(self, models: Mapping[str, Model]) -> None:
+        """Sum over the jobs of `models`, whatever they are by then."""
+        self._models = models
+        self._pressure, self._noted_until = 0.0, -math.inf
+        self._foreseen: dict[int, float] = {}  # by half minutes ahead
+        self._foreseen_at = -math.inf
+
+    def pressure(self, now: float) -> float:
+        """Return Σ √h; the more jobs there are, the older it may be."""
+        if now >= self._noted_until:
+            pressures = [watch.pressure(now) for watch in self._watches()]
+            self._pressure, self._noted_until = sum(pressures), now + _KEEP * len(pressures)
+        return self._pressure
+
+    def pressure_in(self, ahead: float, now: float) -> float:
+        """Return what it will be of the same jobs, to the half minute and from a sample of them."""
+        if now >= self._foreseen_at + _FORESIGHT:
+            self._foreseen, self._foreseen_at = {}, now
+        slot = math.ceil(ahead / _SLOT)
+        if slot not in self._foreseen:
+            watches = list(self._watches())
+            sample = watches[:: max(len(watches) // _SAMPLE, 1)]
+            total = sum(watch.pressure(now, slot * _SLOT) for watch in sample)
+            self._foreseen[slot] = total * len(watches) / max(len(sample), 1)
+        return self._foreseen[slot]
+
+    def _watches(self) -> Iterator[Watch]:
+        return (watch for model in self._models.values() for watch in model.watches)

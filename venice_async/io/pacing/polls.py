@@ -1,0 +1,144 @@
+"""Those who wait to poll: the most urgent goes first."""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+import math
+
+from ...options import Polling
+from ...sansio.limits.bucket import Bucket
+from ...sansio.limits.ledger import PERIOD
+from ..transport import Clock
+from .polled_job import Crowd, Model, Watch
+from .queues import PollRequest
+
+_KEEP = 0.002  # seconds a job for which a ranking is kept: working it out takes a thousandth of that
+
+
+class PollLane:
+    """By urgency, of the jobs for which waiting has cost more than a poll is worth.
+
+    Polls are spaced evenly over the minute, as that serves jobs best that end at any time. What the server
+    has left beyond is spent on those jobs only that are worth the price of a poll in the scarcity there is:
+    that at which all jobs would together ask for just the rate there is. By the square-root law a job asks
+    √(h / 2·price) times a second, so the price is (Σ √h)² / 2·rate²; and at most a window's length, as no job
+    waits longer for the next one.
+    """
+
+    def __init__(self, bucket: Bucket, *, polling: Polling, clock: Clock) -> None:
+        """Share `bucket` among all jobs."""
+        self.bucket: Bucket = bucket
+        self.held: bool = False
+        self._models: dict[str, Model] = {}
+        self._crowd = Crowd(self._models)
+        self._polling = polling
+        self._clock = clock
+        self._later: list[tuple[float, int, PollRequest]] = []  # a heap, by when they are due
+        self._ready: dict[PollRequest, None] = {}
+        self._waiting: dict[PollRequest, None] = {}
+        self._has_learned = False
+        self._look_at = -math.inf
+        self._ranking: list[
+            tuple[float, int, PollRequest]
+        ] = []  # of those who are ready, the most urgent last
+        self._ranked_at = -math.inf
+
+    def watch(self, name: str, age: float | None) -> Watch:
+        """Start watching a job of the model with that name."""
+        model = self._models.get(name)
+        if model is None:
+            model = self._models[name] = Model(self._note_learned)
+        return Watch(model, age=age, clock=self._clock, polling=self._polling, price=self.price_within)
+
+    def price(self) -> float:
+        """Return what a poll is worth at present, in seconds of one job's delay."""
+        now = self._clock.monotonic()
+        scarcity = self._crowd.pressure(now) ** 2 / (2 * self.bucket.spare_rate(now) ** 2)
+        return max(min(scarcity, PERIOD), self._polling.price)
+
+    def price_within(self, ahead: float) -> float:
+        """Return the higher of the prices now and in `ahead` seconds, leaving out a window's leftovers."""
+        now = self._clock.monotonic()
+        pressure = max(self._crowd.pressure(now), self._crowd.pressure_in(ahead, now))
+        return max(pressure**2 / (2 * self.bucket.rate**2), self._polling.price)
+
+    def enter(self, request: PollRequest, now: float) -> float:
+        """Let one more wait; return the earliest moment at which it may have its turn, as far as known."""
+        self._waiting[request] = None
+        if self._has_learned:
+            self._reschedule(now)
+            return now
+        due = self._schedule(request, now)
+        if not self._ready:
+            self._look_at = min(self._look_at, due)
+        return max(due, self._look_at)
+
+    def withdraw(self, request: PollRequest) -> None:
+        """Let one go that no longer waits."""
+        self._waiting.pop(request, None)
+        self._ready.pop(request, None)
+
+    def opens(self, now: float) -> float:
+        """Return when to look again: `now` if there is a turn to hand out, infinity if nobody waits."""
+        if self._has_learned:
+            self._reschedule(now)
+        if self.held or now >= self._look_at:
+            self._look_at = self._examine(now)
+        return self._look_at
+
+    def grant(self, now: float) -> PollRequest:
+        """Hand the turn that there is to the most urgent."""
+        request = self._rank(now)
+        self.withdraw(request)
+        request.sent = self.bucket.take(now)
+        self._look_at = now
+        return request
+
+    def _schedule(self, request: PollRequest, now: float) -> float:
+        due = max(request.watch.due(now), request.not_before)
+        heapq.heappush(self._later, (due, request.place, request))
+        return due
+
+    def _note_learned(self) -> None:
+        self._has_learned = True
+
+    def _reschedule(self, now: float) -> None:
+        """Find anew when those are due who are not yet; those who are have but another rank."""
+        self._has_learned = False
+        self._later.clear()
+        self._ranked_at = -math.inf
+        for request in self._waiting:
+            if request not in self._ready:
+                self._schedule(request, now)
+        self._look_at = now
+
+    def _examine(self, now: float) -> float:
+        while self._later and (self._later[0][0] <= now or self._later[0][2] not in self._waiting):
+            request = heapq.heappop(self._later)[2]
+            if request in self._waiting:
+                self._ready[request] = None
+                bisect.insort(self._ranking, self._ranked(request, now))
+        self.held = False
+        if not self._ready:
+            return self._later[0][0] if self._later else math.inf
+        opens = self.bucket.opens(now)
+        if opens is None or opens > now:
+            self.held = True
+            return math.inf if opens is None else opens
+        evenly = self.bucket.pace.opens()
+        if evenly <= now or self._rank(now).watch.urgency(now) >= self.price():
+            return now
+        return min(evenly, now + 1 / self.bucket.rate)
+
+    def _rank(self, now: float) -> PollRequest:
+        """Return the most urgent of those who are ready; of many, by what was so a moment ago."""
+        if now >= self._ranked_at + _KEEP * len(self._ready):
+            self._ranking = sorted(self._ranked(request, now) for request in self._ready)
+            self._ranked_at = now
+        while self._ranking[-1][2] not in self._ready:
+            self._ranking.pop()
+        return self._ranking[-1][2]
+
+    def _ranked(self, request: PollRequest, now: float) -> tuple[float, int, PollRequest]:
+        return request.watch.urgency(now), -request.place, request

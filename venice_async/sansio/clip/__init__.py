@@ -1,0 +1,1 @@
+"""What a whole clip is: MP4 boxes, and parts of a file."""

@@ -1,0 +1,260 @@
+"""Reading what a server says, in whatever shape: errors, models, limits. Nothing here raises on nonsense."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from html import unescape
+from typing import Any, Final, cast
+
+from ...errors import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
+    ContentPolicyError,
+    LinkExpiredError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+)
+from ...results import (
+    DEFAULT_PROMPT_LIMIT,
+    AccountLimits,
+    Deprecation,
+    ModelLimit,
+    VideoModel,
+)
+
+Json = Mapping[str, Any]
+
+_LONGEST: Final = 500  # characters of a server's text that an error keeps
+_DEEPEST: Final = 16  # levels of a server's JSON that an error keeps
+_TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_TAG: Final = re.compile(r"<(script|style).*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_REQUEST_IDS: Final = ("x-request-id", "x-venice-request-id", "request-id", "cf-ray")
+
+
+_SERVER_ERRORS: Final = range(500, 600)
+_ERRORS: Final[Mapping[int, type[APIError]]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    402: PaymentRequiredError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: LinkExpiredError,
+    413: PayloadTooLargeError,
+    422: ContentPolicyError,
+    429: RateLimitError,
+}
+
+
+def parse(body: bytes) -> Any:
+    """Return the JSON value, or None when it is none; a value nested too deep is none either."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def parse_object(body: bytes) -> Json:
+    """Return the JSON object, or an empty one."""
+    return mapping(parse(body))
+
+
+def mapping(value: object) -> Json:
+    """Return `value` if it is a JSON object, else an empty one."""
+    return cast("Json", value) if isinstance(value, dict) else {}
+
+
+def items(value: object) -> list[Any]:
+    """Return `value` if it is a JSON array, else an empty one."""
+    return list(cast("Iterable[Any]", value)) if isinstance(value, list) else []
+
+
+def text(value: object) -> str | None:
+    """Return `value` if it is a text with something in it, else None."""
+    return value.strip() if isinstance(value, str) and value.strip() else None
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Return the texts in a JSON array."""
+    return tuple(item for item in items(value) if isinstance(item, str))
+
+
+def number(value: object) -> float | None:
+    """Return `value` if it is a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if abs(found) < float("inf") else None
+
+
+def seconds(milliseconds: object) -> float | None:
+    """Return a span on the wire, in milliseconds, as seconds; None for nonsense."""
+    found = number(milliseconds)
+    return found / 1000 if found is not None and found >= 0 else None
+
+
+def api_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
+    """Return the error that an answer says, whatever shape its body has; the server's words are kept."""
+    value = parse(body)
+    kind = _ERRORS.get(status, ServerError if status in _SERVER_ERRORS else APIError)
+    facts: dict[str, Any] = {"status": status, "request_id": _request_id(headers)}
+    if not isinstance(value, dict):
+        return kind(_plain_message(status, value, body), **facts)
+    said = cast("Json", value)
+    inner = mapping(said.get("error"))
+    whole = {**said, **inner}
+    facts["code"] = text(inner.get("code")) or text(inner.get("type")) or text(said.get("code"))
+    details = {name: part for name, part in whole.items() if name not in {"error", "message", "code"}}
+    facts["details"] = _cropped(details, _DEEPEST) or None
+    if kind is ContentPolicyError:
+        facts |= _policy_facts(whole)
+    known = {name: fact for name, fact in facts.items() if fact is not None}
+    error = kind(_message(status, said, inner), **known)
+    if getattr(error, "credits_refunded", None):
+        error.charged = False
+    return error
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    return next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
+
+
+def _policy_facts(whole: Json) -> dict[str, Any]:
+    refunded = whole.get("credits_refunded")
+    return {
+        "credits_refunded": refunded if isinstance(refunded, bool) else None,
+        "recommended_model": text(whole.get("recommended_model")),
+        "suggested_prompt": text(whole.get("suggested_prompt")),
+    }
+
+
+def _message(status: int, said: Json, inner: Json) -> str:
+    main = (
+        text(inner.get("message"))
+        or text(said.get("error"))
+        or text(said.get("message"))
+        or text(said.get("detail"))
+    )
+    reasons = [*_issues(said.get("issues")), *_field_errors(mapping(said.get("details")), _DEEPEST)]
+    parts = (main or f"The server answered {status}", "; ".join(dict.fromkeys(reasons)))
+    return _shorten(": ".join(part for part in parts if part))
+
+
+def _issues(value: object) -> list[str]:
+    found: list[str] = []
+    for issue in map(mapping, items(value)):
+        path = text(issue.get("path")) or ".".join(str(part) for part in items(issue.get("path")))
+        message = text(issue.get("message"))
+        if message:
+            found.append(f"{path}: {message}" if path else message)
+    return found
+
+
+def _field_errors(details: Json, depth: int) -> list[str]:
+    found = [*texts(details.get("_errors"))]
+    for name, value in details.items() if depth else ():
+        found += [f"{name}: {message}" for message in _field_errors(mapping(value), depth - 1)]
+    return found
+
+
+def _cropped(value: Any, depth: int) -> Any:
+    """Return a JSON value without what is nested deeper than `depth`, which only nonsense is."""
+    if isinstance(value, dict):
+        return {name: _cropped(part, depth - 1) for name, part in mapping(value).items()} if depth else "…"  # pyright: ignore[reportUnknownArgumentType] - any
+    if isinstance(value, list):
+        return [_cropped(part, depth - 1) for part in items(value)] if depth else "…"  # pyright: ignore[reportUnknownArgumentType] - any
+    return value
+
+
+def _plain_message(status: int, value: object, body: bytes) -> str:
+    raw = value if isinstance(value, str) else body[: 8 * _LONGEST].decode("utf-8", "replace")
+    raw = raw[: 8 * _LONGEST]
+    title = _TITLE.search(raw)
+    words = " ".join(unescape(title[1] if title else _TAG.sub(" ", raw)).split())
+    return f"The server answered {status}" + (f": {_shorten(words)}" if words else "")
+
+
+def _shorten(message: str) -> str:
+    return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}…"
+
+
+def model(value: object) -> VideoModel | None:
+    """Return a model of the catalogue, or None for one without an id."""
+    item = mapping(value)
+    identity = text(item.get("id"))
+    if identity is None:
+        return None
+    spec = mapping(item.get("model_spec"))
+    limits = mapping(spec.get("constraints"))
+    characters = number(limits.get("prompt_character_limit"))
+    return VideoModel(
+        id=identity,
+        name=text(spec.get("name")) or identity,
+        model_type=text(limits.get("model_type")) or "video",
+        privacy=text(spec.get("privacy")),
+        aspect_ratios=texts(limits.get("aspect_ratios")),
+        resolutions=texts(limits.get("resolutions")),
+        durations=texts(limits.get("durations")),
+        audio=limits.get("audio") is True,
+        audio_configurable=limits.get("audio_configurable") is True,
+        prompt_character_limit=int(characters) if characters and characters > 0 else DEFAULT_PROMPT_LIMIT,
+        offline=spec.get("offline") is True,
+        beta=spec.get("beta") is True or spec.get("betaModel") is True,
+        uncensored=spec.get("uncensored") is True,
+        description=text(spec.get("description")) or "",
+        region_restrictions=texts(spec.get("regionRestrictions")),
+        deprecation=_deprecation(mapping(spec.get("deprecation"))),
+        pricing=mapping(spec.get("pricing")) or None,
+        traits=texts(spec.get("traits")),
+    )
+
+
+def _deprecation(value: Json) -> Deprecation | None:
+    if not value:
+        return None
+    return Deprecation(
+        removes_at=text(value.get("removesAt")) or text(value.get("date")),
+        starts_at=text(value.get("startsAt")),
+        replacement=text(value.get("replacementModelId")),
+        auto_remap=value.get("autoRemap") is True,
+    )
+
+
+def account_limits(value: object) -> AccountLimits | None:
+    """Return the key's limits, or None when the answer holds none."""
+    data = mapping(mapping(value).get("data"))
+    if not isinstance(data.get("accessPermitted"), bool):
+        return None
+    tier = mapping(data.get("apiTier"))
+    balances = {name: number(amount) for name, amount in mapping(data.get("balances")).items()}
+    return AccountLimits(
+        access_permitted=data["accessPermitted"],
+        tier=text(tier.get("id")) or "",
+        charged=tier.get("isCharged") is not False,
+        balances={name: amount for name, amount in balances.items() if amount is not None},
+        key_expires=text(data.get("keyExpiration")),
+        limits=tuple(_model_limits(data)),
+    )
+
+
+def _model_limits(data: Json) -> list[ModelLimit]:
+    return [
+        ModelLimit(
+            model=text(entry.get("apiModelId")) or "",
+            amount=number(limit.get("amount")) or 0.0,
+            type=text(limit.get("type")) or "",
+        )
+        for entry in map(mapping, items(data.get("rateLimits")))
+        for limit in map(mapping, items(entry.get("rateLimits")))
+    ]

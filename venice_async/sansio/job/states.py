@@ -1,0 +1,200 @@
+"""The states of a job: each carries exactly what is true in it.
+
+They serve as machine, progress and journal record.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+from attrs import field, frozen
+
+from ...errors import VeniceError
+from ...requests import Consent, VideoRequest
+from ...results import ConsentRequest, Ticket, Video
+
+
+def _facts(error: VeniceError) -> Any:
+    return type(error), error.facts
+
+
+@frozen(kw_only=True)
+class Quoting:
+    """The price is being asked for; nothing is queued yet.
+
+    Attributes:
+        request: what to queue if the price is right.
+        max_usd: the most that it may cost, in USD.
+        reference_video_seconds: the total length of all reference clips, where it is known.
+    """
+
+    request: VideoRequest
+    max_usd: float
+    reference_video_seconds: float | None = None
+
+
+@frozen(kw_only=True)
+class Queueing:
+    """The paid request is waiting for its turn, or on its way.
+
+    Attributes:
+        request: what is queued.
+        consent: what a person agreed to, once asked.
+        flow: whose consent that is.
+        asked: the policies a person has been asked about.
+    """
+
+    request: VideoRequest
+    consent: Consent | None = None
+    flow: str | None = None
+    asked: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class AwaitingConsent:
+    """A person is being asked; nothing is queued and nothing is held.
+
+    Attributes:
+        request: what is to be queued.
+        consent_request: the question.
+        asked: the policies a person has been asked about, this one included.
+    """
+
+    request: VideoRequest
+    consent_request: ConsentRequest
+    asked: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class Waiting:
+    """Queued and paid for; the server is at work.
+
+    Attributes:
+        ticket: the job.
+        elapsed: seconds the server says it has worked, at its last answer; None before the first.
+        average: the model's P80 in seconds, as the server says; None before the first answer.
+        eta: seconds left by the model of its times, at the last answer or, before the first, when watching
+            began; None when nothing is known.
+        notice_delay: seconds that will likely pass between its end and our noticing it, as all jobs share the
+            polls there are; None when `eta` is.
+        misses: polls in a row that brought no news.
+        interruptions: deliveries in a row that were cut without progress.
+        empty: answers that should have held the clip, or named a link to it, and did not.
+    """
+
+    ticket: Ticket
+    elapsed: float | None = None
+    average: float | None = None
+    eta: float | None = None
+    notice_delay: float | None = None
+    misses: int = 0
+    interruptions: int = 0
+    empty: int = 0
+
+    @property
+    def progress(self) -> float | None:
+        """The part that is likely done, in [0, 1), or None when nothing is known."""
+        if self.elapsed is None or self.eta is None:
+            return None
+        whole = self.elapsed + self.eta
+        return min(self.elapsed / whole, 0.99) if whole > 0 else 0.0
+
+
+@frozen(kw_only=True)
+class Downloading:
+    """The clip is coming, by link or out of a poll.
+
+    Attributes:
+        ticket: the job.
+        via: `"link"`, or `"poll"` for a clip that is the body of a poll.
+        received: bytes so far.
+        total: bytes announced, or None.
+        link: the link that a poll named, for a ticket that has none of its own; a secret.
+        gets: GETs of the link made, the present one included; kept across restarts.
+        average: the model's P80 in seconds, as the server said; None when it did not.
+        interruptions: attempts in a row that were cut without progress.
+        empty: as in `Waiting`.
+    """
+
+    ticket: Ticket
+    via: Literal["link", "poll"]
+    received: int = 0
+    total: int | None = None
+    link: str | None = field(default=None, repr=False)
+    gets: int = 0
+    average: float | None = None
+    interruptions: int = 0
+    empty: int = 0
+
+    @property
+    def progress(self) -> float | None:
+        """The part that is here, in [0, 1], or None when the size is not known."""
+        return min(self.received / self.total, 1.0) if self.total else None
+
+
+@frozen(kw_only=True)
+class Saved:
+    """The clip is verified and under its final name; the server's copy is being cleaned up.
+
+    Attributes:
+        video: the clip.
+    """
+
+    video: Video
+
+    @property
+    def ticket(self) -> Ticket:
+        """The job."""
+        return self.video.ticket
+
+
+@frozen(kw_only=True)
+class Succeeded:
+    """Done.
+
+    Attributes:
+        video: the clip.
+    """
+
+    video: Video
+
+    @property
+    def ticket(self) -> Ticket:
+        """The job."""
+        return self.video.ticket
+
+
+@frozen(kw_only=True)
+class Failed:
+    """Ended without a clip.
+
+    Attributes:
+        error: why.
+        ticket: the job, if one was queued.
+    """
+
+    error: VeniceError = field(eq=_facts, hash=False)
+    ticket: Ticket | None = None
+
+
+@frozen(kw_only=True)
+class Stopped:
+    """No longer watched. The server has no way to cancel: a queued job goes on, and its ticket stays good.
+
+    Attributes:
+        ticket: the job, if one was queued.
+    """
+
+    ticket: Ticket | None = None
+
+
+State: TypeAlias = (
+    Quoting | Queueing | AwaitingConsent | Waiting | Downloading | Saved | Succeeded | Failed | Stopped
+)
+
+TERMINAL: Final = (Succeeded, Failed, Stopped)
+
+
+def ticket_of(state: State) -> Ticket | None:
+    """Return the ticket of a state that has one."""
+    return None if isinstance(state, Quoting | Queueing | AwaitingConsent) else state.ticket

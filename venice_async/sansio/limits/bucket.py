@@ -1,0 +1,164 @@
+"""The rate limit of one endpoint as arithmetic: when the next request may be sent and is not refused.
+
+Two accounts say so, and either suffices, as each is a lower bound of what the server has left. Ours: fewer of
+our requests than the limit can have been counted in the last 60 s; true for a fixed window at any phase and
+for a sliding one, whenever between sending and answer the server counted. And the server's, in `account`:
+where windows are fixed it lets out all of one that is ending and then all of the next. For a key that is
+shared both have to agree; and once others are seen to use a key that was said to be ours, only the server's
+counts.
+
+Without a credible account of the server's, requests are spaced evenly, within our own account. After a 429
+one request tries, and the rest wait for its answer.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..http.headers import Allowance
+from .ledger import PERIOD, Ledger, Sent
+from .server_account import MARGIN, ServerAccount
+
+RATE = 0.95  # of the limit, evenly spaced, while nothing is known of the server's account
+PACE = 1 - MARGIN  # of the limit, evenly spaced, within an account
+BURST = 0.05  # of the limit, at once after a pause; with RATE at most the whole limit in any 60 s
+CLOSED = 10.0  # seconds to pause after a 429 that does not say how long
+OVERLOADED = 1.0  # seconds to pause after a 429 though requests remain: the limit was not this one
+CLOSED_MOST = 60.0  # seconds that a pause grows to, doubled while 429s go on: a window's length
+
+
+class Spacing:
+    """The generic cell rate algorithm: evenly spaced, with a small burst after a pause.
+
+    ITU-T Recommendation I.371, annex A; ATM Forum, Traffic Management Specification 4.1, section 4.4.2.
+    """
+
+    def __init__(self, limit: float, rate: float = RATE) -> None:
+        """Allow `rate` times `limit` requests a minute."""
+        self._rate = rate
+        self._due = -math.inf  # the standard's theoretical arrival time
+        self.change(limit)
+
+    def change(self, limit: float) -> None:
+        """Go on with another limit."""
+        self._interval = PERIOD / (self._rate * limit)
+        self._tolerance = max(BURST * limit - 1, 0.0) * self._interval
+
+    def opens(self) -> float:
+        """Return when the next request conforms."""
+        return self._due - self._tolerance
+
+    def take(self, now: float) -> None:
+        """Count one request, conforming or not."""
+        self._due = max(self._due, now) + self._interval
+
+    def give_back(self) -> None:
+        """Strike one that was not sent."""
+        self._due -= self._interval
+
+    def pause(self, until: float) -> None:
+        """Go on evenly from then, without the burst that a pause allows."""
+        self._due = max(self._due, until + self._tolerance)
+
+    def forgive(self, now: float) -> None:
+        """Forget what was taken ahead of time."""
+        self._due = min(self._due, now)
+
+
+class Bucket:
+    """What one endpoint still takes from us. Moments are seconds of the caller's monotonic clock.
+
+    Attributes:
+        pace: even spacing within the account, which it is up to the caller to keep to.
+    """
+
+    def __init__(self, limit: float, *, share: float = 1.0) -> None:
+        """Start with `limit` requests a minute for the key, of which `share` are ours."""
+        self.pace: Spacing = Spacing(limit * share, PACE)
+        self._spacing = Spacing(limit * share)
+        self._limit = limit
+        self._share = share
+        self._ledger = Ledger()
+        self._account = ServerAccount(self._ledger, alone=share == 1)
+        self._closed_until = -math.inf
+        self._refusals = 0
+
+    @property
+    def rate(self) -> float:
+        """Requests a second that can go on for ever."""
+        return self._limit * self._share / PERIOD
+
+    def spare_rate(self, now: float) -> float:
+        """Return the requests a second to spend at present: `rate`, or more when some would lapse."""
+        return max(self.rate, self._account.spare(now) * self._share)
+
+    def opens(self, now: float) -> float | None:
+        """Return `now` if a request may be sent, else when to ask again; None: after an answer."""
+        when = self._when(now)
+        if when is None or self._is_trying():
+            return None
+        return max(when, self._closed_until, now)
+
+    def take(self, now: float) -> Sent:
+        """Count a request that is about to be sent."""
+        self.pace.take(now)
+        self._spacing.take(now)
+        return self._ledger.take(now)
+
+    def give_back(self, sent: Sent) -> None:
+        """Strike one that was not sent after all."""
+        self.pace.give_back()
+        self._spacing.give_back()
+        self._ledger.give_back(sent)
+
+    def lost(self, sent: Sent, now: float) -> None:
+        """Count that a request was given up without an answer."""
+        self._ledger.ended(sent, now)
+
+    def answered(self, sent: Sent, told: Allowance, now: float) -> None:
+        """Take in the head of an answer that was not a 429."""
+        if sent.at >= self._closed_until:
+            self._refusals = 0
+        self._change(told.limit)
+        if self._account.hear(sent, told, now):
+            self.pace.forgive(now)
+        self._ledger.ended(sent, now)
+
+    def refused(self, sent: Sent, told: Allowance, now: float, *, wait: float | None, chance: float) -> None:
+        """Close after a 429: for the seconds the server asks, None if it does not, and up to one more.
+
+        The pause doubles while what was sent after it is refused, too.
+        """
+        self._ledger.ended(sent, now)
+        self._change(told.limit)
+        self._account.disbelieve(now)
+        if sent.at >= self._closed_until:
+            self._refusals += 1
+        first = OVERLOADED if told.remaining or wait is not None else CLOSED
+        least = min(first * 2.0 ** min(self._refusals - 1, 10), CLOSED_MOST)
+        if wait is None:
+            wait = least
+        elif self._refusals > 1:
+            wait = max(wait, least)
+        self._closed_until = max(self._closed_until, now + wait + chance)
+        self._spacing.pause(self._closed_until)
+
+    def _when(self, now: float) -> float | None:
+        """Return when the accounts allow one more; None: after an answer."""
+        ours = self._ledger.room(self._limit * self._share, now)
+        if not self._account.trusted(now):
+            return None if ours is None else max(ours, self._spacing.opens())
+        theirs = self._account.opens(now)
+        if self._share < 1:
+            return None if ours is None else max(ours, theirs)
+        return min(ours, theirs) if self._account.alone(now) and ours is not None else theirs
+
+    def _is_trying(self) -> bool:
+        """Return whether a request is on its way that tries if the bucket is open again after a 429."""
+        return self._refusals > 0 and self._ledger.last_flying() >= self._closed_until
+
+    def _change(self, limit: float | None) -> None:
+        if limit is not None and limit != self._limit:
+            self._limit = limit
+            self.pace.change(limit * self._share)
+            self._spacing.change(limit * self._share)

@@ -1,0 +1,1 @@
+"""When to poll: the times of a model's jobs."""
