@@ -351,7 +351,7 @@ class Process:
     def keep(self) -> None:
         """Hand the journal on as it is; it is copied in its own thread, between two transactions."""
         heir = self.world.folder / f"life-{self.world.lives + 1}"
-        journal = self.venice._host.journal
+        journal = self.venice._runtime.journal
         if journal is None or journal._writer._closed:
             self._copy(heir)
         else:
@@ -362,7 +362,7 @@ class Process:
 
     async def end(self) -> None:
         """Let what is left of a killed process come to its end."""
-        task = self.venice._host._task
+        task = self.venice._runtime._task
         assert task is not None
         await asyncio.wait({task})
 

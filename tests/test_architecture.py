@@ -17,18 +17,18 @@ from attrs import frozen
 import venice_async
 
 PACKAGE = Path(venice_async.__file__).parent
-LONGEST = 350
-"""Lines: above about 250 a file is asking to be two."""
+LONGEST = 500
+"""Lines: above it a file is asking to be two."""
 
 # From top to bottom. A module imports from the rows below its own, and from its own without a cycle.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("cli", "cli.*", "sandbox", "sandbox.*"),
     ("",),
-    ("client", "batch", "budget", "engine.runtime", "plan", "seedance", "seedance.*", "upscaling"),
+    ("client", "batch", "engine.runtime", "seedance", "seedance.*", "upscaling"),
     ("job", "engine.driver"),
     ("engine", "engine.*"),
     ("io.caller", "io.uploads", "io.delivery", "io.delivery.*", "io.journal", "io.journal.*"),
-    ("io.pacing", "io.pacing.*", "io.aiohttp", "io.clock", "io.shielding", "io.threads"),
+    ("io.pacing", "io.pacing.*", "io.aiohttp", "io.clock", "io.shielding"),
     ("io", "io.transport"),
     ("notebook",),
     ("sansio.job.machine", "sansio.http.wire", "sansio.http.replies"),
@@ -37,7 +37,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("formatting", "requests"),
     ("validators",),
     ("media", "options"),
-    ("errors", "sansio.http.secret", "version"),
+    ("errors", "sansio.http.secrets", "version"),
 )
 
 # What touches the world, and the modules that may: the rest of the package decides or passes on.

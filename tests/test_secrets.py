@@ -35,7 +35,7 @@ from venice_async import (
     VideoRequest,
 )
 from venice_async.io.aiohttp import AiohttpTransport
-from venice_async.sansio.http.secret import Secret
+from venice_async.sansio.http.secrets import Secret
 from venice_async.sansio.http.wire import HttpRequest, encode
 from venice_async.sansio.job import commands, events, states
 from venice_async.sansio.job.machine import begin, step, watch

@@ -7,23 +7,25 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final, TypeVar
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import anyio
+from attrs import field, frozen
 
-from .budget import Budget
 from .engine.consent import OnConsent, SharedConsent
-from .engine.spec import Order, recovery
+from .engine.spec import JobSpec, recovery
 from .errors import (
+    BudgetExceededError,
     PaymentRequiredError,
     QueueOutcomeUnknownError,
     UsageError,
     VeniceError,
 )
 from .job import VideoJob
-from .plan import Plan, Requests, each
 from .requests import VideoRequest
 from .results import Outcome, Quote, Video
 from .sansio.converter import request_key
@@ -33,8 +35,9 @@ from .sansio.job.states import Failed, Queueing, Saved, Succeeded
 if TYPE_CHECKING:
     from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-    from .engine.runtime import Host
+    from .engine.runtime import Runtime
     from .io.journal.entries import JournalEntry
+
 
 _T = TypeVar("_T")
 
@@ -53,9 +56,9 @@ class Batch:
 
     def __init__(
         self,
-        host: Host,
+        runtime: Runtime,
         requests: Requests,
-        plan: Plan,
+        options: BatchOptions,
         *,
         quote: Callable[[VideoRequest], Awaitable[Quote]],
         on_consent: OnConsent | None,
@@ -63,13 +66,13 @@ class Batch:
         """Get ready; nothing is read before the first outcome is asked for."""
         self.jobs: dict[int, VideoJob] = {}
         self.paused: bool = False
-        self._host = host
+        self._runtime = runtime
         self._quote = quote
         self._requests = requests
-        self._plan = plan
-        self._budget = Budget(plan.max_usd)
+        self._options = options
+        self._budget = Budget(options.max_usd)
         self._consent = SharedConsent(on_consent) if on_consent else None
-        self._slots = anyio.Semaphore(plan.concurrency)
+        self._slots = anyio.Semaphore(options.concurrency)
         self._queueing = anyio.Semaphore(_QUEUEING)
         self._probing = anyio.Lock()
         self._keys: Counter[str] = Counter()
@@ -100,7 +103,7 @@ class Batch:
             )
         self._iterated = True
         send, receive = anyio.create_memory_object_stream[Outcome](math.inf)  # the slots bound it
-        self._host.spawn(lambda: self._feed(send))
+        self._runtime.spawn(lambda: self._feed(send))
         try:
             async with receive:
                 async for outcome in _received(receive):
@@ -123,12 +126,12 @@ class Batch:
 
     async def _prepare(self) -> None:
         try:
-            await anyio.Path(self._plan.into).mkdir(parents=True, exist_ok=True)
+            await anyio.Path(self._options.into).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            msg = f"The folder {str(self._plan.into)!r} cannot be made: {error.strerror}"
+            msg = f"The folder {str(self._options.into)!r} cannot be made: {error.strerror}"
             raise UsageError(msg, hint="Choose another folder") from error
-        if self._host.journal is not None and self._plan.max_usd is not None:
-            self._budget = Budget(self._plan.max_usd, await self._host.journal.spent(self._prefix))
+        if self._runtime.journal is not None and self._options.max_usd is not None:
+            self._budget = Budget(self._options.max_usd, await self._runtime.journal.spent(self._prefix))
 
     async def _start_all(self, start: Callable[..., object], outcomes: ObjectSendStream[Outcome]) -> None:
         """Read the requests; a source that fails ends the batch once what was started has ended."""
@@ -151,7 +154,7 @@ class Batch:
             outcome = await self._outcome(index, request, key)
         finally:
             self.jobs.pop(index, None)
-        if outcome.error is not None and self._plan.on_error == "stop":
+        if outcome.error is not None and self._options.on_error == "stop":
             self.stop()
         try:
             await outcomes.send(outcome)
@@ -176,7 +179,7 @@ class Batch:
 
     async def _known(self, index: int, request: VideoRequest, key: str) -> Outcome | None:
         """Return the outcome of a request that an earlier run has paid for, or None."""
-        entry = None if self._host.journal is None else await self._host.journal.find(key)
+        entry = None if self._runtime.journal is None else await self._runtime.journal.find(key)
         if entry is None or isinstance(entry.state, Failed):
             return None
         try:
@@ -188,21 +191,21 @@ class Batch:
     async def _earlier(self, index: int, entry: JournalEntry) -> Video:
         if isinstance(entry.state, Succeeded | Saved):
             return await _still_there(entry.state.video)
-        assert self._host.journal is not None  # noqa: S101 - the entry came from it
-        adopted = await self._host.journal.adopt(entry.id)
+        assert self._runtime.journal is not None  # noqa: S101 - the entry came from it
+        adopted = await self._runtime.journal.adopt(entry.id)
         if not adopted:
             msg = "This request is being worked on by another process"
             raise UsageError(msg, hint="Wait for it, or run the batch again later")
         if isinstance(entry.state, Queueing):
-            await self._host.journal.release(entry.id)
+            await self._runtime.journal.release(entry.id)
             msg = "An earlier run ended while this paid request was on its way"
             raise QueueOutcomeUnknownError(msg)
-        now = self._host.services().clock.time()
-        job = self.jobs[index] = self._host.start(recovery(adopted[0], now))
+        now = self._runtime.shared().clock.time()
+        job = self.jobs[index] = self._runtime.start(recovery(adopted[0], now))
         return await _unless_cancelled(job, job.wait())
 
     async def _reserve(self, request: VideoRequest) -> float | None:
-        if self._plan.max_usd is None:
+        if self._options.max_usd is None:
             return None
         usd = (await self._quote(request)).usd
         self._budget.reserve(usd)
@@ -210,11 +213,11 @@ class Batch:
 
     async def _queued(self, index: int, request: VideoRequest, key: str, usd: float | None) -> VideoJob:
         """Return the job once it is queued or has failed; an empty balance is waited out."""
-        order = Order(
+        spec = JobSpec(
             start=begin(request),
             request=request,
-            to=self._plan.into,
-            overwrite=self._plan.overwrite,
+            to=self._options.into,
+            overwrite=self._options.overwrite,
             key=key,
             usd=usd,
             on_consent=self._consent,
@@ -222,7 +225,7 @@ class Batch:
         while True:
             async with self._queueing:
                 await self._wait_for_money()
-                job = self.jobs[index] = self._host.start(order)
+                job = self.jobs[index] = self._runtime.start(spec)
                 try:
                     await _unless_cancelled(job, job.queued())
                 except PaymentRequiredError as error:
@@ -238,7 +241,7 @@ class Batch:
         if self.paused:
             async with self._probing:
                 if self.paused:
-                    with anyio.move_on_after(self._plan.pause):
+                    with anyio.move_on_after(self._options.pause):
                         await self._stopping.wait()
         if self._stopping.is_set():
             msg = "The batch was stopped before this request was queued"
@@ -251,13 +254,13 @@ class Batch:
 
     @property
     def _prefix(self) -> str:
-        return f"{hashlib.sha256(os.fsencode(self._plan.into)).hexdigest()[:16]}/"
+        return f"{hashlib.sha256(os.fsencode(self._options.into)).hexdigest()[:16]}/"
 
     def _key(self, request: VideoRequest) -> str:
         """Return what tells this request from the others in every run: its key, or its content and turn."""
-        name = self._plan.key(request) if self._plan.key else request_key(request)
+        name = self._options.key(request) if self._options.key else request_key(request)
         self._keys[name] += 1
-        if self._plan.key and self._keys[name] > 1:
+        if self._options.key and self._keys[name] > 1:
             log.warning("Two requests of the batch have the key %r; they count as different ones", name)
         return f"{self._prefix}{name}#{self._keys[name]}"
 
@@ -290,3 +293,116 @@ async def _still_there(video: Video) -> Video:
         return video
     message = f"This clip was made by an earlier run, but {str(video.path)!r} is gone or has changed"
     raise UsageError(message, charged=True, hint="Use another folder, key or journal to pay for it again")
+
+
+Requests: TypeAlias = Iterable[VideoRequest] | AsyncIterable[VideoRequest]
+
+CONCURRENCY: Final = 200  # jobs at once: twice what 40 a minute fill at a model's usual two to three minutes
+PAUSE: Final = 60.0  # seconds between two tries while the balance is used up
+
+
+def _check_on_error(_: BatchOptions, __: Any, value: object) -> None:
+    if value not in {"collect", "stop"}:
+        msg = f"on_error must be 'collect' or 'stop', not {value!r}"
+        raise UsageError(msg)
+
+
+def _check_key(_: BatchOptions, __: Any, value: object) -> None:
+    if value is not None and not callable(value):
+        msg = f"key must be a function of a request, not {value!r}"
+        raise UsageError(msg)
+
+
+def _check_concurrency(_: BatchOptions, __: Any, value: object) -> None:
+    if not isinstance(value, int) or value < 1:
+        msg = f"concurrency must be a whole number of at least 1, not {value!r}"
+        raise UsageError(msg)
+
+
+def _check_pause(_: BatchOptions, __: Any, value: object) -> None:
+    if not isinstance(value, int | float) or not value >= 0:
+        msg = f"pause must be a number of seconds, not {value!r}"
+        raise UsageError(msg)
+
+
+@frozen(kw_only=True)
+class BatchOptions:
+    """How a batch is to go; see `VeniceClient.batch`.
+
+    Raises:
+        UsageError: it cannot go like that.
+    """
+
+    into: Path
+    max_usd: float | None = None
+    on_error: Literal["collect", "stop"] = field(default="collect", validator=_check_on_error)
+    key: Callable[[VideoRequest], str] | None = field(default=None, validator=_check_key)
+    concurrency: int = field(default=CONCURRENCY, validator=_check_concurrency)
+    overwrite: bool = False
+    pause: float = field(default=PAUSE, validator=_check_pause)
+
+
+def check_source(requests: object) -> None:
+    """See that a batch can read `requests`.
+
+    Raises:
+        UsageError: it cannot be iterated.
+    """
+    if not isinstance(requests, Iterable | AsyncIterable):
+        msg = f"batch takes an iterable of VideoRequest, not {type(requests).__name__}"
+        raise UsageError(msg)
+
+
+async def each(requests: Requests) -> AsyncGenerator[VideoRequest]:
+    """Yield the requests of any iterable.
+
+    Raises:
+        UsageError: one is something else.
+    """
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield _checked(request)
+        return
+    for request in requests:
+        yield _checked(request)
+
+
+def _checked(request: object) -> VideoRequest:
+    if not isinstance(request, VideoRequest):
+        msg = f"A batch takes VideoRequest, not {type(request).__name__}"
+        raise UsageError(msg)
+    return request
+
+
+class Budget:
+    """Money that is reserved before it is spent, exactly."""
+
+    def __init__(self, limit: float | None, spent: float = 0.0) -> None:
+        """Allow `limit` USD, of which `spent` are gone; None for no limit."""
+        self._limit = None if limit is None else _exact(limit)
+        self._reserved = _exact(spent)
+
+    @property
+    def reserved(self) -> float:
+        """USD spent, or set aside for requests on their way."""
+        return float(self._reserved)
+
+    def reserve(self, usd: float) -> None:
+        """Set `usd` aside.
+
+        Raises:
+            BudgetExceededError: there is less left.
+        """
+        if self._limit is not None and self._reserved + _exact(usd) > self._limit:
+            left = self._limit - self._reserved
+            message = f"The quote is {usd:g} USD, and {left} of {self._limit} USD are left"
+            raise BudgetExceededError(message, quoted_usd=usd, limit_usd=float(self._limit))
+        self._reserved += _exact(usd)
+
+    def release(self, usd: float) -> None:
+        """Give back what was not spent."""
+        self._reserved -= _exact(usd)
+
+
+def _exact(usd: float) -> Decimal:
+    return Decimal(str(usd))

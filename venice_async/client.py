@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from .batch import Batch
+from .batch import CONCURRENCY, PAUSE, Batch, BatchOptions, Requests, check_source
 from .engine.arguments import (
     check_listener,
     check_price_limit,
@@ -23,14 +23,13 @@ from .engine.arguments import (
     sound,
 )
 from .engine.consent import OnConsent
-from .engine.spec import Destination, Order, bound_for, recovery
+from .engine.spec import Destination, JobSpec, bound_for, recovery
 from .errors import TicketLike, UsageError
 from .job import VideoJob
 from .options import Limits, Polling, Retries, Timeouts
-from .plan import CONCURRENCY, PAUSE, Plan, Requests, check_source
 from .requests import VideoRequest
 from .results import AccountLimits, Quote, Ticket, VideoModel
-from .sansio.http.secret import Secret
+from .sansio.http.secrets import Secret
 from .sansio.job.commands import Complete, ListModels, Price, Query, ReadLimits, Revoke
 from .sansio.job.events import CleanedUp
 from .sansio.job.machine import begin, watch
@@ -94,9 +93,9 @@ class VeniceClient:
         check_listener(on_state)
         self._on_consent = on_consent
         self._batches: WeakSet[Batch] = WeakSet()
-        from .engine.runtime import Host, Settings  # noqa: PLC0415 - the network is loaded by those who open a client
+        from .engine.runtime import Runtime, Settings  # noqa: PLC0415 - the network is loaded by those who open a client
 
-        self._host = Host(
+        self._runtime = Runtime(
             Settings(
                 api_key=checked_key(secret),
                 base_url=self._base_url,
@@ -117,7 +116,7 @@ class VeniceClient:
 
     async def __aenter__(self) -> Self:
         """Open the sessions and the journal."""
-        await self._host.open()
+        await self._runtime.open()
         return self
 
     async def __aexit__(
@@ -127,13 +126,13 @@ class VeniceClient:
         for batch in list(self._batches):
             batch.stop()
         if kind is None:
-            await self._host.close()
+            await self._runtime.close()
         else:
-            await self._host.stop()
+            await self._runtime.stop()
 
     async def aclose(self) -> None:
         """Stop watching all jobs and close, as leaving the block by an error does."""
-        await self._host.stop()
+        await self._runtime.stop()
 
     def generate(
         self,
@@ -164,8 +163,8 @@ class VeniceClient:
         check_price_limit(max_usd)
         check_priority(priority)
         start = begin(request, max_usd=max_usd, reference_video_seconds=reference_video_seconds)
-        return self._host.start(
-            Order(start=start, request=request, to=bound_for(to), overwrite=overwrite, priority=priority)
+        return self._runtime.start(
+            JobSpec(start=start, request=request, to=bound_for(to), overwrite=overwrite, priority=priority)
         )
 
     def resume(
@@ -181,7 +180,7 @@ class VeniceClient:
         found = parse_ticket(ticket)
         del ticket  # as text it holds the link
         start = watch(sound(found))
-        return self._host.start(Order(start=start, to=bound_for(to), overwrite=overwrite, age=None))
+        return self._runtime.start(JobSpec(start=start, to=bound_for(to), overwrite=overwrite, age=None))
 
     def batch(
         self,
@@ -210,10 +209,10 @@ class VeniceClient:
             overwrite: whether files may be replaced.
             pause: seconds between two tries while the balance is used up.
         """
-        self._host.services()
+        self._runtime.shared()
         check_price_limit(max_usd)
         check_source(requests)
-        plan = Plan(
+        options = BatchOptions(
             into=Path(into).absolute(),
             max_usd=max_usd,
             on_error=on_error,
@@ -222,7 +221,7 @@ class VeniceClient:
             overwrite=overwrite,
             pause=pause,
         )
-        batch = Batch(self._host, requests, plan, quote=self.quote, on_consent=self._on_consent)
+        batch = Batch(self._runtime, requests, options, quote=self.quote, on_consent=self._on_consent)
         self._batches.add(batch)
         return batch
 
@@ -233,10 +232,10 @@ class VeniceClient:
         is given to paid requests on their way; the ticket of one that is answered later still goes to the
         journal. After it the client starts no more jobs. Meant for SIGTERM.
         """
-        self._host.services()
+        self._runtime.shared()
         for batch in list(self._batches):
             batch.stop()
-        return await self._host.drain(grace)
+        return await self._runtime.drain(grace)
 
     async def pending(self) -> list[JournalEntry]:
         """Return what the journal holds unfinished, without what another living client is watching."""
@@ -248,8 +247,8 @@ class VeniceClient:
         Each is bound for its recorded destination. One whose paid request has no outcome is not sent again:
         its job raises `QueueOutcomeUnknownError`.
         """
-        now = self._host.services().clock.time()
-        return [self._host.start(recovery(entry, now)) for entry in await self._journal().adopt()]
+        now = self._runtime.shared().clock.time()
+        return [self._runtime.start(recovery(entry, now)) for entry in await self._journal().adopt()]
 
     async def forget(self, entry: JournalEntry) -> None:
         """Strike a paid request without an outcome from the journal, once you know what became of it.
@@ -301,7 +300,7 @@ class VeniceClient:
         await self._clean(Revoke(sound(found)))
 
     async def _ask(self, query: Query) -> Any:
-        return await self._host.ask(query)
+        return await self._runtime.ask(query)
 
     async def _clean(self, query: Complete | Revoke) -> None:
         answer: CleanedUp = await self._ask(query)
@@ -309,8 +308,8 @@ class VeniceClient:
             raise answer.error.with_ticket(query.ticket)
 
     def _journal(self) -> Journal:
-        self._host.services()
-        if self._host.journal is None:
+        self._runtime.shared()
+        if self._runtime.journal is None:
             msg = "This client keeps no journal"
             raise UsageError(msg, hint="Make it with journal='jobs.db'")
-        return self._host.journal
+        return self._runtime.journal

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import anyio
 
-from .engine.spec import Order
+from .engine.spec import JobSpec
 from .errors import UsageError, VeniceError
 from .io.delivery.sinks import QueueSink
 from .notebook import state_html
@@ -31,12 +31,12 @@ class VideoJob:
     """
 
     def __init__(
-        self, order: Order, *, drive: Drive, on_state: Callable[[VideoJob, State], None] | None = None
+        self, spec: JobSpec, *, drive: Drive, on_state: Callable[[VideoJob, State], None] | None = None
     ) -> None:
         """Get ready; `VeniceClient` makes and starts jobs."""
-        self._state: State = order.start[0]
+        self._state: State = spec.start[0]
         self._ticket = ticket_of(self._state)
-        self._order = order
+        self._spec = spec
         self._loop = asyncio.get_running_loop()
         self._scope = anyio.CancelScope()
         self._changed = anyio.Event()
@@ -64,7 +64,7 @@ class VideoJob:
     @property
     def request(self) -> VideoRequest | None:
         """What was asked for; None for a job that was resumed from its ticket alone."""
-        return self._order.request
+        return self._spec.request
 
     def done(self) -> bool:
         """Tell whether the job has ended, however."""
@@ -100,7 +100,7 @@ class VideoJob:
             asyncio.CancelledError: the job was cancelled.
         """
         self._check_loop()
-        if isinstance(self._order.to, QueueSink) and not self._order.to.begun:
+        if isinstance(self._spec.to, QueueSink) and not self._spec.to.begun:
             log.warning("%r has no destination: pass to=, or read its clip with stream()", self)
         self._observed = True
         await self._finished.wait()
@@ -141,14 +141,14 @@ class VideoJob:
             asyncio.CancelledError: the job was cancelled.
         """
         self._check_loop()
-        if not isinstance(self._order.to, QueueSink):
+        if not isinstance(self._spec.to, QueueSink):
             msg = "This job has a destination of its own"
             raise UsageError(msg, hint="Leave out to= to read the clip with stream()")
-        if self._order.to.begun:
+        if self._spec.to.begun:
             msg = "The clip of this job is being read, or was"
             raise UsageError(msg, hint="Read a stream once; resume(ticket, to=...) fetches the clip again")
         self._observed = True
-        sink = self._order.to
+        sink = self._spec.to
         try:
             async for chunk in sink:
                 yield chunk

@@ -7,7 +7,7 @@ import asyncio
 import anyio
 import pytest
 
-from venice_async.io.shielding import to_the_end
+from venice_async.io.shielding import run_to_completion
 
 PASSES = 20
 """Turns of the loop that the work takes: more than `asyncio.run` needs to cancel its tasks."""
@@ -33,16 +33,16 @@ class Work:
 
 @pytest.mark.anyio
 async def test_a_result_and_an_error_pass_through() -> None:
-    assert "done" == await to_the_end(Work()())
+    assert "done" == await run_to_completion(Work()())
     with pytest.raises(ZeroDivisionError):
-        await to_the_end(Work(ZeroDivisionError())())
+        await run_to_completion(Work(ZeroDivisionError())())
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()])
 async def test_a_cancellation_goes_on_once_the_work_is_at_its_end(error: Exception | None) -> None:
     work = Work(error)
-    task = asyncio.create_task(to_the_end(work()))
+    task = asyncio.create_task(run_to_completion(work()))
     await work.begun.wait()
     task.cancel()
     await asyncio.sleep(0)
@@ -57,7 +57,7 @@ async def test_a_cancelled_scope_is_held_off_until_the_work_is_at_its_end() -> N
     with anyio.CancelScope() as scope:
         work = Work()
         scope.cancel()
-        assert "done" == await to_the_end(work())
+        assert "done" == await run_to_completion(work())
 
 
 def test_asyncio_run_ends_only_after_the_work_though_its_main_task_is_over() -> None:
@@ -65,7 +65,7 @@ def test_asyncio_run_ends_only_after_the_work_though_its_main_task_is_over() -> 
 
     async def main() -> None:
         found.append(Work())
-        waiting = asyncio.create_task(to_the_end(found[0]()))
+        waiting = asyncio.create_task(run_to_completion(found[0]()))
         await found[0].begun.wait()
         assert not waiting.done()
 

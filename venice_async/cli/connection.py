@@ -17,7 +17,7 @@ from attrs import frozen
 from ..client import BASE_URL, VeniceClient
 from ..errors import UsageError
 from ..options import Timeouts
-from ..sansio.http.secret import Secret
+from ..sansio.http.secrets import Secret
 from .exits import NoKeyError
 from .options import flag, value
 

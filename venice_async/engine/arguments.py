@@ -11,7 +11,7 @@ from ..errors import TicketLike, UsageError
 from ..requests import VideoRequest
 from ..results import Ticket
 from ..sansio.http.links import is_loopback
-from ..sansio.http.secret import Secret
+from ..sansio.http.secrets import Secret
 
 log: logging.Logger = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from ..sansio.job.states import (
     Waiting,
     ticket_of,
 )
-from .retrieval import Arrival
-from .spec import Order, Services
-from .submission import Payment
+from .retrieval import Retrieval
+from .spec import JobSpec, Shared
+from .submission import Submission
 
 LEAST_DEADLINE: Final = 1800.0  # seconds; with the next, the deadline of a job that was given none
 DEADLINE_IN_P80: Final = 10.0
@@ -32,15 +32,17 @@ DEADLINE_IN_P80: Final = 10.0
 class Driver:
     """Performs one job to its end."""
 
-    def __init__(self, services: Services, order: Order, publish: Callable[[State], None]) -> None:
-        """Perform `order`; `publish` is told every state."""
-        self._services = services
-        self._order = order
+    def __init__(self, shared: Shared, spec: JobSpec, publish: Callable[[State], None]) -> None:
+        """Perform `spec`; `publish` is told every state."""
+        self._shared = shared
+        self._spec = spec
         self._publish = publish
-        self._page = order.page(services.records)
-        self._payment = Payment(services, order, self._page, publish)
-        self._arrival = Arrival(services, order, on_progress=self._on_progress, on_estimate=self._on_estimate)
-        self._state: State = order.start[0]
+        self._record = spec.record(shared.records)
+        self._submission = Submission(shared, spec, self._record, publish)
+        self._retrieval = Retrieval(
+            shared, spec, on_progress=self._on_progress, on_estimate=self._on_estimate
+        )
+        self._state: State = spec.start[0]
         self._started: float | None = None
         self._trouble: VeniceError | None = None
         self._scope = anyio.CancelScope()
@@ -56,19 +58,19 @@ class Driver:
                 await self._enter(state)
         finally:
             with anyio.CancelScope(shield=True):
-                await self._arrival.tidy()
-                await self._page.release()
+                await self._retrieval.tidy()
+                await self._record.release()
         return state
 
     async def _begin(self) -> Step:
         """Find what can be known to fail before anything is paid; journal a job that came with its ticket."""
-        state, command = self._order.start
+        state, command = self._spec.start
         if command is None:
             return state, None
         try:
-            await self._arrival.check_target()
+            await self._retrieval.check_target()
             if ticket_of(state) is not None:
-                known = await self._page.begin(state, self._order.request)
+                known = await self._record.begin(state, self._spec.request)
                 state, command = (state, command) if known == state else resume(known)
         except VeniceError as error:
             state, command = step(state, Refused(error))
@@ -78,17 +80,17 @@ class Driver:
     async def _perform(self, command: Command) -> Event:
         match command:
             case AskPrice():
-                return await self._payment.ask_price(command)
+                return await self._submission.ask_price(command)
             case Queue():
-                return await self._payment.queue(command)
+                return await self._submission.queue(command)
             case AskConsent():
-                return await self._payment.ask_consent(command.consent_request)
+                return await self._submission.ask_consent(command.consent_request)
             case Poll():
-                return await self._within_deadline(lambda: self._arrival.poll(command))
+                return await self._within_deadline(lambda: self._retrieval.poll(command))
             case Fetch():
-                return await self._within_deadline(lambda: self._arrival.fetch(command))
+                return await self._within_deadline(lambda: self._retrieval.fetch(command))
             case CleanUp():
-                return await self._arrival.clean_up(command.video.ticket)
+                return await self._retrieval.clean_up(command.video.ticket)
 
     async def _enter(self, state: State) -> None:
         """Journal what must outlive a crash, then make it known."""
@@ -97,7 +99,7 @@ class Driver:
         if isinstance(state, Failed):
             state.error.with_traceback(None)  # its frames hold what the server said
         if by_link or paid_failure or isinstance(state, Saved | Succeeded):
-            await self._page.record(state)
+            await self._record.record(state)
         self._set(state)
 
     def _set(self, state: State) -> None:
@@ -105,7 +107,7 @@ class Driver:
         self._publish(state)
 
     def _on_progress(self, received: int, total: int | None) -> None:
-        if self._services.timeouts.job is None:
+        if self._shared.timeouts.job is None:
             self._scope.deadline = math.inf  # bytes are coming: the low-speed guard watches from here
         if isinstance(self._state, Waiting | Downloading):
             self._set(receive(self._state, received=received, total=total))
@@ -114,11 +116,11 @@ class Driver:
         self._set(estimate(self._state, eta=eta, notice_delay=notice_delay))
 
     async def _within_deadline(self, perform: Callable[[], Awaitable[Event]]) -> Event:
-        now = self._services.clock.monotonic()
+        now = self._shared.clock.monotonic()
         self._started = now if self._started is None else self._started
         with anyio.CancelScope(deadline=self._started + self._span()) as self._scope:
             return await perform()
-        waited = self._services.clock.monotonic() - self._started
+        waited = self._shared.clock.monotonic() - self._started
         ticket = ticket_of(self._state)
         message = f"Job {ticket and ticket.queue_id} was not done after {waited:.0f} s"
         if self._trouble is not None:
@@ -127,7 +129,7 @@ class Driver:
 
     def _span(self) -> float:
         """Return the seconds a job may take from its ticket to its clip."""
-        if self._services.timeouts.job is not None:
-            return self._services.timeouts.job
+        if self._shared.timeouts.job is not None:
+            return self._shared.timeouts.job
         average = self._state.average if isinstance(self._state, Waiting | Downloading) else None
         return max(LEAST_DEADLINE, DEADLINE_IN_P80 * (average or 0.0))

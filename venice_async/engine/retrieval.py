@@ -26,7 +26,7 @@ from ..io.delivery.download import CAN_GO_ON, SMALL, Delivery
 from ..io.delivery.part_file import PartFile
 from ..io.delivery.sinks import Sink
 from ..io.delivery.target import Target, check_target, job_key
-from ..io.pacing.polled_job import Watch
+from ..io.pacing.polled_job import PolledJob
 from ..io.transport import Response
 from ..results import Ticket, Video
 from ..sansio.http.wire import carries_video
@@ -43,7 +43,7 @@ from ..sansio.job.events import (
 )
 from ..sansio.job.states import ticket_of
 from ..sansio.retries import Call, Retry, Trouble
-from .spec import Order, Services
+from .spec import JobSpec, Shared
 
 _CLEAN_UP: Final = 15.0  # seconds: the clip is safe, so nobody should wait for the clean-up for long
 _PROGRESS: Final = 256 * 1024  # bytes: a delivery that gained as much was not in vain
@@ -52,30 +52,30 @@ _LINK_ANSWERS: Final = (200, 206, 416)  # what the delivery itself can judge
 log: logging.Logger = logging.getLogger(__name__)
 
 
-class Arrival:
+class Retrieval:
     """Performs the commands of a job that has a ticket. It owns the delivery and the pacer's watch of it."""
 
     def __init__(
         self,
-        services: Services,
-        order: Order,
+        shared: Shared,
+        spec: JobSpec,
         *,
         on_progress: Callable[[int, int | None], None],
         on_estimate: Callable[[float | None, float | None], None],
     ) -> None:
-        """Bring the clip of `order` home.
+        """Bring the clip of `spec` home.
 
         `on_progress` is told the bytes received and announced; `on_estimate` what is known of the model
         before the first poll: the seconds that are left, and those to the notice of the end.
         """
-        self._services = services
-        self._caller = services.caller
-        self._order = order
+        self._shared = shared
+        self._caller = shared.caller
+        self._spec = spec
         self._on_progress = on_progress
         self._on_estimate = on_estimate
         self._target: Target | None = None
         self._claimed: Path | None = None
-        self._watch: Watch | None = None
+        self._watch: PolledJob | None = None
         self._delivery: Delivery | None = None
         self._delay = 0.0
         self._troubles: Counter[object] = Counter()
@@ -87,10 +87,10 @@ class Arrival:
             UsageError: it cannot be used.
             DownloadError: its disk is full or fails.
         """
-        if not isinstance(self._order.to, str | os.PathLike):
+        if not isinstance(self._spec.to, str | os.PathLike):
             return
         target = await check_target(
-            self._order.to, overwrite=self._order.overwrite, recovering=self._order.recovering
+            self._spec.to, overwrite=self._spec.overwrite, recovering=self._spec.recovering
         )
         if target.name is not None:
             self._claim(target.folder / target.name)
@@ -99,13 +99,13 @@ class Arrival:
     async def tidy(self) -> None:
         """Leave nothing half-done behind."""
         if self._claimed is not None:
-            self._services.claims.discard(self._claimed)
+            self._shared.claims.discard(self._claimed)
         if self._watch is not None:
             self._watch.close()
         if self._delivery is not None:
             await self._delivery.abort()
-        elif not isinstance(self._order.to, str | os.PathLike):
-            await self._order.to.abort()
+        elif not isinstance(self._spec.to, str | os.PathLike):
+            await self._spec.to.abort()
 
     async def poll(self, command: Poll) -> Event:
         """Ask at the job's turn; take the clip if the answer is it."""
@@ -126,7 +126,7 @@ class Arrival:
         delivery = self._deliver(command.ticket)
         while True:
             delay, self._delay = self._delay, 0.0
-            await self._services.clock.sleep(delay)
+            await self._shared.clock.sleep(delay)
             try:
                 async with self._caller.fetch(command, delivery.headers_for_next()) as response:
                     if response.status in _LINK_ANSWERS:
@@ -154,18 +154,18 @@ class Arrival:
         return event
 
     def _claim(self, path: Path) -> None:
-        if path in self._services.claims:
+        if path in self._shared.claims:
             msg = f"Another job of this client is bound for {str(path)!r}"
             raise UsageError(msg, hint="Choose another name")
-        self._services.claims.add(path)
+        self._shared.claims.add(path)
         self._claimed = path
 
-    def _watched(self, model: str) -> Watch:
-        watch = self._caller.pacer.watch(model, age=self._order.age)
+    def _watched(self, model: str) -> PolledJob:
+        watch = self._caller.pacer.watch(model, age=self._spec.age)
         self._on_estimate(watch.eta, watch.notice_delay)
         return watch
 
-    def _news(self, watch: Watch, reply: Reply) -> Event:
+    def _news(self, watch: PolledJob, reply: Reply) -> Event:
         match reply.answer:
             case Missed(error):
                 return self._missed(error, reply.trouble or Trouble("status", status=200))
@@ -231,15 +231,15 @@ class Arrival:
     def _deliver(self, ticket: Ticket) -> Delivery:
         if self._delivery is None:
             self._delivery = Delivery(
-                self._sink(ticket), clock=self._services.clock, on_progress=self._on_progress
+                self._sink(ticket), clock=self._shared.clock, on_progress=self._on_progress
             )
         return self._delivery
 
     def _sink(self, ticket: Ticket) -> Sink:
-        if isinstance(self._order.to, str | os.PathLike):
+        if isinstance(self._spec.to, str | os.PathLike):
             assert self._target is not None  # noqa: S101 - the driver checks the target first
             path = self._target.path_for(ticket.model, ticket.queue_id)
             key = job_key(ticket.model, ticket.queue_id)
-            resumed = ticket_of(self._order.start[0]) is not None
+            resumed = ticket_of(self._spec.start[0]) is not None
             return PartFile(path, overwrite=self._target.overwrite, job_key=key, resumed=resumed, hold=SMALL)
-        return self._order.to
+        return self._spec.to

@@ -23,13 +23,13 @@ from ..io.uploads import inline
 from ..job import VideoJob, running_loop
 from ..options import Limits, Polling, Retries, Timeouts
 from ..results import Ticket
-from ..sansio.http.secret import Secret
+from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import Answer
 from ..sansio.job.commands import Price, Query
 from ..sansio.job.states import Failed, State, Succeeded
 from .consent import OnConsent
 from .driver import Driver
-from .spec import Order, Services
+from .spec import JobSpec, Shared
 
 if TYPE_CHECKING:
     import aiohttp
@@ -41,7 +41,7 @@ LEAVING: Final = 0.9  # seconds: leaving by error returns within one
 
 log: logging.Logger = logging.getLogger(__name__)
 
-# Hosts that were left by error while a paid request was on its way: they close once its answer is journalled.
+# Clients left by error while a paid request was on its way: each closes once its answer is journalled.
 _closing: set[asyncio.Task[None]] = set()
 
 
@@ -61,7 +61,7 @@ class Settings:
     retries: Retries
 
 
-class Host:
+class Runtime:
     """Owns everything that an open client needs closed, and drives its jobs.
 
     It runs in a task of its own, so that the client may be entered and left by different tasks.
@@ -74,7 +74,7 @@ class Host:
         """Get ready; nothing is opened yet."""
         self.journal: Journal | None = None
         self._settings = settings
-        self._services: Services | None = None
+        self._shared: Shared | None = None
         self._group: TaskGroup | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -108,7 +108,7 @@ class Host:
         """Wait until all jobs have ended, then close. Cancelled, it stops instead.
 
         Raises:
-            UsageError: the host belongs to another event loop.
+            UsageError: the client belongs to another event loop.
         """
         task = self._opened()
         self._check_loop()
@@ -127,7 +127,7 @@ class Host:
         journalled, and `asyncio.run` does not end before.
 
         Raises:
-            UsageError: the host belongs to another event loop.
+            UsageError: the client belongs to another event loop.
         """
         if self._task is None:
             return
@@ -145,19 +145,19 @@ class Host:
         if not done:  # pyright: ignore[reportPossiblyUnboundVariable] - a shield swallows nothing
             log.warning("A paid request is still on its way; the client closes once its answer is known")
 
-    def start(self, order: Order) -> VideoJob:
+    def start(self, spec: JobSpec) -> VideoJob:
         """Start a job.
 
         Raises:
-            UsageError: the host is not open, is draining, or belongs to another event loop.
+            UsageError: the client is not open, is draining, or belongs to another event loop.
         """
-        services = self.services()
+        shared = self.shared()
         if self._draining:
             msg = "The client is draining and starts no more jobs"
             raise UsageError(msg)
         job = VideoJob(
-            order,
-            drive=lambda publish: Driver(services, order, publish).run(),
+            spec,
+            drive=lambda publish: Driver(shared, spec, publish).run(),
             on_state=self._settings.on_state,
         )
         self._jobs.add(job)
@@ -166,25 +166,25 @@ class Host:
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` among the jobs."""
-        assert self._group is not None  # noqa: S101 - an open host has one
+        assert self._group is not None  # noqa: S101 - an open client has one
         self._group.start_soon(work, name="venice_async.job")
 
-    def services(self) -> Services:
+    def shared(self) -> Shared:
         """Return what jobs share.
 
         Raises:
-            UsageError: the host is not open, or belongs to another event loop.
+            UsageError: the client is not open, or belongs to another event loop.
         """
         task = self._opened()
-        if self._services is None or task.done() or self._leave.is_set():
+        if self._shared is None or task.done() or self._leave.is_set():
             msg = "The client is closed"
             raise UsageError(msg, hint="Make a new VeniceClient, and call it inside its block")
         self._check_loop()
-        return self._services
+        return self._shared
 
     async def ask(self, query: Query) -> Answer:
         """Return the answer to a call that costs nothing."""
-        caller = self.services().caller
+        caller = self.shared().caller
         return await caller.ask(await inline(query) if isinstance(query, Price) else query)
 
     async def drain(self, grace: float) -> list[Ticket]:
@@ -202,7 +202,7 @@ class Host:
 
     async def _run(self, ready: asyncio.Future[None]) -> None:
         async with AsyncExitStack() as stack:
-            self._services = await self._open_services(stack)
+            self._shared = await self._open_services(stack)
             try:
                 async with anyio.create_task_group() as self._group:
                     ready.set_result(None)
@@ -212,7 +212,7 @@ class Host:
                     job.give_up()
                     job.log_if_unseen()
 
-    async def _open_services(self, stack: AsyncExitStack) -> Services:
+    async def _open_services(self, stack: AsyncExitStack) -> Shared:
         settings, clock = self._settings, SystemClock()
         transport = AiohttpTransport(
             base_url=settings.base_url,
@@ -224,7 +224,7 @@ class Host:
         records = await self._open_records(stack, clock)
         pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock)
         caller = Caller(transport, pacer, clock, retries=settings.retries, secrets=self._secrets)
-        return Services(
+        return Shared(
             caller=caller,
             clock=clock,
             records=records,

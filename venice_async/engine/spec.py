@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from ..io.caller import Caller
 from ..io.delivery.sinks import QueueSink, Sink, WriterSink
-from ..io.journal.record import Page, Records
+from ..io.journal.record import JobRecord, Records
 from ..io.transport import Clock
 from ..options import Timeouts
 from ..requests import VideoRequest
@@ -24,7 +24,7 @@ Destination: TypeAlias = str | os.PathLike[str] | Sink
 
 
 @frozen(kw_only=True)
-class Order:
+class JobSpec:
     """What one job is to do.
 
     Attributes:
@@ -58,9 +58,9 @@ class Order:
         """The file or folder it is bound for, absolute; None for a sink. A separator at the end is kept."""
         return Path(self.to).absolute() if isinstance(self.to, str | os.PathLike) else None
 
-    def page(self, records: Records) -> Page:
+    def record(self, records: Records) -> JobRecord:
         """Return the journal's record of this job."""
-        return Page(
+        return JobRecord(
             records,
             to=self.path,
             overwrite=self.overwrite,
@@ -71,7 +71,7 @@ class Order:
 
 
 @frozen(kw_only=True)
-class Services:
+class Shared:
     """What the jobs of a client share.
 
     Attributes:
@@ -103,9 +103,9 @@ def bound_for(to: Any) -> Destination:
     return cast("Destination", to) if is_sink or isinstance(to, str | os.PathLike) else WriterSink(to)
 
 
-def recovery(entry: JournalEntry, now: float) -> Order:
-    """Return the order to go on with a journalled job, at Unix time `now`. What was sent is never resent."""
-    return Order(
+def recovery(entry: JournalEntry, now: float) -> JobSpec:
+    """Return the spec to go on with a journalled job, at Unix time `now`. What was sent is never resent."""
+    return JobSpec(
         start=resume(entry.state),
         request=entry.request,
         to=os.curdir if entry.to is None else entry.to,

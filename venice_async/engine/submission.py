@@ -15,9 +15,9 @@ from ..errors import (
     VeniceError,
 )
 from ..io.caller import Reply, unknown_outcome
-from ..io.journal.record import Page
+from ..io.journal.record import JobRecord
 from ..io.pacing.pacer import Turn
-from ..io.shielding import to_the_end
+from ..io.shielding import run_to_completion
 from ..io.uploads import Prepared, inline, prepare
 from ..requests import Consent
 from ..results import ConsentRequest
@@ -27,22 +27,22 @@ from ..sansio.job.events import Accepted, Answered, ConsentNeeded, Event, Refuse
 from ..sansio.job.states import Queueing, State, Waiting
 from ..sansio.retries import Call, Retry, Unknown
 from .consent import ask_person
-from .spec import Order, Services
+from .spec import JobSpec, Shared
 
 log: logging.Logger = logging.getLogger(__name__)
 
 
-class Payment:
+class Submission:
     """Performs the commands of one job that come before it has a ticket."""
 
     def __init__(
-        self, services: Services, order: Order, page: Page, publish: Callable[[State], None]
+        self, shared: Shared, spec: JobSpec, record: JobRecord, publish: Callable[[State], None]
     ) -> None:
-        """Pay for `order`, journalled on `page`."""
-        self._services = services
-        self._caller = services.caller
-        self._order = order
-        self._page = page
+        """Pay for `spec`, journalled on `record`."""
+        self._shared = shared
+        self._caller = shared.caller
+        self._spec = spec
+        self._record = record
         self._publish = publish
         self._prepared: Prepared | None = None
         self._troubles: Counter[object] = Counter()
@@ -69,16 +69,16 @@ class Payment:
         except VeniceError as error:
             return Refused(error)
         while True:
-            async with self._caller.pacer.queue_turn(priority=self._order.priority) as turn:
-                outcome = await to_the_end(self._pay(command, self._prepared, turn))
+            async with self._caller.pacer.queue_turn(priority=self._spec.priority) as turn:
+                outcome = await run_to_completion(self._pay(command, self._prepared, turn))
             if not isinstance(outcome, Retry):
                 return outcome
             log.info("The paid request was not accepted; trying again in %.1f s", outcome.after)
-            await self._services.clock.sleep(outcome.after)
+            await self._shared.clock.sleep(outcome.after)
 
     async def ask_consent(self, question: ConsentRequest) -> Event:
         """Ask a person, holding neither a connection nor a turn."""
-        ask = self._order.on_consent or self._services.on_consent
+        ask = self._spec.on_consent or self._shared.on_consent
         if ask is None:
             attested = question.request is not None and question.request.consents is not None
             beyond = ", beyond what the request attests" if attested else ""
@@ -99,10 +99,10 @@ class Payment:
     async def _pay(self, command: Queue, prepared: Prepared, turn: Turn) -> Event | Retry:
         intent = Queueing(request=command.request, consent=command.consent, flow=command.flow)
         try:
-            await self._page.begin(intent, command.request)
+            await self._record.begin(intent, command.request)
         except VeniceError as error:
             return Refused(error)
-        at = datetime.fromtimestamp(self._services.clock.time(), UTC).isoformat(timespec="seconds")
+        at = datetime.fromtimestamp(self._shared.clock.time(), UTC).isoformat(timespec="seconds")
         reply = await self._caller.pay(queue_request(prepared.body, consents_of(command)), command, turn)
         outcome = self._outcome(reply, prepared, at)
         await self._conclude(outcome)
@@ -129,11 +129,11 @@ class Payment:
             state = Waiting(ticket=outcome.ticket)
             log.info("Queued as %s on %s", outcome.ticket.queue_id, outcome.ticket.model)
             try:
-                await self._page.record(state)
+                await self._record.record(state)
             finally:
                 self._publish(state)
         elif isinstance(outcome, Retry | ConsentNeeded) or not _is_unknown(outcome):
-            await self._page.withdraw()
+            await self._record.withdraw()
 
 
 def _is_unknown(event: Event) -> bool:

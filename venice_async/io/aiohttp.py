@@ -30,7 +30,7 @@ from ..errors import (
 )
 from ..options import Timeouts
 from ..sansio.http.links import check_link, is_loopback, may_connect, next_hop
-from ..sansio.http.secret import Secret
+from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import HttpRequest
 from ..sansio.retries import Call
 from ..version import VERSION

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from ..errors import APIError, ConnectError, QueueOutcomeUnknownError, TransportError, VeniceError
 from ..options import Retries
-from ..sansio.http.redact import redact
+from ..sansio.http.secrets import redact
 from ..sansio.http.wire import Answer, HttpRequest, decode, encode
 from ..sansio.job.commands import Command, Fetch, Poll, Query, Queue
 from ..sansio.job.events import Refused

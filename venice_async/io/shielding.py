@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 import anyio
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 
 T = TypeVar("T")
 
 
-async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
     """Return what `work` returns. A cancellation meanwhile, of whatever kind, goes on only after it.
 
     A shield alone holds off cancel scopes but not `Task.cancel`, by which `asyncio.run` ends all the tasks it
@@ -19,7 +21,7 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """
     task = asyncio.create_task(work)
     asyncio._unregister_task(task)  # noqa: SLF001 - documented in "Extending asyncio", underscore and all
-    cancelled = await settled(task)
+    cancelled = await wait_out(task)
     if cancelled is None:
         return task.result()
     if not task.cancelled():
@@ -27,7 +29,7 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     raise cancelled
 
 
-async def settled(errand: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+async def wait_out(errand: asyncio.Future[Any]) -> asyncio.CancelledError | None:
     """Wait until `errand` is done, whatever cancels the wait; return the cancellation that came meanwhile."""
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
@@ -37,3 +39,20 @@ async def settled(errand: asyncio.Future[Any]) -> asyncio.CancelledError | None:
             except asyncio.CancelledError as error:
                 cancelled = error
     return cancelled
+
+
+_T = TypeVar("_T")
+_Arguments = TypeVarTuple("_Arguments")
+
+_AT_ONCE: Final = 8  # a disk gains little by more, and each costs the memory and time of a thread
+
+_limiter: RunVar[CapacityLimiter] = RunVar("venice_async.io.shielding")
+
+
+async def in_thread(work: Callable[[*_Arguments], _T], *arguments: *_Arguments) -> _T:
+    """Return what `work` does in a thread. A cancellation goes on only after it."""
+    limiter = _limiter.get(None)
+    if limiter is None:
+        limiter = CapacityLimiter(_AT_ONCE)
+        _limiter.set(limiter)
+    return await to_thread.run_sync(work, *arguments, limiter=limiter)

@@ -15,7 +15,7 @@ from ..requests import Element, Keyframe, VideoRequest
 from ..sansio.http.wire import request_body
 from ..sansio.job.commands import AskPrice, Price
 from ..validators import LIMITS
-from .threads import in_thread
+from .shielding import in_thread
 
 _T = TypeVar("_T", bound=VideoRequest | Element | Keyframe)
 _MIB: Final = 1 << 20

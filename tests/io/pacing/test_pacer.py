@@ -13,7 +13,7 @@ from attrs import define, field
 
 from tests.windows import EPOCH, Window
 from venice_async.io.pacing.pacer import Pacer
-from venice_async.io.pacing.polled_job import Watch
+from venice_async.io.pacing.polled_job import PolledJob
 from venice_async.options import Limits, Polling
 
 pytestmark = pytest.mark.anyio
@@ -129,7 +129,7 @@ async def test_a_job_alone_is_noticed_within_about_a_second() -> None:
     assert sorted(late)[37] <= 3.0
 
 
-async def poll(pacer: Pacer, watch: Watch, *, average: float | None = None, after: float = 0.0) -> float:
+async def poll(pacer: Pacer, watch: PolledJob, *, average: float | None = None, after: float = 0.0) -> float:
     async with pacer.poll_turn(watch, after=after) as turn:
         turn.answered(200, OK)
     watch.progressed(age=None, average=average)
@@ -193,7 +193,7 @@ async def test_the_job_that_has_waited_longest_for_its_age_is_polled_first(clock
     pacer, order = make(clock, retrieve_per_minute=1), list[str]()
     await poll(pacer, pacer.watch("a", age=1.0), average=100.0)
 
-    async def wait(name: str, watch: Watch) -> None:
+    async def wait(name: str, watch: PolledJob) -> None:
         await poll(pacer, watch)
         order.append(name)
 

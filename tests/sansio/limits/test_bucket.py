@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.windows import Window, drive
 from venice_async.sansio.http.headers import Allowance
-from venice_async.sansio.limits.bucket import Bucket, Spacing
+from venice_async.sansio.limits.bucket import Bucket, Gcra
 from venice_async.sansio.limits.failures import FailureBudget
 
 windows = st.builds(
@@ -268,7 +268,7 @@ def test_what_would_lapse_with_a_window_may_be_spent_faster_once_windows_are_kno
 def test_even_spacing_keeps_any_minute_within_the_limit_or_one_more_than_its_rate(
     limit: float, gaps: list[float]
 ) -> None:
-    spacing, now, taken = Spacing(limit), 0.0, list[float]()
+    spacing, now, taken = Gcra(limit), 0.0, list[float]()
     for gap in gaps:
         now = max(now + gap, spacing.opens())
         spacing.take(now)

@@ -25,7 +25,7 @@ from ...sansio.clip.ranges import (
     request_headers,
 )
 from .reading import (
-    Batch,
+    ChunkBuffer,
     Chunks,
     Progress,
     Reading,
@@ -214,7 +214,7 @@ class Delivery:
         self, reading: Reading, response: Response, hand_on: Callable[[Chunks], Awaitable[None]]
     ) -> VeniceError | None:
         """Pass the body on in batches, and return what ended it too early."""
-        batch, guard, cut = Batch(self._sink.batch), SpeedGuard(self._floor), None
+        batch, guard, cut = ChunkBuffer(self._sink.batch), SpeedGuard(self._floor), None
         try:
             async with closing(response.chunks()) as chunks:
                 while (chunk := await self._next(chunks, guard)) is not None:

@@ -14,7 +14,7 @@ from anyio import CancelScope, get_cancelled_exc_class
 from attrs import frozen
 
 from ...errors import DownloadError
-from ..threads import in_thread
+from ..shielding import in_thread
 from .target import disk_error, is_part_of, part_path
 
 if TYPE_CHECKING:

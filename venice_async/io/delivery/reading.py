@@ -18,7 +18,7 @@ from ...errors import (
 )
 from ...sansio.clip.mp4 import HEAD, BoxWalk
 from ...sansio.clip.ranges import FromStart, Held
-from ..threads import in_thread
+from ..shielding import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -148,7 +148,7 @@ class Reading:
             raise
 
 
-class Batch:
+class ChunkBuffer:
     """Chunks collected for one write.
 
     Attributes:

@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 from attrs import frozen
 
 from ...errors import DownloadError, UsageError, VeniceError
-from ..threads import in_thread
+from ..shielding import in_thread
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}", re.ASCII)
 _KEY_LENGTH: Final = 16

@@ -79,7 +79,7 @@ class JournalEntry:
         return ticket_of(self.state)
 
 
-def kept(stored: State, state: State) -> State:
+def state_to_keep(stored: State, state: State) -> State:
     """Return what the journal keeps of a job in `stored` that comes to `state`.
 
     A job that stops, or fails in a way that a later try may survive, stays as it was, with its GETs counted.
@@ -91,7 +91,7 @@ def kept(stored: State, state: State) -> State:
     return state
 
 
-def remembered(state: State, known: Sequence[JournalEntry], gets: int) -> State:
+def merge_known(state: State, known: Sequence[JournalEntry], gets: int) -> State:
     """Return `state` with what the journal knows of the same job: its link, and the GETs made of it."""
     if not isinstance(state, Waiting):
         return state

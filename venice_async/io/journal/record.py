@@ -69,7 +69,7 @@ class NoRecords:
         """Do nothing."""
 
 
-class Page:
+class JobRecord:
     """The journal's record of one job."""
 
     def __init__(

@@ -18,10 +18,10 @@ from .entries import (
     UNSENT,
     JournalEntry,
     job_of,
-    kept,
+    merge_known,
     pack,
     pack_state,
-    remembered,
+    state_to_keep,
     unpack,
 )
 from .leases import is_alive
@@ -83,7 +83,7 @@ class Table:
         stored = self.entry(name)
         if isinstance(stored.state, TERMINAL):
             return
-        left = kept(stored.state, state)
+        left = state_to_keep(stored.state, state)
         ended = isinstance(left, TERMINAL)
         change = _UPDATE + (_ENDED if ended else _RELEASED if isinstance(state, TERMINAL) else "")
         if isinstance(left, Failed) and left.error.charged is False:
@@ -159,7 +159,7 @@ class Table:
         job, alive = job_of(entry.state), self._alive()
         known = self._select(f"job = ? AND kind IN {UNFINISHED} ORDER BY rowid DESC", job)
         most = self._connection.execute("SELECT coalesce(max(gets), 0) FROM jobs WHERE job = ?", (job,))
-        entry = evolve(entry, state=remembered(entry.state, known, most.fetchone()[0]))
+        entry = evolve(entry, state=merge_known(entry.state, known, most.fetchone()[0]))
         under_way = _free(alive, ("Waiting", "Downloading"))
         for old in self._select(f"job = ? AND {under_way} ORDER BY rowid DESC LIMIT 1", job, *alive):
             entry = evolve(

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from ...errors import UsageError
-from ..shielding import settled
+from ..shielding import wait_out
 from .file import (
     FAILURES,
     explain,
@@ -111,7 +111,7 @@ class Writer:
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         errand = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        cancelled = await settled(errand)
+        cancelled = await wait_out(errand)
         problem = errand.exception()
         await checkpoint_if_cancelled()
         if cancelled is not None or problem is not None:

@@ -18,9 +18,8 @@ from ...sansio.limits.failures import FailureBudget
 from ...sansio.limits.ledger import Sent
 from ...sansio.retries import retry_after
 from ..transport import Clock
-from .polled_job import Watch
-from .polls import PollLane
-from .queues import FirstComeLane, Lane, PollRequest, R, Request
+from .polled_job import PolledJob
+from .queues import FifoQueue, R, TurnQueue, UrgencyQueue, WaitingPoll, WaitingRequest
 
 _LEAST_NAP = 0.001  # seconds: a clock of floats can be asked for less than it can show
 
@@ -61,36 +60,40 @@ class Pacer:
         self._clock = clock
         self._failures = FailureBudget(limits.failures)
         retrieve, queue = limits.retrieve_per_minute, limits.queue_per_minute
-        self._polls = PollLane(Bucket(retrieve, share=limits.share), polling=polling, clock=clock)
-        self._queue = FirstComeLane(Bucket(queue, share=limits.share))
-        self._free = FirstComeLane()
-        self._lanes: list[Lane[Any]] = [self._free, self._queue, self._polls]  # the last served comes last
-        self._waiting: dict[Request, None] = {}
+        self._polls = UrgencyQueue(Bucket(retrieve, share=limits.share), polling=polling, clock=clock)
+        self._queue = FifoQueue(Bucket(queue, share=limits.share))
+        self._free = FifoQueue()
+        self._lanes: list[TurnQueue[Any]] = [
+            self._free,
+            self._queue,
+            self._polls,
+        ]  # the last served comes last
+        self._waiting: dict[WaitingRequest, None] = {}
         self._blocked_until = -math.inf
         self._answer_helps = False  # whether an answer may let somebody go before `_wake_at`
         self._wake_at = math.inf
-        self._leader: Request | None = None  # of those who wait, the one who minds the clock
+        self._leader: WaitingRequest | None = None  # of those who wait, the one who minds the clock
         self._nap = anyio.CancelScope()  # in which the leader sleeps
         self._nap_until = -math.inf
 
-    def watch(self, model: str, *, age: float | None = 0.0) -> Watch:
+    def watch(self, model: str, *, age: float | None = 0.0) -> PolledJob:
         """Start watching a job of `model` that was queued `age` seconds ago; None if that is not known."""
         return self._polls.watch(model, age)
 
     def queue_turn(self, *, priority: int = 0) -> AbstractAsyncContextManager[Turn]:
         """Wait for the right to queue: the highest `priority` first, then first come, first served."""
-        return self._turn(self._queue, Request(rank=-priority))
+        return self._turn(self._queue, WaitingRequest(rank=-priority))
 
-    def poll_turn(self, watch: Watch, *, after: float = 0.0) -> AbstractAsyncContextManager[Turn]:
+    def poll_turn(self, watch: PolledJob, *, after: float = 0.0) -> AbstractAsyncContextManager[Turn]:
         """Wait for the right to poll, not before `after` seconds from now: the most urgent job first."""
-        return self._turn(self._polls, PollRequest(watch=watch, not_before=self._clock.monotonic() + after))
+        return self._turn(self._polls, WaitingPoll(watch=watch, not_before=self._clock.monotonic() + after))
 
     def free_turn(self) -> AbstractAsyncContextManager[Turn]:
         """Wait for the right to send a request of no known rate: only the failure budget applies."""
-        return self._turn(self._free, Request())
+        return self._turn(self._free, WaitingRequest())
 
     @asynccontextmanager
-    async def _turn(self, lane: Lane[R], request: R) -> AsyncGenerator[Turn]:
+    async def _turn(self, lane: TurnQueue[R], request: R) -> AsyncGenerator[Turn]:
         await self._wait(lane, request)
         turn = Turn(partial(self._ended, lane, request))
         try:
@@ -98,7 +101,7 @@ class Pacer:
         finally:
             turn.left()
 
-    async def _wait(self, lane: Lane[R], request: R) -> None:
+    async def _wait(self, lane: TurnQueue[R], request: R) -> None:
         self._waiting[request] = None
         earliest = lane.enter(request, self._clock.monotonic())
         if self._leader is None or earliest < self._wake_at:
@@ -112,7 +115,7 @@ class Pacer:
         finally:
             self._appoint()
 
-    async def _mind(self, request: Request) -> None:
+    async def _mind(self, request: WaitingRequest) -> None:
         """Sleep until there may be a turn to hand out, if nobody else does; otherwise until there is news."""
         if self._leader is not None:
             await request.event.wait()
@@ -139,7 +142,7 @@ class Pacer:
         if self._leader is None and self._waiting:
             next(iter(self._waiting)).event.set()
 
-    def _withdraw(self, lane: Lane[R], request: R) -> None:
+    def _withdraw(self, lane: TurnQueue[R], request: R) -> None:
         self._waiting.pop(request, None)
         if not request.granted:
             lane.withdraw(request)
@@ -157,7 +160,7 @@ class Pacer:
         if self._leader is not None and self._wake_at < self._nap_until:
             self._nap.cancel()
 
-    def _open_lane(self, now: float) -> Lane[Any] | None:
+    def _open_lane(self, now: float) -> TurnQueue[Any] | None:
         """Return the lane that is due a turn; None if there is none to be had, and note when there may be."""
         budget = self._failures.opens(now)
         opens = [lane.opens(now) for lane in self._lanes]
@@ -167,10 +170,10 @@ class Pacer:
             return None
         return next(lane for lane, when in zip(self._lanes, opens, strict=True) if when <= now)
 
-    def _grant(self, lane: Lane[Any], now: float) -> None:
+    def _grant(self, lane: TurnQueue[Any], now: float) -> None:
         self._lanes.remove(lane)
         self._lanes.append(lane)
-        request: Request = lane.grant(now)
+        request: WaitingRequest = lane.grant(now)
         self._failures.take()
         del self._waiting[request]
         request.granted = True
@@ -178,7 +181,7 @@ class Pacer:
         if request is self._leader:
             self._nap.cancel()
 
-    def _ended(self, lane: Lane[R], request: R, status: int | None, headers: Mapping[str, str]) -> None:
+    def _ended(self, lane: TurnQueue[R], request: R, status: int | None, headers: Mapping[str, str]) -> None:
         now, unix = self._clock.monotonic(), self._clock.time()
         self._failures.ended(now, failed=status is None or status >= HTTPStatus.BAD_REQUEST)
         if lane.bucket is not None and request.sent is not None:

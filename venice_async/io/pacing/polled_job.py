@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
 from ...options import Polling
-from ...sansio.polling.hazard import LONGEST, JobTimes
-from ...sansio.polling.learning import FEWEST, REMEMBERED, believe, took
+from ...sansio.polling.job_times import FEWEST, LONGEST, REMEMBERED, JobTimes, estimate_duration, fit
 from ..transport import Clock
 
 _CREDIBLE = LONGEST  # seconds: ages and averages beyond are mistakes
@@ -19,7 +18,7 @@ _NOTABLE = 0.02  # of the logarithm of a time: what is believed does not change 
 _RELEARN = 5, 1.1  # completions, and their growth: learning moves every job's turn, and soon says little new
 
 
-class Model:
+class ModelTimes:
     """What the jobs of one model have taught; shared by all that are being watched.
 
     Attributes:
@@ -31,12 +30,12 @@ class Model:
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         """Know nothing yet; `on_change` is called whenever jobs of this model are due at other times."""
-        self.times: JobTimes = believe(None, ())
+        self.times: JobTimes = fit(None, ())
         self.version: int = 0
         self._on_change = on_change
-        self.probing: Watch | None = None
+        self.probing: PolledJob | None = None
         self.instant: bool = False
-        self.watches: dict[Watch, None] = {}
+        self.watches: dict[PolledJob, None] = {}
         self._probed = False
         self._p80: float | None = None
         self._took: deque[float] = deque(maxlen=REMEMBERED)
@@ -47,13 +46,13 @@ class Model:
         """Whether `times` is more than a guess."""
         return self._p80 is not None or self._completions >= FEWEST
 
-    def enter(self, watch: Watch) -> None:
+    def enter(self, watch: PolledJob) -> None:
         """Have one more job; the first of all is the one to probe."""
         self.watches[watch] = None
         if not self._probed and self.probing is None:
             self.probing = watch
 
-    def leave(self, watch: Watch) -> None:
+    def leave(self, watch: PolledJob) -> None:
         """Have one job fewer; if it was to probe and has not, another one is."""
         self.watches.pop(watch, None)
         if self.probing is watch:
@@ -85,7 +84,7 @@ class Model:
             self._change()
 
     def _believe(self) -> None:
-        times = believe(self._p80, tuple(self._took))
+        times = fit(self._p80, tuple(self._took))
         if abs(times.location - self.times.location) + abs(times.spread - self.times.spread) > _NOTABLE:
             self.times = times
             self._change()
@@ -95,12 +94,12 @@ class Model:
         self._on_change()
 
 
-class Watch:
+class PolledJob:
     """One job that is being polled: report to it what the answers say, and `close` it in the end."""
 
     def __init__(
         self,
-        model: Model,
+        model: ModelTimes,
         *,
         age: float | None,
         clock: Clock,
@@ -161,7 +160,7 @@ class Watch:
             young = self.age(self._clock.monotonic()) < self._polling.min_gap
             self.model.note_instant(instant=young and not self._answered)
         if self._from_start or (self._answered and self._age_known):
-            self.model.learn(took(self._last, self.age(self._clock.monotonic()), age))
+            self.model.learn(estimate_duration(self._last, self.age(self._clock.monotonic()), age))
 
     def close(self) -> None:
         """Stop watching; may be called more than once."""
@@ -213,10 +212,10 @@ class Watch:
         self._since = self.model.times.cumulative(self._last)
 
 
-class Crowd:
+class Demand:
     """All jobs that are being polled, and how much they ask for together: Σ √h."""
 
-    def __init__(self, models: Mapping[str, Model]) -> None:
+    def __init__(self, models: Mapping[str, ModelTimes]) -> None:
         """Sum over the jobs of `models`, whatever they are by then."""
         self._models = models
         self._pressure, self._noted_until = 0.0, -math.inf
@@ -242,5 +241,5 @@ class Crowd:
             self._foreseen[slot] = total * len(watches) / max(len(sample), 1)
         return self._foreseen[slot]
 
-    def _watches(self) -> Iterator[Watch]:
+    def _watches(self) -> Iterator[PolledJob]:
         return (watch for model in self._models.values() for watch in model.watches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import heapq
 import itertools
 import math
@@ -10,15 +11,17 @@ from typing import Protocol, TypeVar
 
 from attrs import define, field
 
+from ...options import Polling
 from ...sansio.limits.bucket import Bucket
-from ...sansio.limits.ledger import Sent
-from .polled_job import Watch
+from ...sansio.limits.ledger import PERIOD, Sent
+from ..transport import Clock
+from .polled_job import Demand, ModelTimes, PolledJob
 
 _order = itertools.count()
 
 
 @define(eq=False, kw_only=True)
-class Request:
+class WaitingRequest:
     """One that waits for a turn, and then has it.
 
     Attributes:
@@ -37,7 +40,7 @@ class Request:
 
 
 @define(eq=False, kw_only=True)
-class PollRequest(Request):
+class WaitingPoll(WaitingRequest):
     """One that waits to poll.
 
     Attributes:
@@ -45,14 +48,14 @@ class PollRequest(Request):
         not_before: the earliest moment.
     """
 
-    watch: Watch
+    watch: PolledJob
     not_before: float
 
 
-R = TypeVar("R", bound=Request)
+R = TypeVar("R", bound=WaitingRequest)
 
 
-class Lane(Protocol[R]):
+class TurnQueue(Protocol[R]):
     """All that wait for one kind of turn."""
 
     @property
@@ -82,23 +85,23 @@ class Lane(Protocol[R]):
         ...
 
 
-class FirstComeLane:
+class FifoQueue:
     """By rank and then first come, first served."""
 
     def __init__(self, bucket: Bucket | None = None) -> None:
         """Wait for `bucket`; None for a kind of request that has no known rate limit."""
         self.bucket = bucket
         self.held: bool = False
-        self._waiting: dict[Request, None] = {}
-        self._heap: list[tuple[int, int, Request]] = []
+        self._waiting: dict[WaitingRequest, None] = {}
+        self._heap: list[tuple[int, int, WaitingRequest]] = []
 
-    def enter(self, request: Request, now: float) -> float:
+    def enter(self, request: WaitingRequest, now: float) -> float:
         """Let one more wait."""
         self._waiting[request] = None
         heapq.heappush(self._heap, (request.rank, request.place, request))
         return now
 
-    def withdraw(self, request: Request) -> None:
+    def withdraw(self, request: WaitingRequest) -> None:
         """Let one go that no longer waits."""
         self._waiting.pop(request, None)
 
@@ -112,7 +115,7 @@ class FirstComeLane:
         self.held = when is None or when > now
         return math.inf if when is None else when
 
-    def grant(self, now: float) -> Request:
+    def grant(self, now: float) -> WaitingRequest:
         """Give the turn to the first in line."""
         while True:
             request = heapq.heappop(self._heap)[2]
@@ -121,3 +124,134 @@ class FirstComeLane:
         self.withdraw(request)
         request.sent = None if self.bucket is None else self.bucket.take(now)
         return request
+
+
+_KEEP = 0.002  # seconds a job for which a ranking is kept: working it out takes a thousandth of that
+
+
+class UrgencyQueue:
+    """By urgency, of the jobs for which waiting has cost more than a poll is worth.
+
+    Polls are spaced evenly over the minute, as that serves jobs best that end at any time. What the server
+    has left beyond is spent on those jobs only that are worth the price of a poll in the scarcity there is:
+    that at which all jobs would together ask for just the rate there is. By the square-root law a job asks
+    √(h / 2·price) times a second, so the price is (Σ √h)² / 2·rate²; and at most a window's length, as no job
+    waits longer for the next one.
+    """
+
+    def __init__(self, bucket: Bucket, *, polling: Polling, clock: Clock) -> None:
+        """Share `bucket` among all jobs."""
+        self.bucket: Bucket = bucket
+        self.held: bool = False
+        self._models: dict[str, ModelTimes] = {}
+        self._crowd = Demand(self._models)
+        self._polling = polling
+        self._clock = clock
+        self._later: list[tuple[float, int, WaitingPoll]] = []  # a heap, by when they are due
+        self._ready: dict[WaitingPoll, None] = {}
+        self._waiting: dict[WaitingPoll, None] = {}
+        self._has_learned = False
+        self._look_at = -math.inf
+        self._ranking: list[
+            tuple[float, int, WaitingPoll]
+        ] = []  # of those who are ready, the most urgent last
+        self._ranked_at = -math.inf
+
+    def watch(self, name: str, age: float | None) -> PolledJob:
+        """Start watching a job of the model with that name."""
+        model = self._models.get(name)
+        if model is None:
+            model = self._models[name] = ModelTimes(self._note_learned)
+        return PolledJob(model, age=age, clock=self._clock, polling=self._polling, price=self.price_within)
+
+    def price(self) -> float:
+        """Return what a poll is worth at present, in seconds of one job's delay."""
+        now = self._clock.monotonic()
+        scarcity = self._crowd.pressure(now) ** 2 / (2 * self.bucket.spare_rate(now) ** 2)
+        return max(min(scarcity, PERIOD), self._polling.price)
+
+    def price_within(self, ahead: float) -> float:
+        """Return the higher of the prices now and in `ahead` seconds, leaving out a window's leftovers."""
+        now = self._clock.monotonic()
+        pressure = max(self._crowd.pressure(now), self._crowd.pressure_in(ahead, now))
+        return max(pressure**2 / (2 * self.bucket.rate**2), self._polling.price)
+
+    def enter(self, request: WaitingPoll, now: float) -> float:
+        """Let one more wait; return the earliest moment at which it may have its turn, as far as known."""
+        self._waiting[request] = None
+        if self._has_learned:
+            self._reschedule(now)
+            return now
+        due = self._schedule(request, now)
+        if not self._ready:
+            self._look_at = min(self._look_at, due)
+        return max(due, self._look_at)
+
+    def withdraw(self, request: WaitingPoll) -> None:
+        """Let one go that no longer waits."""
+        self._waiting.pop(request, None)
+        self._ready.pop(request, None)
+
+    def opens(self, now: float) -> float:
+        """Return when to look again: `now` if there is a turn to hand out, infinity if nobody waits."""
+        if self._has_learned:
+            self._reschedule(now)
+        if self.held or now >= self._look_at:
+            self._look_at = self._examine(now)
+        return self._look_at
+
+    def grant(self, now: float) -> WaitingPoll:
+        """Hand the turn that there is to the most urgent."""
+        request = self._rank(now)
+        self.withdraw(request)
+        request.sent = self.bucket.take(now)
+        self._look_at = now
+        return request
+
+    def _schedule(self, request: WaitingPoll, now: float) -> float:
+        due = max(request.watch.due(now), request.not_before)
+        heapq.heappush(self._later, (due, request.place, request))
+        return due
+
+    def _note_learned(self) -> None:
+        self._has_learned = True
+
+    def _reschedule(self, now: float) -> None:
+        """Find anew when those are due who are not yet; those who are have but another rank."""
+        self._has_learned = False
+        self._later.clear()
+        self._ranked_at = -math.inf
+        for request in self._waiting:
+            if request not in self._ready:
+                self._schedule(request, now)
+        self._look_at = now
+
+    def _examine(self, now: float) -> float:
+        while self._later and (self._later[0][0] <= now or self._later[0][2] not in self._waiting):
+            request = heapq.heappop(self._later)[2]
+            if request in self._waiting:
+                self._ready[request] = None
+                bisect.insort(self._ranking, self._ranked(request, now))
+        self.held = False
+        if not self._ready:
+            return self._later[0][0] if self._later else math.inf
+        opens = self.bucket.opens(now)
+        if opens is None or opens > now:
+            self.held = True
+            return math.inf if opens is None else opens
+        evenly = self.bucket.pace.opens()
+        if evenly <= now or self._rank(now).watch.urgency(now) >= self.price():
+            return now
+        return min(evenly, now + 1 / self.bucket.rate)
+
+    def _rank(self, now: float) -> WaitingPoll:
+        """Return the most urgent of those who are ready; of many, by what was so a moment ago."""
+        if now >= self._ranked_at + _KEEP * len(self._ready):
+            self._ranking = sorted(self._ranked(request, now) for request in self._ready)
+            self._ranked_at = now
+        while self._ranking[-1][2] not in self._ready:
+            self._ranking.pop()
+        return self._ranking[-1][2]
+
+    def _ranked(self, request: WaitingPoll, now: float) -> tuple[float, int, WaitingPoll]:
+        return request.watch.urgency(now), -request.place, request

@@ -27,7 +27,7 @@ OVERLOADED = 1.0  # seconds to pause after a 429 though requests remain: the lim
 CLOSED_MOST = 60.0  # seconds that a pause grows to, doubled while 429s go on: a window's length
 
 
-class Spacing:
+class Gcra:
     """The generic cell rate algorithm: evenly spaced, with a small burst after a pause.
 
     ITU-T Recommendation I.371, annex A; ATM Forum, Traffic Management Specification 4.1, section 4.4.2.
@@ -74,8 +74,8 @@ class Bucket:
 
     def __init__(self, limit: float, *, share: float = 1.0) -> None:
         """Start with `limit` requests a minute for the key, of which `share` are ours."""
-        self.pace: Spacing = Spacing(limit * share, PACE)
-        self._spacing = Spacing(limit * share)
+        self.pace: Gcra = Gcra(limit * share, PACE)
+        self._spacing = Gcra(limit * share)
         self._limit = limit
         self._share = share
         self._ledger = Ledger()

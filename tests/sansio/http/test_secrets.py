@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venice_async.sansio.http.redact import redact
+from venice_async.sansio.http.secrets import redact
 
 KEY = "vn-key/0123+456789"
 LINK = "https://cdn.example/clips/0123456789abcdef.mp4?X-Signature=s3cret&X-Expires=60"

@@ -90,3 +90,21 @@ def _quoted(text: str, safe: str) -> str:
 
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")  # JSON can name characters that do not exist
+
+
+class Secret:
+    """A text that no repr shows."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        """Keep `text`."""
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        """Hide it."""
+        return "Secret(…)"

@@ -1,13 +1,25 @@
+"""Tests of the times of jobs, and of what is learnt of them."""
+
 from __future__ import annotations
 
 import math
+import random
 from statistics import NormalDist
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from venice_async.sansio.polling.hazard import EARLY, EARLY_UNTIL, FLOOR, JobTimes
+from venice_async.sansio.polling.job_times import (
+    EARLY,
+    EARLY_UNTIL,
+    FLOOR,
+    LEAST_SPREAD,
+    MOST_SPREAD,
+    JobTimes,
+    estimate_duration,
+    fit,
+)
 
 models = st.builds(JobTimes.from_p80, st.floats(5, 2000), st.floats(0.15, 1.2))
 ages = st.floats(0, 20_000)
@@ -121,3 +133,53 @@ def test_half_of_all_jobs_of_an_age_outlast_what_is_said_to_remain(times: JobTim
 def test_what_remains_of_a_job_is_the_median_less_its_age_at_first() -> None:
     times = JobTimes.from_p80(145.0, 0.5)
     assert pytest.approx(math.exp(times.location), rel=0.08) == times.remaining(0.0)
+
+
+def sample(times: JobTimes, count: int) -> list[float]:
+    chance = random.Random(3)
+    return [chance.lognormvariate(times.location, times.spread) for _ in range(count)]
+
+
+def test_without_completions_the_p80_is_believed_and_without_a_p80_a_guess() -> None:
+    assert pytest.approx(290.0) == fit(290.0, [1.0] * 4).p80
+    assert pytest.approx(120.0) == fit(None, ()).p80
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.6])
+@pytest.mark.parametrize("told", [72.0, 145.0, 290.0])
+def test_two_hundred_completions_outweigh_a_wrong_p80(spread: float, told: float) -> None:
+    true = JobTimes.from_p80(145.0, spread)
+    learned = fit(told, sample(true, 200))
+    assert pytest.approx(spread, rel=0.15) == learned.spread
+    assert pytest.approx(145.0, rel=0.15) == learned.p80
+
+
+def test_the_estimates_are_the_stated_formulas() -> None:
+    times = [math.exp(value) for value in (3.0, 3.5, 4.0, 4.6, 9.0)]
+    deviation = 1.4826 * 0.6
+    spread = math.sqrt((8 * 0.25 + 5 * deviation**2) / 13)
+    learned = fit(145.0, times)
+    assert pytest.approx(spread) == learned.spread
+    implied = math.log(145.0) - 0.8416212335729143 * spread
+    assert pytest.approx((8 * implied + 5 * 4.0) / 13) == learned.location
+
+
+def test_only_the_last_two_hundred_count() -> None:
+    assert fit(145.0, [50.0] * 200) == fit(145.0, [900.0] * 500 + [50.0] * 200)
+
+
+@given(times=st.lists(st.floats(0, 1e6), max_size=300), p80=st.none() | st.floats(1, 1e5))
+def test_belief_is_never_certain_and_never_empty(times: list[float], p80: float | None) -> None:
+    learned = fit(p80, times)
+    assert LEAST_SPREAD <= learned.spread <= MOST_SPREAD
+    assert math.isfinite(learned.location)
+
+
+@pytest.mark.parametrize(
+    ("last", "age", "told", "seconds"),
+    [(10.0, 20.0, None, 15.0), (10.0, 20.0, 13.0, 13.0), (10.0, 20.0, 19.5, 15.0), (10.0, 20.0, 4.0, 15.0)],
+)
+def test_a_job_took_what_the_server_told_if_that_can_be_and_else_the_middle(
+    last: float, age: float, told: float | None, seconds: float
+) -> None:
+    assert seconds == estimate_duration(last, age, told)
