@@ -8,12 +8,13 @@
     │   ├── ReadTimeoutError            the server went quiet
     │   ├── DisconnectedError           the connection was cut
     │   └── QueueOutcomeUnknownError    a paid request may have been accepted; never resent
-    ├── APIError                        .status .code .request_id .details .retry_after
+    ├── APIError                        .status .code .request_id .details .retry_after .credits_refunded
     │   ├── BadRequestError 400         AuthenticationError 401      PaymentRequiredError 402
     │   ├── PermissionDeniedError 403   NotFoundError 404            ConflictError 409
     │   ├── LinkExpiredError 410        PayloadTooLargeError 413     RateLimitError 429
-    │   ├── ContentPolicyError 422      .credits_refunded .recommended_model .suggested_prompt
+    │   ├── ContentPolicyError 422      .recommended_model .suggested_prompt
     │   └── ServerError 5xx
+    │       (422 for media that a model cannot take is BadRequestError, for a failed provider APIError)
     ├── ConsentError                    .consent_request
     │   ├── ConsentRequiredError        there is nobody to ask
     │   └── ConsentDeclinedError        the answer was no
@@ -96,11 +97,12 @@ class VeniceError(Exception):
 
     def __str__(self) -> str:
         """Say what happened, whether money was spent, and what to do next."""
-        parts = (_sentence(self.message), _MONEY[self.charged], _sentence(self.hint), self._job())
+        names = ", ".join(self._names())
+        parts = (_sentence(self.message), _MONEY[self.charged], _sentence(self.hint), names and f"[{names}]")
         return " ".join(part for part in parts if part)
 
-    def _job(self) -> str:
-        return f"[job {self.ticket.queue_id} on {self.ticket.model}]" if self.ticket else ""
+    def _names(self) -> list[str]:
+        return [f"job {self.ticket.queue_id} on {self.ticket.model}"] if self.ticket else []
 
 
 _MONEY: Mapping[bool | None, str] = {
@@ -173,9 +175,12 @@ class APIError(VeniceError):
     Attributes:
         status: the HTTP status.
         code: the machine-readable code or type from the body, where there is one.
-        request_id: the server's id of the request, for its support.
+        request_id: the id of the request that support asks for: the body's, else the headers'.
         details: what the body said beyond its message, redacted.
         retry_after: seconds to wait before another try, where the server said so.
+        credits_refunded: whether the charge was refunded, where the server said so.
+
+    A `hint` of the server's own takes the place of the class's.
     """
 
     status: int = 0
@@ -183,10 +188,14 @@ class APIError(VeniceError):
     request_id: str | None = None
     details: Any = None
     retry_after: float | None = None
+    credits_refunded: bool | None = None
+
+    def _names(self) -> list[str]:
+        return super()._names() + ([f"request {self.request_id}"] if self.request_id else [])
 
 
 class BadRequestError(APIError):
-    """400: the request, or the job it names, is not valid."""
+    """400: the request, or the job it names, is not valid; 422: a model cannot take its media."""
 
     hint = "Correct the request; VideoModel.check lists what a model accepts"
 
@@ -235,13 +244,11 @@ class ContentPolicyError(APIError):
     """422: the content policy of Venice or of the model's provider forbids it.
 
     Attributes:
-        credits_refunded: whether the charge was refunded, where the server said so.
         recommended_model: a model to try instead, where the server named one.
         suggested_prompt: a prompt to try instead, where the server offered one.
     """
 
     hint = "Change the prompt or media; consent does not lift this refusal"
-    credits_refunded: bool | None = None
     recommended_model: str | None = None
     suggested_prompt: str | None = None
 
@@ -283,9 +290,14 @@ class JobError(VeniceError):
 
 
 class JobFailedError(JobError):
-    """The server reports that the job failed."""
+    """The server reports that the job failed.
+
+    Attributes:
+        credits_refunded: whether the charge was refunded, where the server said so.
+    """
 
     hint = "Queue it again, or try another model"
+    credits_refunded: bool | None = None
 
 
 class JobTimeoutError(JobError, TimeoutError):

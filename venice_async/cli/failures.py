@@ -67,11 +67,14 @@ def hint(error: VeniceError) -> str:
 
 
 def _own_hint(error: VeniceError) -> str:
+    if isinstance(error, APIError) and "hint" in error.facts:
+        return ""
     if isinstance(error, ConsentRequiredError):
         return _NOBODY
     if isinstance(error, NotFoundError) and error.ticket is None:
         return _NOWHERE
-    return _STRANGER if isinstance(error, BadRequestError) and error.ticket is not None else ""
+    stranger = isinstance(error, BadRequestError) and error.ticket and "request id" in error.message.lower()
+    return _STRANGER if stranger else ""
 
 
 def as_json(error: VeniceError, *, resume: str | None = None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from time import perf_counter
@@ -61,7 +62,17 @@ SHAPES: list[tuple[Any, str, str | None]] = [
         None,
     ),
     ({"issues": [{"path": [], "message": "x"}]}, "The server answered 400: x", None),
-    ({"error": "Invalid", "issues": "x", "details": "y"}, "Invalid", None),
+    ({"error": "Invalid", "issues": "x", "details": "y"}, "Invalid: x; y", None),
+    (
+        {"error": "Invalid", "details": ["x", {"msg": "y", "loc": ["body", "z"]}]},
+        "Invalid: x; body.z: y",
+        None,
+    ),
+    (
+        {"detail": [{"loc": ["body", "duration"], "msg": "too long"}]},
+        "The server answered 400: body.duration: too long",
+        None,
+    ),
     (["a", 1], 'The server answered 400: ["a", 1]', None),
     ("  words ", "The server answered 400: words", None),
     (7, "The server answered 400: 7", None),
@@ -144,13 +155,63 @@ def test_a_refusal_by_policy_says_what_to_do_instead() -> None:
         assert found.charged is False
 
 
-@pytest.mark.parametrize("refunded", [None, "yes", False])
-def test_a_refund_is_believed_only_when_it_is_said(refunded: object) -> None:
-    found = error({"error": "no", "credits_refunded": refunded, "recommended_model": 7}, 422)
-    assert isinstance(found, ContentPolicyError)
-    assert refunded is found.credits_refunded or found.credits_refunded is None
-    assert found.recommended_model is None
-    assert "charged" not in found.facts
+def test_a_422_is_a_matter_of_content_only_where_it_says_so() -> None:
+    kinds: dict[str, list[object]] = {
+        "ContentPolicyError": [
+            {"error": "Your prompt violates the content policy of Venice.ai or the model provider"},
+            {"error": {"message": "Refused", "type": "provider_content_policy", "credits_refunded": False}},
+            {"code": "IMAGE_MODERATION_FAILED", "error": "The image was refused"},
+            {"code": "publicFigure", "error": "The face is too small"},
+            {"code": "UNPROCESSABLE", "error": "Your input was blocked by content moderation."},
+            {"error": "no", "recommended_model": "m2", "credits_refunded": True},
+            {"error": "no"},
+        ],
+        "BadRequestError": [
+            {"code": "VIDEO_DURATION_TOO_LONG", "error": "Refused"},
+            {"error": {"message": "no", "code": "IMAGE_TOO_LARGE"}},
+            {"code": "invalid-aspect-ratio", "error": "Refused"},
+            {"error": "The audio could not be used", "details": "its duration is out of range"},
+            {"code": "imageDimensionsUnsupported", "error": "Refused", "recommended_model": "m2"},
+        ],
+        "APIError": [
+            {"error": "The provider failed during this generation", "credits_refunded": True},
+            {"error": "Generation failed", "hint": "Try a shorter prompt", "credits_refunded": False},
+            {"code": "PROVIDER_ERROR", "error": "For more information ask the provider"},
+        ],
+    }
+    found = {name: [type(error(said, 422)).__name__ for said in group] for name, group in kinds.items()}
+    assert {name: [name] * len(group) for name, group in kinds.items()} == found
+    assert {422} == {error(said, 422).status for group in kinds.values() for said in group}
+
+
+def test_a_failed_provider_is_not_blamed_on_the_prompt() -> None:
+    found = error({"error": "Generation failed", "credits_refunded": True}, 422)
+    assert ("queue it again" in found.hint, False) == (True, found.charged)
+
+
+def test_what_the_server_advises_is_shown_instead_of_our_advice() -> None:
+    for status, said in (
+        (422, {"error": "no", "hint": "Crop it"}),
+        (400, {"error": {"message": "no", "hint": "Crop it"}}),
+    ):
+        assert "no. Nothing was charged. Crop it." == str(error(said, status))
+
+
+def test_the_upstream_request_id_is_shown_and_comes_before_ours() -> None:
+    found = error({"error": "no", "request_id": "up-1"}, headers={"x-request-id": "id-1"})
+    assert "up-1" == found.request_id
+    assert str(found).endswith("[request up-1]")
+
+
+def test_a_refund_is_read_from_the_body_of_any_failure_and_believed_only_when_it_is_said() -> None:
+    facts = {True: (True, False), False: (False, None), None: (None, None), "yes": (None, None)}
+    for refunded, expected in facts.items():
+        said = {"error": "no", "credits_refunded": refunded}
+        for status, shape in itertools.product(
+            (400, 402, 422, 500), (said, {"error": said | {"message": "no"}})
+        ):
+            found = error(shape, status)
+            assert expected == (found.credits_refunded, found.facts.get("charged"))
 
 
 @pytest.mark.parametrize(

@@ -577,3 +577,15 @@ def test_no_answer_whatever_raises_anything_but_our_errors(
         assert isinstance(command, Price | ListModels | ReadLimits)
     else:
         assert event is not None
+
+
+def test_a_failed_status_passes_on_the_refund_and_the_advice_of_the_server() -> None:
+    said = {
+        "status": "FAILED",
+        "error": {"message": "Out of memory", "hint": "Ask for 720p", "credits_refunded": True},
+    }
+    event = answer(Poll(TICKET), said)
+    assert isinstance(event, Refused)
+    expected = "The job ended as FAILED: Out of memory. Nothing was charged. Ask for 720p."
+    assert expected == str(event.error)
+    assert True is event.error.facts["credits_refunded"]

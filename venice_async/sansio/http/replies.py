@@ -105,38 +105,79 @@ def seconds(milliseconds: object) -> float | None:
 
 
 def api_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-    """Return the error that an answer says, whatever shape its body has; the server's words are kept."""
+    """Return the error that an answer says, whatever shape its body has; the server's words are kept.
+
+    A 422 becomes `ContentPolicyError` only if it is about content: media that a model cannot take are a
+    `BadRequestError`, a provider that failed is a plain `APIError`.
+    """
     value = parse(body)
-    kind = _ERRORS.get(status, ServerError if status in _SERVER_ERRORS else APIError)
-    facts: dict[str, Any] = {"status": status, "request_id": _request_id(headers)}
+    header_id = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
     if not isinstance(value, dict):
-        return kind(_plain_message(status, value, body), **facts)
+        kind = _ERRORS.get(status, ServerError if status in _SERVER_ERRORS else APIError)
+        return kind(_plain_message(status, value, body), status=status, request_id=header_id)
     said = cast("Json", value)
     inner = mapping(said.get("error"))
     whole = {**said, **inner}
-    facts["code"] = text(inner.get("code")) or text(inner.get("type")) or text(said.get("code"))
+    code = text(inner.get("code")) or text(inner.get("type")) or text(said.get("code"))
+    message = _message(status, said, inner)
+    kind = _kind(status, code, message, whole)
     details = {name: part for name, part in whole.items() if name not in {"error", "message", "code"}}
-    facts["details"] = _cropped(details, _DEEPEST) or None
-    if kind is ContentPolicyError:
-        facts |= _policy_facts(whole)
-    known = {name: fact for name, fact in facts.items() if fact is not None}
-    error = kind(_message(status, said, inner), **known)
-    if getattr(error, "credits_refunded", None):
-        error.charged = False
-    return error
-
-
-def _request_id(headers: Mapping[str, str]) -> str | None:
-    return next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
-
-
-def _policy_facts(whole: Json) -> dict[str, Any]:
-    refunded = whole.get("credits_refunded")
-    return {
-        "credits_refunded": refunded if isinstance(refunded, bool) else None,
-        "recommended_model": text(whole.get("recommended_model")),
-        "suggested_prompt": text(whole.get("suggested_prompt")),
+    hint = text(whole.get("hint"))
+    facts: dict[str, Any] = {
+        "status": status,
+        "code": code,
+        "request_id": text(whole.get("request_id")) or header_id,
+        "details": _cropped(details, _DEEPEST) or None,
+        "hint": _shorten(hint)
+        if hint
+        else _PROVIDER_FAILED
+        if kind is APIError and status == _UNPROCESSABLE
+        else None,
+        **refund_facts(whole),
     }
+    if kind is ContentPolicyError:
+        facts["recommended_model"] = text(whole.get("recommended_model"))
+        facts["suggested_prompt"] = text(whole.get("suggested_prompt"))
+    return kind(message, **{name: fact for name, fact in facts.items() if fact is not None})
+
+
+def refund_facts(whole: Json) -> dict[str, bool]:
+    """Return what a body says of the money, by attribute of an error; nothing where it is silent."""
+    refunded = whole.get("credits_refunded")
+    if not isinstance(refunded, bool):
+        return {}
+    return {"credits_refunded": refunded, **({"charged": False} if refunded else {})}
+
+
+_UNPROCESSABLE: Final = 422
+_PROVIDER_FAILED: Final = "The model's provider failed: queue it again, or try another model"
+# A 422 means one of three things, and no field says which: its code tells, else its words.
+_POLICY: Final = re.compile(
+    r"polic(y|ies)|moderat|safety|unsafe|nsfw|prohibit|disallow|sensitive|inappropriate|\bexplicit\b|violat"
+    r"|\bminors?\b|public figure|celebrit|real person|\bfaces?\b|likeness|deepfake|copyright"
+    r"|blocked|filter|flagged|screening",
+    re.IGNORECASE,
+)
+_MEDIA: Final = re.compile(
+    r"too (long|short|large|small|big|wide|tall|many|few)|exceeds|out of range|decode|corrupt"
+    r"|\b(in|un)(valid|supported|readable)\b|unable to (read|process)"
+    r"|\b(duration|length|size|ratio|resolution|dimensions?|format|codec|frame rate)\b",
+    re.IGNORECASE,
+)
+_WORD_ENDS: Final = re.compile(r"(?<=[a-z])(?=[A-Z])|[_.-]")
+
+
+def _kind(status: int, code: str | None, message: str, whole: Json) -> type[APIError]:
+    if status != _UNPROCESSABLE:
+        return _ERRORS.get(status, ServerError if status in _SERVER_ERRORS else APIError)
+    for words in (_WORD_ENDS.sub(" ", code or ""), message):
+        if _POLICY.search(words):
+            return ContentPolicyError
+        if _MEDIA.search(words):
+            return BadRequestError
+    if text(whole.get("recommended_model")) or text(whole.get("suggested_prompt")):
+        return ContentPolicyError
+    return APIError if code or "credits_refunded" in whole or "hint" in whole else ContentPolicyError
 
 
 def _message(status: int, said: Json, inner: Json) -> str:
@@ -146,16 +187,32 @@ def _message(status: int, said: Json, inner: Json) -> str:
         or text(said.get("message"))
         or text(said.get("detail"))
     )
-    reasons = [*_issues(said.get("issues")), *_field_errors(mapping(said.get("details")), _DEEPEST)]
+    whole = {**said, **inner}
+    reasons = [reason for name in _REASONS for reason in _reasons(whole.get(name)) if reason != main]
     parts = (main or f"The server answered {status}", "; ".join(dict.fromkeys(reasons)))
     return _shorten(": ".join(part for part in parts if part))
+
+
+_REASONS: Final = ("issues", "errors", "details", "detail")
+
+
+def _reasons(value: object) -> list[str]:
+    """Return the reasons in a text, in a list of issues, or in a tree of errors by field."""
+    if isinstance(value, dict):
+        return _field_errors(mapping(value), _DEEPEST)  # pyright: ignore[reportUnknownArgumentType] - JSON
+    return (
+        [" ".join(found.split())]
+        if (found := text(value))
+        else [*map(str.strip, texts(value)), *_issues(value)]
+    )
 
 
 def _issues(value: object) -> list[str]:
     found: list[str] = []
     for issue in map(mapping, items(value)):
-        path = text(issue.get("path")) or ".".join(str(part) for part in items(issue.get("path")))
-        message = text(issue.get("message"))
+        place = issue.get("path") or issue.get("loc")
+        path = text(place) or ".".join(str(part) for part in items(place))
+        message = text(issue.get("message")) or text(issue.get("msg"))
         if message:
             found.append(f"{path}: {message}" if path else message)
     return found

@@ -249,8 +249,12 @@ def _poll_answer(command: Poll, status: int, headers: Mapping[str, str], body: b
 
 def _failed(status: int, headers: Mapping[str, str], body: bytes, word: str) -> JobFailedError:
     said = parse_object(body)
-    reason = api_error(status, headers, body).message if said.get("error") or said.get("message") else ""
-    return JobFailedError(f"The job ended as {word}" + (f": {reason}" if reason else ""))
+    known = api_error(status, headers, body)
+    reason = f": {known.message}" if said.get("error") or said.get("message") else ""
+    facts = {
+        name: fact for name, fact in known.facts.items() if name in {"hint", "charged", "credits_refunded"}
+    }
+    return JobFailedError(f"The job ended as {word}{reason}", **facts)
 
 
 def _price_answer(command: AskPrice, status: int, headers: Mapping[str, str], body: bytes) -> Event:
