@@ -397,6 +397,21 @@ async def test_a_server_without_capacity_for_a_while_costs_time_only(tmp_path: P
         assert isinstance(await run_job(server, PRIVATE), Video)
 
 
+async def test_an_overloaded_model_costs_its_own_job_half_a_minute_and_the_jobs_of_others_nothing() -> None:
+    overloaded = json_reply({"error": {"code": "MODEL_OVERLOADED", "message": "Busy"}}, status=429)
+    async with FaultyVenice(queue=[overloaded]) as server, client(server) as venice:
+        began = server.now()
+        await venice.generate(PUBLIC).queued()  # the model that has no room
+        assert 30 <= server.now() - began <= 31
+
+    async with FaultyVenice(queue=[overloaded]) as server, client(server) as venice:
+        began, first = server.now(), venice.generate(PUBLIC)
+        await until(lambda: bool(server.requests))
+        await venice.generate(PRIVATE).queued()
+        assert server.now() - began <= 2
+        await first.queued()
+
+
 async def test_while_the_key_is_blocked_nothing_is_sent_with_it() -> None:
     blocked: list[float] = []
 
@@ -454,7 +469,8 @@ async def test_ten_minutes_in_which_every_call_fails_never_block_the_key(answer:
                 await anyio.sleep(600)
                 raise ZeroDivisionError
         failed = [request.at for request in server.requests]
-        assert 20 >= max(bisect_left(failed, at + 30) - index for index, at in enumerate(failed))
+        if answer.status not in {429, 500, 502, 503}:  # of what counts towards the block
+            assert 20 >= max(bisect_left(failed, at + 30) - index for index, at in enumerate(failed))
         assert 20 <= len(failed)
         assert 30 >= len(server.charges)  # of 30 that were paid for without asking for the price
 

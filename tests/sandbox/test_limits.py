@@ -119,7 +119,9 @@ async def test_more_than_twenty_failures_in_thirty_seconds_block_the_key_for_thi
     async with talk() as venice:
         assert {404} == {answer.status for answer in await fail(venice, 21)}
         blocked = await venice.quote()
-        assert (429, "Too many failed attempts") == (blocked.status, blocked.json["error"])
+        says = "Too many failed attempts (> 20) resulting in a non-success status code"
+        assert (429, says) == (blocked.status, blocked.json["error"])
+        assert "0" == blocked.headers["x-ratelimit-remaining"]
         assert 29 < int(blocked.headers["x-ratelimit-resets"]) / 1000 - _date(blocked) < 32
         await anyio.sleep(29.9)
         assert 429 == (await venice.quote()).status
@@ -140,12 +142,25 @@ async def test_twenty_failures_or_older_ones_do_not_block() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"limits": RateLimits(queue=0)}, {"faults": [Fault(on="queue", status=503, times=None)]}]
+    ("options", "blocked"),
+    [
+        ({"limits": RateLimits(queue=0)}, False),
+        ({"faults": [Fault(on="queue", status=503, times=None)]}, False),
+        ({"faults": [Fault(on="queue", status=400, times=None)]}, True),
+    ],
 )
-async def test_refusals_and_injected_answers_count_as_failures(options: dict[str, Any]) -> None:
+async def test_of_injected_answers_and_refusals_only_client_errors_count_as_failures(
+    options: dict[str, Any], *, blocked: bool
+) -> None:
     async with talk(**options) as venice:
         await statuses(venice, 21)
-        assert 429 == (await venice.quote()).status
+        assert blocked == (429 == (await venice.quote()).status)
+
+
+async def test_every_answer_tells_how_many_more_may_fail() -> None:
+    async with talk() as venice:
+        answers = [await venice.quote(), *await fail(venice, 2), await venice.quote()]
+    assert ["20", "19", "18", "18"] == [answer.headers["x-ratelimit-remaining"] for answer in answers]
 
 
 async def test_answers_during_a_block_do_not_prolong_it() -> None:

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venice_async.options import Retries
-from venice_async.sansio.http.headers import Allowance, allowance, blocked_for
 from venice_async.sansio.retries import (
     Call,
     GiveUp,
@@ -14,12 +13,9 @@ from venice_async.sansio.retries import (
     Trouble,
     Unknown,
     Verdict,
-    retry_after,
     verdict,
 )
 
-NOW = 1_800_000_000.0
-DATE = "Fri, 15 Jan 2027 08:00:00 GMT"  # NOW, in the server's words
 EVER = 10_000
 ALL = [Trouble("unsent"), Trouble("interrupted"), *(Trouble("status", status=s) for s in range(200, 600))]
 
@@ -121,94 +117,6 @@ def test_a_link_is_left_alone_for_ten_seconds_unless_the_server_says_otherwise()
     assert Retry(10.0) == decide(Call.LINK, 429)
     assert Retry(2.0) == decide(Call.LINK, Trouble("status", status=429, retry_after=2.0))
     assert Retry(0.5) == decide(Call.LINK, "interrupted")
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": " 7.25 "}, 7.25),
-        ({"retry-after": "0"}, 0.0),
-        ({"retry-after": "Fri, 15 Jan 2027 08:00:20 GMT"}, 20.0),
-        ({"retry-after": "Fri, 15 Jan 2027 09:00:20 GMT", "date": "Fri, 15 Jan 2027 09:00:00 GMT"}, 20.0),
-        ({"retry-after": "Fri, 15 Jan 2027 08:00:20 -0000"}, 20.0),
-        ({"retry-after": "Sat, 16 Jan 2027 08:00:20 GMT"}, None),
-        ({"retry-after": "Fri, 15 Jan 2027 07:59:20 GMT"}, None),
-        ({"retry-after": "-5"}, None),
-        ({"retry-after": "86400"}, None),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "1e3"}, None),
-        ({"retry-after": "9" * 400}, None),
-        ({"retry-after": ""}, None),
-        ({"retry-after": "Fri, 99 Foo 2027 08:00:20 GMT"}, None),
-        ({}, None),
-        ({"x-ratelimit-reset-requests": "1800000031500"}, 31.5),
-        ({"x-ratelimit-reset-requests": "1800000031"}, 32.0),
-        ({"x-ratelimit-reset-requests": "31"}, 32.0),
-        ({"x-ratelimit-reset-requests": "1799999990000"}, None),
-        ({"x-ratelimit-reset-requests": "1800086400000"}, None),
-        ({"x-ratelimit-reset-requests": "-3"}, None),
-        ({"x-ratelimit-reset-requests": "1800003620000", "date": "Fri, 15 Jan 2027 09:00:00 GMT"}, 20.0),
-        ({"x-ratelimit-reset-requests": "30", "x-ratelimit-remaining-requests": "4"}, None),
-        ({"x-ratelimit-reset-requests": "30", "x-ratelimit-remaining-requests": "0"}, 31.0),
-        ({"x-ratelimit-resets": "1800000029000"}, 29.0),
-        ({"x-ratelimit-resets": "29", "retry-after": "3"}, 30.0),
-    ],
-)
-def test_the_servers_wish_to_wait_is_read_in_every_form_and_nonsense_is_not(
-    headers: dict[str, str], seconds: float | None
-) -> None:
-    assert seconds == retry_after(headers, NOW)
-    if "date" not in headers:
-        assert seconds == retry_after({**headers, "date": DATE}, NOW + 3600)
-
-
-@given(
-    headers=st.dictionaries(
-        st.sampled_from(
-            [
-                "retry-after",
-                "date",
-                "x-ratelimit-resets",
-                "x-ratelimit-reset-requests",
-                "x-ratelimit-limit-requests",
-            ]
-        ),
-        st.text() | st.integers().map(str) | st.floats().map(str),
-    )
-)
-def test_whatever_the_headers_hold_the_wait_is_credible(headers: dict[str, str]) -> None:
-    wait = retry_after(headers, NOW)
-    assert wait is None or 0 <= wait <= 300
-
-
-def test_the_account_of_a_limit_is_read_whole() -> None:
-    headers = {
-        "x-ratelimit-limit-requests": "120, 120;w=60",
-        "x-ratelimit-remaining-requests": "11",
-        "x-ratelimit-reset-requests": "1800000031500",
-    }
-    assert Allowance(limit=120.0, remaining=11.0, reset=31.5, mark="1800000031500") == allowance(headers, NOW)
-
-
-@pytest.mark.parametrize("limit", ["0", "-1", "x", "1e9", "10000000"])
-def test_an_absurd_limit_is_not_believed(limit: str) -> None:
-    assert allowance({"x-ratelimit-limit-requests": limit}, NOW).limit is None
-
-
-def test_more_remaining_than_the_limit_is_not_believed() -> None:
-    headers = {"x-ratelimit-limit-requests": "5", "x-ratelimit-remaining-requests": "6"}
-    assert allowance(headers, NOW).remaining is None
-
-
-def test_a_reset_that_counts_seconds_does_not_name_its_window() -> None:
-    assert allowance({"x-ratelimit-reset-requests": "31"}, NOW).mark is None
-
-
-def test_a_block_lasts_as_long_as_its_header_says() -> None:
-    assert 29.0 == blocked_for({"x-ratelimit-resets": "1800000029000"}, NOW)
-    assert blocked_for({"x-ratelimit-resets": "1900000000"}, NOW) is None
 
 
 def test_the_quota_pays_for_ten_retries_and_earns_them_back_by_successes() -> None:

@@ -69,7 +69,9 @@ class Submission:
         except VeniceError as error:
             return Refused(error)
         while True:
-            async with self._caller.pacer.queue_turn(priority=self._spec.priority) as turn:
+            async with self._caller.pacer.queue_turn(
+                priority=self._spec.priority, model=command.request.model
+            ) as turn:
                 outcome = await run_to_completion(self._pay(command, self._prepared, turn))
             if not isinstance(outcome, Retry):
                 return outcome

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Final
 
 from attrs import frozen
 
 from ..errors import APIError, ConnectError, QueueOutcomeUnknownError, TransportError, VeniceError
 from ..options import Retries
+from ..sansio.http.headers import retry_after
 from ..sansio.http.secrets import redact
 from ..sansio.http.wire import Answer, HttpRequest, decode, encode
 from ..sansio.job.commands import Command, Fetch, Poll, Query, Queue
@@ -21,7 +23,6 @@ from ..sansio.retries import (
     RetryQuota,
     Trouble,
     Verdict,
-    retry_after,
     verdict,
 )
 from .pacing.pacer import Pacer, Turn
@@ -91,8 +92,8 @@ class Caller:
         """Send the paid request once, on its turn, and return what came of it."""
         try:
             async with self._transport.send(request) as response:
-                turn.answered(response.status, response.headers)
-                return self._reply(command, response, await _body(response, LONGEST_REPLY))
+                answer = await _reported(turn, response)
+                return self._reply(command, answer, await _body(answer, LONGEST_REPLY))
         except VeniceError as error:
             return Reply(Refused(error), trouble_of(error))
 
@@ -100,8 +101,7 @@ class Caller:
     async def poll(self, command: Poll, turn: Turn) -> AsyncGenerator[Response]:
         """Send a poll once, on its turn, and yield the answer, which may be the clip."""
         async with self._transport.send(encode(command)) as response:
-            turn.answered(response.status, response.headers)
-            yield response
+            yield await _reported(turn, response)
 
     def fetch(self, command: Fetch, headers: dict[str, str]) -> AbstractAsyncContextManager[Response]:
         """GET a link once; no turn is taken, for the link is not the API's."""
@@ -125,8 +125,7 @@ class Caller:
             async with self._transport.send(request) as response:
                 return await self.read(query, response)
         async with self.pacer.free_turn() as turn, self._transport.send(request) as response:
-            turn.answered(response.status, response.headers)
-            return await self.read(query, response)
+            return await self.read(query, await _reported(turn, response))
 
     def _reply(self, command: Command | Query, response: Response, body: bytes) -> Reply:
         status, headers = response.status, response.headers
@@ -139,7 +138,7 @@ class Caller:
         if status < _FIRST_ERROR:
             self._quota = self._quota.refunded()
             return Reply(answer)
-        wait = retry_after(headers, self.clock.time())
+        wait = retry_after(status, headers, body, self.clock.time())
         error = getattr(answer, "error", answer)
         if isinstance(error, APIError):
             error.retry_after = wait
@@ -160,6 +159,31 @@ class Caller:
         left = self._quota.spent()
         self._quota = left or self._quota
         return left is not None
+
+
+@frozen
+class _ReadResponse:
+    """An answer whose body is read already."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    async def read(self, limit: int) -> bytes:
+        return self.body[:limit]
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield self.body
+
+
+async def _reported(turn: Turn, response: Response) -> Response:
+    """Report an answer to the pacer at once; a 429 once its body is read, which says what it means."""
+    if response.status != HTTPStatus.TOO_MANY_REQUESTS:
+        turn.answered(response.status, response.headers)
+        return response
+    body = await _body(response, LONGEST_ERROR)
+    turn.answered(response.status, response.headers, body)
+    return _ReadResponse(response.status, response.headers, body)
 
 
 async def _body(response: Response, limit: int) -> bytes:

@@ -30,7 +30,7 @@ class RateLimits:
         phase: seconds by which the first fixed window is cut short.
         reset_unit: what the reset headers count in; documented as a Unix time, seen as milliseconds.
         retry_after: whether a 429 carries `Retry-After` too.
-        failures: failed requests in `failure_period` that are borne; one more blocks the key.
+        failures: failed requests (4xx but 429) in `failure_period` that are borne; one more blocks the key.
             None for no block.
         failure_period: seconds in which failures are counted.
         block: seconds that a block lasts.
@@ -71,8 +71,20 @@ class RateGate:
         limits = self.limits
         if limits is None or now >= self._blocked_until:
             return None
-        headers = {"x-ratelimit-resets": self._stamp(limits, self._blocked_until)}
-        return _refusal("Too many failed attempts", headers, limits, self._blocked_until - now)
+        message = f"Too many failed attempts (> {limits.failures}) resulting in a non-success status code"
+        return _refusal(message, {}, limits, self._blocked_until - now)
+
+    def failure_headers(self, now: float) -> dict[str, str]:
+        """Return the account of failures that comes with every answer."""
+        limits = self.limits
+        if limits is None or limits.failures is None:
+            return {}
+        _forget(self._failed, now - limits.failure_period)
+        blocked = now < self._blocked_until
+        oldest = self._failed[0] if self._failed else now
+        resets = self._blocked_until if blocked else oldest + limits.failure_period
+        remaining = 0 if blocked else limits.failures - len(self._failed)
+        return {"x-ratelimit-remaining": str(remaining), "x-ratelimit-resets": self._stamp(limits, resets)}
 
     def take(self, kind: Kind, now: float) -> tuple[dict[str, str], Reply | None]:
         """Count one request; return the limit's headers, and the answer if it is refused.
@@ -95,7 +107,7 @@ class RateGate:
         return headers, None if room > 0 else _refusal("Rate limit exceeded", {}, limits, reset - now)
 
     def failed(self, now: float) -> None:
-        """Count one failed request, and block the key if it is one too many."""
+        """Count one request that was answered 4xx other than 429, and block the key if it is one too many."""
         limits = self.limits
         if limits is None or limits.failures is None or now < self._blocked_until:
             return

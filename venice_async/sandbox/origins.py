@@ -29,7 +29,7 @@ _ROUTES: Mapping[tuple[str, str], Point] = {
     ("GET", "/billing/balance"): "balance",
 }
 _PATHS = frozenset(path for _, path in _ROUTES)
-_ERROR = 400
+_FAILED = frozenset(range(400, 500)) - {429}  # what the vendor counts towards the block
 
 
 @define(eq=False, kw_only=True)
@@ -60,8 +60,9 @@ class ApiOrigin:
             reply, fault = self._answer(point, points, call)
         reply = _numbered(reply or _no_route(path), len(self.requests) + 1)
         status = None if fault is not None and fault.silent else reply.status
-        if status is not None and status >= _ERROR:
+        if status is not None and status in _FAILED:
             self.venice.gate.failed(now)
+        reply = _with(reply, self.venice.gate.failure_headers(now))
         self.requests.append(_record(request, path, points[-1] if points else "", call, status))
         return await send(request, reply, fault, date=self.venice.clock.http_date(now))
 

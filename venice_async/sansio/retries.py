@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Literal, TypeAlias
 
 from attrs import evolve, field, frozen
 
 from ..options import Retries
-from .http.headers import allowance, asked_wait, blocked_for
 
 
 class Call(enum.Enum):
@@ -32,7 +30,7 @@ class Trouble:
         kind: `unsent`: no connection was made; `interrupted`: a timeout or reset after sending; `status`: an
             answer.
         status: the HTTP status, for `status`; one below 400 means that its body made no sense.
-        retry_after: seconds the server asked to wait, as read by `retry_after`.
+        retry_after: seconds the server asked to wait, as read by `headers.retry_after`.
 
     """
 
@@ -167,19 +165,6 @@ def _kind(call: Call, trouble: Trouble) -> _Kind:
     if status >= HTTPStatus.BAD_REQUEST:
         return _Kind.LIMITED if status == HTTPStatus.TOO_MANY_REQUESTS else _Kind.REFUSED
     return _Kind.NONSENSE
-
-
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds the server asks to wait before trying again, or None if it does not (credibly).
-
-    Reads `retry-after` (seconds, also with decimals, or an HTTP date), `x-ratelimit-resets`, and
-    `x-ratelimit-reset-requests` unless something remains; of several the longest. Names are in lower case.
-    Times are taken by the server's own `date`; `now`, our Unix time, stands in where that is absent.
-    """
-    account = allowance(headers, now)
-    window = None if account.remaining else account.reset
-    waits = (asked_wait(headers, now), blocked_for(headers, now), window)
-    return max((wait for wait in waits if wait is not None), default=None)
 
 
 @frozen

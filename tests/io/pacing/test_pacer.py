@@ -324,10 +324,77 @@ async def test_a_429_closes_the_endpoint_until_its_reset_and_up_to_a_second(cloc
 async def test_a_block_of_the_key_stops_everything(clock: LoopClock) -> None:
     pacer = make(clock)
     async with pacer.free_turn() as turn:
-        turn.answered(429, {"x-ratelimit-resets": "29"})
+        turn.answered(429, {"x-ratelimit-resets": "29"}, b'{"error": "Too many failed attempts (> 20)"}')
     async with pacer.queue_turn() as turn:
         turn.answered(200, OK)
     assert pytest.approx(30.0) == clock.monotonic()
+
+
+FAILURES_SPENT = {"x-ratelimit-remaining": "0", "x-ratelimit-resets": f"{(EPOCH + 29) * 1000:.0f}"}
+
+
+async def test_the_account_of_failures_stops_nothing_on_any_other_answer(clock: LoopClock) -> None:
+    pacer = make(clock, queue_per_minute=1000)
+    failures = FAILURES_SPENT | {"x-ratelimit-remaining": "3"}
+    for status, headers in ((502, FAILURES_SPENT), (200, FAILURES_SPENT), (429, failures)):
+        async with pacer.queue_turn() as turn:
+            turn.answered(status, headers)
+        async with pacer.free_turn() as turn:
+            turn.answered(200, OK)
+        assert 0.0 == clock.monotonic()
+    async with pacer.free_turn() as turn:
+        turn.answered(429, FAILURES_SPENT)
+    async with pacer.free_turn() as turn:
+        turn.answered(200, OK)
+    assert pytest.approx(29.0) == clock.monotonic()
+
+
+OVERLOADED = b'{"error": {"code": "MODEL_OVERLOADED"}}'
+
+
+async def test_an_overloaded_model_holds_up_its_own_jobs_only_and_then_one_of_them_tries(
+    clock: LoopClock,
+) -> None:
+    pacer, sent = make(clock), list[tuple[str, float]]()
+
+    async def queue(model: str, *answers: int) -> None:
+        for status in answers:
+            async with pacer.queue_turn(model=model) as turn:
+                sent.append((model, round(clock.monotonic(), 1)))
+                await clock.sleep(0.5)
+                turn.answered(status, {"retry-after": "20"} if status == 429 else OK, OVERLOADED)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(queue, "busy", 429, 429, 200)
+        await clock.sleep(1)
+        for model in ("busy", "busy", "idle"):
+            group.start_soon(queue, model, 200)
+    assert ("idle", 1.0) == sent[1]
+    tries = [at for name, at in sent if name == "busy"]
+    assert [0.0, 20.5, 41.0, 41.5] == pytest.approx(tries[:4], abs=0.1)
+
+
+async def test_a_request_that_is_cancelled_as_it_tries_an_overloaded_model_leaves_it_to_the_next(
+    clock: LoopClock,
+) -> None:
+    pacer, sent = make(clock), list[float]()
+
+    async def queue(scope: anyio.CancelScope) -> None:
+        with scope:
+            async with pacer.queue_turn(model="busy") as turn:
+                sent.append(clock.monotonic())
+                await clock.sleep(5)
+                turn.answered(200, OK)
+
+    async with pacer.queue_turn(model="busy") as turn:
+        turn.answered(429, OK, OVERLOADED)
+    async with anyio.create_task_group() as group:
+        scopes = [anyio.CancelScope() for _ in range(2)]
+        for scope in scopes:
+            group.start_soon(queue, scope)
+        await clock.sleep(32)
+        scopes[0].cancel()
+    assert [30.0, 32.0] == pytest.approx(sent)
 
 
 @pytest.mark.parametrize("hang", [0.0, 10.0])
@@ -348,7 +415,7 @@ async def test_a_server_that_fails_everything_never_sees_twenty_failures_in_thir
                 waiting[0] -= 1
                 failures.append(clock.monotonic())
                 if hang:
-                    turn.answered(503, OK)
+                    turn.answered(404, OK)
 
     async with anyio.create_task_group() as group:
         for kind in ("queue", "free", "poll"):
@@ -363,7 +430,7 @@ async def test_kinds_take_turns_where_the_failure_budget_lets_few_through(clock:
     async def send(kind: str) -> None:
         async with pacer.free_turn() if kind == "free" else pacer.queue_turn() as turn:
             order.append(kind)
-            turn.answered(500, OK)
+            turn.answered(404, OK)
 
     async with anyio.create_task_group() as group:
         for kind in ("free", "free", "free", "queue", "queue", "queue"):
@@ -384,7 +451,7 @@ async def test_a_turn_that_is_left_without_an_answer_counts_as_failed(clock: Loo
     async with pacer.free_turn() as turn:
         assert pytest.approx(60.2, abs=0.01) == clock.monotonic()
         turn.answered(200, OK)
-        turn.answered(500, OK)
+        turn.answered(404, OK)
     async with pacer.free_turn() as turn:
         assert pytest.approx(60.2, abs=0.01) == clock.monotonic()
         turn.answered(200, OK)

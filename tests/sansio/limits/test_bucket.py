@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tests.windows import Window, drive
 from venice_async.sansio.http.headers import Allowance
 from venice_async.sansio.limits.bucket import Bucket, Gcra
-from venice_async.sansio.limits.failures import FailureBudget
 
 windows = st.builds(
     Window,
@@ -276,44 +275,6 @@ def test_even_spacing_keeps_any_minute_within_the_limit_or_one_more_than_its_rat
     assert all(
         sum(at <= other < at + 60 for other in taken) <= max(limit, 1 + 0.95 * limit) for at in taken[:20]
     )
-
-
-def test_the_failure_budget_keeps_failures_and_requests_without_a_status_under_its_limit() -> None:
-    budget = FailureBudget(20)
-    for _ in range(19):
-        assert 0.0 == budget.opens(0.0)
-        budget.take()
-    assert budget.opens(0.0) is None
-    budget.give_back()
-    assert 0.0 == budget.opens(0.0)
-    budget.ended(1.0, failed=False)
-    for _ in range(17):
-        budget.ended(2.0, failed=True)
-    assert 2.0 == budget.opens(2.0)
-    budget.take()
-    budget.take()
-    assert pytest.approx(32.1) == budget.opens(3.0)
-    assert 33.0 == budget.opens(33.0)
-
-
-@given(
-    outcomes=st.lists(st.tuples(st.floats(0, 3), st.booleans()), max_size=200),
-    limit=st.integers(2, 20),
-)
-def test_no_thirty_seconds_hold_as_many_failures_as_the_limit(
-    outcomes: list[tuple[float, bool]], limit: int
-) -> None:
-    budget, now, failed = FailureBudget(limit), 0.0, list[float]()
-    for takes, fails in outcomes:
-        opens = budget.opens(now)
-        assert opens is not None
-        now = opens
-        budget.take()
-        now += takes
-        budget.ended(now, failed=fails)
-        if fails:
-            failed.append(now)
-    assert all(sum(at - 30 < other <= at for other in failed) < limit for at in failed)
 
 
 def test_answers_that_overtake_each_other_do_not_bring_a_reset_forward() -> None:

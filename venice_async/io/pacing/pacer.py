@@ -12,11 +12,10 @@ from typing import Any
 import anyio
 
 from ...options import Limits, Polling
-from ...sansio.http.headers import allowance, blocked_for
+from ...sansio.http.headers import Refusal, allowance, failure_allowance, refusal
 from ...sansio.limits.bucket import Bucket
 from ...sansio.limits.failures import FailureBudget
 from ...sansio.limits.ledger import Sent
-from ...sansio.retries import retry_after
 from ..transport import Clock
 from .polled_job import PolledJob
 from .queues import FifoQueue, R, TurnQueue, UrgencyQueue, WaitingPoll, WaitingRequest
@@ -27,25 +26,26 @@ _LEAST_NAP = 0.001  # seconds: a clock of floats can be asked for less than it c
 class Turn:
     """The right to send one request now."""
 
-    def __init__(self, ended: Callable[[int | None, Mapping[str, str]], None]) -> None:
+    def __init__(self, ended: Callable[[int | None, Mapping[str, str], bytes], None]) -> None:
         """Report the outcome to `ended`, once."""
-        self._ended: Callable[[int | None, Mapping[str, str]], None] | None = ended
+        self._ended: Callable[[int | None, Mapping[str, str], bytes], None] | None = ended
 
-    def answered(self, status: int, headers: Mapping[str, str]) -> None:
+    def answered(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
         """Report the head of the answer as soon as it is read; `headers` have lower-case names.
 
-        A turn that is left without it counts as a request that failed.
+        Of a 429 the `body` is wanted, too: it tells a spent limit from a block and from an overloaded model.
+        A turn that is left without an answer counts as a request that failed.
         """
-        self._end(status, headers)
+        self._end(status, headers, body)
 
     def left(self) -> None:
         """Count the request as failed unless it was answered."""
-        self._end(None, {})
+        self._end(None, {}, b"")
 
-    def _end(self, status: int | None, headers: Mapping[str, str]) -> None:
+    def _end(self, status: int | None, headers: Mapping[str, str], body: bytes) -> None:
         ended, self._ended = self._ended, None
         if ended is not None:
-            ended(status, headers)
+            ended(status, headers, body)
 
 
 class Pacer:
@@ -80,9 +80,12 @@ class Pacer:
         """Start watching a job of `model` that was queued `age` seconds ago; None if that is not known."""
         return self._polls.watch(model, age)
 
-    def queue_turn(self, *, priority: int = 0) -> AbstractAsyncContextManager[Turn]:
-        """Wait for the right to queue: the highest `priority` first, then first come, first served."""
-        return self._turn(self._queue, WaitingRequest(rank=-priority))
+    def queue_turn(self, *, priority: int = 0, model: str | None = None) -> AbstractAsyncContextManager[Turn]:
+        """Wait for the right to queue: the highest `priority` first, then first come, first served.
+
+        While `model` is overloaded, requests for others go ahead.
+        """
+        return self._turn(self._queue, WaitingRequest(rank=-priority, model=model))
 
     def poll_turn(self, watch: PolledJob, *, after: float = 0.0) -> AbstractAsyncContextManager[Turn]:
         """Wait for the right to poll, not before `after` seconds from now: the most urgent job first."""
@@ -148,6 +151,7 @@ class Pacer:
             lane.withdraw(request)
             return
         self._failures.give_back()
+        lane.ended(request, self._clock.monotonic(), overloaded_for=None)
         if lane.bucket is not None and request.sent is not None:
             lane.bucket.give_back(request.sent)
         self._hand_out()
@@ -181,22 +185,33 @@ class Pacer:
         if request is self._leader:
             self._nap.cancel()
 
-    def _ended(self, lane: TurnQueue[R], request: R, status: int | None, headers: Mapping[str, str]) -> None:
+    def _ended(
+        self, lane: TurnQueue[R], request: R, status: int | None, headers: Mapping[str, str], body: bytes
+    ) -> None:
         now, unix = self._clock.monotonic(), self._clock.time()
-        self._failures.ended(now, failed=status is None or status >= HTTPStatus.BAD_REQUEST)
+        refused = refusal(headers, body, unix) if status == HTTPStatus.TOO_MANY_REQUESTS else None
+        self._failures.ended(now, status, failure_allowance(headers, unix))
+        if refused is not None and refused.reason == "blocked":
+            self._blocked_until = max(self._blocked_until, now + (refused.wait or 0.0))
         if lane.bucket is not None and request.sent is not None:
-            self._account(lane.bucket, request.sent, status, headers)
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            self._blocked_until = max(self._blocked_until, now + (blocked_for(headers, unix) or 0.0))
+            self._account(lane.bucket, request.sent, status, headers, refused)
+        overloaded = refused is not None and refused.reason == "overloaded"
+        lane.ended(request, now, overloaded_for=refused.wait if refused is not None and overloaded else None)
         if self._answer_helps and self._waiting:
             self._hand_out()
 
-    def _account(self, bucket: Bucket, sent: Sent, status: int | None, headers: Mapping[str, str]) -> None:
-        now, unix = self._clock.monotonic(), self._clock.time()
-        if status is None:
+    def _account(
+        self,
+        bucket: Bucket,
+        sent: Sent,
+        status: int | None,
+        headers: Mapping[str, str],
+        refused: Refusal | None,
+    ) -> None:
+        now, told = self._clock.monotonic(), allowance(headers, self._clock.time())
+        if status is None or (refused is not None and refused.reason == "blocked"):
             bucket.lost(sent, now)
-        elif status == HTTPStatus.TOO_MANY_REQUESTS:
-            wait = retry_after(headers, unix)
-            bucket.refused(sent, allowance(headers, unix), now, wait=wait, chance=self._clock.chance())
+        elif refused is not None and refused.reason == "limited":
+            bucket.refused(sent, told, now, wait=refused.wait, chance=self._clock.chance())
         else:
-            bucket.answered(sent, allowance(headers, unix), now)
+            bucket.answered(sent, told, now)

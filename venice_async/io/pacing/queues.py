@@ -26,6 +26,7 @@ class WaitingRequest:
 
     Attributes:
         rank: the least goes first; then first come, first served.
+        model: the model it is for, where that matters.
         place: how many have asked before.
         event: set when there is news: the turn, or that somebody else has to mind the clock.
         granted: whether it has its turn.
@@ -33,6 +34,7 @@ class WaitingRequest:
     """
 
     rank: int = 0
+    model: str | None = None
     place: int = field(factory=lambda: next(_order), init=False)
     event: asyncio.Event = field(factory=asyncio.Event, init=False)
     granted: bool = field(default=False, init=False)
@@ -84,46 +86,65 @@ class TurnQueue(Protocol[R]):
         """Hand the turn that there is to whom it is due."""
         ...
 
+    def ended(self, request: R, now: float, *, overloaded_for: float | None) -> None:
+        """Take in that a request ended; a model that was overloaded is left alone for so many seconds."""
+        ...
+
 
 class FifoQueue:
-    """By rank and then first come, first served."""
+    """By rank and then first come, first served; a model without room does not hold up the others.
+
+    After a model was overloaded, none of its requests goes for as long as the server asks. Then one tries,
+    and the rest wait for its answer.
+    """
 
     def __init__(self, bucket: Bucket | None = None) -> None:
         """Wait for `bucket`; None for a kind of request that has no known rate limit."""
         self.bucket = bucket
         self.held: bool = False
-        self._waiting: dict[WaitingRequest, None] = {}
-        self._heap: list[tuple[int, int, WaitingRequest]] = []
+        self._waiting: list[WaitingRequest] = []
+        self._overloaded: dict[str | None, float] = {}  # by model, until when; infinity while one tries
 
     def enter(self, request: WaitingRequest, now: float) -> float:
         """Let one more wait."""
-        self._waiting[request] = None
-        heapq.heappush(self._heap, (request.rank, request.place, request))
+        self._waiting.append(request)
         return now
 
     def withdraw(self, request: WaitingRequest) -> None:
         """Let one go that no longer waits."""
-        self._waiting.pop(request, None)
+        if request in self._waiting:
+            self._waiting.remove(request)
 
     def opens(self, now: float) -> float:
-        """Return when the bucket opens."""
+        """Return when the bucket opens for one of those who wait."""
         self.held = False
         if not self._waiting:
-            self._heap.clear()
             return math.inf
+        if self._overloaded:
+            earliest = min(self._overloaded.get(one.model, now) for one in self._waiting)
+            if earliest > now:
+                self.held = earliest == math.inf
+                return earliest
         when = now if self.bucket is None else self.bucket.opens(now)
         self.held = when is None or when > now
         return math.inf if when is None else when
 
     def grant(self, now: float) -> WaitingRequest:
         """Give the turn to the first in line."""
-        while True:
-            request = heapq.heappop(self._heap)[2]
-            if request in self._waiting:
-                break
+        ready = (one for one in self._waiting if self._overloaded.get(one.model, now) <= now)
+        request = min(ready, key=lambda one: (one.rank, one.place))
         self.withdraw(request)
+        if request.model in self._overloaded:
+            self._overloaded[request.model] = math.inf
         request.sent = None if self.bucket is None else self.bucket.take(now)
         return request
+
+    def ended(self, request: WaitingRequest, now: float, *, overloaded_for: float | None) -> None:
+        """Take in that a request ended, one that was not sent after all included."""
+        if self._overloaded.get(request.model) == math.inf:
+            del self._overloaded[request.model]
+        if overloaded_for is not None and request.model is not None:
+            self._overloaded[request.model] = now + overloaded_for
 
 
 _KEEP = 0.002  # seconds a job for which a ranking is kept: working it out takes a thousandth of that
@@ -207,6 +228,9 @@ class UrgencyQueue:
         request.sent = self.bucket.take(now)
         self._look_at = now
         return request
+
+    def ended(self, request: WaitingPoll, now: float, *, overloaded_for: float | None) -> None:
+        """Do nothing: a poll that met an overloaded model is a matter of its job alone."""
 
     def _schedule(self, request: WaitingPoll, now: float) -> float:
         due = max(request.watch.due(now), request.not_before)

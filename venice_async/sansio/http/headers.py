@@ -1,4 +1,13 @@
-"""What an answer's headers say about waiting, believed only where it is credible. Names are in lower case."""
+"""What an answer says about waiting, believed only where it is credible. Header names are in lower case.
+
+Three accounts come side by side, and each speaks of one thing only:
+
+* `x-ratelimit-{limit,remaining,reset}-requests`: the rate limit of the endpoint.
+* `x-ratelimit-remaining` and `x-ratelimit-resets`: the failure budget, that is how many more requests may
+  fail before the key is blocked. They come on most answers, and are a wait only on a 429 that says the key is
+  blocked.
+* `retry-after`: this request. With `MODEL_OVERLOADED` it says when the model may have room again.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +15,18 @@ import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Literal
 
 from attrs import frozen
 
 CREDIBLE_RESET = 120.0  # seconds: windows last 60, so a reset that is further away is a mistake
 CREDIBLE_WAIT = 300.0  # seconds: longer than any pause the vendor documents (a block lasts 30)
 CREDIBLE_LIMIT = 100_000.0  # requests a minute
+BLOCK = 30.0  # seconds that the vendor blocks a key for after too many failures
+OVERLOADED = 30.0  # seconds that the vendor gives a model without room, where it does not say
+_BLOCKED = b"too many failed attempts"  # in the vendor's words, in lower case
+_OVERLOADED = b"MODEL_OVERLOADED"  # the vendor's code
 _MILLISECONDS = 1e11  # a Unix time above this is in milliseconds: in seconds it would be the year 5138
 _UNIX = 1e8  # and a number above this is a Unix time: as a wait it would be three years
 _NUMBER = re.compile(r"\+?\d{1,20}(?:\.\d{1,20})?")
@@ -50,9 +65,60 @@ def allowance(headers: Mapping[str, str], now: float) -> Allowance:
     return Allowance(limit=limit, remaining=remaining, reset=reset, mark=text if absolute else None)
 
 
-def blocked_for(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds for which the key is blocked after too many failures (`x-ratelimit-resets`)."""
-    return _wait(_number(headers.get("x-ratelimit-resets")), headers, now, at_most=CREDIBLE_RESET)
+@frozen(kw_only=True)
+class FailureAllowance:
+    """The server's own account of the failure budget, as one answer told it.
+
+    Attributes:
+        remaining: how many more requests may fail before the key is blocked.
+        reset: seconds until failures are forgotten.
+    """
+
+    remaining: float
+    reset: float
+
+
+def failure_allowance(headers: Mapping[str, str], now: float) -> FailureAllowance | None:
+    """Read `x-ratelimit-remaining` and `-resets`; None unless both are credible. `now` is our Unix time."""
+    remaining = _number(headers.get("x-ratelimit-remaining"))
+    reset = _blocked_for(headers, now)
+    if remaining is None or reset is None:
+        return None
+    return FailureAllowance(remaining=remaining, reset=reset)
+
+
+@frozen(kw_only=True)
+class Refusal:
+    """What a 429 means.
+
+    Attributes:
+        reason: `limited`: the rate limit of the endpoint is spent; `blocked`: the key is blocked after too
+            many failures; `overloaded`: the model has no room, whatever the limits.
+        wait: seconds to wait before trying again, None if the server does not say.
+    """
+
+    reason: Literal["limited", "blocked", "overloaded"]
+    wait: float | None = None
+
+
+def refusal(headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
+    """Tell what a 429 with these headers and this body means. `now` is our Unix time."""
+    asked, told = asked_wait(headers, now), allowance(headers, now)
+    if _BLOCKED in body.lower() or _number(headers.get("x-ratelimit-remaining")) == 0:
+        return Refusal(reason="blocked", wait=_longest(asked, _blocked_for(headers, now)) or BLOCK)
+    if _OVERLOADED in body and told.remaining != 0:
+        return Refusal(reason="overloaded", wait=OVERLOADED if asked is None else asked)
+    return Refusal(reason="limited", wait=_longest(asked, None if told.remaining else told.reset))
+
+
+def retry_after(status: int, headers: Mapping[str, str], body: bytes, now: float) -> float | None:
+    """Return the seconds the server asks to wait before trying again, or None if it does not (credibly).
+
+    Of a 429 it is what the refusal says; the accounts that come on any other answer ask for nothing. Times
+    are taken by the server's own `date`; `now`, our Unix time, stands in where that is absent.
+    """
+    limited = status == HTTPStatus.TOO_MANY_REQUESTS
+    return refusal(headers, body, now).wait if limited else asked_wait(headers, now)
 
 
 def asked_wait(headers: Mapping[str, str], now: float) -> float | None:
@@ -63,6 +129,14 @@ def asked_wait(headers: Mapping[str, str], now: float) -> float | None:
         until = _http_date(text)
         seconds = None if until is None else until - _server_time(headers, now)
     return seconds if seconds is not None and 0 <= seconds <= CREDIBLE_WAIT else None
+
+
+def _blocked_for(headers: Mapping[str, str], now: float) -> float | None:
+    return _wait(_number(headers.get("x-ratelimit-resets")), headers, now, at_most=CREDIBLE_RESET)
+
+
+def _longest(*waits: float | None) -> float | None:
+    return max((wait for wait in waits if wait is not None), default=None)
 
 
 def _wait(value: float | None, headers: Mapping[str, str], now: float, *, at_most: float) -> float | None:

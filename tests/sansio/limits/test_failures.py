@@ -1,0 +1,83 @@
+"""The failure budget."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from venice_async.sansio.http.headers import FailureAllowance
+from venice_async.sansio.limits.failures import FailureBudget, counts_as_failed
+
+
+def test_what_counts_is_every_4xx_but_429_and_what_never_got_a_status() -> None:
+    statuses = [None, *range(200, 600)]
+    counted = [status for status in statuses if counts_as_failed(status)]
+    assert [None, *range(400, 429), *range(430, 500)] == counted
+
+
+def test_failures_and_requests_without_a_status_stay_under_the_limit_together() -> None:
+    budget = FailureBudget(20)
+    for _ in range(19):
+        assert 0.0 == budget.opens(0.0)
+        budget.take()
+    assert budget.opens(0.0) is None
+    budget.give_back()
+    assert 0.0 == budget.opens(0.0)
+    budget.ended(1.0, 200)
+    for _ in range(17):
+        budget.ended(2.0, 404)
+    assert 2.0 == budget.opens(2.0)
+    budget.take()
+    budget.take()
+    assert pytest.approx(32.1) == budget.opens(3.0)
+    assert 33.0 == budget.opens(33.0)
+
+
+@given(
+    outcomes=st.lists(st.tuples(st.floats(0, 3), st.sampled_from([200, 400, 429, 503, None])), max_size=200),
+    limit=st.integers(2, 50),
+)
+def test_no_thirty_seconds_hold_as_many_failures_as_the_limit(
+    outcomes: list[tuple[float, int | None]], limit: int
+) -> None:
+    budget, now, failed = FailureBudget(limit), 0.0, list[float]()
+    for takes, status in outcomes:
+        opens = budget.opens(now)
+        assert opens is not None
+        now = opens
+        budget.take()
+        now += takes
+        budget.ended(now, status)
+        if counts_as_failed(status):
+            failed.append(now)
+    assert all(sum(at - 30 < other <= at for other in failed) < limit for at in failed)
+
+
+def told(remaining: float, reset: float = 20.0) -> FailureAllowance:
+    return FailureAllowance(remaining=remaining, reset=reset)
+
+
+def test_no_more_are_on_their_way_than_the_server_says_may_fail_until_it_forgets() -> None:
+    budget = FailureBudget(20)
+    for account in (told(3), told(15)):  # of a model whose account is better
+        budget.take()
+        budget.ended(0.0, 200, account)
+    for _ in range(3):
+        assert 1.0 == budget.opens(1.0)
+        budget.take()
+    assert budget.opens(1.0) is None
+    budget.ended(2.0, 400)
+    assert budget.opens(2.0) is None
+    assert 20.0 == budget.opens(20.0)
+
+
+def test_an_account_of_which_nothing_is_left_is_no_wait_one_request_goes_at_a_time() -> None:
+    budget = FailureBudget(20)
+    budget.take()
+    budget.ended(0.0, 400, told(0))
+    assert 0.0 == budget.opens(0.0)
+    budget.take()
+    assert budget.opens(0.0) is None
+    budget.ended(1.0, 200, told(0))
+    assert 1.0 == budget.opens(1.0)
