@@ -216,7 +216,7 @@ cuts = st.builds(
 )
 ends: st.SearchStrategy[Event] = st.builds(Refused, errors) | st.just(StopAsked())
 polled: st.SearchStrategy[Event] = st.one_of(
-    st.builds(StillGoing, elapsed=spans, average=spans, eta=spans, notice_delay=spans),
+    st.builds(StillGoing, elapsed=spans, average=spans, eta=spans),
     st.builds(Completed, link=st.none() | links, elapsed=spans),
     st.builds(Missed, errors),
     cuts,

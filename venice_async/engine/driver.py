@@ -112,8 +112,8 @@ class Driver:
         if isinstance(self._state, Waiting | Downloading):
             self._set(receive(self._state, received=received, total=total))
 
-    def _on_estimate(self, eta: float | None, notice_delay: float | None) -> None:
-        self._set(estimate(self._state, eta=eta, notice_delay=notice_delay))
+    def _on_estimate(self, eta: float | None) -> None:
+        self._set(estimate(self._state, eta=eta))
 
     async def _within_deadline(self, perform: Callable[[], Awaitable[Event]]) -> Event:
         now = self._shared.clock.monotonic()

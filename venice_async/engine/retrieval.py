@@ -61,12 +61,12 @@ class Retrieval:
         spec: JobSpec,
         *,
         on_progress: Callable[[int, int | None], None],
-        on_estimate: Callable[[float | None, float | None], None],
+        on_estimate: Callable[[float | None], None],
     ) -> None:
         """Bring the clip of `spec` home.
 
-        `on_progress` is told the bytes received and announced; `on_estimate` what is known of the model
-        before the first poll: the seconds that are left, and those to the notice of the end.
+        `on_progress` is told the bytes received and announced; `on_estimate` the seconds that are left, by
+        what is known of the model before the first poll.
         """
         self._shared = shared
         self._caller = shared.caller
@@ -162,7 +162,7 @@ class Retrieval:
 
     def _watched(self, model: str) -> PolledJob:
         watch = self._caller.pacer.watch(model, age=self._spec.age)
-        self._on_estimate(watch.eta, watch.notice_delay)
+        self._on_estimate(watch.eta)
         return watch
 
     def _news(self, watch: PolledJob, reply: Reply) -> Event:
@@ -172,7 +172,7 @@ class Retrieval:
             case StillGoing() as event:
                 self._troubles.clear()
                 watch.progressed(age=event.elapsed, average=event.average)
-                return evolve(event, eta=watch.eta, notice_delay=watch.notice_delay)
+                return evolve(event, eta=watch.eta)
             case Completed() as event:
                 self._troubles.clear()
                 watch.completed(age=event.elapsed)

@@ -512,19 +512,6 @@ async def test_completions_are_learned_but_not_of_jobs_whose_start_was_not_seen(
     assert pacer.watch("a").eta == pytest.approx(33, abs=4)
 
 
-async def test_the_notice_delay_of_many_jobs_at_once_is_what_draining_them_takes(clock: LoopClock) -> None:
-    pacer = make(clock)
-    alone = pacer.watch("a")
-    alone.progressed(age=90.0, average=145.0)
-    assert alone.notice_delay is not None
-    assert 0.5 <= alone.notice_delay <= 1.5
-    crowd = [pacer.watch("a") for _ in range(499)]
-    for watch in crowd:
-        watch.progressed(age=90.0, average=145.0)
-    await clock.sleep(15)
-    assert alone.notice_delay == pytest.approx(125, rel=0.35)
-
-
 @pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])
 async def test_it_hands_out_turns_on_uvloop(anyio_backend: object) -> None:
     clock = LoopClock()

@@ -135,10 +135,8 @@ def test_what_may_happen_where_is_this_and_nothing_else(state: State, event: Eve
 
 
 def test_a_public_clip_is_queued_polled_delivered_and_cleaned_up() -> None:
-    waiting, poll = play(
-        begin(REQUEST), Accepted(TICKET), StillGoing(elapsed=1.0, average=9.0, eta=8.0, notice_delay=2.0)
-    )
-    told = Waiting(ticket=TICKET, elapsed=1.0, average=9.0, eta=8.0, notice_delay=2.0)
+    waiting, poll = play(begin(REQUEST), Accepted(TICKET), StillGoing(elapsed=1.0, average=9.0, eta=8.0))
+    told = Waiting(ticket=TICKET, elapsed=1.0, average=9.0, eta=8.0)
     assert (told, Poll(TICKET)) == (waiting, poll)
     saved = step(waiting, Delivered(VIDEO))
     assert (Saved(video=VIDEO), CleanUp(VIDEO)) == saved
@@ -410,7 +408,7 @@ def test_no_state_or_event_shows_the_link() -> None:
 
 def test_an_estimate_changes_what_a_waiting_job_shows_and_nothing_else() -> None:
     waiting, _ = watch(TICKET)
-    expected = Waiting(ticket=TICKET, eta=30.0, notice_delay=2.0)
-    assert expected == estimate(waiting, eta=30.0, notice_delay=2.0)
+    expected = Waiting(ticket=TICKET, eta=30.0)
+    assert expected == estimate(waiting, eta=30.0)
     queueing, _ = begin(REQUEST)
-    assert queueing == estimate(queueing, eta=30.0, notice_delay=2.0)
+    assert queueing == estimate(queueing, eta=30.0)

@@ -12,8 +12,6 @@ from ..transport import Clock
 
 _CREDIBLE = LONGEST  # seconds: ages and averages beyond are mistakes
 _KEEP = 0.005  # seconds a job for which a sum over all is kept: working it out takes a thousandth of that
-_FORESIGHT = 10.0  # seconds for which a look ahead is kept
-_SLOT, _SAMPLE = 30.0, 50  # seconds, and jobs, to which the future is rounded
 _NOTABLE = 0.02  # of the logarithm of a time: what is believed does not change for less
 _RELEARN = 5, 1.1  # completions, and their growth: learning moves every job's turn, and soon says little new
 
@@ -104,13 +102,11 @@ class PolledJob:
         age: float | None,
         clock: Clock,
         polling: Polling,
-        price: Callable[[float], float],
     ) -> None:
         """Watch a job that was queued `age` seconds ago, None if that is not known."""
         self.model = model
         self._clock = clock
         self._polling = polling
-        self._price = price
         self._born = clock.monotonic() - (age or 0.0)
         self._age_known = age is not None
         self._from_start = age == 0
@@ -123,23 +119,9 @@ class PolledJob:
     @property
     def eta(self) -> float | None:
         """Seconds the job will still take, by the median of its model and age; None before both are known."""
-        if not self._is_known:
+        if not self.model.known or not self._age_known:
             return None
         return self.model.times.remaining(self.age(self._clock.monotonic()))
-
-    @property
-    def notice_delay(self) -> float | None:
-        """Seconds expected between the job's end and our noticing it, as many jobs share the polls there are.
-
-        Half a gap of √(2·price/h), the hazard and the price taken where the job is likely to end: N / 2B for
-        N jobs that were queued together, at B polls a second. None where `eta` is.
-        """
-        if not self._is_known:
-            return None
-        times, age = self.model.times, self.age(self._clock.monotonic())
-        remaining = times.remaining(age)
-        delay = math.sqrt(self._price(remaining) / (2 * times.hazard(age + remaining)))
-        return max(self._polling.min_gap / 2, delay)
 
     def progressed(self, *, age: float | None, average: float | None) -> None:
         """Take in an answer that says "still going": the job's age and its model's P80, in seconds."""
@@ -188,18 +170,9 @@ class PolledJob:
         urgency = self.model.times.urgency(self._since, now - self._born)
         return max(urgency, self._polling.price) if self._at_once else urgency
 
-    def pressure(self, now: float, ahead: float = 0.0) -> float:
-        """Return √h, the polls the job asks for but for the price; `ahead` seconds on, if it still runs."""
-        age, times = self.age(now), self.model.times
-        pressure = math.sqrt(times.hazard(age + ahead))
-        if not ahead:
-            return pressure
-        return pressure * math.exp(times.cumulative(age) - times.cumulative(age + ahead))
-
-    @property
-    def _is_known(self) -> bool:
-        """Whether there is more than a guess to estimate from."""
-        return self.model.known and self._age_known
+    def pressure(self, now: float) -> float:
+        """Return √h, the polls the job asks for but for the price."""
+        return math.sqrt(self.model.times.hazard(self.age(now)))
 
     @property
     def _at_once(self) -> bool:
@@ -219,8 +192,6 @@ class Demand:
         """Sum over the jobs of `models`, whatever they are by then."""
         self._models = models
         self._pressure, self._noted_until = 0.0, -math.inf
-        self._foreseen: dict[int, float] = {}  # by half minutes ahead
-        self._foreseen_at = -math.inf
 
     def pressure(self, now: float) -> float:
         """Return Σ √h; the more jobs there are, the older it may be."""
@@ -228,18 +199,6 @@ class Demand:
             pressures = [watch.pressure(now) for watch in self._watches()]
             self._pressure, self._noted_until = sum(pressures), now + _KEEP * len(pressures)
         return self._pressure
-
-    def pressure_in(self, ahead: float, now: float) -> float:
-        """Return what it will be of the same jobs, to the half minute and from a sample of them."""
-        if now >= self._foreseen_at + _FORESIGHT:
-            self._foreseen, self._foreseen_at = {}, now
-        slot = math.ceil(ahead / _SLOT)
-        if slot not in self._foreseen:
-            watches = list(self._watches())
-            sample = watches[:: max(len(watches) // _SAMPLE, 1)]
-            total = sum(watch.pressure(now, slot * _SLOT) for watch in sample)
-            self._foreseen[slot] = total * len(watches) / max(len(sample), 1)
-        return self._foreseen[slot]
 
     def _watches(self) -> Iterator[PolledJob]:
         return (watch for model in self._models.values() for watch in model.watches)

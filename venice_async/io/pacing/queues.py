@@ -183,19 +183,13 @@ class UrgencyQueue:
         model = self._models.get(name)
         if model is None:
             model = self._models[name] = ModelTimes(self._note_learned)
-        return PolledJob(model, age=age, clock=self._clock, polling=self._polling, price=self.price_within)
+        return PolledJob(model, age=age, clock=self._clock, polling=self._polling)
 
     def price(self) -> float:
         """Return what a poll is worth at present, in seconds of one job's delay."""
         now = self._clock.monotonic()
         scarcity = self._crowd.pressure(now) ** 2 / (2 * self.bucket.spare_rate(now) ** 2)
         return max(min(scarcity, PERIOD), self._polling.price)
-
-    def price_within(self, ahead: float) -> float:
-        """Return the higher of the prices now and in `ahead` seconds, leaving out a window's leftovers."""
-        now = self._clock.monotonic()
-        pressure = max(self._crowd.pressure(now), self._crowd.pressure_in(ahead, now))
-        return max(pressure**2 / (2 * self.bucket.rate**2), self._polling.price)
 
     def enter(self, request: WaitingPoll, now: float) -> float:
         """Let one more wait; return the earliest moment at which it may have its turn, as far as known."""

@@ -46,7 +46,6 @@ class StillGoing:
     elapsed: float | None = None
     average: float | None = None
     eta: float | None = None
-    notice_delay: float | None = None
 
 
 @frozen(kw_only=True)

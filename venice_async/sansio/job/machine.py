@@ -141,9 +141,9 @@ def receive(state: State, *, received: int, total: int | None) -> State:
             raise IllegalTransitionError(msg)
 
 
-def estimate(state: State, *, eta: float | None, notice_delay: float | None) -> State:
+def estimate(state: State, *, eta: float | None) -> State:
     """Return `state` with what was known of its model when watching began; no command changes by it."""
-    return evolve(state, eta=eta, notice_delay=notice_delay) if isinstance(state, Waiting) else state
+    return evolve(state, eta=eta) if isinstance(state, Waiting) else state
 
 
 def _queue(state: Queueing) -> Step:
@@ -202,7 +202,6 @@ def _still_going(state: Waiting, event: StillGoing) -> Step:
             elapsed=state.elapsed if event.elapsed is None else event.elapsed,
             average=state.average if event.average is None else event.average,
             eta=event.eta,
-            notice_delay=event.notice_delay,
             interruptions=state.interruptions,
             empty=state.empty,
         )

@@ -75,8 +75,6 @@ class Waiting:
         average: the model's P80 in seconds, as the server says; None before the first answer.
         eta: seconds left by the model of its times, at the last answer or, before the first, when watching
             began; None when nothing is known.
-        notice_delay: seconds that will likely pass between its end and our noticing it, as all jobs share the
-            polls there are; None when `eta` is.
         misses: polls in a row that brought no news.
         interruptions: deliveries in a row that were cut without progress.
         empty: answers that should have held the clip, or named a link to it, and did not.
@@ -86,7 +84,6 @@ class Waiting:
     elapsed: float | None = None
     average: float | None = None
     eta: float | None = None
-    notice_delay: float | None = None
     misses: int = 0
     interruptions: int = 0
     empty: int = 0
