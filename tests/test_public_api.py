@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -87,20 +90,67 @@ def test_the_contents_are_a_static_sorted_list() -> None:
     assert len(set(listed())) == len(listed())
 
 
-def test_the_contents_are_complete() -> None:
-    imported = [
-        alias.asname or alias.name
-        for node in SOURCE.body
+def test_checkers_and_interpreters_find_the_same_names_in_the_same_modules() -> None:
+    block = next(node for node in SOURCE.body if isinstance(node, ast.If))
+    for_checkers = {
+        (alias.name, node.module)
+        for node in block.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
-    ]
-    assert sorted(imported) == listed()
+    }
+    looked_up = {(name, module) for module, names in venice_async._NAMES.items() for name in names}
+    assert for_checkers == looked_up | {("seedance", None)}
+    assert sorted(name for name, _ in for_checkers) == listed()
 
 
-def test_the_contents_page_is_nothing_else() -> None:
-    kinds = {type(node) for node in SOURCE.body[1:]}
-    assert {ast.ImportFrom, ast.Assign} == kinds
-    assert 1 == len([node for node in SOURCE.body if isinstance(node, ast.Assign)])
+def test_a_name_that_is_not_there_is_an_attribute_error_and_all_others_are_told() -> None:
+    with pytest.raises(AttributeError, match="module 'venice_async' has no attribute 'VeniceCleint'"):
+        getattr(venice_async, "VeniceCleint")  # noqa: B009 - a checker would see it
+    assert set(listed()) <= set(dir(venice_async))
+
+
+def _loaded(code: str, *arguments: str) -> list[str]:
+    """Return the lines that a fresh interpreter prints."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    return subprocess.check_output(command, text=True).splitlines()  # noqa: S603 - our own code
+
+
+def test_the_pytest_plugin_costs_a_run_that_does_not_use_it_no_module_but_its_own() -> None:
+    code = """
+        import sys, typing, collections.abc, pytest
+        before = set(sys.modules)
+        import venice_async.sandbox.pytest_plugin
+        for name in sorted(set(sys.modules) - before):
+            print(name)
+    """
+    ours = ["venice_async", "venice_async.sandbox", "venice_async.sandbox.pytest_plugin"]
+    assert ours == _loaded(code)
+
+
+def test_the_first_client_imports_nothing_on_the_event_loop(tmp_path: Path) -> None:
+    code = """
+        import asyncio, sys, threading
+        from venice_async import VeniceClient, VideoRequest
+        from venice_async.sandbox import Sandbox, tiny_clip
+
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if threading.current_thread() is threading.main_thread():
+                    print(name)
+
+        async def main(folder):
+            async with Sandbox(clips=tiny_clip(1000), speed=1000) as sandbox:
+                sys.meta_path.insert(0, Finder())
+                async with VeniceClient(
+                    sandbox.api_key, base_url=sandbox.base_url, journal=folder + "/jobs.db"
+                ) as venice:
+                    request = VideoRequest(model="wan-2-7-text-to-video", prompt="a fox", duration="5s")
+                    await venice.generate(request, to=folder + "/fox.mp4")
+                sys.meta_path.pop(0)
+
+        asyncio.run(main(sys.argv[1]))
+    """
+    assert [] == _loaded(code, str(tmp_path))
 
 
 @pytest.mark.parametrize("name", CORE)

@@ -1,74 +1,83 @@
-"""The asyncio SDK for Venice.ai video generation: a prompt in, a verified video file out, in one `await`."""
+"""The asyncio SDK for Venice.ai video generation: a prompt in, a verified video file out, in one `await`.
 
-from . import seedance
-from .batch import Batch
-from .client import VeniceClient
-from .errors import (
-    APIError,
-    AuthenticationError,
-    BadRequestError,
-    BudgetExceededError,
-    ConflictError,
-    ConnectError,
-    ConsentDeclinedError,
-    ConsentError,
-    ConsentRequiredError,
-    ContentPolicyError,
-    DisconnectedError,
-    DownloadError,
-    InvalidRequestError,
-    JobError,
-    JobFailedError,
-    JobTimeoutError,
-    JournalError,
-    LinkExpiredError,
-    NotAVideoError,
-    NotFoundError,
-    PayloadTooLargeError,
-    PaymentRequiredError,
-    PermissionDeniedError,
-    ProtocolError,
-    QueueOutcomeUnknownError,
-    RateLimitError,
-    ReadTimeoutError,
-    ServerError,
-    TicketLike,
-    TransportError,
-    TruncatedError,
-    UsageError,
-    VeniceError,
-)
-from .io.delivery.sinks import MemorySink, QueueSink, Sink, WriterSink
-from .io.journal.entries import JournalEntry
-from .job import VideoJob
-from .media import Media
-from .options import Limits, Polling, Retries, Timeouts
-from .requests import Consent, Element, Keyframe, VideoRequest
-from .results import (
-    AccountLimits,
-    ConsentRequest,
-    Deprecation,
-    ModelLimit,
-    Outcome,
-    Problem,
-    Quote,
-    Ticket,
-    Video,
-    VideoModel,
-)
-from .sansio.job.states import (
-    AwaitingConsent,
-    Downloading,
-    Failed,
-    Queueing,
-    Quoting,
-    Saved,
-    State,
-    Stopped,
-    Succeeded,
-    Waiting,
-)
-from .upscaling import upscale
+Names are imported when they are first used: `import venice_async` alone loads nothing, `from venice_async
+import VeniceClient` loads the network there and then. Write it at the top of a module: a running event loop
+would stand still for the time that it takes.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import seedance
+    from .batch import Batch
+    from .client import VeniceClient
+    from .errors import (
+        APIError,
+        AuthenticationError,
+        BadRequestError,
+        BudgetExceededError,
+        ConflictError,
+        ConnectError,
+        ConsentDeclinedError,
+        ConsentError,
+        ConsentRequiredError,
+        ContentPolicyError,
+        DisconnectedError,
+        DownloadError,
+        InvalidRequestError,
+        JobError,
+        JobFailedError,
+        JobTimeoutError,
+        JournalError,
+        LinkExpiredError,
+        NotAVideoError,
+        NotFoundError,
+        PayloadTooLargeError,
+        PaymentRequiredError,
+        PermissionDeniedError,
+        ProtocolError,
+        QueueOutcomeUnknownError,
+        RateLimitError,
+        ReadTimeoutError,
+        ServerError,
+        TicketLike,
+        TransportError,
+        TruncatedError,
+        UsageError,
+        VeniceError,
+    )
+    from .io.delivery.sinks import MemorySink, QueueSink, Sink, WriterSink
+    from .io.journal.entries import JournalEntry
+    from .job import VideoJob
+    from .media import Media
+    from .options import Limits, Polling, Retries, Timeouts
+    from .requests import Consent, Element, Keyframe, VideoRequest
+    from .results import (
+        AccountLimits,
+        ConsentRequest,
+        Deprecation,
+        ModelLimit,
+        Outcome,
+        Problem,
+        Quote,
+        Ticket,
+        Video,
+        VideoModel,
+    )
+    from .sansio.job.states import (
+        AwaitingConsent,
+        Downloading,
+        Failed,
+        Queueing,
+        Quoting,
+        Saved,
+        State,
+        Stopped,
+        Succeeded,
+        Waiting,
+    )
+    from .upscaling import upscale
 
 __all__ = [
     "APIError",
@@ -144,3 +153,108 @@ __all__ = [
     "seedance",
     "upscale",
 ]
+
+_NAMES = {
+    "batch": ("Batch",),
+    "client": ("VeniceClient",),
+    "errors": (
+        "APIError",
+        "AuthenticationError",
+        "BadRequestError",
+        "BudgetExceededError",
+        "ConflictError",
+        "ConnectError",
+        "ConsentDeclinedError",
+        "ConsentError",
+        "ConsentRequiredError",
+        "ContentPolicyError",
+        "DisconnectedError",
+        "DownloadError",
+        "InvalidRequestError",
+        "JobError",
+        "JobFailedError",
+        "JobTimeoutError",
+        "JournalError",
+        "LinkExpiredError",
+        "NotAVideoError",
+        "NotFoundError",
+        "PayloadTooLargeError",
+        "PaymentRequiredError",
+        "PermissionDeniedError",
+        "ProtocolError",
+        "QueueOutcomeUnknownError",
+        "RateLimitError",
+        "ReadTimeoutError",
+        "ServerError",
+        "TicketLike",
+        "TransportError",
+        "TruncatedError",
+        "UsageError",
+        "VeniceError",
+    ),
+    "io.delivery.sinks": (
+        "MemorySink",
+        "QueueSink",
+        "Sink",
+        "WriterSink",
+    ),
+    "io.journal.entries": ("JournalEntry",),
+    "job": ("VideoJob",),
+    "media": ("Media",),
+    "options": (
+        "Limits",
+        "Polling",
+        "Retries",
+        "Timeouts",
+    ),
+    "requests": (
+        "Consent",
+        "Element",
+        "Keyframe",
+        "VideoRequest",
+    ),
+    "results": (
+        "AccountLimits",
+        "ConsentRequest",
+        "Deprecation",
+        "ModelLimit",
+        "Outcome",
+        "Problem",
+        "Quote",
+        "Ticket",
+        "Video",
+        "VideoModel",
+    ),
+    "sansio.job.states": (
+        "AwaitingConsent",
+        "Downloading",
+        "Failed",
+        "Queueing",
+        "Quoting",
+        "Saved",
+        "State",
+        "Stopped",
+        "Succeeded",
+        "Waiting",
+    ),
+    "upscaling": ("upscale",),
+    "seedance": (),
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name, or a module that has some, when it is first used."""
+    if name in _NAMES:
+        return import_module(f".{name}", __name__)
+    if name not in _MODULE_OF:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value: object = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return what can be imported."""
+    return sorted({*globals(), *__all__})

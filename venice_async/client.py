@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -23,10 +23,11 @@ from .engine.arguments import (
     sound,
 )
 from .engine.consent import OnConsent
+from .engine.runtime import Runtime, Settings
 from .engine.spec import Destination, JobSpec, bound_for, recovery
 from .errors import TicketLike, UsageError
 from .job import VideoJob
-from .options import Limits, Polling, Retries, Timeouts
+from .options import BASE_URL, Limits, Polling, Retries, Timeouts
 from .requests import VideoRequest
 from .results import AccountLimits, Quote, Ticket, VideoModel
 from .sansio.http.secrets import Secret
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
     from .io.journal.entries import JournalEntry
     from .io.journal.journal import Journal
-
-BASE_URL: Final = "https://api.venice.ai/api/v1"
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -93,8 +92,6 @@ class VeniceClient:
         check_listener(on_state)
         self._on_consent = on_consent
         self._batches: WeakSet[Batch] = WeakSet()
-        from .engine.runtime import Runtime, Settings  # noqa: PLC0415 - the network is loaded by those who open a client
-
         self._runtime = Runtime(
             Settings(
                 api_key=checked_key(secret),

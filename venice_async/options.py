@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 from attrs import Attribute, field, frozen
 
 from .errors import UsageError
+
+BASE_URL: Final = "https://api.venice.ai/api/v1"
 
 
 def _bound(low: float, *, or_none: bool = False, open_low: bool = False, high: float = math.inf) -> Any:

@@ -25,9 +25,8 @@ from venice_async.results import Ticket, VideoModel
 from venice_async.sansio.job.states import Downloading, Waiting
 
 TICKET = Ticket(model="m", queue_id="q")
-ERRORS = [
-    kind for kind in vars(venice_async).values() if isinstance(kind, type) and issubclass(kind, VeniceError)
-]
+PUBLIC = [getattr(venice_async, name) for name in venice_async.__all__]
+ERRORS = [kind for kind in PUBLIC if isinstance(kind, type) and issubclass(kind, VeniceError)]
 
 
 @pytest.mark.parametrize("kind", ERRORS)

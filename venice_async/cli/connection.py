@@ -14,9 +14,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
 
-from ..client import BASE_URL, VeniceClient
 from ..errors import UsageError
-from ..options import Timeouts
+from ..options import BASE_URL, Timeouts
 from ..sansio.http.secrets import Secret
 from .exits import NoKeyError
 from .options import flag, value
@@ -24,6 +23,7 @@ from .options import flag, value
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..client import VeniceClient
     from ..engine.consent import OnConsent
     from ..io.aiohttp import AiohttpTransport
     from ..job import VideoJob
@@ -157,6 +157,8 @@ async def opened(
     Raises:
         VeniceError: there is no key, or an option makes no sense.
     """
+    from ..client import VeniceClient  # noqa: PLC0415 - the network is loaded by commands that use it
+
     journal = journalling.path(connection) if journalling else None
     async with AsyncExitStack() as stack:
         base_url, key = await _place(connection, stack)

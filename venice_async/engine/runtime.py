@@ -6,11 +6,13 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 import anyio
+import anyio.to_thread
 from attrs import frozen
 
 from ..errors import UsageError, VeniceError
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from ..io.journal.journal import Journal
+
+with suppress(ImportError):  # anyio would load it at its first call, which is on the event loop
+    import_module("anyio._backends._asyncio")
 
 LEAVING: Final = 0.9  # seconds: leaving by error returns within one
 
@@ -235,7 +240,9 @@ class Runtime:
     async def _open_records(self, stack: AsyncExitStack, clock: SystemClock) -> Records:
         if self._settings.journal is None:
             return NoRecords()
-        from ..io.journal.journal import Journal  # noqa: PLC0415 - SQLite is loaded by those who use it
+        # SQLite is loaded by those who use it, and not on the event loop.
+        await anyio.to_thread.run_sync(import_module, "venice_async.io.journal.journal")
+        from ..io.journal.journal import Journal  # noqa: PLC0415 - see above
 
         self.journal = await Journal.open(self._settings.journal, clock=clock)
         stack.push_async_callback(self.journal.aclose)
