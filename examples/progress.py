@@ -21,7 +21,7 @@ from venice_async import (
 )
 
 
-def describe(state: State) -> str:  # noqa: PLR0911 - a line for each state
+def describe(state: State) -> str:
     """Say in a few words where a job stands."""
     match state:
         case Queueing():

@@ -67,6 +67,7 @@ WIRE_NAMES = re.findall(
     """
     model prompt duration negative_prompt aspect_ratio resolution upscale_factor audio image_url end_image_url
     audio_url video_url reference_image_urls reference_video_urls reference_audio_urls reference_document_urls
+    image_references video_references camera_trajectory image_strength voice_id anon_user_id
     elements scene_image_urls keyframes omni_reference_task_type bitrate_mode consents extra
 """,
 )

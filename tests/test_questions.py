@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import evolve
 
 from tests.clients import PRIVATE, PUBLIC, client, wire
 from tests.faulty import FaultyVenice, Reply, html_reply, json_reply, rate_limited
@@ -20,8 +23,12 @@ from venice_async import (
     UsageError,
     VideoRequest,
 )
+from venice_async.sandbox import tiny_clip
 
 pytestmark = pytest.mark.anyio
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
+CLIP = tiny_clip(500)
 
 MODEL = {
     "id": "gondola-1",
@@ -71,6 +78,57 @@ async def test_a_quote_for_upscaling_needs_no_duration_and_carries_the_clip(tmp_
         await venice.quote(request)
         assert {"model", "upscale_factor", "video_url"} == server.requests[0].json.keys()
         assert server.requests[0].json["video_url"].startswith("data:video/mp4;base64,")
+
+
+async def test_reference_clips_are_measured_where_they_are_at_hand(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "walk.mp4").write_bytes(tiny_clip(seconds=7.5))
+    encoded = "data:video/mp4;base64," + b64encode(tiny_clip(seconds=3)).decode()
+    clips: list[str | Media] = [Media(tmp_path / "walk.mp4"), Media(tiny_clip(seconds=2)), encoded]
+    named: Any = [{"video_url": Media(tiny_clip(seconds=1.25))}]
+    request = VideoRequest(model="m", prompt="p", reference_video_urls=clips, video_references=named)
+    async with FaultyVenice() as server, client(server) as venice:
+        await venice.quote(request)
+        await venice.generate(request, to=tmp_path / "clip.mp4", max_usd=1)
+        await venice.quote(request, reference_video_seconds=15)
+        await venice.quote(evolve(request, extra={"reference_video_total_duration": 16}))
+        asked = [item.json for item in server.requests if item.path.endswith("/quote")]
+    assert [13.75, 13.75, 15, 16] == [body["reference_video_total_duration"] for body in asked]
+    assert "reference clip" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "clip", ["https://a.example/walk.mp4", Media(b"\x1aE\xdf\xa3 webm"), Media("no/such.mp4")]
+)
+async def test_a_price_without_a_reference_clip_of_unknown_length_says_so(
+    clip: str | Media, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = Media(tiny_clip(seconds=2))
+    async with FaultyVenice() as server, client(server) as venice:
+        for clips in ([clip], [clip, known]):
+            await venice.quote(VideoRequest(model="m", prompt="p", reference_video_urls=clips))
+        asked = [item.json.get("reference_video_total_duration") for item in server.requests]
+    assert [None, 2] == asked
+    assert 2 == caplog.text.count("leaves out 1 reference clip(s) of unknown length")
+
+
+async def test_media_in_fields_of_tomorrow_are_read_and_encoded(tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(PNG)
+    extra = {
+        "mask_image_url": Media(tmp_path / "cat.png"),
+        "new": [{"image": Media(PNG)}],
+        "video_url": Media(CLIP),
+    }
+    request = VideoRequest(model="m", prompt="p", extra=extra)
+    async with FaultyVenice() as server, client(server) as venice:
+        await venice.generate(request, to=tmp_path / "clip.mp4", max_usd=1)
+        bodies = {item.path.rpartition("/")[2]: item.json for item in server.requests}
+    url = "data:image/png;base64," + b64encode(PNG).decode()
+    clip = "data:video/mp4;base64," + b64encode(CLIP).decode()
+    assert {"model": "m", "video_url": clip} == bodies["quote"]
+    sent = {"mask_image_url": url, "new": [{"image": url}], "video_url": clip}
+    assert {"model": "m", "prompt": "p"} | sent == bodies["queue"]
 
 
 async def test_models_are_typed_and_check_lists_every_problem_of_a_request() -> None:

@@ -67,7 +67,17 @@ WORDS = ["aspect_ratio", "resolution", "omni_reference_task_type", "bitrate_mode
         ({"elements": [URL]}, "elements", None),
         ({"elements": Element()}, "elements", None),
         ({"keyframes": [Keyframe(image_url=URL, frame_index=i) for i in range(11)]}, "keyframes", 10),
-        ({"keyframes": [{"image_url": URL, "frame_index": 0}]}, "keyframes", None),
+        ({"keyframes": [{"image_url": URL}]}, "keyframes", None),
+        ({"keyframes": [{"image_url": URL, "frame_index": 0, "time": 1}]}, "keyframes", None),
+        ({"elements": [{"video_url": URL, "frontal_image_url": URL}]}, "elements", None),
+        ({"image_references": [{"ref_name": "hero"}]}, "image_references", None),
+        ({"image_strength": 1.1}, "image_strength", (0, 1)),
+        ({"image_strength": "1"}, "image_strength", (0, 1)),
+        ({"voice_id": ""}, "voice_id", None),
+        ({"anon_user_id": "x" * 129}, "anon_user_id", 128),
+        ({"anon_user_id": "a||b"}, "anon_user_id", 128),
+        ({"anon_user_id": "käse"}, "anon_user_id", 128),
+        ({"anon_user_id": "a\nb"}, "anon_user_id", 128),
         (
             {"keyframes": [Keyframe(image_url=URL, frame_index=7)] * 2},
             "keyframes",
@@ -85,7 +95,8 @@ WORDS = ["aspect_ratio", "resolution", "omni_reference_task_type", "bitrate_mode
         ({"extra": {1: "one"}}, "extra", None),
         ({"extra": {"new": object()}}, "extra", None),
         ({"extra": {"new": float("nan")}}, "extra", None),
-        ({"extra": {"new": Media("cat.png")}}, "extra", None),
+        ({"extra": {"new": [{"deep": {1: 2}}]}}, "extra", None),
+        ({"extra": {"new": {1, 2}}}, "extra", None),
     ],
 )
 def test_what_cannot_succeed_is_refused(values: dict[str, Any], field: str, limit: object) -> None:
@@ -108,6 +119,58 @@ def test_an_element_takes_three_more_views() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         Element(reference_image_urls=[URL] * 4)
     assert ("elements.reference_image_urls", 3) == (caught.value.field, caught.value.limit)
+
+
+POINTS: list[dict[str, Any]] = [
+    {"time": 0, "azimuth": 0, "elevation": 0, "distance": 1},
+    {"time": 0.5, "azimuth": -90, "elevation": -90, "distance": 0.1},
+    {"time": 1, "azimuth": 45.5, "elevation": 90, "distance": 9},
+]
+
+
+def test_a_camera_trajectory_is_checked_point_by_point_and_as_a_whole() -> None:
+    made = request(prompt=None, image_url=URL, camera_trajectory=POINTS)
+    assert [0, 0.5, 1] == [point.time for point in made.camera_trajectory]
+    broken: dict[str, list[dict[str, Any]]] = {
+        "camera_trajectory": [
+            {"camera_trajectory": POINTS[:1]},
+            {"camera_trajectory": [POINTS[0] | {"time": i / 12} for i in range(13)]},
+            {"camera_trajectory": [POINTS[0], POINTS[0]]},
+            {"camera_trajectory": POINTS[::-1]},
+            {"camera_trajectory": [POINTS[0], POINTS[2] | {"azimuth": 11_521}]},
+            {"camera_trajectory": [POINTS[0], POINTS[1] | {"azimuth": 6000}, POINTS[2]]},
+            {"camera_trajectory": [POINTS[0], {"time": 1}]},
+            {"camera_trajectory": [POINTS[0], POINTS[1] | {"roll": 0}]},
+        ],
+        "time": [
+            {"camera_trajectory": [POINTS[0] | {"time": value}, POINTS[2]]}
+            for value in (-0.1, 1.1, "0", None)
+        ],
+        "azimuth": [
+            {"camera_trajectory": [POINTS[0] | {"azimuth": float(value)}, POINTS[2]]}
+            for value in ("inf", "nan")
+        ],
+        "elevation": [
+            {"camera_trajectory": [POINTS[0] | {"elevation": value}, POINTS[2]]} for value in (-91, 90.5)
+        ],
+        "distance": [
+            {"camera_trajectory": [POINTS[0] | {"distance": value}, POINTS[2]]} for value in (0, -1, True)
+        ],
+        "image_url": [{"camera_trajectory": POINTS, "image_url": None}],
+        "aspect_ratio": [{"camera_trajectory": POINTS, "aspect_ratio": "16:9"}],
+    }
+    found = {
+        field: [refused(**{"image_url": URL} | values).field for values in group]
+        for field, group in broken.items()
+    }
+    assert {field: [field] * len(group) for field, group in broken.items()} == found
+
+
+def test_media_stands_anywhere_in_fields_of_tomorrow() -> None:
+    extra = {"new": [{"deep": (Media(b"x"), {"deeper": Media("cat.png")})}], "one": Media(b"y")}
+    made = request(extra=extra)
+    assert {"new": [{"deep": [Media(b"x"), {"deeper": Media("cat.png")}]}], "one": Media(b"y")} == made.extra
+    assert "Media" in repr(made)
 
 
 @pytest.mark.parametrize("frame_index", [-1, 1.5, "1", None, True])
@@ -176,7 +239,7 @@ def test_a_text_for_a_file_is_told_about_media() -> None:
     assert "Media(path)" in refused(image_url="cat.png").hint
 
 
-@pytest.mark.parametrize("name", [*LISTS, "elements", "keyframes"])
+@pytest.mark.parametrize("name", [*LISTS, "elements", "keyframes", "camera_trajectory", "video_references"])
 @pytest.mark.parametrize("value", [URL, {URL}, 7, {"a": 1}, iter([URL])])
 def test_a_list_is_a_list_or_a_tuple(name: str, value: object) -> None:
     assert name == refused(**{name: value}).field
@@ -205,11 +268,13 @@ def test_what_a_list_holds_later_is_not_the_requests() -> None:
         ("1 gen", "1 gen", None),
         (-1, "-1", None),
         ("auto", "auto", None),
+        ("12.5", "12.5", 12.5),
+        ("7", "7", 7),
         (None, None, None),
     ],
 )
 def test_a_duration_is_a_word_or_seconds(
-    duration: str | int | None, kept: str | None, seconds: int | None
+    duration: str | int | None, kept: str | None, seconds: float | None
 ) -> None:
     made = request(duration=duration)
     assert (kept, seconds) == (made.duration, made.seconds)

@@ -52,7 +52,15 @@ if TYPE_CHECKING:
     from .job import VideoJob
     from .media import Media
     from .options import Limits, Polling, Retries, Timeouts
-    from .requests import Consent, Element, Keyframe, VideoRequest
+    from .requests import (
+        CameraPoint,
+        Consent,
+        Element,
+        ImageReference,
+        Keyframe,
+        VideoReference,
+        VideoRequest,
+    )
     from .results import (
         AccountLimits,
         ConsentRequest,
@@ -87,6 +95,7 @@ __all__ = [
     "BadRequestError",
     "Batch",
     "BudgetExceededError",
+    "CameraPoint",
     "ConflictError",
     "ConnectError",
     "Consent",
@@ -101,6 +110,7 @@ __all__ = [
     "Downloading",
     "Element",
     "Failed",
+    "ImageReference",
     "InvalidRequestError",
     "JobError",
     "JobFailedError",
@@ -147,6 +157,7 @@ __all__ = [
     "Video",
     "VideoJob",
     "VideoModel",
+    "VideoReference",
     "VideoRequest",
     "Waiting",
     "WriterSink",
@@ -208,9 +219,12 @@ _NAMES = {
         "Timeouts",
     ),
     "requests": (
+        "CameraPoint",
         "Consent",
         "Element",
+        "ImageReference",
         "Keyframe",
+        "VideoReference",
         "VideoRequest",
     ),
     "results": (

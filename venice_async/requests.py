@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final, cast
 
 from attrs import Attribute, field, fields, frozen
 
-from .media import MediaInput
+from .media import Media, MediaInput
 from .validators import (
     LIMITS,
     brief,
@@ -18,14 +19,17 @@ from .validators import (
     flag,
     list_field,
     media_field,
+    number,
     present,
     refuse,
     text,
+    user_id,
     whole,
     word,
 )
 
-_SECONDS: Final = re.compile(r"(\d+)s", re.ASCII)
+_SECONDS: Final = re.compile(r"(\d+(?:\.\d+)?)s?", re.ASCII)
+_FEWEST_POINTS: Final = 2
 
 
 @frozen(kw_only=True)
@@ -50,17 +54,25 @@ class Consent:
 
 @frozen(kw_only=True)
 class Element:
-    """A character or an object, named `@Element1`, `@Element2`, … in the prompt.
+    """A character or an object, named `@Element1`, `@Element2`, … in the prompt: images of it, or a clip.
 
     Attributes:
         frontal_image_url: its front.
         reference_image_urls: at most 3 further views.
-        video_url: a clip of it.
+        video_url: a clip of it, instead of images.
+        audio_url: what it says, for models that take a voice for each reference.
     """
 
     frontal_image_url: MediaInput | None = media_field()
-    reference_image_urls: Sequence[MediaInput] = list_field("elements.reference_image_urls", check_media)
+    reference_image_urls: Sequence[MediaInput] = list_field("elements.reference_image_urls")
     video_url: MediaInput | None = media_field()
+    audio_url: MediaInput | None = media_field()
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse images beside a clip."""
+        if self.video_url is not None and (self.frontal_image_url is not None or self.reference_image_urls):
+            msg = "elements hold images or a video_url, never both"
+            raise refuse(msg, "elements", None, "Make two elements of them")
 
 
 @frozen(kw_only=True)
@@ -76,13 +88,51 @@ class Keyframe:
     frame_index: int = field(validator=[present, whole(0)])
 
 
-def _instance_of(kind: type[Any]) -> Callable[[str, object], None]:
-    def check(name: str, value: object) -> None:
-        if not isinstance(value, kind):
-            msg = f"{name} takes {kind.__name__}, not {type(value).__name__}"
-            raise refuse(msg, name)
+@frozen(kw_only=True)
+class CameraPoint:
+    """Where the camera is at a moment of the clip, seen from the subject of `image_url`.
 
-    return check
+    Attributes:
+        time: the moment, from 0 for the start to 1 for the end.
+        azimuth: degrees around the subject, signed, counted from the start.
+        elevation: degrees above it, from -90 to 90.
+        distance: how far away, where 1 is the distance at the start.
+    """
+
+    time: float = field(validator=[present, number(0, 1)])
+    azimuth: float = field(validator=[present, number(-math.inf)])
+    elevation: float = field(validator=[present, number(-90, 90)])
+    distance: float = field(validator=[present, number(0, above=True)])
+
+
+@frozen(kw_only=True)
+class ImageReference:
+    """A reference image with a name, which the prompt mentions as `@ref_name`.
+
+    Attributes:
+        image_url: the image.
+        type: what it shows: `"subject"` or `"background"`.
+        ref_name: its name.
+    """
+
+    image_url: MediaInput = field(validator=lambda _, a, value: check_media(a.name, value), repr=brief)
+    type: str | None = field(default=None, validator=word)
+    ref_name: str | None = field(default=None, validator=word)
+
+
+@frozen(kw_only=True)
+class VideoReference:
+    """A reference clip with a name, and a voice for it.
+
+    Attributes:
+        video_url: the clip.
+        ref_name: its name.
+        audio_url: its voice.
+    """
+
+    video_url: MediaInput = field(validator=lambda _, a, value: check_media(a.name, value), repr=brief)
+    ref_name: str | None = field(default=None, validator=word)
+    audio_url: MediaInput | None = media_field()
 
 
 def _consents(instance: object, attribute: Attribute[Any], value: object) -> None:
@@ -97,19 +147,36 @@ def _with_unit(value: str | int | None) -> str | int | None:
     return value
 
 
-def _as_json(value: Any) -> Any:
-    """Return a mapping of unknown fields as JSON keeps it: a copy, with lists for tuples."""
+def _fields_of_tomorrow(value: object) -> dict[str, Any]:
+    """Return a mapping of unknown fields as JSON keeps it: a copy, with lists for tuples. `Media` stays."""
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in cast("Any", value)):
         msg = "extra takes a mapping of field names"
         raise refuse(msg, "extra")
     try:
-        return json.loads(json.dumps(dict(cast("Mapping[str, Any]", value)), allow_nan=False))
+        return cast("dict[str, Any]", _copied(dict(cast("Mapping[str, object]", value))))
     except (TypeError, ValueError, RecursionError):
-        pass
-    msg = "extra holds something that JSON cannot say"
-    raise refuse(msg, "extra", hint="Pass numbers, text, lists and mappings; media goes there as a data: URL")
+        msg = "extra holds something that JSON cannot say"
+        hint = "Pass numbers, text, lists, mappings with text for keys, and media as a URL or Media"
+        raise refuse(msg, "extra", hint=hint) from None
+
+
+def _copied(value: object) -> object:
+    match value:
+        case Media() | str() | int() | None:
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case list() | tuple():
+            return [_copied(item) for item in cast("Sequence[object]", value)]
+        case dict():
+            known = cast("dict[object, object]", value)
+            if all(isinstance(name, str) for name in known):
+                return {name: _copied(item) for name, item in known.items()}
+        case _:
+            pass
+    raise TypeError
 
 
 @frozen(kw_only=True)
@@ -118,15 +185,15 @@ class VideoRequest:
 
     What no model could accept raises `InvalidRequestError` here, before anything is sent; what one model
     accepts is for `VideoModel.check`. Media fields take an http(s) URL, a `data:` URL or `Media`; a plain
-    string is never opened as a file.
+    string is never opened as a file. Lists of objects take mappings too: `elements=[{"video_url": "…"}]`.
 
     Attributes:
         model: the model's id, from `VeniceClient.models`.
         prompt: what to show, 1 to 20 000 characters; most models need it, upscaling takes none.
         duration: such as `"5s"`, or the seconds as an int; `"1 gen"`, `"auto"` and `-1` for models that know
-            them.
+            them; text of seconds such as `"12.5"`, or nothing, for models that work on `video_url`.
         negative_prompt: what to keep out, at most 20 000 characters.
-        aspect_ratio: such as `"16:9"`.
+        aspect_ratio: such as `"16:9"`: needed by models that list any, refused by those that list none.
         resolution: such as `"720p"`; left out it may mean the dearest; not with `upscale_factor`.
         upscale_factor: 1, 2 or 4, for upscale models.
         audio: whether to make sound, for models that let one choose.
@@ -141,10 +208,18 @@ class VideoRequest:
         elements: at most 4.
         scene_image_urls: at most 4.
         keyframes: at most 10, with different indexes.
+        image_references: images with names.
+        video_references: clips with names and voices.
+        camera_trajectory: 2 to 12 points in order of time, for multi-angle models; needs `image_url`, and the
+            aspect ratio follows it.
+        image_strength: how closely to keep to the image, from 0 to 1.
+        voice_id: a voice of the provider's.
+        anon_user_id: your end user's id, at most 128 printable ASCII characters, without `||`.
         omni_reference_task_type: `"auto"`, `"reference"`, `"edit"` or `"extend"`, for Seedance 2.5.
         bitrate_mode: `"standard"` or `"high"`.
         consents: what was attested beforehand; left out, `on_consent` is asked when the server asks.
-        extra: fields that this version does not know yet, sent as they are.
+        extra: fields that this version does not know yet, sent as they are; `Media` anywhere in them is read
+            and encoded like elsewhere.
 
     Raises:
         InvalidRequestError: with the field and the limit.
@@ -162,34 +237,46 @@ class VideoRequest:
     end_image_url: MediaInput | None = media_field()
     audio_url: MediaInput | None = media_field()
     video_url: MediaInput | None = media_field()
-    reference_image_urls: Sequence[MediaInput] = list_field("reference_image_urls", check_media)
-    reference_video_urls: Sequence[MediaInput] = list_field("reference_video_urls", check_media)
-    reference_audio_urls: Sequence[MediaInput] = list_field("reference_audio_urls", check_media)
-    reference_document_urls: Sequence[MediaInput] = list_field("reference_document_urls", check_media)
-    elements: Sequence[Element] = list_field("elements", _instance_of(Element))
-    scene_image_urls: Sequence[MediaInput] = list_field("scene_image_urls", check_media)
-    keyframes: Sequence[Keyframe] = list_field("keyframes", _instance_of(Keyframe))
+    reference_image_urls: Sequence[MediaInput] = list_field("reference_image_urls")
+    reference_video_urls: Sequence[MediaInput] = list_field("reference_video_urls")
+    reference_audio_urls: Sequence[MediaInput] = list_field("reference_audio_urls")
+    reference_document_urls: Sequence[MediaInput] = list_field("reference_document_urls")
+    elements: Sequence[Element] = list_field("elements", Element)
+    scene_image_urls: Sequence[MediaInput] = list_field("scene_image_urls")
+    keyframes: Sequence[Keyframe] = list_field("keyframes", Keyframe)
+    image_references: Sequence[ImageReference] = list_field("image_references", ImageReference)
+    video_references: Sequence[VideoReference] = list_field("video_references", VideoReference)
+    camera_trajectory: Sequence[CameraPoint] = list_field("camera_trajectory", CameraPoint)
+    image_strength: float | None = field(default=None, validator=number(0, 1))
+    voice_id: str | None = field(default=None, validator=word)
+    anon_user_id: str | None = field(default=None, validator=user_id)
     omni_reference_task_type: str | None = field(default=None, validator=word)
     bitrate_mode: str | None = field(default=None, validator=word)
     consents: Consent | None = field(default=None, validator=_consents)
-    extra: Mapping[str, Any] = field(factory=dict[str, Any], converter=_as_json, hash=False, repr=brief)
+    extra: Mapping[str, Any] = field(
+        factory=dict[str, Any], converter=_fields_of_tomorrow, hash=False, repr=brief
+    )
 
     def __attrs_post_init__(self) -> None:
         """Refuse fields that exclude or need each other."""
-        for rule in (_audio_alone, _upscale, _keyframes, _nothing_to_work_on, _extra):
+        for rule in (_audio_alone, _upscale, _keyframes, _camera, _nothing_to_work_on, _extra):
             rule(self)
 
     @property
-    def seconds(self) -> int | None:
+    def seconds(self) -> float | None:
         """The duration in seconds, or None where it is not a number of them."""
         match = _SECONDS.fullmatch(str(self.duration))
-        return int(match[1]) if match else None
+        if match is None:
+            return None
+        return float(match[1]) if "." in match[1] else int(match[1])
 
 
 def _audio_alone(request: VideoRequest) -> None:
     beside = (
         request.reference_image_urls,
         request.reference_video_urls,
+        request.image_references,
+        request.video_references,
         request.image_url,
         request.video_url,
     )
@@ -216,6 +303,30 @@ def _keyframes(request: VideoRequest) -> None:
             raise refuse(msg, "keyframes", last)
 
 
+def _camera(request: VideoRequest) -> None:
+    points = request.camera_trajectory
+    if not points:
+        return
+    name = "camera_trajectory"
+    if len(points) < _FEWEST_POINTS:
+        msg = "camera_trajectory needs at least two points"
+        raise refuse(msg, name, _FEWEST_POINTS)
+    if any(later.time <= earlier.time for earlier, later in pairwise(points)):
+        msg = "camera_trajectory must be in order of time, and no two points at the same time"
+        raise refuse(msg, name, "rising time")
+    turned = math.fsum(abs(later.azimuth - earlier.azimuth) for earlier, later in pairwise(points))
+    most = LIMITS["camera_trajectory.azimuth"]
+    if turned > most:
+        msg = f"camera_trajectory turns by {turned:g} degrees; the limit is {most}"
+        raise refuse(msg, name, most)
+    if request.image_url is None and "image_url" not in request.extra:
+        msg = "camera_trajectory needs an image_url to start from"
+        raise refuse(msg, "image_url", 1)
+    if request.aspect_ratio is not None:
+        msg = "aspect_ratio cannot be combined with camera_trajectory"
+        raise refuse(msg, "aspect_ratio", None, "Leave it out: the clip has the shape of image_url")
+
+
 def _nothing_to_work_on(request: VideoRequest) -> None:
     if request.prompt is None and not request.extra and not any(getattr(request, name) for name in _MATERIAL):
         msg = "prompt is missing, and there is no media to work on either"
@@ -233,5 +344,5 @@ _FIELDS: Final = tuple(item.name for item in fields(VideoRequest))
 _MATERIAL: Final = tuple(
     name
     for name in _FIELDS
-    if name.endswith(("_url", "_urls")) or name in {"elements", "keyframes", "upscale_factor"}
+    if name.endswith(("_url", "_urls", "_references")) or name in {"elements", "keyframes", "upscale_factor"}
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
-from attrs import Attribute, field
+from attrs import NOTHING, Attribute, field, fields
 
 from .errors import InvalidRequestError
 from .media import Media
@@ -25,6 +26,11 @@ LIMITS: Final[Mapping[str, int]] = {
     "scene_image_urls": 4,
     "keyframes": 10,
     "keyframes.per_second": 24,  # frames: an index is at most duration x 24
+    "camera_trajectory": 12,  # points; at least 2
+    "camera_trajectory.azimuth": 11_520,  # degrees that all moves together may turn: 32 turns
+    "image_references": 30,  # not documented: as reference_image_urls
+    "video_references": 10,  # not documented: as reference_video_urls
+    "anon_user_id": 128,  # characters
     "body": 35 * 1024 * 1024,  # bytes of JSON; video generation guide
 }
 
@@ -108,13 +114,41 @@ def flag(instance: object, attribute: Attribute[Any], value: object) -> None:
 
 def whole(low: int) -> Check:
     """Return the check of a whole number of at least `low`."""
+    return number(low, whole=True)
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False, whole: bool = False) -> Check:
+    """Return the check of a finite number from `low` to `high`; with `above`, `low` itself is refused."""
+    span = "a whole number" if whole else "a finite number"
+    if high < math.inf:
+        span += f" from {low:g} to {high:g}"
+    elif low > -math.inf:
+        span += f" {'above' if above else 'of at least'} {low:g}"
 
     def check(instance: object, attribute: Attribute[Any], value: object) -> None:
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < low):
-            msg = f"{attribute.name} must be a whole number of at least {low}, not {value!r}"
-            raise refuse(msg, attribute.name, low)
+        if value is None:
+            return
+        sound = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if (
+            not (sound and low <= cast("float", value) <= high)
+            or abs(cast("float", value)) == math.inf
+            or (above and value == low)
+        ):
+            msg = f"{attribute.name} must be {span}, not {value!r}"
+            raise refuse(msg, attribute.name, low if high == math.inf else (low, high))
 
     return check
+
+
+def user_id(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """Check an id of an end user: printable ASCII that does not hold `||`."""
+    word(instance, attribute, value)
+    limit = LIMITS[attribute.name]
+    if isinstance(value, str) and (
+        len(value) > limit or not value.isascii() or not value.isprintable() or "||" in value
+    ):
+        msg = f"{attribute.name} must be at most {limit} printable ASCII characters, without '||'"
+        raise refuse(msg, attribute.name, limit)
 
 
 def duration(instance: object, attribute: Attribute[Any], value: object) -> None:
@@ -135,21 +169,42 @@ def media_field() -> Any:
     return field(default=None, validator=check, repr=brief)
 
 
-def list_field(name: str, check_item: Callable[[str, object], None]) -> Any:
-    """Return a list field with the limit of that name, kept as a tuple."""
+def list_field(name: str, kind: type[Any] | None = None) -> Any:
+    """Return a list field with the limit of that name, kept as a tuple: of media, or of `kind`.
 
-    def to_tuple(value: Any) -> tuple[Any, ...]:
+    Of a `kind`, a mapping with its fields will do as well.
+    """
+
+    def made(item: object) -> object:
+        if kind is None or not isinstance(item, Mapping):
+            return item
+        known = cast("Mapping[str, Any]", item)
+        if unknown := sorted(str(key) for key in known if key not in {part.name for part in fields(kind)}):
+            msg = f"{name}: {kind.__name__} has no field {unknown[0]!r}"
+            raise refuse(msg, name)
+        try:
+            return kind(**known)
+        except TypeError:
+            needed = ", ".join(part.name for part in fields(kind) if part.default is NOTHING)
+            msg = f"{name}: {kind.__name__} needs {needed}"
+            raise refuse(msg, name) from None
+
+    def to_tuple(value: object) -> tuple[object, ...]:
         if value is None:
             return ()
         if not isinstance(value, list | tuple):
             msg = f"{name} takes a list or a tuple, not {type(value).__name__}"
             raise refuse(msg, name)
-        return tuple(cast("Sequence[Any]", value))
+        return tuple(made(item) for item in cast("Sequence[object]", value))
 
     def check(instance: object, attribute: Attribute[Any], values: tuple[object, ...]) -> None:
         check_count(name, values)
         for value in values:
-            check_item(name, value)
+            if kind is None:
+                check_media(name, value)
+            elif not isinstance(value, kind):
+                msg = f"{name} takes {kind.__name__}, not {type(value).__name__}"
+                raise refuse(msg, name)
 
     return field(default=(), converter=to_tuple, validator=check, repr=brief)
 

@@ -103,6 +103,7 @@ def test_media_are_files_beside_the_batch_file_or_urls(tmp_path: Path) -> None:
             "reference_image_urls": ["hero.png"],
             "elements": [{"frontal_image_url": "hero.png"}],
             "keyframes": [{"image_url": "hero.png", "frame_index": 0}],
+            "video_references": [{"video_url": "hero.png", "ref_name": "hero"}],
         }
     )
     [item] = _read(tmp_path, text)
@@ -110,7 +111,7 @@ def test_media_are_files_beside_the_batch_file_or_urls(tmp_path: Path) -> None:
     request = item.request
     assert (hero, "https://example.com/b.png") == (request.image_url, request.end_image_url)
     assert hero == request.reference_image_urls[0] == request.elements[0].frontal_image_url
-    assert hero == request.keyframes[0].image_url
+    assert hero == request.keyframes[0].image_url == request.video_references[0].video_url
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])

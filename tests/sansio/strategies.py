@@ -26,7 +26,15 @@ from venice_async.errors import (
     VeniceError,
 )
 from venice_async.media import Media
-from venice_async.requests import Consent, Element, Keyframe, VideoRequest
+from venice_async.requests import (
+    CameraPoint,
+    Consent,
+    Element,
+    ImageReference,
+    Keyframe,
+    VideoReference,
+    VideoRequest,
+)
 from venice_async.results import ConsentRequest, Ticket, Video
 from venice_async.sansio.converter import dump_state, load_state
 from venice_async.sansio.job.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
@@ -91,7 +99,22 @@ elements = st.builds(
     Element,
     frontal_image_url=st.none() | media,
     reference_image_urls=st.lists(media, max_size=3),
-    video_url=st.none() | media,
+    audio_url=st.none() | media,
+) | st.builds(Element, video_url=media)
+points = st.builds(
+    CameraPoint,
+    time=st.floats(0, 1),
+    azimuth=st.integers(-90, 90) | st.floats(-90, 90),
+    elevation=st.integers(-90, 90),
+    distance=st.floats(0.1, 5),
+)
+trajectories = st.lists(points, min_size=2, max_size=4, unique_by=lambda point: point.time).map(
+    lambda found: sorted(found, key=lambda point: point.time)
+)
+tomorrow = st.recursive(
+    json_values | media,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(letters, inner, max_size=2),
+    max_leaves=4,
 )
 keyframes = st.lists(
     st.builds(Keyframe, image_url=media, frame_index=st.integers(0, 24)),
@@ -110,8 +133,22 @@ requests = st.builds(
     reference_image_urls=st.lists(media, max_size=3),
     elements=st.lists(elements, max_size=2),
     keyframes=keyframes,
+    image_references=st.lists(
+        st.builds(ImageReference, image_url=media, ref_name=st.none() | words), max_size=2
+    ),
+    video_references=st.lists(
+        st.builds(VideoReference, video_url=media, audio_url=st.none() | media), max_size=2
+    ),
     consents=st.none() | st.just(YES),
-    extra=st.dictionaries(letters.map("x_{}".format), json_values, max_size=2),
+    extra=st.dictionaries(letters.map("x_{}".format), tomorrow, max_size=2),
+) | st.builds(
+    VideoRequest,
+    model=words,
+    image_url=media,
+    camera_trajectory=trajectories,
+    image_strength=st.none() | st.floats(0, 1),
+    voice_id=st.none() | words,
+    anon_user_id=st.none() | letters,
 )
 plain_tickets = st.builds(Ticket, model=words, queue_id=words)
 tickets = plain_tickets | st.builds(Ticket, model=words, queue_id=words, download_url=links)

@@ -149,3 +149,29 @@ def test_the_key_of_a_request_tells_it_from_others() -> None:
     with_bytes = [VideoRequest(model="m", prompt="p", image_url=Media(data)) for data in (b"a", b"b")]
     assert request_key(REQUEST) == request_key(same)
     assert 4 == len({request_key(request) for request in (REQUEST, other, *with_bytes)})
+
+
+def test_a_field_that_becomes_known_keeps_the_key_that_it_had_in_extra() -> None:
+    points = [{"time": at, "azimuth": 45 * at, "elevation": 0, "distance": 1.5} for at in (0, 1)]
+    newer: dict[str, Any] = {
+        "anon_user_id": "7",
+        "camera_trajectory": points,
+        "image_references": [{"image_url": "https://a.example/i.png", "ref_name": "hero"}],
+        "image_strength": 0.5,
+        "video_references": [{"video_url": "https://a.example/v.mp4"}],
+        "voice_id": "eve",
+    }
+    common: dict[str, Any] = {"model": "m", "prompt": "p", "image_url": "https://a.example/i.png"}
+    before = VideoRequest(**common, extra=newer | {"seed": 1})
+    assert request_key(before) == request_key(VideoRequest(**common, **newer, extra={"seed": 1}))
+
+
+def test_media_in_fields_of_tomorrow_outlive_the_journal() -> None:
+    extra = {
+        "a": [Media("cat.png"), {"b": Media(b"x", media_type="image/png")}],
+        "c": {"$media": {}},
+        "d": {"$media": 7},
+    }
+    request = VideoRequest(model="m", prompt="p", extra=extra)
+    assert request == again(request)
+    assert "cat.png" in json.dumps(converter().unstructure(request))

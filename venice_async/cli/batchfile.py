@@ -13,8 +13,8 @@ from attrs import fields as fields_of
 from attrs import frozen
 
 from ..errors import InvalidRequestError, UsageError, VeniceError
-from ..requests import Keyframe, VideoRequest
-from .request_options import duration, element, media, parsed
+from ..requests import VideoRequest
+from .request_options import duration, media, parsed
 
 _NAMES: Final = ("key", "id")  # what a line may call itself, so that it is known again in another run
 _KNOWN: Final = frozenset(item.name for item in fields_of(VideoRequest)) - {"consents"}
@@ -131,7 +131,11 @@ def _line(number: int, row: object, folder: Path, defaults: Mapping[str, Any]) -
     }
     names = [said.pop(name) for name in _NAMES if name in said]
     unknown = {name: said.pop(name) for name in list(said) if name not in _KNOWN}
-    fields = {name: _field(name, part, folder) for name, part in said.items() if part is not None}
+    fields = {
+        name: part if name == "extra" else _field(name, part, folder)
+        for name, part in said.items()
+        if part is not None
+    }
     fields["extra"] = {**unknown, **fields.get("extra", {})}
     if "model" not in fields:
         msg = "it names no model"
@@ -145,44 +149,15 @@ def _line(number: int, row: object, folder: Path, defaults: Mapping[str, Any]) -
 
 
 def _field(name: str, part: Any, folder: Path) -> Any:
+    """Return the value of a field; media files, wherever in lists and objects, are found in `folder`."""
     if name == "duration":
         return duration(part) if isinstance(part, str) else part
-    if name.endswith("_url"):
-        return _media(name, part, folder)
-    if name.endswith("_urls") and _is_list(part):
-        return [_media(name, item, folder) for item in part]
-    if name == "elements" and _is_list(part):
-        return [_element(item, folder) for item in part]
-    if name == "keyframes" and _is_list(part):
-        return [_keyframe(item, folder) for item in part]
-    return part
-
-
-def _media(name: str, given: Any, folder: Path) -> Any:
-    if not isinstance(given, str) or given.lower().startswith(("http://", "https://", "data:")):
-        return given
-    return media(name, str(folder / given))
-
-
-def _element(given: Any, folder: Path) -> Any:
-    if not isinstance(given, dict):
-        return element(given)
-    return element({name: _in_folder(part, folder) for name, part in cast("dict[str, Any]", given).items()})
-
-
-def _in_folder(part: Any, folder: Path) -> Any:
     if _is_list(part):
-        return [_in_folder(item, folder) for item in part]
-    is_url = str(part).lower().startswith(("http://", "https://", "data:"))
-    return part if is_url else str(folder / str(part))
-
-
-def _keyframe(given: Any, folder: Path) -> Any:
-    said = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
-    if said.keys() != {"image_url", "frame_index"}:
-        msg = "keyframes takes objects with image_url and frame_index"
-        raise InvalidRequestError(msg, field="keyframes")
-    return Keyframe(image_url=_media("keyframes", said["image_url"], folder), frame_index=said["frame_index"])
+        return [_field(name.removesuffix("s"), item, folder) for item in part]
+    if isinstance(part, dict):
+        return {inner: _field(inner, item, folder) for inner, item in cast("dict[str, Any]", part).items()}
+    is_file = isinstance(part, str) and not part.lower().startswith(("http://", "https://", "data:"))
+    return media(name, str(folder / part)) if is_file and name.endswith("_url") else part
 
 
 def _is_list(part: object) -> TypeGuard[list[Any]]:

@@ -11,6 +11,8 @@ from attrs import frozen
 
 from ..errors import BudgetExceededError, VeniceError
 from ..formatting import as_usd
+from ..io.uploads import reference_seconds as measured
+from ..sansio.http.wire import STATED_LENGTH, price_fields
 from .options import flag, value
 from .screen.prompts import confirmed
 
@@ -20,15 +22,6 @@ if TYPE_CHECKING:
     from .screen.screen import Screen
 
 _PANEL: Final = "Money"
-_PRICED_BY: Final = (
-    "model",
-    "duration",
-    "resolution",
-    "aspect_ratio",
-    "audio",
-    "upscale_factor",
-    "video_url",
-)
 _AT_ONCE: Final = 8  # questions for prices
 _LONGEST: Final = 3600.0  # seconds: more than any model takes
 
@@ -67,8 +60,12 @@ async def agreed(
     Raises:
         BudgetExceededError: it is too much, or nobody agreed to it.
     """
-    if request.reference_video_urls and reference_seconds is None:
-        screen.note("The price leaves out the reference clips; tell their length with --reference-seconds")
+    if reference_seconds is None and STATED_LENGTH not in request.extra:
+        found, unknown = await measured(request)
+        reference_seconds = found or None
+        if unknown:
+            which = f"{unknown} of the reference clips" if found else "the reference clips"
+            screen.note(f"The price leaves out {which}; tell their length with --reference-seconds")
     with screen.waiting("asking the price"):
         usd = (await venice.quote(request, reference_video_seconds=reference_seconds)).usd
     limit = await confirmed_price(usd, money, screen)
@@ -106,7 +103,7 @@ async def total_price(venice: VeniceClient, requests: Sequence[VideoRequest]) ->
     asked: dict[str, VideoRequest] = {}
     counts: dict[str, int] = {}
     for request in requests:
-        name = repr([getattr(request, field) for field in _PRICED_BY])
+        name = repr((price_fields(request), request.reference_video_urls, request.video_references))
         asked.setdefault(name, request)
         counts[name] = counts.get(name, 0) + 1
     found: dict[str, float] = {}

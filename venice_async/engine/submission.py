@@ -49,9 +49,6 @@ class Submission:
 
     async def ask_price(self, command: AskPrice) -> Event:
         """Ask for the price."""
-        if command.request.reference_video_urls and command.reference_video_seconds is None:
-            message = "The quote leaves out the reference videos: pass reference_video_seconds to count them"
-            log.warning(message)
         try:
             return cast("Event", await self._caller.ask(await inline(command)))
         except VeniceError as error:

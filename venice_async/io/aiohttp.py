@@ -302,7 +302,7 @@ class _PublicResolver(AbstractResolver):
         await self._inner.close()
 
 
-def _translated(error: Exception) -> VeniceError:  # noqa: PLR0911 - one for each kind
+def _translated(error: Exception) -> VeniceError:
     """Return our error for one of aiohttp's. It names the kind of failure and nothing of the request."""
     match error:
         case aiohttp.ConnectionTimeoutError():

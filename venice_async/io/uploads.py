@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import mimetypes
-from base64 import b64encode
-from typing import Any, Final, TypeVar
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, cast
 
 from attrs import evolve, field, fields, frozen
 
 from ..errors import InvalidRequestError
 from ..media import Media, sniff
-from ..requests import Element, Keyframe, VideoRequest
-from ..sansio.http.wire import request_body
+from ..requests import VideoRequest
+from ..sansio.clip.mp4 import movie_seconds
+from ..sansio.converter import PARTS, request_fields
+from ..sansio.http.wire import STATED_LENGTH, request_body
 from ..sansio.job.commands import AskPrice, Price
 from ..validators import LIMITS
 from .shielding import in_thread
 
-_T = TypeVar("_T", bound=VideoRequest | Element | Keyframe)
 _MIB: Final = 1 << 20
 _WANTED: Final = {
     "image": ("image/",),
@@ -25,6 +29,8 @@ _WANTED: Final = {
     "video": ("video/", "image/gif"),
 }
 _SMALL: Final = 64 * 1024  # characters of text and URLs that are encoded faster than a thread is reached
+
+log: logging.Logger = logging.getLogger(__name__)
 
 
 @frozen
@@ -48,15 +54,67 @@ async def prepare(request: VideoRequest) -> Prepared:
     """
     if _is_small(request):
         return _packed(request)
-    return await in_thread(lambda: _packed(_with_urls(request)))
+    return await in_thread(lambda: _packed(_with_urls(request, "")))
 
 
 async def inline(query: AskPrice | Price) -> AskPrice | Price:
-    """Return a request for a price with its media encoded, of which only `video_url` is sent."""
-    if not isinstance(query.request.video_url, Media):
-        return query
-    video = await in_thread(_data_url, query.request.video_url, "video_url")
-    return evolve(query, request=evolve(query.request, video_url=video))
+    """Return a request for a price with the clip to work on encoded, and the reference clips measured.
+
+    Clips whose length only the server can see, behind a URL, are left out of the price; a warning says so.
+    """
+    request = query.request
+    seconds = query.reference_video_seconds
+    if seconds is None and STATED_LENGTH not in request.extra:
+        seconds, unknown = await reference_seconds(request)
+        if unknown:
+            message = (
+                "The price leaves out %d reference clip(s) of unknown length: pass reference_video_seconds"
+            )
+            log.warning(message, unknown)
+    video = request_fields(request).get("video_url")
+    if isinstance(video, Media):
+        url = await in_thread(_data_url, video, "video_url")
+        place: dict[str, Any] = (
+            {"video_url": url} if request.video_url else {"extra": {**request.extra, "video_url": url}}
+        )
+        request = evolve(request, **place)
+    return evolve(query, request=request, reference_video_seconds=seconds or None)
+
+
+async def reference_seconds(request: VideoRequest) -> tuple[float, int]:
+    """Return how long the reference clips last together, in seconds, and how many clips do not tell.
+
+    A clip of bytes, or in a file, tells; one behind a URL does not, and one that is no MP4 or MOV does not.
+    """
+    known = request_fields(request)
+    clips: list[object] = [
+        *(known.get("reference_video_urls") or ()),
+        *(getattr(item, "video_url", None) for item in known.get("video_references") or ()),
+    ]
+    lengths = await in_thread(lambda: [_seconds(clip) for clip in clips]) if clips else []
+    found = [length for length in lengths if length is not None]
+    return round(math.fsum(found), 3), len(lengths) - len(found)
+
+
+def _seconds(clip: object) -> float | None:
+    try:
+        if isinstance(clip, Media) and clip.path is not None:
+            with clip.path.open("rb") as file:
+
+                def read_at(place: int, count: int) -> bytes:
+                    file.seek(place)
+                    return file.read(count)
+
+                return movie_seconds(read_at, clip.path.stat().st_size)
+        if isinstance(clip, str) and clip[:5].lower() == "data:" and ";base64," in clip[:256]:
+            data: bytes | None = b64decode(clip.partition(",")[2])
+        else:
+            data = clip.data if isinstance(clip, Media) else None
+    except (OSError, ValueError):
+        return None  # what is wrong with it is said when it is sent
+    return (
+        None if data is None else movie_seconds(lambda place, count: data[place : place + count], len(data))
+    )
 
 
 def _is_small(request: VideoRequest) -> bool:
@@ -64,16 +122,21 @@ def _is_small(request: VideoRequest) -> bool:
     for value in _leaves(request):
         if isinstance(value, Media):
             return False
-        total += len(value) if isinstance(value, str) else 0
-    return total < _SMALL and not request.extra
+        total += len(value) if isinstance(value, str) else 8
+    return total < _SMALL
 
 
-def _leaves(value: Any) -> list[Any]:
-    if isinstance(value, tuple):
-        return [leaf for item in value for leaf in _leaves(item)]  # pyright: ignore[reportUnknownVariableType] - any
-    if isinstance(value, VideoRequest | Element | Keyframe):
-        return [leaf for item in fields(type(value)) for leaf in _leaves(getattr(value, item.name))]
-    return [value]
+def _leaves(value: object) -> Iterator[object]:
+    if isinstance(value, (VideoRequest, *PARTS)):
+        inner: Iterable[object] = (getattr(value, item.name) for item in fields(type(value)))
+    elif isinstance(value, tuple | list | dict):
+        known = cast("Sequence[object] | dict[str, object]", value)
+        inner = known.values() if isinstance(known, dict) else known
+    else:
+        yield value
+        return
+    for item in inner:
+        yield from _leaves(item)
 
 
 def _packed(request: VideoRequest) -> Prepared:
@@ -83,24 +146,23 @@ def _packed(request: VideoRequest) -> Prepared:
     return Prepared(body, hashlib.sha256(body).hexdigest())
 
 
-def _with_urls(value: _T) -> _T:
-    changes: dict[str, Any] = {}
-    for item in fields(type(value)):
-        old = getattr(value, item.name)
-        new = _as_url(old, item.name)
-        if new is not old:
-            changes[item.name] = new
-    return evolve(value, **changes) if changes else value
-
-
-def _as_url(value: Any, name: str) -> Any:
+def _with_urls(value: object, name: str) -> Any:
+    """Return `value` with media encoded wherever it stands; `name` is the field it stands in."""
     if isinstance(value, Media):
         return _data_url(value, name)
-    if isinstance(value, Element | Keyframe):
-        return _with_urls(value)
-    if isinstance(value, tuple):
-        return tuple(_as_url(item, name) for item in value)  # pyright: ignore[reportUnknownVariableType] - any tuple
+    if isinstance(value, (VideoRequest, *PARTS)):
+        old = {item.name: getattr(value, item.name) for item in fields(type(value))}
+        changes = {part: _with_urls(item, part) for part, item in old.items() if _holds_media(item)}
+        return evolve(value, **changes) if changes else value
+    if isinstance(value, tuple | list):
+        return [_with_urls(item, name) for item in cast("Sequence[object]", value)]
+    if isinstance(value, dict):
+        return {part: _with_urls(item, part) for part, item in cast("dict[str, object]", value).items()}
     return value
+
+
+def _holds_media(value: object) -> bool:
+    return any(isinstance(leaf, Media) for leaf in _leaves(value))
 
 
 def _data_url(media: Media, name: str) -> str:

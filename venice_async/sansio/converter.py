@@ -7,16 +7,16 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from attrs import fields, has
 from cattrs import Converter
-from cattrs.gen import make_dict_unstructure_fn
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
 from ..errors import VeniceError
 from ..media import Media, MediaInput
-from ..requests import Element, Keyframe, VideoRequest
+from ..requests import CameraPoint, Element, ImageReference, Keyframe, VideoReference, VideoRequest
 from ..results import ConsentRequest, Ticket
 from .job.states import State
 
@@ -24,10 +24,8 @@ LARGE_DATA_URL: Final = 64 * 1024  # characters; a longer data: URL is journalle
 _DATA_URL: Final = "text/x-data-url"  # what such a digest is of
 
 
-def _without_defaults(converter: Converter, kind: type[Any]) -> None:
-    converter.register_unstructure_hook(
-        kind, make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True)
-    )
+PARTS: Final = (Element, Keyframe, CameraPoint, ImageReference, VideoReference)
+_MEDIA: Final = "$media"  # marks a record of `Media` where the field's type does not tell
 
 
 def _media_record(media: Media) -> dict[str, str]:
@@ -44,6 +42,30 @@ def _media_input_record(value: MediaInput | None) -> Any:
 
 def _media(value: Any, _: object) -> MediaInput:
     return value if isinstance(value, str) else Media(**value)
+
+
+def _extra_record(value: Any) -> Any:
+    match value:
+        case Media():
+            return {_MEDIA: _media_record(value)}
+        case dict():
+            return {name: _extra_record(part) for name, part in cast("dict[str, Any]", value).items()}
+        case list():
+            return [_extra_record(part) for part in value]  # pyright: ignore[reportUnknownVariableType] - JSON
+        case _:
+            return value
+
+
+def _extra(value: Any, _: object = None) -> Any:
+    match value:
+        case {"$media": {"path": str()} | {"sha256": str()} as record, **more} if not more:
+            return Media(**cast("dict[str, Any]", record))
+        case dict():
+            return {name: _extra(part) for name, part in cast("dict[str, Any]", value).items()}
+        case list():
+            return [_extra(part) for part in value]  # pyright: ignore[reportUnknownVariableType] - JSON
+        case _:
+            return value
 
 
 def _error_record(error: VeniceError) -> dict[str, Any]:
@@ -101,8 +123,19 @@ def converter() -> Converter:
     built.register_structure_hook(Path, lambda value, _: Path(value))
     built.register_unstructure_hook_func(_is_error, _error_record)
     built.register_structure_hook_func(_is_error, _error)
-    for kind in (Element, Keyframe, VideoRequest):
-        _without_defaults(built, kind)
+    for kind in PARTS:
+        built.register_unstructure_hook(
+            kind, make_dict_unstructure_fn(kind, built, _cattrs_omit_if_default=True)
+        )
+    built.register_unstructure_hook(
+        VideoRequest,
+        make_dict_unstructure_fn(
+            VideoRequest, built, _cattrs_omit_if_default=True, extra=override(unstruct_hook=_extra_record)
+        ),
+    )
+    built.register_structure_hook(
+        VideoRequest, make_dict_structure_fn(VideoRequest, built, extra=override(struct_hook=_extra))
+    )
     configure_tagged_union(State, built, tag_name="state")
     return built
 
@@ -121,7 +154,10 @@ def request_fields(request: VideoRequest) -> dict[str, Any]:
     return known | extra
 
 
-def set_fields(value: VideoRequest | Element | Keyframe) -> dict[str, Any]:
+Part: TypeAlias = Element | Keyframe | CameraPoint | ImageReference | VideoReference
+
+
+def set_fields(value: VideoRequest | Part) -> dict[str, Any]:
     """Return the fields that are set, as they are: unlike in a record for the journal, media are whole."""
     found = {item.name: getattr(value, item.name) for item in fields(type(value))}
     return {name: part for name, part in found.items() if part not in _UNSET and name != "consents"}
@@ -138,6 +174,22 @@ def load_state(text: str | bytes) -> State:
 
 
 def request_key(request: VideoRequest) -> str:
-    """Return what tells a request from another: the SHA-256 of its fields in hexadecimal."""
+    """Return what tells a request from another: the SHA-256 of its fields in hexadecimal.
+
+    A field that used to go in `extra` and becomes known keeps the key that it had there: else a batch that is
+    run again after an update would pay again.
+    """
     record = converter().unstructure(request)
+    if newer := {name: record.pop(name) for name in _ONCE_IN_EXTRA if name in record}:
+        record["extra"] = {**record.get("extra", {}), **newer}
     return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
+
+
+_ONCE_IN_EXTRA: Final = (
+    "anon_user_id",
+    "camera_trajectory",
+    "image_references",
+    "image_strength",
+    "video_references",
+    "voice_id",
+)

@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypedDict, Unpack
 
 from ..media import MediaInput
-from ..requests import Consent, Element, Keyframe, VideoRequest
+from ..requests import (
+    CameraPoint,
+    Consent,
+    Element,
+    ImageReference,
+    Keyframe,
+    VideoReference,
+    VideoRequest,
+)
 from ..validators import refuse
 from .rules import Family, check, family_of
 
@@ -31,6 +39,12 @@ class Fields(TypedDict, total=False):
     elements: Sequence[Element]
     scene_image_urls: Sequence[MediaInput]
     keyframes: Sequence[Keyframe]
+    image_references: Sequence[ImageReference]
+    video_references: Sequence[VideoReference]
+    camera_trajectory: Sequence[CameraPoint]
+    image_strength: float | None
+    voice_id: str | None
+    anon_user_id: str | None
     omni_reference_task_type: str | None
     bitrate_mode: str | None
     consents: Consent | None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.faulty.clip import BRANDS, box, make_mp4
 from venice_async.errors import NotAVideoError, TruncatedError
-from venice_async.sansio.clip.mp4 import HEAD, LARGEST, BoxWalk
+from venice_async.sansio.clip.mp4 import HEAD, LARGEST, BoxWalk, movie_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -180,3 +180,66 @@ def test_a_clip_that_does_not_end_is_given_up() -> None:
     walk.offset = LARGEST + 1
     with pytest.raises(NotAVideoError, match="does not end"):
         walk.feed(b"more")
+
+
+def header(kind: bytes, *, version: int, scale: int, length: int) -> bytes:
+    """Return a movie header: times of creation, time scale, length."""
+    width = 8 if version else 4
+    parts = [bytes(2 * width), scale.to_bytes(4, "big"), length.to_bytes(width, "big"), bytes(80)]
+    return box(kind, bytes([version, 0, 0, 0]) + b"".join(parts))
+
+
+def seconds(clip: bytes) -> float | None:
+    """Return how long a clip is, and assert that its media were not read."""
+    read = 0
+
+    def read_at(place: int, count: int) -> bytes:
+        nonlocal read
+        read += count
+        return clip[place : place + count]
+
+    found = movie_seconds(read_at, len(clip))
+    assert read < 1000
+    return found
+
+
+def test_the_length_of_a_movie_is_told_by_its_header_wherever_that_stands() -> None:
+    media = box(b"mdat", bytes(100_000))
+    short = box(b"moov", box(b"udta", b"x") + header(b"mvhd", version=0, scale=600, length=4500))
+    long = box(b"moov", header(b"mvhd", version=1, scale=90_000, length=90_000 * 7))
+    end = box(b"mvex", box(b"mehd", b"\1\0\0\0" + (1200).to_bytes(8, "big")))
+    fragmented = box(b"moov", header(b"mvhd", version=0, scale=600, length=0) + end)
+    clips = [
+        FTYP + media + short,
+        FTYP + short + media,
+        long + long_box(b"mdat", bytes(5000)),
+        FTYP + fragmented,
+    ]
+    assert [7.5, 7.5, 7.0, 2.0] == [seconds(clip) for clip in clips]
+    assert 7.0 == seconds(FTYP + open_box(b"moov", long[8:]))
+
+
+def test_what_does_not_tell_its_length_has_none() -> None:
+    empty = box(b"moov", header(b"mvhd", version=0, scale=600, length=0))
+    endless = box(b"moov", header(b"mvhd", version=0, scale=600, length=0xFFFFFFFF))
+    timeless = box(b"moov", header(b"mvhd", version=0, scale=0, length=600))
+    cut = header(b"mvhd", version=0, scale=600, length=600)[:10]
+    others = [
+        b"",
+        b"\x1aE\xdf\xa3 webm",
+        FTYP,
+        FTYP + MDAT,
+        MOOV,
+        bytes(8) * 9,
+        FTYP + cut,
+        box(b"moov", cut),
+    ]
+    assert {None} == {seconds(clip) for clip in (empty, endless, timeless, *others)}
+
+
+@given(st.binary(max_size=200), st.integers(0, 300))
+def test_no_bytes_break_the_reading_of_a_length(data: bytes, at: int) -> None:
+    clip = FTYP + box(b"moov", header(b"mvhd", version=0, scale=600, length=4500)) + MDAT
+    for broken in (data, clip[:at], clip[:at] + data + clip[at:]):
+        found = movie_seconds(lambda place, count, whole=broken: whole[place : place + count], len(broken))  # type: ignore[misc]
+        assert found is None or found > 0

@@ -27,7 +27,15 @@ from venice_async.errors import (
     VeniceError,
 )
 from venice_async.media import Media
-from venice_async.requests import Consent, Element, Keyframe, VideoRequest
+from venice_async.requests import (
+    CameraPoint,
+    Consent,
+    Element,
+    ImageReference,
+    Keyframe,
+    VideoReference,
+    VideoRequest,
+)
 from venice_async.results import AccountLimits, ConsentRequest, ModelLimit, Quote, Ticket
 from venice_async.sansio.http.wire import (
     HttpRequest,
@@ -90,10 +98,16 @@ FIELDS: dict[str, Any] = {
     "reference_audio_urls": [IMAGE] * 10,
     "reference_document_urls": [IMAGE],
     "elements": [
-        {"frontal_image_url": LARGE, "reference_image_urls": [IMAGE, LARGE, IMAGE], "video_url": IMAGE}
+        {"frontal_image_url": LARGE, "reference_image_urls": [IMAGE, LARGE, IMAGE], "audio_url": IMAGE},
+        {"video_url": IMAGE},
     ],
     "scene_image_urls": [IMAGE] * 4,
     "keyframes": [{"image_url": LARGE, "frame_index": 0}, {"image_url": IMAGE, "frame_index": 24}],
+    "image_references": [{"image_url": IMAGE, "type": "subject", "ref_name": "hero"}],
+    "video_references": [{"video_url": IMAGE, "ref_name": "walk", "audio_url": IMAGE}],
+    "image_strength": 0.5,
+    "voice_id": "eve",
+    "anon_user_id": "user 7",
     "omni_reference_task_type": "extend",
     "bitrate_mode": "high",
 }
@@ -101,7 +115,12 @@ FIELDS: dict[str, Any] = {
 
 def typed(name: str, value: Any) -> Any:
     """Return a field's value as a caller passes it."""
-    kinds = {"elements": Element, "keyframes": Keyframe}
+    kinds = {
+        "elements": Element,
+        "keyframes": Keyframe,
+        "image_references": ImageReference,
+        "video_references": VideoReference,
+    }
     return [kinds[name](**part) for part in value] if name in kinds else value
 
 
@@ -133,6 +152,22 @@ def test_a_field_goes_out_alone_and_what_is_unset_is_absent(name: str) -> None:
 
 def test_a_list_or_a_tuple_is_the_same_on_the_wire() -> None:
     assert sent(prompt="p", scene_image_urls=[IMAGE]) == sent(prompt="p", scene_image_urls=(IMAGE,))
+
+
+def test_lists_of_objects_go_out_alike_as_objects_and_as_mappings() -> None:
+    trajectory: list[dict[str, float]] = [
+        {"time": 0, "azimuth": 0, "elevation": 0, "distance": 1},
+        {"time": 1, "azimuth": -45.5, "elevation": 10, "distance": 0.5},
+    ]
+    objects = {
+        name: value
+        for name, value in FIELDS.items()
+        if isinstance(value, list) and isinstance(value[0], dict)
+    }
+    assert objects == {name: value for name, value in sent(prompt="p", **objects).items() if name in objects}
+    body = sent(image_url=IMAGE, camera_trajectory=trajectory)
+    assert {"model": "m", "image_url": IMAGE, "camera_trajectory": trajectory} == body
+    assert body == sent(image_url=IMAGE, camera_trajectory=[CameraPoint(**point) for point in trajectory])
 
 
 def test_an_element_says_only_what_is_set() -> None:
@@ -197,15 +232,36 @@ def test_what_was_asked_joins_what_was_attested_beforehand() -> None:
 
 def test_a_quote_is_asked_with_what_decides_the_price_only() -> None:
     everything = {name: typed(name, value) for name, value in FIELDS.items()}
-    request = VideoRequest(model="m", consents=YES, extra={"new": 1}, **everything)
+    untold = {"seed": 7, "new_prompt": "x" * 65, "new_url": IMAGE, "new_list": [1], "new_object": {"a": 1}}
+    request = VideoRequest(model="m", consents=YES, extra=untold, **everything)
     priced_by = ("duration", "resolution", "aspect_ratio", "audio", "video_url")
-    expected = {"model": "m"} | {name: FIELDS[name] for name in priced_by}
+    expected = {"model": "m", "reference_image_count": 31} | {name: FIELDS[name] for name in priced_by}
     asked = encode(AskPrice(request))
     assert (Call.OTHER, "POST", "/video/quote") == (asked.call, asked.method, asked.url)
     assert expected == body_of(asked)
     total = {"reference_video_total_duration": 12.5}
     for query in (AskPrice, Price):
         assert expected | total == body_of(encode(query(request, reference_video_seconds=12.5)))
+
+
+def test_the_price_is_asked_for_the_request_that_is_sent_options_of_tomorrow_included() -> None:
+    options = {
+        "enhancement_model": "astra-2",
+        "target_fps": 60,
+        "slowdown_factor": 4,
+        "h264_output": False,
+        "reference_image_count": 3,
+        "reference_video_total_duration": 2.5,
+        "resolution": "4k",
+        "turbo": True,
+    }
+    request = VideoRequest(model="m", prompt="p", reference_image_urls=[IMAGE], extra=options)
+    assert {"model": "m"} | options == body_of(encode(Price(request)))
+    assert options.items() <= body_of(encode(Queue(request))).items()
+    told = body_of(encode(Price(request, reference_video_seconds=9)))
+    assert 9 == told["reference_video_total_duration"]
+    listed = VideoRequest(model="m", prompt="p", extra={"reference_image_urls": [IMAGE, IMAGE]})
+    assert {"model": "m", "reference_image_count": 2} == body_of(encode(Price(listed)))
 
 
 def test_a_quote_for_upscaling_needs_no_duration() -> None:

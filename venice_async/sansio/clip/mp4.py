@@ -8,7 +8,8 @@ missing.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
 from ...errors import NotAVideoError, TruncatedError
 
@@ -128,3 +129,54 @@ def _not_a_video(start: bytes) -> str:
     kinds = ((b"{", "JSON"), (b"[", "JSON"), (b"<", "HTML or XML"), (b"\x1f\x8b", "Compressed data"))
     kind = next((name for mark, name in kinds if text.startswith(mark)), "Something that is not an MP4")
     return f"{kind} came where a clip should be"
+
+
+class _Box(NamedTuple):
+    kind: bytes
+    start: int
+    end: int
+
+
+ReadAt = Callable[[int, int], bytes]
+"""Returns so many bytes from a place in a file, fewer at its end."""
+
+_MOST_BOXES: Final = 10_000
+_UNKNOWN_LENGTH: Final = (0, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF)
+
+
+def movie_seconds(read_at: ReadAt, size: int) -> float | None:
+    """Return how long a movie of `size` bytes lasts, by its header; None where that does not tell.
+
+    Only headers are read. It is the duration in `mvhd`, or of a fragmented movie in `mehd` (ISO/IEC 14496-12,
+    8.2.2 and 8.8.2).
+    """
+    for movie in _boxes(read_at, 0, size):
+        if movie.kind != b"moov":
+            continue
+        scale = length = 0
+        for box in _boxes(read_at, movie.start, movie.end):
+            if box.kind == b"mvhd":
+                data = read_at(box.start, 32)
+                at, width = (20, 8) if data[:1] == b"\1" else (12, 4)
+                scale, length = _number(data[at : at + 4]), _number(data[at + 4 : at + 4 + width])
+            if box.kind == b"mvex" and length in _UNKNOWN_LENGTH:
+                for part in _boxes(read_at, box.start, box.end):
+                    if part.kind == b"mehd":
+                        data = read_at(part.start, 12)
+                        length = _number(data[4:12] if data[:1] == b"\1" else data[4:8])
+        return None if not scale or length in _UNKNOWN_LENGTH else length / scale
+    return None
+
+
+def _boxes(read_at: ReadAt, start: int, end: int) -> Iterator[_Box]:
+    """Yield the boxes between two places; nothing more from the first one that is not sound."""
+    for _ in range(_MOST_BOXES):
+        header = read_at(start, _LONG)
+        size, begin = _number(header[:4]), start + _SHORT
+        if size == _IN_LONG_FORM:
+            size, begin = _number(header[8:]), start + _LONG
+        stop = end if size == _TO_THE_END else start + size
+        if len(header) < _SHORT or not begin <= stop <= end:
+            return
+        yield _Box(header[4:8], begin, stop)
+        start = stop

@@ -73,8 +73,8 @@ def mapping(value: object) -> Json:
 
 
 def items(value: object) -> list[Any]:
-    """Return `value` if it is a JSON array, else an empty one."""
-    return list(cast("Iterable[Any]", value)) if isinstance(value, list) else []
+    """Return `value` if it is a JSON array, or what becomes one, else an empty one."""
+    return list(cast("Iterable[Any]", value)) if isinstance(value, list | tuple) else []
 
 
 def text(value: object) -> str | None:

@@ -14,9 +14,9 @@ from ...errors import (
     ProtocolError,
     QueueOutcomeUnknownError,
 )
-from ...requests import Consent, Element, Keyframe, VideoRequest
+from ...requests import Consent, VideoRequest
 from ...results import AccountLimits, ConsentRequest, Quote, Ticket, VideoModel
-from ..converter import request_fields, set_fields
+from ..converter import Part, request_fields, set_fields
 from ..job.commands import (
     AskPrice,
     Command,
@@ -67,15 +67,13 @@ _POLL: Final[Mapping[str, str]] = {
     "accept-encoding": "identity",
 }
 _VIDEO: Final = ("video/", "application/octet-stream", "binary/octet-stream", "application/mp4")
-_PRICED_BY: Final = (
-    "model",
-    "duration",
-    "resolution",
-    "aspect_ratio",
-    "audio",
-    "upscale_factor",
-    "video_url",
+_PRICED_BY: Final = frozenset(
+    {"model", "duration", "resolution", "aspect_ratio", "audio", "upscale_factor", "video_url"}
 )
+_NOT_PRICED: Final = frozenset({"seed", "anon_user_id", "voice_id", "prompt", "negative_prompt"})
+STATED_LENGTH: Final = "reference_video_total_duration"
+"""The field of a quote that says how long all reference clips last together, in seconds."""
+_LONGEST_CHOICE: Final = 64  # characters; longer text in an unknown field is a prompt or media, not an option
 _FAILED: Final = frozenset({"failed", "error", "cancelled", "canceled", "rejected", "expired"})
 _SUCCESS: Final = range(200, 300)
 _CONFLICT: Final = 409
@@ -145,7 +143,7 @@ def consents_of(command: Queue) -> dict[str, Consent]:
 
 
 def _wire_value(value: object) -> Any:
-    if isinstance(value, Element | Keyframe):
+    if isinstance(value, Part):
         return set_fields(value)
     msg = f"{type(value).__name__} is not JSON"
     raise TypeError(msg)
@@ -164,11 +162,30 @@ def _post(url: str, fields: Mapping[str, Any], call: Call = Call.OTHER) -> HttpR
     return HttpRequest(call=call, method="POST", url=url, headers=headers, body=json.dumps(fields).encode())
 
 
-def _price_fields(request: VideoRequest, reference_seconds: float | None) -> dict[str, Any]:
-    known = {name: part for name, part in request_fields(request).items() if name in _PRICED_BY}
-    return known | (
-        {} if reference_seconds is None else {"reference_video_total_duration": reference_seconds}
+def price_fields(request: VideoRequest, reference_seconds: float | None = None) -> dict[str, Any]:
+    """Return what decides the price of a request, by wire name.
+
+    Any option in `extra` may, so all of them are sent: the server drops what it does not know.
+    """
+    known = request_fields(request)
+    images = [*items(known.get("reference_image_urls")), *items(known.get("image_references"))]
+    options = {
+        name: value for name, value in request.extra.items() if name not in _NOT_PRICED and _is_option(value)
+    }
+    return (
+        ({"reference_image_count": len(images)} if images else {})
+        | {name: value for name, value in known.items() if name in _PRICED_BY}
+        | options
+        | ({} if reference_seconds is None else {STATED_LENGTH: reference_seconds})
     )
+
+
+def _is_option(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_CHOICE and not value.lower().startswith(
+            ("http://", "https://", "data:")
+        )
+    return isinstance(value, int | float)
 
 
 def _job_fields(ticket: Ticket) -> dict[str, str]:
@@ -180,8 +197,8 @@ def _link_request(method: str, ticket: Ticket, call: Call) -> HttpRequest:
 
 
 _ENCODERS: Final[Mapping[type[Any], Callable[[Any], HttpRequest]]] = {
-    AskPrice: lambda c: _post("/video/quote", _price_fields(c.request, c.reference_video_seconds)),
-    Price: lambda c: _post("/video/quote", _price_fields(c.request, c.reference_video_seconds)),
+    AskPrice: lambda c: _post("/video/quote", price_fields(c.request, c.reference_video_seconds)),
+    Price: lambda c: _post("/video/quote", price_fields(c.request, c.reference_video_seconds)),
     Queue: lambda c: queue_request(request_body(c.request), consents_of(c)),
     Poll: lambda c: _post("/video/retrieve", _job_fields(c.ticket), Call.RETRIEVE),
     Complete: lambda c: _post("/video/complete", _job_fields(c.ticket)),
