@@ -36,8 +36,8 @@ from venice_async import (
     VideoJob,
     VideoRequest,
     Waiting,
+    __version__,
 )
-from venice_async.version import VERSION
 
 pytestmark = pytest.mark.anyio
 
@@ -571,7 +571,9 @@ async def test_an_endless_answer_is_read_to_a_limit() -> None:
 async def test_every_request_names_the_library(tmp_path: Path) -> None:
     async with FaultyVenice() as server, client(server) as venice:
         await venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
-    assert {f"venice-async/{VERSION}"} == {request.headers.get("user-agent") for request in server.requests}
+    assert {f"venice-async/{__version__}"} == {
+        request.headers.get("user-agent") for request in server.requests
+    }
 
 
 async def test_a_clip_can_be_streamed_instead_of_saved() -> None:

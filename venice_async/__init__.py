@@ -86,6 +86,7 @@ if TYPE_CHECKING:
         Waiting,
     )
     from .upscaling import upscale
+    from .version import __version__
 
 __all__ = [
     "APIError",
@@ -161,6 +162,7 @@ __all__ = [
     "VideoRequest",
     "Waiting",
     "WriterSink",
+    "__version__",
     "seedance",
     "upscale",
 ]
@@ -252,6 +254,7 @@ _NAMES = {
         "Waiting",
     ),
     "upscaling": ("upscale",),
+    "version": ("__version__",),
     "seedance": (),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}

@@ -1,5 +1,5 @@
-"""The version, which the package and every request name."""
+"""The version of the package, which every request names in its `user-agent`."""
 
 from typing import Final
 
-VERSION: Final = "0.1.0"
+__version__: Final = "0.1.0"

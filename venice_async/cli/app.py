@@ -14,7 +14,7 @@ import typer
 from attrs import frozen
 
 from ..errors import UsageError, VeniceError
-from ..version import VERSION
+from ..version import __version__
 from . import exits
 from .commands import (
     batch,
@@ -62,7 +62,7 @@ _FIRST: Final = f"""First steps, without a key or money
 
 def _version(value: bool) -> None:  # noqa: FBT001 - typer's callback
     if value:
-        sys.stdout.write(f"{NAME} {VERSION}\n")
+        sys.stdout.write(f"{NAME} {__version__}\n")
         raise typer.Exit
 
 

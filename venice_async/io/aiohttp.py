@@ -33,7 +33,7 @@ from ..sansio.http.links import check_link, is_loopback, may_connect, next_hop
 from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import HttpRequest
 from ..sansio.retries import Call
-from ..version import VERSION
+from ..version import __version__
 
 _CHUNK: Final = 256 * 1024  # bytes: what one read may return, and half of what aiohttp buffers
 _LONGEST_HEADER: Final = 64 * 1024  # bytes: aiohttp's 8 KiB would lose a paid answer to an edge's cookies
@@ -232,7 +232,7 @@ class AiohttpTransport:
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_once,),
             requote_redirect_url=False,
-            headers={"user-agent": f"venice-async/{VERSION}"},
+            headers={"user-agent": f"venice-async/{__version__}"},
         )
         return await self._open.enter_async_context(session)
 
