@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from venice_async.version import VERSION
+from tests.documents import README, Page
+from venice_async import __version__
 
 ROOT = Path(__file__).parents[1]
 TOP = {"README.md", "pyproject.toml", "venice_async", "tests", "benchmarks", "examples"}
@@ -75,7 +76,7 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None
 def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     (info,) = wheel.glob("*.dist-info")
     said = message_from_string((info / "METADATA").read_text(encoding="utf-8"))
-    assert ("venice-async", VERSION) == (said["Name"], said["Version"])
+    assert ("venice-async", __version__) == (said["Name"], said["Version"])
     assert ">=3.11" == said["Requires-Python"]
     assert ("MIT", ["venice_async/LICENSE"]) == (said["License-Expression"], said.get_all("License-File"))
     assert "permission notice shall be included in all" in (
@@ -84,7 +85,16 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     assert {"cli", "sandbox", "test", "dev"} == set(said.get_all("Provides-Extra", []))
     needed = [line for line in said.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert ["aiohttp", "anyio", "attrs", "cattrs"] == sorted(re.split(r"[^\w-]", line)[0] for line in needed)
-    assert (ROOT / "README.md").read_text(encoding="utf-8").strip() == str(said.get_payload()).strip()
+
+
+def test_the_index_shows_the_readme_without_links_that_lead_nowhere_there(wheel: Path) -> None:
+    (info,) = wheel.glob("*.dist-info")
+    shown = Page(info / "METADATA")
+    assert [] == re.findall(r"\]\((?!https://)[^)]*\)", shown.prose)
+    assert README.headings == shown.headings
+    assert [block.code for block in README.blocks("python")] == [
+        block.code for block in shown.blocks("python")
+    ]
 
 
 def test_the_wheel_offers_a_command_and_a_pytest_plugin_that_load(wheel: Path) -> None:
