@@ -55,7 +55,10 @@ QUEUE_ANSWERS: Final = (
     "429",
     "402",
 )
-ANSWERS: Final = ("unsent", "lost", "cut", "500", "503", "429", "nonsense")
+ANSWERS: Final = (
+    *("unsent", "lost", "cut", "502", "503", "429", "nonsense"),
+    *("404", "400", "403 edge", "COMPLETED", "failed"),
+)
 
 
 @define
@@ -90,6 +93,7 @@ class ServerJob:
     private: bool
     done: bool = False
     gone: bool = False
+    failed: bool = False
     gets: int = 0
 
 
@@ -198,10 +202,12 @@ class World:
         found: Counter[str] = Counter(orders=self.names)
         for job in self.jobs.values():
             saved = (self.clips / f"{job.name}.mp4").exists()
-            assert saved or job.name in unknown | self.used_up, f"{job.name} was paid for and is lost"
-            found["saved" if saved else "unknown" if job.name in unknown else "link used up"] += 1
-        lost = [name for name in self.charges if all(name != job.name for job in self.jobs.values())]
-        for name in lost:
+            lost = not (saved or job.failed or job.name in unknown | self.used_up)
+            assert not lost, f"{job.name} was paid for and is lost"
+            fate = "saved" if saved else "failed" if job.failed else "unknown" if job.name in unknown else ""
+            found[fate or "link used up"] += 1
+        known = {job.name for job in self.jobs.values()}
+        for name in self.charges.keys() - known:
             assert name in unknown, f"{name} was paid for and nobody says so"
             found["unknown"] += 1
         assert [] == [path.name for path in self.clips.iterdir() if path.suffix != ".mp4"], (
@@ -268,8 +274,17 @@ class World:
     def _retrieve(self, fields: dict[str, Any], process: Process) -> Answer:
         job = self.jobs[fields["queue_id"]]
         fault = self.faults.pop() if self.faults else ""
-        if fault in {"500", "503", "429"}:
+        job.failed |= fault == "failed" and not job.done
+        if job.failed:
+            return reply(process, 500, {"error": "Inference failed"})
+        if fault in {"502", "503", "429", "404"}:
             return reply(process, int(fault), {"error": "no"})
+        if fault == "400":
+            return reply(process, 400, {"error": "Request ID is invalid"})
+        if fault == "403 edge":
+            return reply(process, 403, {"message": "Just a moment"})
+        if fault == "COMPLETED" and not job.private:
+            return reply(process, 200, {"status": "COMPLETED"})
         if fault == "nonsense":
             return reply(process, 200, ["?"])
         if job.gone and not job.private:
@@ -284,8 +299,8 @@ class World:
         if job.gone:
             return reply(process, 410, {"error": "gone"})
         fault = self.faults.pop() if self.faults and job.gets <= PATIENT_GETS else ""
-        if fault in {"500", "503", "429"}:
-            return reply(process, int(fault), {"error": "no"})
+        if fault in {"502", "503", "429", "404", "403 edge"}:
+            return reply(process, int(fault[:3]), {"error": "no"})
         clip, headers = self.clip(job.name), {"etag": '"1"', "content-type": "video/mp4"}
         if "Range" in request.headers:
             start = int(request.headers["Range"][6:-1])

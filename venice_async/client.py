@@ -248,13 +248,17 @@ class VeniceClient:
         return [self._runtime.start(recovery(entry, now)) for entry in await self._journal().adopt()]
 
     async def forget(self, entry: JournalEntry) -> None:
-        """Strike a paid request without an outcome from the journal, once you know what became of it.
+        """Strike an unfinished job from the journal, once you know what became of it.
 
-        Anything else is a `UsageError`: what has a ticket, has ended, or may be on its way.
+        It is for a paid request of unknown outcome, and for a job whose clip will not come any more. A batch
+        that is run again pays for such a request anew.
+
+        Raises:
+            UsageError: the job has ended, or somebody works on it.
         """
         if not await self._journal().forget(entry.id):
-            msg = "Only a paid request without a ticket, that nothing works on, can be forgotten"
-            raise UsageError(msg, hint="resume() or recover() bring home what has a ticket")
+            msg = "Only an unfinished job that nothing works on can be forgotten"
+            raise UsageError(msg, hint="Cancel the job first, or leave the client that works on it")
 
     async def quote(self, request: VideoRequest, *, reference_video_seconds: float | None = None) -> Quote:
         """Return the price of a request at this moment; nothing is queued or reserved.

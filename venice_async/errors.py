@@ -33,6 +33,8 @@ do next (`hint`). Those raised after a job was queued carry its `ticket`, which 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 
@@ -88,18 +90,27 @@ class VeniceError(Exception):
         """What was said of this error beyond its class, by attribute."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
+    def with_facts(self, **facts: Any) -> Self:
+        """Return a copy of which these attributes are different."""
+        found = copy(self)
+        found.__cause__ = self.__cause__
+        vars(found).update(facts)
+        return found
+
     def with_ticket(self, ticket: TicketLike) -> Self:
-        """Tie this error to a queued job, which has been paid for unless the error knows better."""
-        self.ticket = ticket
-        if "charged" not in vars(self):
-            self.charged = True
-        return self
+        """Return a copy tied to a queued job, which has been paid for unless the error knows better."""
+        return self.with_facts(ticket=ticket, charged=vars(self).get("charged", True))
 
     def __str__(self) -> str:
         """Say what happened, whether money was spent, and what to do next."""
         names = ", ".join(self._names())
-        parts = (_sentence(self.message), _MONEY[self.charged], _sentence(self.hint), names and f"[{names}]")
+        parts = (_sentence(self.message), self.money, _sentence(self.hint), names and f"[{names}]")
         return " ".join(part for part in parts if part)
+
+    @property
+    def money(self) -> str:
+        """One sentence on whether money was spent."""
+        return _REFUND if self.charged is None and self.ticket is not None else _MONEY[self.charged]
 
     def _names(self) -> list[str]:
         return [f"job {self.ticket.queue_id} on {self.ticket.model}"] if self.ticket else []
@@ -110,6 +121,7 @@ _MONEY: Mapping[bool | None, str] = {
     False: "Nothing was charged.",
     None: "It is not known whether the job was charged.",
 }
+_REFUND = "Venice normally refunds a failed job, but did not say whether it refunded this one."
 
 
 def _sentence(text: str) -> str:
@@ -179,6 +191,7 @@ class APIError(VeniceError):
         details: what the body said beyond its message, redacted.
         retry_after: seconds to wait before another try, where the server said so.
         credits_refunded: whether the charge was refunded, where the server said so.
+        by_edge: whether the answer is not in the API's own JSON: a proxy or edge on the way gave it.
 
     A `hint` of the server's own takes the place of the class's.
     """
@@ -189,6 +202,7 @@ class APIError(VeniceError):
     details: Any = None
     retry_after: float | None = None
     credits_refunded: bool | None = None
+    by_edge: bool = False
 
     def _names(self) -> list[str]:
         return super()._names() + ([f"request {self.request_id}"] if self.request_id else [])
@@ -325,11 +339,15 @@ class DownloadError(VeniceError):
     Attributes:
         received: bytes received before it failed.
         total: bytes announced, where they were.
+        final: whether fetching it again would change nothing: the same whole bytes came twice.
+        unverified: the file that is kept beside the destination though it could not be verified, if one is.
     """
 
     hint = "Call resume(ticket, to=...) to fetch it again: nothing needs to be paid again"
     received: int | None = None
     total: int | None = None
+    final: bool = False
+    unverified: Path | None = None
 
 
 class TruncatedError(DownloadError):

@@ -5,18 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import strategies as st
 
 from venice_async.errors import (
+    APIError,
     BadRequestError,
     ConnectError,
     ConsentDeclinedError,
     ContentPolicyError,
     DisconnectedError,
     InvalidRequestError,
+    JobFailedError,
     JobTimeoutError,
     NotAVideoError,
+    NotFoundError,
     ProtocolError,
     QueueOutcomeUnknownError,
     RateLimitError,
@@ -67,6 +70,7 @@ from venice_async.sansio.job.states import (
     Succeeded,
     Waiting,
 )
+from venice_async.sansio.retries import Attempts, Kind
 
 YES: Final = Consent(terms_and_privacy=True, legal_right=True, screening=True)
 
@@ -189,6 +193,9 @@ errors: st.SearchStrategy[VeniceError] = (
     )
     | st.builds(RateLimitError, words, status=st.just(429), retry_after=spans)
     | st.builds(ContentPolicyError, words, status=st.just(422), credits_refunded=st.none() | st.booleans())
+    | st.builds(NotFoundError, words, status=st.just(404), by_edge=st.booleans())
+    | st.builds(ServerError, words, status=st.just(500), by_edge=st.booleans())
+    | st.builds(JobFailedError, words, credits_refunded=st.none() | st.booleans())
     | st.builds(ConsentDeclinedError, words, consent_request=questions)
     | st.builds(TruncatedError, words, received=st.integers(0), total=st.none() | st.integers(0))
     | st.builds(ServerError, words, status=st.just(503))
@@ -200,6 +207,9 @@ def failed(error: VeniceError, ticket: Ticket | None) -> Failed:
     return Failed(error=error if ticket is None else error.with_ticket(ticket), ticket=ticket)
 
 
+attempts = st.builds(
+    Attempts, st.dictionaries(st.sampled_from(Kind), st.tuples(st.integers(1, 9), st.floats(0, 200)))
+)
 waitings = st.builds(
     Waiting,
     ticket=tickets,
@@ -207,8 +217,8 @@ waitings = st.builds(
     average=spans,
     eta=spans,
     misses=counts,
-    interruptions=counts,
-    empty=counts,
+    found=st.booleans(),
+    attempts=attempts,
 )
 downloadings = st.builds(
     Downloading,
@@ -219,8 +229,7 @@ downloadings = st.builds(
     link=st.none() | links,
     gets=st.integers(0, 5),
     average=spans,
-    interruptions=counts,
-    empty=counts,
+    attempts=attempts,
 )
 
 states: st.SearchStrategy[State] = st.one_of(
@@ -248,7 +257,11 @@ states: st.SearchStrategy[State] = st.one_of(
 
 cuts = st.builds(
     Interrupted,
-    st.builds(DisconnectedError, words) | st.builds(NotAVideoError, words) | st.builds(TruncatedError, words),
+    st.builds(DisconnectedError, words)
+    | st.builds(NotAVideoError, words, final=st.booleans())
+    | st.builds(TruncatedError, words)
+    | st.builds(ConnectError, words)
+    | st.builds(APIError, words, status=st.sampled_from([403, 404, 410, 429, 500, 503])),
     st.booleans(),
 )
 ends: st.SearchStrategy[Event] = st.builds(Refused, errors) | st.just(StopAsked())
@@ -327,6 +340,11 @@ def lives(draw: st.DrawFn, *, crashes: bool = False, of: Chances = EVENTS) -> Li
 def after_crash(state: State) -> Step:
     """Return how another process goes on with a state from the journal."""
     return resume(load_state(dump_state(state)))
+
+
+def kept(state: State) -> State:
+    """Return what the journal keeps of a state: all but the attempts."""
+    return evolve(state, attempts=Attempts()) if isinstance(state, Waiting | Downloading) else state
 
 
 def has_ended(state: State) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -28,6 +29,8 @@ from .submission import Submission
 LEAST_DEADLINE: Final = 1800.0  # seconds; with the next, the deadline of a job that was given none
 DEADLINE_IN_P80: Final = 10.0
 
+log: logging.Logger = logging.getLogger(__name__)
+
 
 class Driver:
     """Performs one job to its end."""
@@ -53,8 +56,8 @@ class Driver:
             state, command = await self._begin()
             while command is not None:
                 event = await self._perform(command)
-                self._trouble = event.error if isinstance(event, Missed | Interrupted) else None
-                state, command = step(self._state, event)
+                state, command = step(self._state, event, chance=self._shared.clock.chance())
+                self._note(event, command)
                 await self._enter(state)
         finally:
             with anyio.CancelScope(shield=True):
@@ -91,6 +94,13 @@ class Driver:
                 return await self._within_deadline(lambda: self._retrieval.fetch(command))
             case CleanUp():
                 return await self._retrieval.clean_up(command.video.ticket)
+
+    def _note(self, event: Event, command: Command | None) -> None:
+        """Keep the latest trouble for the deadline to tell, and log it with the pause that follows."""
+        self._trouble = event.error if isinstance(event, Missed | Interrupted) else None
+        if self._trouble is not None and isinstance(command, Poll | Fetch):
+            kind, message = type(command).__name__, self._trouble.message
+            log.info("%s brought nothing (%s); the next one in %.1f s", kind, message, command.after)
 
     async def _enter(self, state: State) -> None:
         """Journal what must outlive a crash, then make it known."""

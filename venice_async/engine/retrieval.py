@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
@@ -13,15 +12,12 @@ import anyio
 from attrs import evolve
 
 from ..errors import (
-    ConnectError,
     DownloadError,
-    LinkExpiredError,
     ProtocolError,
     TransportError,
     UsageError,
     VeniceError,
 )
-from ..io.caller import Reply, trouble_of
 from ..io.delivery.download import CAN_GO_ON, SMALL, Delivery
 from ..io.delivery.part_file import PartFile
 from ..io.delivery.sinks import Sink
@@ -42,7 +38,6 @@ from ..sansio.job.events import (
     StillGoing,
 )
 from ..sansio.job.states import ticket_of
-from ..sansio.retries import Call, Retry, Trouble
 from .spec import JobSpec, Shared
 
 _CLEAN_UP: Final = 15.0  # seconds: the clip is safe, so nobody should wait for the clean-up for long
@@ -77,8 +72,6 @@ class Retrieval:
         self._claimed: Path | None = None
         self._watch: PolledJob | None = None
         self._delivery: Delivery | None = None
-        self._delay = 0.0
-        self._troubles: Counter[object] = Counter()
 
     async def check_target(self) -> None:
         """Find what can be known to fail about the destination.
@@ -110,35 +103,30 @@ class Retrieval:
     async def poll(self, command: Poll) -> Event:
         """Ask at the job's turn; take the clip if the answer is it."""
         watch = self._watch = self._watch or self._watched(command.ticket.model)
-        delay, self._delay = self._delay, 0.0
-        async with self._caller.pacer.poll_turn(watch, after=delay) as turn:
+        async with self._caller.pacer.poll_turn(watch, after=command.after) as turn:
             try:
                 async with self._caller.poll(command, turn) as response:
                     if carries_video(response.status, response.headers):
-                        return await self._receive(Call.RETRIEVE, command.ticket, response)
+                        return await self._receive(command.ticket, response)
                     reply = await self._caller.read(command, response)
             except (TransportError, ProtocolError) as error:
-                return self._missed(error, trouble_of(error))
-        return self._news(watch, reply)
+                return Missed(error)
+        return self._news(watch, cast("Event", reply.answer))
 
     async def fetch(self, command: Fetch) -> Event:
         """GET the link, from where the last delivery was cut if the server truly supports it."""
         delivery = self._deliver(command.ticket)
-        while True:
-            delay, self._delay = self._delay, 0.0
-            await self._shared.clock.sleep(delay)
-            try:
-                async with self._caller.fetch(command, delivery.headers_for_next()) as response:
-                    if response.status in _LINK_ANSWERS:
-                        return await self._receive(Call.LINK, command.ticket, response)
-                    return self._link_refused(await self._caller.read(command, response))
-            except ConnectError as error:
-                self._back_off(Call.LINK, Trouble("unsent"), error)  # no GET was made, so none is counted
-            except CAN_GO_ON as error:
-                self._back_off(Call.LINK, Trouble("interrupted"), error)
-                return Interrupted(error)
-            except DownloadError as error:
-                return Refused(error)
+        await self._shared.clock.sleep(command.after)
+        try:
+            async with self._caller.fetch(command, delivery.headers_for_next()) as response:
+                if response.status in _LINK_ANSWERS:
+                    return await self._receive(command.ticket, response)
+                answer = (await self._caller.read(command, response)).answer
+        except CAN_GO_ON as error:
+            return Interrupted(error)
+        except DownloadError as error:
+            return Refused(error)
+        return Interrupted(answer.error if isinstance(answer, Refused) else DownloadError("It has no clip"))
 
     async def clean_up(self, ticket: Ticket) -> Event:
         """Delete the server's copy; a failure is a warning, for the clip is safe."""
@@ -165,52 +153,18 @@ class Retrieval:
         self._on_estimate(watch.eta)
         return watch
 
-    def _news(self, watch: PolledJob, reply: Reply) -> Event:
-        match reply.answer:
-            case Missed(error):
-                return self._missed(error, reply.trouble or Trouble("status", status=200))
-            case StillGoing() as event:
-                self._troubles.clear()
+    def _news(self, watch: PolledJob, event: Event) -> Event:
+        match event:
+            case StillGoing():
                 watch.progressed(age=event.elapsed, average=event.average)
                 return evolve(event, eta=watch.eta)
-            case Completed() as event:
-                self._troubles.clear()
+            case Completed():
                 watch.completed(age=event.elapsed)
                 return event
-            case answer:
-                return cast("Event", answer)
+            case _:
+                return event
 
-    def _missed(self, error: VeniceError, trouble: Trouble) -> Event:
-        decided = self._judged(Call.RETRIEVE, trouble)
-        if decided is None:
-            return Refused(error)
-        log.info("A poll brought no news (%s); the next one in %.1f s", error.message, decided)
-        self._delay = decided
-        return Missed(error)
-
-    def _link_refused(self, reply: Reply) -> Event:
-        error = (
-            reply.answer.error if isinstance(reply.answer, Refused) else DownloadError("The link has no clip")
-        )
-        decided = self._judged(Call.LINK, reply.trouble or Trouble("status", status=200))
-        if decided is None:
-            error.hint = LinkExpiredError.hint  # the key, say, has no part in this
-            return Refused(error)
-        self._delay = decided
-        return Interrupted(error)
-
-    def _back_off(self, call: Call, trouble: Trouble, error: VeniceError) -> None:
-        self._delay = self._judged(call, trouble) or 0.0
-        log.info("The delivery was cut (%s); going on in %.1f s", error.message, self._delay)
-
-    def _judged(self, call: Call, trouble: Trouble) -> float | None:
-        """Return the seconds to wait before another try, or None to give up."""
-        kind = (trouble.kind, trouble.status)
-        self._troubles[kind] += 1
-        decided = self._caller.judge(call, trouble, attempt=self._troubles[kind])
-        return decided.after if isinstance(decided, Retry) else None
-
-    async def _receive(self, call: Call, ticket: Ticket, response: Response) -> Event:
+    async def _receive(self, ticket: Ticket, response: Response) -> Event:
         delivery = self._deliver(ticket)
         try:
             await delivery.receive(response)
@@ -219,11 +173,7 @@ class Retrieval:
             saved = await delivery.finish()
             self._delivery = None  # there is nothing left to tidy up
         except CAN_GO_ON as error:
-            progressed = delivery.gained >= _PROGRESS
-            if progressed:
-                self._troubles.clear()
-            self._back_off(call, Trouble("interrupted"), error)
-            return Interrupted(error, progressed=progressed)
+            return Interrupted(error, progressed=delivery.gained >= _PROGRESS)
         except DownloadError as error:
             return Refused(error)
         return Delivered(Video(path=saved.path, size=saved.size, sha256=saved.sha256, ticket=ticket))

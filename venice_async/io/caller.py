@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ..errors import APIError, ConnectError, QueueOutcomeUnknownError, TransportError, VeniceError
+from ..errors import APIError, QueueOutcomeUnknownError, TransportError, VeniceError
 from ..options import Retries
 from ..sansio.http.headers import retry_after
 from ..sansio.http.secrets import redact
@@ -23,6 +23,7 @@ from ..sansio.retries import (
     RetryQuota,
     Trouble,
     Verdict,
+    trouble_of,
     verdict,
 )
 from .pacing.pacer import Pacer, Turn
@@ -142,6 +143,7 @@ class Caller:
         error = getattr(answer, "error", answer)
         if isinstance(error, APIError):
             error.retry_after = wait
+            return Reply(answer, trouble_of(error))
         return Reply(answer, Trouble("status", status=status, retry_after=wait))
 
     def _redacted(
@@ -198,15 +200,6 @@ async def _body(response: Response, limit: int) -> bytes:
 
 def _redacted_text(text: str, secrets: Sequence[str]) -> str:
     return redact(text.encode("utf-8", "surrogateescape"), secrets).decode("utf-8", "replace")
-
-
-def trouble_of(error: VeniceError) -> Trouble:
-    """Return the trouble that an error of the network means."""
-    if isinstance(error, ConnectError):
-        return Trouble("unsent")
-    if isinstance(error, APIError):
-        return Trouble("status", status=error.status, retry_after=error.retry_after)
-    return Trouble("interrupted")
 
 
 def unknown_outcome(error: VeniceError, *, fingerprint: str, at: str) -> QueueOutcomeUnknownError:

@@ -18,7 +18,7 @@ from ..errors import VeniceError
 from ..media import Media, MediaInput
 from ..requests import CameraPoint, Element, ImageReference, Keyframe, VideoReference, VideoRequest
 from ..results import ConsentRequest, Ticket
-from .job.states import State
+from .job.states import Downloading, State, Waiting
 
 LARGE_DATA_URL: Final = 64 * 1024  # characters; a longer data: URL is journalled by its digest
 _DATA_URL: Final = "text/x-data-url"  # what such a digest is of
@@ -136,6 +136,9 @@ def converter() -> Converter:
     built.register_structure_hook(
         VideoRequest, make_dict_structure_fn(VideoRequest, built, extra=override(struct_hook=_extra))
     )
+    for state in (Waiting, Downloading):  # a process that goes on with a job tries anew
+        omitting = make_dict_unstructure_fn(state, built, attempts=override(omit=True))
+        built.register_unstructure_hook(state, omitting)
     configure_tagged_union(State, built, tag_name="state")
     return built
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import enum
 import math
+import re
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from attrs import evolve, field, frozen
 
+from ..errors import APIError, ConnectError, DownloadError, TruncatedError, VeniceError
 from ..options import Retries
 
 
@@ -28,15 +31,48 @@ class Trouble:
 
     Attributes:
         kind: `unsent`: no connection was made; `interrupted`: a timeout or reset after sending; `status`: an
-            answer.
+            answer; `empty`: an answer without the clip it should hold.
         status: the HTTP status, for `status`; one below 400 means that its body made no sense.
         retry_after: seconds the server asked to wait, as read by `headers.retry_after`.
-
+        by_edge: whether the answer is not in the API's own JSON, so that an edge or proxy gave it.
+        unknown_id: whether the API says that it does not know the job.
     """
 
-    kind: Literal["unsent", "interrupted", "status"]
+    kind: Literal["unsent", "interrupted", "status", "empty"]
     status: int | None = field(default=None, kw_only=True)
     retry_after: float | None = field(default=None, kw_only=True)
+    by_edge: bool = field(default=False, kw_only=True)
+    unknown_id: bool = field(default=False, kw_only=True)
+
+
+def trouble_of(error: VeniceError) -> Trouble:
+    """Return the trouble that an error means."""
+    match error:
+        case ConnectError():
+            return Trouble("unsent")
+        case APIError():
+            unknown = error.status == HTTPStatus.NOT_FOUND or (
+                error.status == HTTPStatus.BAD_REQUEST and _UNKNOWN_ID.search(error.message) is not None
+            )
+            return Trouble(
+                "status",
+                status=error.status,
+                retry_after=error.retry_after,
+                by_edge=error.by_edge,
+                unknown_id=unknown,
+            )
+        case DownloadError() if not isinstance(error, TruncatedError):
+            return Trouble("empty")
+        case _:
+            return Trouble("interrupted")
+
+
+# "Request ID is invalid.", in whatever order and spelling.
+_UNKNOWN_ID: Final = re.compile(
+    r"\b(request|queue|job)[ _-]?id\b.*\b(invalid|unknown|not found|expired)\b"
+    r"|\b(invalid|unknown|expired)\b.*\b(request|queue|job)[ _-]?id\b",
+    re.IGNORECASE,
+)
 
 
 @frozen
@@ -61,110 +97,164 @@ Verdict: TypeAlias = Retry | GiveUp | Unknown
 
 @frozen(kw_only=True)
 class _Again:
-    """Retry up to `times` in a row, after full jitter below `first` seconds, doubled each time up to `cap`.
+    """Retry up to `times` in a row, after a pause below `first` seconds, doubled each time up to `cap`.
 
-    Never sooner than `least`, or than the server asks: of that, at most `most`. Jitter by M. Brooker,
-    "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    Where there is a `span`, go on until the pauses have added up to as many seconds, too. The pause is drawn
+    from all below its bound, or from the upper half of that if it is `steady`; it is never shorter than
+    `least`, or than the server asks: of that, at most `most`. Jitter by M. Brooker, "Exponential Backoff And
+    Jitter", AWS Architecture Blog, 2015.
     """
 
     times: float = math.inf
+    span: float = 0.0
     first: float = 1.0
     cap: float = 20.0
+    steady: bool = False
     least: float = 0.0
     most: float = math.inf
 
-    def verdict(self, trouble: Trouble, attempt: int, chance: float) -> Verdict:
-        if attempt > self.times:
+    def verdict(self, trouble: Trouble, attempt: int, chance: float, paused: float) -> Verdict:
+        if attempt > self.times and paused >= self.span:
             return GiveUp()
-        jitter = chance * min(self.cap, self.first * 2.0 ** min(attempt - 1, 30))
+        bound = min(self.cap, self.first * 2.0 ** min(attempt - 1, 30))
+        pause = bound * ((1.0 + chance) / 2.0 if self.steady else chance)
         if trouble.retry_after is None:
-            return Retry(max(self.least, jitter))
-        return Retry(max(min(trouble.retry_after, self.most), jitter))
+            return Retry(max(self.least, pause))
+        return Retry(max(min(trouble.retry_after, self.most), pause))
 
 
-class _Kind(enum.Enum):
-    """The columns of the table."""
+class Kind(enum.Enum):
+    """The kinds of trouble: the columns of the table."""
 
     UNSENT = enum.auto()
     INTERRUPTED = enum.auto()
     NONSENSE = enum.auto()  # a success or a redirect that nobody can make sense of
     LIMITED = enum.auto()  # 429
     FAILED = enum.auto()  # 500
-    GATEWAY = enum.auto()  # 502, 504, the 52x of an edge and every other 5xx; and 408: the edge again
+    GATEWAY = enum.auto()  # 502, 504, the 52x of an edge and every other 5xx; 408; a poll's page of an edge
     BUSY = enum.auto()  # 503
+    ABSENT = enum.auto()  # a job or its clip that is not there: not yet, or no longer
     REFUSED = enum.auto()  # every other 4xx
 
 
-_SERVER_ERRORS = {500: _Kind.FAILED, 503: _Kind.BUSY}
+_SERVER_ERRORS = {500: Kind.FAILED, 503: Kind.BUSY}
 _NO, _UNKNOWN = GiveUp(), Unknown()
 _BLIP = _Again()  # on a poll: however many, they never end a paid job before its deadline
 _LINK = _Again(least=10.0)
 
-_TABLE: dict[Call, dict[_Kind, _Again | GiveUp | Unknown]] = {
+_TABLE: dict[Call, dict[Kind, _Again | GiveUp | Unknown]] = {
     Call.QUEUE: {
-        _Kind.UNSENT: _Again(times=3),
-        _Kind.INTERRUPTED: _UNKNOWN,
-        _Kind.NONSENSE: _UNKNOWN,
-        _Kind.LIMITED: _Again(),
-        _Kind.FAILED: _UNKNOWN,
-        _Kind.GATEWAY: _UNKNOWN,
-        _Kind.BUSY: _Again(times=5, cap=60.0),
-        _Kind.REFUSED: _NO,
+        Kind.UNSENT: _Again(times=3),
+        Kind.INTERRUPTED: _UNKNOWN,
+        Kind.NONSENSE: _UNKNOWN,
+        Kind.LIMITED: _Again(),
+        Kind.FAILED: _UNKNOWN,
+        Kind.GATEWAY: _UNKNOWN,
+        Kind.BUSY: _Again(times=5, cap=60.0),
+        Kind.ABSENT: _UNKNOWN,
+        Kind.REFUSED: _NO,
     },
     Call.RETRIEVE: {
-        _Kind.UNSENT: _BLIP,
-        _Kind.INTERRUPTED: _BLIP,
-        _Kind.NONSENSE: _BLIP,
-        _Kind.LIMITED: _BLIP,
-        _Kind.FAILED: _Again(times=4),
-        _Kind.GATEWAY: _BLIP,
-        _Kind.BUSY: _Again(cap=60.0, most=60.0),
-        _Kind.REFUSED: _NO,
+        Kind.UNSENT: _BLIP,
+        Kind.INTERRUPTED: _BLIP,
+        Kind.NONSENSE: _BLIP,
+        Kind.LIMITED: _BLIP,
+        Kind.FAILED: _Again(times=1, least=5.0),  # a failure is recorded, and replayed to the next poll
+        Kind.GATEWAY: _BLIP,
+        Kind.BUSY: _Again(cap=60.0, most=60.0),
+        Kind.ABSENT: _Again(times=4, span=60.0, first=2.0, steady=True),
+        Kind.REFUSED: _NO,
     },
     Call.OTHER: {
-        _Kind.UNSENT: _Again(times=5),
-        _Kind.INTERRUPTED: _Again(times=5),
-        _Kind.NONSENSE: _NO,
-        _Kind.LIMITED: _Again(times=8),
-        _Kind.FAILED: _Again(times=4),
-        _Kind.GATEWAY: _Again(times=5),
-        _Kind.BUSY: _Again(times=8, cap=60.0, most=60.0),
-        _Kind.REFUSED: _NO,
+        Kind.UNSENT: _Again(times=5),
+        Kind.INTERRUPTED: _Again(times=5),
+        Kind.NONSENSE: _NO,
+        Kind.LIMITED: _Again(times=8),
+        Kind.FAILED: _Again(times=4),
+        Kind.GATEWAY: _Again(times=5),
+        Kind.BUSY: _Again(times=8, cap=60.0, most=60.0),
+        Kind.ABSENT: _NO,
+        Kind.REFUSED: _NO,
     },
     Call.LINK: {  # how many GETs a link gets in all is counted by the job, across restarts
-        _Kind.UNSENT: _Again(),
-        _Kind.INTERRUPTED: _Again(),
-        _Kind.NONSENSE: _LINK,
-        _Kind.LIMITED: _LINK,
-        _Kind.FAILED: _LINK,
-        _Kind.GATEWAY: _LINK,
-        _Kind.BUSY: _LINK,
-        _Kind.REFUSED: _NO,
+        Kind.UNSENT: _Again(),
+        Kind.INTERRUPTED: _Again(),
+        Kind.NONSENSE: _LINK,
+        Kind.LIMITED: _LINK,
+        Kind.FAILED: _LINK,
+        Kind.GATEWAY: _LINK,
+        Kind.BUSY: _LINK,
+        Kind.ABSENT: _Again(first=12.0, cap=48.0, steady=True),  # five GETs take one to two minutes
+        Kind.REFUSED: _NO,
     },
-    Call.REVOKE: {**dict.fromkeys(_Kind, _Again(times=1)), _Kind.REFUSED: _NO},
+    Call.REVOKE: {**dict.fromkeys(Kind, _Again(times=1)), Kind.REFUSED: _NO},
 }
 
 
-def verdict(call: Call, trouble: Trouble, *, attempt: int, chance: float) -> Verdict:
+_FRESH: Final = 2.0  # times the patience with a job that no poll has found yet: not every replica knows it
+
+
+def verdict(
+    call: Call, trouble: Trouble, *, attempt: int, chance: float, paused: float = 0.0, fresh: bool = False
+) -> Verdict:
     """Decide whether to send a request again, from `_TABLE` and nothing else.
 
-    `attempt` counts the troubles of this kind in a row, from 1 for the first; `chance` is random in [0, 1).
+    `attempt` counts the troubles of this kind in a row, from 1 for the first, and `paused` the seconds of the
+    pauses between them; `chance` is random in [0, 1); `fresh` tells whether the job is yet to be found.
     """
-    entry = _TABLE[call][_kind(call, trouble)]
-    return entry.verdict(trouble, attempt, chance) if isinstance(entry, _Again) else entry
+    entry = _TABLE[call][kind_of(call, trouble)]
+    if not isinstance(entry, _Again):
+        return entry
+    return entry.verdict(trouble, attempt, chance, paused / _FRESH if fresh else paused)
 
 
-def _kind(call: Call, trouble: Trouble) -> _Kind:
-    if trouble.kind != "status":
-        return _Kind.UNSENT if trouble.kind == "unsent" else _Kind.INTERRUPTED
-    status = trouble.status or 0
+def kind_of(call: Call, trouble: Trouble) -> Kind:
+    """Return the column of the table that a trouble belongs to."""
+    match trouble.kind:
+        case "unsent":
+            return Kind.UNSENT
+        case "interrupted":
+            return Kind.INTERRUPTED
+        case "empty":
+            return Kind.ABSENT
+        case "status":
+            return _kind_of_status(call, trouble, trouble.status or 0)
+
+
+def _kind_of_status(call: Call, trouble: Trouble, status: int) -> Kind:
+    if status < HTTPStatus.BAD_REQUEST:
+        return Kind.NONSENSE
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Kind.LIMITED
     if status == HTTPStatus.REQUEST_TIMEOUT and call is not Call.QUEUE:
-        return _Kind.GATEWAY
+        return Kind.GATEWAY
+    if call is Call.RETRIEVE and trouble.by_edge and status != HTTPStatus.SERVICE_UNAVAILABLE:
+        return Kind.GATEWAY
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _SERVER_ERRORS.get(status, _Kind.GATEWAY)
-    if status >= HTTPStatus.BAD_REQUEST:
-        return _Kind.LIMITED if status == HTTPStatus.TOO_MANY_REQUESTS else _Kind.REFUSED
-    return _Kind.NONSENSE
+        return _SERVER_ERRORS.get(status, Kind.GATEWAY)
+    if call is Call.RETRIEVE and trouble.unknown_id:
+        return Kind.ABSENT
+    if call is Call.LINK and status in {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
+        return Kind.ABSENT  # a store whose objects may not be listed says 403
+    return Kind.REFUSED
+
+
+@frozen
+class Attempts:
+    """The troubles of one job since its last good news: of each kind how many, and the seconds of pauses."""
+
+    seen: Mapping[Kind, tuple[int, float]] = field(factory=dict[Kind, tuple[int, float]], hash=False)
+
+    def judge(
+        self, call: Call, error: VeniceError, *, chance: float, fresh: bool = False
+    ) -> tuple[Attempts, Verdict]:
+        """Return the attempts with one more trouble, and what to do about it; see `verdict`."""
+        trouble = trouble_of(error)
+        kind = kind_of(call, trouble)
+        count, paused = self.seen.get(kind, (0, 0.0))
+        found = verdict(call, trouble, attempt=count + 1, chance=chance, paused=paused, fresh=fresh)
+        pause = found.after if isinstance(found, Retry) else 0.0
+        return Attempts({**self.seen, kind: (count + 1, paused + pause)}), found
 
 
 @frozen

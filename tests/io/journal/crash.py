@@ -93,7 +93,8 @@ async def life(path: Path) -> AsyncGenerator[None]:
     yield
     await journal.adopt()
     yield
-    await journal.record(c.id, Failed(error=JobFailedError("no").with_ticket(ticket(1)), ticket=ticket(1)))
+    error = JobFailedError("no").with_ticket(ticket(1))
+    await journal.record(c.id, Failed(error=error, ticket=ticket(1), job_failed=True))
     yield
     await journal.aclose()
     yield

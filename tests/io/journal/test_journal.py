@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import traceback
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from venice_async.errors import (
     AuthenticationError,
+    BadRequestError,
     ContentPolicyError,
     DownloadError,
     JobFailedError,
@@ -23,8 +25,9 @@ from venice_async.errors import (
     JournalError,
     LinkExpiredError,
     NotFoundError,
-    PaymentRequiredError,
+    PermissionDeniedError,
     QueueOutcomeUnknownError,
+    ServerError,
     UsageError,
     VeniceError,
 )
@@ -39,6 +42,7 @@ from venice_async.sansio.job.states import (
     Failed,
     Queueing,
     Saved,
+    State,
     Stopped,
     Succeeded,
     Waiting,
@@ -182,34 +186,39 @@ async def test_a_saved_clip_is_unfinished_until_the_server_is_cleaned_up(path: P
         assert [Saved(video=VIDEO)] == [entry.state for entry in await journal.adopt()]
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
+def failed(error: VeniceError, of: Ticket = TICKET, *, for_good: bool = False) -> Failed:
+    return Failed(error=error.with_ticket(of), ticket=of, job_failed=for_good)
+
+
+@pytest.mark.parametrize("stored", [WAITING, download(2), download(MAX_GETS)])
+async def test_only_the_servers_word_that_the_job_failed_ends_it(journal: Journal, stored: State) -> None:
+    errors = [
         JobTimeoutError("late"),
         DownloadError("cut"),
-        AuthenticationError("key"),
-        PaymentRequiredError("empty"),
-    ],
-)
-async def test_a_failure_that_a_later_try_may_survive_leaves_the_job_as_it_was(
-    journal: Journal, error: VeniceError
-) -> None:
-    entry_id = (await journal.begin(INTENT, request=REQUEST)).id
-    await journal.record(entry_id, download(2))
-    await journal.record(entry_id, Failed(error=error.with_ticket(TICKET), ticket=TICKET))
-    (entry,) = await journal.adopt()
-    assert (entry_id, download(2), REQUEST) == (entry.id, entry.state, entry.request)
+        BadRequestError("Request ID is invalid", status=400),
+        AuthenticationError("key", status=401),
+        PermissionDeniedError("edge", status=403),
+        NotFoundError("gone", status=404),
+        LinkExpiredError("gone", status=410),
+        ServerError("once", status=500),
+    ]
+    entry_id = (await journal.begin(INTENT, request=REQUEST, key="k")).id
+    await journal.record(entry_id, stored)
+    for error in errors:
+        await journal.record(entry_id, failed(error))
+        (entry,) = await journal.adopt()
+        assert (entry_id, stored, REQUEST) == (entry.id, entry.state, entry.request)
+        assert entry == await journal.find("k")
 
 
 @pytest.mark.parametrize(
-    "error",
-    [JobFailedError("no"), ContentPolicyError("no"), NotFoundError("gone"), LinkExpiredError("gone")],
+    "error", [JobFailedError("no"), ContentPolicyError("no"), ServerError("twice", status=500)]
 )
-async def test_a_final_failure_ends_the_job_and_erases_its_link(
+async def test_a_job_that_failed_is_ended_and_its_link_erased(
     journal: Journal, path: Path, error: VeniceError
 ) -> None:
     entry_id = (await journal.begin(WAITING, request=REQUEST)).id
-    await journal.record(entry_id, Failed(error=error.with_ticket(TICKET), ticket=TICKET))
+    await journal.record(entry_id, failed(error, for_good=True))
     assert [] == await journal.pending()
     assert MARK not in bytes_on_disk(path)
     ended = (await journal.entry(entry_id)).state
@@ -217,17 +226,62 @@ async def test_a_final_failure_ends_the_job_and_erases_its_link(
     assert type(error) is type(ended.error)
 
 
-async def test_a_job_whose_gets_are_used_up_ends_with_any_failure(journal: Journal) -> None:
-    entry_id = (await journal.begin(WAITING)).id
-    await journal.record(entry_id, download(MAX_GETS))
-    await journal.record(entry_id, Failed(error=DownloadError("cut").with_ticket(TICKET), ticket=TICKET))
-    assert [] == await journal.pending()
-
-
-async def test_an_unknown_outcome_that_was_reported_is_no_longer_pending(journal: Journal) -> None:
+async def test_an_unknown_outcome_that_was_reported_is_still_pending(journal: Journal) -> None:
     entry_id = (await journal.begin(INTENT)).id
     await journal.record(entry_id, Failed(error=QueueOutcomeUnknownError("cut")))
+    assert [INTENT] == [entry.state for entry in await journal.pending()]
+
+
+async def test_what_a_person_forgets_is_struck_off_with_its_gets_and_its_price_still_counted(
+    journal: Journal, path: Path
+) -> None:
+    entry_id = (await journal.begin(WAITING, request=REQUEST, key="k", usd=0.5)).id
+    await journal.record(entry_id, download(4))
+    assert not await journal.forget(entry_id)  # we watch it
+    await journal.release(entry_id)
+    assert await journal.forget(entry_id)
+    assert not await journal.forget(entry_id)
     assert [] == await journal.pending()
+    assert (None, 0.5) == (await journal.find("k"), await journal.spent("k"))
+    assert MARK not in bytes_on_disk(path)
+    assert download(4) == (await journal.begin(WAITING)).state
+
+
+OLD_ERRORS = {
+    "BadRequestError": True,
+    "NotFoundError": True,
+    "LinkExpiredError": True,
+    "PayloadTooLargeError": True,
+    "DownloadError": True,  # with the last GET of a link
+    "ContentPolicyError": False,
+    "JobFailedError": False,
+}
+
+
+@pytest.mark.parametrize("kind", list(OLD_ERRORS))
+@pytest.mark.parametrize("key", ["k", None])
+async def test_a_job_that_an_older_version_struck_off_for_a_moments_absence_is_pending_again(
+    path: Path, kind: str, key: str | None
+) -> None:
+    clock = StoppedClock()
+    async with opened(path, clock) as journal:
+        entry_id = (await journal.begin(WAITING, key=key)).id
+        await journal.record(entry_id, failed(JobFailedError("no"), for_good=True))
+        old = {
+            "state": "Failed",
+            "error": {"kind": kind, "facts": {"message": "no", "status": 400}},
+            "ticket": {"model": TICKET.model, "queue_id": TICKET.queue_id},
+        }
+        await _sql(journal, f"UPDATE jobs SET state = '{json.dumps(old)}'")  # noqa: S608 - a constant
+    clock.now += 2 * DAY
+    async with opened(path, clock) as journal:
+        expected = [Ticket(model=TICKET.model, queue_id=TICKET.queue_id)]
+        assert expected * (OLD_ERRORS[kind] and key is not None) == [
+            entry.ticket for entry in await journal.pending()
+        ]
+    clock.now -= 1.5 * DAY
+    async with opened(path, clock) as journal:
+        assert expected * OLD_ERRORS[kind] == [entry.ticket for entry in await journal.pending()]
 
 
 async def test_a_failure_that_brings_the_ticket_keeps_it(journal: Journal) -> None:
@@ -263,7 +317,7 @@ async def test_a_late_state_does_not_change_a_job_that_has_ended(journal: Journa
     entry_id = (await journal.begin(WAITING, key="k")).id
     await journal.record(entry_id, Succeeded(video=VIDEO))
     await journal.record(entry_id, download(1))
-    await journal.record(entry_id, Failed(error=NotFoundError("gone").with_ticket(TICKET), ticket=TICKET))
+    await journal.record(entry_id, failed(JobFailedError("no"), for_good=True))
     entry = await journal.find("k")
     assert entry is not None
     assert isinstance(entry.state, Succeeded)
@@ -313,7 +367,7 @@ async def test_a_ticket_that_is_watched_is_entered_again_and_ends_with_the_other
 async def test_gets_stay_counted_after_the_job_has_ended(journal: Journal) -> None:
     entry_id = (await journal.begin(WAITING)).id
     await journal.record(entry_id, download(MAX_GETS))
-    await journal.record(entry_id, Failed(error=DownloadError("cut").with_ticket(TICKET), ticket=TICKET))
+    await journal.record(entry_id, failed(JobFailedError("no"), for_good=True))
     assert download(MAX_GETS) == (await journal.begin(WAITING)).state
 
 
@@ -331,8 +385,8 @@ async def test_a_queue_id_that_is_no_text_is_kept(journal: Journal) -> None:
 
 async def test_a_key_finds_the_clip_rather_than_a_job_and_a_job_rather_than_nothing(journal: Journal) -> None:
     assert None is await journal.find("k")
-    failed = (await journal.begin(Waiting(ticket=ticket(1)), key="k")).id
-    await journal.record(failed, Failed(error=JobFailedError("no").with_ticket(ticket(1)), ticket=ticket(1)))
+    gone = (await journal.begin(Waiting(ticket=ticket(1)), key="k")).id
+    await journal.record(gone, failed(JobFailedError("no"), ticket(1), for_good=True))
     assert None is await journal.find("k")
     done = (await journal.begin(WAITING, key="k")).id
     running = (await journal.begin(Waiting(ticket=ticket(2)), key="k")).id
@@ -357,8 +411,8 @@ async def test_money_is_added_up_exactly_by_prefix(journal: Journal) -> None:
     await journal.withdraw((await journal.begin(INTENT, key="a%/refused", usd=8.0)).id)
     await journal.begin(INTENT, key="ab/other", usd=16.0)
     refunded = (await journal.begin(Waiting(ticket=ticket(9)), key="a%/refunded", usd=32.0)).id
-    error = ContentPolicyError("no", charged=False).with_ticket(ticket(9))
-    await journal.record(refunded, Failed(error=error, ticket=ticket(9)))
+    error = ContentPolicyError("no", charged=False)
+    await journal.record(refunded, failed(error, ticket(9), for_good=True))
     assert 1.3 == await journal.spent("a%/")
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.sansio.relation import POSSIBLE
 from venice_async.errors import (
+    APIError,
+    BadRequestError,
     BudgetExceededError,
+    ConnectError,
     ConsentDeclinedError,
     ConsentError,
+    ContentPolicyError,
     DisconnectedError,
     DownloadError,
     JobFailedError,
@@ -39,7 +44,6 @@ from venice_async.sansio.job.events import (
     StopAsked,
 )
 from venice_async.sansio.job.machine import (
-    MAX_EMPTY,
     MAX_GETS,
     MAX_POLICIES,
     IllegalTransitionError,
@@ -136,7 +140,7 @@ def test_what_may_happen_where_is_this_and_nothing_else(state: State, event: Eve
 
 def test_a_public_clip_is_queued_polled_delivered_and_cleaned_up() -> None:
     waiting, poll = play(begin(REQUEST), Accepted(TICKET), StillGoing(elapsed=1.0, average=9.0, eta=8.0))
-    told = Waiting(ticket=TICKET, elapsed=1.0, average=9.0, eta=8.0)
+    told = Waiting(ticket=TICKET, elapsed=1.0, average=9.0, eta=8.0, found=True)
     assert (told, Poll(TICKET)) == (waiting, poll)
     saved = step(waiting, Delivered(VIDEO))
     assert (Saved(video=VIDEO), CleanUp(VIDEO)) == saved
@@ -157,7 +161,7 @@ def test_a_link_that_a_poll_names_is_fetched_again_and_is_no_part_of_the_ticket(
     named = Ticket(model="model", queue_id="q1", download_url="https://cdn.example/other")
     state, fetch = play(watch(TICKET), Completed(link="https://cdn.example/other"), CUT)
     assert TICKET == ticket_of(state)
-    assert Fetch(named, 2) == fetch
+    assert Fetch(named, 2, 0.5) == fetch
     assert "cdn.example" not in repr(state)
     saved, clean_up = step(state, Delivered(Video(path=None, size=1, sha256="00", ticket=named)))
     assert TICKET == ticket_of(saved)
@@ -228,66 +232,160 @@ def test_a_newer_policy_is_asked_about_but_not_policies_without_end() -> None:
 
 def test_polls_without_news_are_counted_and_never_end_a_job() -> None:
     state, command = play(watch(TICKET), *[Missed(ServerError("busy", status=503))] * 1000)
-    assert (Waiting(ticket=TICKET, misses=1000), Poll(TICKET)) == (state, command)
-    assert Waiting(ticket=TICKET, elapsed=2.0) == step(state, StillGoing(elapsed=2.0))[0]
+    assert isinstance(state, Waiting)
+    assert (1000, Poll(TICKET, 30.0)) == (state.misses, command)
+    assert Waiting(ticket=TICKET, elapsed=2.0, found=True) == step(state, StillGoing(elapsed=2.0))[0]
 
 
 def test_an_answer_that_leaves_out_a_figure_keeps_the_last_one_but_for_the_estimate() -> None:
     state, _ = play(watch(TICKET), StillGoing(elapsed=1.0, average=9.0, eta=8.0), StillGoing())
-    assert Waiting(ticket=TICKET, elapsed=1.0, average=9.0) == state
+    assert Waiting(ticket=TICKET, elapsed=1.0, average=9.0, found=True) == state
+
+
+def pauses(state: State, event: Event, *, chance: float = 0.5) -> list[float]:
+    """Return the pauses that `event` leads to, again and again, until it ends the job; at most 100."""
+    found: list[float] = []
+    for _ in range(100):
+        state, command = step(state, event, chance=chance)
+        if not isinstance(command, Poll | Fetch):
+            break
+        found.append(command.after)
+    return found
 
 
 def test_a_clip_that_is_cut_in_a_poll_is_asked_for_again_until_the_deadline() -> None:
-    state, command = play(watch(TICKET), *[CUT, Interrupted(TruncatedError("short"))] * 50)
-    assert (Waiting(ticket=TICKET, interruptions=100), Poll(TICKET)) == (state, command)
+    assert 100 == len(pauses(Waiting(ticket=TICKET), CUT))
+    assert 100 == len(pauses(Waiting(ticket=TICKET), Interrupted(TruncatedError("short"))))
 
 
-def test_progress_takes_back_the_count_of_interruptions() -> None:
-    state, _ = play(watch(TICKET), CUT, CUT, Interrupted(DisconnectedError("cut"), progressed=True))
-    assert Waiting(ticket=TICKET) == state
-    link, fetch = play(
-        watch(PRIVATE), Completed(), CUT, Interrupted(DisconnectedError("cut"), progressed=True)
-    )
-    assert Downloading(ticket=PRIVATE, via="link", gets=3) == link
-    assert Fetch(PRIVATE, 3) == fetch
+def test_progress_takes_back_the_growth_of_the_pauses() -> None:
+    progress = Interrupted(DisconnectedError("cut"), progressed=True)
+    first = play(watch(TICKET), CUT)
+    assert first == play(watch(TICKET), CUT, CUT, CUT, progress)
+    state, fetch = play(watch(PRIVATE), Completed(), CUT, CUT, progress)
+    assert (Fetch(PRIVATE, 4, 0.5), 4) == (fetch, getattr(state, "gets", 0))
 
 
 def test_what_a_cut_delivery_had_learned_of_the_model_is_kept() -> None:
     waiting, _ = play(watch(TICKET), StillGoing(elapsed=3.0, average=600.0, eta=1.0), Completed())
     assert isinstance(waiting, Waiting)
     again, _ = step(receive(waiting, received=7, total=9), CUT)
-    assert Waiting(ticket=TICKET, average=600.0, interruptions=1, empty=1) == again
+    assert isinstance(again, Waiting)
+    assert (600.0, True) == (again.average, again.found)
     fetching, _ = play(watch(PRIVATE), StillGoing(average=600.0), Completed())
     assert isinstance(fetching, Downloading)
     assert 600.0 == fetching.average
 
 
-@pytest.mark.parametrize("event", [Completed(), NOT_A_VIDEO])
-def test_answers_without_the_clip_they_promise_end_a_job_after_a_few(event: Event) -> None:
-    state, command = play(watch(TICKET), *[event] * (MAX_EMPTY - 1))
-    assert (Waiting(ticket=TICKET, empty=MAX_EMPTY - 1), Poll(TICKET)) == (state, command)
-    failed = failure((state, command), event)
-    assert isinstance(failed.error, DownloadError)
-    assert TICKET == failed.error.ticket
-    assert failed.error.charged is True
+def api(status: int, message: str = "no", **facts: Any) -> Missed:
+    """Return a poll that is answered with an error in the API's own JSON."""
+    kind = {400: BadRequestError, 404: NotFoundError, 422: ContentPolicyError, 500: ServerError}
+    return Missed(kind.get(status, APIError)(message, status=status, **facts))
 
 
-def test_clips_that_were_cut_before_do_not_make_one_strange_answer_the_end() -> None:
-    state, _ = play(watch(TICKET), *[CUT] * 9, NOT_A_VIDEO)
-    assert Waiting(ticket=TICKET, interruptions=9, empty=1) == state
+INVALID_ID = api(400, "Request ID is invalid.")
 
 
-def test_a_strange_answer_that_had_begun_to_come_counts_like_any_other() -> None:
-    start = watch(TICKET)
-    for _ in range(MAX_EMPTY - 1):
-        start = step(receive(start[0], received=1, total=None), NOT_A_VIDEO)
-    failed = failure((receive(start[0], received=1, total=None), None), NOT_A_VIDEO)
-    assert isinstance(failed.error, NotAVideoError)
+@pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
+def test_what_is_not_there_is_asked_for_again_with_growing_pauses_for_a_minute_or_two(chance: float) -> None:
+    found, fresh = Waiting(ticket=TICKET, found=True), Waiting(ticket=TICKET)
+    for event in (api(404), INVALID_ID, api(400, "Unknown queue_id"), Completed(), NOT_A_VIDEO):
+        waits = pauses(found, event, chance=chance)
+        assert 60 <= sum(waits) <= 80
+        assert sorted(waits) == waits
+        longer = pauses(fresh, event, chance=chance)
+        assert 120 <= sum(longer) <= 140 or isinstance(event, Completed)  # which says that the job is known
+
+
+@pytest.mark.parametrize("event", [api(404), INVALID_ID, Completed(), NOT_A_VIDEO])
+def test_what_stays_absent_is_an_error_with_the_ticket_and_the_job_has_not_failed(event: Event) -> None:
+    state: State = Waiting(ticket=TICKET)
+    for _ in pauses(state, event):
+        state, _ = step(state, event)
+    failed = failure((state, None), event)
+    assert (TICKET, True, False) == (failed.error.ticket, failed.error.charged, failed.job_failed)
+    assert "24 hours" in failed.error.hint or event is not INVALID_ID
+    assert "pending" in failed.error.hint or event is NOT_A_VIDEO
+
+
+def test_news_in_between_begin_the_patience_anew() -> None:
+    state: State = Waiting(ticket=TICKET, found=True)
+    for _ in range(3):
+        for _ in range(4):
+            state, _ = step(state, api(404))
+        state, _ = step(state, StillGoing())
+    assert Waiting(ticket=TICKET, found=True) == state
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 409, 410, 413])
+def test_a_refusal_in_the_words_of_the_api_ends_a_job_at_once_but_does_not_say_that_it_failed(
+    status: int,
+) -> None:
+    failed = failure(watch(TICKET), api(status))
+    assert (TICKET, True, False) == (failed.error.ticket, failed.error.charged, failed.job_failed)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 500, 502])
+def test_a_page_of_an_edge_is_trouble_of_the_network_whatever_its_status(status: int) -> None:
+    assert 100 == len(pauses(Waiting(ticket=TICKET), api(status, by_edge=True)))
+
+
+@pytest.mark.parametrize(("refunded", "charged"), [(True, False), (False, True), (None, None)])
+def test_a_job_that_failed_says_whether_it_was_refunded(refunded: bool | None, charged: bool | None) -> None:
+    told: dict[str, Any] = {} if refunded is None else {"credits_refunded": refunded}
+    events: list[Event] = [api(422, **told), Refused(JobFailedError("no", **told))]
+    for event in events if refunded is None else [*events, api(400, **told), api(500, **told)]:
+        failed = failure(watch(TICKET), event)
+        assert (TICKET, charged, True) == (failed.error.ticket, failed.error.charged, failed.job_failed)
+
+
+def test_a_failure_is_confirmed_by_one_more_poll() -> None:
+    state, command = play(watch(TICKET), StillGoing(), api(500))
+    assert Poll(TICKET, 5.0) == command
+    failed = failure((state, command), api(500))
+    assert (None, True) == (failed.error.charged, failed.job_failed)
+    assert "normally refunds" in str(failed.error)
+    busy = api(503)
+    assert failed == failure((state, command), busy, api(500))
+    assert isinstance(play((state, command), StillGoing(), api(500))[1], Poll)
+
+
+def link(status: int) -> Interrupted:
+    return Interrupted(APIError("no", status=status, by_edge=True))
+
+
+@pytest.mark.parametrize("event", [link(403), link(404), NOT_A_VIDEO])
+def test_a_link_without_its_clip_is_asked_within_its_gets_over_a_minute_or_two(event: Event) -> None:
+    state, _ = play(watch(PRIVATE), Completed())
+    for chance in (0.0, 0.999):
+        waits = pauses(state, event, chance=chance)
+        assert MAX_GETS - 1 == len(waits)
+        assert 60 <= sum(waits) <= 140
+
+
+@pytest.mark.parametrize("status", [400, 401, 410])
+def test_a_link_that_is_gone_is_not_asked_again(status: int) -> None:
+    failed = failure(play(watch(PRIVATE), Completed()), link(status))
+    assert (False, PRIVATE) == (failed.job_failed, failed.ticket)
+    assert "pending" in failed.error.hint
+
+
+def test_a_link_without_a_connection_uses_no_get() -> None:
+    _, command = play(watch(PRIVATE), Completed(), *[Interrupted(ConnectError("no"))] * 50)
+    assert isinstance(command, Fetch)
+    assert (1, 10.0) == (command.gets, command.after)
+
+
+@pytest.mark.parametrize("start", [watch(TICKET), play(watch(PRIVATE), Completed())])
+def test_what_came_twice_as_it_is_is_not_fetched_a_third_time(start: Step) -> None:
+    failed = failure(start, Interrupted(NotAVideoError("no index", final=True)))
+    assert (True, False) == (failed.error.charged, failed.job_failed)
 
 
 def test_a_link_is_used_five_times_and_then_the_last_error_is_the_end() -> None:
     state, command = play(watch(PRIVATE), Completed(), *[CUT] * (MAX_GETS - 1))
-    assert Fetch(PRIVATE, MAX_GETS) == command
+    assert isinstance(command, Fetch)
+    assert MAX_GETS == command.gets
     failed = failure((state, command), Interrupted(TruncatedError("the last cut")))
     assert "the last cut" == failed.error.message
     assert "not asked more than 5 times" in failed.error.hint
@@ -305,14 +403,14 @@ def test_a_link_that_was_used_up_before_a_crash_is_not_used_again() -> None:
 
 def test_a_crash_during_a_download_counts_as_a_use_of_the_link() -> None:
     left = Downloading(ticket=PRIVATE, via="link", gets=2, received=5)
-    expected = Downloading(ticket=PRIVATE, via="link", gets=3, received=5, interruptions=1)
+    expected = Downloading(ticket=PRIVATE, via="link", gets=3, received=5)
     assert (expected, Fetch(PRIVATE, 3)) == resume(left)
 
 
 @pytest.mark.parametrize(
     "left",
     [
-        Waiting(ticket=TICKET, elapsed=3.0, misses=4, empty=2),
+        Waiting(ticket=TICKET, elapsed=3.0, misses=4),
         Downloading(ticket=TICKET, via="poll", received=4),
     ],
 )
@@ -369,10 +467,8 @@ def test_nothing_happens_after_the_end(state: State, event: Event) -> None:
 
 
 def test_bytes_of_a_running_download_leave_its_counts_as_they_are() -> None:
-    state = Downloading(ticket=PRIVATE, via="link", gets=3, interruptions=2, average=9.0, empty=1)
-    expected = Downloading(
-        ticket=PRIVATE, via="link", gets=3, interruptions=2, average=9.0, empty=1, received=5, total=9
-    )
+    state = Downloading(ticket=PRIVATE, via="link", gets=3, average=9.0)
+    expected = Downloading(ticket=PRIVATE, via="link", gets=3, average=9.0, received=5, total=9)
     assert expected == receive(state, received=5, total=9)
 
 

@@ -10,19 +10,10 @@ from typing import Any, Final, cast
 
 from attrs import evolve, field, frozen
 
-from ...errors import (
-    BadRequestError,
-    ContentPolicyError,
-    JobFailedError,
-    JournalError,
-    LinkExpiredError,
-    NotFoundError,
-    PayloadTooLargeError,
-)
+from ...errors import JournalError
 from ...requests import VideoRequest
 from ...results import Ticket
 from ...sansio.converter import converter, dump_state, load_state
-from ...sansio.job.machine import resume
 from ...sansio.job.states import Downloading, Failed, State, Stopped, Waiting, ticket_of
 
 UNFINISHED: Final = ("Queueing", "Waiting", "Downloading", "Saved")
@@ -32,16 +23,6 @@ UNSENT: Final = ("Quoting", "AwaitingConsent")
 """The states in which nothing is owed and nothing is on its way."""
 
 COLUMNS: Final = "id, created, key, usd, destination, overwrite, request, state, kind, job"
-
-_FINAL: Final = (
-    BadRequestError,
-    NotFoundError,
-    LinkExpiredError,
-    PayloadTooLargeError,
-    ContentPolicyError,
-    JobFailedError,
-)
-"""After these no clip will come. Not 401, 402 and 403: a key, a balance or a region can be put right."""
 
 
 def _absolute(path: Path | None) -> Path | None:
@@ -82,12 +63,11 @@ class JournalEntry:
 def state_to_keep(stored: State, state: State) -> State:
     """Return what the journal keeps of a job in `stored` that comes to `state`.
 
-    A job that stops, or fails in a way that a later try may survive, stays as it was, with its GETs counted.
+    Only a clip, or the server's word that the job failed, ends a job that was or may have been paid for. One
+    that stops or fails otherwise stays as it was, with its GETs counted, until a person forgets it.
     """
-    if isinstance(state, Stopped):
-        return _resumable(stored, state.ticket) or stored
-    if isinstance(state, Failed) and not isinstance(state.error, _FINAL):
-        return _resumable(stored, state.ticket) or state
+    if isinstance(state, Stopped) or (isinstance(state, Failed) and not state.job_failed):
+        return stored if ticket_of(stored) or state.ticket is None else Waiting(ticket=state.ticket)
     return state
 
 
@@ -166,13 +146,6 @@ def _entry(row: tuple[Any, ...]) -> JournalEntry | None:
         return None
     sound = isinstance(name, str) and type(entry.state).__name__ == kind and job_of(entry.state) == job
     return entry if sound else None
-
-
-def _resumable(stored: State, ticket: Ticket | None) -> State | None:
-    """Return the state to go on from later, or None where nothing is left to be done for the job."""
-    if ticket_of(stored) is None:
-        return None if ticket is None else Waiting(ticket=ticket)
-    return stored if resume(stored)[1] is not None else None
 
 
 def _without_links(value: object) -> object:

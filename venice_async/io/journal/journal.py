@@ -94,8 +94,9 @@ class Journal:
         """Write down where a job stands now.
 
         `Succeeded` erases the link and the request, from the raw bytes of the file and its log too, and ends
-        all that the journal knows of the same job. `Failed` ends the entry if no later try can help;
-        else, as after `Stopped`, the job stays unfinished at what was recorded before, for whoever adopts it.
+        all that the journal knows of the same job. `Failed` ends the entry if the server said that the job
+        failed; else, as after `Stopped`, the job stays unfinished at what was recorded before, for whoever
+        adopts it, until a person forgets it.
 
         A `JournalError` carries the ticket, which is then known here only.
         """
@@ -126,11 +127,12 @@ class Journal:
         return await self._writer.perform(Operation(lambda table: table.adopt(entry_id)))
 
     async def forget(self, entry_id: str) -> bool:
-        """Remove an intent whose outcome a person has looked up; tell whether there was one to remove.
+        """Strike off an unfinished job of which a person knows better; tell whether there was one.
 
-        One that somebody watches, whose request may be on its way, stays; and so does a job with a ticket.
+        One that somebody watches, whose request may be on its way, stays.
         """
-        return await self._writer.perform(Operation(lambda table: table.forget(entry_id)))
+        now = self._clock.time()
+        return await self._writer.perform(Operation(lambda table: table.forget(entry_id, now)))
 
     async def entry(self, entry_id: str) -> JournalEntry:
         """Return an entry.

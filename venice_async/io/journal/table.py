@@ -11,7 +11,7 @@ from typing import Final
 from attrs import evolve
 
 from ...errors import JournalError, UsageError
-from ...sansio.job.states import TERMINAL, Failed, State, Succeeded
+from ...sansio.job.states import TERMINAL, Failed, State, Stopped, Succeeded
 from .entries import (
     COLUMNS,
     UNFINISHED,
@@ -47,6 +47,19 @@ _ENDED: Final = ", owner = NULL, request = NULL"
 # A clip that is there is the best news of a key, then a job under way; the newest of them.
 _BY_KEY: Final = (
     f"key = ? AND kind IN {('Succeeded', *UNFINISHED)} ORDER BY kind = 'Succeeded' DESC, rowid DESC LIMIT 1"
+)
+
+_KNOWN: Final = 24 * 3600.0  # seconds for which the server knows a job
+
+# Version 0.1.0 ended a job when the server did not know it, or its link, for a moment. It may have been paid
+# for, so it is pending again: while its id is known, or if a batch that is run again would pay for it again.
+_REVIVE: Final = (
+    "UPDATE jobs SET kind = 'Waiting',"
+    " state = json_object('state', 'Waiting', 'ticket', json(json_extract(state, '$.ticket')))"
+    " WHERE kind = 'Failed' AND job IS NOT NULL AND json_type(state, '$.job_failed') IS NULL"
+    " AND json_extract(state, '$.error.kind') NOT IN ('ContentPolicyError', 'JobFailedError')"
+    " AND (updated > ? OR key IN"
+    " (SELECT key FROM jobs GROUP BY key HAVING sum(kind NOT IN ('Failed', 'Stopped')) = 0))"
 )
 
 
@@ -106,11 +119,21 @@ class Table:
         """Forget an intent; a job with a ticket stays."""
         self._connection.execute("DELETE FROM jobs WHERE id = ? AND job IS NULL", (name,))
 
-    def forget(self, name: str) -> bool:
-        """Forget an intent that nobody watches, and tell whether there was one."""
+    def forget(self, name: str, now: float) -> bool:
+        """Strike off an unfinished job that nobody watches, and tell whether there was one.
+
+        Of a job with a ticket the GETs of its link stay counted, and what it cost.
+        """
         alive = self._alive()
-        gone = f"DELETE FROM jobs WHERE {_free(alive, ('Queueing',))} AND id = ?"  # noqa: S608 - constants
-        return self._connection.execute(gone, [*alive, name]).rowcount > 0
+        for entry in self._select(f"{_free(alive)} AND id = ?", *alive, name):
+            if entry.ticket is None:
+                self.withdraw(name)
+            else:
+                ended = {**pack_state(Stopped(ticket=entry.ticket)), "id": name, "updated": now}
+                self._connection.execute(f"{_UPDATE}{_ENDED} WHERE id = :id", ended)
+                self.erased = True
+            return True
+        return False
 
     def release(self, name: str) -> None:
         """Stop watching a job."""
@@ -147,12 +170,11 @@ class Table:
     def tidy(self, now: float) -> None:
         """Forget old history, and the questions to a person that nobody waits for any more."""
         alive = self._alive()
-        self._connection.execute(
-            "DELETE FROM jobs WHERE kind IN ('Succeeded', 'Failed') AND key IS NULL AND updated < ?",
-            (now - HISTORY,),
-        )
+        ended = "kind IN ('Succeeded', 'Failed', 'Stopped') AND key IS NULL AND updated < ?"
+        self._connection.execute(f"DELETE FROM jobs WHERE {ended}", (now - HISTORY,))  # noqa: S608 - constants
         unsent = f"DELETE FROM jobs WHERE {_free(alive, UNSENT)}"  # noqa: S608 - constants
         self._connection.execute(unsent, [*alive])
+        self._connection.execute(_REVIVE, (now - _KNOWN,))
 
     def _continued(self, entry: JournalEntry) -> JournalEntry:
         """Return `entry` with what is known of its job, as the entry that nobody watches if there is one."""

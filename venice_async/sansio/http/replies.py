@@ -114,7 +114,8 @@ def api_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
     header_id = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
     if not isinstance(value, dict):
         kind = _ERRORS.get(status, ServerError if status in _SERVER_ERRORS else APIError)
-        return kind(_plain_message(status, value, body), status=status, request_id=header_id)
+        message = _plain_message(status, value, body)
+        return kind(message, status=status, request_id=header_id, by_edge=True)
     said = cast("Json", value)
     inner = mapping(said.get("error"))
     whole = {**said, **inner}
@@ -128,6 +129,7 @@ def api_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
         "code": code,
         "request_id": text(whole.get("request_id")) or header_id,
         "details": _cropped(details, _DEEPEST) or None,
+        "by_edge": not said.get("error") or None,
         "hint": _shorten(hint)
         if hint
         else _PROVIDER_FAILED

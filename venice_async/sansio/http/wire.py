@@ -253,15 +253,15 @@ def _poll_answer(command: Poll, status: int, headers: Mapping[str, str], body: b
         return Missed(api_error(status, headers, body))
     said = parse_object(body)
     word = text(said.get("status"))
-    if word is None:
-        return Missed(ProtocolError("The answer to a poll makes no sense"))
-    if word.lower() in _FAILED:
+    if word is not None and word.lower() in _FAILED:
         return Refused(_failed(status, headers, body, word))
     elapsed = seconds(said.get("execution_duration"))
-    if word.lower() != "completed":
-        return StillGoing(elapsed=elapsed, average=seconds(said.get("average_execution_time")))
     link = next((url for name in ("download_url", "video_url", "url") if (url := text(said.get(name)))), None)
-    return Completed(link=link, elapsed=elapsed)
+    if link is not None or (word is not None and word.lower() == "completed"):
+        return Completed(link=link, elapsed=elapsed)
+    if word is None:
+        return Missed(ProtocolError("The answer to a poll makes no sense"))
+    return StillGoing(elapsed=elapsed, average=seconds(said.get("average_execution_time")))
 
 
 def _failed(status: int, headers: Mapping[str, str], body: bytes, word: str) -> JobFailedError:

@@ -36,17 +36,19 @@ class AskConsent:
 
 @frozen
 class Poll:
-    """Ask how the job is doing; a public model's answer may be the clip itself."""
+    """Ask how the job is doing, `after` seconds from now or later; the answer may be the clip itself."""
 
     ticket: Ticket
+    after: float = 0.0
 
 
 @frozen
 class Fetch:
-    """GET the link; `gets` counts the GETs of it, this one included."""
+    """GET the link after that many seconds; `gets` counts the GETs of it, this one included."""
 
     ticket: Ticket
     gets: int
+    after: float = 0.0
 
 
 @frozen

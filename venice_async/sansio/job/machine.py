@@ -9,22 +9,28 @@ Quoting ─Priced─► Queueing ─Accepted─► Waiting ─Completed─► Do
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from http import HTTPStatus
+from typing import Final, TypeAlias
 
 from attrs import evolve
 
 from ...errors import (
+    APIError,
+    BadRequestError,
     BudgetExceededError,
+    ConnectError,
     ConsentDeclinedError,
     ConsentError,
     DownloadError,
-    NotAVideoError,
+    JobFailedError,
+    LinkExpiredError,
+    NotFoundError,
     QueueOutcomeUnknownError,
     VeniceError,
 )
 from ...requests import VideoRequest
 from ...results import Ticket
+from ..retries import Attempts, Call, Retry, trouble_of
 from .commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
 from .events import (
     Accepted,
@@ -42,7 +48,6 @@ from .events import (
     StopAsked,
 )
 from .states import (
-    TERMINAL,
     AwaitingConsent,
     Downloading,
     Failed,
@@ -61,7 +66,10 @@ Step: TypeAlias = tuple[State, Command | None]
 MAX_GETS: Final = 5  # per link, ever: the vendor says "a few", and answers 429 or 410 after them
 _USED_UP: Final = f"The link is not asked more than {MAX_GETS} times, and cannot be renewed"
 MAX_POLICIES: Final = 3  # a server that invents policies must end somewhere
-MAX_EMPTY: Final = 5  # answers without the clip they promise; a clip that is cut may come until the deadline
+_PENDING: Final = (
+    "The job stays pending: resume it later, or forget() it once you know that no clip will come"
+)
+_EXPIRED: Final = f"Venice knows an id for 24 hours, and only for the account that queued it. {_PENDING}"
 
 
 class IllegalTransitionError(RuntimeError):
@@ -93,11 +101,13 @@ def resume(state: State) -> Step:
         case Queueing():
             message = "The process ended while a paid request was on its way"
             return Failed(error=QueueOutcomeUnknownError(message)), None
-        case Waiting():
-            return _poll(Waiting(ticket=state.ticket))
+        case Downloading(via="link", gets=gets) if gets >= MAX_GETS:
+            message = f"The link was used {gets} times, and more are not allowed"
+            error = DownloadError(message, received=state.received, total=state.total)
+            return _end(state, error.with_facts(hint=f"{_USED_UP}. {_PENDING}"))
         case Downloading(via="link"):
-            return _fetch_again(state, progressed=False)
-        case Downloading():
+            return _fetch(evolve(state, gets=state.gets + 1, attempts=Attempts()))
+        case Waiting() | Downloading():
             return _poll(Waiting(ticket=state.ticket))
         case Saved():
             return state, CleanUp(state.video)
@@ -106,19 +116,50 @@ def resume(state: State) -> Step:
             raise IllegalTransitionError(msg)
 
 
-def step(state: State, event: Event) -> Step:
+def step(state: State, event: Event, *, chance: float = 0.5) -> Step:
     """Return what `event` makes of `state`, and what to do next: None exactly when the state is terminal.
+
+    Pauses before another try are drawn by `chance`, in [0, 1).
 
     Raises:
         IllegalTransitionError: `event` cannot happen in `state`, which stays as it was.
     """
-    handler = _HANDLERS.get((type(state), type(event)))
-    if handler is not None:
-        return handler(state, event)
-    if not isinstance(state, TERMINAL) and isinstance(event, Refused | StopAsked):
-        return _end(state, event)
-    msg = f"{type(event).__name__} cannot happen in {type(state).__name__}"
-    raise IllegalTransitionError(msg)
+    match state, event:
+        case Quoting(), Priced():
+            return _priced(state, event.usd)
+        case Queueing(), Accepted():
+            return _poll(Waiting(ticket=event.ticket))
+        case Queueing(), ConsentNeeded():
+            return _consent_needed(state, event)
+        case AwaitingConsent(), Answered():
+            return _answered(state, event)
+        case Waiting(), StillGoing():
+            return _still_going(state, event)
+        case Waiting(), Missed():
+            return _poll_again(evolve(state, misses=state.misses + 1), event.error, chance)
+        case Waiting(), Completed():
+            return _completed(state, event, chance)
+        case Waiting(), Interrupted():
+            return _poll_again(state, event.error, chance, progressed=event.progressed)
+        case Downloading(via="poll"), Interrupted():
+            waiting = Waiting(ticket=state.ticket, average=state.average, found=True, attempts=state.attempts)
+            return _poll_again(waiting, event.error, chance, progressed=event.progressed)
+        case Downloading(), Interrupted():
+            return _fetch_again(state, event, chance)
+        case ((Waiting() | Downloading()), Delivered()):
+            video = evolve(event.video, ticket=state.ticket)  # a link that a poll named is no part of it
+            return Saved(video=video), CleanUp(video)
+        case Saved(), (CleanedUp() | Refused() | StopAsked()):
+            return Succeeded(video=state.video), None
+        case ((Waiting() | Downloading()), Refused(error=JobFailedError())):
+            return _job_failed(state, event.error)
+        case ((Quoting() | Queueing() | AwaitingConsent() | Waiting() | Downloading()), Refused()):
+            return _end(state, event.error)
+        case ((Quoting() | Queueing() | AwaitingConsent() | Waiting() | Downloading()), StopAsked()):
+            return Stopped(ticket=ticket_of(state)), None
+        case _:
+            msg = f"{type(event).__name__} cannot happen in {type(state).__name__}"
+            raise IllegalTransitionError(msg)
 
 
 def receive(state: State, *, received: int, total: int | None) -> State:
@@ -133,8 +174,7 @@ def receive(state: State, *, received: int, total: int | None) -> State:
                 received=received,
                 total=total,
                 average=state.average,
-                interruptions=state.interruptions,
-                empty=state.empty,
+                attempts=state.attempts,
             )
         case _:
             msg = f"nothing is received in {type(state).__name__}"
@@ -150,39 +190,32 @@ def _queue(state: Queueing) -> Step:
     return state, Queue(state.request, state.consent, state.flow)
 
 
-def _poll(state: Waiting) -> Step:
-    return state, Poll(state.ticket)
+def _poll(state: Waiting, *, after: float = 0.0) -> Step:
+    return state, Poll(state.ticket, after)
 
 
-def _fetch(state: Downloading) -> Step:
+def _fetch(state: Downloading, *, after: float = 0.0) -> Step:
     ticket = evolve(state.ticket, download_url=state.link) if state.link else state.ticket
-    return state, Fetch(ticket, state.gets)
+    return state, Fetch(ticket, state.gets, after)
 
 
-def _end(state: State, event: Refused | StopAsked) -> Step:
+def _end(state: State, error: VeniceError) -> Step:
     ticket = ticket_of(state)
-    if isinstance(event, StopAsked):
-        return Stopped(ticket=ticket), None
-    error = event.error if ticket is None else event.error.with_ticket(ticket)
-    return Failed(error=error, ticket=ticket), None
+    return Failed(error=error if ticket is None else error.with_ticket(ticket), ticket=ticket), None
 
 
-def _priced(state: Quoting, event: Priced) -> Step:
-    if event.usd <= state.max_usd:
+def _priced(state: Quoting, usd: float) -> Step:
+    if usd <= state.max_usd:
         return _queue(Queueing(request=state.request))
-    message = f"The quote is {event.usd:g} USD, above the limit of {state.max_usd:g} USD"
-    return _end(state, Refused(BudgetExceededError(message, quoted_usd=event.usd, limit_usd=state.max_usd)))
-
-
-def _accepted(state: Queueing, event: Accepted) -> Step:
-    return _poll(Waiting(ticket=event.ticket))
+    message = f"The quote is {usd:g} USD, above the limit of {state.max_usd:g} USD"
+    return _end(state, BudgetExceededError(message, quoted_usd=usd, limit_usd=state.max_usd))
 
 
 def _consent_needed(state: Queueing, event: ConsentNeeded) -> Step:
     question = evolve(event.consent_request, request=state.request)
     if question.policy in state.asked or len(state.asked) >= MAX_POLICIES:
         message = f"The server asks again for consent to {question.policy}, which was given"
-        return _end(state, Refused(ConsentError(message, consent_request=question)))
+        return _end(state, ConsentError(message, consent_request=question))
     asked = (*state.asked, question.policy)
     return AwaitingConsent(request=state.request, consent_request=question, asked=asked), AskConsent(question)
 
@@ -190,7 +223,7 @@ def _consent_needed(state: Queueing, event: ConsentNeeded) -> Step:
 def _answered(state: AwaitingConsent, event: Answered) -> Step:
     if event.consent is None or not event.consent.complete:
         message = f"Consent to {state.consent_request.policy} was declined"
-        return _end(state, Refused(ConsentDeclinedError(message, consent_request=state.consent_request)))
+        return _end(state, ConsentDeclinedError(message, consent_request=state.consent_request))
     flow = state.consent_request.flow
     return _queue(Queueing(request=state.request, consent=event.consent, flow=flow, asked=state.asked))
 
@@ -202,86 +235,71 @@ def _still_going(state: Waiting, event: StillGoing) -> Step:
             elapsed=state.elapsed if event.elapsed is None else event.elapsed,
             average=state.average if event.average is None else event.average,
             eta=event.eta,
-            interruptions=state.interruptions,
-            empty=state.empty,
+            found=True,
         )
     )
 
 
-def _completed(state: Waiting, event: Completed) -> Step:
+def _completed(state: Waiting, event: Completed, chance: float) -> Step:
     link = None if state.ticket.download_url else event.link
     if link or state.ticket.download_url:
         return _fetch(Downloading(ticket=state.ticket, via="link", link=link, gets=1, average=state.average))
     message = "The job is completed, but the server sends neither a file nor a link, and the ticket has none"
-    return _empty(evolve(state, misses=0), DownloadError(message))
+    return _poll_again(evolve(state, found=True, misses=0), DownloadError(message, hint=_PENDING), chance)
 
 
-def _missed(state: Waiting, event: Missed) -> Step:
-    return _poll(evolve(state, misses=state.misses + 1))
+def _poll_again(state: Waiting, error: VeniceError, chance: float, *, progressed: bool = False) -> Step:
+    """Ask once more after a poll that brought no news, unless the job failed or is not there for long."""
+    if _says_failed(error):
+        return _job_failed(state, error)
+    if isinstance(error, DownloadError) and error.final:
+        return _end(state, error)
+    attempts, decided = (Attempts() if progressed else state.attempts).judge(
+        Call.RETRIEVE, error, chance=chance, fresh=not state.found
+    )
+    if isinstance(decided, Retry):
+        return _poll(evolve(state, attempts=attempts), after=decided.after)
+    if isinstance(error, APIError) and error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        own = error.facts.get("hint", JobFailedError.hint)  # the server's, where it gave one
+        return _job_failed(state, error.with_facts(hint=own))
+    if isinstance(error, BadRequestError) and trouble_of(error).unknown_id:
+        error = error.with_facts(hint=_EXPIRED)
+    elif isinstance(error, NotFoundError):
+        error = error.with_facts(hint=_PENDING)
+    return _end(state, error)
 
 
-def _empty(state: Waiting, error: VeniceError) -> Step:
-    if state.empty + 1 >= MAX_EMPTY:
-        return _end(state, Refused(error))
-    return _poll(evolve(state, empty=state.empty + 1))
+def _fetch_again(state: Downloading, event: Interrupted, chance: float) -> Step:
+    """GET the link once more, unless it is used up or says that it is over."""
+    error = event.error
+    if isinstance(error, DownloadError) and error.final:
+        return _end(state, error)
+    attempts, decided = (Attempts() if event.progressed else state.attempts).judge(
+        Call.LINK, error, chance=chance
+    )
+    if not isinstance(decided, Retry):
+        return _end(state, error.with_facts(hint=f"{LinkExpiredError.hint}. {_PENDING}"))
+    unsent = isinstance(error, ConnectError)  # no GET was made, so none is counted
+    if state.gets >= MAX_GETS and not unsent:
+        return _end(state, error.with_facts(hint=f"{_USED_UP}. {_PENDING}"))
+    gets = state.gets + (not unsent)
+    return _fetch(evolve(state, gets=gets, attempts=attempts), after=decided.after)
 
 
-def _interrupted_poll(state: Waiting, event: Interrupted) -> Step:
-    if isinstance(event.error, NotAVideoError):
-        return _empty(state, event.error)
-    return _poll(evolve(state, interruptions=0 if event.progressed else state.interruptions + 1))
-
-
-def _interrupted(state: Downloading, event: Interrupted) -> Step:
-    if state.via == "poll":
-        return _interrupted_poll(_waiting_again(state), event)
-    if state.gets >= MAX_GETS:
-        event.error.hint = _USED_UP
-        return _end(state, Refused(event.error))
-    return _fetch_again(state, progressed=event.progressed)
-
-
-def _fetch_again(state: Downloading, *, progressed: bool) -> Step:
-    if state.gets >= MAX_GETS:
-        message = f"The link was used {state.gets} times, and more are not allowed"
-        error = DownloadError(message, received=state.received, total=state.total, hint=_USED_UP)
-        return _end(state, Refused(error))
-    interruptions = 0 if progressed else state.interruptions + 1
-    return _fetch(evolve(state, gets=state.gets + 1, interruptions=interruptions))
-
-
-def _waiting_again(state: Downloading) -> Waiting:
-    return Waiting(
-        ticket=state.ticket, average=state.average, interruptions=state.interruptions, empty=state.empty
+def _says_failed(error: VeniceError) -> bool:
+    """Tell whether the answer to a poll says that the job failed."""
+    if isinstance(error, JobFailedError):
+        return True
+    return (
+        isinstance(error, APIError)
+        and not error.by_edge
+        and (error.status == HTTPStatus.UNPROCESSABLE_ENTITY or error.credits_refunded is not None)
     )
 
 
-def _delivered(state: Waiting | Downloading, event: Delivered) -> Step:
-    video = evolve(event.video, ticket=state.ticket)  # a link that a poll named is no part of the ticket
-    return Saved(video=video), CleanUp(video)
-
-
-def _cleaned_up(state: Saved, event: CleanedUp) -> Step:
-    return Succeeded(video=state.video), None
-
-
-def _saved_for_good(state: Saved, event: Refused | StopAsked) -> Step:
-    return Succeeded(video=state.video), None
-
-
-_HANDLERS: Final[dict[tuple[type[Any], type[Any]], Callable[[Any, Any], Step]]] = {
-    (Quoting, Priced): _priced,
-    (Queueing, Accepted): _accepted,
-    (Queueing, ConsentNeeded): _consent_needed,
-    (AwaitingConsent, Answered): _answered,
-    (Waiting, StillGoing): _still_going,
-    (Waiting, Completed): _completed,
-    (Waiting, Missed): _missed,
-    (Waiting, Interrupted): _interrupted_poll,
-    (Waiting, Delivered): _delivered,
-    (Downloading, Interrupted): _interrupted,
-    (Downloading, Delivered): _delivered,
-    (Saved, CleanedUp): _cleaned_up,
-    (Saved, Refused): _saved_for_good,
-    (Saved, StopAsked): _saved_for_good,
-}
+def _job_failed(state: State, error: VeniceError) -> Step:
+    """End with a job that failed at the server, which normally refunds it and may say so."""
+    refunded = error.credits_refunded if isinstance(error, APIError | JobFailedError) else None
+    ticket = ticket_of(state)
+    error = error.with_facts(ticket=ticket, charged=None if refunded is None else not refunded)
+    return Failed(error=error, ticket=ticket, job_failed=True), None

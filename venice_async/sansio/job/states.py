@@ -12,6 +12,7 @@ from attrs import field, frozen
 from ...errors import VeniceError
 from ...requests import Consent, VideoRequest
 from ...results import ConsentRequest, Ticket, Video
+from ..retries import Attempts
 
 
 def _facts(error: VeniceError) -> Any:
@@ -76,8 +77,8 @@ class Waiting:
         eta: seconds left by the model of its times, at the last answer or, before the first, when watching
             began; None when nothing is known.
         misses: polls in a row that brought no news.
-        interruptions: deliveries in a row that were cut without progress.
-        empty: answers that should have held the clip, or named a link to it, and did not.
+        found: whether a poll has found the job; a job that was just queued may not be known everywhere.
+        attempts: the troubles since the last news.
     """
 
     ticket: Ticket
@@ -85,8 +86,8 @@ class Waiting:
     average: float | None = None
     eta: float | None = None
     misses: int = 0
-    interruptions: int = 0
-    empty: int = 0
+    found: bool = False
+    attempts: Attempts = field(factory=Attempts, repr=False)
 
     @property
     def progress(self) -> float | None:
@@ -109,8 +110,7 @@ class Downloading:
         link: the link that a poll named, for a ticket that has none of its own; a secret.
         gets: GETs of the link made, the present one included; kept across restarts.
         average: the model's P80 in seconds, as the server said; None when it did not.
-        interruptions: attempts in a row that were cut without progress.
-        empty: as in `Waiting`.
+        attempts: the troubles since the last progress.
     """
 
     ticket: Ticket
@@ -120,8 +120,7 @@ class Downloading:
     link: str | None = field(default=None, repr=False)
     gets: int = 0
     average: float | None = None
-    interruptions: int = 0
-    empty: int = 0
+    attempts: Attempts = field(factory=Attempts, repr=False)
 
     @property
     def progress(self) -> float | None:
@@ -168,10 +167,13 @@ class Failed:
     Attributes:
         error: why.
         ticket: the job, if one was queued.
+        job_failed: whether the server said that the job itself failed, so that no clip will ever come. After
+            anything else a later try may still bring it.
     """
 
     error: VeniceError = field(eq=_facts, hash=False)
     ticket: Ticket | None = None
+    job_failed: bool = False
 
 
 @frozen(kw_only=True)
