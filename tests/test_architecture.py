@@ -33,7 +33,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("notebook",),
     ("sansio.job.machine", "sansio.http.wire", "sansio.http.replies"),
     ("sansio", "sansio.*"),
-    ("results",),
+    ("results", "models"),
     ("formatting", "requests"),
     ("validators",),
     ("media", "options"),
@@ -65,7 +65,7 @@ FOR_ANNOTATIONS = {("client", "aiohttp"), ("engine.runtime", "aiohttp")}
 LOADED_WHEN_ASKED = {("results", "notebook")}
 """A value becomes a picture only in a notebook, which asks for it by `_repr_html_`."""
 
-PURE = ("sansio", "sansio.*", "results", "requests", "validators", "media", "options", "errors")
+PURE = ("sansio", "sansio.*", "results", "models", "requests", "validators", "media", "options", "errors")
 WORLD = frozenset({"asyncio", "anyio", "threading", "concurrent", "select", "signal", "sched", *ONLY_IN})
 
 

@@ -5,25 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 
 from tests.sansio.strategies import tickets
-from venice_async import ConsentRequest, Problem, Ticket, UsageError, Video, VideoModel, VideoRequest
+from venice_async import ConsentRequest, Ticket, UsageError, Video
 
 URL = "https://a.example/cat.png"
 TICKET = Ticket(model="m", queue_id="q1")
-MODEL = VideoModel(
-    id="m",
-    model_type="text-to-video",
-    aspect_ratios=("16:9", "9:16"),
-    resolutions=("720p",),
-    durations=("5s", "10s", "Auto"),
-    audio_configurable=True,
-    prompt_character_limit=10,
-)
 
 
 @given(tickets)
@@ -77,76 +67,3 @@ def test_a_clip_stands_where_a_path_is_wanted() -> None:
 
 def test_a_policy_is_told_by_its_flow_and_version() -> None:
     assert "f/v" == ConsentRequest(flow="f", policy_text="t", consent_version="v").policy
-
-
-def test_a_problem_says_itself_in_one_line() -> None:
-    assert "f: wrong" == str(Problem(field="f", message="wrong"))
-    assert "f: wrong (allowed: a, b)" == str(Problem(field="f", message="wrong", allowed=("a", "b")))
-
-
-def problems(by: VideoModel = MODEL, /, **values: Any) -> list[str]:
-    """Return the fields that a model finds fault with."""
-    known: dict[str, Any] = {"model": "m", "prompt": "a cat", "duration": 5} | values
-    return [problem.field for problem in by.check(VideoRequest(**known))]
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {},
-        {"aspect_ratio": "16:9", "resolution": "720P", "duration": "AUTO", "audio": False},
-        {"prompt": "x" * 10, "negative_prompt": "x" * 10},
-    ],
-)
-def test_a_model_finds_no_fault_with_what_it_takes(values: dict[str, Any]) -> None:
-    assert [] == problems(**values)
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({"model": "other"}, ["model"]),
-        ({"prompt": "x" * 11}, ["prompt"]),
-        ({"negative_prompt": "x" * 11}, ["negative_prompt"]),
-        ({"prompt": None, "image_url": URL}, ["prompt"]),
-        ({"aspect_ratio": "1:1"}, ["aspect_ratio"]),
-        ({"resolution": "4k"}, ["resolution"]),
-        ({"duration": "7s"}, ["duration"]),
-        ({"duration": None}, ["duration"]),
-        (
-            {"aspect_ratio": "1:1", "resolution": "4k", "duration": 7},
-            ["aspect_ratio", "resolution", "duration"],
-        ),
-    ],
-)
-def test_a_model_names_every_field_it_would_refuse(values: dict[str, Any], expected: list[str]) -> None:
-    assert expected == problems(**values)
-
-
-def test_a_model_says_what_it_takes_instead() -> None:
-    request = VideoRequest(model="m", prompt="p", duration=5, aspect_ratio="1:1")
-    message = "'1:1' is not among what the model takes"
-    assert [Problem(field="aspect_ratio", message=message, allowed=("16:9", "9:16"))] == MODEL.check(request)
-
-
-def test_a_model_that_takes_no_choice_says_so() -> None:
-    plain = VideoModel(id="m")
-    assert [] == problems(plain, duration=None)
-    values = {"aspect_ratio": "1:1", "resolution": "720p", "audio": True}
-    assert ["audio", "aspect_ratio", "resolution", "duration"] == problems(plain, **values)
-
-
-def test_an_offline_model_is_a_problem() -> None:
-    assert ["model"] == problems(VideoModel(id="m", offline=True, durations=("5s",)))
-
-
-@pytest.mark.parametrize("values", [{"image_url": URL}, {"reference_image_urls": [URL]}])
-def test_an_image_model_needs_an_image(values: dict[str, Any]) -> None:
-    model = VideoModel(id="m", model_type="image-to-video", durations=("5s",))
-    assert ["image_url"] == problems(model)
-    assert ([] if "image_url" in values else ["image_url"]) == problems(model, **values)
-
-
-def test_upscaling_needs_no_duration() -> None:
-    model = VideoModel(id="m", durations=("5s",))
-    assert [] == problems(model, prompt=None, duration=None, video_url=URL, upscale_factor=2)

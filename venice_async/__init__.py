@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .io.journal.entries import JournalEntry
     from .job import VideoJob
     from .media import Media
+    from .models import AccountLimits, Deprecation, ModelLimit, Problem, VideoModel
     from .options import Limits, Polling, Retries, Timeouts
     from .requests import (
         CameraPoint,
@@ -61,18 +62,7 @@ if TYPE_CHECKING:
         VideoReference,
         VideoRequest,
     )
-    from .results import (
-        AccountLimits,
-        ConsentRequest,
-        Deprecation,
-        ModelLimit,
-        Outcome,
-        Problem,
-        Quote,
-        Ticket,
-        Video,
-        VideoModel,
-    )
+    from .results import ConsentRequest, Outcome, Quote, Ticket, Video
     from .sansio.job.states import (
         AwaitingConsent,
         Downloading,
@@ -229,18 +219,8 @@ _NAMES = {
         "VideoReference",
         "VideoRequest",
     ),
-    "results": (
-        "AccountLimits",
-        "ConsentRequest",
-        "Deprecation",
-        "ModelLimit",
-        "Outcome",
-        "Problem",
-        "Quote",
-        "Ticket",
-        "Video",
-        "VideoModel",
-    ),
+    "models": ("AccountLimits", "Deprecation", "ModelLimit", "Problem", "VideoModel"),
+    "results": ("ConsentRequest", "Outcome", "Quote", "Ticket", "Video"),
     "sansio.job.states": (
         "AwaitingConsent",
         "Downloading",

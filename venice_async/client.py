@@ -27,9 +27,10 @@ from .engine.runtime import Runtime, Settings
 from .engine.spec import Destination, JobSpec, bound_for, recovery
 from .errors import TicketLike, UsageError
 from .job import VideoJob
+from .models import AccountLimits, VideoModel
 from .options import BASE_URL, Limits, Polling, Retries, Timeouts
 from .requests import VideoRequest
-from .results import AccountLimits, Quote, Ticket, VideoModel
+from .results import Quote, Ticket
 from .sansio.http.secrets import Secret
 from .sansio.job.commands import Complete, ListModels, Price, Query, ReadLimits, Revoke
 from .sansio.job.events import CleanedUp

@@ -262,6 +262,11 @@ class VideoRequest:
         for rule in (_audio_alone, _upscale, _keyframes, _camera, _nothing_to_work_on, _extra):
             rule(self)
 
+    def get(self, name: str) -> object:
+        """Return the value of a field by its wire name, wherever it was given; None where it is not set."""
+        known: object = getattr(self, name) if name in _FIELDS else None
+        return self.extra.get(name) if known in (None, ()) else known
+
     @property
     def seconds(self) -> float | None:
         """The duration in seconds, or None where it is not a number of them."""

@@ -21,7 +21,8 @@ from venice_async.cli.screen.screen import Output, Screen, printable
 from venice_async.cli.windows import Sample, judge
 from venice_async.errors import BadRequestError, InvalidRequestError, TransportError
 from venice_async.media import Media
-from venice_async.results import Ticket, VideoModel
+from venice_async.models import VideoModel
+from venice_async.results import Ticket
 from venice_async.sansio.job.states import Downloading, Waiting
 
 TICKET = Ticket(model="m", queue_id="q")

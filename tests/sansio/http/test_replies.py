@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.sansio.strategies import json_values
 from venice_async.errors import APIError, BadRequestError, ContentPolicyError
-from venice_async.results import Deprecation, VideoModel
+from venice_async.models import Deprecation, VideoModel
 from venice_async.sansio.http.replies import api_error, model
 
 

@@ -27,6 +27,7 @@ from venice_async.errors import (
     VeniceError,
 )
 from venice_async.media import Media
+from venice_async.models import AccountLimits, ModelLimit
 from venice_async.requests import (
     CameraPoint,
     Consent,
@@ -36,7 +37,7 @@ from venice_async.requests import (
     VideoReference,
     VideoRequest,
 )
-from venice_async.results import AccountLimits, ConsentRequest, ModelLimit, Quote, Ticket
+from venice_async.results import ConsentRequest, Quote, Ticket
 from venice_async.sansio.http.wire import (
     HttpRequest,
     carries_video,

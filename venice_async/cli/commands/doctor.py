@@ -30,7 +30,7 @@ from ..options import flag, value
 from .probe import examine
 
 if TYPE_CHECKING:
-    from ...results import AccountLimits, VideoModel
+    from ...models import AccountLimits, VideoModel
     from ..interrupts import Interrupts
     from ..screen.screen import Screen
 

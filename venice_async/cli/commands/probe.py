@@ -23,8 +23,9 @@ from .quote import cheapest, shortest
 
 if TYPE_CHECKING:
     from ...io.aiohttp import AiohttpTransport
+    from ...models import VideoModel
     from ...requests import VideoRequest
-    from ...results import Ticket, VideoModel
+    from ...results import Ticket
     from ..connection import Session
     from ..interrupts import Interrupts
     from ..screen.screen import Screen

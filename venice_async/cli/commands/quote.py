@@ -23,7 +23,7 @@ from ..screen.screen import printable
 
 if TYPE_CHECKING:
     from ...client import VeniceClient
-    from ...results import VideoModel
+    from ...models import VideoModel
     from ..interrupts import Interrupts
     from ..screen.screen import Screen
 

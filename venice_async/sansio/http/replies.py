@@ -22,7 +22,7 @@ from ...errors import (
     RateLimitError,
     ServerError,
 )
-from ...results import (
+from ...models import (
     DEFAULT_PROMPT_LIMIT,
     AccountLimits,
     Deprecation,
@@ -276,6 +276,7 @@ def model(value: object) -> VideoModel | None:
         deprecation=_deprecation(mapping(spec.get("deprecation"))),
         pricing=mapping(spec.get("pricing")) or None,
         traits=texts(spec.get("traits")),
+        raw=item,
     )
 
 

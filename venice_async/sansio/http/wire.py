@@ -14,8 +14,9 @@ from ...errors import (
     ProtocolError,
     QueueOutcomeUnknownError,
 )
+from ...models import AccountLimits, VideoModel
 from ...requests import Consent, VideoRequest
-from ...results import AccountLimits, ConsentRequest, Quote, Ticket, VideoModel
+from ...results import ConsentRequest, Quote, Ticket
 from ..converter import Part, request_fields, set_fields
 from ..job.commands import (
     AskPrice,

@@ -1,0 +1,332 @@
+"""The catalogue: what each model takes, why it would refuse a request, and what a key may do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+from attrs import field, frozen
+
+from .requests import VideoRequest
+
+DEFAULT_PROMPT_LIMIT: Final = 2500  # characters; the vendor's default where a model names none
+
+
+@frozen(kw_only=True)
+class Problem:
+    """One reason why a model would refuse a request.
+
+    Attributes:
+        field: the wire name of the field.
+        message: what is wrong with it.
+        allowed: what the model takes, where it says so.
+    """
+
+    field: str
+    message: str
+    allowed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return f"{self.field}: {self.message}" + (
+            f" (allowed: {', '.join(self.allowed)})" if self.allowed else ""
+        )
+
+
+@frozen(kw_only=True)
+class Deprecation:
+    """The end of a model.
+
+    Attributes:
+        removes_at: when it goes, ISO 8601.
+        starts_at: when warnings begin, ISO 8601.
+        replacement: the id of the model to use instead, where one is named.
+        auto_remap: whether the server will use the replacement by itself.
+    """
+
+    removes_at: str | None = None
+    starts_at: str | None = None
+    replacement: str | None = None
+    auto_remap: bool = False
+
+
+@frozen(kw_only=True)
+class VideoModel:
+    """A model, with what it accepts by the live catalogue.
+
+    Attributes:
+        id: what `VideoRequest.model` takes.
+        name: its name for people.
+        model_type: `"text-to-video"`, `"video"`, or `"image-to-video"`, as reference, transition,
+            first-and-last-frame and multi-angle models are called too: `accepts` tells them apart.
+        privacy: `"private"` or `"anonymized"`.
+        aspect_ratios: what `aspect_ratio` must be one of; empty when the model refuses the field.
+        resolutions: what `resolution` may be; empty when the model refuses the field.
+        durations: what `duration` may be; `"Auto"` means that it is left out and follows the source.
+        audio: whether it makes sound.
+        audio_configurable: whether `audio` may be set.
+        prompt_character_limit: characters; 2500 where the catalogue names none.
+        offline: whether it is out of service.
+        beta: whether it is in beta.
+        uncensored: whether it is uncensored.
+        description: a text for people.
+        region_restrictions: the codes of the countries where it is blocked; empty for none.
+        deprecation: its end, if one is planned.
+        pricing: the price table as the catalogue gives it; for video it gives none, so ask for a quote.
+        traits: the catalogue's labels.
+        raw: the catalogue's own entry, whole, with what this version does not know.
+    """
+
+    id: str
+    name: str = ""
+    model_type: str = "video"
+    privacy: str | None = None
+    aspect_ratios: tuple[str, ...] = ()
+    resolutions: tuple[str, ...] = ()
+    durations: tuple[str, ...] = ()
+    audio: bool = False
+    audio_configurable: bool = False
+    prompt_character_limit: int = DEFAULT_PROMPT_LIMIT
+    offline: bool = False
+    beta: bool = False
+    uncensored: bool = False
+    description: str = ""
+    region_restrictions: tuple[str, ...] = ()
+    deprecation: Deprecation | None = None
+    pricing: Mapping[str, Any] | None = field(default=None, hash=False)
+    traits: tuple[str, ...] = ()
+    raw: Mapping[str, Any] = field(factory=dict[str, Any], eq=False, repr=False)
+
+    @property
+    def accepts(self) -> frozenset[str]:
+        """What the model works on, as far as the catalogue tells, by wire names without `_url`.
+
+        Such as `text` (a prompt), `image`, `end_image`, `audio`, `video`, `reference_images`,
+        `reference_videos`, `reference_audios`, `elements`, `keyframes`, `video_references`,
+        `camera_trajectory`. The catalogue calls several kinds of model `image-to-video`; only their ids and
+        names tell them apart.
+        """
+        kinds = self._kinds()
+        found = set[str]().union(*(_TAKES[kind] for kind in kinds))
+        if "upscale" not in kinds or _mapping(self._constraints.get("topaz")).get("prompt"):
+            found.add("text")
+        if self.model_type == "image-to-video" and not kinds & {"reference", "keyframes"}:
+            found.add("image")
+        if self._works_on_video(kinds):
+            found.add("video")
+        flags = {"audio_input": "audio", "per_reference_audio": "video_references"}
+        return frozenset(
+            found.union(part for flag, part in flags.items() if self._constraints.get(flag) is True)
+        )
+
+    def check(self, request: VideoRequest) -> list[Problem]:
+        """Return every reason known why this model would refuse `request`; empty when it should accept it."""
+        kinds = self._kinds()
+        edits = self._works_on_video(kinds)
+        found: list[Problem] = []
+
+        def add(name: str, message: str, allowed: Sequence[str] = ()) -> None:
+            found.append(Problem(field=name, message=message, allowed=tuple(allowed)))
+
+        if request.model != self.id:
+            add("model", f"the request is for {request.model!r}", (self.id,))
+        if self.offline:
+            add("model", "the model is offline")
+        limit = self.prompt_character_limit
+        for name in ("prompt", "negative_prompt"):
+            text = request.get(name)
+            if isinstance(text, str) and len(text) > limit:
+                add(name, f"{len(text)} characters, the model takes at most {limit}")
+        if self.model_type == "text-to-video" and request.get("prompt") is None:
+            add("prompt", "the model needs one")
+        if request.get("audio") is not None and not self.audio_configurable:
+            add("audio", "the model does not let one choose")
+
+        follows = "reference" in kinds and bool(request.get("reference_video_urls"))
+        ratio, resolution = request.get("aspect_ratio"), request.get("resolution")
+        if ratio is not None and not (follows and ratio in _FOLLOWING):
+            found += _choice("aspect_ratio", ratio, self.aspect_ratios)
+        elif ratio is None and self.aspect_ratios and "multi-angle" not in kinds:
+            add("aspect_ratio", "the model needs one", self.aspect_ratios)
+        if resolution is not None and "upscale" in kinds:
+            add("resolution", "the model takes an upscale_factor instead")
+        elif resolution is not None:
+            found += _choice("resolution", resolution, self.resolutions)
+
+        duration = request.get("duration")
+        if duration is None:
+            optional = edits or request.get("upscale_factor") is not None or set(self.durations) <= {_AUTO}
+            if not optional:
+                add("duration", "the model needs one", self.durations)
+        elif edits and str(duration).lower() == _AUTO.lower():
+            add("duration", f"{duration!r} is listed but refused; leave it out, and it follows the clip")
+        elif not (edits and _SECONDS.fullmatch(str(duration))) and not (follows and duration in _FOLLOWING):
+            found += _choice("duration", duration, self.durations)
+        return found + self._check_factor(request, kinds) + self._check_media(request, kinds, edits=edits)
+
+    def _check_factor(self, request: VideoRequest, kinds: set[str]) -> list[Problem]:
+        if request.get("upscale_factor") is None:
+            return []
+        refusing: object = _mapping(self._constraints.get("topaz")).get("no_upscale_models")
+        chosen = request.get("enhancement_model")
+        if self.model_type in {"text-to-video", "image-to-video"}:
+            message = "only models that upscale take one"
+        elif "no-factor" in kinds or (
+            isinstance(refusing, list) and chosen is not None and chosen in refusing
+        ):
+            message = "the model keeps the size of the clip and takes none"
+        else:
+            return []
+        return [Problem(field="upscale_factor", message=message)]
+
+    def _check_media(self, request: VideoRequest, kinds: set[str], *, edits: bool) -> list[Problem]:
+        given = {name for name in _MEDIA if request.get(name)}
+        needed: tuple[str, ...] = ()
+        if edits:
+            needed = ("video_url",)
+        elif "multi-angle" in kinds:
+            needed = ("image_url",)
+        elif "transition" in kinds and "keyframes" not in given:
+            needed = ("image_url", "end_image_url")
+        elif "keyframes" in kinds and "image_url" not in given:
+            needed = ("keyframes",)
+        elif "reference" in kinds and not given - {"audio_url", "reference_audio_urls"}:
+            needed = ("reference_image_urls",)
+        elif self.model_type == "image-to-video" and not kinds and not given & {"keyframes", "elements"}:
+            needed = ("image_url",)
+        refused: set[str] = set()
+        if self.model_type == "text-to-video":
+            refused = {"image_url", "end_image_url", "video_url"}
+        refused |= {name for flag, name in _FLAGS.items() if self._constraints.get(flag) is False} - {*needed}
+        found = [
+            *(Problem(field=name, message="the model needs it") for name in needed if name not in given),
+            *(
+                Problem(field=name, message="the model takes none")
+                for name in _MEDIA
+                if name in refused & given
+            ),
+        ]
+        if request.get("camera_trajectory") and "multi-angle" not in kinds:
+            found.append(Problem(field="camera_trajectory", message="only multi-angle models take one"))
+        voices = [item.audio_url for item in request.elements]
+        voices += [item.audio_url for item in request.video_references]
+        if self._constraints.get("per_reference_audio") is False and any(voices):
+            found.append(Problem(field="audio_url", message="the model takes no voice for a reference"))
+        return found
+
+    @property
+    def _constraints(self) -> Mapping[str, Any]:
+        return _mapping(_mapping(self.raw.get("model_spec")).get("constraints"))
+
+    def _kinds(self) -> set[str]:
+        words = f"{self.id} {self.name}".lower()
+        found = {kind for kind, pattern in _KINDS.items() if pattern.search(words)}
+        return found | ({"upscale"} if self._constraints.get("topaz") else set())
+
+    def _works_on_video(self, kinds: set[str]) -> bool:
+        if kinds & {"upscale", "edit"} or self._constraints.get("video_input") is True:
+            return "reference" not in kinds
+        return self.model_type == "video" and _AUTO in self.durations and "reference" not in kinds
+
+
+_AUTO: Final = "Auto"
+_FOLLOWING: Final = frozenset({"adaptive", "auto", "-1"})
+_SECONDS: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
+_MEDIA: Final = (
+    "image_url",
+    "end_image_url",
+    "audio_url",
+    "video_url",
+    "reference_image_urls",
+    "reference_video_urls",
+    "reference_audio_urls",
+    "reference_document_urls",
+    "elements",
+    "scene_image_urls",
+    "keyframes",
+    "image_references",
+    "video_references",
+)
+_FLAGS: Final = {"audio_input": "audio_url", "video_input": "video_url"}
+# What only a model's id or name tells, by the vendor's and the catalogue's names of September 2026.
+_KINDS: Final = {
+    kind: re.compile(pattern)
+    for kind, pattern in {
+        "reference": r"reference|\br2v\b",
+        "transition": r"transition|first.?(and.?)?last.?frame",
+        "keyframes": r"keyframe",
+        "multi-angle": r"multi.?angle",
+        "edit": r"video-to-video|\bv2v\b",
+        "upscale": r"upscale|topaz",
+        "no-factor": r"topaz.*(interpolate|hyperion|deblur|colorize)",
+        "clips": r"(seedance-2|wan-3|minimax-h3(?!.*enhanced)).*reference",
+        "sounds": r"(seedance-2|wan-3|minimax-h3).*reference",
+        "elements": r"kling-(o3|v3).*reference",
+        "named images": r"pixverse.*reference",
+        "documents": r"wan-3.*reference",
+    }.items()
+}
+_TAKES: Final[Mapping[str, frozenset[str]]] = {
+    "reference": frozenset({"reference_images"}),
+    "transition": frozenset({"image", "end_image"}),
+    "keyframes": frozenset({"keyframes"}),
+    "multi-angle": frozenset({"image", "camera_trajectory"}),
+    "edit": frozenset({"video"}),
+    "upscale": frozenset({"video"}),
+    "no-factor": frozenset({"video"}),
+    "clips": frozenset({"reference_videos"}),
+    "sounds": frozenset({"reference_audios"}),
+    "elements": frozenset({"elements", "scene_images"}),
+    "named images": frozenset({"image_references"}),
+    "documents": frozenset({"reference_documents"}),
+}
+
+
+def _choice(name: str, value: object, allowed: Sequence[str]) -> list[Problem]:
+    if value in allowed:
+        return []
+    message = f"{value!r} is not among what the model takes" if allowed else "the model takes none"
+    if spelt := next((choice for choice in allowed if choice.lower() == str(value).lower()), None):
+        message = f"{value!r} is spelt {spelt!r}"
+    return [Problem(field=name, message=message, allowed=tuple(allowed))]
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+@frozen(kw_only=True)
+class ModelLimit:
+    """One rate limit of a key.
+
+    Attributes:
+        model: the model's id, or an empty text for a limit of them all.
+        amount: how many.
+        type: the unit, such as `"RPM"` for requests a minute.
+    """
+
+    model: str
+    amount: float
+    type: str
+
+
+@frozen(kw_only=True)
+class AccountLimits:
+    """What the key may do, and what is left to spend.
+
+    Attributes:
+        access_permitted: whether the key may use the API at all.
+        tier: the tier's id.
+        charged: whether the key pays per use.
+        balances: what is left, by currency (`"USD"`, `"DIEM"`).
+        key_expires: when the key ends, ISO 8601; None for never.
+        limits: the rate limits.
+    """
+
+    access_permitted: bool
+    tier: str = ""
+    charged: bool = True
+    balances: Mapping[str, float] = field(factory=dict[str, float], hash=False)
+    key_expires: str | None = None
+    limits: tuple[ModelLimit, ...] = ()
