@@ -1,9 +1,9 @@
-"""A batch from CSV: clips and a table of results, within a budget; run it again to go on where it ended.
+"""Makes a clip for each line of a CSV file, within a budget. Run it again to continue an interrupted batch.
 
 python examples/batch_from_csv.py shots.csv clips MODEL 20.00
 
-The columns of shots.csv are text fields of `VideoRequest`, such as prompt and duration; an empty cell is left
-out. What came of it is in clips/results.csv; the journal beside it knows what was paid for.
+The columns of shots.csv are text fields of `VideoRequest`, such as prompt and duration. An empty cell is left
+out. The results are written to clips/results.csv; the journal clips/jobs.db records what was paid for.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ def read(source: str, model: str) -> Iterator[VideoRequest]:
             cells.setdefault("model", model)
             try:
                 yield VideoRequest(**cells)
-            except (TypeError, InvalidRequestError) as error:  # an unknown column, an impossible value
+            except (TypeError, InvalidRequestError) as error:  # an unknown column or an impossible value
                 sys.exit(f"{source}, line {lines.line_num}: {error}")
 
 
 def row(outcome: Outcome) -> tuple[object, ...]:
-    """Return the line of the results: the clip, or why there is none, and whether it cost anything."""
+    """Return a line of results.csv."""
     video, error = outcome.video, outcome.error
     charged = error.charged if error else True
     return (outcome.index + 1, outcome.request.prompt, video and video.path, charged, error)
 
 
 async def main(source: str, folder: str, model: str, budget: str) -> None:
-    """Generate a clip for every line."""
-    requests = list(read(source, model))  # a mistake in any line is found before money is spent
+    """Generate a clip for each line."""
+    requests = list(read(source, model))  # read all lines first, to find mistakes before money is spent
     async with VeniceClient(journal=Path(folder, "jobs.db")) as venice:
         batch = venice.batch(requests, into=folder, max_usd=float(budget))
         with Path(folder, "results.csv").open("w", newline="", encoding="utf-8") as file:  # noqa: ASYNC230 - a line at a time
@@ -55,4 +55,6 @@ async def main(source: str, folder: str, model: str, budget: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
     asyncio.run(main(*sys.argv[1:]))

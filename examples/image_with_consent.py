@@ -1,8 +1,8 @@
-"""Image to video, with a person's consent when the service asks for it.
+"""Turns an image into a clip, and asks a person for consent when Venice wants it.
 
 python examples/image_with_consent.py MODEL portrait.png clip.mp4
 
-Nothing is charged until the person has agreed to all three statements.
+Nothing is charged before the person has agreed to all three statements.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from venice_async import Consent, ConsentDeclinedError, ConsentRequest, Media, V
 
 
 def ask(question: ConsentRequest) -> Consent | None:
-    """Show the policy and ask; a plain function runs in a worker thread, so it may wait for a person."""
+    """Show the policy and ask. A plain function runs in a worker thread, so it may wait for a person."""
     print(question.policy_text)
     print(f"Faces in: {', '.join(question.face_media_roles)}. More: {question.docs_url}")
     statements = (
@@ -29,7 +29,7 @@ def ask(question: ConsentRequest) -> Consent | None:
 
 
 async def main(model: str, image: str, path: str) -> None:
-    """Bring a picture to life."""
+    """Generate a clip from the image."""
     request = VideoRequest(
         model=model, prompt="The person smiles at the camera", duration="5s", image_url=Media(image)
     )
@@ -43,4 +43,6 @@ async def main(model: str, image: str, path: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     asyncio.run(main(*sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Progress: typed states, while other code awaits the same job.
+"""Shows the progress of a job while other code awaits the same job.
 
 python examples/progress.py MODEL "A gondola at dawn" clip.mp4
 """
@@ -22,14 +22,14 @@ from venice_async import (
 
 
 def describe(state: State) -> str:
-    """Say in a few words where a job stands."""
+    """Return the state of a job in a few words."""
     match state:
         case Queueing():
-            return "waiting for a turn to queue"
+            return "waiting to be queued"
         case Waiting(eta=None):
             return "queued"
         case Waiting():
-            return f"at work for {state.elapsed or 0:.1f} s, about {state.eta or 0:.0f} s to go"
+            return f"generating for {state.elapsed or 0:.1f} s, about {state.eta or 0:.0f} s to go"
         case Downloading():
             return f"{state.received:,} of {state.total or 0:,} bytes, by {state.via}"
         case Succeeded():
@@ -41,13 +41,13 @@ def describe(state: State) -> str:
 
 
 async def show(job: VideoJob) -> None:
-    """Print every state; the last one is where the job ended."""
+    """Print each state. The last one says how the job ended."""
     async for state in job.updates():
         print(describe(state))
 
 
 async def main(model: str, prompt: str, path: str) -> None:
-    """Generate one clip and show how it is going."""
+    """Generate one clip and show its progress."""
     async with VeniceClient() as venice:
         job = venice.generate(VideoRequest(model=model, prompt=prompt, duration="5s"), to=path)
         showing = asyncio.create_task(show(job))
@@ -58,4 +58,6 @@ async def main(model: str, prompt: str, path: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     asyncio.run(main(*sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""After a crash: the journal knows what was paid for, and the next run goes on with it.
+"""Continues after a crash: the journal records what was paid for, and the next run resumes it.
 
 python examples/resume_after_crash.py jobs.db MODEL "A gondola at dawn" clip.mp4
 
@@ -14,11 +14,11 @@ from venice_async import QueueOutcomeUnknownError, VeniceClient, VideoRequest
 
 
 async def main(journal: str, model: str, prompt: str, path: str) -> None:
-    """Finish what an earlier run has begun; begin only if there is nothing."""
+    """Resume the jobs of an earlier run. Start a new job only if there are none."""
     async with VeniceClient(journal=journal) as venice:
         jobs = await venice.recover()
         if jobs:
-            print(f"Going on with {len(jobs)} job(s) of an earlier run")
+            print(f"Resuming {len(jobs)} job(s) of an earlier run")
         else:
             request = VideoRequest(model=model, prompt=prompt, duration="5s")
             jobs = [venice.generate(request, to=path)]
@@ -30,4 +30,6 @@ async def main(journal: str, model: str, prompt: str, path: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
     asyncio.run(main(*sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""A web service with FastAPI: order a clip, follow its events, play it; a restart loses nothing.
+"""A web service with FastAPI: order a clip, follow its events, play it.
 
 python examples/service_fastapi.py clips 8080
 
@@ -6,8 +6,9 @@ python examples/service_fastapi.py clips 8080
     curl -N localhost:8080/clips/ID/events
     curl -o clip.mp4 localhost:8080/clips/ID/video
 
-A journal beside the clips knows what was paid for: kill it and start it again. On SIGTERM it takes no more
-orders, gives paid jobs a while, and leaves the rest to its next start.
+A journal beside the clips records what was paid for: kill the service and start it again, and it resumes. On
+SIGTERM it queues nothing more, waits a moment for paid jobs, and leaves the rest to its next start. Run it as
+one process: the running jobs are known to the process that runs them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from socket import socket
 from typing import Annotated, Any
 
 import uvicorn
-from fastapi import Depends, FastAPI, HTTPException, Path, Request
+from fastapi import Depends, FastAPI, Header, HTTPException, Path, Request
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
@@ -43,14 +44,15 @@ from venice_async import (
 
 FOLDER = FilePath(sys.argv[1] if len(sys.argv) > 1 else "clips")
 MAX_USD = 2.00  # for one clip
-GRACE = 2.0  # seconds for paid jobs when the service is stopped
-THEIRS = (InvalidRequestError, BadRequestError, BudgetExceededError, ConsentError, ContentPolicyError)
+ENDS = {"succeeded", "failed", "stopped"}
+GRACE = 2.0  # seconds that paid jobs get when the service stops
+CALLER_ERRORS = (InvalidRequestError, BadRequestError, BudgetExceededError, ConsentError, ContentPolicyError)
 
 jobs: dict[str, VideoJob] = {}
 
 
 def remember(job: VideoJob, state: State) -> None:
-    """Know a job by its ticket, until its clip tells all there is to know."""
+    """Find a job by the id of its ticket. When it has succeeded, its file is enough."""
     if isinstance(state, Succeeded):
         jobs.pop(state.video.ticket.queue_id, None)
     elif job.ticket is not None:
@@ -59,7 +61,7 @@ def remember(job: VideoJob, state: State) -> None:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-    """Keep a client open, and go on with what an earlier run left unfinished."""
+    """Open the client, and resume what an earlier run left unfinished."""
     async with VeniceClient(journal=FOLDER / "jobs.db", on_state=remember) as venice:
         app.state.venice = venice
         for job in await venice.recover():
@@ -72,13 +74,13 @@ app = FastAPI(lifespan=lifespan)
 
 @app.exception_handler(VeniceError)
 async def refuse(_: Request, error: VeniceError) -> JSONResponse:
-    """Say what went wrong, and whether money was spent."""
+    """Answer what went wrong, and whether money was spent."""
     answer = {"error": str(error), "charged": error.charged}
-    return JSONResponse(answer, status_code=422 if isinstance(error, THEIRS) else 503)
+    return JSONResponse(answer, status_code=422 if isinstance(error, CALLER_ERRORS) else 503)
 
 
 class Order(BaseModel):
-    """What may be ordered."""
+    """The body of an order."""
 
     model: str
     prompt: str
@@ -87,14 +89,14 @@ class Order(BaseModel):
 
 @app.post("/clips", status_code=202)
 async def order(wanted: Order, request: Request) -> dict[str, str]:
-    """Queue a clip; 202 means that it is paid for. The ticket may hold a private link: its id is told."""
+    """Queue a clip. 202 means that it is paid for. The answer holds the id of the ticket, never its link."""
     venice: VeniceClient = request.app.state.venice
     job = venice.generate(VideoRequest(**wanted.model_dump()), to=FOLDER, max_usd=MAX_USD)
     return {"id": (await job.queued()).queue_id}
 
 
 def find(clip: Annotated[str, Path(pattern=r"^[\w-]{8,80}$")]) -> VideoJob | FilePath:
-    """Return the job, or the clip that some run has made: its file is named after model and ticket."""
+    """Return the job, or the finished clip, also of an earlier run: its file is named after model and job."""
     found = next(FOLDER.glob(f"*-{clip}.mp4"), None) or jobs.get(clip)
     if found is None:
         raise HTTPException(404)
@@ -106,31 +108,41 @@ Found = Annotated[Any, Depends(find)]
 
 @app.get("/clips/{clip}")  # noqa: FAST003 - for find
 async def show(found: Found) -> dict[str, Any]:
-    """Say where a clip stands."""
+    """Return the state of a clip."""
     return as_json(found.state) if isinstance(found, VideoJob) else {"state": "succeeded"}
 
 
-@app.get("/clips/{clip}/events", response_class=EventSourceResponse)  # noqa: FAST003 - for find
+def refuse_after_the_end(last_event_id: Annotated[str | None, Header()] = None) -> None:
+    """Answer 204 to a browser that has seen the end, so that it stops reconnecting."""
+    if last_event_id in ENDS:
+        raise HTTPException(204)
+
+
+@app.get(
+    "/clips/{clip}/events",  # noqa: FAST003 - for find
+    response_class=EventSourceResponse,
+    dependencies=[Depends(refuse_after_the_end)],
+)
 async def events(found: Found) -> AsyncGenerator[ServerSentEvent]:
-    """Send every state as a server-sent event, until the job has ended."""
+    """Send each state as a server-sent event, until the job has ended."""
     if isinstance(found, FilePath):
-        yield ServerSentEvent(event="succeeded", data={"state": "succeeded"})
+        yield ServerSentEvent(id="succeeded", event="succeeded", data={"state": "succeeded"})
         return
     async for state in found.updates():
         known = as_json(state)
-        yield ServerSentEvent(event=known["state"], data=known)
+        yield ServerSentEvent(id=known["state"], event=known["state"], data=known)
 
 
 @app.get("/clips/{clip}/video")  # noqa: FAST003 - for find
 async def play(found: Found) -> FileResponse:
-    """Send the clip; there is none under this name before it is verified."""
+    """Send the clip. A file has its final name only when it is verified."""
     if isinstance(found, VideoJob):
         raise HTTPException(404, "There is no clip yet")
     return FileResponse(found)
 
 
 def as_json(state: State) -> dict[str, Any]:
-    """Return what a browser may know of a state."""
+    """Return the facts of a state that a browser may see."""
     known = {
         name: getattr(state, name) for name in ("elapsed", "eta", "received", "total") if hasattr(state, name)
     }
@@ -140,15 +152,17 @@ def as_json(state: State) -> dict[str, Any]:
 
 
 class Server(uvicorn.Server):
-    """Drains before it waits for connections: the streams of events end with their jobs."""
+    """Drains the client before it closes connections, so that streams of events end with their jobs."""
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Get ready to stop."""
+        """Stop queueing, then shut down."""
         left: list[Ticket] = await app.state.venice.drain(GRACE)
         print(f"{len(left)} paid job(s) are left to the next start")
         await super().shutdown(sockets)
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     FOLDER.mkdir(mode=0o700, exist_ok=True)
     Server(uvicorn.Config(app, host="127.0.0.1", port=int(sys.argv[2]))).run()

@@ -1,8 +1,8 @@
-"""Text to video: a prompt in, a verified file out, in one await.
+"""Turns a prompt into a verified video file.
 
 python examples/text_to_video.py "A gondola at dawn" clip.mp4
 
-Needs VENICE_API_KEY; with VENICE_BASE_URL it talks to a sandbox instead (`venice-async sandbox`).
+It needs VENICE_API_KEY. To use a sandbox instead, run `venice-async sandbox` and set VENICE_BASE_URL.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from venice_async import VeniceClient, VideoRequest
 
 
 async def main(prompt: str, path: str) -> None:
-    """Generate one clip with the first text-to-video model of the catalogue, for at most one dollar."""
+    """Generate one clip with the first text-to-video model of the catalogue, for at most 1 USD."""
     async with VeniceClient() as venice:
         model = next(m for m in await venice.models() if m.model_type == "text-to-video" and not m.offline)
         request = VideoRequest(
@@ -28,4 +28,6 @@ async def main(prompt: str, path: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     asyncio.run(main(*sys.argv[1:]))

@@ -1,8 +1,8 @@
-"""Traces and metrics: a span for every job with its states as events, a histogram of times, bytes counted.
+"""Reports jobs to OpenTelemetry: a span for each job, a histogram of durations, and a counter of bytes.
 
 python examples/tracing_opentelemetry.py MODEL clips "A gondola at dawn" "A gondola at noon"
 
-It exports to the console; put the OTLP exporters in its place. No prompt, key or link becomes an attribute.
+It exports to the console; replace that by the OTLP exporters. No prompt, key or link becomes an attribute.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ class Telemetry:
         self._tracer = tracer
         self._spans: WeakKeyDictionary[VideoJob, tuple[Span, float]] = WeakKeyDictionary()
         self._last: WeakKeyDictionary[VideoJob, type[State]] = WeakKeyDictionary()
-        self._seconds = meter.create_histogram("venice.job.duration", "s", "From its start to its end")
-        self._running = meter.create_up_down_counter("venice.jobs.running", "{job}", "Jobs on their way")
+        self._seconds = meter.create_histogram(
+            "venice.job.duration", "s", "From the start of a job to its end"
+        )
+        self._running = meter.create_up_down_counter("venice.jobs.running", "{job}", "Running jobs")
         self._bytes = meter.create_counter("venice.clip.size", "By", "Bytes of verified clips")
 
     def __call__(self, job: VideoJob, state: State) -> None:
-        """Take note of a state; progress within a state is none of ours."""
+        """Record a new state. Progress within a state is ignored."""
         if job not in self._spans:
             self._begin(job)
         if self._last.get(job) is type(state):
@@ -67,12 +69,12 @@ class Telemetry:
 
 
 def model_of(job: VideoJob) -> str:
-    """Return the model of a job, be it a new one or one that was resumed by its ticket."""
+    """Return the model of a job, new or resumed."""
     return job.request.model if job.request else job.ticket.model if job.ticket else "unknown"
 
 
 async def main(model: str, folder: str, *prompts: str) -> None:
-    """Generate clips and report on each."""
+    """Generate clips and report each job."""
     traces = TracerProvider()
     traces.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter()))
     metrics = MeterProvider([PeriodicExportingMetricReader(ConsoleMetricExporter())])
@@ -86,4 +88,6 @@ async def main(model: str, folder: str, *prompts: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
     asyncio.run(main(*sys.argv[1:]))

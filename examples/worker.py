@@ -1,10 +1,10 @@
-"""A worker behind a chat: messages become clips, replies show progress, SIGTERM hands over to the next one.
+"""A worker for a chat bot: messages become clips, replies show progress, and SIGTERM drains it.
 
 echo "A gondola at dawn" | python examples/worker.py MODEL clips tickets.jsonl
 
-The chat is stdin and stdout, a message a line: put your bot's library in its place. On SIGTERM the worker
-queues nothing more, gives paid jobs a moment, and leaves the tickets of the rest in a file of its owner's.
-The next worker begins with them. (A journal would survive `kill -9`, too.)
+The chat is stdin and stdout, one message a line; replace it by your bot's library. On SIGTERM the worker
+queues nothing more, waits a moment for paid jobs, and writes the tickets of the rest to a file. The next
+worker resumes them. (A journal would also survive `kill -9`.)
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from venice_async import (
     Waiting,
 )
 
-AT_ONCE = 20  # messages under way
-GRACE = 2.0  # seconds for paid jobs on SIGTERM
+CONCURRENCY = 20  # messages at the same time
+GRACE = 2.0  # seconds that paid jobs get on SIGTERM
 
 
 class Chat:
-    """Stands for a bot's library."""
+    """A stand-in for a bot's library."""
 
     def __init__(self) -> None:
-        """Begin with nothing said."""
+        """Create the queue of messages."""
         self.messages: asyncio.Queue[str] = asyncio.Queue(maxsize=100)
         self._said: dict[str, str] = {}
 
     async def listen(self) -> None:
-        """Put messages into the queue until the chat ends; a full queue holds the chat back."""
+        """Put messages into the queue until the chat ends. A full queue slows the chat down."""
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
@@ -54,37 +54,37 @@ class Chat:
         await self.messages.join()
 
     def edit(self, reply: str, text: str) -> None:
-        """Change a reply if there is something new to say: chats ration edits."""
+        """Change a reply if its text is new, because chats limit edits."""
         if self._said.get(reply) != text:
             self._said[reply] = text
             print(f"{reply}: {text}", flush=True)
 
 
-def words(state: State) -> str:
-    """Say where a job stands, to a person."""
+def describe(state: State) -> str:
+    """Return the state of a job in words for a person."""
     match state:
         case Waiting(progress=progress):
-            return "at work" if progress is None else f"at work, {progress:.0%}"
+            return "generating" if progress is None else f"generating, {progress:.0%}"
         case Downloading() | Saved():
-            return "almost there"
+            return "downloading"
         case Succeeded(video=video):
             return f"done, {video.path}"
         case Failed(error=error):
             return f"sorry, {error}"
         case Stopped():
-            return "back in a moment"
+            return "interrupted, to be resumed"
         case _:
-            return "in line"
+            return "queueing"
 
 
 async def follow(job: VideoJob, chat: Chat, reply: str) -> None:
-    """Keep a reply up to date until its job has ended."""
+    """Update a reply until its job has ended."""
     async for state in job.updates():
-        chat.edit(reply, words(state))
+        chat.edit(reply, describe(state))
 
 
 async def answer(chat: Chat, venice: VeniceClient, model: str, folder: str) -> None:
-    """Turn one message after the other into a clip; several of these work side by side."""
+    """Turn messages into clips, one after the other. Several of these tasks run at the same time."""
     while True:
         prompt = await chat.messages.get()
         try:
@@ -96,31 +96,33 @@ async def answer(chat: Chat, venice: VeniceClient, model: str, folder: str) -> N
             chat.messages.task_done()
 
 
-def taken(path: Path) -> list[Ticket]:
-    """Return the tickets that the last worker left."""
+def read_tickets(path: Path) -> list[Ticket]:
+    """Return the tickets that the last worker wrote."""
     return [Ticket.from_json(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def hand_over(path: Path, tickets: list[Ticket]) -> None:
-    """Leave tickets to the next worker; they may hold private links, which are as good as passwords."""
+def write_tickets(path: Path, tickets: list[Ticket]) -> None:
+    """Write tickets for the next worker. Only the owner may read the file: tickets contain private links."""
     with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
         file.writelines(f"{ticket.to_json()}\n" for ticket in tickets)
 
 
 async def main(model: str, folder: str, left: str) -> None:
-    """Work until the chat ends or SIGTERM comes."""
+    """Work until the chat ends or SIGTERM arrives."""
     chat, stop = Chat(), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with VeniceClient() as venice, asyncio.TaskGroup() as group:
-        tasks = [group.create_task(answer(chat, venice, model, folder)) for _ in range(AT_ONCE)]
-        for ticket in taken(Path(left)):
+        tasks = [group.create_task(answer(chat, venice, model, folder)) for _ in range(CONCURRENCY)]
+        for ticket in read_tickets(Path(left)):
             group.create_task(follow(venice.resume(ticket, to=folder), chat, ticket.queue_id))
         listening, stopped = group.create_task(chat.listen()), group.create_task(stop.wait())
         await asyncio.wait({listening, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        hand_over(Path(left), await venice.drain(GRACE if stop.is_set() else math.inf))
+        write_tickets(Path(left), await venice.drain(GRACE if stop.is_set() else math.inf))
         for task in (*tasks, listening, stopped):
             task.cancel()
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     asyncio.run(main(*sys.argv[1:]))

@@ -70,15 +70,10 @@ class Page:
         ]
 
     def table(self, first: str) -> list[list[str]]:
-        """Return the rows of the table whose first column has that title."""
-        lines = self.prose.splitlines()
-        start = next(at for at, line in enumerate(lines) if line.startswith(f"| {first} |"))
-        rows: list[list[str]] = []
-        for line in lines[start + 2 :]:
-            if not line.startswith("|"):
-                break
-            rows.append([cell.strip() for cell in line.strip("|").split("|")])
-        return rows
+        """Return the rows of the tables whose first column has that title."""
+        tables = re.findall(rf"^\| {first} \|.*\n.*\n((?:\|.*\n)*)", self.prose, re.MULTILINE)
+        rows = "".join(tables).splitlines()
+        return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
 README = Page(ROOT / "README.md")

@@ -17,7 +17,7 @@ from tests.programs import PATIENCE, PICTURE, ROOT, Programs, example, wait_unti
 from venice_async.sandbox import Sandbox, Scenario, tiny_clip
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
     from pathlib import Path
 
 CLIP = tiny_clip(200_000)
@@ -108,7 +108,7 @@ def test_resume_after_crash_goes_on_with_what_was_paid_for(
         process.kill()
     let_go(venice_sandbox)
     assert [] == clips(programs.folder)
-    assert "Going on with 1 job(s)" in programs.run(*command)
+    assert "Resuming 1 job(s)" in programs.run(*command)
     assert [CLIP] == clips(programs.folder)
     assert 1 == len(venice_sandbox.charges)
 
@@ -141,10 +141,12 @@ def test_a_service_survives_a_kill_and_leaves_in_good_order(
         states = [next(following)]
         let_go(venice_sandbox)
         states += following
+        ended = {"Last-Event-ID": states[-1]["state"]}
+        assert (204, b"") == ask(port, "GET", f"{one}/events", headers=ended)  # no browser reconnects
         assert ("waiting", "succeeded") == (states[0]["state"], states[-1]["state"])
         assert [state for state in states if "link" in json.dumps(state)] == []
         assert (200, CLIP) == ask(port, "GET", f"{one}/video")
-        assert (206, CLIP[100:200]) == ask(port, "GET", f"{one}/video", range_="bytes=100-199")
+        assert (206, CLIP[100:200]) == ask(port, "GET", f"{one}/video", headers={"Range": "bytes=100-199"})
         second = ask(port, "POST", "/clips", order)[1]["id"]
         one_who_leaves, one_who_stays = (events(port, f"/clips/{second}/events") for _ in range(2))
         assert ["waiting"] * 2 == [next(stream)["state"] for stream in (one_who_leaves, one_who_stays)]
@@ -199,7 +201,7 @@ def test_worker_hands_its_paid_jobs_over_to_the_next_one(programs: Programs, ven
         process.stdin.write(b"A gondola at dawn\nA gondola at noon\n")
         process.stdin.flush()
         wait_until(lambda: len(venice_sandbox.charges) == 2)
-        wait_until(lambda: programs.output().count("at work") >= 2)
+        wait_until(lambda: programs.output().count("generating") >= 2)
         process.send_signal(signal.SIGTERM)
         assert 0 == process.wait(PATIENCE)
     left = programs.folder / "tickets.jsonl"
@@ -226,6 +228,12 @@ def test_an_example_says_how_to_run_it_and_names_no_model(name: str) -> None:
     assert not any(family in text for family in ("wan-", "seedance-", "grok-", "kling-", "veo-"))
 
 
+def test_an_example_without_arguments_says_how_to_run_it(programs: Programs) -> None:
+    for name in NAMES:
+        said = programs.run(*example(name), code=1)
+        assert (True, False) == (f"python examples/{name} " in said, "Traceback" in said), said
+
+
 def test_every_example_is_run() -> None:
     text = (ROOT / "tests" / "test_examples.py").read_text(encoding="utf-8")
     assert [] == [name for name in NAMES if f'"{name}"' not in text]
@@ -250,10 +258,10 @@ def listens(port: int) -> bool:
 
 
 def ask(
-    port: int, method: str, path: str, body: object = None, *, range_: str | None = None
+    port: int, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None
 ) -> tuple[int, Any]:
     """Return status and answer: JSON as what it says, anything else as bytes."""
-    headers = {"Content-Type": "application/json"} | ({"Range": range_} if range_ else {})
+    headers = {"Content-Type": "application/json", **(headers or {})}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request(method, path, None if body is None else json.dumps(body), headers)
