@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from html import escape
-from time import perf_counter
+from time import thread_time
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -126,9 +126,9 @@ def test_a_secret_may_be_any_text(secret: str) -> None:
 )
 def test_a_megabyte_of_anything_is_cleaned_in_no_time(piece: bytes) -> None:
     body = piece * (1024 * 1024 // len(piece))
-    start = perf_counter()
+    start = thread_time()
     redact(body, [KEY, LINK])
-    assert perf_counter() - start < 5
+    assert thread_time() - start < 5
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20), st.sampled_from([KEY, LINK]))
