@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from io import StringIO, TextIOWrapper
 from textwrap import indent
 from typing import Annotated, Any, Final
 
@@ -33,6 +32,7 @@ from .failures import report
 from .groups import expand
 from .interrupts import Interrupts
 from .screen.screen import Output, Screen
+from .screen.streams import prepare
 from .teaching import TaughtCommand, TaughtGroup, reflowed
 
 NAME: Final = "venice-async"
@@ -80,10 +80,7 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
-    sys.stdout, sys.stderr = sys.stdout or StringIO(), sys.stderr or StringIO()  # None where they are closed
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # what cannot be shown is a question mark, not a crash
+    prepare()
     try:
         code = typer.main.get_command(app).main(args=list(arguments), prog_name=NAME, standalone_mode=False)
         sys.stdout.flush()

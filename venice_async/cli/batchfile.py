@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,6 +22,12 @@ _KNOWN: Final = frozenset(item.name for item in fields_of(VideoRequest)) - {"con
 _SHORT: Final = {"image": "image_url", "end_image": "end_image_url", "video": "video_url"}
 _TRUE: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _SHOWN: Final = 5  # faults told at once
+_TABLES: Final = frozenset({".csv", ".tsv", ".tab"})
+_SEPARATOR: Final = re.compile(
+    r'"?sep=(.)"?(?:\r\n|\r|\n)', re.IGNORECASE
+)  # what a spreadsheet may begin with
+_LINE_END: Final = re.compile(r"[\r\n]")
+_LARGEST: Final = 2**31 - 1  # characters of a cell: a `data:` URL is one
 
 
 @frozen(kw_only=True)
@@ -57,7 +64,9 @@ def read_batch(text: str, path: Path, defaults: Mapping[str, Any]) -> list[Line]
         UsageError: there is no request.
         InvalidRequestError: lines are wrong; the message names them.
     """
-    rows = _csv(text) if path.suffix.lower() in {".csv", ".tsv"} else _json_lines(text)
+    suffix = path.suffix.lower()
+    table = suffix in _TABLES or (suffix == ".txt" and text.lstrip()[:1] not in {"{", "#"})
+    rows = _csv(text) if table else _json_lines(text)
     folder = Path() if str(path) == "-" else path.parent
     lines: list[Line] = []
     faults: list[str] = []
@@ -97,18 +106,26 @@ def _json_lines(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _csv(text: str) -> Iterator[tuple[int, Any]]:
-    try:
-        dialect: Any = csv.Sniffer().sniff(text.partition("\n")[0], delimiters=",;\t")
-    except csv.Error:
-        dialect = csv.excel
-    reader = csv.DictReader(io.StringIO(text, newline=""), dialect=dialect, strict=True)
+    """Yield the rows of a table as spreadsheets write it: with empty rows, or a first line `sep=;`."""
+    said = _SEPARATOR.match(text)
+    above = 1 if said else 0
+    text = text[said.end() :] if said else text
+    header = _LINE_END.split(text.lstrip(), maxsplit=1)[0]
+    separator = said[1] if said else max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    limit = csv.field_size_limit(_LARGEST)
     try:
         for row in reader:
-            cells = {name: _cell(name, cell) for name, cell in row.items() if name and cell not in (None, "")}
-            more = _Unreadable("it has more cells than the first line")
-            yield reader.line_num, more if None in row else cells
+            more: Any = row.pop(None, None)  # pyright: ignore[reportArgumentType] - the key of what has no name
+            cells = {name.strip(): _cell(name.strip(), cell) for name, cell in row.items() if name and cell}
+            if more and any(more):
+                yield reader.line_num + above, _Unreadable("it has more cells than the first line")
+            elif cells:
+                yield reader.line_num + above, cells
     except csv.Error as error:
-        yield reader.line_num + 1, _Unreadable(f"it is not CSV: {error}")
+        yield reader.line_num + above + 1, _Unreadable(f"it is not CSV: {error}")
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _cell(name: str, text: str) -> Any:
@@ -138,7 +155,7 @@ def _line(number: int, row: object, folder: Path, defaults: Mapping[str, Any]) -
     }
     fields["extra"] = {**unknown, **fields.get("extra", {})}
     if "model" not in fields:
-        msg = "it names no model"
+        msg = f"it names no model, but {', '.join(map(repr, said)) or 'nothing'}"
         raise InvalidRequestError(msg, field="model", hint="Give it a model, or all of them one with --model")
     return Line(
         number=number,

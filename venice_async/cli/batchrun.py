@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from .exits import exit_code
 from .failures import as_json, in_words
 from .running import succeeded_json
 from .screen.board import Board, drawn
+from .screen.streams import as_line
 from .tickets import save_all
 
 if TYPE_CHECKING:
@@ -114,13 +114,12 @@ class BatchRun:
             self._board.done += outcome.video is not None
             self._board.failed += outcome.video is None
             self._say(outcome)
-        record = json.dumps(self._as_json(outcome, seconds), ensure_ascii=False, default=str)
+        record = self._as_json(outcome, seconds)
         if self.results is not None:
-            self.results.write(record + "\n")
+            self.results.write(as_line(record, self.results))
             self.results.flush()
         elif self._screen.as_json or not self._screen.out.is_terminal:
-            self._screen.out.file.write(record + "\n")
-            self._screen.out.file.flush()
+            self._screen.emit(record)
 
     def _say(self, outcome: Outcome) -> None:
         number = f"{self._lines[outcome.index].number:>4}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import shlex
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,7 +17,9 @@ from ..errors import UsageError
 from ..options import BASE_URL, Timeouts
 from ..sansio.http.secrets import Secret
 from .exits import NoKeyError
+from .failures import CHOOSE
 from .options import flag, value
+from .screen.streams import as_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,7 +141,7 @@ class Session:
         base_url, journal = self.connection.base_url, self.journal if self.explicit_journal else None
         options = ["--base-url", base_url] if base_url else []
         options += ["--journal", str(journal)] if journal else []
-        return shlex.join(["venice-async", *words, *options])
+        return as_command(["venice-async", *words, *options])
 
 
 @asynccontextmanager
@@ -192,9 +193,22 @@ def check_speed(speed: float) -> None:
 
 
 def state_folder() -> Path:
-    """Return where the user's state is kept, by the XDG Base Directory Specification."""
-    home = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(home) if home.startswith("/") else Path.home() / ".local" / "state") / "venice-async"
+    """Return where the user's state is kept, by the XDG Base Directory Specification.
+
+    Raises:
+        UsageError: the user has no home folder.
+    """
+    given = os.environ.get("XDG_STATE_HOME", "")
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME, and a user whom the machine does not know
+        home = Path()
+    if given.startswith("/"):
+        return Path(given) / "venice-async"
+    if not home.is_absolute():
+        msg = "There is no home folder, and so no place for the journal"
+        raise UsageError(msg, hint=CHOOSE)
+    return home / ".local" / "state" / "venice-async"
 
 
 def _journal_name(connection: Connection) -> str:

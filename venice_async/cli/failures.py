@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import APIError, BadRequestError, ConsentRequiredError, NotFoundError, VeniceError
+from ..errors import APIError, BadRequestError, ConsentRequiredError, JournalError, NotFoundError, VeniceError
 from .exits import exit_code
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _WORDS: Final = (
     ("Say it: Media(..., media_type='image/png')", "Use a PNG, JPEG, WebP, MP4, MOV, WAV or MP3 file"),
     ("; share one client so that its jobs share one budget", ""),
 )
+CHOOSE: Final = "Name a file for it by --journal or VENICE_JOURNAL, or do without by --no-journal"
 _NOBODY: Final = "Run this in a terminal: the policy is shown there, and three questions are asked"
 _NOWHERE: Final = (
     "Check the model ('venice-async models' lists them), and the base URL, which usually ends in /api/v1"
@@ -73,6 +74,8 @@ def _own_hint(error: VeniceError) -> str:
         return _NOBODY
     if isinstance(error, NotFoundError) and error.ticket is None:
         return _NOWHERE
+    if isinstance(error, JournalError) and error.ticket is None:
+        return f"{error.hint}. {CHOOSE}" if error.hint else CHOOSE
     stranger = isinstance(error, BadRequestError) and error.ticket and "request id" in error.message.lower()
     return _STRANGER if stranger else ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 import sys
 import threading
@@ -14,22 +15,23 @@ import anyio
 
 from ..errors import UsageError
 
+_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PIECE: Final = 1 << 16  # bytes
 
 
 async def text_of(path: Path) -> str:
-    """Return the text of a file, or of stdin for `-`.
+    """Return the text of a file, or of stdin for `-`: UTF-8, or UTF-16 that says so by its first character.
 
     Raises:
-        UsageError: it cannot be read, or is not UTF-8.
+        UsageError: it cannot be read, or is neither.
     """
     try:
         data = await _standard_input() if str(path) == "-" else await anyio.Path(path).read_bytes()
-        return data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
+    except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         msg = f"{str(path)!r} cannot be read: {reason}"
-        raise UsageError(msg) from error
+        raise UsageError(msg, hint="" if isinstance(error, OSError) else "Save it as UTF-8") from error
 
 
 async def _standard_input() -> bytes:

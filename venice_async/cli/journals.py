@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ..errors import JournalError
 from ..io.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -37,9 +38,22 @@ async def forget(path: Path | None, entry_id: str) -> bool:
         return journal is not None and await journal.forget(entry_id)
 
 
+async def exists(path: Path) -> bool:
+    """Tell whether there is a journal.
+
+    Raises:
+        JournalError: its folder cannot be looked into.
+    """
+    try:
+        return await anyio.Path(path).exists()
+    except OSError as error:
+        msg = f"The journal {str(path)!r} cannot be used: {error.strerror}"
+        raise JournalError(msg) from error
+
+
 @asynccontextmanager
 async def _opened(path: Path | None) -> AsyncGenerator[Journal | None]:
-    if path is None or not await anyio.Path(path).exists():
+    if path is None or not await exists(path):
         yield None
         return
     from ..io.journal.journal import Journal  # noqa: PLC0415 - SQLite is loaded by those who use it

@@ -147,7 +147,7 @@ class Run:
             self._screen.result("✓ " + " · ".join(facts), "green")
             return
         self._screen.note(f"saved {' · '.join(facts)}, sha256 {video.sha256}")
-        self._screen.result(str(video.path))
+        self._screen.path(video.path)
 
 
 def succeeded_json(video: Video, usd: float | None = None, seconds: float | None = None) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Several:
         if self._screen.as_json:
             self._screen.emit(succeeded_json(video))
         else:
-            self._screen.result(str(video.path))
+            self._screen.path(video.path)
 
     def _failed(self, error: VeniceError) -> int:
         if self._screen.as_json:

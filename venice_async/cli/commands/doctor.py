@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import anyio
@@ -24,8 +26,8 @@ from ...sansio.job.commands import ListModels
 from .. import exits
 from ..connection import Connection, Journalling, Session, opened
 from ..exits import exit_code
-from ..failures import hint
-from ..journals import pending
+from ..failures import CHOOSE, hint
+from ..journals import exists, pending
 from ..options import flag, value
 from .probe import examine
 
@@ -85,7 +87,7 @@ async def doctor(
     if spend is not None and journalling.no_journal:
         msg = "--spend keeps its tickets in the journal, so --no-journal cannot be"
         raise UsageError(msg)
-    findings = [] if connection.sandbox else [await _check_journal(journalling.path(connection))]
+    findings = [] if connection.sandbox else [await _check_journal(connection, journalling)]
     probes: list[dict[str, Any]] = []
     async with _reached(connection, journalling if spend is not None else None, findings) as session:
         if session is not None:
@@ -237,20 +239,33 @@ async def _check_clock(session: Session) -> Finding:
     return Finding(what="clock", ok=True, text=text)
 
 
-async def _check_journal(path: Path | None) -> Finding:
-    if path is None:
-        advice = "A crash may lose a paid job's ticket; leave out --no-journal"
-        return Finding(what="journal", ok=None, text="none is kept", advice=advice)
-    if not await anyio.Path(path).exists():
-        return Finding(what="journal", ok=True, text=f"{path}, made at the first job")
+async def _check_journal(connection: Connection, journalling: Journalling) -> Finding:
     try:
+        path = journalling.path(connection)
+        if path is None:
+            advice = "A crash may lose a paid job's ticket; leave out --no-journal"
+            return Finding(what="journal", ok=None, text="none is kept", advice=advice)
+        if not await exists(path):
+            return await anyio.to_thread.run_sync(_check_folder, path)
         count = len(await pending(path))
+        readable = stat.S_IMODE((await anyio.Path(path).stat()).st_mode) & 0o077
     except VeniceError as error:
         return _trouble("journal", error)
-    if stat.S_IMODE((await anyio.Path(path).stat()).st_mode) & 0o077:
+    if readable:
         advice = f"It holds links that are secrets: chmod 600 {path}"
         return Finding(
             what="journal", ok=False, text=f"{path} can be read by others", advice=advice, code=exits.FILES
         )
     advice = "Go on with them: venice-async resume --all" if count else ""
     return Finding(what="journal", ok=True, text=f"{path}, {count} unfinished", advice=advice)
+
+
+def _check_folder(path: Path) -> Finding:
+    """See whether a journal that is not there yet can be made: in its folder, or the nearest that exists."""
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        text = f"{path} cannot be made: {error.strerror} in {folder}"
+        return Finding(what="journal", ok=False, text=text, advice=CHOOSE, code=exits.FILES)
+    return Finding(what="journal", ok=True, text=f"{path}, made at the first job")

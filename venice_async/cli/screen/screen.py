@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Annotated, Any, Final, TextIO
 
 from attrs import frozen
@@ -18,8 +19,10 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from ..options import flag
+from .streams import as_line, write_path
 
 PANEL: Final = "Output"
+_BYTE: Final = re.compile("[\udc80-\udcff]")  # one of a file name that is not text
 _FRAMES: Final = 8  # pictures a second
 _BIDIRECTIONAL: Final = frozenset(
     map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
@@ -139,13 +142,20 @@ class Screen:
         """Say a line on stdout."""
         self._line(self.out, text, style)
 
+    def path(self, path: Path | None) -> None:
+        """Print a path on stdout, as a script needs it: the bytes of its name."""
+        if path is None or self.out.is_terminal:
+            self.result(str(path))
+        else:
+            write_path(path, sys.stdout)
+
     def row(self, cells: Iterable[str]) -> None:
         """Print a row of a table on stdout, its cells parted by tabs."""
-        sys.stdout.write("\t".join(printable(cell) for cell in cells) + "\n")
+        sys.stdout.write("\t".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", cell) for cell in cells) + "\n")
 
     def emit(self, value: Mapping[str, Any] | list[Any]) -> None:
         """Print JSON on stdout: one value, one line."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.write(as_line(value, sys.stdout))
         sys.stdout.flush()
 
     @contextmanager
@@ -181,7 +191,8 @@ class _Notes(logging.Handler):
 
 def printable(text: str) -> str:
     """Return text without control characters: what a server sends must not steer the terminal."""
-    return "".join(letter for letter in text if letter in "\n\t" or not _steers(letter))
+    shown = _BYTE.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", text)
+    return "".join(letter for letter in shown if letter in "\n\t" or not _steers(letter))
 
 
 def _steers(letter: str) -> bool:

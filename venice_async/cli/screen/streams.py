@@ -1,0 +1,66 @@
+"""What stdout and stderr cannot encode: file names keep their bytes, and nothing crashes."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from io import StringIO, TextIOWrapper
+from pathlib import Path
+from typing import Final, TextIO
+
+_SPELT: Final = {"✓": "+", "✗": "x", "·": "-", "…": "...", "━": "-", "╸": "-", "╺": "-"}
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")  # what stands for a byte of a name that is not UTF-8
+_ERRORS: Final = "venice_async"
+
+
+def prepare() -> None:
+    """Make stdout and stderr write what their encoding lacks in another way; None where they are closed."""
+    codecs.register_error(_ERRORS, _otherwise)
+    sys.stdout, sys.stderr = sys.stdout or StringIO(), sys.stderr or StringIO()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=_ERRORS)
+
+
+def _otherwise(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Encode a character: a byte of a file name as itself, a mark by another one, the rest as escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letter, end = error.object[error.start], error.start + 1
+    if "\udc80" <= letter <= "\udcff":
+        return letter.encode("ascii", "surrogateescape"), end
+    return _SPELT.get(letter) or letter.encode("ascii", "backslashreplace").decode(), end
+
+
+def as_command(words: Sequence[str]) -> str:
+    """Return a command line to paste into a shell, also where a file name is not text."""
+    return " ".join(_quoted(word) if _SURROGATE.search(word) else shlex.quote(word) for word in words)
+
+
+def _quoted(word: str) -> str:
+    # A quotation mark at the end has Python put the rest into apostrophes, as the shell wants it: $'caf\xe9'.
+    return "$" + repr(os.fsencode(word) + b'"')[1:-2] + "'"
+
+
+def as_line(value: object, stream: TextIO) -> str:
+    """Return JSON as a line for `stream`: ASCII where that is not UTF-8, or where a file name is not."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    encoding = codecs.lookup(getattr(stream, "encoding", None) or "utf-8").name
+    if encoding != "utf-8" or _SURROGATE.search(text):
+        text = json.dumps(value, default=str)
+    return f"{text}\n"
+
+
+def write_path(path: Path, stream: TextIO) -> None:
+    """Write a path and a line feed: the bytes of its name, where `stream` takes bytes."""
+    stream.flush()
+    if (raw := getattr(stream, "buffer", None)) is None:
+        stream.write(f"{path}\n")
+    else:
+        raw.write(os.fsencode(path) + b"\n")
+    stream.flush()
