@@ -5,7 +5,8 @@
 
 A step queues a clip, lets time pass, cancels a job, spoils the server's next answers, lets it finish its
 work, ends the client in good order or kills it: between two steps, or before, within or after a request or
-a write to the journal. Real client and journal, a server in memory, virtual time. After each block of steps
+a write to the journal. Real client and journal, a server in memory, virtual time,
+and a seed gives the same run each time. After each block of steps
 the client starts once more and must bring home every clip that was charged for, or say that it cannot know.
 Exits with 1 if not.
 """
@@ -18,13 +19,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
-import anyio
-
 from tests.model import World, take_step
-from venice_async.sandbox.virtual_time import VirtualTimeLoop
+from tests.replay import replayable
 
 BLOCK = 250
 """Steps of one world."""
@@ -32,16 +30,19 @@ BLOCK = 250
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a private folder is made in it
 
 
-async def run_block(
-    steps: int, seed: int, taken: Counter[str], found: Counter[str], crashes: Counter[str]
-) -> None:
+def run_block(steps: int, seed: int, taken: Counter[str], found: Counter[str], crashes: Counter[str]) -> None:
     """Take some steps in a new world, and look at what is left."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         world = World(Path(folder), seed)
-        await world.live()
-        for _ in range(steps):
-            await take_step(world, taken)
-        found.update(await world.finish())
+
+        async def run() -> None:
+            await world.live()
+            for _ in range(steps):
+                await take_step(world, taken)
+            found.update(await world.finish())
+
+        with replayable(world.chance) as loop:
+            loop.run_until_complete(run())
         crashes.update(world.crashes)
         found["charges"] += sum(world.charges.values())
 
@@ -58,8 +59,7 @@ def main() -> None:
     for done in range(0, options.steps, BLOCK):
         steps, seed = min(BLOCK, options.steps - done), options.seed + done
         try:
-            work = partial(run_block, steps, seed, taken, found, crashes)
-            anyio.run(work, backend_options={"loop_factory": VirtualTimeLoop})
+            run_block(steps, seed, taken, found, crashes)
         except AssertionError as error:
             failed += 1
             print(f"seed {seed}: {error}", flush=True)

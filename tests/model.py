@@ -1,7 +1,8 @@
 """A world to run the client in for a long time: a server that counts charges, and processes that are killed.
 
 The server is in memory and the journal on disk; a process that is killed leaves what the disk held at that
-moment, and nothing that it does afterwards reaches the server or the journal of the next one.
+moment, and nothing that it does afterwards reaches the server or the journal of the next one. On the loop of
+a world (`run`) the same choices give the same run.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import anyio
 from attrs import define
 
 from tests.faulty import make_mp4
+from tests.replay import ReplayClock
 from venice_async import (
     ConnectError,
     DisconnectedError,
@@ -106,6 +108,7 @@ class World:
         faults: how the next answers to anything but a paid request go wrong.
         steps: what was done, by kind.
         crashes: by where the process was.
+        story: what passed, with its time: equal choices tell equal stories.
         used_up: the prompts of which a job said that it failed with the last GET of its link. One is counted
             before it is made, so that a crash may cost one that the server never sees.
     """
@@ -115,6 +118,7 @@ class World:
         self.clips = folder / "clips"
         self.clips.mkdir()
         self.chance = random.Random(seed)
+        self.story: list[tuple[float, str]] = []
         self.charges: Counter[str] = Counter()
         self.jobs: dict[str, ServerJob] = {}
         self.faults: list[str] = []
@@ -131,6 +135,11 @@ class World:
         self.lives += 1
         self.process = Process(self, self.folder / f"life-{self.lives}")
         await self.process.begin()
+        self.tell("began")
+
+    def tell(self, what: str) -> None:
+        """Note what passes."""
+        self.story.append((asyncio.get_running_loop().time(), what))
 
     async def leave(self) -> None:
         """End the process in good order."""
@@ -344,6 +353,9 @@ class Process:
         journal = type("Journal", (WatchedJournal,), {"process": self})
         with (
             mock.patch("venice_async.engine.runtime.AiohttpTransport", return_value=Wire(self)),
+            mock.patch(
+                "venice_async.engine.runtime.SystemClock", return_value=ReplayClock(self.world.chance)
+            ),
             mock.patch("venice_async.io.journal.journal.Journal", journal),
         ):
             await self.venice.__aenter__()
@@ -351,6 +363,7 @@ class Process:
 
     def note(self, job: VideoJob, state: State) -> None:
         """Note that a link is used up."""
+        self.world.tell(f"{job.request and job.request.prompt} {type(state).__name__}")
         assert job.request is not None
         if isinstance(state, Downloading):
             self.gets[job.request.prompt or ""] = state.gets
@@ -358,21 +371,17 @@ class Process:
             self.world.used_up.add(job.request.prompt or "")
 
     def die(self, where: str) -> None:
-        """Be killed: keep what is on the disk now, and do nothing any more."""
+        """Be killed, once: keep what is on the disk now, and do nothing any more."""
+        if self.dead:
+            return
+        self.world.tell(f"killed {where}")
         self.world.crashes[where] += 1
         self.keep()
         self.dead = True
 
     def keep(self) -> None:
-        """Hand the journal on as it is; it is copied in its own thread, between two transactions."""
+        """Hand the journal on as it is, between two transactions."""
         heir = self.world.folder / f"life-{self.world.lives + 1}"
-        journal = self.venice._runtime.journal
-        if journal is None or journal._writer._closed:
-            self._copy(heir)
-        else:
-            journal._writer._thread.submit(self._copy, heir).result()
-
-    def _copy(self, heir: Path) -> None:
         shutil.copytree(self.folder, heir, ignore=shutil.ignore_patterns("*.owner", "*-shm"))
 
     async def end(self) -> None:
@@ -384,6 +393,7 @@ class Process:
     async def pass_by(self, where: str) -> None:
         """Pass a point at which the process may be killed; a dead one gets no further."""
         await anyio.lowlevel.checkpoint()
+        self.world.tell(where)
         if self.crash_in is not None and not self.dead:
             self.crash_in -= 1
             if self.crash_in < 0:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.model import ANSWERS, QUEUE_ANSWERS, World
-from venice_async.sandbox.virtual_time import VirtualTimeLoop
+from tests.model import ANSWERS, QUEUE_ANSWERS, World, take_step
+from tests.replay import replayable
 
 EXAMPLES = 30
 STEPS = 30
@@ -26,9 +28,9 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = VirtualTimeLoop()
-        self.folder = tempfile.TemporaryDirectory()
-        self.world = World(Path(self.folder.name))
+        self.stack = ExitStack()
+        self.world = World(Path(self.stack.enter_context(tempfile.TemporaryDirectory())))
+        self.loop = self.stack.enter_context(replayable(self.world.chance))
 
     def do(self, work: Coroutine[Any, Any, Any]) -> None:
         async def run() -> None:
@@ -103,14 +105,9 @@ class Life(RuleBasedStateMachine):
         self.world.check()
 
     def teardown(self) -> None:
-        try:
+        with self.stack:
             if self.world.lives:
                 self.do(self.world.finish())
-        finally:
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.run_until_complete(self.loop.shutdown_default_executor())
-            self.loop.close()
-            self.folder.cleanup()
 
 
 TestLife = Life.TestCase
@@ -130,21 +127,45 @@ def _quiet() -> Any:
     logging.disable(logging.NOTSET)
 
 
-@pytest.mark.anyio
-async def test_crashes_in_the_middle_of_a_download_never_use_a_link_more_often_than_it_allows(
+def test_the_same_choices_give_the_same_run(tmp_path: Path) -> None:
+    def run(folder: Path) -> list[tuple[float, str]]:
+        folder.mkdir()
+        world = World(folder, seed=7)
+
+        async def walk() -> None:
+            await world.live()
+            for _ in range(200):
+                await take_step(world, Counter())
+            await world.finish()
+
+        with replayable(world.chance) as loop:
+            loop.run_until_complete(walk())
+        return world.story
+
+    first, second = run(tmp_path / "first"), run(tmp_path / "second")
+    assert len(first) > 1_000
+    assert first == second
+
+
+def test_crashes_in_the_middle_of_a_download_never_use_a_link_more_often_than_it_allows(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path)
-    await world.live()
-    assert world.process is not None
-    await world.order(private=True, answer="well").queued()
-    world.complete()
-    for _ in range(8):
-        world.process.crash_at = "after link"
-        await anyio.sleep(300)
-        await world.settle()
-        if world.process is None:
-            await world.live()
-    (job,) = world.jobs.values()
-    assert 5 == job.gets
-    await world.leave()
+
+    async def run() -> None:
+        await world.live()
+        assert world.process is not None
+        await world.order(private=True, answer="well").queued()
+        world.complete()
+        for _ in range(8):
+            world.process.crash_at = "after link"
+            await anyio.sleep(300)
+            await world.settle()
+            if world.process is None:
+                await world.live()
+        (job,) = world.jobs.values()
+        assert 5 == job.gets
+        await world.leave()
+
+    with replayable(world.chance) as loop:
+        loop.run_until_complete(run())
