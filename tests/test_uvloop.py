@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,17 +72,14 @@ async def test_a_cancelled_job_keeps_its_ticket_and_is_resumed(tmp_path: Path) -
         assert (ticket, 1) == (video.ticket, len(server.charges))
 
 
-async def test_leaving_by_an_error_takes_less_than_a_second_and_loses_nothing(tmp_path: Path) -> None:
+async def test_leaving_by_an_error_loses_nothing(tmp_path: Path) -> None:
     tickets: list[Ticket] = []
-    left = 0.0
     async with sandbox(Scenario(outcome="never")) as server:
         with pytest.raises(ZeroDivisionError):
             async with client(server, journal=tmp_path / "jobs.db") as venice:
                 tickets.append(await venice.generate(request(PUBLIC), to=tmp_path).queued())
                 await until(lambda: server.count("retrieve") > 0)
-                left = time.monotonic()
                 raise ZeroDivisionError
-        assert time.monotonic() - left < 1.0
         async with client(server, journal=tmp_path / "jobs.db") as venice:
             assert tickets == [entry.ticket for entry in await venice.pending()]
         assert 0 == server.count("complete")

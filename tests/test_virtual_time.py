@@ -38,7 +38,7 @@ async def test_an_hour_of_sleep_takes_no_time() -> None:
     for _ in range(3_600):
         await anyio.sleep(1)
     assert pytest.approx(3_600) == now() - began
-    assert time.monotonic() - real < 2
+    assert time.monotonic() - real < 60  # a machine may be slow, an hour is not
 
 
 async def test_timers_fire_in_order_and_on_time() -> None:
@@ -134,7 +134,7 @@ async def test_the_clock_goes_on_once_a_thread_is_idle() -> None:
     began, real = now(), time.monotonic()
     await anyio.sleep(1_000)
     assert pytest.approx(1_000) == now() - began
-    assert time.monotonic() - real < 1
+    assert time.monotonic() - real < 60
 
 
 async def test_a_thousand_short_errands_never_lose_a_race_with_a_timer() -> None:
@@ -253,4 +253,4 @@ def test_anyio_takes_the_loop_as_its_factory() -> None:
 
     real = time.monotonic()
     assert pytest.approx(START, abs=0.5) == anyio.run(main, backend_options=options)
-    assert time.monotonic() - real < 5
+    assert time.monotonic() - real < 60

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -235,10 +235,10 @@ def test_nesting_of_any_depth_is_survived_and_not_kept(depth: int) -> None:
 
 @pytest.mark.parametrize("said", ["<script" * 150_000, "<title" * 150_000, "<" * 1_000_000])
 def test_a_megabyte_of_broken_html_is_read_in_no_time(said: str) -> None:
-    start = perf_counter()
+    start = thread_time()
     error(said)
     error(said.encode())
-    assert perf_counter() - start < 5
+    assert thread_time() - start < 5
 
 
 @given(json_values | st.binary(), st.integers(300, 599))
