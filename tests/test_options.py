@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from attrs import fields
 
-from venice_async import Limits, Polling, Retries, Timeouts, UsageError
+from venice_async import Limits, Links, Polling, Retries, Timeouts, UsageError
 
-KINDS: list[Any] = [Timeouts, Limits, Polling, Retries]
+KINDS: list[Any] = [Timeouts, Limits, Polling, Retries, Links]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,11 @@ KINDS: list[Any] = [Timeouts, Limits, Polling, Retries]
         (Polling, "min_gap", 0, "above 0"),
         (Retries, "quota", -1, "at least 0, not -1"),
         (Retries, "cost", [], "at least 0"),
+        (Links, "allow", ["198.18.0.0/99"], "Links.allow must be networks such as"),
+        (Links, "allow", 5.5, "Links.allow must be networks such as"),
+        (Links, "proxy", "socks5://127.0.0.1:1080", "must be the http(s) URL of a proxy"),
+        (Links, "proxy", "proxy.example:3128", "must be the http(s) URL of a proxy"),
+        (Links, "proxy", 8080, "must be the http(s) URL of a proxy"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused(kind: Any, name: str, value: object, says: str) -> None:
@@ -77,3 +82,10 @@ def test_the_defaults_are_what_the_vendor_and_the_design_say() -> None:
     assert Limits(queue_per_minute=40, retrieve_per_minute=120, share=1.0, failures=20) == Limits()
     assert Polling(price=0.03, min_gap=1.0, max_gap=30.0) == Polling()
     assert Retries(quota=50, cost=5, refund=1) == Retries()
+
+
+def test_the_password_of_a_proxy_is_shown_nowhere() -> None:
+    assert "s3cret" not in repr(Links(proxy="http://user:s3cret@proxy.example:3128"))
+    with pytest.raises(UsageError) as caught:
+        Links(proxy="ftp://user:s3cret@proxy.example:3128")
+    assert "s3cret" not in str(caught.value)

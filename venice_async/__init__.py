@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from .job import VideoJob
     from .media import Media
     from .models import AccountLimits, Deprecation, ModelLimit, Problem, VideoModel
-    from .options import Limits, Polling, Retries, Timeouts
+    from .options import Limits, Links, Polling, Retries, Timeouts
     from .requests import (
         CameraPoint,
         Consent,
@@ -111,6 +111,7 @@ __all__ = [
     "Keyframe",
     "Limits",
     "LinkExpiredError",
+    "Links",
     "Media",
     "MemorySink",
     "ModelLimit",
@@ -206,6 +207,7 @@ _NAMES = {
     "media": ("Media",),
     "options": (
         "Limits",
+        "Links",
         "Polling",
         "Retries",
         "Timeouts",

@@ -28,7 +28,7 @@ from .engine.spec import Destination, JobSpec, bound_for, recovery
 from .errors import TicketLike, UsageError
 from .job import VideoJob
 from .models import AccountLimits, VideoModel
-from .options import BASE_URL, Limits, Polling, Retries, Timeouts
+from .options import BASE_URL, Limits, Links, Polling, Retries, Timeouts
 from .requests import VideoRequest
 from .results import Quote, Ticket
 from .sansio.http.secrets import Secret
@@ -58,7 +58,8 @@ class VeniceClient:
         api_key: the key; `VENICE_API_KEY` by default. It is shown nowhere.
         base_url: where the API is; `VENICE_BASE_URL`, else `https://api.venice.ai/api/v1`.
         session: an `aiohttp.ClientSession` to use for the API instead of one of its own; it is not closed.
-            Links are always fetched with a session that knows neither key nor cookies.
+            Links are fetched with another that knows neither key nor cookies, but with the TLS context, the
+            resolver and the proxy of this one.
         on_consent: asked, with a `ConsentRequest`, when the server wants a person's consent; returns a
             `Consent`, or None for no. It may be async; a plain function runs in a worker thread.
         on_state: told every state of every job, on the event loop; must be quick.
@@ -67,6 +68,7 @@ class VeniceClient:
         limits: what the key allows.
         polling: how eagerly to ask.
         retries: how retries are rationed.
+        links: how download links are reached, where that is not the plain way.
 
     Raises:
         UsageError: there is no key, or an option makes no sense.
@@ -85,6 +87,7 @@ class VeniceClient:
         limits: Limits | None = None,
         polling: Polling | None = None,
         retries: Retries | None = None,
+        links: Links | None = None,
     ) -> None:
         """Check the options; nothing is opened yet."""
         secret = Secret(api_key or os.environ.get("VENICE_API_KEY", ""))
@@ -105,6 +108,7 @@ class VeniceClient:
                 limits=limits or Limits(),
                 polling=polling or Polling(),
                 retries=retries or Retries(),
+                links=links or Links(),
             )
         )
 

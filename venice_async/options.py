@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 from attrs import Attribute, field, frozen
 
 from .errors import UsageError
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from aiohttp import ClientSession
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 BASE_URL: Final = "https://api.venice.ai/api/v1"
 
@@ -104,3 +114,46 @@ class Retries:
     quota: float = field(default=50.0, validator=_bound(0))
     cost: float = field(default=5.0, validator=_bound(0))
     refund: float = field(default=1.0, validator=_bound(0))
+
+
+def _networks(value: str | Network | Iterable[str | Network]) -> tuple[Network, ...]:
+    several = [value] if isinstance(value, str | Network) else value
+    try:
+        return tuple(ipaddress.ip_network(network, strict=False) for network in several)
+    except (ValueError, TypeError):
+        msg = f"Links.allow must be networks such as '198.18.0.0/15', not {value!r}"
+        raise UsageError(msg) from None
+
+
+def _check_proxy(instance: object, attribute: Attribute[str | None], value: str | None) -> None:
+    try:
+        parts = urlsplit(value or "http://none")
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except (ValueError, AttributeError, TypeError):
+        sound = False
+    if not sound:  # it is not shown: it may hold a password
+        msg = "Links.proxy must be the http(s) URL of a proxy, such as 'http://proxy.example:3128'"
+        raise UsageError(msg, hint="For SOCKS pass a session= whose connector speaks it")
+
+
+@frozen(kw_only=True)
+class Links:
+    """How download links are reached.
+
+    What is left out is taken from the client's borrowed `session`, where there is one: its TLS context, name
+    resolver and proxy, never its headers, cookies or middlewares.
+
+    Attributes:
+        allow: networks that links may lead to although they are not public, as text: `"198.18.0.0/15"` for
+            the addresses that Clash and Surge make up, `"100.64.0.0/10"` for those of Tailscale.
+        proxy: the http(s) URL of a proxy; it is not shown. Where names lead is decided there.
+        ssl: the TLS context that says whom to trust, such as a company's own authority.
+        session: an `aiohttp.ClientSession` for what only its connector can do, such as SOCKS; it is not
+            closed. Where names lead is decided there: only addresses written in links are checked. Its
+            headers and cookies reach the hosts of links; its middlewares are not used.
+    """
+
+    allow: tuple[Network, ...] = field(default=(), converter=_networks)
+    proxy: str | None = field(default=None, repr=False, validator=_check_proxy)
+    ssl: SSLContext | None = None
+    session: ClientSession | None = None

@@ -23,7 +23,7 @@ from ..io.journal.record import NoRecords, Records
 from ..io.pacing.pacer import Pacer
 from ..io.uploads import inline
 from ..job import VideoJob, running_loop
-from ..options import Limits, Polling, Retries, Timeouts
+from ..options import Limits, Links, Polling, Retries, Timeouts
 from ..results import Ticket
 from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import Answer
@@ -64,6 +64,7 @@ class Settings:
     limits: Limits
     polling: Polling
     retries: Retries
+    links: Links
 
 
 class Runtime:
@@ -224,6 +225,7 @@ class Runtime:
             api_key=settings.api_key,
             timeouts=settings.timeouts,
             session=settings.session,
+            links=settings.links,
         )
         await stack.enter_async_context(transport)
         records = await self._open_records(stack, clock)

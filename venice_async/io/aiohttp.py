@@ -8,7 +8,6 @@ is left.
 from __future__ import annotations
 
 import asyncio
-import socket
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import anyio
-from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from ..errors import (
     ConnectError,
@@ -28,12 +27,12 @@ from ..errors import (
     UsageError,
     VeniceError,
 )
-from ..options import Timeouts
-from ..sansio.http.links import check_link, is_loopback, may_connect, next_hop
+from ..options import Links, Timeouts
 from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import HttpRequest
 from ..sansio.retries import Call
 from ..version import __version__
+from .links import LinkRoute, PrivateAddressError
 
 _CHUNK: Final = 256 * 1024  # bytes: what one read may return, and half of what aiohttp buffers
 _LONGEST_HEADER: Final = 64 * 1024  # bytes: aiohttp's 8 KiB would lose a paid answer to an edge's cookies
@@ -112,6 +111,7 @@ class AiohttpTransport:
         api_key: Secret,
         timeouts: Timeouts,
         session: aiohttp.ClientSession | None = None,
+        links: Links | None = None,
     ) -> None:
         """Talk to `base_url` with `api_key`; a borrowed `session` is used and never closed.
 
@@ -123,7 +123,7 @@ class AiohttpTransport:
             raise UsageError(msg, hint="Pass a session without auth")
         self._base_url = base_url.rstrip("/")
         self._origin = _origin(self._base_url)
-        self._loopback_allowed = is_loopback(urlsplit(base_url).hostname)
+        self._route = LinkRoute(links or Links(), api=base_url, lent=session)
         self._api_key = api_key
         self._timeouts = timeouts
         self._api = session
@@ -162,6 +162,8 @@ class AiohttpTransport:
         if session is None or session.closed:
             return ConnectError("The HTTP session is closed")
         url = self._base_url + request.url
+        if paid:
+            await self._route.look_ahead()
         opening = session.request(
             request.method,
             url,
@@ -190,7 +192,7 @@ class AiohttpTransport:
             location = opened.headers.get("location")
             opened.close()
             try:
-                hop = Secret(next_hop(hop.reveal(), location, loopback_allowed=self._loopback_allowed))
+                hop = Secret(self._route.rules.next_hop(hop.reveal(), location))
             except DownloadError as error:
                 return error.with_traceback(None)
             finally:
@@ -199,13 +201,16 @@ class AiohttpTransport:
 
     async def _hop(self, request: HttpRequest, hop: Secret) -> aiohttp.ClientResponse | Exception:
         if self._link is None:
-            self._link = await self._link_session()
+            self._link = self._route.session or await self._session(self._route.connector())
         try:
             opening = self._link.request(
                 request.method,
-                check_link(hop.reveal(), loopback_allowed=self._loopback_allowed),
+                URL(self._route.rules.check(hop.reveal()), encoded=True),  # as it was given: it may be signed
                 headers=request.headers,
+                middlewares=(_once,),
+                raise_for_status=False,
                 allow_redirects=False,
+                **self._route.options(hop.reveal()),
                 auto_decompress=False,
                 read_bufsize=_CHUNK,
                 max_field_size=_LONGEST_HEADER,
@@ -236,11 +241,6 @@ class AiohttpTransport:
         )
         return await self._open.enter_async_context(session)
 
-    async def _link_session(self) -> aiohttp.ClientSession:
-        """Return the session for links: no key, no cookies, no netrc, and only public addresses."""
-        resolver = _PublicResolver(loopback_allowed=self._loopback_allowed)
-        return await self._session(aiohttp.TCPConnector(limit=0, resolver=resolver, use_dns_cache=False))
-
     def _authorized(self, request: HttpRequest, url: str) -> dict[str, str]:
         """Return the headers with the key: the one place where it is sent, and only to the API's origin."""
         if _origin(url) != self._origin:
@@ -266,10 +266,6 @@ class _CutError(Exception):
     """A disconnect, under a name that aiohttp does not answer by sending the request again."""
 
 
-class _PrivateAddressError(OSError):
-    """A name that leads to a private address; aiohttp takes it for a name that is not known."""
-
-
 async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """Keep aiohttp from silently repeating an idempotent request after a disconnect."""
     try:
@@ -281,27 +277,6 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
     raise _CutError
 
 
-class _PublicResolver(AbstractResolver):
-    """Resolves names, and refuses those that lead to a private address."""
-
-    def __init__(self, *, loopback_allowed: bool) -> None:
-        self._inner = aiohttp.ThreadedResolver()
-        self._loopback_allowed = loopback_allowed
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        if not all(
-            may_connect(address["host"], loopback_allowed=self._loopback_allowed) for address in found
-        ):
-            raise _PrivateAddressError
-        return found
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-
 def _translated(error: Exception) -> VeniceError:
     """Return our error for one of aiohttp's. It names the kind of failure and nothing of the request."""
     match error:
@@ -309,8 +284,10 @@ def _translated(error: Exception) -> VeniceError:
             return ConnectError("No connection was made in time")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
             return ConnectError("No connection was made: the server's TLS certificate or handshake failed")
-        case aiohttp.ClientConnectorDNSError(os_error=_PrivateAddressError()):
-            return DownloadError("The server's link leads to a private address, and was not followed")
+        case aiohttp.ClientHttpProxyError():
+            return ConnectError(f"No connection was made: the proxy answered {error.status}")
+        case aiohttp.ClientConnectorDNSError(os_error=PrivateAddressError() as found):
+            return found.explained()
         case aiohttp.ClientConnectorDNSError():
             return ConnectError("No connection was made: the server's name was not found")
         case aiohttp.ClientConnectorError():

@@ -1,19 +1,102 @@
-"""Which addresses may be asked: a link comes from outside, and must not lead inside."""
+"""Where a link may lead, and how it is sent: it comes from outside, and must not lead inside.
+
+A host that signs a link signs its text. So a link, and where it redirects to, is sent as it was given, and
+nothing is decoded, re-encoded or tidied up. Only what no request can carry, blanks and letters beyond ASCII,
+is percent-encoded, as browsers do.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
+
+from attrs import frozen
 
 from ...errors import DownloadError
+from ...options import Network
 
-# What every library reads alike: no blanks or control characters, and a host of plain letters. Others fold
-# "①" to "1", or take a backslash for a slash, and would go elsewhere than was checked.
-_PLAIN: Final = re.compile(r"[^\s\x00-\x1f\x7f\\]+")
+# What every library reads alike: no control characters, and a host of plain letters. Others fold "①" to "1",
+# or take a backslash for a slash, and would go elsewhere than was checked.
+_AMBIGUOUS: Final = re.compile(r"[\x00-\x1f\x7f\\]")
+_UNSENDABLE: Final = re.compile(r"[^\x21-\x7e]+")
 _HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+", re.ASCII)
+_ABSOLUTE: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE | re.ASCII)
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+
+MADE_UP: Final = ipaddress.IPv4Network("198.18.0.0/15")
+"""Set aside for benchmarks, so it leads nowhere; local proxies (Clash, Surge) answer every name with it."""
+
+_NAMED: Final[tuple[tuple[Network, str], ...]] = (
+    (MADE_UP, "made up by a local proxy such as Clash or Surge"),
+    (ipaddress.IPv4Network("100.64.0.0/10"), "of a VPN such as Tailscale, or of a carrier's NAT"),
+    (ipaddress.IPv4Network("10.0.0.0/8"), "of a local network"),
+    (ipaddress.IPv4Network("172.16.0.0/12"), "of a local network"),
+    (ipaddress.IPv4Network("192.168.0.0/16"), "of a local network"),
+    (ipaddress.IPv6Network("fc00::/7"), "of a local network"),
+)
+"""What a user may know to be right. Not this machine, and not what is link-local, where clouds keep keys."""
+
+
+@frozen(kw_only=True)
+class LinkRules:
+    """Where links may lead: to public addresses, and where else.
+
+    Attributes:
+        loopback: to this machine, over plain http too; so where the API itself is on this machine.
+        allow: to these networks.
+    """
+
+    loopback: bool = False
+    allow: tuple[Network, ...] = ()
+
+    def admits(self, address: str) -> bool:
+        """Tell whether an IP address may be connected to."""
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        if any(parsed in network for network in self.allow):
+            return True
+        inner = _inner(parsed) if isinstance(parsed, ipaddress.IPv6Address) else None
+        if inner is not None:
+            return self.admits(str(inner))
+        return (parsed.is_global and not parsed.is_multicast) or (self.loopback and parsed.is_loopback)
+
+    def check(self, url: str) -> str:
+        """Return the text of `url` to be sent, if it is https on a public host, or where the rules allow.
+
+        Raises:
+            DownloadError: it is not. The link is not shown.
+        """
+        sent, scheme, host = _parsed(url)
+        if host is None:
+            msg = "The server's link is not a URL"
+            raise DownloadError(msg)
+        here = is_loopback(host)
+        if scheme != "https" and not (self.loopback and scheme == "http" and here):
+            msg = "The server's link is not https, and was not followed"
+            raise DownloadError(msg)
+        try:
+            ipaddress.ip_address(host)
+            admitted = self.admits(host)
+        except ValueError:
+            admitted = not here or self.admits("127.0.0.1")
+        if not admitted:
+            raise leads_inside(host)
+        return sent
+
+    def next_hop(self, url: str, location: str | None) -> str:
+        """Return where a redirect of `url` leads, checked like the link itself.
+
+        Raises:
+            DownloadError: it leads nowhere, or where it must not.
+        """
+        if not location or not location.strip():
+            msg = "The link redirects to nowhere"
+            raise DownloadError(msg)
+        return self.check(_resolved(url, location.strip()))
 
 
 def is_loopback(host: str | None) -> bool:
@@ -28,62 +111,56 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def may_connect(address: str, *, loopback_allowed: bool) -> bool:
-    """Tell whether an IP address is public, or loopback where that is allowed."""
+def known_network(address: str) -> tuple[Network, str] | None:
+    """Return the private network that an address belongs to, and what it is; None for any other address."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        return False
-    inner = _inner(parsed) if isinstance(parsed, ipaddress.IPv6Address) else None
-    if inner is not None:
-        return may_connect(str(inner), loopback_allowed=loopback_allowed)
-    return (parsed.is_global and not parsed.is_multicast) or (loopback_allowed and parsed.is_loopback)
+        return None
+    return next((known for known in _NAMED if parsed in known[0]), None)
 
 
-def check_link(url: str, *, loopback_allowed: bool) -> str:
-    """Return `url` if it is https on a public host, or on loopback where the API itself is.
-
-    Raises:
-        DownloadError: it is not. The link is not shown.
-    """
-    scheme, host = _parsed(url)
-    if host is None:
-        msg = "The server's link is not a URL"
-        raise DownloadError(msg)
-    if scheme != "https" and not (loopback_allowed and scheme == "http" and is_loopback(host)):
-        msg = "The server's link is not https, and was not followed"
-        raise DownloadError(msg)
-    if not _may_be_public(host, loopback_allowed=loopback_allowed):
-        msg = "The server's link leads to a private address, and was not followed"
-        raise DownloadError(msg)
-    return url
+def leads_inside(address: str) -> DownloadError:
+    """Return the error for a link that leads to `address`: what it is, and how to allow it."""
+    found = known_network(address)
+    if found is None:
+        return DownloadError("The server's link leads to a private address, and was not followed")
+    network, kind = found
+    return DownloadError(
+        f"The server's link leads to a private address ({address}, {kind}), and was not followed",
+        hint=f'If that is right here, make the client with links=Links(allow=["{network}"]), and call'
+        " resume(ticket, to=...): nothing needs to be paid again",
+    )
 
 
-def next_hop(url: str, location: str | None, *, loopback_allowed: bool) -> str:
-    """Return where a redirect of a link leads, checked like the link itself.
-
-    Raises:
-        DownloadError: it leads nowhere, or where it must not.
-    """
-    if not location:
-        msg = "The link redirects to nowhere"
-        raise DownloadError(msg)
+def _resolved(url: str, location: str) -> str:
+    """Return `location` seen from `url`, its text kept: only a path like `../clip.mp4` is worked out."""
     try:
-        target = urljoin(url, location)
+        base = urlsplit(url)
+        if _ABSOLUTE.match(location):
+            return location
+        if location.startswith("//"):
+            return f"{base.scheme}:{location}"
+        if location.startswith("/"):
+            return f"{base.scheme}://{base.netloc}{location}"
+        if location.startswith("?"):
+            return re.split("[?#]", url, maxsplit=1)[0] + location
+        return urljoin(url, location)
     except ValueError:
-        target = ""
-    return check_link(target, loopback_allowed=loopback_allowed)
+        return ""
 
 
-def _parsed(url: str) -> tuple[str, str | None]:
-    """Return the scheme and host of a URL; no host for one that another library might read in another way."""
+def _parsed(url: str) -> tuple[str, str, str | None]:
+    """Return the text to send, scheme and host; no host for what libraries might read in different ways."""
+    url = url.strip()
     try:
-        parts = urlsplit(url)
+        sent = _UNSENDABLE.sub(lambda part: quote(part[0], safe="", errors="surrogateescape"), url)
+        parts = urlsplit(sent)
         host, port = parts.hostname, parts.port
     except ValueError:
-        return "", None
-    sound = _PLAIN.fullmatch(url) and host and _HOST.fullmatch(host) and port != 0 and "@" not in parts.netloc
-    return parts.scheme, host if sound else None
+        return "", "", None
+    sound = not _AMBIGUOUS.search(url) and host and _HOST.fullmatch(host) and port != 0
+    return sent, parts.scheme, host if sound and "@" not in parts.netloc else None
 
 
 def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
@@ -91,11 +168,3 @@ def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address.sixtofour
-
-
-def _may_be_public(host: str, *, loopback_allowed: bool) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return not is_loopback(host) or loopback_allowed
-    return may_connect(host, loopback_allowed=loopback_allowed)

@@ -1,0 +1,168 @@
+"""How the hosts of links are reached: which addresses, which proxy, whose certificates.
+
+A link leads to another host than the API, and is fetched without the API's key, cookies and headers. But
+where the API is reached through a company's proxy, certificates or resolver only, links are not reached
+without them either. So what `Links` leaves out is taken from the session that was lent for the API.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import anyio
+from aiohttp.abc import AbstractResolver, ResolveResult
+from attrs import evolve
+from yarl import URL
+
+from ..errors import DownloadError, UsageError
+from ..options import Links
+from ..sansio.http.links import MADE_UP, LinkRules, is_loopback, known_network, leads_inside
+
+_LOOK: Final = 5.0  # seconds: a resolver that takes longer has nothing to tell before the paid request
+
+log: logging.Logger = logging.getLogger(__name__)
+
+
+class PrivateAddressError(OSError):
+    """A name that leads to private addresses only; aiohttp takes it for a name that is not known."""
+
+    def __init__(self, address: str) -> None:
+        """Name one of them."""
+        super().__init__(address)
+        self.address = address
+
+    def explained(self) -> DownloadError:
+        """Return it as one of our errors."""
+        return leads_inside(self.address)
+
+
+class LinkRoute:
+    """How links are reached.
+
+    Attributes:
+        rules: where they may lead.
+        session: the session to use, if one was lent for them.
+    """
+
+    def __init__(self, links: Links, *, api: str, lent: aiohttp.ClientSession | None) -> None:
+        """Follow `links`, and beyond them what the session `lent` for the API at `api` does.
+
+        Raises:
+            UsageError: the session for links would hand its credentials to every host of a link.
+        """
+        self.session = links.session
+        if links.session is not None and _is_authenticated(links.session):
+            msg = "The session for links has credentials of its own, which every host of a link would see"
+            raise UsageError(msg, hint="Pass a session without auth and without an authorization header")
+        self._api_host = urlsplit(api).hostname or ""
+        self.rules = LinkRules(loopback=is_loopback(self._api_host), allow=links.allow)
+        self._links = links
+        self._lent = lent if links.session is None else None
+        self._looked = False
+        if self._lent is not None and type(self._lent.connector) is not aiohttp.TCPConnector:
+            log.warning(
+                "Links are not fetched through the session's %s; if they must be, pass Links(session=...)",
+                type(self._lent.connector).__name__,
+            )
+
+    def connector(self) -> aiohttp.TCPConnector:
+        """Return a new connector for links, which leads to admitted addresses only."""
+        guard = _Guard(self, self._of_lent("_resolver", None))
+        family = self._of_lent("_family", socket.AF_UNSPEC)
+        return aiohttp.TCPConnector(limit=0, resolver=guard, use_dns_cache=False, family=family)
+
+    def options(self, url: str) -> dict[str, Any]:
+        """Return what a request to `url` takes beside its method and headers."""
+        trust: Any = self._links.ssl or self._of_lent("_ssl", True)  # noqa: FBT003 - aiohttp's word for its default
+        if isinstance(trust, aiohttp.Fingerprint):  # the API's own certificate, not a link's
+            trust = True
+        return {"ssl": trust, "proxy": self._proxy(url)}
+
+    async def look_ahead(self) -> None:
+        """Find out, once and before anything is paid, whether names lead where links may not.
+
+        A local proxy that makes up an address for every name does so for the API's too: then links may lead
+        to such addresses. Any other private address of the API is worth a warning.
+        """
+        api = self._api_host
+        if self._looked or is_loopback(api) or self.session is not None or self._proxy(f"https://{api}"):
+            return
+        self._looked = True
+        resolver: AbstractResolver = self._of_lent("_resolver", None) or aiohttp.ThreadedResolver()
+        found: list[ResolveResult] = []
+        with anyio.move_on_after(_LOOK), suppress(OSError):
+            found = await resolver.resolve(api, 443, socket.AF_UNSPEC)
+        addresses = [item["host"] for item in found if item["host"] != api]
+        if not addresses or any(map(self.rules.admits, addresses)):
+            return
+        network, kind = known_network(addresses[0]) or ("", "")
+        if network == MADE_UP:
+            self.rules = evolve(self.rules, allow=(*self.rules.allow, MADE_UP))
+        elif network:
+            log.warning(
+                "%s leads to %s (%s). A link that leads there is not followed, unless the client is made with"
+                ' links=Links(allow=["%s"])',
+                *(api, addresses[0], kind, network),
+            )
+
+    def admitted(self, host: str, found: list[ResolveResult]) -> list[ResolveResult]:
+        """Return those of the addresses `found` for `host` that may be connected to; a proxy may be anywhere.
+
+        Raises:
+            PrivateAddressError: none may.
+        """
+        kept = [item for item in found if self.rules.admits(item["host"])]
+        if found and not kept and host not in self._proxies():
+            raise PrivateAddressError(found[0]["host"])
+        return kept or found
+
+    def _proxy(self, url: str) -> URL | None:
+        if self._links.proxy is not None:
+            return URL(self._links.proxy)
+        if self._lent is None:
+            return None
+        if (proxy := getattr(self._lent, "_default_proxy", None)) is not None:
+            auth: Any = getattr(self._lent, "_default_proxy_auth", None)
+            known = URL(proxy)
+            return known if auth is None else known.with_user(auth.login).with_password(auth.password)
+        parts = urlsplit(url)
+        if not self._lent.trust_env or proxy_bypass(parts.hostname or ""):
+            return None
+        named = getproxies().get(parts.scheme)
+        return URL(named) if named else None
+
+    def _of_lent(self, name: str, default: Any) -> Any:
+        """Return what the connector of the lent session was made with: aiohttp has no public word for it."""
+        return getattr(self._lent and self._lent.connector, name, default)
+
+    def _proxies(self) -> set[str | None]:
+        found = (self._proxy(f"{scheme}://link.invalid") for scheme in ("http", "https"))
+        return {proxy.host for proxy in found if proxy is not None}
+
+
+class _Guard(AbstractResolver):
+    """Resolves names, and leaves out addresses that links may not lead to."""
+
+    def __init__(self, route: LinkRoute, lent: AbstractResolver | None) -> None:
+        self._route = route
+        self._inner = lent or aiohttp.ThreadedResolver()
+        self._is_ours = lent is None
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return self._route.admitted(host, await self._inner.resolve(host, port, family))
+
+    async def close(self) -> None:
+        if self._is_ours:
+            await self._inner.close()
+
+
+def _is_authenticated(session: aiohttp.ClientSession) -> bool:
+    return session.auth is not None or "authorization" in session.headers
