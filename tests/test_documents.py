@@ -21,7 +21,17 @@ import typer
 import venice_async
 from tests.documents import GUIDE, PAGES, README, ROOT, Block, Page, spans
 from tests.programs import PICTURE, Programs
-from venice_async import Limits, Polling, Retries, State, Timeouts, VeniceClient, VeniceError, VideoRequest
+from venice_async import (
+    Limits,
+    Links,
+    Polling,
+    Retries,
+    State,
+    Timeouts,
+    VeniceClient,
+    VeniceError,
+    VideoRequest,
+)
 from venice_async.cli.app import app
 from venice_async.cli.exits import TABLE
 from venice_async.sandbox import Sandbox, tiny_clip
@@ -286,7 +296,7 @@ def test_the_table_of_options_is_complete_and_agrees_with_the_defaults() -> None
             owner, values = option(span)
             assert values == {name: default_of(owner)[name] for name in values}
             named.setdefault(owner, set()).update(values)
-    owners = ("VeniceClient", "Timeouts", "Limits", "Polling", "Retries", "generate", "batch")
+    owners = ("VeniceClient", "Timeouts", "Limits", "Polling", "Retries", "Links", "generate", "batch")
     assert {owner: set(default_of(owner)) for owner in owners} == named
 
 
@@ -301,7 +311,9 @@ def option(text: str) -> tuple[str, Mapping[str, object]]:
 
 def default_of(owner: str) -> dict[str, object]:
     """Return the defaults of an options class or of a method of the client."""
-    kinds: dict[str, type[Any]] = {kind.__name__: kind for kind in (Timeouts, Limits, Polling, Retries)}
+    kinds: dict[str, type[Any]] = {
+        kind.__name__: kind for kind in (Timeouts, Limits, Polling, Retries, Links)
+    }
     if owner in kinds:
         return attrs.asdict(kinds[owner]())
     called: Any = VeniceClient if owner == "VeniceClient" else getattr(VeniceClient, owner)
