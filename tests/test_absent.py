@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.clients import PRIVATE, PUBLIC, client
+from tests.clients import PRIVATE, PUBLIC, client, until
 from tests.faulty import FaultyVenice, Reply, Request, html_reply, json_reply, video_reply
 from tests.faulty.venice import CLIP
 from venice_async import (
@@ -231,3 +232,22 @@ async def test_what_somebody_works_on_is_not_forgotten(tmp_path: Path) -> None:
                 with pytest.raises(UsageError, match="nothing works on"):
                     await each.forget(entry)
         await job
+
+
+async def test_what_another_living_client_holds_is_counted_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = tmp_path / "jobs.db"
+    async with FaultyVenice(polls=20) as server, client(server, journal=journal) as venice:
+        batch = venice.batch([PUBLIC], into=tmp_path / "clips")
+        first = asyncio.ensure_future(anext(aiter(batch)))
+        await until(lambda: bool(server.jobs))
+        async with client(server, journal=journal) as other:
+            found = await other.pending()
+            assert ([], 1) == (found, found.held)
+            assert [] == await other.recover()
+            assert "1 unfinished job" in caplog.text
+            outcome = await once(other, PUBLIC, tmp_path / "clips")
+            assert "another" in str(outcome.error)
+        assert (await first).video is not None
+        assert 1 == len(server.charges)

@@ -84,6 +84,45 @@ async def test_a_job_can_be_awaited_many_times_from_many_tasks_with_one_driver(t
         assert 1 == len(server.charges)
 
 
+async def test_what_waits_for_futures_takes_a_job(tmp_path: Path) -> None:
+    async with FaultyVenice(polls=3) as server, client(server) as venice:
+        jobs = [venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4") for index in range(2)]
+        waiting: Any = jobs
+        done, pending = await asyncio.wait(waiting, timeout=0.01)
+        assert (set(), set(jobs)) == (done, pending)
+        with pytest.raises(asyncio.InvalidStateError):
+            jobs[0].result()
+        called: list[VideoJob] = []
+        jobs[0].add_done_callback(called.append)
+        jobs[1].add_done_callback(called.append)
+        assert 1 == jobs[1].remove_done_callback(called.append)
+        done, pending = await asyncio.wait(waiting)
+        assert (set(jobs), set()) == (done, pending)
+        assert (set(jobs), set()) == await asyncio.wait(waiting)
+        assert jobs[:1] == called
+        expected = [job.result() for job in jobs]
+        assert [None, None] == [job.exception() for job in jobs]
+        assert expected[0] == await asyncio.create_task(jobs[0].wait())
+        assert expected[0] == await asyncio.shield(asyncio.ensure_future(jobs[0]))
+        assert expected == [await next(asyncio.as_completed([job])) for job in jobs]
+
+
+async def test_a_job_that_has_no_clip_says_why_as_a_future_does(tmp_path: Path) -> None:
+    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+        refused = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        cancelled = venice.generate(PUBLIC, to=tmp_path / "other.mp4")
+        cancelled.cancel()
+        waiting: Any = [refused, cancelled]
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.ALL_COMPLETED)
+        assert 2 == len(done)
+        assert isinstance(refused.exception(), AuthenticationError)
+        with pytest.raises(AuthenticationError):
+            refused.result()
+        for ask in (cancelled.result, cancelled.exception):
+            with pytest.raises(asyncio.CancelledError):
+                ask()
+
+
 async def test_a_job_runs_without_being_awaited(tmp_path: Path) -> None:
     async with FaultyVenice() as server:
         async with client(server) as venice:
@@ -172,6 +211,9 @@ async def test_a_job_cancelled_before_it_is_queued_pays_nothing(tmp_path: Path) 
             await job
         with pytest.raises(asyncio.CancelledError):
             await job.queued()
+        stream = venice.stream(PUBLIC)
+        stream.cancel()
+        await stream.ended()
         assert [] == server.charges
 
 
@@ -578,7 +620,7 @@ async def test_every_request_names_the_library(tmp_path: Path) -> None:
 
 async def test_a_clip_can_be_streamed_instead_of_saved() -> None:
     async with FaultyVenice() as server, client(server) as venice:
-        job = venice.generate(PUBLIC)
+        job = venice.stream(PUBLIC)
         assert CLIP == b"".join([chunk async for chunk in job.stream()])
         video = await job
         assert (None, len(CLIP)) == (video.path, video.size)
@@ -586,7 +628,7 @@ async def test_a_clip_can_be_streamed_instead_of_saved() -> None:
 
 async def test_a_stream_is_read_once() -> None:
     async with FaultyVenice() as server, client(server) as venice:
-        job = venice.generate(PUBLIC)
+        job = venice.stream(PUBLIC)
         async for _ in job.stream():
             with pytest.raises(UsageError, match="is being read, or was"):
                 await anext(job.stream())
@@ -594,7 +636,7 @@ async def test_a_stream_is_read_once() -> None:
 
 async def test_a_clip_that_its_reader_leaves_at_the_last_chunk_stays_at_the_server(tmp_path: Path) -> None:
     async with FaultyVenice() as server, client(server) as venice:
-        job = venice.generate(PUBLIC)
+        job = venice.stream(PUBLIC)
         received = 0
         async with aclosing(job.stream()) as chunks:
             while received < len(CLIP):
@@ -607,22 +649,38 @@ async def test_a_clip_that_its_reader_leaves_at_the_last_chunk_stays_at_the_serv
         assert CLIP == Path(video).read_bytes()
 
 
-async def test_awaiting_a_job_without_a_destination_is_warned_of_and_loses_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_awaiting_a_clip_that_nobody_reads_is_an_error_at_once_and_pays_nothing(tmp_path: Path) -> None:
+    async with FaultyVenice() as server:
+        with pytest.raises(UsageError, match=r"nobody reads its clip.*async for"):
+            async with client(server) as venice:
+                await venice.stream(PUBLIC)
+        assert [] == server.requests
+        async with client(server) as venice:
+            job = venice.stream(PUBLIC)
+            ticket = await job.queued()
+            with pytest.raises(UsageError) as caught:
+                await job
+            assert "charged" not in str(caught.value)  # it is paid for
+            await job.ended()
+            with pytest.raises(DownloadError, match="nobody began to read it"):
+                await job
+            assert CLIP == Path(await venice.resume(ticket, to=tmp_path / "clip.mp4")).read_bytes()
+
+
+async def test_a_clip_without_a_destination_is_refused_before_anything_is_sent() -> None:
     async with FaultyVenice() as server, client(server) as venice:
-        with pytest.raises(DownloadError, match="nobody began to read it") as caught:
-            await venice.generate(PUBLIC)
-        assert "has no destination" in caplog.text
-        assert caught.value.ticket is not None
-        video = await venice.resume(caught.value.ticket, to=tmp_path / "clip.mp4")
-        assert CLIP == Path(video).read_bytes()
+        nothing: Any = None
+        with pytest.raises(TypeError, match="to"):
+            venice.generate(PUBLIC)  # type: ignore[call-arg] # the slip
+        with pytest.raises(UsageError, match=r"venice\.stream\(request\)"):
+            venice.generate(PUBLIC, to=nothing)
+        assert [] == server.requests
 
 
 async def test_a_failed_stream_raises_and_a_reader_never_hangs() -> None:
     async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
         with pytest.raises(AuthenticationError):
-            async for _ in venice.generate(PUBLIC).stream():
+            async for _ in venice.stream(PUBLIC).stream():
                 pytest.fail("nothing was to come")
 
 

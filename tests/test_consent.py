@@ -21,6 +21,7 @@ from venice_async import (
     Media,
     VideoRequest,
 )
+from venice_async.io.delivery.sinks import MemorySink
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +58,7 @@ async def test_the_same_body_is_sent_again_with_exactly_the_three_statements() -
         return YES
 
     async with FaultyVenice(queue=[needs_consent()]) as server, client(server, on_consent=ask) as venice:
-        job = venice.generate(PORTRAIT)
+        job = venice.generate(PORTRAIT, to=MemorySink())
         await job.queued()
         job.cancel()
         first, second = server.asked("POST /video/queue")
@@ -80,7 +81,7 @@ async def test_a_plain_function_may_wait_for_a_person_without_holding_up_the_loo
         return YES
 
     async with FaultyVenice(queue=[needs_consent()]) as server, client(server, on_consent=ask) as venice:
-        job = venice.generate(PORTRAIT)
+        job = venice.stream(PORTRAIT)
         async for _ in job.stream():
             pass
         assert 1 == len(server.charges)
@@ -94,10 +95,11 @@ async def test_while_a_person_thinks_no_connection_and_no_turn_is_held() -> None
         return YES
 
     async with FaultyVenice(queue=[needs_consent()]) as server, client(server, on_consent=ask) as venice:
-        waiting = venice.generate(PORTRAIT)
+        waiting = venice.generate(PORTRAIT, to=MemorySink())
         await until(lambda: isinstance(waiting.state, AwaitingConsent))
         await anyio.sleep(300)
-        others = [venice.generate(VideoRequest(model="m", prompt="p", duration="5s")) for _ in range(3)]
+        plain = VideoRequest(model="m", prompt="p", duration="5s")
+        others = [venice.generate(plain, to=MemorySink()) for _ in range(3)]
         for other in others:
             await other.queued()
         assert isinstance(waiting.state, AwaitingConsent)
@@ -111,7 +113,7 @@ async def test_while_a_person_thinks_no_connection_and_no_turn_is_held() -> None
 async def test_nobody_to_ask_is_an_error_that_carries_the_request() -> None:
     async with FaultyVenice(queue=[needs_consent()]) as server, client(server) as venice:
         with pytest.raises(ConsentRequiredError) as caught:
-            await venice.generate(PORTRAIT)
+            await venice.generate(PORTRAIT, to=MemorySink())
         assert PORTRAIT == caught.value.consent_request.request
         assert "The whole policy." == caught.value.consent_request.policy_text
         assert caught.value.charged is False
@@ -131,7 +133,7 @@ async def test_less_than_all_three_statements_is_a_refusal_and_nothing_is_sent(
         client(server, on_consent=lambda _: answer) as venice,
     ):
         with pytest.raises(ConsentDeclinedError):
-            await venice.generate(PORTRAIT)
+            await venice.generate(PORTRAIT, to=MemorySink())
         assert 1 == len(server.requests)
 
 
@@ -144,7 +146,7 @@ async def test_a_second_question_for_the_same_policy_is_an_error_and_no_loop() -
 
     async with FaultyVenice(queue=[needs_consent()] * 9) as server, client(server, on_consent=ask) as venice:
         with pytest.raises(ConsentError, match="again"):
-            await venice.generate(PORTRAIT)
+            await venice.generate(PORTRAIT, to=MemorySink())
         assert (1, 2, []) == (len(asked), len(server.requests), server.charges)
 
 
@@ -158,7 +160,7 @@ async def test_a_question_for_another_policy_is_asked_too_but_not_for_ever() -> 
     questions = [needs_consent(f"v{number}") for number in range(9)]
     async with FaultyVenice(queue=questions) as server, client(server, on_consent=ask) as venice:
         with pytest.raises(ConsentError):
-            await venice.generate(PORTRAIT)
+            await venice.generate(PORTRAIT, to=MemorySink())
         assert ["v0", "v1", "v2"] == asked
         assert [] == server.charges
 
@@ -166,7 +168,7 @@ async def test_a_question_for_another_policy_is_asked_too_but_not_for_ever() -> 
 async def test_what_was_attested_beforehand_is_sent_and_nobody_is_asked() -> None:
     request = VideoRequest(model="m", prompt="p", duration="5s", consents=YES)
     async with FaultyVenice() as server, client(server) as venice:
-        job = venice.generate(request)
+        job = venice.generate(request, to=MemorySink())
         await job.queued()
         job.cancel()
         assert ON_THE_WIRE == server.charges[0]["consents"]
@@ -176,7 +178,7 @@ async def test_a_question_beyond_what_was_attested_beforehand_is_told_from_a_fir
     request = VideoRequest(model="m", prompt="p", duration="5s", consents=YES)
     async with FaultyVenice(queue=[needs_consent()]) as server, client(server) as venice:
         with pytest.raises(ConsentRequiredError, match="beyond what the request attests"):
-            await venice.generate(request)
+            await venice.generate(request, to=MemorySink())
         assert [] == server.charges
 
 
@@ -187,7 +189,7 @@ async def test_a_callback_that_fails_ends_the_job_with_its_reason() -> None:
 
     async with FaultyVenice(queue=[needs_consent()]) as server, client(server, on_consent=ask) as venice:
         with pytest.raises(ConsentError, match="the desk is closed") as caught:
-            await venice.generate(PORTRAIT)
+            await venice.generate(PORTRAIT, to=MemorySink())
         assert isinstance(caught.value.__cause__, LookupError)
         assert [] == server.charges
 
@@ -198,7 +200,7 @@ async def test_a_callback_that_answers_yes_in_its_own_way_has_not_consented() ->
         client(server, on_consent=lambda _: True) as venice,
     ):
         with pytest.raises(ConsentError, match="must return a Consent"):
-            await venice.generate(PORTRAIT)
+            await venice.generate(PORTRAIT, to=MemorySink())
         assert 1 == len(server.requests)
 
 
@@ -206,7 +208,7 @@ async def test_another_conflict_is_an_ordinary_error() -> None:
     conflict = json_reply({"error": {"code": "conflict", "message": "Busy"}}, status=409)
     async with FaultyVenice(queue=[conflict]) as server, client(server, on_consent=lambda _: YES) as venice:
         with pytest.raises(ConflictError, match="Busy"):
-            await venice.generate(PORTRAIT)
+            await venice.generate(PORTRAIT, to=MemorySink())
 
 
 async def test_media_are_encoded_once_however_often_the_request_is_sent(
@@ -225,7 +227,7 @@ async def test_media_are_encoded_once_however_often_the_request_is_sent(
         FaultyVenice(queue=[needs_consent()]) as server,
         client(server, on_consent=lambda _: YES) as venice,
     ):
-        job = venice.generate(PORTRAIT)
+        job = venice.generate(PORTRAIT, to=MemorySink())
         await job.queued()
         job.cancel()
     assert 1 == len(encoded)

@@ -121,7 +121,9 @@ def test_every_attribute_is_described(kind: type[VeniceError]) -> None:
 def test_an_error_says_what_happened_and_about_the_money_and_what_to_do(kind: type[VeniceError]) -> None:
     error = kind("It went wrong")
     money = {False: "Nothing was charged.", None: "It is not known whether the job was charged."}
-    assert str(error).startswith(f"It went wrong. {money[error.charged]}")
+    said = "" if kind is UsageError else money[error.charged]
+    assert str(error).startswith(f"It went wrong. {said}".strip())
+    assert UsageError("No", charged=False).money == money[False]
     assert error.hint in str(error)
     assert re.search(r"[.!?\]]$", str(error))
 

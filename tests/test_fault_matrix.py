@@ -405,13 +405,13 @@ async def test_an_overloaded_model_costs_its_own_job_half_a_minute_and_the_jobs_
     overloaded = json_reply({"error": {"code": "MODEL_OVERLOADED", "message": "Busy"}}, status=429)
     async with FaultyVenice(queue=[overloaded]) as server, client(server) as venice:
         began = server.now()
-        await venice.generate(PUBLIC).queued()  # the model that has no room
+        await venice.generate(PUBLIC, to=MemorySink()).queued()  # the model that has no room
         assert 30 <= server.now() - began <= 31
 
     async with FaultyVenice(queue=[overloaded]) as server, client(server) as venice:
-        began, first = server.now(), venice.generate(PUBLIC)
+        began, first = server.now(), venice.generate(PUBLIC, to=MemorySink())
         await until(lambda: bool(server.requests))
-        await venice.generate(PRIVATE).queued()
+        await venice.generate(PRIVATE, to=MemorySink()).queued()
         assert server.now() - began <= 2
         await first.queued()
 
@@ -431,7 +431,7 @@ async def test_while_the_key_is_blocked_nothing_is_sent_with_it() -> None:
                     venice.resume(ticket)
                 await until(lambda: bool(blocked))
                 await anyio.sleep(5)
-                venice.generate(PUBLIC)
+                venice.generate(PUBLIC, to=MemorySink())
                 assert 0.25 == (await venice.quote(PUBLIC)).usd
                 await anyio.sleep(60)
                 raise ZeroDivisionError
@@ -468,8 +468,8 @@ async def test_ten_minutes_in_which_every_call_fails_never_block_the_key(answer:
             async with client(server) as venice:
                 for number in range(30):
                     venice.resume(Ticket(model="m", queue_id=f"q{number}"))
-                    venice.generate(PUBLIC)
-                    venice.generate(PUBLIC, max_usd=1.0)
+                    venice.generate(PUBLIC, to=MemorySink())
+                    venice.generate(PUBLIC, to=MemorySink(), max_usd=1.0)
                 await anyio.sleep(600)
                 raise ZeroDivisionError
         failed = [request.at for request in server.requests]

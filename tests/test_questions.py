@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from base64 import b64encode
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from attrs import evolve
 
@@ -230,14 +234,45 @@ async def test_a_refused_clean_up_of_ones_own_carries_the_ticket() -> None:
         assert "never-issued" == caught.value.ticket.queue_id
 
 
-@pytest.mark.parametrize("status", [400, 404, 500])
-async def test_a_clean_up_that_fails_never_fails_the_job(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
+async def test_a_clean_up_that_fails_never_fails_the_job_and_is_said_in_the_debug_log_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refusal = json_reply({"error": "no"}, status=status)
-    async with FaultyVenice(complete=[refusal] * 9) as server, client(server) as venice:
-        video = await venice.generate(PUBLIC, to=tmp_path)
-        assert video.size == len(server.clip)
-    assert ["WARNING"] == [
-        record.levelname for record in caplog.records if "may be left" in record.getMessage()
-    ]
+    caplog.set_level(logging.DEBUG)
+    for number, refusal in enumerate(UNCLEAN):
+        async with FaultyVenice(complete=[refusal] * 9) as server, client(server) as venice:
+            began = anyio.current_time()
+            video = await venice.generate(PUBLIC, to=tmp_path / f"{number}.mp4")
+            assert video.size == len(server.clip)
+            assert 60 >= anyio.current_time() - began
+    said = [record for record in caplog.records if "left to expire" in record.getMessage()]
+    assert ["DEBUG"] * len(UNCLEAN) == [record.levelname for record in said]
+
+
+INVALID_ID = json_reply({"error": "Request ID is invalid."}, status=400)
+UNCLEAN = (
+    INVALID_ID,
+    json_reply({"error": "no"}, status=404),
+    json_reply({"error": "no"}, status=500),
+    json_reply({"success": False}),
+    Reply(delay=3600),
+)
+
+
+async def test_a_clean_up_that_is_refused_is_not_tried_again_for_an_hour(tmp_path: Path) -> None:
+    async with FaultyVenice(complete=[INVALID_ID] * 99, polls=0) as server, client(server) as venice:
+        jobs = [venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4") for index in range(30)]
+        await asyncio.gather(*jobs)
+        assert 1 == len(server.asked("POST /video/complete"))
+        await anyio.sleep(3601)
+        await venice.generate(PUBLIC, to=tmp_path / "later.mp4")
+        assert 2 == len(server.asked("POST /video/complete"))
+
+
+async def test_clean_ups_that_work_are_all_sent_one_after_another(tmp_path: Path) -> None:
+    slow = [json_reply({"success": True}, delay=1.0)] * 6
+    async with FaultyVenice(complete=slow, polls=0) as server, client(server) as venice:
+        jobs = [venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4") for index in range(6)]
+        await asyncio.gather(*jobs)
+        times = [request.at for request in server.asked("POST /video/complete")]
+        assert 6 == len(times)
+        assert 1.0 <= min(later - at for at, later in pairwise(times))

@@ -55,7 +55,7 @@ async def test_a_clip_arrives_whole_by_either_delivery(tmp_path: Path, model: st
 
 async def test_a_clip_streams() -> None:
     async with sandbox(SOON) as server, client(server) as venice:
-        chunks = [chunk async for chunk in venice.generate(request(PRIVATE)).stream()]
+        chunks = [chunk async for chunk in venice.stream(request(PRIVATE)).stream()]
     assert CLIP == b"".join(chunks)
 
 

@@ -26,6 +26,7 @@ from .engine.consent import OnConsent
 from .engine.runtime import Runtime, Settings
 from .engine.spec import Destination, JobSpec, bound_for, recovery
 from .errors import TicketLike, UsageError
+from .io.delivery.sinks import QueueSink
 from .job import VideoJob
 from .models import AccountLimits, VideoModel
 from .options import BASE_URL, Limits, Links, Polling, Retries, Timeouts
@@ -40,7 +41,7 @@ from .sansio.job.states import State
 if TYPE_CHECKING:
     import aiohttp
 
-    from .io.journal.entries import JournalEntry
+    from .io.journal.entries import JournalEntry, Unfinished
     from .io.journal.journal import Journal
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class VeniceClient:
         self,
         request: VideoRequest,
         *,
-        to: Destination | None = None,
+        to: Destination,
         max_usd: float | None = None,
         reference_video_seconds: float | None = None,
         overwrite: bool = False,
@@ -151,10 +152,11 @@ class VeniceClient:
         Args:
             request: what to generate.
             to: a file, or an existing folder, where the file is named after model and job; or a sink, or
-                anything with an async `write` or `send`. Left out, the clip is read with `VideoJob.stream`.
+                anything with an async `write` or `send`. See `stream` for a job without one.
             max_usd: the most it may cost, in USD; the price is asked first, and a price equal to it is
                 allowed.
-            reference_video_seconds: the total length of all reference clips, which the price depends on.
+            reference_video_seconds: the total length of all reference clips, which the price depends on;
+                measured by itself where all of them are files or bytes.
             overwrite: whether a file at `to` may be replaced.
             priority: jobs of a higher one are queued first when the budget is short.
 
@@ -169,6 +171,30 @@ class VeniceClient:
             JobSpec(start=start, request=request, to=bound_for(to), overwrite=overwrite, priority=priority)
         )
 
+    def stream(
+        self,
+        request: VideoRequest,
+        *,
+        max_usd: float | None = None,
+        reference_video_seconds: float | None = None,
+        priority: int = 0,
+    ) -> VideoJob:
+        """Start a job without a destination and return it at once: read its clip with `VideoJob.stream`.
+
+        Args:
+            request: as for `generate`.
+            max_usd: as for `generate`.
+            reference_video_seconds: as for `generate`.
+            priority: as for `generate`.
+        """
+        return self.generate(
+            request,
+            to=QueueSink(),
+            max_usd=max_usd,
+            reference_video_seconds=reference_video_seconds,
+            priority=priority,
+        )
+
     def resume(
         self, ticket: TicketLike | str, *, to: Destination | None = None, overwrite: bool = False
     ) -> VideoJob:
@@ -176,13 +202,14 @@ class VeniceClient:
 
         Args:
             ticket: the ticket, or the JSON of one.
-            to: as for `generate`.
+            to: as for `generate`; left out, the clip is read with `VideoJob.stream`.
             overwrite: as for `generate`.
         """
         found = parse_ticket(ticket)
         del ticket  # as text it holds the link
         start = watch(sound(found))
-        return self._runtime.start(JobSpec(start=start, to=bound_for(to), overwrite=overwrite, age=None))
+        sink = QueueSink() if to is None else bound_for(to)
+        return self._runtime.start(JobSpec(start=start, to=sink, overwrite=overwrite, age=None))
 
     def batch(
         self,
@@ -239,18 +266,24 @@ class VeniceClient:
             batch.stop()
         return await self._runtime.drain(grace)
 
-    async def pending(self) -> list[JournalEntry]:
-        """Return what the journal holds unfinished, without what another living client is watching."""
+    async def pending(self) -> Unfinished:
+        """Return what the journal holds unfinished, oldest first.
+
+        What another living client is watching is not among them: the list's `held` says how many those are.
+        """
         return await self._journal().pending()
 
     async def recover(self) -> list[VideoJob]:
         """Start a job for everything unfinished in the journal that no living process works on.
 
         Each is bound for its recorded destination. One whose paid request has no outcome is not sent again:
-        its job raises `QueueOutcomeUnknownError`.
+        its job raises `QueueOutcomeUnknownError`. How many jobs another living client holds is logged.
         """
-        now = self._runtime.shared().clock.time()
-        return [self._runtime.start(recovery(entry, now)) for entry in await self._journal().adopt()]
+        journal, now = self._journal(), self._runtime.shared().clock.time()
+        jobs = [self._runtime.start(recovery(entry, now)) for entry in await journal.adopt()]
+        if held := (await journal.pending()).held:
+            log.warning("%d unfinished jobs are held by another living process, and not recovered", held)
+        return jobs
 
     async def forget(self, entry: JournalEntry) -> None:
         """Strike an unfinished job from the journal, once you know what became of it.

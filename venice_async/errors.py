@@ -131,6 +131,11 @@ def _sentence(text: str) -> str:
 class UsageError(VeniceError):
     """The library was called wrongly: no key, a client that was not entered, a bad option."""
 
+    @property
+    def money(self) -> str:
+        """Nothing, unless it is known: the call spends no money, but its job may have been paid for."""
+        return super().money if "charged" in vars(self) else ""
+
 
 class InvalidRequestError(VeniceError):
     """The request cannot succeed and was refused before anything was sent.

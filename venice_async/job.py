@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextvars import Context
 from typing import Any, TypeAlias
 
 import anyio
@@ -28,6 +29,10 @@ class VideoJob:
 
     Await it as often and from as many tasks as you like: there is one driver. Cancelling or timing out a task
     that waits never cancels the job. A job that failed and was never awaited is logged.
+
+    It can be passed to `asyncio.wait`, `gather`, `wait_for`, `shield`, `as_completed`, `ensure_future`, and
+    has a future's `result`, `exception` and `add_done_callback`. `create_task` wants a coroutine, which is
+    `job.wait()`: `asyncio.create_task(job.wait())`. A task group of anyio takes `job.wait`.
     """
 
     def __init__(
@@ -45,7 +50,9 @@ class VideoJob:
         self._changes = 0
         self._error: BaseException | None = None
         self._observed = False
+        self._started = False
         self._reason: VeniceError | None = None
+        self._callbacks: list[tuple[Callable[[VideoJob], object], Context | None]] = []
         self._on_state = on_state
         self._drive: Drive | None = drive
         if self._ticket is not None:
@@ -86,6 +93,46 @@ class VideoJob:
         self._scope.cancel()
         return True
 
+    def result(self) -> Video:
+        """Return the clip of a job that is done, or raise what `wait` raises.
+
+        Raises:
+            asyncio.InvalidStateError: it is not done.
+        """
+        self._check_done()
+        self._observed = True
+        return self._result()
+
+    def exception(self) -> BaseException | None:
+        """Return the error of a job that is done; None for a clip.
+
+        Raises:
+            asyncio.InvalidStateError: it is not done.
+            asyncio.CancelledError: it was cancelled.
+        """
+        self._check_done()
+        self._observed = True
+        if self.cancelled():
+            self._result()
+        return self._error
+
+    def add_done_callback(
+        self, callback: Callable[[VideoJob], object], *, context: Context | None = None
+    ) -> None:
+        """Have `callback(job)` called by the event loop once the job is done."""
+        self._check_loop()
+        if self.done():
+            self._loop.call_soon(callback, self, context=context)
+        else:
+            self._callbacks.append((callback, context))
+
+    def remove_done_callback(self, callback: Callable[[VideoJob], object]) -> int:
+        """Take back every `add_done_callback` of `callback`, and return how many there were."""
+        kept = [each for each in self._callbacks if each[0] != callback]
+        removed = len(self._callbacks) - len(kept)
+        self._callbacks = kept
+        return removed
+
     def __await__(self) -> Generator[Any, Any, Video]:
         """Wait for the clip; see `wait`."""
         return self.wait().__await__()
@@ -93,15 +140,19 @@ class VideoJob:
     async def wait(self) -> Video:
         """Wait for the clip and return it. Cancelling this call does not cancel the job.
 
-        The clip of a job without a destination must be read with `stream` meanwhile.
-
         Raises:
+            UsageError: the job has no destination, and nobody has begun to read its clip with `stream`.
             VeniceError: there is no clip; `.ticket` is there if the job was queued.
             asyncio.CancelledError: the job was cancelled.
         """
         self._check_loop()
-        if isinstance(self._spec.to, QueueSink) and not self._spec.to.begun:
-            log.warning("%r has no destination: pass to=, or read its clip with stream()", self)
+        if isinstance(self._spec.to, QueueSink) and not self._spec.to.begun and not self.done():
+            if not self._started:
+                self.cancel()  # before anything is paid for
+            msg = "This job has no destination, and nobody reads its clip"
+            raise UsageError(
+                msg, hint="Read it: 'async for chunk in job.stream()'; or start the job with to="
+            )
         self._observed = True
         await self._finished.wait()
         return self._result()
@@ -143,7 +194,7 @@ class VideoJob:
         self._check_loop()
         if not isinstance(self._spec.to, QueueSink):
             msg = "This job has a destination of its own"
-            raise UsageError(msg, hint="Leave out to= to read the clip with stream()")
+            raise UsageError(msg, hint="Start the job with venice.stream(request) to read its clip")
         if self._spec.to.begun:
             msg = "The clip of this job is being read, or was"
             raise UsageError(msg, hint="Read a stream once; resume(ticket, to=...) fetches the clip again")
@@ -192,6 +243,7 @@ class VideoJob:
     async def run(self) -> None:
         """Drive the job to its end; the client calls this once. It never raises but for cancellation."""
         assert self._drive is not None  # noqa: S101 - called once
+        self._started = True
         try:
             with self._scope:
                 self._finish(await self._drive(self._publish), None)
@@ -250,6 +302,14 @@ class VideoJob:
         if state is not self._state:
             self._publish(state)
         self._changed.set()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback, context in callbacks:
+            self._loop.call_soon(callback, self, context=context)
+
+    def _check_done(self) -> None:
+        if not self.done():
+            msg = "The job is not done"
+            raise asyncio.InvalidStateError(msg)
 
     def _result(self) -> Video:
         if isinstance(self._state, Succeeded):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import APIError, BadRequestError, ConsentRequiredError, JournalError, NotFoundError, VeniceError
@@ -38,11 +37,6 @@ _NOWHERE: Final = (
     "Check the model ('venice-async models' lists them), and the base URL, which usually ends in /api/v1"
 )
 _STRANGER: Final = "Only the key and the base URL that queued a job know it, and only for a time"
-_MONEY: Final[Mapping[bool | None, str]] = {
-    True: "The job has been paid for.",
-    False: "Nothing was charged.",
-    None: "It is not known whether the job was charged.",
-}
 
 
 def report(screen: Screen, error: VeniceError, *, resume: str | None = None) -> int:
@@ -55,7 +49,7 @@ def report(screen: Screen, error: VeniceError, *, resume: str | None = None) -> 
 
 def in_words(error: VeniceError) -> str:
     """Return one line: what happened, whether money was spent, and what to do."""
-    parts = (_sentence(error.message), _MONEY[error.charged], _sentence(hint(error)))
+    parts = (_sentence(error.message), error.money, _sentence(hint(error)))
     return " ".join(" ".join(part.split()) for part in parts if part)
 
 

@@ -93,7 +93,7 @@ class Driver:
             case Fetch():
                 return await self._within_deadline(lambda: self._retrieval.fetch(command))
             case CleanUp():
-                return await self._retrieval.clean_up(command.video.ticket)
+                return await self._shared.clean_ups.clean_up(command.video.ticket)
 
     def _note(self, event: Event, command: Command | None) -> None:
         """Keep the latest trouble for the deadline to tell, and log it with the pause that follows."""

@@ -1,14 +1,12 @@
-"""From the ticket to the file: polls, the clip by poll or by link, and the clean-up."""
+"""From the ticket to the file: polls, and the clip by poll or by link."""
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
 
-import anyio
 from attrs import evolve
 
 from ..errors import (
@@ -16,7 +14,6 @@ from ..errors import (
     ProtocolError,
     TransportError,
     UsageError,
-    VeniceError,
 )
 from ..io.delivery.download import CAN_GO_ON, SMALL, Delivery
 from ..io.delivery.part_file import PartFile
@@ -26,9 +23,8 @@ from ..io.pacing.polled_job import PolledJob
 from ..io.transport import Response
 from ..results import Ticket, Video
 from ..sansio.http.wire import carries_video
-from ..sansio.job.commands import Complete, Fetch, Poll, Revoke
+from ..sansio.job.commands import Fetch, Poll
 from ..sansio.job.events import (
-    CleanedUp,
     Completed,
     Delivered,
     Event,
@@ -40,11 +36,8 @@ from ..sansio.job.events import (
 from ..sansio.job.states import ticket_of
 from .spec import JobSpec, Shared
 
-_CLEAN_UP: Final = 15.0  # seconds: the clip is safe, so nobody should wait for the clean-up for long
 _PROGRESS: Final = 256 * 1024  # bytes: a delivery that gained as much was not in vain
 _LINK_ANSWERS: Final = (200, 206, 416)  # what the delivery itself can judge
-
-log: logging.Logger = logging.getLogger(__name__)
 
 
 class Retrieval:
@@ -127,19 +120,6 @@ class Retrieval:
         except DownloadError as error:
             return Refused(error)
         return Interrupted(answer.error if isinstance(answer, Refused) else DownloadError("It has no clip"))
-
-    async def clean_up(self, ticket: Ticket) -> Event:
-        """Delete the server's copy; a failure is a warning, for the clip is safe."""
-        query = Complete(ticket) if ticket.download_url is None else Revoke(ticket)
-        event = CleanedUp(TransportError(f"The clean-up took longer than {_CLEAN_UP:.0f} s"))
-        with anyio.move_on_after(_CLEAN_UP):
-            try:
-                event = cast("CleanedUp", await self._caller.ask(query))
-            except VeniceError as error:
-                event = CleanedUp(error)
-        if event.error is not None:
-            log.warning("The server's copy of job %s may be left: %s", ticket.queue_id, event.error.message)
-        return event
 
     def _claim(self, path: Path) -> None:
         if path in self._shared.claims:

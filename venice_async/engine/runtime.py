@@ -29,6 +29,7 @@ from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import Answer
 from ..sansio.job.commands import Price, Query
 from ..sansio.job.states import Failed, State, Succeeded
+from .cleanup import CleanUps
 from .consent import OnConsent
 from .driver import Driver
 from .spec import JobSpec, Shared
@@ -236,6 +237,7 @@ class Runtime:
             clock=clock,
             records=records,
             timeouts=settings.timeouts,
+            clean_ups=CleanUps(caller),
             on_consent=settings.on_consent,
         )
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from attrs import field, frozen
 
+from ..errors import UsageError
 from ..io.caller import Caller
-from ..io.delivery.sinks import QueueSink, Sink, WriterSink
+from ..io.delivery.sinks import Sink, WriterSink
 from ..io.journal.record import JobRecord, Records
 from ..io.transport import Clock
 from ..options import Timeouts
 from ..requests import VideoRequest
 from ..sansio.job.machine import Step, resume
+from .cleanup import CleanUps
 from .consent import OnConsent
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Shared:
         records: the journal, or what stands for none.
         timeouts: how long to wait.
         on_consent: whom to ask for consent.
+        clean_ups: the deletion of the server's copies.
         claims: the files that running jobs are bound for.
     """
 
@@ -87,18 +90,22 @@ class Shared:
     clock: Clock
     records: Records
     timeouts: Timeouts
+    clean_ups: CleanUps
     on_consent: OnConsent | None = None
     claims: set[Path] = field(factory=set[Path])
 
 
-def bound_for(to: Any) -> Destination:
-    """Return what `to` means: a path or a sink as it is, None as a queue to read, anything else as a writer.
+def bound_for(to: object) -> Destination:
+    """Return what `to` means: a path or a sink as it is, anything else as a writer.
 
     Raises:
         UsageError: it is none of these.
     """
     if to is None:
-        return QueueSink()
+        msg = "There is no destination"
+        raise UsageError(
+            msg, hint="Pass to='clip.mp4', or read the clip of venice.stream(request) as it comes"
+        )
     is_sink = all(hasattr(to, name) for name in ("open", "write", "restart", "commit", "abort"))
     return cast("Destination", to) if is_sink or isinstance(to, str | os.PathLike) else WriterSink(to)
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import cast
 
+from anyio.lowlevel import checkpoint_if_cancelled
+
 from ..errors import (
     ConsentError,
     ConsentRequiredError,
@@ -69,6 +71,7 @@ class Submission:
             async with self._caller.pacer.queue_turn(
                 priority=self._spec.priority, model=command.request.model
             ) as turn:
+                await checkpoint_if_cancelled()  # a job may be cancelled before it has waited for anything
                 outcome = await run_to_completion(self._pay(command, self._prepared, turn))
             if not isinstance(outcome, Retry):
                 return outcome

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 NEIGHBOUR = """
-import anyio, json, sys
+import anyio, json, os, signal, sys
 from pathlib import Path
 from tests.io.journal.journals import *
 
@@ -41,6 +41,7 @@ async def main():
                 case "begin": answer = (await journal.begin(WAITING)).id
                 case "adopt": answer = [entry.id for entry in await journal.adopt()]
                 case "pending": answer = await ids(journal)
+                case "fork": answer = os.fork() or signal.pause()
             print(json.dumps(answer), flush=True)
 
 anyio.run(main)
@@ -128,6 +129,25 @@ async def test_another_process_keeps_its_jobs_until_it_is_killed(path: Path) -> 
     async with opened(path):
         pass
     assert ["jobs.db"] == [place.name for place in path.parent.iterdir()]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked")
+async def test_a_forked_child_does_not_keep_the_jobs_of_its_parent_and_leaves_them_while_it_lives(
+    path: Path,
+) -> None:
+    with neighbour(path) as other:
+        theirs = await other.ask("begin")
+        child = cast("int", await other.ask("fork"))
+        try:
+            async with opened(path) as journal:
+                assert ([], 1) == (found := await journal.pending(), found.held)
+                other.process.send_signal(signal.SIGKILL)
+                other.process.wait()
+                os.kill(child, 0)  # it lives
+                found = await journal.pending()
+                assert ([theirs], 0) == ([entry.id for entry in found], found.held)
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 async def test_processes_that_adopt_at_once_get_each_job_once(path: Path) -> None:

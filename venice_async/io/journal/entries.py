@@ -60,6 +60,16 @@ class JournalEntry:
         return ticket_of(self.state)
 
 
+class Unfinished(list[JournalEntry]):
+    """The unfinished jobs that we watch or nobody does.
+
+    Attributes:
+        held: how many more there are, which another living client is watching.
+    """
+
+    held: int = 0
+
+
 def state_to_keep(stored: State, state: State) -> State:
     """Return what the journal keeps of a job in `stored` that comes to `state`.
 

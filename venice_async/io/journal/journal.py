@@ -15,7 +15,7 @@ from ...errors import JournalError, VeniceError
 from ...requests import VideoRequest
 from ...sansio.job.states import State, ticket_of
 from ..transport import Clock
-from .entries import JournalEntry
+from .entries import JournalEntry, Unfinished
 from .writer import Operation, Writer
 
 
@@ -115,8 +115,8 @@ class Journal:
         """Stop watching a job: it stays unfinished, for whoever adopts it."""
         await self._writer.perform(Operation(lambda table: table.release(entry_id)))
 
-    async def pending(self) -> list[JournalEntry]:
-        """Return the unfinished jobs that we watch or nobody does, not those of others, oldest first."""
+    async def pending(self) -> Unfinished:
+        """Return the unfinished jobs that we watch or nobody does, oldest first; `held` counts the others."""
         return await self._writer.perform(Operation(lambda table: table.pending()))
 
     async def adopt(self, entry_id: str | None = None) -> list[JournalEntry]:

@@ -1,7 +1,7 @@
 """Who is alive: a journal in use holds a locked file, and the lock goes with the process, however it ends.
 
 A process id may be used again, and a time may lie; a lock does neither, and tells two journals of a process
-apart. A child that was forked keeps the lock until it ends too: its parent's jobs come late, never twice.
+apart. A child that is forked lets go of it, since it may outlive its parent: the jobs are the parent's alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Final
+from weakref import WeakSet
 
 if sys.platform != "win32":
     import fcntl
@@ -38,6 +39,7 @@ class Lease:
         self.token = token
         self._database = database
         self._file = file
+        _held.add(self)
 
     @classmethod
     def take(cls, database: Path) -> Lease:
@@ -49,11 +51,29 @@ class Lease:
 
     def release(self) -> None:
         """Give it up: its token counts as dead from now on."""
+        if self._file.closed:
+            return
         if sys.platform == "win32":
             self._file.close()
         with suppress(FileNotFoundError):
             _lease_path(self._database, self.token).unlink()
         self._file.close()
+
+    def leave_to_parent(self) -> None:
+        """Let go of it in a forked child; the parent holds it as before."""
+        self._file.close()
+
+
+_held: WeakSet[Lease] = WeakSet()
+
+
+def _leave_all_to_parent() -> None:
+    for lease in list(_held):
+        lease.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all_to_parent)
 
 
 def draft_path(database: Path, token: str) -> Path:

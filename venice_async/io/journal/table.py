@@ -17,6 +17,7 @@ from .entries import (
     UNFINISHED,
     UNSENT,
     JournalEntry,
+    Unfinished,
     job_of,
     merge_known,
     pack,
@@ -141,10 +142,13 @@ class Table:
             "UPDATE jobs SET owner = NULL WHERE id = ? AND owner = ?", (name, self._token)
         )
 
-    def pending(self) -> list[JournalEntry]:
+    def pending(self) -> Unfinished:
         """Return the unfinished jobs that nobody else watches, oldest first."""
         others = self._alive() - {self._token}
-        return self._select(f"{_free(others)} ORDER BY rowid", *others)
+        found = Unfinished(self._select(f"{_free(others)} ORDER BY rowid", *others))
+        every = self._connection.execute(f"SELECT count(*) FROM jobs WHERE kind IN {UNFINISHED}")  # noqa: S608 - constants
+        found.held = every.fetchone()[0] - len(found)
+        return found
 
     def adopt(self, name: str | None) -> list[JournalEntry]:
         """Take the unfinished jobs that nobody watches, all or the one of that name, and return them."""
