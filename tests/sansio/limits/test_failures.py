@@ -17,21 +17,13 @@ def test_what_counts_is_every_4xx_but_429_and_what_never_got_a_status() -> None:
 
 
 def test_failures_and_requests_without_a_status_stay_under_the_limit_together() -> None:
-    budget = FailureBudget(20)
-    for _ in range(19):
-        assert 0.0 == budget.opens(0.0)
-        budget.take()
-    assert budget.opens(0.0) is None
-    budget.give_back()
-    assert 0.0 == budget.opens(0.0)
-    budget.ended(1.0, 200)
+    budget = FailureBudget()
+    assert [0.0, None] == [budget.opens(0.0, limit=20, flying=flying) for flying in (18, 19)]
     for _ in range(17):
         budget.ended(2.0, 404)
-    assert 2.0 == budget.opens(2.0)
-    budget.take()
-    budget.take()
-    assert pytest.approx(32.1) == budget.opens(3.0)
-    assert 33.0 == budget.opens(33.0)
+    assert 2.0 == budget.opens(2.0, limit=20, flying=1)
+    assert pytest.approx(32.1) == budget.opens(3.0, limit=20, flying=2)
+    assert 33.0 == budget.opens(33.0, limit=20, flying=2)
 
 
 @given(
@@ -41,13 +33,11 @@ def test_failures_and_requests_without_a_status_stay_under_the_limit_together() 
 def test_no_thirty_seconds_hold_as_many_failures_as_the_limit(
     outcomes: list[tuple[float, int | None]], limit: int
 ) -> None:
-    budget, now, failed = FailureBudget(limit), 0.0, list[float]()
+    budget, now, failed = FailureBudget(), 0.0, list[float]()
     for takes, status in outcomes:
-        opens = budget.opens(now)
+        opens = budget.opens(now, limit=limit, flying=0)
         assert opens is not None
-        now = opens
-        budget.take()
-        now += takes
+        now = opens + takes
         budget.ended(now, status)
         if counts_as_failed(status):
             failed.append(now)
@@ -59,25 +49,16 @@ def told(remaining: float, reset: float = 20.0) -> FailureAllowance:
 
 
 def test_no_more_are_on_their_way_than_the_server_says_may_fail_until_it_forgets() -> None:
-    budget = FailureBudget(20)
+    budget = FailureBudget()
     for account in (told(3), told(15)):  # of a model whose account is better
-        budget.take()
         budget.ended(0.0, 200, account)
-    for _ in range(3):
-        assert 1.0 == budget.opens(1.0)
-        budget.take()
-    assert budget.opens(1.0) is None
+    assert [1.0, None] == [budget.opens(1.0, limit=20, flying=flying) for flying in (2, 3)]
     budget.ended(2.0, 400)
-    assert budget.opens(2.0) is None
-    assert 20.0 == budget.opens(20.0)
+    assert budget.opens(2.0, limit=20, flying=2) is None
+    assert 20.0 == budget.opens(20.0, limit=20, flying=2)
 
 
 def test_an_account_of_which_nothing_is_left_is_no_wait_one_request_goes_at_a_time() -> None:
-    budget = FailureBudget(20)
-    budget.take()
+    budget = FailureBudget()
     budget.ended(0.0, 400, told(0))
-    assert 0.0 == budget.opens(0.0)
-    budget.take()
-    assert budget.opens(0.0) is None
-    budget.ended(1.0, 200, told(0))
-    assert 1.0 == budget.opens(1.0)
+    assert [0.0, None] == [budget.opens(0.0, limit=20, flying=flying) for flying in (0, 1)]

@@ -1,26 +1,65 @@
-"""Hands out turns: one arbiter per client, shared by all its jobs."""
+"""Hands out turns: one pacer per client, shared by all its jobs.
+
+The problem. Every request to the API needs a turn, as the account allows only so many. Many jobs wait at once, one
+of them has to be next, and other processes may use the same account.
+
+The idea. The pacer holds those who wait (`queues`), and nothing else: whether there is a turn is the ration's
+matter (`sansio/limits/ration.py`), which lies in a store that processes may share. The pacer looks, which is:
+
+    is it time to ask?   no: set a timer for when it is
+                         yes: tell the store what our jobs bid and what came of our turns; give each turn that
+                              it grants to whom it is due now; look again
+
+It is time to ask when one of these is so:
+
+| what                                             | when                                                      |
+|--------------------------------------------------|-----------------------------------------------------------|
+| somebody is ready, and it may get a turn         | when it becomes ready, or when the store said to come again |
+| an answer came that may open a lane              | at once                                                   |
+| another answer came, and the store is shared     | 0.3 s later: others may want to know                      |
+| others live, and we have jobs or turns           | every 2 s: who is silent is taken for dead                |
+| the store could not be reached                   | half a second later                                       |
+
+There is no task: a timer of the loop and the store's future call back. With a store in memory the future is done at
+once, and all happens in one step.
+
+Invariants. Nothing is sent without a turn. A turn has one owner, and ends once: answered, lost or given back. One
+that could not be used within 5 s is given back, for the process may have been asleep. A request that is cancelled
+frees its place or its turn at once. While the store is away nothing is sent, nothing is lost, and everybody waits.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
+import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
+from attrs import evolve
 
 from ...options import Limits, Polling
-from ...sansio.http.headers import Refusal, allowance, failure_allowance, refusal
-from ...sansio.limits.bucket import Bucket
-from ...sansio.limits.failures import FailureBudget
-from ...sansio.limits.ledger import Sent
+from ...sansio.http.headers import allowance, failure_allowance, refusal
+from ...sansio.limits.ration import Answer, Bid, Grant, Lane, Wish
+from ..ration.store import MemoryRation, RationStore
 from ..transport import Clock
 from .polled_job import PolledJob
-from .queues import FifoQueue, R, TurnQueue, UrgencyQueue, WaitingPoll, WaitingRequest
+from .queues import FifoQueue, PollQueue, TurnQueue, WaitingPoll, WaitingRequest
 
+REPORT = 0.3  # seconds that an answer waits for company before others are told
+STALE = 5.0  # seconds after which a turn that was not used is given back
+ALIVE = 2.0  # seconds between two words to the others
+RETRY = 0.5  # seconds until a store that could not be reached is tried again
+LEAVING = 0.5  # seconds that leaving may take to tell the others
+_NO_BID: Bid = (-math.inf, -math.inf)
 _LEAST_NAP = 0.001  # seconds: a clock of floats can be asked for less than it can show
+
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Turn:
@@ -49,169 +88,258 @@ class Turn:
 
 
 class Pacer:
-    """One budget for all jobs of a key: of those that wait for a turn, the most urgent gets the next.
+    """One waiting list for all jobs of a client: of those that wait for a turn, the most urgent gets the next."""
 
-    It has no task of its own. Of the requests that wait, one sleeps until the next turn can be had and hands
-    out what there is then; the others wait for theirs. A request that is cancelled frees its place at once.
-    """
-
-    def __init__(self, *, limits: Limits, polling: Polling, clock: Clock) -> None:
-        """Start with `limits`, which the answers' headers correct."""
+    def __init__(
+        self, *, limits: Limits, polling: Polling, clock: Clock, store: RationStore | None = None
+    ) -> None:
+        """Start with `limits`, which the answers' headers correct; without a store nobody else has the key."""
+        self._limits = limits
+        self._polling = polling
         self._clock = clock
-        self._failures = FailureBudget(limits.failures)
-        retrieve, queue = limits.retrieve_per_minute, limits.queue_per_minute
-        self._polls = UrgencyQueue(Bucket(retrieve, share=limits.share), polling=polling, clock=clock)
-        self._queue = FifoQueue(Bucket(queue, share=limits.share))
-        self._free = FifoQueue()
-        self._lanes: list[TurnQueue[Any]] = [
-            self._free,
-            self._queue,
-            self._polls,
-        ]  # the last served comes last
-        self._waiting: dict[WaitingRequest, None] = {}
-        self._blocked_until = -math.inf
-        self._answer_helps = False  # whether an answer may let somebody go before `_wake_at`
-        self._wake_at = math.inf
-        self._leader: WaitingRequest | None = None  # of those who wait, the one who minds the clock
-        self._nap = anyio.CancelScope()  # in which the leader sleeps
-        self._nap_until = -math.inf
+        self._store = store or MemoryRation(limits, clock)
+        self._process = secrets.token_hex(8)
+        self._polls = PollQueue(polling=polling, clock=clock)
+        self._queues: dict[Lane, TurnQueue[Any]] = {
+            "free": FifoQueue(),
+            "queue": FifoQueue(),
+            "polls": self._polls,
+            "clean-up": FifoQueue(),
+        }
+        self._held: dict[str, None] = {}
+        self._answers: list[tuple[Answer, float]] = []  # with the moment at which each came
+        self._report_at = math.inf
+        self._told_p80s: dict[str, float] = {}
+        self._grant = Grant()
+        self._again: dict[Lane, float] = {}
+        self._asked_at = -math.inf
+        self._retry_at = -math.inf
+        self._asking: asyncio.Future[Grant] | None = None
+        self._best: dict[Lane, Bid] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._closed = False
 
     def watch(self, model: str, *, age: float | None = 0.0) -> PolledJob:
         """Start watching a job of `model` that was queued `age` seconds ago; None if that is not known."""
         return self._polls.watch(model, age)
 
-    def queue_turn(self, *, priority: int = 0, model: str | None = None) -> AbstractAsyncContextManager[Turn]:
+    def queue_turn(
+        self, *, priority: float = 0, model: str | None = None
+    ) -> AbstractAsyncContextManager[Turn]:
         """Wait for the right to queue: the highest `priority` first, then first come, first served.
 
         While `model` is overloaded, requests for others go ahead.
         """
-        return self._turn(self._queue, WaitingRequest(rank=-priority, model=model))
+        return self._turn("queue", WaitingRequest(priority=priority, model=model))
 
     def poll_turn(self, watch: PolledJob, *, after: float = 0.0) -> AbstractAsyncContextManager[Turn]:
         """Wait for the right to poll, not before `after` seconds from now: the most urgent job first."""
-        return self._turn(self._polls, WaitingPoll(watch=watch, not_before=self._clock.monotonic() + after))
+        return self._turn("polls", WaitingPoll(watch=watch, not_before=self._clock.monotonic() + after))
 
     def free_turn(self) -> AbstractAsyncContextManager[Turn]:
         """Wait for the right to send a request of no known rate: only the failure budget applies."""
-        return self._turn(self._free, WaitingRequest())
+        return self._turn("free", WaitingRequest())
+
+    def clean_up_turn(self) -> AbstractAsyncContextManager[Turn]:
+        """Wait for the right to clean up, which gets half of the failure budget at most: it fails harmlessly."""
+        return self._turn("clean-up", WaitingRequest())
+
+    async def aclose(self) -> None:
+        """Tell the others what came of our turns, so that they need not wait for our word; then let go."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._store.shared and self._asked_at > -math.inf:
+            with suppress(Exception):
+                async with asyncio.timeout(LEAVING):
+                    if self._asking is not None:
+                        await asyncio.shield(self._asking)
+                    self._held.clear()
+                    await self._store.exchange(self._wish(self._clock.monotonic(), leaving=True))
+        await self._store.aclose()
 
     @asynccontextmanager
-    async def _turn(self, lane: TurnQueue[R], request: R) -> AsyncGenerator[Turn]:
-        await self._wait(lane, request)
-        turn = Turn(partial(self._ended, lane, request))
+    async def _turn(self, lane: Lane, request: WaitingRequest) -> AsyncGenerator[Turn]:
+        token = await self._wait(lane, request)
+        while self._is_stale(request):
+            self._give_back(lane, request, token)
+            request.token = None
+            request.event.clear()
+            token = await self._wait(lane, request)
+        turn = Turn(partial(self._ended, lane, request, token))
         try:
             yield turn
         finally:
             turn.left()
 
-    async def _wait(self, lane: TurnQueue[R], request: R) -> None:
-        self._waiting[request] = None
-        earliest = lane.enter(request, self._clock.monotonic())
-        if self._leader is None or earliest < self._wake_at:
-            self._hand_out()
+    async def _wait(self, lane: Lane, request: WaitingRequest) -> str:
+        queue, now = self._queues[lane], self._clock.monotonic()
+        bid = queue.enter(request, now)
+        if bid > self._best.get(lane, _NO_BID):
+            self._again.pop(lane, None)  # it may be worth a turn that the others were not
+        self._look()
         try:
-            while not request.granted:
-                await self._mind(request)
-        except BaseException:
-            self._withdraw(lane, request)
-            raise
-        finally:
-            self._appoint()
-
-    async def _mind(self, request: WaitingRequest) -> None:
-        """Sleep until there may be a turn to hand out, if nobody else does; otherwise until there is news."""
-        if self._leader is not None:
             await request.event.wait()
-            if not request.granted:
-                request.event.clear()
+            await checkpoint_if_cancelled()  # a turn that comes too late is given back, not wasted
+        except BaseException:
+            if request.token is None:
+                queue.withdraw(request)
+            else:
+                self._give_back(lane, request, request.token)
+            raise
+        assert request.token is not None  # noqa: S101 - the event says so
+        return request.token
+
+    def _is_stale(self, request: WaitingRequest) -> bool:
+        monotonic, wall = request.asked_at
+        return max(self._clock.monotonic() - monotonic, self._clock.time() - wall) > STALE
+
+    def _look(self) -> None:
+        """Ask for turns if it is time to, else set the timer."""
+        while self._asking is None and not self._closed:
+            now = self._clock.monotonic()
+            ask_at = self._ask_at(now)
+            if ask_at > now:
+                self._set_timer(ask_at, now)
+                return
+            wish, asked_at = self._wish(now), (now, self._clock.time())
+            self._asked_at, self._report_at = now, math.inf
+            self._best = {lane: bids[0] for lane, bids in wish.bids.items()}
+            answers, self._answers = self._answers, []
+            self._asking = self._store.exchange(wish)
+            if not self._asking.done():
+                self._asking.add_done_callback(lambda _: self._settle_and_look(wish, answers, asked_at))
+                return
+            self._settle(wish, answers, asked_at)
+
+    def _set_timer(self, at: float, now: float) -> None:
+        """Look at that moment, or earlier: a timer that is set stays."""
+        if at == math.inf or (self._timer is not None and self._timer_at <= at):
             return
-        self._leader = request
-        try:
-            with anyio.CancelScope() as self._nap:
-                await self._sleep()
-        finally:
-            self._leader = None
-        if not request.granted:
-            self._hand_out()
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer, self._timer_at = loop.call_later(max(at - now, _LEAST_NAP), self._on_timer), at
 
-    async def _sleep(self) -> None:
-        self._nap_until = self._wake_at
-        if self._wake_at == math.inf:
-            await anyio.sleep_forever()
-        await self._clock.sleep(max(self._wake_at - self._clock.monotonic(), _LEAST_NAP))
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._look()
 
-    def _appoint(self) -> None:
-        """Have somebody who waits mind the clock."""
-        if self._leader is None and self._waiting:
-            next(iter(self._waiting)).event.set()
+    def _ask_at(self, now: float) -> float:
+        """Return when it is time to ask."""
+        ask_at = self._report_at
+        for lane, queue in self._queues.items():
+            ask_at = min(ask_at, max(queue.opens(now), self._again.get(lane, now)))
+        if self._store.shared and (self._held or any(one.watches for one in self._polls.models.values())):
+            ask_at = min(ask_at, self._asked_at + ALIVE)
+        return max(ask_at, self._retry_at)
 
-    def _withdraw(self, lane: TurnQueue[R], request: R) -> None:
-        self._waiting.pop(request, None)
-        if not request.granted:
-            lane.withdraw(request)
+    def _wish(self, now: float, *, leaving: bool = False) -> Wish:
+        models = self._polls.models
+        return Wish(
+            process=self._process,
+            limits=self._limits,
+            price=self._polling.price,
+            bids={} if leaving else self._bids(now),
+            pressure=0.0 if leaving else self._polls.pressure(now),
+            held=tuple(self._held),
+            answers=tuple(evolve(answer, late=now - came) for answer, came in self._answers),
+            completions=tuple((name, seconds) for name, model in models.items() for seconds in model.untold),
+            p80s={
+                name: model.p80
+                for name, model in models.items()
+                if model.p80 is not None and model.p80 != self._told_p80s.get(name)
+            },
+            heard=self._grant.heard,
+        )
+
+    def _bids(self, now: float) -> dict[Lane, tuple[Bid, ...]]:
+        """Return what those who are ready bid, by their lanes."""
+        return {lane: queue.bids(now) for lane, queue in self._queues.items() if queue.opens(now) <= now}
+
+    def _settle_and_look(
+        self, wish: Wish, answers: list[tuple[Answer, float]], asked_at: tuple[float, float]
+    ) -> None:
+        self._settle(wish, answers, asked_at)
+        self._look()
+
+    def _settle(self, wish: Wish, answers: list[tuple[Answer, float]], asked_at: tuple[float, float]) -> None:
+        """Take in what the store said."""
+        asked, self._asking = self._asking, None
+        assert asked is not None  # noqa: S101 - this is what became of it
+        if asked.cancelled() or asked.exception() is not None:
+            self._answers, self._report_at = answers + self._answers, self._clock.monotonic()
+            if self._retry_at == -math.inf:
+                log.warning("Nothing is sent until the ration can be reached: %s", asked.exception())
+            self._retry_at = self._clock.monotonic() + RETRY
             return
-        self._failures.give_back()
-        lane.ended(request, self._clock.monotonic(), overloaded_for=None)
-        if lane.bucket is not None and request.sent is not None:
-            lane.bucket.give_back(request.sent)
-        self._hand_out()
-
-    def _hand_out(self) -> None:
-        """Give every turn that there is, and note when to look again."""
+        if self._retry_at > -math.inf:
+            log.info("The ration can be reached again")
+        self._retry_at = -math.inf
         now = self._clock.monotonic()
-        while (lane := self._open_lane(now)) is not None:
-            self._grant(lane, now)
-        if self._leader is not None and self._wake_at < self._nap_until:
-            self._nap.cancel()
+        grant = self._grant = asked.result()
+        self._told_p80s.update(wish.p80s)
+        for name in {name for name, _ in wish.completions}:
+            told = sum(name == other for other, _ in wish.completions)
+            del self._polls.models[name].untold[:told]
+        for name, p80 in grant.p80s.items():
+            self._polls.model(name).hear(p80)
+        for name, seconds in grant.completions:
+            self._polls.model(name).learn(seconds)
+        for lane in dict.fromkeys(lane for lane, _ in grant.turns):
+            tokens = [token for of_lane, token in grant.turns if of_lane == lane]
+            self._give(lane, tokens, now, asked_at)
+        self._again = {lane: now + after for lane, after in grant.again.items()}
 
-    def _open_lane(self, now: float) -> TurnQueue[Any] | None:
-        """Return the lane that is due a turn; None if there is none to be had, and note when there may be."""
-        budget = self._failures.opens(now)
-        opens = [lane.opens(now) for lane in self._lanes]
-        self._answer_helps = budget is None or budget > now or any(lane.held for lane in self._lanes)
-        self._wake_at = max(math.inf if budget is None else budget, min(opens), self._blocked_until)
-        if self._wake_at > now:
-            return None
-        return next(lane for lane, when in zip(self._lanes, opens, strict=True) if when <= now)
+    def _give(self, lane: Lane, tokens: list[str], now: float, asked_at: tuple[float, float]) -> None:
+        """Give turns to whom they are due; those who asked may be gone."""
+        self._held.update(dict.fromkeys(tokens))
+        requests = self._queues[lane].grant(len(tokens), now)
+        for request, token in zip(requests, tokens, strict=False):
+            request.token, request.asked_at = token, asked_at
+            request.event.set()
+        for token in tokens[len(requests) :]:
+            self._report(Answer(token=token, unsent=True))
 
-    def _grant(self, lane: TurnQueue[Any], now: float) -> None:
-        self._lanes.remove(lane)
-        self._lanes.append(lane)
-        request: WaitingRequest = lane.grant(now)
-        self._failures.take()
-        del self._waiting[request]
-        request.granted = True
-        request.event.set()
-        if request is self._leader:
-            self._nap.cancel()
+    def _give_back(self, lane: Lane, request: WaitingRequest, token: str) -> None:
+        self._queues[lane].ended(request, self._clock.monotonic(), overloaded_for=None)
+        self._report(Answer(token=token, unsent=True))
 
     def _ended(
-        self, lane: TurnQueue[R], request: R, status: int | None, headers: Mapping[str, str], body: bytes
+        self,
+        lane: Lane,
+        request: WaitingRequest,
+        token: str,
+        status: int | None,
+        headers: Mapping[str, str],
+        body: bytes,
     ) -> None:
         now, unix = self._clock.monotonic(), self._clock.time()
         refused = refusal(headers, body, unix) if status == HTTPStatus.TOO_MANY_REQUESTS else None
-        self._failures.ended(now, status, failure_allowance(headers, unix))
-        if refused is not None and refused.reason == "blocked":
-            self._blocked_until = max(self._blocked_until, now + (refused.wait or 0.0))
-        if lane.bucket is not None and request.sent is not None:
-            self._account(lane.bucket, request.sent, status, headers, refused)
         overloaded = refused is not None and refused.reason == "overloaded"
-        lane.ended(request, now, overloaded_for=refused.wait if refused is not None and overloaded else None)
-        if self._answer_helps and self._waiting:
-            self._hand_out()
+        self._queues[lane].ended(
+            request, now, overloaded_for=refused.wait if refused and overloaded else None
+        )
+        answer = Answer(
+            token=token,
+            status=status,
+            told=allowance(headers, unix),
+            failures=failure_allowance(headers, unix),
+            refused=refused,
+            chance=self._clock.chance() if refused is not None else 0.0,
+        )
+        self._report(answer)
 
-    def _account(
-        self,
-        bucket: Bucket,
-        sent: Sent,
-        status: int | None,
-        headers: Mapping[str, str],
-        refused: Refusal | None,
-    ) -> None:
-        now, told = self._clock.monotonic(), allowance(headers, self._clock.time())
-        if status is None or (refused is not None and refused.reason == "blocked"):
-            bucket.lost(sent, now)
-        elif refused is not None and refused.reason == "limited":
-            bucket.refused(sent, told, now, wait=refused.wait, chance=self._clock.chance())
-        else:
-            bucket.answered(sent, told, now)
+    def _report(self, answer: Answer) -> None:
+        """Have the store told of an answer, at once if that may help somebody, else with the next wish."""
+        now = self._clock.monotonic()
+        self._held.pop(answer.token, None)
+        self._answers.append((answer, now))
+        if answer.unsent or answer.refused is not None or self._grant.answer_helps:
+            self._report_at = now
+            self._again.clear()
+        elif self._store.shared:
+            self._report_at = min(self._report_at, now + REPORT)
+        with suppress(RuntimeError):  # the loop is closing, and nobody waits
+            self._look()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
 
 from ...options import Polling
 from ...sansio.polling.job_times import FEWEST, LONGEST, REMEMBERED, JobTimes, estimate_duration, fit
 from ..transport import Clock
 
 _CREDIBLE = LONGEST  # seconds: ages and averages beyond are mistakes
-_KEEP = 0.005  # seconds a job for which a sum over all is kept: working it out takes a thousandth of that
 _NOTABLE = 0.02  # of the logarithm of a time: what is believed does not change for less
 _RELEARN = 5, 1.1  # completions, and their growth: learning moves every job's turn, and soon says little new
 
@@ -24,45 +22,58 @@ class ModelTimes:
         version: goes up whenever `times` changes.
         probing: the watch whose first poll asks for the model's P80, until one has been answered.
         instant: whether its latest job was done as soon as it was queued, so that the next one may be too.
+        watches: the jobs that are being watched.
+        p80: seconds, as the server says.
+        untold: completions, in seconds, of which other processes have not been told.
     """
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
-        """Know nothing yet; `on_change` is called whenever jobs of this model are due at other times."""
+    def __init__(self) -> None:
+        """Know nothing yet."""
         self.times: JobTimes = fit(None, ())
         self.version: int = 0
-        self._on_change = on_change
         self.probing: PolledJob | None = None
         self.instant: bool = False
         self.watches: dict[PolledJob, None] = {}
+        self.p80: float | None = None
+        self.untold: list[float] = []
         self._probed = False
-        self._p80: float | None = None
         self._took: deque[float] = deque(maxlen=REMEMBERED)
         self._completions = self._believed = 0
 
     @property
     def known(self) -> bool:
         """Whether `times` is more than a guess."""
-        return self._p80 is not None or self._completions >= FEWEST
+        return self.p80 is not None or self._completions >= FEWEST
 
     def enter(self, watch: PolledJob) -> None:
-        """Have one more job; the first of all is the one to probe."""
+        """Watch one more job; the first of all is the one to probe."""
         self.watches[watch] = None
         if not self._probed and self.probing is None:
             self.probing = watch
 
     def leave(self, watch: PolledJob) -> None:
-        """Have one job fewer; if it was to probe and has not, another one is."""
+        """Watch one job fewer; if it was to probe and has not, another one is."""
         self.watches.pop(watch, None)
         if self.probing is watch:
             self.probing = next(iter(self.watches), None)
-            self._change()
+            self.version += 1
 
     def answered(self, average: float | None) -> None:
         """Take in that a poll was answered, and the P80 it told."""
         self._probed, self.probing = True, None
-        if average is not None and 0 < average <= _CREDIBLE and average != self._p80:
-            self._p80 = average
+        if average is not None and 0 < average <= _CREDIBLE and average != self.p80:
+            self.p80 = average
             self._believe()
+
+    def hear(self, p80: float) -> None:
+        """Take in the P80 that another process was told, if the server has not told us."""
+        if self.p80 is None:
+            self.answered(p80)
+
+    def completed(self, seconds: float) -> None:
+        """Take in how long a job of ours took."""
+        self.untold.append(seconds)
+        self.learn(seconds)
 
     def learn(self, seconds: float) -> None:
         """Take in how long a job took."""
@@ -79,17 +90,13 @@ class ModelTimes:
         """Take in whether a job was done as soon as it was queued."""
         if instant != self.instant:
             self.instant = instant
-            self._change()
+            self.version += 1
 
     def _believe(self) -> None:
-        times = fit(self._p80, tuple(self._took))
+        times = fit(self.p80, tuple(self._took))
         if abs(times.location - self.times.location) + abs(times.spread - self.times.spread) > _NOTABLE:
             self.times = times
-            self._change()
-
-    def _change(self) -> None:
-        self.version += 1
-        self._on_change()
+            self.version += 1
 
 
 class PolledJob:
@@ -142,7 +149,7 @@ class PolledJob:
             young = self.age(self._clock.monotonic()) < self._polling.min_gap
             self.model.note_instant(instant=young and not self._answered)
         if self._from_start or (self._answered and self._age_known):
-            self.model.learn(estimate_duration(self._last, self.age(self._clock.monotonic()), age))
+            self.model.completed(estimate_duration(self._last, self.age(self._clock.monotonic()), age))
 
     def close(self) -> None:
         """Stop watching; may be called more than once."""
@@ -183,22 +190,3 @@ class PolledJob:
     def _remember(self) -> None:
         self._version = self.model.version
         self._since = self.model.times.cumulative(self._last)
-
-
-class Demand:
-    """All jobs that are being polled, and how much they ask for together: Σ √h."""
-
-    def __init__(self, models: Mapping[str, ModelTimes]) -> None:
-        """Sum over the jobs of `models`, whatever they are by then."""
-        self._models = models
-        self._pressure, self._noted_until = 0.0, -math.inf
-
-    def pressure(self, now: float) -> float:
-        """Return Σ √h; the more jobs there are, the older it may be."""
-        if now >= self._noted_until:
-            pressures = [watch.pressure(now) for watch in self._watches()]
-            self._pressure, self._noted_until = sum(pressures), now + _KEEP * len(pressures)
-        return self._pressure
-
-    def _watches(self) -> Iterator[PolledJob]:
-        return (watch for model in self._models.values() for watch in model.watches)

@@ -1,57 +1,83 @@
-"""Those who wait for a turn, in the order in which they get it. Moments are passed in as numbers."""
+"""Those who wait for a turn, by what kind, in the order in which they get it. Moments are passed in as numbers.
+
+The problem. A kind of request has a limit of its own, and of those who wait for it one has to be first: of paid
+requests the one of the highest priority that has waited longest, of polls the one that is the most urgent.
+
+The idea. A queue tells the pacer what those bid who are ready (`Bid`), the best first, and when the next one becomes
+ready. It is told how many turns there are, and picks who has them by what is true then. Ranking is plain: with
+500 jobs it takes a millisecond, and there are two or three turns a second.
+
+Who is ready:
+
+| queue   | ready                                             | order                               |
+|---------|---------------------------------------------------|-------------------------------------|
+| fifo    | all, but those of a model that is overloaded      | priority, then first come           |
+| polls   | those for whom waiting has cost a poll's price    | urgency W (`sansio/polling`)        |
+
+An overloaded model answers a paid request by a 429 that says nothing of our limits. None of its requests goes for as
+long as the server asks. Then one tries, and the rest wait for its answer. Those of other models go meanwhile.
+
+A job that is ready to be polled stays ready; when its model's times are learned anew, only those are rescheduled who
+are not ready yet.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import bisect
 import heapq
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from attrs import define, field
 
 from ...options import Polling
-from ...sansio.limits.bucket import Bucket
-from ...sansio.limits.ledger import PERIOD, Sent
+from ...sansio.limits.ration import BIDS, Bid
 from ..transport import Clock
-from .polled_job import Demand, ModelTimes, PolledJob
+from .polled_job import ModelTimes, PolledJob
 
 _order = itertools.count()
 
 
 @define(eq=False, kw_only=True)
 class WaitingRequest:
-    """One that waits for a turn, and then has it.
+    """A request that waits for a turn, and then has it.
 
     Attributes:
-        rank: the least goes first; then first come, first served.
+        priority: the greatest goes first; then first come, first served.
         model: the model it is for, where that matters.
+        since: when it began to wait.
         place: how many have asked before.
-        event: set when there is news: the turn, or that somebody else has to mind the clock.
-        granted: whether it has its turn.
-        sent: what the bucket noted of it, where there is one.
+        event: set when it has its turn.
+        token: the turn.
+        asked_at: when the turn was asked for, by the monotonic and by the wall clock.
     """
 
-    rank: int = 0
+    priority: float = 0
     model: str | None = None
+    since: float = field(default=0.0, init=False)
     place: int = field(factory=lambda: next(_order), init=False)
     event: asyncio.Event = field(factory=asyncio.Event, init=False)
-    granted: bool = field(default=False, init=False)
-    sent: Sent | None = field(default=None, init=False)
+    token: str | None = field(default=None, init=False)
+    asked_at: tuple[float, float] = field(default=(0.0, 0.0), init=False)
 
 
 @define(eq=False, kw_only=True)
 class WaitingPoll(WaitingRequest):
-    """One that waits to poll.
+    """A poll that waits for a turn.
 
     Attributes:
         watch: the job.
         not_before: the earliest moment.
+        due: when it is ready.
+        version: what was known of the model when `due` was found.
     """
 
     watch: PolledJob
     not_before: float
+    due: float = field(default=math.inf, init=False)
+    version: int = field(default=-1, init=False)
 
 
 R = TypeVar("R", bound=WaitingRequest)
@@ -60,18 +86,8 @@ R = TypeVar("R", bound=WaitingRequest)
 class TurnQueue(Protocol[R]):
     """All that wait for one kind of turn."""
 
-    @property
-    def bucket(self) -> Bucket | None:
-        """The rate limit they share; None if there is no known one."""
-        ...
-
-    @property
-    def held(self) -> bool:
-        """Whether an answer may let somebody go earlier than `opens` said."""
-        ...
-
-    def enter(self, request: R, now: float) -> float:
-        """Let one more wait; return the earliest moment at which it may have its turn, as far as known."""
+    def enter(self, request: R, now: float) -> Bid:
+        """Let one more wait; return what it bids."""
         ...
 
     def withdraw(self, request: R) -> None:
@@ -79,11 +95,15 @@ class TurnQueue(Protocol[R]):
         ...
 
     def opens(self, now: float) -> float:
-        """Return when to look again: `now` if there is a turn to hand out, infinity if nobody waits."""
+        """Return when somebody is ready: `now` if that is so already, infinity if nobody will be."""
         ...
 
-    def grant(self, now: float) -> R:
-        """Hand the turn that there is to whom it is due."""
+    def bids(self, now: float) -> tuple[Bid, ...]:
+        """Return what those bid who are ready, the best first, and for how long they have waited."""
+        ...
+
+    def grant(self, count: int, now: float) -> Sequence[R]:
+        """Return those whose turn it is, at most `count`; they wait no longer."""
         ...
 
     def ended(self, request: R, now: float, *, overloaded_for: float | None) -> None:
@@ -92,52 +112,43 @@ class TurnQueue(Protocol[R]):
 
 
 class FifoQueue:
-    """By rank and then first come, first served; a model without room does not hold up the others.
+    """By priority and then first come, first served."""
 
-    After a model was overloaded, none of its requests goes for as long as the server asks. Then one tries,
-    and the rest wait for its answer.
-    """
-
-    def __init__(self, bucket: Bucket | None = None) -> None:
-        """Wait for `bucket`; None for a kind of request that has no known rate limit."""
-        self.bucket = bucket
-        self.held: bool = False
-        self._waiting: list[WaitingRequest] = []
+    def __init__(self) -> None:
+        """Start empty."""
+        self._waiting: dict[WaitingRequest, None] = {}
         self._overloaded: dict[str | None, float] = {}  # by model, until when; infinity while one tries
 
-    def enter(self, request: WaitingRequest, now: float) -> float:
-        """Let one more wait."""
-        self._waiting.append(request)
-        return now
+    def enter(self, request: WaitingRequest, now: float) -> Bid:
+        """Let one more wait; return its priority."""
+        request.since = now
+        self._waiting[request] = None
+        return request.priority, 0.0
 
     def withdraw(self, request: WaitingRequest) -> None:
         """Let one go that no longer waits."""
-        if request in self._waiting:
-            self._waiting.remove(request)
+        self._waiting.pop(request, None)
 
     def opens(self, now: float) -> float:
-        """Return when the bucket opens for one of those who wait."""
-        self.held = False
-        if not self._waiting:
-            return math.inf
-        if self._overloaded:
-            earliest = min(self._overloaded.get(one.model, now) for one in self._waiting)
-            if earliest > now:
-                self.held = earliest == math.inf
-                return earliest
-        when = now if self.bucket is None else self.bucket.opens(now)
-        self.held = when is None or when > now
-        return math.inf if when is None else when
+        """Return when the first model is not overloaded."""
+        if not self._overloaded:
+            return now if self._waiting else math.inf
+        return max(
+            min((self._overloaded.get(one.model, now) for one in self._waiting), default=math.inf), now
+        )
 
-    def grant(self, now: float) -> WaitingRequest:
-        """Give the turn to the first in line."""
-        ready = (one for one in self._waiting if self._overloaded.get(one.model, now) <= now)
-        request = min(ready, key=lambda one: (one.rank, one.place))
-        self.withdraw(request)
-        if request.model in self._overloaded:
-            self._overloaded[request.model] = math.inf
-        request.sent = None if self.bucket is None else self.bucket.take(now)
-        return request
+    def bids(self, now: float) -> tuple[Bid, ...]:
+        """Return priorities, and how long they have waited."""
+        return tuple([(one.priority, now - one.since) for one in self._ready(BIDS, now)])
+
+    def grant(self, count: int, now: float) -> list[WaitingRequest]:
+        """Return the first in line."""
+        first = self._ready(count, now)
+        for request in first:
+            self.withdraw(request)
+            if request.model in self._overloaded:
+                self._overloaded[request.model] = math.inf
+        return first
 
     def ended(self, request: WaitingRequest, now: float, *, overloaded_for: float | None) -> None:
         """Take in that a request ended, one that was not sent after all included."""
@@ -146,130 +157,81 @@ class FifoQueue:
         if overloaded_for is not None and request.model is not None:
             self._overloaded[request.model] = now + overloaded_for
 
+    def _ready(self, count: int, now: float) -> list[WaitingRequest]:
+        ready, trying = list[WaitingRequest](), set[str | None]()
+        for one in sorted(self._waiting, key=lambda one: (-one.priority, one.place)):
+            if one.model in self._overloaded:
+                if self._overloaded[one.model] > now or one.model in trying:
+                    continue
+                trying.add(one.model)
+            ready.append(one)
+            if len(ready) == count:
+                break
+        return ready
 
-_KEEP = 0.002  # seconds a job for which a ranking is kept: working it out takes a thousandth of that
 
-
-class UrgencyQueue:
+class PollQueue:
     """By urgency, of the jobs for which waiting has cost more than a poll is worth.
 
-    Polls are spaced evenly over the minute, as that serves jobs best that end at any time. What the server
-    has left beyond is spent on those jobs only that are worth the price of a poll in the scarcity there is:
-    that at which all jobs would together ask for just the rate there is. By the square-root law a job asks
-    √(h / 2·price) times a second, so the price is (Σ √h)² / 2·rate²; and at most a window's length, as no job
-    waits longer for the next one.
+    Attributes:
+        models: what is known of the models of all jobs.
     """
 
-    def __init__(self, bucket: Bucket, *, polling: Polling, clock: Clock) -> None:
-        """Share `bucket` among all jobs."""
-        self.bucket: Bucket = bucket
-        self.held: bool = False
-        self._models: dict[str, ModelTimes] = {}
-        self._crowd = Demand(self._models)
+    def __init__(self, *, polling: Polling, clock: Clock) -> None:
+        """Start empty."""
+        self.models: dict[str, ModelTimes] = {}
         self._polling = polling
         self._clock = clock
-        self._later: list[tuple[float, int, WaitingPoll]] = []  # a heap, by when they are due
-        self._ready: dict[WaitingPoll, None] = {}
         self._waiting: dict[WaitingPoll, None] = {}
-        self._has_learned = False
-        self._look_at = -math.inf
-        self._ranking: list[
-            tuple[float, int, WaitingPoll]
-        ] = []  # of those who are ready, the most urgent last
-        self._ranked_at = -math.inf
+
+    def model(self, name: str) -> ModelTimes:
+        """Return what is known of a model."""
+        return self.models.setdefault(name, ModelTimes())
 
     def watch(self, name: str, age: float | None) -> PolledJob:
         """Start watching a job of the model with that name."""
-        model = self._models.get(name)
-        if model is None:
-            model = self._models[name] = ModelTimes(self._note_learned)
-        return PolledJob(model, age=age, clock=self._clock, polling=self._polling)
+        return PolledJob(self.model(name), age=age, clock=self._clock, polling=self._polling)
 
-    def price(self) -> float:
-        """Return what a poll is worth at present, in seconds of one job's delay."""
-        now = self._clock.monotonic()
-        scarcity = self._crowd.pressure(now) ** 2 / (2 * self.bucket.spare_rate(now) ** 2)
-        return max(min(scarcity, PERIOD), self._polling.price)
+    def pressure(self, now: float) -> float:
+        """Return Σ √h of all jobs that are being watched: how much they ask for together."""
+        return sum(watch.pressure(now) for model in self.models.values() for watch in model.watches)
 
-    def enter(self, request: WaitingPoll, now: float) -> float:
-        """Let one more wait; return the earliest moment at which it may have its turn, as far as known."""
+    def enter(self, request: WaitingPoll, now: float) -> Bid:
+        """Let one more wait; return its urgency."""
+        request.since = now
         self._waiting[request] = None
-        if self._has_learned:
-            self._reschedule(now)
-            return now
-        due = self._schedule(request, now)
-        if not self._ready:
-            self._look_at = min(self._look_at, due)
-        return max(due, self._look_at)
+        self._schedule(request, now)
+        return request.watch.urgency(now), 0.0
 
     def withdraw(self, request: WaitingPoll) -> None:
         """Let one go that no longer waits."""
         self._waiting.pop(request, None)
-        self._ready.pop(request, None)
 
     def opens(self, now: float) -> float:
-        """Return when to look again: `now` if there is a turn to hand out, infinity if nobody waits."""
-        if self._has_learned:
-            self._reschedule(now)
-        if self.held or now >= self._look_at:
-            self._look_at = self._examine(now)
-        return self._look_at
+        """Return when the first is due."""
+        earliest = math.inf
+        for request in self._waiting:
+            if request.due > now and request.version != request.watch.model.version:
+                self._schedule(request, now)
+            earliest = min(earliest, request.due)
+        return max(earliest, now)
 
-    def grant(self, now: float) -> WaitingPoll:
-        """Hand the turn that there is to the most urgent."""
-        request = self._rank(now)
-        self.withdraw(request)
-        request.sent = self.bucket.take(now)
-        self._look_at = now
-        return request
+    def bids(self, now: float) -> tuple[Bid, ...]:
+        """Return urgencies."""
+        best = heapq.nlargest(BIDS, (one.watch.urgency(now) for one in self._waiting if one.due <= now))
+        return tuple((urgency, 0.0) for urgency in best)
+
+    def grant(self, count: int, now: float) -> list[WaitingPoll]:
+        """Return the most urgent."""
+        ready = (one for one in self._waiting if one.due <= now)
+        first = heapq.nlargest(count, ready, key=lambda one: (one.watch.urgency(now), -one.place))
+        for request in first:
+            self.withdraw(request)
+        return first
 
     def ended(self, request: WaitingPoll, now: float, *, overloaded_for: float | None) -> None:
         """Do nothing: a poll that met an overloaded model is a matter of its job alone."""
 
-    def _schedule(self, request: WaitingPoll, now: float) -> float:
-        due = max(request.watch.due(now), request.not_before)
-        heapq.heappush(self._later, (due, request.place, request))
-        return due
-
-    def _note_learned(self) -> None:
-        self._has_learned = True
-
-    def _reschedule(self, now: float) -> None:
-        """Find anew when those are due who are not yet; those who are have but another rank."""
-        self._has_learned = False
-        self._later.clear()
-        self._ranked_at = -math.inf
-        for request in self._waiting:
-            if request not in self._ready:
-                self._schedule(request, now)
-        self._look_at = now
-
-    def _examine(self, now: float) -> float:
-        while self._later and (self._later[0][0] <= now or self._later[0][2] not in self._waiting):
-            request = heapq.heappop(self._later)[2]
-            if request in self._waiting:
-                self._ready[request] = None
-                bisect.insort(self._ranking, self._ranked(request, now))
-        self.held = False
-        if not self._ready:
-            return self._later[0][0] if self._later else math.inf
-        opens = self.bucket.opens(now)
-        if opens is None or opens > now:
-            self.held = True
-            return math.inf if opens is None else opens
-        evenly = self.bucket.pace.opens()
-        if evenly <= now or self._rank(now).watch.urgency(now) >= self.price():
-            return now
-        return min(evenly, now + 1 / self.bucket.rate)
-
-    def _rank(self, now: float) -> WaitingPoll:
-        """Return the most urgent of those who are ready; of many, by what was so a moment ago."""
-        if now >= self._ranked_at + _KEEP * len(self._ready):
-            self._ranking = sorted(self._ranked(request, now) for request in self._ready)
-            self._ranked_at = now
-        while self._ranking[-1][2] not in self._ready:
-            self._ranking.pop()
-        return self._ranking[-1][2]
-
-    def _ranked(self, request: WaitingPoll, now: float) -> tuple[float, int, WaitingPoll]:
-        return request.watch.urgency(now), -request.place, request
+    def _schedule(self, request: WaitingPoll, now: float) -> None:
+        request.due = max(request.watch.due(now), request.not_before)
+        request.version = request.watch.model.version

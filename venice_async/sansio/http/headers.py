@@ -157,7 +157,9 @@ def _server_time(headers: Mapping[str, str], now: float) -> float:
 
 def _number(text: str | None) -> float | None:
     """Read a plain decimal, or the first of a list of them (`120, 120;w=60`)."""
-    first = re.split("[,;]", text or "", maxsplit=1)[0].strip()
+    if not text:
+        return None
+    first = re.split("[,;]", text, maxsplit=1)[0].strip()
     return float(first) if _NUMBER.fullmatch(first) else None
 
 

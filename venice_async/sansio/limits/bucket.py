@@ -2,7 +2,7 @@
 
 Two accounts say so, and either suffices, as each is a lower bound of what the server has left. Ours: fewer of
 our requests than the limit can have been counted in the last 60 s; true for a fixed window at any phase and
-for a sliding one, whenever between sending and answer the server counted. And the server's, in `account`:
+for a sliding one, whenever between sending and answer the server counted. And the server's, in `server_account`:
 where windows are fixed it lets out all of one that is ending and then all of the next. For a key that is
 shared both have to agree; and once others are seen to use a key that was said to be ours, only the server's
 counts.
@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import math
 
+from attrs import Factory, define, evolve, field
+
 from ..http.headers import Allowance
 from .ledger import PERIOD, Ledger, Sent
-from .server_account import MARGIN, ServerAccount
+from .server_account import MARGIN, Belief
 
 RATE = 0.95  # of the limit, evenly spaced, while nothing is known of the server's account
 PACE = 1 - MARGIN  # of the limit, evenly spaced, within an account
@@ -27,70 +29,82 @@ OVERLOADED = 1.0  # seconds to pause after a 429 though requests remain: the lim
 CLOSED_MOST = 60.0  # seconds that a pause grows to, doubled while 429s go on: a window's length
 
 
+@define
 class Gcra:
     """The generic cell rate algorithm: evenly spaced, with a small burst after a pause.
 
     ITU-T Recommendation I.371, annex A; ATM Forum, Traffic Management Specification 4.1, section 4.4.2.
+
+    Attributes:
+        limit: requests a minute.
+        rate: the part of it that is spaced evenly.
+        due: the standard's theoretical arrival time.
     """
 
-    def __init__(self, limit: float, rate: float = RATE) -> None:
-        """Allow `rate` times `limit` requests a minute."""
-        self._rate = rate
-        self._due = -math.inf  # the standard's theoretical arrival time
-        self.change(limit)
+    limit: float
+    rate: float = RATE
+    due: float = -math.inf
 
-    def change(self, limit: float) -> None:
-        """Go on with another limit."""
-        self._interval = PERIOD / (self._rate * limit)
-        self._tolerance = max(BURST * limit - 1, 0.0) * self._interval
+    @property
+    def interval(self) -> float:
+        """Seconds between two requests."""
+        return PERIOD / (self.rate * self.limit)
+
+    @property
+    def tolerance(self) -> float:
+        """Seconds by which requests may come before they are due."""
+        return max(BURST * self.limit - 1, 0.0) * self.interval
 
     def opens(self) -> float:
         """Return when the next request conforms."""
-        return self._due - self._tolerance
+        return self.due - self.tolerance
 
     def take(self, now: float) -> None:
         """Count one request, conforming or not."""
-        self._due = max(self._due, now) + self._interval
+        self.due = max(self.due, now) + self.interval
 
     def give_back(self) -> None:
         """Strike one that was not sent."""
-        self._due -= self._interval
+        self.due -= self.interval
 
     def pause(self, until: float) -> None:
         """Go on evenly from then, without the burst that a pause allows."""
-        self._due = max(self._due, until + self._tolerance)
+        self.due = max(self.due, until + self.tolerance)
 
     def forgive(self, now: float) -> None:
         """Forget what was taken ahead of time."""
-        self._due = min(self._due, now)
+        self.due = min(self.due, now)
 
 
+@define
 class Bucket:
-    """What one endpoint still takes from us. Moments are seconds of the caller's monotonic clock.
+    """What one endpoint still takes from us. Moments are seconds of the caller's clock.
 
     Attributes:
+        limit: requests a minute, for the key.
+        share: the part of them that is ours.
         pace: even spacing within the account, which it is up to the caller to keep to.
     """
 
-    def __init__(self, limit: float, *, share: float = 1.0) -> None:
-        """Start with `limit` requests a minute for the key, of which `share` are ours."""
-        self.pace: Gcra = Gcra(limit * share, PACE)
-        self._spacing = Gcra(limit * share)
-        self._limit = limit
-        self._share = share
-        self._ledger = Ledger()
-        self._account = ServerAccount(self._ledger, alone=share == 1)
-        self._closed_until = -math.inf
-        self._refusals = 0
+    limit: float
+    share: float = 1.0
+    pace: Gcra = field(default=Factory(lambda self: Gcra(self.limit * self.share, PACE), takes_self=True))
+    _spacing: Gcra = field(default=Factory(lambda self: Gcra(self.limit * self.share), takes_self=True))
+    _ledger: Ledger = field(factory=Ledger)
+    _belief: Belief = field(
+        default=Factory(lambda self: Belief(others_until=_others(self.share)), takes_self=True)
+    )
+    _closed_until: float = -math.inf
+    _refusals: int = 0
 
     @property
     def rate(self) -> float:
         """Requests a second that can go on for ever."""
-        return self._limit * self._share / PERIOD
+        return self.limit * self.share / PERIOD
 
     def spare_rate(self, now: float) -> float:
         """Return the requests a second to spend at present: `rate`, or more when some would lapse."""
-        return max(self.rate, self._account.spare(now) * self._share)
+        return max(self.rate, self._belief.spare(self._ledger, now) * self.share)
 
     def opens(self, now: float) -> float | None:
         """Return `now` if a request may be sent, else when to ask again; None: after an answer."""
@@ -115,13 +129,15 @@ class Bucket:
         """Count that a request was given up without an answer."""
         self._ledger.ended(sent, now)
 
-    def answered(self, sent: Sent, told: Allowance, now: float) -> None:
-        """Take in the head of an answer that was not a 429."""
+    def answered(self, sent: Sent, told: Allowance, now: float, *, late: float = 0.0) -> None:
+        """Take in the head of an answer that was not a 429, and came `late` seconds before now."""
         if sent.at >= self._closed_until:
             self._refusals = 0
-        self._change(told.limit)
-        if self._account.hear(sent, told, now):
-            self.pace.forgive(now)
+        if told.limit is not None:
+            self.change(told.limit, self.share)
+        before, self._belief = self._belief, self._belief.hear(self._ledger, sent, told, now, late)
+        if self._belief.first != before.first:
+            self.pace.forgive(now)  # a new window
         self._ledger.ended(sent, now)
 
     def refused(self, sent: Sent, told: Allowance, now: float, *, wait: float | None, chance: float) -> None:
@@ -130,8 +146,9 @@ class Bucket:
         The pause doubles while what was sent after it is refused, too.
         """
         self._ledger.ended(sent, now)
-        self._change(told.limit)
-        self._account.disbelieve(now)
+        if told.limit is not None:
+            self.change(told.limit, self.share)
+        self._belief = self._belief.disbelieve(now)
         if sent.at >= self._closed_until:
             self._refusals += 1
         first = OVERLOADED if told.remaining or wait is not None else CLOSED
@@ -143,22 +160,34 @@ class Bucket:
         self._closed_until = max(self._closed_until, now + wait + chance)
         self._spacing.pause(self._closed_until)
 
+    def change(self, limit: float, share: float) -> None:
+        """Go on with another limit, or another share of it."""
+        if (limit, share) == (self.limit, self.share):
+            return
+        if share != self.share:
+            self._belief = evolve(self._belief, others_until=_others(share))
+        self.limit, self.share = limit, share
+        self.pace.limit = self._spacing.limit = limit * share
+
+    def spend(self, now: float) -> None:
+        """Go on evenly from now, as if the burst had just been used."""
+        self._spacing.pause(now)
+
     def _when(self, now: float) -> float | None:
         """Return when the accounts allow one more; None: after an answer."""
-        ours = self._ledger.room(self._limit * self._share, now)
-        if not self._account.trusted(now):
+        ours = self._ledger.room(self.limit * self.share, now)
+        if not self._belief.trusted(now):
             return None if ours is None else max(ours, self._spacing.opens())
-        theirs = self._account.opens(now)
-        if self._share < 1:
+        theirs = self._belief.opens(self._ledger, now)
+        if self.share < 1:
             return None if ours is None else max(ours, theirs)
-        return min(ours, theirs) if self._account.alone(now) and ours is not None else theirs
+        return min(ours, theirs) if self._belief.alone(now) and ours is not None else theirs
 
     def _is_trying(self) -> bool:
         """Return whether a request is on its way that tries if the bucket is open again after a 429."""
         return self._refusals > 0 and self._ledger.last_flying() >= self._closed_until
 
-    def _change(self, limit: float | None) -> None:
-        if limit is not None and limit != self._limit:
-            self._limit = limit
-            self.pace.change(limit * self._share)
-            self._spacing.change(limit * self._share)
+
+def _others(share: float) -> float:
+    """Return until when others are reckoned to use the key: for ever, where only a share is ours."""
+    return -math.inf if share == 1 else math.inf

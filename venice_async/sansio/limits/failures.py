@@ -11,8 +11,9 @@ key: no more requests are on their way than may fail. One is always let out, for
 from __future__ import annotations
 
 import math
-from collections import deque
 from http import HTTPStatus
+
+from attrs import define, field
 
 from ..http.headers import FailureAllowance
 
@@ -28,41 +29,37 @@ def counts_as_failed(status: int | None) -> bool:
     return is_client_error and status != HTTPStatus.TOO_MANY_REQUESTS
 
 
+@define
 class FailureBudget:
-    """Keeps the failures of the last 30 s, with every request that may yet become one, under a limit."""
+    """The failures of the last 30 s, which with every request that may yet become one stay under a limit.
 
-    def __init__(self, limit: int) -> None:
-        """Stay under `limit`."""
-        self._limit = limit
-        self._failed: deque[float] = deque()
-        self._waiting = 0
-        self._remaining = math.inf  # by the server's account, the least of late
-        self._remaining_until = -math.inf
+    Attributes:
+        failed: when requests failed.
+        remaining: how many more may fail by the server's account, the least of late.
+        remaining_until: until when that account holds.
+    """
 
-    def opens(self, now: float) -> float | None:
-        """Return when one more request may be sent, `now` if at once; None if an answer has to come first."""
-        while self._failed and self._failed[0] + PERIOD + _SLACK <= now:
-            self._failed.popleft()
-        if now < self._remaining_until and self._waiting >= max(self._remaining, 1):
+    failed: list[float] = field(factory=list[float])
+    remaining: float = math.inf
+    remaining_until: float = -math.inf
+
+    def opens(self, now: float, *, limit: int, flying: int) -> float | None:
+        """Return when one more request may be sent, `now` if at once; None if an answer has to come first.
+
+        It stays under `limit`, with so many that are `flying` already.
+        """
+        self.failed = [at for at in self.failed if at + PERIOD + _SLACK > now]
+        if now < self.remaining_until and flying >= max(self.remaining, 1):
             return None
-        excess = len(self._failed) + self._waiting + 2 - self._limit
+        excess = len(self.failed) + flying + 2 - limit
         if excess <= 0:
             return now
-        return self._failed[excess - 1] + PERIOD + _SLACK if excess <= len(self._failed) else None
-
-    def take(self) -> None:
-        """Count a request that is about to be sent."""
-        self._waiting += 1
-
-    def give_back(self) -> None:
-        """Take back one that was not sent after all."""
-        self._waiting -= 1
+        return self.failed[excess - 1] + PERIOD + _SLACK if excess <= len(self.failed) else None
 
     def ended(self, now: float, status: int | None, told: FailureAllowance | None = None) -> None:
         """Count the outcome of one that was sent, and take in what the answer told of failures."""
-        self._waiting -= 1
         if counts_as_failed(status):
-            self._failed.append(now)
-            self._remaining -= 1
-        if told is not None and (now >= self._remaining_until or told.remaining <= self._remaining):
-            self._remaining, self._remaining_until = told.remaining, now + told.reset
+            self.failed.append(now)
+            self.remaining -= 1
+        if told is not None and (now >= self.remaining_until or told.remaining <= self.remaining):
+            self.remaining, self.remaining_until = told.remaining, now + told.reset

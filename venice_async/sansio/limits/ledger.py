@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 PERIOD = 60.0  # seconds that the vendor's limits span
 SLACK = 0.1  # seconds: two clocks do not run alike
 
 
-@frozen(eq=False)
+@frozen
 class Sent:
     """One request that was let out.
 
@@ -26,68 +25,76 @@ class Sent:
     answered: int
 
 
+@define
 class Ledger:
-    """Our own account of an endpoint's use: the server counts a request between its start and its answer."""
+    """Our own account of an endpoint's use: the server counts a request between its start and its answer.
 
-    def __init__(self) -> None:
-        """Start empty."""
-        self.sent: int = 0
-        self.answered: int = 0
-        self.last_sent: float = -math.inf
-        self._flying: dict[Sent, None] = {}
-        self._departures: deque[float] = deque()  # surely no more than a period ago
-        self._arrivals: deque[float] = deque()  # of answers that came within a period and a little
+    Attributes:
+        sent: how many requests were let out, ever.
+        answered: how many of them were answered, or given up.
+        last_sent: when the latest was let out.
+        flying: those that are not answered yet.
+        departures: when requests were let out that surely are no more than a period old.
+        arrivals: when answers came, within a period and a little.
+    """
+
+    sent: int = 0
+    answered: int = 0
+    last_sent: float = -math.inf
+    flying: list[Sent] = field(factory=list[Sent])
+    departures: list[float] = field(factory=list[float])
+    arrivals: list[float] = field(factory=list[float])
 
     def take(self, now: float) -> Sent:
         """Enter a request that is about to be sent."""
         sent = Sent(now, self.sent, self.answered)
         self.sent += 1
         self.last_sent = now
-        self._flying[sent] = None
-        self._departures.append(now)
+        self.flying.append(sent)
+        self.departures.append(now)
         return sent
 
     def give_back(self, sent: Sent) -> None:
         """Strike one that was not sent after all."""
         self.sent -= 1
-        del self._flying[sent]
-        if sent.at in self._departures:
-            self._departures.remove(sent.at)
-        self.last_sent = self._departures[-1] if self._departures else -math.inf
+        self.flying.remove(sent)
+        if sent.at in self.departures:
+            self.departures.remove(sent.at)
+        self.last_sent = self.departures[-1] if self.departures else -math.inf
 
     def ended(self, sent: Sent, now: float) -> None:
         """Enter that it was answered, or given up."""
-        del self._flying[sent]
+        self.flying.remove(sent)
         self.answered += 1
-        self._arrivals.append(now)
+        self.arrivals.append(now)
 
     def room(self, most: float, now: float) -> float | None:
         """Return when fewer than `most` are in any window that holds one more; None: after an answer."""
         self._forget(now)
-        excess = len(self._flying) + len(self._arrivals) + 1 - max(math.floor(most), 1)
+        excess = len(self.flying) + len(self.arrivals) + 1 - max(math.floor(most), 1)
         if excess <= 0:
             return now
-        return self._arrivals[excess - 1] + PERIOD + SLACK if excess <= len(self._arrivals) else None
+        return self.arrivals[excess - 1] + PERIOD + SLACK if excess <= len(self.arrivals) else None
 
     def counted_at_most(self, since: float) -> int:
         """Return how many the server can have counted since then, within the last period."""
-        return len(self._flying) + sum(at >= since for at in self._arrivals)
+        return len(self.flying) + sum(at >= since for at in self.arrivals)
 
     def counted_at_least(self, sent: Sent, first: int, now: float) -> int:
         """Return how many from number `first` and of the last period were surely counted before that one."""
         self._forget(now)
-        return max(sent.answered - max(first, self.sent - len(self._departures)), 0)
+        return max(sent.answered - max(first, self.sent - len(self.departures)), 0)
 
     def last_flying(self) -> float:
         """Return when the latest of those left that are not answered yet."""
-        return max((sent.at for sent in self._flying), default=-math.inf)
+        return max((sent.at for sent in self.flying), default=-math.inf)
 
     def first_departure(self) -> float:
         """Return when the first of those left that left within the last period."""
-        return self._departures[0] if self._departures else math.inf
+        return self.departures[0] if self.departures else math.inf
 
     def _forget(self, now: float) -> None:
-        while self._departures and self._departures[0] + PERIOD - SLACK <= now:
-            self._departures.popleft()
-        while self._arrivals and self._arrivals[0] + PERIOD + SLACK <= now:
-            self._arrivals.popleft()
+        while self.departures and self.departures[0] + PERIOD - SLACK <= now:
+            del self.departures[0]
+        while self.arrivals and self.arrivals[0] + PERIOD + SLACK <= now:
+            del self.arrivals[0]

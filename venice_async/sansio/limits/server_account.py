@@ -1,16 +1,42 @@
-"""What the server says is left, believed as far as it agrees with what we know ourselves.
+"""What the server says is left of a rate limit, believed as far as it agrees with what we know ourselves.
 
-An answer tells how many requests remain. Let `answered` of ours have been answered before that one was sent:
-those are in its figure for certain, any other may not be. So remaining + answered + 1 is a ceiling for the
-number of requests ever sent. It holds until it is replaced, as the end of a window only ever adds to it.
+The problem. An answer tells a limit L, how many requests R remain, and when the window ends. To spend R at once
+would be quick, where our own account (`ledger`) allows L in any 60 s at most. But R is old when it comes: other
+requests are on their way, and nobody says which of them it counts, whether windows are fixed or slide, whether
+somebody else uses the key, or by which clock the reset is told.
 
-A new window is not taken for granted: after its announced start one request goes ahead, the rest follow its
-answer.
+The idea. Number our requests. Let `answered` of them have been answered before request n was sent: the server has
+counted those for certain when it counts n, any other perhaps. So n's answer bounds how many may ever be sent:
+
+    lowest  = R + answered + 1              if it counts only what it surely counts, and n
+    highest = R + n + 1                     if it counts all that were sent before n
+
+We may send until `lowest`, the ceiling. It stays valid for ever, as the end of a window only adds to it, so the
+highest of those heard is the best; but none may be above any answer's `highest`.
+
+How a window's end is seen. Let `counted` of ours surely be in the window that n was counted in. Then R ≤ L - 1 -
+counted, unless the window has ended. If more is left, and an end was due, a new window has begun, and the ceiling
+starts anew. If no end was due, the account contradicts ours, and is not believed for two windows.
+
+| believed? | the answer                                        | means                   | then               |
+|-----------|---------------------------------------------------|-------------------------|--------------------|
+| either    | has a part missing; or distrusted                 | nothing                 | as it was          |
+| yes       | its reset is before ours, by more than clocks err | a window that has ended | as it was          |
+| yes       | R ≤ L - 1 - counted                               | our window              | ceiling moves      |
+| yes       | R above that, the reset is due                    | a new window            | ceiling anew       |
+| yes       | R above that, the reset is not due                | contradicts us          | disbelieve         |
+| no        | anything                                          | the first word          | ceiling anew       |
+
+A new window is not taken for granted. After its announced start one request goes ahead, and the rest follow its
+answer. Where the answers of one window show more requests than all of ours, somebody else uses the key: for two
+minutes then only the server's account counts, and not whichever of both allows more (`bucket`).
 """
 
 from __future__ import annotations
 
 import math
+
+from attrs import evolve, frozen
 
 from ..http.headers import Allowance
 from .ledger import PERIOD, SLACK, Ledger, Sent
@@ -22,80 +48,92 @@ _GRACE = 10.0  # seconds after a reset for the request that goes ahead
 _ROUNDED = 3.0  # seconds that an announced reset may be late: two clocks' whole ones, and the way
 
 
-class ServerAccount:
-    """The ceiling for the requests sent to one endpoint, from the server's own account."""
+@frozen(kw_only=True)
+class Belief:
+    """What we believe of the server's account of one endpoint. Moments are of the caller's clock.
 
-    def __init__(self, ledger: Ledger, *, alone: bool) -> None:
-        """Compare with `ledger`; `alone` if nobody else is expected to use the key."""
-        self._ledger = ledger
-        self._limit = math.inf
-        self._ceiling = 0.0
-        self._first = 0  # the number of the first request that the present window surely counts
-        self._others_until = -math.inf if alone else math.inf
-        self._trusted_until = -math.inf
-        self._distrust_until = -math.inf
-        self._reset_at: float = math.inf  # never too early
-        self._mark: str | None = None
-        self._fixed = False  # whether windows have been seen to end all at once
+    Attributes:
+        limit: requests a window.
+        ceiling: how many requests may be sent, counted from the first ever.
+        first: the number of the first request that the present window surely counts.
+        reset_at: when the window ends, never too early.
+        mark: names the window, see `Allowance`.
+        fixed: whether windows have been seen to end all at once.
+        trusted_until: until when there is an account to go by.
+        distrust_until: until when there is none, as it was wrong.
+        others_until: until when somebody else is reckoned to use the key.
+    """
+
+    limit: float = math.inf
+    ceiling: float = 0.0
+    first: int = 0
+    reset_at: float = math.inf
+    mark: str | None = None
+    fixed: bool = False
+    trusted_until: float = -math.inf
+    distrust_until: float = -math.inf
+    others_until: float = -math.inf
 
     def trusted(self, now: float) -> bool:
         """Return whether there is an account to go by."""
-        return now < self._trusted_until
+        return now < self.trusted_until
 
     def alone(self, now: float) -> bool:
         """Return whether nobody else has been seen to use the key of late."""
-        return now >= self._others_until
+        return now >= self.others_until
 
-    def opens(self, now: float) -> float:
+    def room(self, sent: int) -> float:
+        """Return how many more may be sent when `sent` were."""
+        return self.ceiling - math.floor(MARGIN * self.limit) - sent
+
+    def opens(self, ledger: Ledger, now: float) -> float:
         """Return when the server takes one more: now, or once a new window begins, if not tried yet."""
-        if self._room() > 0:
+        if self.room(ledger.sent) > 0:
             return now
-        ahead = max(self._reset_at + SLACK, self._ledger.last_flying() + _ROUNDED)
-        return ahead if self._ledger.last_sent < self._reset_at else self._trusted_until
+        ahead = max(self.reset_at + SLACK, ledger.last_flying() + _ROUNDED)
+        return ahead if ledger.last_sent < self.reset_at else self.trusted_until
 
-    def spare(self, now: float) -> float:
+    def spare(self, ledger: Ledger, now: float) -> float:
         """Return the rate a second at which to spend what is left until it lapses; 0 where it does not."""
-        left = self._reset_at - _ROUNDED - now
-        return self._room() / left if self._fixed and self.trusted(now) and left > 0 else 0.0
+        left = self.reset_at - _ROUNDED - now
+        return self.room(ledger.sent) / left if self.fixed and self.trusted(now) and left > 0 else 0.0
 
-    def hear(self, sent: Sent, told: Allowance, now: float) -> bool:
-        """Take in what the answer to `sent` told; return whether a new window has begun."""
-        if told.limit is None or told.remaining is None or told.reset is None or now < self._distrust_until:
-            return False
-        self._limit = told.limit
-        reset_at = now + told.reset
-        if self.trusted(now) and reset_at + _ROUNDED < self._reset_at:
-            return False  # about a window that has ended
-        lowest = told.remaining + sent.answered + 1
-        counted = self._ledger.counted_at_least(sent, self._first, now)
-        turned = not self.trusted(now) or told.remaining > told.limit - 1 - counted
-        if not turned:
-            self._ceiling = min(max(self._ceiling, lowest), lowest + sent.before - sent.answered)
-        elif self.trusted(now) and now < self._reset_at - _ROUNDED:
-            self.disbelieve(now)  # nothing has ended, and yet there is more
-            return False
+    def disbelieve(self, now: float) -> Belief:
+        """Return the belief that goes without the server's account for a while."""
+        return evolve(self, distrust_until=now + DISTRUST, trusted_until=-math.inf)
+
+    def hear(self, ledger: Ledger, sent: Sent, told: Allowance, now: float, late: float = 0.0) -> Belief:
+        """Return the belief after the answer to `sent`, which came `late` seconds before now."""
+        if told.limit is None or told.remaining is None or told.reset is None or now < self.distrust_until:
+            return self
+        trusted, reset_at = self.trusted(now), now + told.reset
+        if trusted and reset_at - late + _ROUNDED < self.reset_at:
+            return evolve(self, limit=told.limit)  # about a window that has ended
+        lowest, highest = told.remaining + sent.answered + 1, told.remaining + sent.before + 1
+        more = told.remaining > told.limit - 1 - ledger.counted_at_least(sent, self.first, now)
+        if trusted and more and now < self.reset_at - _ROUNDED:
+            return self.disbelieve(now)  # nothing has ended, and yet there is more
+        same_mark = told.mark is not None and told.mark == self.mark
+        fixed = self.fixed
+        if trusted and not more:
+            ceiling, first = min(max(self.ceiling, lowest), highest), self.first
         else:
-            self._ceiling, self._first = lowest, self._ledger.sent
-        self._note(told, reset_at, now, turned=turned)
-        return turned
-
-    def disbelieve(self, now: float) -> None:
-        """Go without the server's account for a while."""
-        self._distrust_until = now + DISTRUST
-        self._trusted_until = -math.inf
-
-    def _note(self, told: Allowance, reset_at: float, now: float, *, turned: bool) -> None:
-        same = told.mark is not None and told.mark == self._mark
-        if self.trusted(now):
-            self._fixed = self._fixed or turned
-            reset_at = min(self._reset_at, reset_at) if same else max(self._reset_at, reset_at)
-        elif reset_at - PERIOD < self._ledger.first_departure() - _ROUNDED:
-            self._fixed = True
-        self._reset_at, self._mark = reset_at, told.mark
-        self._trusted_until = max(now + PERIOD, reset_at + _GRACE)
-        ours = self._ledger.counted_at_most(reset_at - PERIOD - _ROUNDED if same else -math.inf)
-        if self._limit - (told.remaining or 0.0) - ours >= 1:
-            self._others_until = max(self._others_until, now + REMEMBERED)
-
-    def _room(self) -> float:
-        return self._ceiling - math.floor(MARGIN * self._limit) - self._ledger.sent
+            ceiling, first = lowest, ledger.sent
+        if trusted:
+            fixed = fixed or more
+            reset_at = min(self.reset_at, reset_at) if same_mark else max(self.reset_at, reset_at)
+        elif reset_at - PERIOD < ledger.first_departure() - _ROUNDED:
+            fixed = True  # it began before we did, and ends as one
+        ours = ledger.counted_at_most(reset_at - PERIOD - _ROUNDED if same_mark else -math.inf)
+        seen_others = told.limit - told.remaining - ours >= 1
+        return Belief(
+            limit=told.limit,
+            ceiling=ceiling,
+            first=first,
+            reset_at=reset_at,
+            mark=told.mark,
+            fixed=fixed,
+            trusted_until=max(now + PERIOD, reset_at + _GRACE),
+            distrust_until=self.distrust_until,
+            others_until=max(self.others_until, now + REMEMBERED) if seen_others else self.others_until,
+        )

@@ -1,0 +1,1 @@
+"""Where the ration of an account lives."""

@@ -1,0 +1,449 @@
+"""What an account may send, as one value that all processes of the account exchange with.
+
+The problem. The limits are the account's. Several processes that each keep an account of their own refuse each
+other's requests; a fixed share each leaves most of the rate unused, since the jobs are never spread evenly.
+
+The idea. All that decides whether a request may be sent now is one value: both rate limits with their ledgers and
+what the server says of them, the failure budget, the block, and a few words of each process on what it wants. A
+process says its wish and what came of its requests, and is granted turns: `exchange`. That is arithmetic only; a
+store runs it under its lock and by its own clock, so that no process's clock matters. Which of its jobs takes a
+turn is decided by the process, at that moment (`io/pacing`).
+
+A turn of a lane is granted if
+
+1. the bucket of the lane is open, by the ledger of all and the server's account;
+2. fewer requests than the failure budget have failed of late or are on their way, and the key is not blocked;
+3. for a poll: the even pace allows it, or the job that wants it most is worth the price of a poll in the scarcity
+   there is, at which the jobs of all together ask for just the rate there is. By the square-root law a job asks
+   √(h / 2·price) times a second, so the price is (Σ √h)² / 2·rate², at most a window's length;
+4. nobody alive bids more. Otherwise the turn is kept for a moment for who does, and who is put off is told when
+   to come again: later, the more bids are above its own. After that moment whoever comes has it, so none starves.
+
+| who                                  | what is done                                                              |
+|--------------------------------------|---------------------------------------------------------------------------|
+| has not spoken for 3 s               | its bids and its pressure √h count no more                                |
+| has not spoken for 15 s              | it is dead: its requests have ended now, without an answer                |
+| says that it holds fewer turns       | the answer in which it got the others was lost; they have ended now, too  |
+| gives a turn back                    | it was not sent, and leaves no trace                                      |
+| reports a turn that is not its own   | nothing                                                                   |
+| knows other limits than the others   | the least of what the living say counts                                   |
+| comes with a clock that went back    | time stands still for it                                                  |
+
+What processes learn of a model, its P80 and how long its jobs took, is passed on to the others: without it a new
+process polls at the wrong times for minutes.
+
+A value that is new starts as if its burst had just been used: it may be one that was lost.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import cache
+from typing import Final, Literal, TypeAlias
+
+from attrs import Factory, define, evolve, field, frozen
+from cattrs import Converter
+from cattrs.errors import BaseValidationError
+
+from ...options import Limits
+from ..http.headers import Allowance, FailureAllowance, Refusal
+from .bucket import Bucket
+from .failures import FailureBudget
+from .ledger import PERIOD, Sent
+
+VERSION: Final = 1
+BIDS: Final = 8  # of a process and lane, at most
+WORD_LASTS: Final = 3.0  # seconds for which bids and pressure count after their process's last word
+DEAD: Final = 15.0  # seconds without a word after which a process's requests have ended
+KEPT: Final = 0.25  # seconds that an open turn is kept for a process that bids more
+SOON: Final = 0.04  # seconds after which a process that was put off asks again, if nobody else was before it
+MOST: Final = (
+    1.0  # seconds between two questions of a process that waits, as others may change what it was told
+)
+PASSED_ON: Final = 30  # completions of a model, the latest
+MODELS: Final = 50  # that are remembered, the latest
+_CLOSEST: Final = 0.001  # seconds: a clock of floats can be asked for less than it can show
+
+Lane: TypeAlias = Literal["free", "queue", "polls", "clean-up"]
+Bid: TypeAlias = tuple[float, float]
+"""How much a job wants a turn, the greater the more; and of two equals, since when, the earlier first.
+
+Polls bid their urgency, paid requests their priority. In a `Wish` the second is for how long.
+"""
+
+
+@frozen(kw_only=True)
+class Answer:
+    """What came of a turn.
+
+    Attributes:
+        token: the turn.
+        unsent: whether no request was made on it.
+        status: the HTTP status; None for none.
+        told: what the answer tells of the rate limit.
+        failures: what it tells of the failure budget.
+        refused: what it means, if it is a 429.
+        late: seconds since it came.
+        chance: random in [0, 1).
+    """
+
+    token: str
+    unsent: bool = False
+    status: int | None = None
+    told: Allowance = Allowance()
+    failures: FailureAllowance | None = None
+    refused: Refusal | None = None
+    late: float = 0.0
+    chance: float = 0.0
+
+
+@frozen(kw_only=True)
+class Wish:
+    """What a process says of itself.
+
+    Attributes:
+        process: its name.
+        limits: what it knows of the key.
+        price: the least that a poll has to be worth, in seconds of one job's delay.
+        bids: of each lane, of the jobs that are ready, the best first.
+        pressure: Σ √h of all its jobs.
+        held: the turns it has and does not answer now.
+        answers: what came of turns.
+        completions: models, and the seconds that a job of it took.
+        p80s: of models, in seconds, as the server says.
+        heard: the last completion that it knows of others.
+    """
+
+    process: str
+    limits: Limits
+    price: float
+    bids: Mapping[Lane, tuple[Bid, ...]] = {}
+    pressure: float = 0.0
+    held: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    completions: tuple[tuple[str, float], ...] = ()
+    p80s: Mapping[str, float] = {}
+    heard: int = 0
+
+
+@frozen(kw_only=True)
+class Grant:
+    """What a process is given.
+
+    Attributes:
+        turns: lane and token of each.
+        again: of each lane where it wants more, in how many seconds to ask again.
+        answer_helps: whether an answer may open a lane earlier.
+        alone: whether no other process lives.
+        completions: what others learned, as in `Wish`.
+        p80s: as in `Wish`.
+        heard: the last completion that is known.
+    """
+
+    turns: tuple[tuple[Lane, str], ...] = ()
+    again: Mapping[Lane, float] = {}
+    answer_helps: bool = False
+    alone: bool = True
+    completions: tuple[tuple[str, float], ...] = ()
+    p80s: Mapping[str, float] = {}
+    heard: int = 0
+
+
+@define
+class Flight:
+    """A turn that has not ended."""
+
+    process: str
+    lane: Lane
+    at: float
+    sent: Sent | None
+
+
+@define
+class Process:
+    """The last word of a process."""
+
+    at: float
+    limits: Limits
+    bids: dict[Lane, list[Bid]]
+    pressure: float
+
+
+@define
+class Learned:
+    """What is known of a model: its P80, and how long jobs took, with a serial number and who saw it."""
+
+    p80: float | None = None
+    completions: list[tuple[int, str, float]] = field(factory=list[tuple[int, str, float]])
+
+
+class UnknownVersionError(ValueError):
+    """The value was written by another version of this library, and must be left alone."""
+
+
+@define
+class Ration:
+    """What an account may send. Moments are seconds of one clock, which is the store's.
+
+    Attributes:
+        limits: the least of what the living processes know.
+        one_clock: whether the clock is that of the only process, so that its spans are believed.
+        now: the latest moment.
+        polls: the rate limit of polls.
+        queue: the rate limit of paid requests.
+        failures: how many requests may fail.
+        blocked_until: when the server takes requests again.
+        flights: the turns that have not ended, by token.
+        processes: their last words.
+        kept: of a lane that is open, since when it is kept for the highest bidder.
+        order: the lanes; the last served comes last.
+        models: what is known of them.
+        turns: how many were granted, ever.
+        learned: how many completions were reported, ever.
+    """
+
+    limits: Limits
+    one_clock: bool = False
+    now: float = -math.inf
+    polls: Bucket = field(
+        default=Factory(
+            lambda self: Bucket(self.limits.retrieve_per_minute, self.limits.share), takes_self=True
+        )
+    )
+    queue: Bucket = field(
+        default=Factory(lambda self: Bucket(self.limits.queue_per_minute, self.limits.share), takes_self=True)
+    )
+    failures: FailureBudget = field(factory=FailureBudget)
+    blocked_until: float = -math.inf
+    flights: dict[str, Flight] = field(factory=dict[str, Flight])
+    processes: dict[str, Process] = field(factory=dict[str, Process])
+    kept: dict[Lane, float] = field(factory=dict[Lane, float])
+    order: list[Lane] = field(factory=lambda: list[Lane](("free", "queue", "polls", "clean-up")))
+    models: dict[str, Learned] = field(factory=dict[str, Learned])
+    turns: int = 0
+    learned: int = 0
+
+    @classmethod
+    def spent(cls, limits: Limits, now: float) -> Ration:
+        """Return a value that starts as if its burst had just been used."""
+        ration = cls(limits)
+        ration.polls.spend(now)
+        ration.queue.spend(now)
+        return ration
+
+    def exchange(self, wish: Wish, now: float) -> Grant:
+        """Take in what a process says, and grant it what there is at that moment."""
+        now = self.now = max(now, self.now)
+        for answer in wish.answers:
+            self._end(wish.process, answer, now)
+        self._bury(wish, now)
+        self._note(wish, now)
+        self._learn(wish)
+        turns = list[tuple[Lane, str]]()
+        wanted = self.processes[wish.process].bids
+        while (lane := self._open_lane(wish, now)) is not None:
+            turns.append((lane, self._take(wish.process, lane, now)))
+            del wanted[lane][0]
+        opens = {lane: self._opens(lane, wish, now) for lane in self.order if wanted.get(lane)}
+        alone = len(self.processes) == 1
+        return Grant(
+            turns=tuple(turns),
+            again={lane: self._wait(lane, wish, when, now, alone=alone) for lane, (when, _) in opens.items()},
+            answer_helps=any(helps for _, helps in opens.values()),
+            alone=alone,
+            completions=self._news(wish),
+            p80s={name: model.p80 for name, model in self.models.items() if model.p80 is not None},
+            heard=self.learned,
+        )
+
+    def _end(self, process: str, answer: Answer, now: float) -> None:
+        """Take in what came of a turn."""
+        flight = self.flights.get(answer.token)
+        if flight is None or flight.process != process:
+            return
+        del self.flights[answer.token]
+        late = min(max(answer.late, 0.0), now - flight.at)
+        now = now - late if self.one_clock else now
+        bucket, sent = self._bucket(flight.lane), flight.sent
+        if answer.unsent:
+            if bucket is not None and sent is not None:
+                bucket.give_back(sent)
+            return
+        refused = answer.refused
+        self.failures.ended(now, answer.status, answer.failures)
+        if refused is not None and refused.reason == "blocked":
+            self.blocked_until = max(self.blocked_until, now + (refused.wait or 0.0))
+        if bucket is None or sent is None:
+            return
+        if answer.status is None or (refused is not None and refused.reason == "blocked"):
+            bucket.lost(sent, now)
+        elif refused is not None and refused.reason == "limited":
+            bucket.refused(sent, answer.told, now, wait=refused.wait, chance=answer.chance)
+        else:
+            bucket.answered(sent, answer.told, now, late=0.0 if self.one_clock else late)
+
+    def _note(self, wish: Wish, now: float) -> None:
+        """Take in the word of a process, and agree on limits."""
+        bids = {
+            lane: [(want, now - max(waited, 0.0)) for want, waited in bids[:BIDS]]
+            for lane, bids in wish.bids.items()
+        }
+        self.processes[wish.process] = Process(now, wish.limits, bids, wish.pressure)
+        told = {process.limits for process in self.processes.values()}
+        if told == {self.limits}:
+            return
+        limits = evolve(
+            wish.limits,
+            queue_per_minute=min(one.queue_per_minute for one in told),
+            retrieve_per_minute=min(one.retrieve_per_minute for one in told),
+            share=min(one.share for one in told),
+            failures=min(one.failures for one in told),
+        )
+        if limits.queue_per_minute != self.limits.queue_per_minute:
+            self.queue.change(limits.queue_per_minute, limits.share)
+        if limits.retrieve_per_minute != self.limits.retrieve_per_minute:
+            self.polls.change(limits.retrieve_per_minute, limits.share)
+        self.queue.change(self.queue.limit, limits.share)
+        self.polls.change(self.polls.limit, limits.share)
+        self.limits = limits
+
+    def _bury(self, wish: Wish, now: float) -> None:
+        """End what the dead had on their way, and turns that the process never learned of."""
+        self.processes = {name: one for name, one in self.processes.items() if now - one.at < DEAD}
+        held = set(wish.held)
+        for token, flight in list(self.flights.items()):
+            of_ours = flight.process == wish.process
+            if token not in held if of_ours else flight.process not in self.processes:
+                self._end(flight.process, Answer(token=token), now)
+
+    def _learn(self, wish: Wish) -> None:
+        for name, p80 in wish.p80s.items():
+            self._model(name).p80 = p80
+        for name, seconds in wish.completions:
+            self.learned += 1
+            model = self._model(name)
+            model.completions = [*model.completions, (self.learned, wish.process, seconds)][-PASSED_ON:]
+
+    def _model(self, name: str) -> Learned:
+        """Return what is known of a model, which is the latest that anything was said of."""
+        model = self.models[name] = self.models.pop(name, None) or Learned()
+        while len(self.models) > MODELS:
+            del self.models[next(iter(self.models))]
+        return model
+
+    def _news(self, wish: Wish) -> tuple[tuple[str, float], ...]:
+        """Return what others learned since."""
+        news = [
+            (serial, name, seconds)
+            for name, model in self.models.items()
+            for serial, process, seconds in model.completions
+            if serial > wish.heard and process != wish.process
+        ]
+        return tuple((name, seconds) for _, name, seconds in sorted(news))
+
+    def _open_lane(self, wish: Wish, now: float) -> Lane | None:
+        """Return the lane that has a turn for the process, if there is one."""
+        wanted = self.processes[wish.process].bids
+        lanes = [lane for lane in self.order if wanted.get(lane)]
+        return next((lane for lane in lanes if self._opens(lane, wish, now)[0] <= now), None)
+
+    def _opens(self, lane: Lane, wish: Wish, now: float) -> tuple[float, bool]:
+        """Return when the process may have a turn of a lane, `now` if at once, and whether an answer helps."""
+        bucket, best = self._bucket(lane), self.processes[wish.process].bids[lane][0]
+        limit = self.limits.failures if lane != "clean-up" else max(self.limits.failures // 2, 2)
+        budget = self.failures.opens(now, limit=limit, flying=len(self.flights))
+        when = now if bucket is None else bucket.opens(now)
+        opens = max(math.inf if budget is None else budget, math.inf if when is None else when)
+        helps = opens > now
+        opens = max(opens, self.blocked_until)
+        if lane == "polls" and opens <= now:
+            evenly = self.polls.pace.opens()
+            if evenly > now and best[0] < self._price(wish, now):
+                opens = min(evenly, now + 1 / self.polls.rate)
+        if opens > now:
+            self.kept.pop(lane, None)
+            return opens, helps
+        if bucket is not None and any(bids[0] > best for bids in self._bids_of_others(lane, wish, now)):
+            kept_since = self.kept.setdefault(lane, now)
+            if now < kept_since + KEPT:
+                return now + SOON, helps
+        return now, helps
+
+    def _wait(self, lane: Lane, wish: Wish, when: float, now: float, *, alone: bool) -> float:
+        """Return in how many seconds to ask again for a lane that opens at a moment."""
+        if alone:
+            return max(when - now, _CLOSEST)
+        wait, bucket = when - now, self._bucket(lane)
+        if bucket is not None:
+            best = self.processes[wish.process].bids[lane][0]
+            above = sum(bid > best for bids in self._bids_of_others(lane, wish, now) for bid in bids)
+            wait += above / bucket.rate
+        return max(min(wait, MOST), _CLOSEST)
+
+    def _take(self, process: str, lane: Lane, now: float) -> str:
+        """Grant a turn."""
+        self.order.remove(lane)
+        self.order.append(lane)
+        self.kept.pop(lane, None)
+        self.turns += 1
+        token, bucket = f"{self.turns:x}", self._bucket(lane)
+        sent = None if bucket is None else bucket.take(now)
+        self.flights[token] = Flight(process, lane, now, sent)
+        return token
+
+    def _price(self, wish: Wish, now: float) -> float:
+        """Return what a poll is worth at present, in seconds of one job's delay."""
+        pressure = sum(one.pressure for one in self.processes.values() if now - one.at < WORD_LASTS)
+        scarcity = pressure**2 / (2 * self.polls.spare_rate(now) ** 2)
+        return max(min(scarcity, PERIOD), wish.price)
+
+    def _bids_of_others(self, lane: Lane, wish: Wish, now: float) -> list[list[Bid]]:
+        """Return the bids of the others who spoke of late, without those who have none."""
+        return [
+            one.bids[lane]
+            for name, one in self.processes.items()
+            if name != wish.process and now - one.at < WORD_LASTS and one.bids.get(lane)
+        ]
+
+    def _bucket(self, lane: Lane) -> Bucket | None:
+        """Return the rate limit of a lane; None for one that has no known limit."""
+        return self.polls if lane == "polls" else self.queue if lane == "queue" else None
+
+
+def dump(ration: Ration) -> str:
+    """Return a ration as JSON, with its version."""
+    return json.dumps({"version": VERSION, "ration": _converter().unstructure(ration)}, allow_nan=False)
+
+
+def load(text: str) -> Ration | None:
+    """Return the ration that `dump` wrote; None for one that is damaged.
+
+    Raises:
+        UnknownVersionError: it is of another version of this library.
+    """
+    try:
+        value = json.loads(text)
+        version = value["version"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    if version != VERSION:
+        msg = f"The shared ration has version {version!r}, this library knows {VERSION}"
+        raise UnknownVersionError(msg)
+    try:
+        return _converter().structure(value["ration"], Ration)
+    except (BaseValidationError, ValueError, TypeError, KeyError):
+        return None
+
+
+@cache
+def _converter() -> Converter:
+    """Return the converter, built when it is first needed. JSON has no infinity: it is a word there."""
+    built = Converter(detailed_validation=False)
+    built.register_unstructure_hook(float, lambda value: value if math.isfinite(value) else str(value))
+    built.register_structure_hook(float, lambda value, _: float(value))
+    built.register_structure_hook_func(
+        lambda kind: kind == list[float], lambda values, _: [float(value) for value in values]
+    )
+    return built
