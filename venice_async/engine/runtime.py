@@ -231,6 +231,7 @@ class Runtime:
         await stack.enter_async_context(transport)
         records = await self._open_records(stack, clock)
         pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock)
+        stack.push_async_callback(pacer.aclose)
         caller = Caller(transport, pacer, clock, retries=settings.retries, secrets=self._secrets)
         return Shared(
             caller=caller,

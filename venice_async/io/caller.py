@@ -15,7 +15,7 @@ from ..options import Retries
 from ..sansio.http.headers import retry_after
 from ..sansio.http.secrets import redact
 from ..sansio.http.wire import Answer, HttpRequest, decode, encode
-from ..sansio.job.commands import Command, Fetch, Poll, Query, Queue
+from ..sansio.job.commands import Command, Complete, Fetch, Poll, Query, Queue
 from ..sansio.job.events import Refused
 from ..sansio.retries import (
     Call,
@@ -125,7 +125,8 @@ class Caller:
         if request.call in {Call.LINK, Call.REVOKE}:
             async with self._transport.send(request) as response:
                 return await self.read(query, response)
-        async with self.pacer.free_turn() as turn, self._transport.send(request) as response:
+        turns = self.pacer.clean_up_turn if isinstance(query, Complete) else self.pacer.free_turn
+        async with turns() as turn, self._transport.send(request) as response:
             return await self.read(query, await _reported(turn, response))
 
     def _reply(self, command: Command | Query, response: Response, body: bytes) -> Reply:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import errno
 import itertools
 import math
 import random
@@ -15,6 +17,7 @@ from tests.windows import EPOCH, Window
 from venice_async.io.pacing.pacer import Pacer
 from venice_async.io.pacing.polled_job import PolledJob
 from venice_async.options import Limits, Polling
+from venice_async.sansio.limits.ration import Grant, Ration, Wish
 
 pytestmark = pytest.mark.anyio
 OK: dict[str, str] = {}
@@ -510,6 +513,152 @@ async def test_completions_are_learned_but_not_of_jobs_whose_start_was_not_seen(
     for watch in watches:
         watch.completed(age=30.0)
     assert pacer.watch("a").eta == pytest.approx(33, abs=4)
+
+
+@define
+class Store:
+    """A ration in another place: half of `takes` seconds away, each way."""
+
+    clock: LoopClock
+    takes: float = 0.01
+    away: bool = False
+    shared: bool = True
+    exchanges: int = 0
+    ration: Ration = field(factory=lambda: Ration(Limits()))
+
+    def exchange(self, wish: Wish) -> asyncio.Future[Grant]:
+        return asyncio.ensure_future(self._exchange(wish))
+
+    async def _exchange(self, wish: Wish) -> Grant:
+        await self.clock.sleep(self.takes / 2)
+        if self.away:
+            raise OSError(errno.EIO, "the disk is away")
+        self.exchanges += 1
+        grant = self.ration.exchange(wish, self.clock.monotonic())
+        await self.clock.sleep(self.takes / 2)
+        return grant
+
+    async def aclose(self) -> None:
+        pass
+
+
+def sharing(store: Store) -> Pacer:
+    return Pacer(limits=Limits(), polling=Polling(), clock=store.clock, store=store)
+
+
+async def test_a_turn_that_comes_too_late_to_be_fresh_is_given_back_and_asked_for_anew(
+    clock: LoopClock,
+) -> None:
+    store = Store(clock, takes=6.0)
+    pacer = sharing(store)
+
+    async def hurry() -> None:
+        await clock.sleep(4)
+        store.takes = 0.1
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(hurry)
+        async with pacer.free_turn() as turn:
+            assert 6 <= clock.monotonic() <= 6.5
+            turn.answered(200, OK)
+    await pacer.aclose()
+    assert {} == store.ration.flights
+
+
+async def test_while_the_store_is_away_nothing_is_sent_and_afterwards_nothing_is_lost(
+    clock: LoopClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, sent = Store(clock), list[float]()
+    pacer = sharing(store)
+
+    async def send() -> None:
+        async with pacer.queue_turn() as turn:
+            sent.append(clock.monotonic())
+            turn.answered(200, OK)
+
+    async with anyio.create_task_group() as group, pacer.free_turn() as turn:
+        store.away = True
+        turn.answered(200, OK)
+        for _ in range(2):
+            group.start_soon(send)
+        await clock.sleep(30)
+        assert [] == sent
+        store.away = False
+    assert 30 <= min(sent) <= max(sent) <= 31
+    await pacer.aclose()
+    assert {} == store.ration.flights
+    says = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert ["Nothing is sent until the ration can be reached: [Errno 5] the disk is away"] == says
+
+
+async def test_a_waiter_that_is_cancelled_while_its_turn_is_under_way_gives_it_back(clock: LoopClock) -> None:
+    store = Store(clock, takes=1.0)
+    pacer = sharing(store)
+    with anyio.move_on_after(0.7):
+        async with pacer.poll_turn(pacer.watch("a")):
+            pytest.fail("it was cancelled before")
+    await clock.sleep(3)
+    assert {} == store.ration.flights
+    for _ in range(6):  # the whole burst is there
+        async with pacer.poll_turn(pacer.watch("a", age=None)) as turn:
+            turn.answered(200, OK)
+    await pacer.aclose()
+
+
+async def test_who_has_jobs_or_turns_gives_word_every_two_seconds_and_the_idle_are_silent(
+    clock: LoopClock,
+) -> None:
+    store = Store(clock)
+    pacer = sharing(store)
+    async with pacer.free_turn() as turn:
+        await clock.sleep(30)
+        assert 15 <= store.exchanges <= 17
+        turn.answered(200, OK)
+    await clock.sleep(1)
+    before = store.exchanges
+    await clock.sleep(60)
+    assert before == store.exchanges
+    await pacer.aclose()
+
+
+async def test_one_process_learns_from_the_polls_of_another(clock: LoopClock) -> None:
+    store = Store(clock)
+    old, new = sharing(store), sharing(store)
+    for _ in range(10):
+        watch = old.watch("model")
+        async with old.poll_turn(watch) as turn:
+            await clock.sleep(20)
+            turn.answered(200, OK)
+        watch.progressed(age=None, average=40.0)
+        await clock.sleep(1)
+        watch.completed(age=None)
+        watch.close()
+    async with new.free_turn() as turn:
+        turn.answered(200, OK)
+    eta = new.watch("model").eta
+    assert eta is not None
+    assert eta == pytest.approx(old.watch("model").eta, rel=0.1)
+    await old.aclose()
+    await new.aclose()
+
+
+async def test_leaving_withdraws_the_bids_that_others_would_wait_for(clock: LoopClock) -> None:
+    store = Store(clock)
+    pacer = sharing(store)
+    with anyio.move_on_after(1):
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(_poll_for_ever, pacer)
+    await pacer.aclose()
+    await pacer.aclose()
+    assert {} == store.ration.flights
+    assert [{}] == [process.bids for process in store.ration.processes.values()]
+
+
+async def _poll_for_ever(pacer: Pacer) -> None:
+    while True:
+        async with pacer.poll_turn(pacer.watch("a", age=None)) as turn:
+            turn.answered(200, OK)
 
 
 @pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])

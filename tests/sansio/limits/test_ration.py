@@ -65,7 +65,8 @@ def take(ration: Ration, now: float, process: str = "a", lane: Lane = "polls") -
 class Fleet:
     """Processes that want polls without end from one ration, which a window of the server's has to bear.
 
-    They send late, sleep over a turn, die with some on their way, lose the store's answer, and tell nonsense of time.
+    They send late, sleep over a turn, die with some on their way, lose the store's answer, and tell nonsense
+    of time.
     """
 
     window: Window
@@ -111,6 +112,7 @@ class Fleet:
         self._answers[name] = []
         if self.dumped:
             copy = load(dump(self.ration))
+            assert copy is not None
             assert copy == self.ration
             self.ration = copy
         grant = self.ration.exchange(asks, now)
@@ -312,7 +314,7 @@ def test_a_clock_that_went_back_stops_time_and_gives_nothing() -> None:
     ration = Ration(SLOW)
     take(ration, 1000.0)
     grant = ration.exchange(wish("b", SLOW, bids=polls(1.0)), 3.0)
-    assert ((), 1000.0) == (grant.turns, ration.now)
+    assert ((), 1000.0) == (grant.turns, ration.latest)
 
 
 def test_a_value_that_is_new_starts_evenly_without_its_burst() -> None:
@@ -326,7 +328,7 @@ def test_a_value_that_is_new_starts_evenly_without_its_burst() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "null", "[]", "{}", '{"version": 1}', '{"version": 1, "ration": {"now": []}}']
+    "text", ["", "null", "[]", "{}", '{"version": 1}', '{"version": 1, "ration": {"latest": []}}']
 )
 def test_a_value_that_is_damaged_is_none(text: str) -> None:
     assert load(text) is None
@@ -345,5 +347,5 @@ def test_a_value_is_json_of_a_few_thousand_characters_even_when_it_is_busy() -> 
         ration.exchange(wish(bids=polls(1.0, 2.0), answers=answers, completions=(("m", 3.0),)), tenth / 10)
     text = dump(ration)
     assert len(text) < 12_000
-    json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    json.loads(text, parse_constant=pytest.fail)
     assert ration == load(text)

@@ -1,10 +1,11 @@
 """Hands out turns: one pacer per client, shared by all its jobs.
 
-The problem. Every request to the API needs a turn, as the account allows only so many. Many jobs wait at once, one
-of them has to be next, and other processes may use the same account.
+The problem. Every request to the API needs a turn, as the account allows only so many. Many jobs wait at
+once, one of them has to be next, and other processes may use the same account.
 
-The idea. The pacer holds those who wait (`queues`), and nothing else: whether there is a turn is the ration's
-matter (`sansio/limits/ration.py`), which lies in a store that processes may share. The pacer looks, which is:
+The idea. The pacer holds those who wait (`queues`), and nothing else: whether there is a turn is the matter
+of the ration (`sansio/limits/ration.py`), which lies in a store that processes may share (`io/ration`). The
+pacer looks:
 
     is it time to ask?   no: set a timer for when it is
                          yes: tell the store what our jobs bid and what came of our turns; give each turn that
@@ -12,20 +13,22 @@ matter (`sansio/limits/ration.py`), which lies in a store that processes may sha
 
 It is time to ask when one of these is so:
 
-| what                                             | when                                                      |
-|--------------------------------------------------|-----------------------------------------------------------|
-| somebody is ready, and it may get a turn         | when it becomes ready, or when the store said to come again |
-| an answer came that may open a lane              | at once                                                   |
-| another answer came, and the store is shared     | 0.3 s later: others may want to know                      |
-| others live, and we have jobs or turns           | every 2 s: who is silent is taken for dead                |
-| the store could not be reached                   | half a second later                                       |
+| what                                           | when                                               |
+|------------------------------------------------|----------------------------------------------------|
+| somebody is ready                              | at once, or when the store said to come again      |
+| somebody new bids more than all others did     | at once                                            |
+| an answer came that may open a lane            | at once                                            |
+| another answer came, and the store is shared   | 0.3 s later: others may want to know               |
+| the store is shared, and we have jobs or turns | every 2 s: who is silent is taken for dead         |
+| the store could not be reached                 | half a second later                                |
 
-There is no task: a timer of the loop and the store's future call back. With a store in memory the future is done at
-once, and all happens in one step.
+There is no task: a timer of the loop and the future of the store call back. With a store in memory that
+future is done at once, and all happens in one step.
 
-Invariants. Nothing is sent without a turn. A turn has one owner, and ends once: answered, lost or given back. One
-that could not be used within 5 s is given back, for the process may have been asleep. A request that is cancelled
-frees its place or its turn at once. While the store is away nothing is sent, nothing is lost, and everybody waits.
+Invariants. Nothing is sent without a turn. A turn has one owner and ends once: answered, lost or given back.
+One that was not used within 5 s is given back, for the process may have been asleep. A request that is
+cancelled frees its place or its turn at once. While the store is away nothing is sent, nothing is lost, and
+everybody waits.
 """
 
 from __future__ import annotations
@@ -88,12 +91,12 @@ class Turn:
 
 
 class Pacer:
-    """One waiting list for all jobs of a client: of those that wait for a turn, the most urgent gets the next."""
+    """The waiting list of a client: of those that wait for a turn, the most urgent gets the next."""
 
     def __init__(
         self, *, limits: Limits, polling: Polling, clock: Clock, store: RationStore | None = None
     ) -> None:
-        """Start with `limits`, which the answers' headers correct; without a store nobody else has the key."""
+        """Start with `limits`, which the answers correct. Without a store nobody else uses the key."""
         self._limits = limits
         self._polling = polling
         self._clock = clock
@@ -142,7 +145,7 @@ class Pacer:
         return self._turn("free", WaitingRequest())
 
     def clean_up_turn(self) -> AbstractAsyncContextManager[Turn]:
-        """Wait for the right to clean up, which gets half of the failure budget at most: it fails harmlessly."""
+        """Wait for the right to clean up, which gets half of the failure budget at most: it may fail."""
         return self._turn("clean-up", WaitingRequest())
 
     async def aclose(self) -> None:
@@ -161,19 +164,17 @@ class Pacer:
 
     @asynccontextmanager
     async def _turn(self, lane: Lane, request: WaitingRequest) -> AsyncGenerator[Turn]:
-        token = await self._wait(lane, request)
+        await self._wait(lane, request)
         while self._is_stale(request):
-            self._give_back(lane, request, token)
-            request.token = None
-            request.event.clear()
-            token = await self._wait(lane, request)
-        turn = Turn(partial(self._ended, lane, request, token))
+            self._give_back(lane, request)
+            await self._wait(lane, request)
+        turn = Turn(partial(self._ended, lane, request))
         try:
             yield turn
         finally:
             turn.left()
 
-    async def _wait(self, lane: Lane, request: WaitingRequest) -> str:
+    async def _wait(self, lane: Lane, request: WaitingRequest) -> None:
         queue, now = self._queues[lane], self._clock.monotonic()
         bid = queue.enter(request, now)
         if bid > self._best.get(lane, _NO_BID):
@@ -183,13 +184,11 @@ class Pacer:
             await request.event.wait()
             await checkpoint_if_cancelled()  # a turn that comes too late is given back, not wasted
         except BaseException:
-            if request.token is None:
+            if not request.token:
                 queue.withdraw(request)
             else:
-                self._give_back(lane, request, request.token)
+                self._give_back(lane, request)
             raise
-        assert request.token is not None  # noqa: S101 - the event says so
-        return request.token
 
     def _is_stale(self, request: WaitingRequest) -> bool:
         monotonic, wall = request.asked_at
@@ -209,7 +208,7 @@ class Pacer:
             answers, self._answers = self._answers, []
             self._asking = self._store.exchange(wish)
             if not self._asking.done():
-                self._asking.add_done_callback(lambda _: self._settle_and_look(wish, answers, asked_at))
+                self._asking.add_done_callback(partial(self._answered, wish, answers, asked_at))
                 return
             self._settle(wish, answers, asked_at)
 
@@ -258,8 +257,12 @@ class Pacer:
         """Return what those who are ready bid, by their lanes."""
         return {lane: queue.bids(now) for lane, queue in self._queues.items() if queue.opens(now) <= now}
 
-    def _settle_and_look(
-        self, wish: Wish, answers: list[tuple[Answer, float]], asked_at: tuple[float, float]
+    def _answered(
+        self,
+        wish: Wish,
+        answers: list[tuple[Answer, float]],
+        asked_at: tuple[float, float],
+        _: asyncio.Future[Grant],
     ) -> None:
         self._settle(wish, answers, asked_at)
         self._look()
@@ -287,9 +290,10 @@ class Pacer:
             self._polls.model(name).hear(p80)
         for name, seconds in grant.completions:
             self._polls.model(name).learn(seconds)
-        for lane in dict.fromkeys(lane for lane, _ in grant.turns):
+        for lane in self._queues:
             tokens = [token for of_lane, token in grant.turns if of_lane == lane]
-            self._give(lane, tokens, now, asked_at)
+            if tokens:
+                self._give(lane, tokens, now, asked_at)
         self._again = {lane: now + after for lane, after in grant.again.items()}
 
     def _give(self, lane: Lane, tokens: list[str], now: float, asked_at: tuple[float, float]) -> None:
@@ -302,15 +306,16 @@ class Pacer:
         for token in tokens[len(requests) :]:
             self._report(Answer(token=token, unsent=True))
 
-    def _give_back(self, lane: Lane, request: WaitingRequest, token: str) -> None:
+    def _give_back(self, lane: Lane, request: WaitingRequest) -> None:
         self._queues[lane].ended(request, self._clock.monotonic(), overloaded_for=None)
-        self._report(Answer(token=token, unsent=True))
+        self._report(Answer(token=request.token, unsent=True))
+        request.token = ""
+        request.event.clear()
 
     def _ended(
         self,
         lane: Lane,
         request: WaitingRequest,
-        token: str,
         status: int | None,
         headers: Mapping[str, str],
         body: bytes,
@@ -322,7 +327,7 @@ class Pacer:
             request, now, overloaded_for=refused.wait if refused and overloaded else None
         )
         answer = Answer(
-            token=token,
+            token=request.token,
             status=status,
             told=allowance(headers, unix),
             failures=failure_allowance(headers, unix),

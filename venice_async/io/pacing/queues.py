@@ -1,24 +1,24 @@
-"""Those who wait for a turn, by what kind, in the order in which they get it. Moments are passed in as numbers.
+"""Those who wait for a turn, in the order in which they get it. Moments are passed in as numbers.
 
-The problem. A kind of request has a limit of its own, and of those who wait for it one has to be first: of paid
-requests the one of the highest priority that has waited longest, of polls the one that is the most urgent.
+The problem. A kind of request has a limit of its own, and of those who wait for it one has to be first: of
+paid requests the one of the highest priority that has waited longest, of polls the one that is the most
+urgent.
 
-The idea. A queue tells the pacer what those bid who are ready (`Bid`), the best first, and when the next one becomes
-ready. It is told how many turns there are, and picks who has them by what is true then. Ranking is plain: with
-500 jobs it takes a millisecond, and there are two or three turns a second.
+The idea. A queue tells the pacer what those bid who are ready (`Bid`), the best first, and when the next one
+becomes ready. It is told how many turns there are, and picks who has them by what is true then. Ranking is
+plain: with 500 jobs it takes a millisecond, and there are two or three turns a second.
 
-Who is ready:
+| queue   | who is ready                                 | in which order                |
+|---------|----------------------------------------------|-------------------------------|
+| fifo    | all, but those of a model that is overloaded | priority, then first come     |
+| polls   | jobs whose waiting has cost a poll's price   | urgency W (`sansio/polling`)  |
 
-| queue   | ready                                             | order                               |
-|---------|---------------------------------------------------|-------------------------------------|
-| fifo    | all, but those of a model that is overloaded      | priority, then first come           |
-| polls   | those for whom waiting has cost a poll's price    | urgency W (`sansio/polling`)        |
+An overloaded model answers a paid request by a 429 that says nothing of our limits. None of its requests goes
+for as long as the server asks. Then one tries, and the rest wait for its answer. Those of other models go
+meanwhile.
 
-An overloaded model answers a paid request by a 429 that says nothing of our limits. None of its requests goes for as
-long as the server asks. Then one tries, and the rest wait for its answer. Those of other models go meanwhile.
-
-A job that is ready to be polled stays ready; when its model's times are learned anew, only those are rescheduled who
-are not ready yet.
+A job that is ready to be polled stays ready. When the times of its model are learned anew, only those who are
+not ready yet are rescheduled.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class WaitingRequest:
         since: when it began to wait.
         place: how many have asked before.
         event: set when it has its turn.
-        token: the turn.
+        token: the turn; empty before.
         asked_at: when the turn was asked for, by the monotonic and by the wall clock.
     """
 
@@ -59,7 +59,7 @@ class WaitingRequest:
     since: float = field(default=0.0, init=False)
     place: int = field(factory=lambda: next(_order), init=False)
     event: asyncio.Event = field(factory=asyncio.Event, init=False)
-    token: str | None = field(default=None, init=False)
+    token: str = field(default="", init=False)
     asked_at: tuple[float, float] = field(default=(0.0, 0.0), init=False)
 
 

@@ -21,8 +21,8 @@ class RationStore(Protocol):
     def exchange(self, wish: Wish) -> asyncio.Future[Grant]:
         """Exchange a wish for a grant, atomically; the future may be done already.
 
-        It raises whatever keeps the store from doing so. Then nothing was granted, or the next wish tells which
-        turns were never received.
+        It raises whatever keeps the store from doing so. Then nothing was granted, or the next wish tells
+        that the turns were never received.
         """
         ...
 

@@ -1,11 +1,11 @@
 """The rate limit of one endpoint as arithmetic: when the next request may be sent and is not refused.
 
-Two accounts say so, and either suffices, as each is a lower bound of what the server has left. Ours: fewer of
-our requests than the limit can have been counted in the last 60 s; true for a fixed window at any phase and
-for a sliding one, whenever between sending and answer the server counted. And the server's, in `server_account`:
-where windows are fixed it lets out all of one that is ending and then all of the next. For a key that is
-shared both have to agree; and once others are seen to use a key that was said to be ours, only the server's
-counts.
+Two accounts say so, and either suffices, as each is a lower bound of what the server has left. Ours
+(`ledger`): fewer of our requests than the limit can have been counted in the last 60 s; true for a fixed
+window at any phase and for a sliding one, whenever between sending and answer the server counted. And the
+server's (`server_account`): where windows are fixed it lets out all of one that is ending and then all of the
+next. For a key that is shared both have to agree; and once others are seen to use a key that was said to be
+ours, only the server's counts.
 
 Without a credible account of the server's, requests are spaced evenly, within our own account. After a 429
 one request tries, and the rest wait for its answer.

@@ -1,38 +1,40 @@
 """What an account may send, as one value that all processes of the account exchange with.
 
-The problem. The limits are the account's. Several processes that each keep an account of their own refuse each
-other's requests; a fixed share each leaves most of the rate unused, since the jobs are never spread evenly.
+The problem. The limits are the account's. Several processes that each keep an account of their own refuse
+each other's requests. A fixed share each leaves most of the rate unused, as jobs are never spread evenly.
 
-The idea. All that decides whether a request may be sent now is one value: both rate limits with their ledgers and
-what the server says of them, the failure budget, the block, and a few words of each process on what it wants. A
-process says its wish and what came of its requests, and is granted turns: `exchange`. That is arithmetic only; a
-store runs it under its lock and by its own clock, so that no process's clock matters. Which of its jobs takes a
-turn is decided by the process, at that moment (`io/pacing`).
+The idea. All that decides whether a request may be sent now is one value: both rate limits with their ledgers
+and what the server says of them, the failure budget, the block, and a few words of each process on what it
+wants. A process says its wish and what came of its requests, and is granted turns: `exchange`. That is
+arithmetic only. A store runs it under its lock and by its own clock, so that no process's clock matters.
+Which of its jobs takes a turn is decided by the process, at that moment (`io/pacing`).
 
 A turn of a lane is granted if
 
-1. the bucket of the lane is open, by the ledger of all and the server's account;
+1. the bucket of the lane is open, by the ledger of all and by the server's account;
 2. fewer requests than the failure budget have failed of late or are on their way, and the key is not blocked;
-3. for a poll: the even pace allows it, or the job that wants it most is worth the price of a poll in the scarcity
-   there is, at which the jobs of all together ask for just the rate there is. By the square-root law a job asks
-   √(h / 2·price) times a second, so the price is (Σ √h)² / 2·rate², at most a window's length;
-4. nobody alive bids more. Otherwise the turn is kept for a moment for who does, and who is put off is told when
-   to come again: later, the more bids are above its own. After that moment whoever comes has it, so none starves.
+3. for a poll: the even pace allows it, or the job that wants it most is worth the price of a poll in the
+   scarcity there is, at which the jobs of all together ask for just the rate there is. By the square-root law
+   a job asks √(h / 2·price) times a second, so the price is (Σ √h)² / 2·rate², at most a window's length;
+4. nobody alive bids more. Otherwise the turn is kept for a moment for who does, and who is put off is told
+   when to come again: later, the more bids are above its own. After that moment whoever comes has it.
 
-| who                                  | what is done                                                              |
-|--------------------------------------|---------------------------------------------------------------------------|
-| has not spoken for 3 s               | its bids and its pressure √h count no more                                |
-| has not spoken for 15 s              | it is dead: its requests have ended now, without an answer                |
-| says that it holds fewer turns       | the answer in which it got the others was lost; they have ended now, too  |
-| gives a turn back                    | it was not sent, and leaves no trace                                      |
-| reports a turn that is not its own   | nothing                                                                   |
-| knows other limits than the others   | the least of what the living say counts                                   |
-| comes with a clock that went back    | time stands still for it                                                  |
+Bids for polls grow without bound while a job waits, and a turn is never kept for long: so no process starves.
 
-What processes learn of a model, its P80 and how long its jobs took, is passed on to the others: without it a new
-process polls at the wrong times for minutes.
+| a process that                       | what is done                                                        |
+|--------------------------------------|---------------------------------------------------------------------|
+| has not spoken for 3 s               | its bids and its pressure √h count no more                          |
+| has not spoken for 15 s              | it is dead: its requests have ended now, without an answer          |
+| says that it holds fewer turns       | the grant of the others was lost on its way: they end now, too      |
+| gives a turn back                    | the request was not sent, and leaves no trace                       |
+| reports a turn that is not its own   | nothing                                                             |
+| knows other limits than the others   | the least of what the living say counts                             |
+| comes at an earlier moment           | time stands still: the moment is the latest there was               |
 
-A value that is new starts as if its burst had just been used: it may be one that was lost.
+What processes learn of a model, its P80 and how long its jobs took, is passed on to the others: without it a
+new process polls at the wrong times for minutes.
+
+A value that is new starts as if its burst had just been used, for it may be one that was lost.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ class Answer:
     token: str
     unsent: bool = False
     status: int | None = None
-    told: Allowance = Allowance()
+    told: Allowance = field(factory=Allowance)
     failures: FailureAllowance | None = None
     refused: Refusal | None = None
     late: float = 0.0
@@ -190,7 +192,7 @@ class Ration:
     Attributes:
         limits: the least of what the living processes know.
         one_clock: whether the clock is that of the only process, so that its spans are believed.
-        now: the latest moment.
+        latest: the latest moment of an exchange.
         polls: the rate limit of polls.
         queue: the rate limit of paid requests.
         failures: how many requests may fail.
@@ -206,7 +208,7 @@ class Ration:
 
     limits: Limits
     one_clock: bool = False
-    now: float = -math.inf
+    latest: float = -math.inf
     polls: Bucket = field(
         default=Factory(
             lambda self: Bucket(self.limits.retrieve_per_minute, self.limits.share), takes_self=True
@@ -235,7 +237,7 @@ class Ration:
 
     def exchange(self, wish: Wish, now: float) -> Grant:
         """Take in what a process says, and grant it what there is at that moment."""
-        now = self.now = max(now, self.now)
+        now = self.latest = max(now, self.latest)
         for answer in wish.answers:
             self._end(wish.process, answer, now)
         self._bury(wish, now)
@@ -246,11 +248,16 @@ class Ration:
         while (lane := self._open_lane(wish, now)) is not None:
             turns.append((lane, self._take(wish.process, lane, now)))
             del wanted[lane][0]
-        opens = {lane: self._opens(lane, wish, now) for lane in self.order if wanted.get(lane)}
+        opens: dict[Lane, tuple[float, bool]] = {
+            lane: self._opens(lane, wish, now) for lane in self.order if wanted.get(lane)
+        }
         alone = len(self.processes) == 1
+        again: dict[Lane, float] = {
+            lane: self._wait(lane, wish, when, now, alone=alone) for lane, (when, _) in opens.items()
+        }
         return Grant(
             turns=tuple(turns),
-            again={lane: self._wait(lane, wish, when, now, alone=alone) for lane, (when, _) in opens.items()},
+            again=again,
             answer_helps=any(helps for _, helps in opens.values()),
             alone=alone,
             completions=self._news(wish),
@@ -286,7 +293,7 @@ class Ration:
 
     def _note(self, wish: Wish, now: float) -> None:
         """Take in the word of a process, and agree on limits."""
-        bids = {
+        bids: dict[Lane, list[Bid]] = {
             lane: [(want, now - max(waited, 0.0)) for want, waited in bids[:BIDS]]
             for lane, bids in wish.bids.items()
         }
@@ -328,7 +335,7 @@ class Ration:
 
     def _model(self, name: str) -> Learned:
         """Return what is known of a model, which is the latest that anything was said of."""
-        model = self.models[name] = self.models.pop(name, None) or Learned()
+        model = self.models[name] = self.models.pop(name) if name in self.models else Learned()
         while len(self.models) > MODELS:
             del self.models[next(iter(self.models))]
         return model
@@ -346,11 +353,13 @@ class Ration:
     def _open_lane(self, wish: Wish, now: float) -> Lane | None:
         """Return the lane that has a turn for the process, if there is one."""
         wanted = self.processes[wish.process].bids
-        lanes = [lane for lane in self.order if wanted.get(lane)]
-        return next((lane for lane in lanes if self._opens(lane, wish, now)[0] <= now), None)
+        for lane in self.order:
+            if wanted.get(lane) and self._opens(lane, wish, now)[0] <= now:
+                return lane
+        return None
 
     def _opens(self, lane: Lane, wish: Wish, now: float) -> tuple[float, bool]:
-        """Return when the process may have a turn of a lane, `now` if at once, and whether an answer helps."""
+        """Return when the process may have a turn, `now` if at once, and whether an answer helps."""
         bucket, best = self._bucket(lane), self.processes[wish.process].bids[lane][0]
         limit = self.limits.failures if lane != "clean-up" else max(self.limits.failures // 2, 2)
         budget = self.failures.opens(now, limit=limit, flying=len(self.flights))

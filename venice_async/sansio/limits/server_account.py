@@ -1,35 +1,37 @@
 """What the server says is left of a rate limit, believed as far as it agrees with what we know ourselves.
 
-The problem. An answer tells a limit L, how many requests R remain, and when the window ends. To spend R at once
-would be quick, where our own account (`ledger`) allows L in any 60 s at most. But R is old when it comes: other
-requests are on their way, and nobody says which of them it counts, whether windows are fixed or slide, whether
-somebody else uses the key, or by which clock the reset is told.
+The problem. An answer tells a limit L, how many requests R remain, and when the window ends. To spend R at
+once is quick, where our own account (`ledger`) allows L in any 60 s. But R is old when it comes: other
+requests are on their way, and nobody says which of them it counts, whether windows are fixed or slide,
+whether somebody else uses the key, or by which clock the reset is told.
 
-The idea. Number our requests. Let `answered` of them have been answered before request n was sent: the server has
-counted those for certain when it counts n, any other perhaps. So n's answer bounds how many may ever be sent:
+The idea. Number our requests. Let `answered` of them have been answered before request n was sent: when the
+server counts n it has counted those for certain, any other perhaps. So n's answer bounds how many may ever be
+sent:
 
-    lowest  = R + answered + 1              if it counts only what it surely counts, and n
-    highest = R + n + 1                     if it counts all that were sent before n
+    lowest  = R + answered + 1      if it counts only what it surely counts, and n
+    highest = R + n + 1             if it counts all that were sent before n
 
-We may send until `lowest`, the ceiling. It stays valid for ever, as the end of a window only adds to it, so the
-highest of those heard is the best; but none may be above any answer's `highest`.
+We send until the ceiling, which is the best `lowest` heard. It stays valid, as the end of a window only adds
+to it; but it is never above the `highest` of an answer.
 
-How a window's end is seen. Let `counted` of ours surely be in the window that n was counted in. Then R ≤ L - 1 -
-counted, unless the window has ended. If more is left, and an end was due, a new window has begun, and the ceiling
-starts anew. If no end was due, the account contradicts ours, and is not believed for two windows.
+How the end of a window is seen. Let `counted` of ours surely be in the window that n was counted in. R is at
+most L - 1 - counted, unless that window has ended. If more is left, and an end was due, a new window has
+begun, and the ceiling starts anew. If no end was due, the account contradicts ours, and is not believed for
+two windows.
 
-| believed? | the answer                                        | means                   | then               |
-|-----------|---------------------------------------------------|-------------------------|--------------------|
-| either    | has a part missing; or distrusted                 | nothing                 | as it was          |
-| yes       | its reset is before ours, by more than clocks err | a window that has ended | as it was          |
-| yes       | R ≤ L - 1 - counted                               | our window              | ceiling moves      |
-| yes       | R above that, the reset is due                    | a new window            | ceiling anew       |
-| yes       | R above that, the reset is not due                | contradicts us          | disbelieve         |
-| no        | anything                                          | the first word          | ceiling anew       |
+| believed? | the answer                                        | means                   | the belief    |
+|-----------|---------------------------------------------------|-------------------------|---------------|
+| either    | has a part missing, or comes while we distrust    | nothing                 | stays         |
+| yes       | its reset is before ours by more than clocks err  | a window that has ended | stays         |
+| yes       | R ≤ L - 1 - counted                               | our window              | ceiling moves |
+| yes       | R above that, the reset is due                    | a new window            | ceiling anew  |
+| yes       | R above that, the reset is not due                | it contradicts us       | distrust      |
+| no        | any other                                         | the first word          | ceiling anew  |
 
-A new window is not taken for granted. After its announced start one request goes ahead, and the rest follow its
-answer. Where the answers of one window show more requests than all of ours, somebody else uses the key: for two
-minutes then only the server's account counts, and not whichever of both allows more (`bucket`).
+A new window is not taken for granted. After its announced start one request goes ahead, and the rest follow
+its answer. Where answers of one window show more requests than all of ours, somebody else uses the key: for
+two minutes then only the server's account counts, and not whichever of both allows more (`bucket`).
 """
 
 from __future__ import annotations
