@@ -84,8 +84,8 @@ def test_a_clip_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
     """A streamed clip has no player, nor has one whose file is gone."""
     streamed, gone = Page(video_html(None, 2_500_000)), Page(video_html(tmp_path / "<gone>.mp4", 1))
 
-    assert streamed.text == "A clip of 2.5 MB that went to a stream"
-    assert gone.text == f"{tmp_path / '<gone>.mp4'} cannot be read any more"
+    assert streamed.text == "A streamed clip of 2.5 MB"
+    assert gone.text == f"{tmp_path / '<gone>.mp4'} cannot be read"
     assert {"div"} == {tag for page in (streamed, gone) for tag, _ in page.elements}
 
 
@@ -135,7 +135,9 @@ def test_a_job_that_ended_shows_how() -> None:
     assert failed.text.endswith("[job id-1 on <b>model</b>]")
     assert "script" not in {tag for tag, _ in failed.elements}
     assert Page(state_html(Stopped())).text == "No longer watchednothing was queued"
-    assert Page(state_html(Stopped(ticket=TICKET))).text.startswith("No longer watchedits ticket stays good")
+    assert Page(state_html(Stopped(ticket=TICKET))).text.startswith(
+        "No longer watchedits ticket is still valid"
+    )
     assert state_html(Succeeded(video=VIDEO)) == video_html(None, VIDEO.size)
 
 

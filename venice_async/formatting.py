@@ -1,4 +1,4 @@
-"""Figures for people: money, time and bytes."""
+"""Money, durations, sizes and dates as text for people."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _KILO: Final = 1000
 
 
 def as_usd(usd: float) -> str:
-    """Return a price, in cents unless it has parts of one: `$0.15`, `$0.0125`, `$1,204.00`."""
+    """Return a price with two decimals, or up to four if it needs them: `$0.15`, `$0.0125`, `$1,204.00`."""
     cents = f"{usd:,.2f}"
     exact = f"{usd:,.4f}".rstrip("0")
     return f"${exact if len(exact) > len(cents) else cents}"
 
 
 def as_seconds(seconds: float) -> str:
-    """Return a span of time in its two largest units: `4.2 s`, `42 s`, `3 min 05 s`, `1 h 04 min`."""
+    """Return a duration in its two largest units: `4.2 s`, `42 s`, `3 min 05 s`, `1 h 04 min`."""
     whole = round(seconds)
     if whole < _MINUTE:
         return f"{seconds:.1f}".removesuffix(".0") + " s" if seconds < 10 else f"{whole} s"  # noqa: PLR2004 - two digits
@@ -28,7 +28,7 @@ def as_seconds(seconds: float) -> str:
 
 
 def as_bytes(size: float) -> str:
-    """Return a number of bytes in decimal units: `940 B`, `180 KB`, `12.4 MB`."""
+    """Return a size in decimal units: `940 B`, `180 KB`, `12.4 MB`."""
     for unit in ("B", "KB", "MB", "GB"):
         if size < _KILO or unit == "GB":
             return f"{size:.0f} {unit}" if size >= _KILO / 10 or unit == "B" else f"{size:.1f} {unit}"
@@ -37,5 +37,5 @@ def as_bytes(size: float) -> str:
 
 
 def as_date(moment: datetime) -> str:
-    """Return a moment to the minute: `22 November 2026, 10:07`."""
+    """Return date and time to the minute: `22 November 2026, 10:07`."""
     return f"{moment.day} {moment:%B %Y, %H:%M}"
