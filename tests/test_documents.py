@@ -59,7 +59,7 @@ MADE = {  # the clips that the snippets of a page leave
     "crashes": {"kept.mp4", "kept-again.mp4", "left.mp4"},
     "jobs": {"clip.mp4", "later.mp4", "watched.mp4"},
     "media": {"animated.mp4"},
-    "services": {"reported.mp4"},
+    "services": {"private.mp4", "reported.mp4"},
     "testing": {"survived.mp4"},
 }
 
