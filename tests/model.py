@@ -36,6 +36,7 @@ from venice_async import (
     VideoRequest,
 )
 from venice_async.io.journal.journal import Journal
+from venice_async.io.transport import Content
 from venice_async.sansio.http.wire import HttpRequest
 from venice_async.sansio.job.states import Downloading, State
 from venice_async.sansio.retries import Call
@@ -73,8 +74,16 @@ class Answer:
     process: Process
     cut: bool = False
 
-    async def read(self, _: int) -> bytes:
-        return b"".join([chunk async for chunk in self.chunks()])
+    request_sent: bool = True
+
+    async def read(self, _: int) -> Content:
+        data = b""
+        try:
+            async for chunk in self.chunks():
+                data += chunk
+        except DisconnectedError as error:
+            return Content(data, error)
+        return Content(data)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         middle = len(self.body) // 2

@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve
 
 from tests.clients import KEY, PUBLIC, client, wire
-from tests.faulty import FaultyVenice, Reply, html_reply, json_reply, rate_limited
+from tests.faulty import FaultyVenice, Job, Reply, gzipped, html_reply, json_reply, rate_limited
 from venice_async import (
     APIError,
     BudgetExceededError,
@@ -45,7 +45,8 @@ LOST = [
     pytest.param(html_reply(status=504), id="504"),
     pytest.param(html_reply(), id="a page for an answer"),
     pytest.param(json_reply([1, 2]), id="a list for an answer"),
-    pytest.param(json_reply({"queue_id": 7}), id="a number for an id"),
+    pytest.param(Reply(body=b""), id="nothing for an answer"),
+    pytest.param(json_reply({"queue_id": " \n"}), id="a blank for an id"),
     pytest.param(json_reply({"queue_id": "x" * 100}, endless=True), id="an endless answer"),
 ]
 
@@ -63,6 +64,47 @@ async def test_a_lost_answer_is_an_unknown_outcome_and_the_request_is_never_sent
         assert hashlib.sha256(server.requests[0].body).hexdigest() == error.fingerprint
         assert error.at.endswith("+00:00")
         assert "not known whether" in str(error)
+
+
+async def test_an_answer_that_makes_no_sense_stays_in_the_error_and_the_journal_without_secrets(
+    tmp_path: Path,
+) -> None:
+    odd = json_reply(
+        {"job": {"uuid": "job-1"}, "echo": f"Bearer {KEY}", "get": "https://a.example/?sig=s3cret"}
+    )
+    kept = '{"job": {"uuid": "job-1"}, "echo": "Bearer [redacted]", "get": "https://a.example/[redacted]"}'
+    async with FaultyVenice(queue=[odd], polls=0) as server:
+        server.jobs["job-1"] = Job(model="public-model", queue_id="job-1", private=False, polls_left=0)
+        async with client(server, journal=tmp_path / "jobs.db") as venice:
+            with pytest.raises(QueueOutcomeUnknownError, match=r"job-1.*resume") as caught:
+                await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert kept == caught.value.answer
+        async with client(server, journal=tmp_path / "jobs.db") as venice:
+            (entry,) = await venice.pending()
+            (job,) = await venice.recover()
+            with pytest.raises(QueueOutcomeUnknownError, match="kept") as caught:
+                await job
+            assert (None, kept) == (entry.ticket, caught.value.answer)
+            await venice.resume(Ticket(model="public-model", queue_id="job-1"), to=tmp_path / "clip.mp4")
+            await venice.forget(entry)
+            assert [] == await venice.pending()
+        assert 1 == len(server.asked("POST /video/queue"))
+        assert KEY.encode() not in (tmp_path / "jobs.db").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        pytest.param(evolve(ACCEPTED, length=len(ACCEPTED.body) + 7, charged=True), id="announced too long"),
+        pytest.param(evolve(ACCEPTED, unterminated=True), id="chunks without an end"),
+        pytest.param(evolve(gzipped(ACCEPTED), unterminated=True), id="gzip, in chunks without an end"),
+    ],
+)
+async def test_an_answer_that_is_cut_behind_its_ticket_is_an_answer(tmp_path: Path, cut: Reply) -> None:
+    async with FaultyVenice(queue=[cut]) as server, client(server) as venice:
+        server.jobs["job-1"] = Job(model="public-model", queue_id="job-1", private=False, polls_left=0)
+        await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert ["POST /video/queue"] == wire(server)[:1]
 
 
 async def test_a_paid_answer_with_headers_of_any_edge_is_understood(tmp_path: Path) -> None:

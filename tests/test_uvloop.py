@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.clients import until
-from venice_async import Polling, Stopped, Ticket, VeniceClient, VideoRequest
+from tests.test_payment import LateAnswer
+from venice_async import Polling, Stopped, Ticket, Timeouts, VeniceClient, VideoRequest
 from venice_async.sandbox import Sandbox, Scenario, tiny_clip
 
 if TYPE_CHECKING:
@@ -51,6 +53,20 @@ async def test_a_clip_arrives_whole_by_either_delivery(tmp_path: Path, model: st
         assert CLIP == (tmp_path / "clip.mp4").read_bytes()
         assert (len(CLIP), 1) == (video.size, len(server.charges))
         assert ("quote", "queue", last) == tuple(server.requests[at].point for at in (0, 1, -1))
+
+
+async def test_an_answer_that_came_while_the_loop_stood_still_counts(tmp_path: Path) -> None:
+    server = LateAnswer()
+    server.start()
+    timeouts = Timeouts(connect=0.1, read=0.1)
+    async with VeniceClient("test-key", base_url=server.base_url, timeouts=timeouts) as venice:
+        job = venice.generate(request(PUBLIC), to=tmp_path / "clip.mp4")
+        await asyncio.to_thread(server.asked.wait)
+        server.told.set()
+        time.sleep(0.5)  # noqa: ASYNC251 - the standstill; libuv asks its timers before its sockets
+        assert "job-1" == (await job.queued()).queue_id
+        job.cancel()
+    server.join()
 
 
 async def test_a_clip_streams() -> None:

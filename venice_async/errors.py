@@ -173,7 +173,9 @@ class QueueOutcomeUnknownError(TransportError):
     Attributes:
         fingerprint: SHA-256 of the request as sent, in hexadecimal: the same for the same request.
         at: when it was sent, as ISO 8601 in UTC.
-        bytes_sent: whether any byte of it left this process; None when that is not known.
+        bytes_sent: whether any byte of it was handed to the network; None when that is not known.
+        answer: what the server answered, without secrets, where that could not be read: if it names a job,
+            `resume(Ticket(model=..., queue_id=...), to=...)` fetches its clip.
     """
 
     charged: bool | None = None
@@ -184,6 +186,13 @@ class QueueOutcomeUnknownError(TransportError):
     fingerprint: str = ""
     at: str = ""
     bytes_sent: bool | None = None
+    answer: str | None = None
+
+
+ANSWER_KEPT = (
+    "The attribute answer holds what came: if it names a job, resume(Ticket(model=..., queue_id=...), to=...)"
+    " fetches its clip"
+)
 
 
 class APIError(VeniceError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from attrs import define, field
 
 from venice_async.errors import DisconnectedError, VeniceError
+from venice_async.io.transport import Content
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -46,9 +47,10 @@ class FakeResponse:
     status: int = 200
     headers: Mapping[str, str] = field(factory=dict[str, str])
     closed: bool = False
+    request_sent: bool = True
 
-    async def read(self, limit: int) -> bytes:
-        return b"".join([chunk async for chunk in self.chunks()])[:limit]
+    async def read(self, limit: int) -> Content:
+        return Content(b"".join([chunk async for chunk in self.chunks()])[:limit])
 
     async def chunks(self) -> AsyncIterator[bytes]:
         try:

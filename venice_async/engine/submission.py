@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from anyio.lowlevel import checkpoint_if_cancelled
+from attrs import evolve
 
 from ..errors import (
     ConsentError,
@@ -25,7 +26,7 @@ from ..requests import Consent
 from ..results import ConsentRequest
 from ..sansio.http.wire import consents_of, queue_request
 from ..sansio.job.commands import AskPrice, Queue
-from ..sansio.job.events import Accepted, Answered, ConsentNeeded, Event, Refused
+from ..sansio.job.events import Accepted, Answered, Event, Refused
 from ..sansio.job.states import Queueing, State, Waiting
 from ..sansio.retries import Call, Retry, Unknown
 from .consent import ask_person
@@ -107,7 +108,7 @@ class Submission:
         at = datetime.fromtimestamp(self._shared.clock.time(), UTC).isoformat(timespec="seconds")
         reply = await self._caller.pay(queue_request(prepared.body, consents_of(command)), command, turn)
         outcome = self._outcome(reply, prepared, at)
-        await self._conclude(outcome)
+        await self._conclude(outcome, intent)
         return outcome
 
     def _outcome(self, reply: Reply, prepared: Prepared, at: str) -> Event | Retry:
@@ -125,7 +126,7 @@ class Submission:
             return Refused(unknown_outcome(answer.error, fingerprint=prepared.fingerprint, at=at))
         return decided if isinstance(decided, Retry) else answer
 
-    async def _conclude(self, outcome: Event | Retry) -> None:
+    async def _conclude(self, outcome: Event | Retry, intent: Queueing) -> None:
         """Journal what came of it: a ticket is kept, an intent is kept only while its outcome is unknown."""
         if isinstance(outcome, Accepted):
             state = Waiting(ticket=outcome.ticket)
@@ -134,9 +135,8 @@ class Submission:
                 await self._record.record(state)
             finally:
                 self._publish(state)
-        elif isinstance(outcome, Retry | ConsentNeeded) or not _is_unknown(outcome):
+        elif isinstance(outcome, Refused) and isinstance(outcome.error, QueueOutcomeUnknownError):
+            if outcome.error.answer is not None:
+                await self._record.record(evolve(intent, answer=outcome.error.answer))
+        else:
             await self._record.withdraw()
-
-
-def _is_unknown(event: Event) -> bool:
-    return isinstance(event, Refused) and isinstance(event.error, QueueOutcomeUnknownError)

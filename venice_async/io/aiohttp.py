@@ -1,21 +1,29 @@
 """The one module that knows aiohttp: sends requests, and turns its exceptions into ours.
 
-aiohttp's own exceptions print whole URLs and hold frames with headers in them. So they are never raised on,
-nor chained: they are turned into errors of ours where they are caught, and those are raised after the handler
-is left.
+Secrets. aiohttp's own exceptions print whole URLs, and frames hold headers and links. Inside, errors are
+raised as usual; whatever is awaited from outside is `_bare`, which lets errors of ours out without traceback,
+cause and context.
+
+Time. aiohttp's timers are off once a connection stands: they cancel a request whose answer lies in the socket
+when the loop stood still for longer than they run. All waiting is bounded by `running_time`, which does not
+count such a standstill.
+
+Money. `_Body` knows whether anyone asked for a byte of a request: a failure before that is a `ConnectError`,
+whatever it was.
 """
 
 from __future__ import annotations
 
 import asyncio
-import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final, Self
+from functools import wraps
+from typing import Any, Final, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
-import anyio
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from ..errors import (
@@ -28,13 +36,17 @@ from ..errors import (
     VeniceError,
 )
 from ..options import Links, Timeouts
+from ..sansio.http.codings import decoded
 from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import HttpRequest
 from ..sansio.retries import Call
 from ..version import __version__
+from .clock import running_time
 from .links import LinkRoute, PrivateAddressError
+from .transport import Content
 
 _CHUNK: Final = 256 * 1024  # bytes: what one read may return, and half of what aiohttp buffers
+_PIECE: Final = 64 * 1024  # bytes of a body that are written at once
 _LONGEST_HEADER: Final = 64 * 1024  # bytes: aiohttp's 8 KiB would lose a paid answer to an edge's cookies
 _REDIRECTS: Final = 3  # of a link
 _REDIRECT_CODES: Final = frozenset({301, 302, 303, 307, 308})
@@ -42,63 +54,128 @@ _SLOWEST_UPLOAD: Final = 16 * 1024  # bytes a second: a paid request may take th
 _LINKS: Final = (Call.LINK, Call.REVOKE)
 
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _bare(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
+    """Let an error of ours out alone: the one door, behind which frames and chained errors hold secrets."""
+
+    @wraps(function)
+    async def door(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return await function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - aiohttp's, or of a borrowed session's middleware
+            failure = _translated(error)
+        failure.__cause__ = failure.__context__ = failure.__traceback__ = None
+        try:
+            raise failure
+        finally:
+            del failure  # which holds this frame
+
+    return door
+
+
+class _Body(aiohttp.Payload):
+    """The body of a request, sent in pieces.
+
+    aiohttp warns of large `bytes`, and of a body that was never asked for not a byte can have been sent: that
+    tells "nothing was charged" from "nobody knows", on a borrowed session too.
+
+    Attributes:
+        begun: whether anyone has asked for a byte of it.
+    """
+
+    def __init__(self, content: bytes, *, once: bool) -> None:
+        """Send `content`; if `once`, a second time is refused, whoever asks."""
+        super().__init__(content, content_type="application/json")
+        self.begun = False
+        self._content = content
+        self._once = once
+        self._written = False
+
+    @property
+    def size(self) -> int:
+        """The length in bytes."""
+        return len(self._content)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the text, for a middleware that may do with it what it likes."""
+        self.begun = True
+        return self._content.decode(encoding, errors)
+
+    async def as_bytes(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:  # noqa: ARG002 - bytes already
+        """Return the bytes; see `decode`."""
+        self.begun = True
+        return self._content
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write all of it."""
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Write it, or so much of it."""
+        if self._written and self._once:
+            msg = "a paid request is sent once"
+            raise RuntimeError(msg)
+        self.begun = self._written = True
+        protocol = getattr(writer, "protocol", None)
+        if self._once and isinstance(protocol, ResponseHandler):
+            protocol.force_close()  # a borrowed session would keep the connection for the next paid request
+        content = self._content[:content_length]
+        for start in range(0, len(content), _PIECE):
+            await writer.write(content[start : start + _PIECE])
+
+
 class AiohttpResponse:
     """One answer; see `transport.Response`."""
 
-    def __init__(self, response: aiohttp.ClientResponse, patience: float) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, patience: float, body: _Body | None) -> None:
         """Wrap `response`, whose head has been read; nothing more is waited for beyond `patience` seconds."""
         self._response = response
         self._patience = patience
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
+        self.request_sent: bool = body is None or body.begun
 
-    async def read(self, limit: int) -> bytes:
-        """Return the whole body, decompressed; one longer than `limit` bytes is a `ProtocolError`."""
-        body = await self._collected(limit)
-        if isinstance(body, VeniceError):
-            raise body
-        return body
+    async def read(self, limit: int) -> Content:
+        """Return what can be had of the body; see `transport.Response`."""
+        body, failure = bytearray(), None
+        with running_time(self._patience) as scope:
+            while not failure and len(body) <= limit:
+                try:
+                    chunk = await self._next()
+                except VeniceError as error:
+                    failure = error
+                else:
+                    body += chunk
+                    if not chunk:
+                        break
+        if scope.cancelled_caught:
+            failure = ReadTimeoutError("The server's answer comes too slowly")
+        encoding = ",".join(self._response.headers.getall("content-encoding", ()))
+        content, whole = decoded(bytes(body[: limit + 1]), encoding, limit + 1)
+        if len(body) > limit or len(content) > limit:
+            failure = ProtocolError(f"The answer is longer than {limit} bytes")
+        elif not failure and not whole:
+            failure = ProtocolError("The answer is compressed, and damaged")
+        return Content(content[:limit], failure and failure.with_traceback(None))
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""
         while True:
-            chunk = await self._next_in_time()
-            if isinstance(chunk, VeniceError):
-                raise chunk
+            with running_time(self._patience) as scope:
+                chunk = await self._next()
+            if scope.cancelled_caught:
+                msg = "The server sent nothing in time"
+                raise ReadTimeoutError(msg)
             if not chunk:
                 return
             yield chunk
 
-    async def _collected(self, limit: int) -> bytes | VeniceError:
-        """Return the whole body or what went wrong. Raised here, it would show what a server echoes."""
-        body = bytearray()
-        with anyio.move_on_after(self._patience):
-            while len(body) <= limit:
-                chunk = await self._next()
-                if isinstance(chunk, VeniceError):
-                    return chunk
-                if not chunk:
-                    break
-                body += chunk
-            encoding = self.headers.get("content-encoding", "")
-            whole = _decompressed(bytes(body), encoding, limit) if len(body) <= limit else None
-            if whole is None or len(whole) > limit:
-                return ProtocolError(f"The answer is longer than {limit} bytes, or damaged")
-            return whole
-        return ReadTimeoutError("The server's answer comes too slowly")
-
-    async def _next_in_time(self) -> bytes | VeniceError:
-        """Return what comes next; aiohttp's own timer does not end the wait after a body that is not HTTP."""
-        with anyio.move_on_after(self._patience):
-            return await self._next()
-        return ReadTimeoutError("The server sent nothing in time")
-
-    async def _next(self) -> bytes | VeniceError:
-        """Return what comes next, or what went wrong."""
-        try:
-            return await self._response.content.read(_CHUNK)
-        except Exception as error:  # noqa: BLE001 - aiohttp's, whatever it is: its frames hold the key or a link
-            return _translated(error)
+    @_bare
+    async def _next(self) -> bytes:
+        return await self._response.content.read(_CHUNK)
 
 
 class AiohttpTransport:
@@ -148,88 +225,96 @@ class AiohttpTransport:
     @asynccontextmanager
     async def send(self, request: HttpRequest) -> AsyncGenerator[AiohttpResponse]:
         """Send `request` once; see `transport.Transport.send`."""
-        opened = await (self._follow(request) if request.call in _LINKS else self._call(request))
-        if isinstance(opened, Exception):
-            raise opened
+        paid = request.call is Call.QUEUE
+        body = None if request.body is None else _Body(request.body, once=paid)
+        opened = await self._opened(request, body)
         try:
-            yield AiohttpResponse(opened, self._timeouts.read)
+            yield AiohttpResponse(opened, self._timeouts.read, body)
         finally:
             opened.close()
 
-    async def _call(self, request: HttpRequest) -> aiohttp.ClientResponse | Exception:
+    @_bare
+    async def _opened(self, request: HttpRequest, body: _Body | None) -> aiohttp.ClientResponse:
+        try:
+            return await (self._follow(request) if request.call in _LINKS else self._call(request, body))
+        except Exception as error:
+            failure = _translated(error)
+            if body is None or body.begun or isinstance(failure, ConnectError):
+                raise
+            msg = f"The request was not sent: {failure.message} ({type(error).__name__})"
+            raise ConnectError(msg) from None
+
+    async def _call(self, request: HttpRequest, body: _Body | None) -> aiohttp.ClientResponse:
         paid = request.call is Call.QUEUE
         session = self._paid if paid else self._api
         if session is None or session.closed:
-            return ConnectError("The HTTP session is closed")
+            msg = "The HTTP session is closed"
+            raise ConnectError(msg)
         url = self._base_url + request.url
         if paid:
             await self._route.look_ahead()
         opening = session.request(
             request.method,
             url,
-            data=request.body,
+            data=body,
             headers=self._authorized(request, url),
             allow_redirects=False,
             auto_decompress=False,
             read_bufsize=_CHUNK,
             max_field_size=_LONGEST_HEADER,
             raise_for_status=False,  # whatever a borrowed session does: a status is an answer
-            timeout=self._timeout(request),
+            timeout=self._timeout(),
             # Part of the key of aiohttp's pool: with it, no pooled connection of a borrowed session fits.
+            # aiohttp has no other way to ask for a new one.
             server_hostname=urlsplit(url).hostname if paid and self._borrowed else None,
         )
         return await self._head(request, opening)
 
-    async def _follow(self, request: HttpRequest) -> aiohttp.ClientResponse | Exception:
+    async def _follow(self, request: HttpRequest) -> aiohttp.ClientResponse:
         """Send a request to a link, following its redirects by hand."""
-        hop = Secret(request.url)
+        url = request.url
         for redirects in range(_REDIRECTS + 1):
-            opened = await self._hop(request, hop)
-            if redirects and isinstance(opened, ConnectError):  # the link itself was used
-                return DisconnectedError(f"The link redirects to where nothing answers: {opened.message}")
-            if isinstance(opened, Exception) or opened.status not in _REDIRECT_CODES:
-                return opened
-            location = opened.headers.get("location")
-            opened.close()
             try:
-                hop = Secret(self._route.rules.next_hop(hop.reveal(), location))
-            except DownloadError as error:
-                return error.with_traceback(None)
-            finally:
-                del location
-        return DownloadError(f"The link redirects more than {_REDIRECTS} times")
+                opened = await self._hop(request, url)
+            except Exception as error:
+                if not redirects or not isinstance(failure := _translated(error), ConnectError):
+                    raise
+                msg = f"The link redirects to where nothing answers: {failure.message}"
+                raise DisconnectedError(msg) from None  # the link itself was used
+            if opened.status not in _REDIRECT_CODES:
+                return opened
+            opened.close()
+            url = self._route.rules.next_hop(url, opened.headers.get("location"))
+        msg = f"The link redirects more than {_REDIRECTS} times"
+        raise DownloadError(msg)
 
-    async def _hop(self, request: HttpRequest, hop: Secret) -> aiohttp.ClientResponse | Exception:
+    async def _hop(self, request: HttpRequest, url: str) -> aiohttp.ClientResponse:
         if self._link is None:
             self._link = self._route.session or await self._session(self._route.connector())
-        try:
-            opening = self._link.request(
-                request.method,
-                URL(self._route.rules.check(hop.reveal()), encoded=True),  # as it was given: it may be signed
-                headers=request.headers,
-                middlewares=(_once,),
-                raise_for_status=False,
-                allow_redirects=False,
-                **self._route.options(hop.reveal()),
-                auto_decompress=False,
-                read_bufsize=_CHUNK,
-                max_field_size=_LONGEST_HEADER,
-                timeout=self._timeout(request),
-            )
-        except DownloadError as error:
-            return error.with_traceback(None)
+        opening = self._link.request(
+            request.method,
+            URL(self._route.rules.check(url), encoded=True),  # as it was given: it may be signed
+            headers=request.headers,
+            middlewares=(_once,),
+            raise_for_status=False,
+            allow_redirects=False,
+            **self._route.options(url),
+            auto_decompress=False,
+            read_bufsize=_CHUNK,
+            max_field_size=_LONGEST_HEADER,
+            timeout=self._timeout(),
+        )
         return await self._head(request, opening)
 
     async def _head(
         self, request: HttpRequest, opening: Awaitable[aiohttp.ClientResponse]
-    ) -> aiohttp.ClientResponse | VeniceError:
+    ) -> aiohttp.ClientResponse:
         """Wait for the head of an answer, as long as there is time, even if it comes byte by byte."""
-        try:
-            with anyio.move_on_after(self._patience(request)):
-                return await opening
-        except Exception as error:  # noqa: BLE001 - aiohttp's, whatever it is: its frames hold the key or a link
-            return _translated(error)
-        return ReadTimeoutError("The server's answer did not come in time")
+        upload = len(request.body or b"") / _SLOWEST_UPLOAD
+        with running_time(self._timeouts.connect + self._timeouts.read + upload):
+            return await opening
+        msg = "The server's answer did not come in time"
+        raise ReadTimeoutError(msg)
 
     async def _session(self, connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
@@ -242,24 +327,23 @@ class AiohttpTransport:
         return await self._open.enter_async_context(session)
 
     def _authorized(self, request: HttpRequest, url: str) -> dict[str, str]:
-        """Return the headers with the key: the one place where it is sent, and only to the API's origin."""
+        """Return the headers of an API call.
+
+        This is the one place where the key is sent, and only to the API's origin; and where plain answers are
+        asked for, whatever decoders are installed.
+        """
         if _origin(url) != self._origin:
             msg = "The key is sent to the API's origin only"
             raise ProtocolError(msg)
-        headers = {**request.headers, "authorization": f"Bearer {self._api_key.reveal()}"}
+        own = {"accept-encoding": "identity", "authorization": f"Bearer {self._api_key.reveal()}"}
+        headers = {**request.headers, **own}
         return headers | ({"connection": "close"} if request.call is Call.QUEUE else {})
 
-    def _timeout(self, request: HttpRequest) -> aiohttp.ClientTimeout:
-        span = self._timeouts
-        total = self._patience(request) if request.call is Call.QUEUE else None
+    def _timeout(self) -> aiohttp.ClientTimeout:
+        """Return aiohttp's timers: of the connection only; the rest is ours."""
         return aiohttp.ClientTimeout(
-            total=total, connect=None, sock_connect=span.connect, sock_read=span.read
+            total=None, connect=None, sock_connect=self._timeouts.connect, sock_read=None
         )
-
-    def _patience(self, request: HttpRequest) -> float:
-        """Return the seconds from the connection to the head of the answer."""
-        upload = len(request.body or b"") / _SLOWEST_UPLOAD
-        return self._timeouts.connect + self._timeouts.read + upload
 
 
 class _CutError(Exception):
@@ -280,6 +364,8 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
 def _translated(error: Exception) -> VeniceError:
     """Return our error for one of aiohttp's. It names the kind of failure and nothing of the request."""
     match error:
+        case VeniceError():
+            return error
         case aiohttp.ConnectionTimeoutError():
             return ConnectError("No connection was made in time")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
@@ -301,17 +387,6 @@ def _translated(error: Exception) -> VeniceError:
             return DisconnectedError("The server's answer is not HTTP")
         case _:
             return DisconnectedError("The connection was cut before the answer was whole")
-
-
-def _decompressed(body: bytes, encoding: str, limit: int) -> bytes | None:
-    if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
-        return body
-    decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    try:
-        whole = decoder.decompress(body, limit + 1)
-    except zlib.error:
-        return None
-    return whole if decoder.eof else None
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

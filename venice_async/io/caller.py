@@ -10,13 +10,21 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ..errors import APIError, QueueOutcomeUnknownError, TransportError, VeniceError
+from ..errors import (
+    ANSWER_KEPT,
+    APIError,
+    ProtocolError,
+    QueueOutcomeUnknownError,
+    TransportError,
+    VeniceError,
+)
 from ..options import Retries
 from ..sansio.http.headers import retry_after
+from ..sansio.http.replies import excerpt
 from ..sansio.http.secrets import redact
 from ..sansio.http.wire import Answer, HttpRequest, decode, encode
 from ..sansio.job.commands import Command, Complete, Fetch, Poll, Query, Queue
-from ..sansio.job.events import Refused
+from ..sansio.job.events import Accepted, Refused
 from ..sansio.retries import (
     Call,
     Retry,
@@ -27,7 +35,7 @@ from ..sansio.retries import (
     verdict,
 )
 from .pacing.pacer import Pacer, Turn
-from .transport import Clock, Response, Transport
+from .transport import Clock, Content, Response, Transport
 
 LONGEST_REPLY: Final = 1024 * 1024  # bytes of JSON
 LONGEST_ERROR: Final = 64 * 1024  # bytes of what an error says
@@ -94,9 +102,22 @@ class Caller:
         try:
             async with self._transport.send(request) as response:
                 answer = await _reported(turn, response)
-                return self._reply(command, answer, await _body(answer, LONGEST_REPLY))
+                content = await answer.read(LONGEST_REPLY)
         except VeniceError as error:
             return Reply(Refused(error), trouble_of(error))
+        reply = self._reply(command, answer, content.data)
+        if content.failure is not None and response.status < _FIRST_ERROR:
+            too_long = isinstance(content.failure, ProtocolError)
+            if too_long or not isinstance(
+                reply.answer, Accepted
+            ):  # else only what follows the ticket was cut
+                came = excerpt(redact(content.data, self._known_secrets(command)))
+                return Reply(Refused(QueueOutcomeUnknownError(content.failure.message, answer=came)))
+        if (
+            isinstance(reply.answer, Refused) and not answer.request_sent
+        ):  # by a middleware of a borrowed session
+            return Reply(reply.answer, Trouble("unsent"))
+        return reply
 
     @asynccontextmanager
     async def poll(self, command: Poll, turn: Turn) -> AsyncGenerator[Response]:
@@ -172,8 +193,10 @@ class _ReadResponse:
     headers: Mapping[str, str]
     body: bytes
 
-    async def read(self, limit: int) -> bytes:
-        return self.body[:limit]
+    request_sent: bool
+
+    async def read(self, limit: int) -> Content:
+        return Content(self.body[:limit])
 
     async def chunks(self) -> AsyncIterator[bytes]:
         yield self.body
@@ -186,17 +209,17 @@ async def _reported(turn: Turn, response: Response) -> Response:
         return response
     body = await _body(response, LONGEST_ERROR)
     turn.answered(response.status, response.headers, body)
-    return _ReadResponse(response.status, response.headers, body)
+    return _ReadResponse(response.status, response.headers, body, response.request_sent)
 
 
 async def _body(response: Response, limit: int) -> bytes:
     """Return the body of an answer. Of an error it may be lost: the status says enough."""
-    if response.status < _FIRST_ERROR:
-        return await response.read(limit)
-    try:
-        return await response.read(LONGEST_ERROR)
-    except VeniceError:
-        return b""
+    if response.status >= _FIRST_ERROR:
+        return (await response.read(LONGEST_ERROR)).data
+    content = await response.read(limit)
+    if content.failure is not None:
+        raise content.failure
+    return content.data
 
 
 def _redacted_text(text: str, secrets: Sequence[str]) -> str:
@@ -204,9 +227,12 @@ def _redacted_text(text: str, secrets: Sequence[str]) -> str:
 
 
 def unknown_outcome(error: VeniceError, *, fingerprint: str, at: str) -> QueueOutcomeUnknownError:
-    """Return the error for a paid request whose answer is lost."""
+    """Return the error for a paid request whose answer is lost, or makes no sense."""
     message = f"A paid request was sent and may have been accepted: {error.message}"
-    return QueueOutcomeUnknownError(message, fingerprint=fingerprint, at=at, bytes_sent=True)
+    found = QueueOutcomeUnknownError(message, fingerprint=fingerprint, at=at, bytes_sent=True)
+    if isinstance(error, QueueOutcomeUnknownError) and error.answer is not None:
+        found.answer, found.hint = error.answer, ANSWER_KEPT
+    return found
 
 
 def _decoded(command: Any, status: int, headers: Any, body: bytes) -> Any:

@@ -6,7 +6,24 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from attrs import field, frozen
+
+from ..errors import VeniceError
 from ..sansio.http.wire import HttpRequest
+
+
+@frozen
+class Content:
+    """What came of the body of an answer.
+
+    Attributes:
+        data: the bytes, without content codings.
+        failure: why they are not whole: a `DisconnectedError`, a `ReadTimeoutError`, or a `ProtocolError` for
+            a body that is too long or damaged; None if they are.
+    """
+
+    data: bytes = field(repr=False)
+    failure: VeniceError | None = None
 
 
 class Response(Protocol):
@@ -22,8 +39,13 @@ class Response(Protocol):
         """The headers, their names in lower case."""
         ...
 
-    async def read(self, limit: int) -> bytes:
-        """Return the whole body; one longer than `limit` bytes is a `ProtocolError`."""
+    @property
+    def request_sent(self) -> bool:
+        """Whether any byte of the request's body was asked for: if not, another than the server answered."""
+        ...
+
+    async def read(self, limit: int) -> Content:
+        """Return what can be had of the body, at most `limit` bytes."""
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:

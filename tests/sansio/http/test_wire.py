@@ -275,7 +275,6 @@ def test_a_poll_names_the_job_and_never_asks_to_delete_on_completion() -> None:
     assert (Call.RETRIEVE, "POST", "/video/retrieve") == (poll.call, poll.method, poll.url)
     assert {"model": "m", "queue_id": "q1"} == body_of(poll)
     assert "video/mp4" in poll.headers["accept"]
-    assert "identity" == poll.headers["accept-encoding"]
 
 
 def test_a_clean_up_names_the_job_or_deletes_the_link() -> None:
@@ -313,14 +312,33 @@ def test_an_accepted_request_has_a_ticket() -> None:
     assert Accepted(TICKET) == answer(Queue(REQUEST), {"queue_id": "q1", "model": None, "download_url": None})
 
 
+def test_the_id_that_was_paid_for_is_read_in_any_sensible_form() -> None:
+    answers: list[object] = [
+        {"queue_id": 12345},
+        {"data": {"queue_id": "12345"}},
+        {"model": "m", "result": {"queue_id": 12345, "model": None}},
+        b'\xef\xbb\xbf {"queue_id": "12345"}',
+        b'{"queue_id": "12345"}\n<!-- served by edge 7 -->',
+        b'{"queue_id": "12345", "note": "\xff"}',
+    ]
+    expected = Accepted(Ticket(model="m", queue_id="12345"))
+    assert [expected] * len(answers) == [answer(Queue(REQUEST), said) for said in answers]
+    linked = {"download_url": "https://cdn.example/c", "data": {"queue_id": 1, "model": "m-2"}}
+    expected = Accepted(Ticket(model="m-2", queue_id="1", download_url="https://cdn.example/c"))
+    assert expected == answer(Queue(REQUEST), linked)
+
+
 @pytest.mark.parametrize(
-    "said", [b"", b"<html>ok</html>", b'{"queue_id": "q', [], 7, {}, {"queue_id": 7}, {"queue_id": " "}]
+    "said",
+    [b"", b"<html>ok</html>", b'{"queue_id": "q', [], 7, {}, {"queue_id": True}, {"queue_id": " "}, b"\xff"],
 )
-def test_a_success_that_makes_no_sense_may_have_been_charged(said: object) -> None:
+def test_a_success_that_makes_no_sense_may_have_been_charged_and_is_kept(said: object) -> None:
     event = answer(Queue(REQUEST), said)
     assert isinstance(event, Refused)
     assert isinstance(event.error, QueueOutcomeUnknownError)
     assert event.error.charged is None
+    whole = said if isinstance(said, bytes) else json.dumps(said).encode()
+    assert ("base64:/w==" if said == b"\xff" else whole.decode()) == event.error.answer
 
 
 QUESTION: dict[str, Any] = {

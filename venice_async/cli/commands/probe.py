@@ -149,7 +149,7 @@ class _Probe:
                     self._note(head[1])
                     if carries_video(*head):
                         return head
-                    body = await response.read(_ANSWER)
+                    body = (await response.read(_ANSWER)).data
                 event = decode(Poll(ticket), *head, body)
                 if isinstance(event, Completed):
                     return head

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from html import unescape
 from typing import Any, Final, cast
@@ -33,6 +34,7 @@ from ...models import (
 Json = Mapping[str, Any]
 
 _LONGEST: Final = 500  # characters of a server's text that an error keeps
+_EXCERPT: Final = 16 * 1024  # characters of an answer that an error keeps for a person to read
 _DEEPEST: Final = 16  # levels of a server's JSON that an error keeps
 _TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<(script|style).*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
@@ -62,6 +64,25 @@ def parse(body: bytes) -> Any:
         return None
 
 
+def parse_first(body: bytes) -> Json:
+    """Return the JSON object that a body begins with, or an empty one: what follows it does not matter."""
+    try:
+        return mapping(
+            json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").lstrip("\ufeff \t\r\n"))[0]
+        )
+    except (ValueError, RecursionError):
+        return {}
+
+
+def excerpt(body: bytes) -> str:
+    """Return what a person can read of a body; one that is no text comes in Base64."""
+    try:
+        found = body.decode()
+    except UnicodeDecodeError:
+        found = "base64:" + b64encode(body).decode()
+    return found[:_EXCERPT]
+
+
 def parse_object(body: bytes) -> Json:
     """Return the JSON object, or an empty one."""
     return mapping(parse(body))
@@ -80,6 +101,11 @@ def items(value: object) -> list[Any]:
 def text(value: object) -> str | None:
     """Return `value` if it is a text with something in it, else None."""
     return value.strip() if isinstance(value, str) and value.strip() else None
+
+
+def identifier(value: object) -> str | None:
+    """Return an id, which may be a number, as text; None for one with nothing in it."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else text(value)
 
 
 def texts(value: object) -> tuple[str, ...]:

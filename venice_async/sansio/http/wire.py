@@ -46,11 +46,14 @@ from ..retries import Call
 from .replies import (
     account_limits,
     api_error,
+    excerpt,
+    identifier,
     items,
     mapping,
     model,
     number,
     parse,
+    parse_first,
     parse_object,
     seconds,
     text,
@@ -61,11 +64,9 @@ Answer: TypeAlias = Event | Quote | list[VideoModel] | AccountLimits
 
 _ASKING: Final[Mapping[str, str]] = {"accept": "application/json"}
 _JSON: Final[Mapping[str, str]] = {"content-type": "application/json", **_ASKING}
-# A poll may be answered with the clip, which must come as it is: a cut in a compressed one goes unnoticed.
 _POLL: Final[Mapping[str, str]] = {
     "content-type": "application/json",
     "accept": "application/json, video/mp4",
-    "accept-encoding": "identity",
 }
 _VIDEO: Final = ("video/", "application/octet-stream", "binary/octet-stream", "application/mp4")
 _PRICED_BY: Final = frozenset(
@@ -75,6 +76,8 @@ _NOT_PRICED: Final = frozenset({"seed", "anon_user_id", "voice_id", "prompt", "n
 STATED_LENGTH: Final = "reference_video_total_duration"
 """The field of a quote that says how long all reference clips last together, in seconds."""
 _LONGEST_CHOICE: Final = 64  # characters; longer text in an unknown field is a prompt or media, not an option
+_WRAPPERS: Final = ("data", "result", "job", "video", "response")  # around the answer to a paid request
+_SHOWN: Final = 200  # characters of an answer without an id that the message of its error shows
 _FAILED: Final = frozenset({"failed", "error", "cancelled", "canceled", "rejected", "expired"})
 _SUCCESS: Final = range(200, 300)
 _CONFLICT: Final = 409
@@ -222,14 +225,18 @@ def _queue_answer(command: Queue, status: int, headers: Mapping[str, str], body:
 
 
 def _accepted(command: Queue, body: bytes) -> Event:
-    said = parse_object(body)
-    queue_id = text(said.get("queue_id"))
-    if queue_id is None:
-        return Refused(
-            QueueOutcomeUnknownError("The answer to a paid request makes no sense: it has no queue_id")
-        )
-    name = text(said.get("model")) or command.request.model
-    return Accepted(Ticket(model=name, queue_id=queue_id, download_url=text(said.get("download_url"))))
+    """Read the answer that was paid for, leniently: ids as numbers, or one level down."""
+    whole = parse_first(body)
+    for said in (whole, *(mapping(whole.get(name)) for name in _WRAPPERS)):
+        queue_id = identifier(said.get("queue_id"))
+        if queue_id is not None:
+            name = text(said.get("model")) or text(whole.get("model")) or command.request.model
+            link = text(said.get("download_url")) or text(whole.get("download_url"))
+            return Accepted(Ticket(model=name, queue_id=queue_id, download_url=link))
+    answer = excerpt(body)
+    shown = f": {' '.join(answer.split())[:_SHOWN]}" if answer.strip() else ", and nothing else"
+    message = f"The answer to a paid request makes no sense: it has no queue_id{shown}"
+    return Refused(QueueOutcomeUnknownError(message, answer=answer))
 
 
 def _consent_request(said: Mapping[str, Any]) -> ConsentRequest | None:

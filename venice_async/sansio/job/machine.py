@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 from attrs import evolve
 
 from ...errors import (
+    ANSWER_KEPT,
     APIError,
     BadRequestError,
     BudgetExceededError,
@@ -99,8 +100,11 @@ def resume(state: State) -> Step:
     """
     match state:
         case Queueing():
-            message = "The process ended while a paid request was on its way"
-            return Failed(error=QueueOutcomeUnknownError(message)), None
+            unknown = QueueOutcomeUnknownError("The process ended while a paid request was on its way")
+            if state.answer is not None:
+                message = "The answer to a paid request made no sense, and was kept"
+                unknown = QueueOutcomeUnknownError(message, answer=state.answer, hint=ANSWER_KEPT)
+            return Failed(error=unknown), None
         case Downloading(via="link", gets=gets) if gets >= MAX_GETS:
             message = f"The link was used {gets} times, and more are not allowed"
             error = DownloadError(message, received=state.received, total=state.total)

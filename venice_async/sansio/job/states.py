@@ -43,12 +43,15 @@ class Queueing:
         consent: what a person agreed to, once asked.
         flow: whose consent that is.
         asked: the policies a person has been asked about.
+        answer: what the server answered, without secrets, where that could not be read; see
+            `QueueOutcomeUnknownError`.
     """
 
     request: VideoRequest
     consent: Consent | None = None
     flow: str | None = None
     asked: tuple[str, ...] = ()
+    answer: str | None = field(default=None, repr=False)
 
 
 @frozen(kw_only=True)
