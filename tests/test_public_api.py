@@ -154,44 +154,37 @@ def test_the_first_client_imports_nothing_on_the_event_loop(tmp_path: Path) -> N
     assert [] == _loaded(code, str(tmp_path))
 
 
-@pytest.mark.parametrize("name", CORE)
-def test_what_others_rely_on_is_there(name: str) -> None:
-    assert name in listed()
-
-
-@pytest.mark.parametrize("name", sorted(venice_async.__all__))
-def test_every_name_is_there_and_documented(name: str) -> None:
-    value = getattr(venice_async, name)
-    if inspect.isclass(value):
-        assert value.__doc__
-        assert not value.__doc__.startswith(f"{name}(")
-
-
-@pytest.mark.parametrize("name", sorted(name for name in venice_async.__all__ if name != "State"))
-def test_every_public_method_is_documented(name: str) -> None:
+def test_every_name_is_there_and_documented_with_its_methods() -> None:
+    assert set() == set(CORE) - set(listed())
+    found = {name: getattr(venice_async, name) for name in listed()}
+    classes = {name: value for name, value in found.items() if inspect.isclass(value)}
+    docs = {name: value.__doc__ or "" for name, value in classes.items()}
+    assert [] == [name for name, doc in docs.items() if not doc or doc.startswith(f"{name}(")]
     undocumented = [
-        method
-        for method, function in inspect.getmembers(getattr(venice_async, name), inspect.isfunction)
+        f"{name}.{method}"
+        for name, value in classes.items()
+        for method, function in inspect.getmembers(value, inspect.isfunction)
         if not method.startswith("_") and not function.__doc__
     ]
     assert [] == undocumented
 
 
-@pytest.mark.parametrize("subject", SIGNATURES)
-def test_arguments_keep_their_names_and_defaults(subject: Any) -> None:
-    parameters = [item for name, item in inspect.signature(subject).parameters.items() if name != "self"]
-    said = {item.name: item.default for item in parameters}
-    for expected in SIGNATURES[subject]:
-        name, _, default = expected.partition("=")
-        assert name in said
-        assert not default or repr(said[name]) == default
-
-
-@pytest.mark.parametrize("subject", [item for item in SIGNATURES if not inspect.isclass(item)])
-def test_what_is_not_the_subject_is_a_keyword(subject: Any) -> None:
-    parameters = [item for name, item in inspect.signature(subject).parameters.items() if name != "self"]
-    kinds = {item.kind for item in parameters[1:]}
-    assert kinds <= {inspect.Parameter.KEYWORD_ONLY}
+def test_arguments_keep_their_names_and_defaults_and_what_is_not_the_subject_is_a_keyword() -> None:
+    broken: list[str] = []
+    for subject, promised in SIGNATURES.items():
+        parameters = inspect.signature(subject).parameters
+        said = {item.name: item for item in parameters.values() if item.name != "self"}
+        for expected in promised:
+            name, _, default = expected.partition("=")
+            if name not in said or (default and repr(said[name].default) != default):
+                broken.append(f"{subject.__qualname__}: {expected}")
+        if not inspect.isclass(subject):
+            broken += [
+                f"{subject.__qualname__}: {item.name} is no keyword"
+                for item in [*said.values()][1:]
+                if item.kind is not inspect.Parameter.KEYWORD_ONLY
+            ]
+    assert [] == broken
 
 
 def test_a_request_takes_the_wire_names() -> None:
