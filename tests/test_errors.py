@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import venice_async
+from tests.cases import for_each
 from venice_async import Ticket, errors
 from venice_async.errors import (
     BudgetExceededError,
@@ -103,21 +104,21 @@ def test_the_tree_is_drawn_in_the_docstring_as_it_is() -> None:
     assert {name: sorted(children) for name, children in actual.items()} == listed
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_every_error_is_public_and_documented(kind: type[VeniceError]) -> None:
     assert getattr(venice_async, kind.__name__) is kind
     assert kind.__name__ in venice_async.__all__
     assert kind.__doc__
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_every_attribute_is_described(kind: type[VeniceError]) -> None:
     attributes = [name for name in vars(kind).get("__annotations__", {}) if name not in {"charged", "hint"}]
     documented = re.findall(r"^ +(\w+): ", kind.__doc__ or "", re.MULTILINE)
     assert set(attributes) <= set(documented)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_an_error_says_what_happened_and_about_the_money_and_what_to_do(kind: type[VeniceError]) -> None:
     error = kind("It went wrong")
     money = {False: "Nothing was charged.", None: "It is not known whether the job was charged."}
@@ -132,7 +133,7 @@ def test_only_a_lost_answer_leaves_the_charge_unknown() -> None:
     assert [QueueOutcomeUnknownError] == [kind for kind in KINDS if kind.charged is None]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_an_error_of_a_queued_job_names_it_and_says_that_it_is_paid(kind: type[VeniceError]) -> None:
     error = kind("It went wrong").with_ticket(TICKET)
     assert TICKET is error.ticket
@@ -156,7 +157,7 @@ def test_a_message_ends_as_a_sentence(message: str, said: str) -> None:
     assert f"{said} Nothing was charged.".strip() == str(VeniceError(message))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_an_error_survives_copying_and_pickling(kind: type[VeniceError]) -> None:
     error = kind("It went wrong", charged=None, hint="Do something").with_ticket(TICKET)
     for again in (copy.copy(error), copy.deepcopy(error), pickle.loads(pickle.dumps(error))):  # noqa: S301 - our own

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cases import for_each
 from tests.programs import PATIENCE, PICTURE, ROOT, Programs, example, wait_until
 from venice_async.sandbox import Sandbox, Scenario, tiny_clip
 
@@ -221,7 +222,7 @@ def test_tracing_opentelemetry_reports_a_span_for_every_job(programs: Programs) 
     assert "A gondola at dawn" not in said
 
 
-@pytest.mark.parametrize("name", NAMES)
+@for_each("name", NAMES)
 def test_an_example_says_how_to_run_it_and_names_no_model(name: str) -> None:
     text = (ROOT / "examples" / name).read_text(encoding="utf-8")
     assert f"python examples/{name} " in (ast.get_docstring(ast.parse(text)) or "")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.cases import for_each
 from venice_async import InvalidRequestError, Media
 from venice_async.media import sniff
 
@@ -83,8 +84,8 @@ def test_media_are_frozen() -> None:
         Media("cat.png").path = None  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue] - the very point
 
 
-@pytest.mark.parametrize(
-    ("head", "media_type"),
+@for_each(
+    "head, media_type",
     [
         (PNG, "image/png"),
         (b"\xff\xd8\xff\xe0", "image/jpeg"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.cases import for_each
 from venice_async import Problem, VideoModel, VideoRequest
 from venice_async.sansio.http.replies import model as read
 
@@ -53,8 +54,8 @@ def test_a_model_finds_no_fault_with_what_it_takes() -> None:
         assert [] == problems(**values)
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
+@for_each(
+    "values, expected",
     [
         ({"model": "other"}, ["model"]),
         ({"prompt": "x" * 11}, ["prompt"]),

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from tests.cases import for_each
 from venice_async.errors import ContentPolicyError
 from venice_async.formatting import as_bytes, as_seconds, as_usd
 from venice_async.notebook import state_html, video_html
@@ -114,7 +115,7 @@ STATES: list[tuple[State, str, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("state", "text", "value"), STATES)
+@for_each("state, text, value", STATES)
 def test_a_job_under_way_shows_what_goes_on_and_how_far(state: State, text: str, value: str | None) -> None:
     """The bar has a value only where the part that is done is known."""
     page = Page(state_html(state))
@@ -166,8 +167,8 @@ def test_money_is_shown_in_cents_unless_it_has_parts_of_one(usd: float, text: st
     assert text == as_usd(usd)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
+@for_each(
+    "seconds, text",
     [
         (0, "0 s"),
         (4.25, "4.2 s"),

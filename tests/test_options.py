@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from attrs import fields
 
+from tests.cases import for_each
 from venice_async import Limits, Links, Polling, Retries, Timeouts, UsageError
 
 KINDS: list[Any] = [Timeouts, Limits, Polling, Retries, Links]
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "value", "says"),
+@for_each(
+    "kind, name, value, says",
     [
         (Timeouts, "connect", 0, "Timeouts.connect must be a number above 0, not 0"),
         (Timeouts, "read", -1, "above 0"),

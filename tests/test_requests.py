@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from attrs import evolve, fields
 
+from tests.cases import for_each
 from venice_async import Consent, Element, InvalidRequestError, Keyframe, Media, VideoRequest
 
 URL = "https://a.example/cat.png"
@@ -38,8 +39,8 @@ MEDIA = ["image_url", "end_image_url", "audio_url", "video_url"]
 WORDS = ["aspect_ratio", "resolution", "omni_reference_task_type", "bitrate_mode", "duration"]
 
 
-@pytest.mark.parametrize(
-    ("values", "field", "limit"),
+@for_each(
+    "values, field, limit",
     [
         ({"prompt": ""}, "prompt", 1),
         ({"prompt": " \n"}, "prompt", 1),
@@ -180,8 +181,8 @@ def test_a_frame_is_a_whole_number(frame_index: Any) -> None:
     assert ("frame_index", None if frame_index is None else 0) == (caught.value.field, caught.value.limit)
 
 
-@pytest.mark.parametrize("name", WORDS)
-@pytest.mark.parametrize("value", ["", "  ", b"16:9", ["16:9"]])
+@for_each("name", WORDS)
+@for_each("value", ["", "  ", b"16:9", ["16:9"]])
 def test_an_open_enumeration_takes_any_word_but_no_blank(name: str, value: object) -> None:
     assert name == refused(**{name: value}).field
     assert "of tomorrow" == getattr(request(**{name: "of tomorrow"}), name)
@@ -210,8 +211,8 @@ BAD_URLS = [
 ]
 
 
-@pytest.mark.parametrize("name", [*MEDIA, *LISTS])
-@pytest.mark.parametrize("value", BAD_URLS)
+@for_each("name", [*MEDIA, *LISTS])
+@for_each("value", BAD_URLS)
 def test_a_bad_url_is_refused_and_a_text_is_never_a_file(name: str, value: object) -> None:
     assert name == refused(**{name: [value] if name in LISTS else value}).field
 
@@ -239,8 +240,8 @@ def test_a_text_for_a_file_is_told_about_media() -> None:
     assert "Media(path)" in refused(image_url="cat.png").hint
 
 
-@pytest.mark.parametrize("name", [*LISTS, "elements", "keyframes", "camera_trajectory", "video_references"])
-@pytest.mark.parametrize("value", [URL, {URL}, 7, {"a": 1}, iter([URL])])
+@for_each("name", [*LISTS, "elements", "keyframes", "camera_trajectory", "video_references"])
+@for_each("value", [URL, {URL}, 7, {"a": 1}, iter([URL])])
 def test_a_list_is_a_list_or_a_tuple(name: str, value: object) -> None:
     assert name == refused(**{name: value}).field
 
@@ -260,8 +261,8 @@ def test_what_a_list_holds_later_is_not_the_requests() -> None:
     assert {"new": [1]} == made.extra
 
 
-@pytest.mark.parametrize(
-    ("duration", "kept", "seconds"),
+@for_each(
+    "duration, kept, seconds",
     [
         (5, "5s", 5),
         ("12s", "12s", 12),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
+from tests.cases import for_each
 from tests.sansio.strategies import tickets
 from venice_async import ConsentRequest, Ticket, UsageError, Video
 
@@ -38,7 +39,7 @@ def test_a_ticket_of_a_later_version_can_be_read() -> None:
     assert TICKET == Ticket.from_json('{"model": "m", "queue_id": "q1", "download_url": null, "new": 1}')
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "",

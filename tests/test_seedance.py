@@ -9,6 +9,7 @@ from attrs import fields
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import for_each
 from venice_async import seedance
 from venice_async.errors import InvalidRequestError
 from venice_async.media import Media
@@ -98,8 +99,8 @@ def test_reference_must_say_once_what_it_refers_to(prompt: str, refer_to: list[s
     assert refusal(reference, OLD, prompt, refer_to=refer_to, images=[PICTURE]).field == "prompt"
 
 
-@pytest.mark.parametrize(
-    ("instruction", "prompt"),
+@for_each(
+    "instruction, prompt",
     [
         (
             seedance.change("the weather", to="a heavy rainstorm."),
@@ -211,7 +212,7 @@ def test_a_reference_never_mentioned_is_refused(name: str, media: list[str], tag
     assert f"{tag} is given but never mentioned" in str(error)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "wrong",
     [
         "<image 1>",
@@ -432,7 +433,7 @@ def test_upscale_sends_a_clip_and_a_factor_only(factor: int) -> None:
     assert expected == upscale("some-upscaler", CLIP, factor=factor)
 
 
-@pytest.mark.parametrize("factor", [0, 3, 8, -2, True, 2.5, "2", None])
+@for_each("factor", [0, 3, 8, -2, True, 2.5, "2", None])
 def test_upscale_refuses_another_factor(factor: Any) -> None:
     """The factor is 1, 2 or 4."""
     error = refusal(upscale, "some-upscaler", CLIP, factor=factor)

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 import venice_async
+from tests.cases import for_each
 from venice_async import VeniceError
 from venice_async.cli.batchfile import read_batch, strangers
 from venice_async.cli.commands.quote import _table
@@ -30,13 +31,13 @@ PUBLIC = [getattr(venice_async, name) for name in venice_async.__all__]
 ERRORS = [kind for kind in PUBLIC if isinstance(kind, type) and issubclass(kind, VeniceError)]
 
 
-@pytest.mark.parametrize("kind", ERRORS)
+@for_each("kind", ERRORS)
 def test_every_error_has_an_exit_code_of_the_table(kind: type[VeniceError]) -> None:
     assert exit_code(kind("it failed")) in {row.code for row in TABLE} - {0}
 
 
-@pytest.mark.parametrize(
-    ("name", "code"),
+@for_each(
+    "name, code",
     [
         ("JobFailedError", 1),
         ("ContentPolicyError", 1),
@@ -64,7 +65,7 @@ def test_a_bad_request_is_a_usage_error_until_there_is_a_job() -> None:
     assert (2, 1) == (exit_code(BadRequestError("no")), exit_code(BadRequestError("no").with_ticket(TICKET)))
 
 
-@pytest.mark.parametrize("kind", ERRORS)
+@for_each("kind", ERRORS)
 def test_hints_speak_of_the_command_line_and_not_of_python(kind: type[VeniceError]) -> None:
     said = hint(kind("it failed"))
     assert [] == [

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import for_each
 from venice_async.errors import APIError, BadRequestError
 from venice_async.options import Retries
 from venice_async.sansio.retries import (
@@ -38,8 +39,8 @@ def retries(call: Call, trouble: str | int) -> int:
     return EVER if isinstance(decide(call, trouble, EVER), Retry) else -1
 
 
-@pytest.mark.parametrize(
-    ("call", "trouble", "times"),
+@for_each(
+    "call, trouble, times",
     [
         (Call.QUEUE, "unsent", 3),
         (Call.QUEUE, 429, EVER),
@@ -75,7 +76,7 @@ def test_trouble_is_met_with_so_many_retries(call: Call, trouble: str | int, tim
     assert times == retries(call, trouble)
 
 
-@pytest.mark.parametrize("trouble", ["interrupted", 200, 302, 500, 501, 502, 504, 520, 599])
+@for_each("trouble", ["interrupted", 200, 302, 500, 501, 502, 504, 520, 599])
 def test_a_paid_request_that_may_have_been_accepted_is_never_sent_again(trouble: str | int) -> None:
     assert Unknown() == decide(Call.QUEUE, trouble)
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import for_each
 from venice_async.sansio.http.headers import (
     Allowance,
     FailureAllowance,
@@ -30,8 +31,8 @@ BLOCKED = b'{"error": "Too many failed attempts (> 50) resulting in a non-succes
 OVERLOADED = b'{"error": {"code": "MODEL_OVERLOADED", "message": "Try again later"}}'
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
+@for_each(
+    "headers, seconds",
     [
         ({"retry-after": "7"}, 7.0),
         ({"retry-after": " 7.25 "}, 7.25),
@@ -100,8 +101,8 @@ def test_the_accounts_that_come_on_every_answer_ask_for_a_wait_on_a_429_only(sta
     assert 3.0 == retry_after(status, accounts | {"retry-after": "3"}, BLOCKED, NOW)
 
 
-@pytest.mark.parametrize(
-    ("headers", "body", "meaning"),
+@for_each(
+    "headers, body, meaning",
     [
         (FAILURES_LEFT, b"", Refusal(reason="limited")),
         (SPENT | FAILURES_LEFT, b"", Refusal(reason="limited", wait=40.0)),

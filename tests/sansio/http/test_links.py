@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cases import for_each
 from venice_async.errors import DownloadError
 from venice_async.options import Links
 from venice_async.sansio.http.links import LinkRules, is_loopback
@@ -55,14 +56,14 @@ def test_a_public_https_link_is_followed(url: str) -> None:
     assert url == PUBLIC.check(url)
 
 
-@pytest.mark.parametrize("url", INSIDE)
+@for_each("url", INSIDE)
 def test_a_link_to_a_private_address_is_not_followed(url: str) -> None:
     with pytest.raises(DownloadError, match="private address"):
         PUBLIC.check(url)
 
 
-@pytest.mark.parametrize("url", UNREADABLE)
-@pytest.mark.parametrize("loopback_allowed", [True, False])
+@for_each("url", UNREADABLE)
+@for_each("loopback_allowed", [True, False])
 def test_what_libraries_may_read_in_different_ways_is_no_link(url: str, loopback_allowed: bool) -> None:
     with pytest.raises(DownloadError, match="is not a URL"):
         LinkRules(loopback=loopback_allowed).check(url)
@@ -138,15 +139,15 @@ def test_a_redirect_is_checked_like_the_link_itself(location: str | None) -> Non
         PUBLIC.next_hop("https://cdn.example/x", location)
 
 
-@pytest.mark.parametrize("url", [*INSIDE, *UNREADABLE, "http://cdn.example/s3cret"])
+@for_each("url", [*INSIDE, *UNREADABLE, "http://cdn.example/s3cret"])
 def test_a_link_that_is_refused_is_not_shown(url: str) -> None:
     with pytest.raises(DownloadError) as caught:
         PUBLIC.check(url)
     assert not url or url not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("address", "public"),
+@for_each(
+    "address, public",
     [
         ("93.184.216.34", True),
         ("2606:2800:220:1::1", True),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import for_each
 from tests.sansio.strategies import json_values
 from venice_async.errors import APIError, BadRequestError, ContentPolicyError
 from venice_async.models import Deprecation, VideoModel
@@ -92,7 +93,7 @@ SHAPES: list[tuple[Any, str, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("said", "message", "code"), SHAPES)
+@for_each("said, message, code", SHAPES)
 def test_the_words_of_a_server_are_kept_whatever_shape_they_have(
     said: object, message: str, code: str | None
 ) -> None:
@@ -122,7 +123,7 @@ CLASSES: dict[int, str] = {
 }
 
 
-@pytest.mark.parametrize(("status", "name"), CLASSES.items())
+@for_each("status, name", CLASSES.items())
 def test_the_class_follows_the_status(status: int, name: str) -> None:
     found = error({"error": "no"}, status)
     assert (name, status) == (type(found).__name__, found.status)

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import for_each
 from venice_async.sansio.http.secrets import redact
 
 KEY = "vn-key/0123+456789"
 LINK = "https://cdn.example/clips/0123456789abcdef.mp4?X-Signature=s3cret&X-Expires=60"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "spelt",
     [
         KEY,
@@ -43,7 +44,7 @@ def test_the_key_is_masked_however_it_is_spelt(spelt: str) -> None:
     assert cleaned.endswith(b" b")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "spelt",
     [
         LINK,

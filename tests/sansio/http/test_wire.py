@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import for_each
 from tests.sansio.strategies import json_values
 from venice_async.errors import (
     APIError,
@@ -144,7 +145,7 @@ def test_all_fields_go_out_together_under_their_wire_names() -> None:
     assert {"model": "m"} | FIELDS == sent(**{name: typed(name, value) for name, value in FIELDS.items()})
 
 
-@pytest.mark.parametrize("name", sorted(FIELDS.keys() - {"reference_audio_urls"}))
+@for_each("name", sorted(FIELDS.keys() - {"reference_audio_urls"}))
 def test_a_field_goes_out_alone_and_what_is_unset_is_absent(name: str) -> None:
     beside = {} if name == "prompt" else {"prompt": "p"}
     expected = {"model": "m", **beside, name: FIELDS[name]}
@@ -328,7 +329,7 @@ def test_the_id_that_was_paid_for_is_read_in_any_sensible_form() -> None:
     assert expected == answer(Queue(REQUEST), linked)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "said",
     [b"", b"<html>ok</html>", b'{"queue_id": "q', [], 7, {}, {"queue_id": True}, {"queue_id": " "}, b"\xff"],
 )
@@ -431,14 +432,14 @@ def test_a_status_nobody_knows_is_still_going(word: str) -> None:
     assert StillGoing(elapsed=53.2005, average=145.0) == answer(Poll(TICKET), said)
 
 
-@pytest.mark.parametrize("nonsense", [None, "145000", True, -1, float("inf"), float("nan"), 10**400, [], {}])
+@for_each("nonsense", [None, "145000", True, -1, float("inf"), float("nan"), 10**400, [], {}])
 def test_a_time_that_makes_no_sense_is_left_out(nonsense: object) -> None:
     said = {"status": "PROCESSING", "average_execution_time": nonsense, "execution_duration": nonsense}
     assert StillGoing() == answer(Poll(TICKET), said)
 
 
-@pytest.mark.parametrize("word", ["COMPLETED", "completed", "Completed "])
-@pytest.mark.parametrize("name", ["url", "video_url", "download_url"])
+@for_each("word", ["COMPLETED", "completed", "Completed "])
+@for_each("name", ["url", "video_url", "download_url"])
 def test_a_job_is_completed_in_any_case_with_a_link_under_any_name(word: str, name: str) -> None:
     said = {"status": word, name: "https://cdn.example/x", "execution_duration": 1000}
     assert Completed(link="https://cdn.example/x", elapsed=1.0) == answer(Poll(TICKET), said)
@@ -466,7 +467,7 @@ def test_a_job_that_failed_says_why(said: dict[str, Any]) -> None:
     assert "The job ended as FAILED: out of memory" == event.error.message
 
 
-@pytest.mark.parametrize(
+@for_each(
     "said",
     [
         b"",
@@ -501,8 +502,8 @@ def test_an_error_on_a_poll_brings_no_news(status: int, kind: type[VeniceError])
     assert isinstance(event.error, kind)
 
 
-@pytest.mark.parametrize(
-    ("status", "kind", "carried"),
+@for_each(
+    "status, kind, carried",
     [
         (200, "video/mp4", True),
         (200, " Video/MP4; codecs=avc1", True),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.cases import for_each
 from tests.sansio.relation import POSSIBLE
 from venice_async.errors import (
     APIError,
@@ -126,8 +127,8 @@ EVENTS: list[Event] = [
 ]
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-@pytest.mark.parametrize("state", STATES, ids=lambda state: type(state).__name__)
+@for_each("event", EVENTS)
+@for_each("state", STATES)
 def test_what_may_happen_where_is_this_and_nothing_else(state: State, event: Event) -> None:
     anywhere = isinstance(event, Refused | StopAsked) and not isinstance(state, Succeeded | Failed | Stopped)
     if anywhere or type(event) in POSSIBLE.get(type(state), set()):
@@ -459,8 +460,8 @@ def test_an_error_before_queueing_has_no_ticket() -> None:
     assert (None, None) == (failed.ticket, failed.error.ticket)
 
 
-@pytest.mark.parametrize("state", [Succeeded(video=VIDEO), Stopped(), Failed(error=JobFailedError("no"))])
-@pytest.mark.parametrize("event", [StopAsked(), Refused(JobFailedError("no")), Delivered(VIDEO)])
+@for_each("state", [Succeeded(video=VIDEO), Stopped(), Failed(error=JobFailedError("no"))])
+@for_each("event", [StopAsked(), Refused(JobFailedError("no")), Delivered(VIDEO)])
 def test_nothing_happens_after_the_end(state: State, event: Event) -> None:
     with pytest.raises(IllegalTransitionError):
         step(state, event)
@@ -472,8 +473,8 @@ def test_bytes_of_a_running_download_leave_its_counts_as_they_are() -> None:
     assert expected == receive(state, received=5, total=9)
 
 
-@pytest.mark.parametrize(
-    ("state", "progress"),
+@for_each(
+    "state, progress",
     [
         (Waiting(ticket=TICKET), None),
         (Waiting(ticket=TICKET, elapsed=3.0), None),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cases import for_each
 from tests.windows import Window, drive
 from venice_async.sansio.http.headers import Allowance
 from venice_async.sansio.limits.bucket import Bucket, Gcra
@@ -134,8 +135,8 @@ def test_what_others_use_of_the_window_is_not_ours_and_a_margin_is_kept_back_for
     assert pytest.approx(40.2) == bucket.opens(0.2)
 
 
-@pytest.mark.parametrize("phase", [0.0, 15.0, 30.0, 45.0])
-@pytest.mark.parametrize("kind", ["fixed", "oldest", "all"])
+@for_each("phase", [0.0, 15.0, 30.0, 45.0])
+@for_each("kind", ["fixed", "oldest", "all"])
 def test_a_key_that_others_use_too_is_spent_without_a_refusal(
     kind: Literal["fixed", "oldest", "all"], phase: float
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tests.cases import for_each
 from venice_async.sansio.polling.job_times import (
     EARLY,
     EARLY_UNTIL,
@@ -38,8 +39,8 @@ def integral(times: JobTimes, age: float, steps: int = 4000) -> float:
     return total
 
 
-@pytest.mark.parametrize("spread", [0.15, 0.3, 0.6, 1.2])
-@pytest.mark.parametrize("age", [5.0, 19.0, 60.0, 145.0, 400.0, 3000.0])
+@for_each("spread", [0.15, 0.3, 0.6, 1.2])
+@for_each("age", [5.0, 19.0, 60.0, 145.0, 400.0, 3000.0])
 def test_the_cumulative_hazard_is_the_integral_of_the_hazard(spread: float, age: float) -> None:
     times = JobTimes.from_p80(145.0, spread)
     assert pytest.approx(integral(times, age), rel=1e-4, abs=1e-6) == times.cumulative(age)
