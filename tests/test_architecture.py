@@ -69,8 +69,9 @@ FOR_ANNOTATIONS = {
 }
 """A borrowed session is named in a signature, and nowhere else."""
 
-LOADED_WHEN_ASKED = {("results", "notebook")}
-"""A value becomes a picture only in a notebook, which asks for it by `_repr_html_`."""
+LOADED_WHEN_ASKED = {("results", "notebook"), ("errors", "results")}
+"""A value becomes a picture only in a notebook, which asks for it by `_repr_html_`; an error names the
+type of its ticket for type checkers alone."""
 
 PURE_FROM = next(place for place, row in enumerate(ROWS) if "sansio.job" in row)
 WORLD = frozenset({"asyncio", "anyio", "threading", "concurrent", "select", "signal", "sched", *ONLY_IN})

@@ -114,8 +114,9 @@ async def test_nobody_to_ask_is_an_error_that_carries_the_request() -> None:
     async with FaultyVenice(queue=[needs_consent()]) as server, client(server) as venice:
         with pytest.raises(ConsentRequiredError) as caught:
             await venice.generate(PORTRAIT, to=MemorySink())
-        assert PORTRAIT == caught.value.consent_request.request
-        assert "The whole policy." == caught.value.consent_request.policy_text
+        question = caught.value.consent_request
+        assert question is not None
+        assert (PORTRAIT, "The whole policy.") == (question.request, question.policy_text)
         assert caught.value.charged is False
         assert [] == server.charges
 

@@ -25,7 +25,7 @@ from .engine.arguments import (
 from .engine.consent import OnConsent
 from .engine.runtime import Runtime, Settings
 from .engine.spec import Destination, JobSpec, bound_for, recovery
-from .errors import TicketLike, UsageError
+from .errors import UsageError
 from .io.delivery.sinks import QueueSink
 from .job import VideoJob
 from .models import AccountLimits, VideoModel
@@ -196,7 +196,7 @@ class VeniceClient:
         )
 
     def resume(
-        self, ticket: TicketLike | str, *, to: Destination | None = None, overwrite: bool = False
+        self, ticket: Ticket | str, *, to: Destination | None = None, overwrite: bool = False
     ) -> VideoJob:
         """Go on watching a job that was queued before, by this process or another. Nothing is paid.
 
@@ -319,13 +319,13 @@ class VeniceClient:
         found: AccountLimits = await self._ask(ReadLimits())
         return found
 
-    async def complete(self, ticket: TicketLike | str) -> None:
+    async def complete(self, ticket: Ticket | str) -> None:
         """Delete the server's copy of a public job's clip. It neither cancels nor refunds a running job."""
         found = parse_ticket(ticket)
         del ticket
         await self._clean(Complete(sound(found)))
 
-    async def revoke(self, ticket: TicketLike | str) -> None:
+    async def revoke(self, ticket: Ticket | str) -> None:
         """Delete the server's copy of a private job's clip, and its link with it.
 
         Raises:

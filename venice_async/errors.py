@@ -35,30 +35,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    from .results import ConsentRequest, Ticket
 
 
-class TicketLike(Protocol):
-    """What names a queued job: the shape of `venice_async.Ticket`."""
+class Facts(TypedDict, total=False):
+    """What may be said of every error beyond its message; see `VeniceError`."""
 
-    @property
-    def model(self) -> str:
-        """The model's id."""
-        ...
-
-    @property
-    def queue_id(self) -> str:
-        """The job's id."""
-        ...
-
-    @property
-    def download_url(self) -> str | None:
-        """The private link: a secret, or None."""
-        ...
-
-    def to_json(self) -> str:
-        """Return the ticket as JSON, the link included."""
-        ...
+    charged: bool | None
+    hint: str
+    ticket: Ticket | None
 
 
 class VeniceError(Exception):
@@ -73,31 +61,34 @@ class VeniceError(Exception):
 
     charged: bool | None = False
     hint: str = ""
-    ticket: TicketLike | None = None
+    ticket: Ticket | None = None
+    _known: ClassVar[frozenset[str]] = Facts.__optional_keys__
 
-    def __init__(self, message: str, **facts: Any) -> None:
+    def __init__(self, message: str, **facts: Unpack[Facts]) -> None:
         """Keep `message` and the `facts`, each an attribute of the class."""
-        super().__init__(message)
+        self._keep(message, facts)
+
+    def _keep(self, message: str, facts: Mapping[str, object]) -> None:
+        Exception.__init__(self, message)
         self.message = message
-        for name, value in facts.items():
-            if not hasattr(type(self), name):
-                msg = f"{type(self).__name__} has no attribute {name!r}"
-                raise TypeError(msg)
-            setattr(self, name, value)
+        if unknown := facts.keys() - self._known:
+            msg = f"{type(self).__name__} has no attribute {min(unknown)!r}"
+            raise TypeError(msg)
+        vars(self).update(facts)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What was said of this error beyond its class, by attribute."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
-    def with_facts(self, **facts: Any) -> Self:
+    def with_facts(self, **facts: Unpack[Facts]) -> Self:
         """Return a copy of which these attributes are different."""
         found = copy(self)
         found.__cause__ = self.__cause__
         vars(found).update(facts)
         return found
 
-    def with_ticket(self, ticket: TicketLike) -> Self:
+    def with_ticket(self, ticket: Ticket) -> Self:
         """Return a copy tied to a queued job, which has been paid for unless the error knows better."""
         return self.with_facts(ticket=ticket, charged=vars(self).get("charged", True))
 
@@ -137,6 +128,13 @@ class UsageError(VeniceError):
         return super().money if "charged" in vars(self) else ""
 
 
+class InvalidRequestFacts(Facts, total=False):
+    """See `InvalidRequestError`."""
+
+    field: str
+    limit: object
+
+
 class InvalidRequestError(VeniceError):
     """The request cannot succeed and was refused before anything was sent.
 
@@ -146,7 +144,12 @@ class InvalidRequestError(VeniceError):
     """
 
     field: str = ""
-    limit: Any = None
+    limit: object = None
+    _known: ClassVar[frozenset[str]] = InvalidRequestFacts.__optional_keys__
+
+    def __init__(self, message: str, **facts: Unpack[InvalidRequestFacts]) -> None:
+        """Keep `message` and the `facts`, each an attribute of the class."""
+        self._keep(message, facts)
 
 
 class TransportError(VeniceError):
@@ -165,6 +168,15 @@ class ReadTimeoutError(TransportError):
 
 class DisconnectedError(TransportError):
     """The connection was cut before the answer was whole."""
+
+
+class QueueOutcomeUnknownFacts(Facts, total=False):
+    """See `QueueOutcomeUnknownError`."""
+
+    fingerprint: str
+    at: str
+    bytes_sent: bool | None
+    answer: str | None
 
 
 class QueueOutcomeUnknownError(TransportError):
@@ -187,12 +199,29 @@ class QueueOutcomeUnknownError(TransportError):
     at: str = ""
     bytes_sent: bool | None = None
     answer: str | None = None
+    _known: ClassVar[frozenset[str]] = QueueOutcomeUnknownFacts.__optional_keys__
+
+    def __init__(self, message: str, **facts: Unpack[QueueOutcomeUnknownFacts]) -> None:
+        """Keep `message` and the `facts`, each an attribute of the class."""
+        self._keep(message, facts)
 
 
 ANSWER_KEPT = (
     "The attribute answer holds what came: if it names a job, resume(Ticket(model=..., queue_id=...), to=...)"
     " fetches its clip"
 )
+
+
+class APIFacts(Facts, total=False):
+    """See `APIError`."""
+
+    status: int
+    code: str | None
+    request_id: str | None
+    details: Any
+    retry_after: float | None
+    credits_refunded: bool | None
+    by_edge: bool
 
 
 class APIError(VeniceError):
@@ -217,6 +246,11 @@ class APIError(VeniceError):
     retry_after: float | None = None
     credits_refunded: bool | None = None
     by_edge: bool = False
+    _known: ClassVar[frozenset[str]] = APIFacts.__optional_keys__
+
+    def __init__(self, message: str, **facts: Unpack[APIFacts]) -> None:
+        """Keep `message` and the `facts`, each an attribute of the class."""
+        self._keep(message, facts)
 
     def _names(self) -> list[str]:
         return super()._names() + ([f"request {self.request_id}"] if self.request_id else [])
@@ -268,6 +302,13 @@ class PayloadTooLargeError(APIError):
     hint = "Send large media as an https URL instead of its bytes"
 
 
+class ContentPolicyFacts(APIFacts, total=False):
+    """See `ContentPolicyError`."""
+
+    recommended_model: str | None
+    suggested_prompt: str | None
+
+
 class ContentPolicyError(APIError):
     """422: the content policy of Venice or of the model's provider forbids it.
 
@@ -279,6 +320,11 @@ class ContentPolicyError(APIError):
     hint = "Change the prompt or media; consent does not lift this refusal"
     recommended_model: str | None = None
     suggested_prompt: str | None = None
+    _known: ClassVar[frozenset[str]] = ContentPolicyFacts.__optional_keys__
+
+    def __init__(self, message: str, **facts: Unpack[ContentPolicyFacts]) -> None:
+        """Keep `message` and the `facts`, each an attribute of the class."""
+        self._keep(message, facts)
 
 
 class RateLimitError(APIError):
@@ -293,6 +339,12 @@ class ServerError(APIError):
     hint = "Try again later"
 
 
+class ConsentFacts(Facts, total=False):
+    """See `ConsentError`."""
+
+    consent_request: ConsentRequest | None
+
+
 class ConsentError(VeniceError):
     """The request needs consent that was not given.
 
@@ -300,7 +352,12 @@ class ConsentError(VeniceError):
         consent_request: the `ConsentRequest` that the server made.
     """
 
-    consent_request: Any = None
+    consent_request: ConsentRequest | None = None
+    _known: ClassVar[frozenset[str]] = ConsentFacts.__optional_keys__
+
+    def __init__(self, message: str, **facts: Unpack[ConsentFacts]) -> None:
+        """Keep `message` and the `facts`, each an attribute of the class."""
+        self._keep(message, facts)
 
 
 class ConsentRequiredError(ConsentError):
@@ -317,6 +374,12 @@ class JobError(VeniceError):
     """A queued job did not end in a clip."""
 
 
+class JobFailedFacts(Facts, total=False):
+    """See `JobFailedError`."""
+
+    credits_refunded: bool | None
+
+
 class JobFailedError(JobError):
     """The server reports that the job failed.
 
@@ -326,12 +389,24 @@ class JobFailedError(JobError):
 
     hint = "Queue it again, or try another model"
     credits_refunded: bool | None = None
+    _known: ClassVar[frozenset[str]] = JobFailedFacts.__optional_keys__
+
+    def __init__(self, message: str, **facts: Unpack[JobFailedFacts]) -> None:
+        """Keep `message` and the `facts`, each an attribute of the class."""
+        self._keep(message, facts)
 
 
 class JobTimeoutError(JobError, TimeoutError):
     """The job was not done by its deadline; it may still finish."""
 
     hint = "Keep the ticket and call resume(ticket, to=...) later: nothing needs to be paid again"
+
+
+class BudgetExceededFacts(Facts, total=False):
+    """See `BudgetExceededError`."""
+
+    quoted_usd: float | None
+    limit_usd: float | None
 
 
 class BudgetExceededError(VeniceError):
@@ -345,6 +420,20 @@ class BudgetExceededError(VeniceError):
     hint = "Raise max_usd, or ask for less"
     quoted_usd: float | None = None
     limit_usd: float | None = None
+    _known: ClassVar[frozenset[str]] = BudgetExceededFacts.__optional_keys__
+
+    def __init__(self, message: str, **facts: Unpack[BudgetExceededFacts]) -> None:
+        """Keep `message` and the `facts`, each an attribute of the class."""
+        self._keep(message, facts)
+
+
+class DownloadFacts(Facts, total=False):
+    """See `DownloadError`."""
+
+    received: int | None
+    total: int | None
+    final: bool
+    unverified: Path | None
 
 
 class DownloadError(VeniceError):
@@ -362,6 +451,11 @@ class DownloadError(VeniceError):
     total: int | None = None
     final: bool = False
     unverified: Path | None = None
+    _known: ClassVar[frozenset[str]] = DownloadFacts.__optional_keys__
+
+    def __init__(self, message: str, **facts: Unpack[DownloadFacts]) -> None:
+        """Keep `message` and the `facts`, each an attribute of the class."""
+        self._keep(message, facts)
 
 
 class TruncatedError(DownloadError):

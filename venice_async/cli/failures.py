@@ -8,7 +8,7 @@ from ..errors import APIError, BadRequestError, ConsentRequiredError, JournalErr
 from .exits import exit_code
 
 if TYPE_CHECKING:
-    from ..errors import TicketLike
+    from ..results import Ticket
     from .screen.screen import Screen
 
 # How the library's hints, which speak of Python, are said on a command line.
@@ -91,7 +91,7 @@ def as_json(error: VeniceError, *, resume: str | None = None) -> dict[str, Any]:
     return {"ok": False, "error": said, **ticket, **({"resume": resume} if resume else {})}
 
 
-def ticket_json(ticket: TicketLike) -> dict[str, str]:
+def ticket_json(ticket: Ticket) -> dict[str, str]:
     """Return a ticket as JSON values, without its link, which is a secret."""
     return {"model": ticket.model, "queue_id": ticket.queue_id}
 

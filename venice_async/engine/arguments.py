@@ -7,7 +7,7 @@ from inspect import iscoroutinefunction
 from math import isnan
 from urllib.parse import urlsplit
 
-from ..errors import TicketLike, UsageError
+from ..errors import UsageError
 from ..requests import VideoRequest
 from ..results import Ticket
 from ..sansio.http.links import is_loopback
@@ -97,23 +97,16 @@ def check_priority(priority: object) -> None:
         raise UsageError(msg)
 
 
-def parse_ticket(ticket: TicketLike | str) -> Ticket | UsageError:
+def parse_ticket(ticket: object) -> Ticket | UsageError:
     """Return the ticket or what is wrong with it. Raised here, it would show the text with the link in it."""
     if isinstance(ticket, Ticket):
         return ticket
     if not isinstance(ticket, str | bytes):
-        return _copied(ticket)
+        return UsageError(f"A ticket is wanted, or the JSON of one, not {type(ticket).__name__}")
     try:
         return Ticket.from_json(ticket)
     except UsageError as error:
         return error.with_traceback(None)
-
-
-def _copied(ticket: TicketLike) -> Ticket | UsageError:
-    try:
-        return Ticket(model=ticket.model, queue_id=ticket.queue_id, download_url=ticket.download_url)
-    except AttributeError:
-        return UsageError(f"A ticket is wanted, or the JSON of one, not {type(ticket).__name__}")
 
 
 def sound(ticket: Ticket | UsageError) -> Ticket:

@@ -211,6 +211,7 @@ def test_consent_is_asked_of_a_person_and_sent_in_the_words_of_its_flow() -> Non
 def test_a_no_or_half_a_yes_is_a_no(answer: Consent | None) -> None:
     error = failure(begin(REQUEST), ConsentNeeded(question()), Answered(answer)).error
     assert isinstance(error, ConsentDeclinedError)
+    assert error.consent_request is not None
     assert "seedance/v1" == error.consent_request.policy
     assert error.charged is False
 
@@ -218,6 +219,7 @@ def test_a_no_or_half_a_yes_is_a_no(answer: Consent | None) -> None:
 def test_a_second_question_about_the_same_policy_is_an_error() -> None:
     error = failure(begin(REQUEST), ConsentNeeded(question()), Answered(YES), ConsentNeeded(question())).error
     assert type(error) is ConsentError
+    assert error.consent_request is not None
     assert REQUEST == error.consent_request.request
 
 

@@ -153,12 +153,12 @@ def step(state: State, event: Event, *, chance: float = 0.5) -> Step:
         case ((Waiting() | Downloading()), Delivered()):
             video = evolve(event.video, ticket=state.ticket)  # a link that a poll named is no part of it
             return Saved(video=video), CleanUp(video)
-        case Saved(), (CleanedUp() | Refused() | StopAsked()):
-            return Succeeded(video=state.video), None
-        case ((Waiting() | Downloading()), Refused(error=JobFailedError())):
-            return _job_failed(state, event.error)
-        case ((Quoting() | Queueing() | AwaitingConsent() | Waiting() | Downloading()), Refused()):
-            return _end(state, event.error)
+        case Saved(video=video), (CleanedUp() | Refused() | StopAsked()):
+            return Succeeded(video=video), None
+        case ((Waiting() | Downloading()), Refused(error=JobFailedError() as error)):
+            return _job_failed(state, error)
+        case ((Quoting() | Queueing() | AwaitingConsent() | Waiting() | Downloading()), Refused(error=error)):
+            return _end(state, error)
         case ((Quoting() | Queueing() | AwaitingConsent() | Waiting() | Downloading()), StopAsked()):
             return Stopped(ticket=ticket_of(state)), None
         case _:
