@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from venice_async import AccountLimits
+from venice_async.cli.commands.doctor import _check_balance
+
 from .shell import KEY, Shell
 from .venice import LOST, NEVER, PRIVATE, PUBLIC
 
@@ -166,3 +169,12 @@ def test_the_doctor_learns_from_one_clip_of_each_delivery_what_only_they_tell(sh
 def test_the_doctor_spends_nothing_that_was_not_agreed_to(shell: Shell, options: tuple[str, ...]) -> None:
     before = shell.server.spent
     assert (3, before) == (shell("doctor", *options).code, shell.server.spent)
+
+
+def test_the_doctor_compares_a_price_with_the_largest_balance_for_a_job_is_charged_to_one_currency() -> None:
+    balances = {"DIEM": 0.4, "BUNDLED_CREDITS": 0.5, "USD": 0.6}
+    poor = _check_balance(AccountLimits(access_permitted=True, balances=balances))
+    rich = _check_balance(AccountLimits(access_permitted=True, balances=balances | {"USD": 1.0}))
+    empty = _check_balance(AccountLimits(access_permitted=True, balances=dict.fromkeys(balances, 0.0)))
+    assert [None, True, False] == [poor.ok, rich.ok, empty.ok]
+    assert "one currency" in poor.advice

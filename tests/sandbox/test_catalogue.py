@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
+from venice_async import VideoRequest
 from venice_async.sandbox import CATALOGUE
+from venice_async.sandbox.validation import check_queue
+from venice_async.sansio.http.replies import model as read
+from venice_async.sansio.http.wire import request_body
 
-from .talk import FACES, PRIVATE, TEXT, UPSCALE, talk
+from .talk import FACES, PICTURE, PRIVATE, TEXT, UPSCALE, order, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +93,89 @@ async def test_upscaling_is_quoted_without_a_duration_and_by_its_factor() -> Non
         double = await venice.quote(UPSCALE, **source)
         fourfold = await venice.quote(UPSCALE, upscale_factor=4, **source)
     assert [{"quote": 0.5}, {"quote": 1.0}] == [double.json, fourfold.json]
+
+
+async def test_options_and_images_move_a_quote_and_a_quote_without_them_is_too_low() -> None:
+    source: dict[str, object] = {"prompt": None, "duration": None, "video_url": "https://example.com/x.mp4"}
+    reference = "kling-o3-reference-to-video"
+    async with talk() as venice:
+        plain = await venice.quote("topaz-video-astra", **source)
+        dear = await venice.quote(
+            "topaz-video-astra", **source, enhancement_model="astra-2", target_fps=60, slowdown_factor=4
+        )
+        one, four = await venice.quote(reference), await venice.quote(reference, reference_image_count=4)
+    assert 32 == dear.json["quote"] / plain.json["quote"]
+    assert 0.06 == round(four.json["quote"] - one.json["quote"], 4)
+
+
+async def test_a_quote_needs_no_key_but_for_upscalers_and_drops_what_a_model_does_not_take() -> None:
+    clip = {"model": UPSCALE, "video_url": "https://example.com/x.mp4"}
+    async with talk() as venice:
+        bodies = (order(PRIVATE, audio=False, upscale_factor=2, new=1), clip)
+        without = [await venice.call("POST", "/video/quote", body, headers={}) for body in bodies]
+    assert [200, 403] == [answer.status for answer in without]
+
+
+async def test_the_catalogue_looks_like_the_vendors() -> None:
+    async with talk() as venice:
+        listed = (await venice.call("GET", "/models", params={"type": "video"})).json["data"]
+    specs = {entry["id"]: entry["model_spec"] for entry in listed}
+    assert not [name for name, spec in specs.items() if "pricing" in spec]
+    kinds = {name: spec["constraints"]["model_type"] for name, spec in specs.items()}
+    assert {"image-to-video"} == {
+        kind for name, kind in kinds.items() if "reference" in name or "angle" in name
+    }
+    assert ["Auto"] == specs["topaz-video-denoise"]["constraints"]["durations"]
+    assert {"models", "sliders", "selects", "no_upscale_models", "h264_output", "prompt"} == specs[
+        "topaz-video-astra"
+    ]["constraints"]["topaz"].keys()
+
+
+async def test_whether_a_model_is_private_does_not_tell_how_it_delivers() -> None:
+    async with talk() as venice:
+        lite = await venice.queue("grok-imagine-1-5-lite-text-to-video")
+        private = await venice.queue("seedance-2-5-us-image-to-video-private", image_url=PICTURE)
+    assert ("anonymized", True) == (
+        listed_privacy("grok-imagine-1-5-lite-text-to-video"),
+        "download_url" in lite.json,
+    )
+    assert ("private", False) == (
+        listed_privacy("seedance-2-5-us-image-to-video-private"),
+        "download_url" in private.json,
+    )
+
+
+def listed_privacy(name: str) -> str:
+    """Return what the catalogue says of a model's privacy."""
+    found: str = next(model for model in CATALOGUE if model.id == name).listing()["model_spec"]["privacy"]
+    return found
+
+
+def test_a_model_that_takes_a_request_finds_no_fault_with_it() -> None:
+    """What the catalogue says is enough to write a request for each model."""
+    for entry in CATALOGUE:
+        model = read(entry.listing())
+        assert model is not None
+        needs: dict[str, Any] = {name: "https://example.com/x" for name in entry.needs if name != "keyframes"}
+        if "keyframes" in entry.needs:
+            needs["keyframes"] = [{"image_url": "https://example.com/x", "frame_index": 0}]
+        if "reference_images" in model.accepts:
+            needs["reference_image_urls"] = ["https://example.com/x"]
+        request = VideoRequest(
+            model=entry.id,
+            prompt="a canal",
+            duration=None if model.durations == ("Auto",) else model.durations[0],
+            aspect_ratio=next(iter(model.aspect_ratios), None),
+            **needs,
+        )
+        assert ([], entry.offline) == ([p for p in model.check(request) if p.field != "model"], model.offline)
+        check_queue(request_fields_of(request), entry, strict=True)
+
+
+def request_fields_of(request: VideoRequest) -> dict[str, Any]:
+    """Return the body of a request."""
+    found: dict[str, Any] = json.loads(request_body(request))
+    return found
 
 
 async def test_a_quote_for_what_the_model_cannot_do_is_a_400_that_names_the_field() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import hashlib
+import zlib
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 import yarl
 
 from venice_async.sandbox import Fault, Point, Scenario, tiny_clip
+from venice_async.sandbox.faults import encode
 
 from .talk import CLIP, PRIVATE, TEXT, Talk, talk
 
@@ -256,3 +260,21 @@ async def test_nothing_goes_wrong_unasked() -> None:
     async with talk(scenarios=AT_ONCE) as venice:
         answers = [await venice.retrieve((await venice.queue(TEXT)).json) for _ in range(30)]
     assert [CLIP] * 30 == [answer.content for answer in answers]
+
+
+def test_a_body_in_any_coding_is_what_a_decoder_of_it_reads() -> None:
+    body = bytes(range(256)) * 800
+    assert body == gzip.decompress(encode(body, "gzip")) == gzip.decompress(encode(body, "x-gzip"))
+    assert body == zlib.decompress(encode(body, "deflate"))
+    # What the decoders of Brotli and Zstandard were seen to read; they are not at hand everywhere.
+    assert "20001061626303" == encode(b"abc", "br").hex()
+    assert "28b52ffda003000000190000616263" == encode(b"abc", "zstd").hex()
+    assert ["0181022247160af8", "1abe1a6b0e75ee19"] == [
+        hashlib.sha256(packed).hexdigest()[:16] for packed in (encode(body, "br"), encode(body, "zstd"))
+    ]
+
+
+async def test_an_answer_may_be_compressed_though_nobody_asked() -> None:
+    async with talk(faults=[Fault(on="quote", coding="gzip")]) as venice:
+        answer = await venice.quote(resolution="720p")
+    assert ("gzip", {"quote": 0.5}) == (answer.headers["Content-Encoding"], answer.json)

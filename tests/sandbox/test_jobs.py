@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
 
 from venice_async.sandbox import Outcome, Scenario
 
@@ -89,7 +90,7 @@ async def test_complete_on_a_running_job_neither_cancels_nor_refunds() -> None:
 async def test_complete_on_a_private_job_is_an_invalid_request_id() -> None:
     async with talk(scenarios=AT_ONCE) as venice:
         answer = await venice.complete((await venice.queue(PRIVATE)).json)
-    assert (400, "Request ID is invalid") == (answer.status, answer.json["error"])
+    assert (400, "Request ID is invalid.") == (answer.status, answer.json["error"])
 
 
 async def test_an_id_never_issued_is_a_400_and_one_of_another_model_a_404() -> None:
@@ -97,7 +98,7 @@ async def test_an_id_never_issued_is_a_400_and_one_of_another_model_a_404() -> N
         ticket = (await venice.queue()).json
         never = await venice.retrieve({**ticket, "queue_id": "00000000-0000-4000-8000-000000000000"})
         other = await venice.retrieve({**ticket, "model": PRIVATE})
-    assert [(400, "Request ID is invalid")] == [(never.status, never.json["error"])]
+    assert [(400, "Request ID is invalid.")] == [(never.status, never.json["error"])]
     assert 404 == other.status
 
 
@@ -149,12 +150,98 @@ async def test_a_failure_may_be_left_unrefunded() -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "status", "refunded"),
-    [("inference_failed", 500, True), ("capacity", 503, False), ("invalid", 400, True)],
+    [
+        ("inference_failed", 500, True),
+        ("capacity", 503, False),
+        ("invalid", 400, True),
+        ("provider_failed", 422, True),
+        ("media_refused", 422, True),
+    ],
 )
 async def test_failures_arrive_as_http_errors_on_the_poll(
     outcome: Outcome, status: int, *, refunded: bool
 ) -> None:
     assert (status, refunded) == (await failure(outcome))[::2]
+
+
+async def test_a_failure_says_what_became_of_the_money_as_the_vendor_does_or_as_it_is_told_to() -> None:
+    told = {}
+    for outcome in ("content_policy", "provider_failed", "inference_failed", "invalid", "failed"):
+        usual, kept, silent = [
+            (await failure(outcome, **more))[1]
+            for more in ({}, {"credits_refunded": False, "tells_refund": True}, {"tells_refund": False})
+        ]
+        bodies = [
+            body["error"] if isinstance(body["error"], dict) else body for body in (usual, kept, silent)
+        ]
+        told[outcome] = [body.get("credits_refunded") for body in bodies]
+    on_422, elsewhere = [True, False, None], [None, False, None]
+    expected = dict.fromkeys(("content_policy", "provider_failed"), on_422)
+    assert expected | dict.fromkeys(("inference_failed", "invalid", "failed"), elsewhere) == told
+
+
+async def test_a_recorded_failure_is_told_by_every_later_poll() -> None:
+    for outcome in ("inference_failed", "provider_failed"):
+        async with talk(scenarios={"*": Scenario(outcome=outcome, seconds=0)}) as venice:
+            ticket = (await venice.queue()).json
+            first, second = [await venice.retrieve(ticket) for _ in range(2)]
+        assert (first.status, first.content) == (second.status, second.content)
+
+
+async def test_a_job_may_be_unknown_at_first_and_its_clip_unfetched() -> None:
+    shy = Scenario(seconds=0, unknown_for=10, unfetched=2)
+    for unknown in (404, 400):
+        async with talk(scenarios={"*": evolve(shy, unknown_status=unknown)}) as venice:
+            ticket = (await venice.queue()).json
+            at_first = await venice.retrieve(ticket)
+            await anyio.sleep(10)
+            later = [await venice.retrieve(ticket) for _ in range(3)]
+        assert [unknown, 502, 502, 200] == [answer.status for answer in (at_first, *later)]
+
+
+async def test_a_link_may_come_later_than_the_word_completed() -> None:
+    for delivery in ("link", "url"):
+        late = Scenario(seconds=0, delivery=delivery, link_after=10, link_status=403)
+        async with talk(scenarios={"*": late}) as venice:
+            ticket = (await venice.queue()).json
+            early = (await venice.retrieve(ticket)).json
+            refused = await venice.fetch("GET", ticket["download_url"]) if delivery == "link" else None
+            await anyio.sleep(10)
+            url = ticket.get("download_url") or (await venice.retrieve(ticket)).json["url"]
+            clip = await venice.fetch("GET", url)
+        assert ("completed", False) == (early["status"].lower(), "url" in early)
+        assert refused is None or 403 == refused.status
+        assert CLIP == clip.content
+
+
+async def test_a_clip_may_be_called_something_else_and_prores_is_a_mov() -> None:
+    async with talk(scenarios={"*": Scenario(seconds=0, content_type="text/plain")}) as venice:
+        renamed = await venice.retrieve((await venice.queue()).json)
+    async with talk(scenarios=AT_ONCE) as venice:
+        clip = {"video_url": "https://example.com/x.mp4", "duration": None, "output_format": "prores"}
+        mov = await venice.retrieve((await venice.queue("topaz-video-denoise", **clip)).json)
+    assert ("text/plain", CLIP) == (renamed.headers["Content-Type"], renamed.content)
+    assert ("video/quicktime", b"ftypqt  ") == (mov.headers["Content-Type"], mov.content[4:12])
+
+
+async def test_a_ticket_may_be_one_level_down() -> None:
+    for place in ("data", "result"):
+        async with talk(scenarios={"*": Scenario(ticket_in=place)}) as venice:
+            answer = await venice.queue()
+        assert {"model", "queue_id"} == answer.json[place].keys()
+
+
+async def test_complete_may_answer_400_to_all_or_say_that_it_failed() -> None:
+    for completes, expected in (
+        ("invalid", (400, {"error": "Request ID is invalid."})),
+        ("fails", (200, {"success": False})),
+    ):
+        async with talk(scenarios=AT_ONCE, completes=completes) as venice:
+            ticket = (await venice.queue()).json
+            answer = await venice.complete(ticket)
+            still = await venice.retrieve(ticket)
+        assert expected == (answer.status, answer.json)
+        assert CLIP == still.content
 
 
 async def test_a_failed_status_is_json() -> None:
@@ -237,4 +324,4 @@ async def test_the_rate_limit_page_tells_limits_and_balances() -> None:
     async with talk(balance=3) as venice:
         data = (await venice.call("GET", "/api_keys/rate_limits")).json["data"]
     assert (True, {"USD": 3, "DIEM": 0}) == (data["accessPermitted"], data["balances"])
-    assert {"apiModelId": TEXT, "rateLimits": [{"amount": 40, "type": "RPM"}]} in data["rateLimits"]
+    assert [] == data["rateLimits"]

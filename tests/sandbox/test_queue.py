@@ -19,6 +19,9 @@ LINK = "https://example.com/file"
 OFFLINE = "hunyuan-text-to-video"
 KEYFRAMES = "ltx-2-3-keyframes-to-video"
 ELEMENTS = "kling-o3-reference-to-video"
+ANGLES = "minimax-h3-max-multi-angle"
+VOICES = "wan-2-7-reference-to-video"
+POINTS = [{"time": at, "azimuth": 45 * at, "elevation": 0, "distance": 1} for at in (0, 0.5, 1)]
 FOLLOWS = "seedance-2-5-reference-to-video"
 NEEDS_RATIO = "seedance-2-0-text-to-video"
 
@@ -105,6 +108,33 @@ WRONG: list[tuple[dict[str, Any], list[Any]]] = [
     ({"model": UPSCALE}, ["video_url"]),
     ({"model": UPSCALE, "video_url": LINK, "resolution": "1080p"}, ["resolution"]),
     ({"model": UPSCALE, "video_url": LINK, "upscale_factor": 3}, ["upscale_factor"]),
+    ({"model": UPSCALE, "video_url": LINK, "duration": "Auto"}, ["duration"]),
+    ({"model": UPSCALE, "video_url": LINK, "duration": "301"}, ["duration"]),
+    ({"model": UPSCALE, "video_url": LINK, "target_fps": 60}, ["target_fps"]),
+    ({"model": "topaz-video-deblur", "video_url": LINK, "upscale_factor": 2}, ["upscale_factor"]),
+    ({"model": "topaz-video-denoise", "video_url": LINK, "target_fps": 121}, ["target_fps"]),
+    (
+        {"model": "topaz-video-denoise", "video_url": LINK, "enhancement_model": "astra-1"},
+        ["enhancement_model"],
+    ),
+    ({"model": "topaz-video-denoise", "video_url": LINK, "slowdown_factor": True}, ["slowdown_factor"]),
+    ({"model": "topaz-video-denoise", "video_url": LINK, "grain": 0.2}, ["grain"]),
+    ({"model": PRIVATE, "audio": False}, ["audio"]),
+    ({"model": PRIVATE, "audio_url": LINK}, ["audio_url"]),
+    ({"image_url": LINK}, ["image_url"]),
+    ({"video_url": LINK}, ["video_url"]),
+    ({"model": IMAGE, "image_url": "http://169.254.169.254/latest"}, ["image_url"]),
+    ({"model": IMAGE, "image_url": "http://localhost/x.png"}, ["image_url"]),
+    ({"model": ELEMENTS, "elements": [{"frontal_image_url": LINK, "video_url": LINK}]}, ["elements", 0]),
+    ({"model": ELEMENTS, "elements": [{"video_url": LINK, "audio_url": LINK}]}, ["elements", 0, "audio_url"]),
+    ({"image_references": [{"ref_name": "hero"}]}, ["image_references", 0, "image_url"]),
+    ({"anon_user_id": "a||b"}, ["anon_user_id"]),
+    ({"image_strength": 2}, ["image_strength"]),
+    ({"camera_trajectory": POINTS}, ["camera_trajectory"]),
+    ({"model": ANGLES, "image_url": LINK, "camera_trajectory": POINTS[:1]}, ["camera_trajectory"]),
+    ({"model": ANGLES, "image_url": LINK, "camera_trajectory": POINTS[::-1]}, ["camera_trajectory"]),
+    ({"model": ANGLES, "camera_trajectory": POINTS}, ["image_url"]),
+    ({"model": ANGLES, "image_url": LINK, "resolution": "768p"}, ["resolution"]),
     ({"model": "none-such"}, ["model"]),
     ({"model": None}, ["model"]),
 ]
@@ -143,6 +173,22 @@ RIGHT: list[dict[str, Any]] = [
     {"model": ELEMENTS, "elements": [{"frontal_image_url": LINK}], "scene_image_urls": [LINK] * 4},
     {"model": KEYFRAMES, "keyframes": [{"image_url": LINK, "frame_index": at} for at in (0, 120)]},
     {"model": UPSCALE, "video_url": LINK, "upscale_factor": 4, "prompt": None, "duration": None},
+    {"model": UPSCALE, "video_url": LINK, "duration": "12.5"},
+    {"model": "wan-2-7-video-to-video", "video_url": LINK, "duration": None},
+    {
+        "model": "topaz-video-astra",
+        "video_url": LINK,
+        "duration": None,
+        "prompt": "sharp eyes",
+        "upscale_factor": 4,
+        "enhancement_model": "astra-2",
+        "target_fps": 60,
+        "creativity": 0.5,
+        "h264_output": True,
+        "output_format": "prores",
+    },
+    {"model": ANGLES, "image_url": LINK, "prompt": None, "camera_trajectory": POINTS, "resolution": "768P"},
+    {"model": VOICES, "video_references": [{"video_url": LINK, "ref_name": "hero", "audio_url": LINK}]},
     {"model": "wan-2-2-text-to-video"},
 ]
 
@@ -203,10 +249,36 @@ async def test_a_price_above_the_balance_is_a_402_and_the_balance_stays() -> Non
     assert 0.49 == balance.json["balances"]["usd"]
 
 
-async def test_an_offline_model_is_a_503_and_costs_nothing() -> None:
+async def test_an_offline_model_is_a_503_with_a_code_and_costs_nothing() -> None:
     async with talk() as venice:
         answer = await venice.queue(OFFLINE)
         assert (503, []) == (answer.status, venice.sandbox.charges)
+    assert "MODEL_OFFLINE" == answer.json["code"]
+
+
+async def test_an_overloaded_model_is_a_429_that_says_when_to_come_back_and_costs_nothing() -> None:
+    async with talk(scenarios={TEXT: [Scenario(outcome="overloaded"), Scenario()]}) as venice:
+        refused, taken = await venice.queue(), await venice.queue()
+        assert (429, 200, 1) == (refused.status, taken.status, len(venice.sandbox.charges))
+    assert ("MODEL_OVERLOADED", "30") == (refused.json["code"], refused.headers["Retry-After"])
+
+
+async def test_a_strict_sandbox_wants_a_ratio_wherever_the_catalogue_lists_any() -> None:
+    async with talk(strict=True) as venice:
+        without, given = await venice.queue(), await venice.queue(aspect_ratio="16:9")
+        none_listed = await venice.queue(IMAGE, image_url=PICTURE)
+    assert [400, 200, 200] == [without.status, given.status, none_listed.status]
+
+
+async def test_an_answer_brings_the_balance_before_it_and_the_end_of_a_model() -> None:
+    async with talk(balance=10) as venice:
+        first, second = [await venice.queue("wan-2-2-text-to-video", resolution="720p") for _ in range(2)]
+        other = await venice.queue()
+    balances = [answer.headers["x-venice-balance-usd"] for answer in (first, second)]
+    assert ["10.0000", "9.7000"] == balances
+    assert "wan-2-7-text-to-video" in first.headers["x-venice-model-deprecation-warning"]
+    assert first.headers["x-venice-model-deprecation-date"].startswith("2030-")
+    assert "x-venice-model-deprecation-date" not in other.headers
 
 
 async def test_a_refused_prompt_is_a_422_with_the_suggestion_and_costs_nothing() -> None:

@@ -1,15 +1,19 @@
-"""What must be true of the files, elements and keyframes that are sent along."""
+"""What must be true of the files, elements, keyframes and camera paths that are sent along."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from itertools import pairwise
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from .model import CatalogueModel
 from .replies import Issue
 
 FRAMES_PER_SECOND = 24
+_MOST_DEGREES = 11_520
 
 _SINGLE = ("image_url", "end_image_url", "audio_url", "video_url")
 _LISTS: Mapping[str, int] = {
@@ -24,23 +28,49 @@ _SCHEMES = ("http://", "https://", "data:")
 
 def media_issues(body: Mapping[str, Any], model: CatalogueModel) -> Iterator[Issue]:
     """Yield what is wrong with everything that is sent along."""
-    yield from _media(body)
+    yield from _media(body, model)
     yield from _references(body, model)
-    yield from _elements(body)
+    yield from _elements(body, model)
     yield from _keyframes(body)
+    yield from _named(body, model, "image_references", "image_url")
+    yield from _named(body, model, "video_references", "video_url")
 
 
 def url_issues(path: tuple[str | int, ...], value: object) -> Iterator[Issue]:
     """Yield what is wrong with a reference to a file; None is none."""
-    if value is not None and (not isinstance(value, str) or not value.startswith(_SCHEMES)):
+    if value is None:
+        return
+    if not isinstance(value, str) or not value.startswith(_SCHEMES):
         yield path, "Must be a URL (http/https) or a data URL"
+    elif not value.startswith("data:") and _is_inside(value):
+        yield path, "The URL must be on a public host"
 
 
-def _media(body: Mapping[str, Any]) -> Iterator[Issue]:
+def _is_inside(url: str) -> bool:
+    """Whether a URL names a private, loopback, link-local or metadata host."""
+    host = ""
+    try:
+        host = urlsplit(url).hostname or ""
+        return not ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+
+
+def _media(body: Mapping[str, Any], model: CatalogueModel) -> Iterator[Issue]:
     for name in _SINGLE:
         if name in body and body[name] is None:
             yield (name,), "Expected string, received null"
         yield from url_issues((name,), body.get(name))
+    if body.get("audio_url") and not model.audio_input:
+        yield ("audio_url",), "This model does not support audio_url"
+    if body.get("video_url") and not model.takes_clip and _is_url(body["video_url"]):
+        yield ("video_url",), "This model does not support video_url"
+    if body.get("image_url") and model.kind == "text-to-video" and _is_url(body["image_url"]):
+        yield ("image_url",), "This model does not support image_url"
+
+
+def _is_url(value: object) -> bool:
+    return not list(url_issues((), value))
 
 
 def _references(body: Mapping[str, Any], model: CatalogueModel) -> Iterator[Issue]:
@@ -80,7 +110,7 @@ def _objects(
     return issues, [(index, cast("dict[str, Any]", item)) for index, item in items if isinstance(item, dict)]
 
 
-def _elements(body: Mapping[str, Any]) -> Iterator[Issue]:
+def _elements(body: Mapping[str, Any], model: CatalogueModel) -> Iterator[Issue]:
     issues, elements = _objects(body, "elements", 4)
     yield from issues
     for index, element in elements:
@@ -89,6 +119,61 @@ def _elements(body: Mapping[str, Any]) -> Iterator[Issue]:
         yield from url_issues((*place, "video_url"), element.get("video_url"))
         if "reference_image_urls" in element:
             yield from _url_list((*place, "reference_image_urls"), element["reference_image_urls"], 3)
+        if element.get("video_url") and (
+            element.get("frontal_image_url") or element.get("reference_image_urls")
+        ):
+            yield place, "An element takes images or a video, not both"
+        yield from _voice((*place, "audio_url"), element.get("audio_url"), model)
+
+
+def _named(body: Mapping[str, Any], model: CatalogueModel, name: str, url: str) -> Iterator[Issue]:
+    issues, entries = _objects(body, name, 30)
+    yield from issues
+    for index, entry in entries:
+        yield from url_issues((name, index, url), entry.get(url, 0))
+        yield from _voice((name, index, "audio_url"), entry.get("audio_url"), model)
+        if not isinstance(entry.get("ref_name", ""), str):
+            yield (name, index, "ref_name"), "Expected string"
+
+
+def _voice(path: tuple[str | int, ...], value: object, model: CatalogueModel) -> Iterator[Issue]:
+    yield from url_issues(path, value)
+    if value is not None and not model.per_reference_audio:
+        yield path, "This model does not support a voice for a reference"
+
+
+def trajectory_issues(body: Mapping[str, Any], *, multi_angle: bool) -> Iterator[Issue]:
+    """Yield what is wrong with a camera path."""
+    if not multi_angle:
+        yield ("camera_trajectory",), "This model does not support camera_trajectory"
+        return
+    issues, points = _objects(body, "camera_trajectory", 12)
+    yield from issues
+    if len(points) < 2:  # noqa: PLR2004 - a path has two ends
+        yield ("camera_trajectory",), "Array must contain at least 2 element(s)"
+    spans = {
+        "time": (0, 1),
+        "azimuth": (-math.inf, math.inf),
+        "elevation": (-90, 90),
+        "distance": (1e-9, math.inf),
+    }
+    sound: list[dict[str, Any]] = []
+    for index, point in points:
+        place = ("camera_trajectory", index)
+        wrong = [name for name, (low, high) in spans.items() if not _within(point.get(name), low, high)]
+        for name in wrong:
+            yield (*place, name), f"Expected a number from {spans[name][0]:g} to {spans[name][1]:g}"
+        for name in point.keys() - spans.keys():
+            yield (*place, name), "Unrecognized key"
+        sound += [] if wrong else [point]
+    if any(later["time"] <= earlier["time"] for earlier, later in pairwise(sound)):
+        yield ("camera_trajectory",), "time must be strictly increasing"
+    if sum(abs(later["azimuth"] - earlier["azimuth"]) for earlier, later in pairwise(sound)) > _MOST_DEGREES:
+        yield ("camera_trajectory",), f"The camera may turn by at most {_MOST_DEGREES} degrees"
+
+
+def _within(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 def _keyframes(body: Mapping[str, Any]) -> Iterator[Issue]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .model import CatalogueModel
+from .model import CatalogueModel, Topaz
 
 
 def _seconds(first: int, last: int) -> tuple[str, ...]:
@@ -13,7 +13,11 @@ _WIDE = ("16:9", "9:16", "1:1", "4:3", "3:4")
 _SEEDANCE_RATIOS = ("21:9", *_WIDE)
 _SEEDANCE_USD = {"480p": 0.07, "720p": 0.15, "1080p": 0.34}
 _SEEDANCE_PROMPT = 10_000
-_SEEDANCE_REFERENCES = {"reference_image_urls": 9, "reference_video_urls": 3, "reference_audio_urls": 3}
+_SEEDANCE_REFERENCES: dict[str, int] = {
+    "reference_image_urls": 9,
+    "reference_video_urls": 3,
+    "reference_audio_urls": 3,
+}
 
 CATALOGUE: tuple[CatalogueModel, ...] = (
     CatalogueModel(
@@ -26,6 +30,8 @@ CATALOGUE: tuple[CatalogueModel, ...] = (
         aspect_ratios=_WIDE,
         audio=True,
         audio_configurable=True,
+        audio_input=True,
+        sets=("venice_recommendations", "audio"),
     ),
     CatalogueModel(
         id="wan-2-7-image-to-video",
@@ -37,6 +43,7 @@ CATALOGUE: tuple[CatalogueModel, ...] = (
         needs=("image_url",),
         audio=True,
         audio_configurable=True,
+        audio_input=True,
     ),
     CatalogueModel(
         id="grok-imagine-text-to-video-private",
@@ -91,12 +98,14 @@ CATALOGUE: tuple[CatalogueModel, ...] = (
     CatalogueModel(
         id="seedance-2-0-reference-to-video",
         name="Seedance 2.0 Reference",
-        kind="video",
+        kind="image-to-video",
         usd_per_second=_SEEDANCE_USD,
         p80=220.0,
         durations=_seconds(4, 15),
         aspect_ratios=(*_SEEDANCE_RATIOS, "adaptive", "auto"),
         references=_SEEDANCE_REFERENCES,
+        reference_seconds=15.0,
+        audio_input=True,
         asks_consent=True,
         audio=True,
         audio_configurable=True,
@@ -105,13 +114,15 @@ CATALOGUE: tuple[CatalogueModel, ...] = (
     CatalogueModel(
         id="seedance-2-5-reference-to-video",
         name="Seedance 2.5 Reference",
-        kind="video",
+        kind="image-to-video",
         usd_per_second={"480p": 0.09, "720p": 0.19, "1080p": 0.42},
         p80=240.0,
         durations=(*_seconds(4, 30), "-1", "auto"),
         aspect_ratios=(*_SEEDANCE_RATIOS, "adaptive", "auto"),
+        audio_input=True,
         asks_consent=True,
         follows_source=True,
+        reference_seconds=30.0,
         audio=True,
         audio_configurable=True,
         prompt_limit=20_000,
@@ -119,13 +130,16 @@ CATALOGUE: tuple[CatalogueModel, ...] = (
     CatalogueModel(
         id="kling-o3-reference-to-video",
         name="Kling O3 Reference",
-        kind="video",
+        kind="image-to-video",
         usd_per_second={"any": 0.168},
+        usd_per_image=0.02,
         p80=200.0,
         durations=_seconds(3, 15),
         aspect_ratios=("16:9", "9:16", "1:1"),
+        references={"reference_image_urls": 4},
         audio=True,
         audio_configurable=True,
+        blocked_in=("IN",),
     ),
     CatalogueModel(
         id="ltx-2-3-keyframes-to-video",
@@ -170,6 +184,72 @@ CATALOGUE: tuple[CatalogueModel, ...] = (
         offline=True,
     ),
     CatalogueModel(
+        id="grok-imagine-1-5-lite-text-to-video",
+        name="Grok Imagine 1.5 Lite",
+        kind="text-to-video",
+        usd_per_second={"480p": 0.08, "720p": 0.12},
+        p80=30.0,
+        durations=_seconds(1, 15),
+        aspect_ratios=_WIDE,
+        delivery="link",
+        private=False,
+        audio=True,
+        prompt_limit=4096,
+        sets=("fast",),
+    ),
+    CatalogueModel(
+        id="wan-2-7-reference-to-video",
+        name="Wan 2.7 R2V",
+        kind="image-to-video",
+        usd_per_second={"720p": 0.1, "1080p": 0.15},
+        p80=170.0,
+        durations=("5s", "10s"),
+        aspect_ratios=_WIDE,
+        audio=True,
+        per_reference_audio=True,
+    ),
+    CatalogueModel(
+        id="pixverse-c1-transition",
+        name="PixVerse C1 Transition",
+        kind="image-to-video",
+        usd_per_second={"540p": 0.04, "720p": 0.06, "1080p": 0.12},
+        p80=70.0,
+        durations=("5s", "8s"),
+        needs=("image_url", "end_image_url"),
+    ),
+    CatalogueModel(
+        id="minimax-h3-max-multi-angle",
+        name="MiniMax H3 Max Multi-Angle",
+        kind="image-to-video",
+        usd_per_second={"480P": 0.05, "768P": 0.08, "1080P": 0.16},
+        p80=30.0,
+        durations=_seconds(4, 15),
+        needs=("image_url",),
+        multi_angle=True,
+    ),
+    CatalogueModel(
+        id="wan-2-7-video-to-video",
+        name="Wan 2.7 Edit",
+        kind="video",
+        usd_per_second={"720p": 0.1, "1080p": 0.15},
+        p80=150.0,
+        needs=("video_url",),
+        edits=True,
+        audio=True,
+    ),
+    CatalogueModel(
+        id="seedance-2-5-us-image-to-video-private",
+        name="Seedance 2.5 US",
+        kind="image-to-video",
+        usd_per_second={"480p": 0.1, "720p": 0.21},
+        p80=200.0,
+        durations=_seconds(4, 30),
+        needs=("image_url",),
+        private=True,
+        audio=True,
+        audio_configurable=True,
+    ),
+    CatalogueModel(
         id="topaz-video-upscale",
         name="Topaz Video Upscale",
         kind="video",
@@ -177,6 +257,30 @@ CATALOGUE: tuple[CatalogueModel, ...] = (
         p80=120.0,
         needs=("video_url",),
         upscales=True,
+    ),
+    *(
+        CatalogueModel(
+            id=f"topaz-video-{name}",
+            name=f"Topaz {name.title()}",
+            kind="video",
+            usd_per_second={"any": usd},
+            p80=120.0,
+            needs=("video_url",),
+            upscales=True,
+            factors=() if name in {"hyperion", "interpolate", "deblur", "colorize"} else (1, 2, 4),
+            topaz=Topaz(models={f"{name}-1": 1.0, f"{name}-2": 4.0}, prompt=name == "astra"),
+        )
+        for name, usd in {
+            "precision": 0.05,
+            "starlight": 0.3,
+            "starlight-fast": 0.12,
+            "astra": 0.2,
+            "hyperion": 0.06,
+            "interpolate": 0.04,
+            "denoise": 0.05,
+            "deblur": 0.05,
+            "colorize": 0.08,
+        }.items()
     ),
 )
 """Text, image, references and keyframes to video; private, consent-asking, upscaling, offline ones."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Collection, Iterable
 
 from attrs import define, field
 
 from .replies import Reply
-from .scenarios import Fault, Point
+from .scenarios import Coding, Fault, Point
 
 _JSON = "application/json; charset=utf-8"
 
@@ -55,7 +57,37 @@ def bend(fault: Fault, true: Reply) -> Reply:
     for name, value in fault.headers.items():
         headers = {key: kept for key, kept in headers.items() if key.lower() != name.lower()}
         headers |= {} if value is None else {name: value}
+    if fault.coding is not None:
+        body, headers["Content-Encoding"] = encode(bytes(body), fault.coding), fault.coding
     return Reply(status=status, body=body, headers=headers)
+
+
+def encode(body: bytes, coding: Coding) -> bytes:
+    """Return a body in a content coding; Brotli and Zstandard in blocks that are stored, not compressed."""
+    match coding:
+        case "gzip" | "x-gzip":
+            return gzip.compress(body)
+        case "deflate":
+            return zlib.compress(body)
+        case "br":  # RFC 7932, 9.2: a window of 64 KiB, uncompressed meta-blocks, an empty last one
+            blocks = [body[at : at + _BLOCK] for at in range(0, len(body), _BLOCK)]
+            bits = [(len(block) - 1) << 3 | 1 << 19 for block in blocks]
+            heads = [(bit << (number == 0)).to_bytes(3, "little") for number, bit in enumerate(bits)]
+            end = b"\x03" if blocks else b"\x06"
+            return b"".join(head + block for head, block in zip(heads, blocks, strict=True)) + end
+        case "zstd":  # RFC 8878, 3.1.1: a frame of raw blocks that says its size
+            starts = range(0, len(body), _BLOCK) or (0,)
+            heads = [
+                (len(body[at : at + _BLOCK]) << 3 | (at + _BLOCK >= len(body))).to_bytes(3, "little")
+                for at in starts
+            ]
+            frame = b"\x28\xb5\x2f\xfd\xa0" + len(body).to_bytes(4, "little")
+            return frame + b"".join(
+                head + body[at : at + _BLOCK] for head, at in zip(heads, starts, strict=True)
+            )
+
+
+_BLOCK = 1 << 16  # bytes
 
 
 def _content(fault: Fault, status: int, kind: str | None) -> tuple[bytes, str]:

@@ -6,7 +6,7 @@ import math
 import random
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, field
 
@@ -17,7 +17,9 @@ from .scenarios import Scenario, Scenarios
 
 _Z80 = 0.8416  # the normal distribution's 80th percentile
 _FARTHEST = 3.0  # standard deviations; beyond them a compressed job would take more than a few seconds
-_FAILING = frozenset({"content_policy", "inference_failed", "invalid", "failed"})
+_FAILING = frozenset(
+    {"content_policy", "inference_failed", "invalid", "failed", "provider_failed", "media_refused"}
+)
 
 Clip = bytes | memoryview
 
@@ -34,6 +36,8 @@ class Job:
         deleted: whether the media was deleted.
         token: the secret of its link.
         gets: how often its link was fetched.
+        prores: whether it is to be a MOV.
+        unfetched: how many polls are still answered that its clip could not be fetched.
     """
 
     queue_id: str
@@ -49,6 +53,24 @@ class Job:
     broken: bool = False
     deleted: bool = False
     gets: int = 0
+    prores: bool = False
+    unfetched: int = 0
+
+    @property
+    def media(self) -> tuple[Clip, dict[str, str]]:
+        """The clip as it is handed over, and its content type: a MOV if ProRes was asked for."""
+        clip, kind = self.clip or b"", "video/mp4"
+        if self.prores:
+            clip, kind = bytes(clip[:8]) + b"qt  " + bytes(clip[12:]), "video/quicktime"
+        return clip, {"Content-Type": self.scenario.content_type or kind}
+
+    def known(self, now: float) -> bool:
+        """Whether a poll knows the job by now."""
+        return now >= self.queued_at + self.scenario.unknown_for
+
+    def linked(self, now: float) -> bool:
+        """Whether its link is there by now, once it is done."""
+        return now >= self.ready_at + self.scenario.link_after
 
     @property
     def delivery(self) -> Delivery:
@@ -125,11 +147,13 @@ class JobBook:
             model=model,
             scenario=scenario,
             order=_order(model, body),
+            prores=body.get("output_format") == "prores",
             usd=price(model, body),
             queued_at=now,
             execution=self._execution(model, scenario),
             p80=model.p80 * scenario.estimate / self._speed,
             token=f"{self._names.getrandbits(160):040x}",
+            unfetched=scenario.unfetched,
         )
         self._jobs[job.queue_id] = job
         self._charged += job.usd
@@ -155,15 +179,24 @@ class JobBook:
 
 
 def price(model: CatalogueModel, body: Mapping[str, Any]) -> float:
-    """Return the price in USD of a request to generate or to quote."""
-    seconds = seconds_of(body, upscales=model.upscales)
+    """Return the price in USD of a request to generate or to quote.
+
+    A quote that does not say how many reference images there are is for one.
+    """
+    images = body.get("reference_image_urls")
     usd = model.usd(
-        seconds=seconds,
+        seconds=seconds_of(body, upscales=model.takes_clip),
         resolution=body.get("resolution"),
         audio=body.get("audio", True),
         reference_seconds=reference_seconds(body),
+        images=body.get(
+            "reference_image_count", len(cast("list[object]", images)) if isinstance(images, list) else 1
+        ),
     )
-    return round(usd * body.get("upscale_factor", 2), 4) if model.upscales else usd
+    if not model.takes_clip:
+        return usd
+    factor = body.get("upscale_factor", 2) if model.upscales and model.factors else 1
+    return round(usd * factor * model.enhancement(body), 4)
 
 
 def _order(model: CatalogueModel, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,12 +204,12 @@ def _order(model: CatalogueModel, body: Mapping[str, Any]) -> dict[str, Any]:
     size = frame_size(body.get("resolution") or model.dearest, body.get("aspect_ratio"))
     if model.upscales:
         source = inspect(body.get("video_url"))
-        factor = body.get("upscale_factor", 2)
+        factor = body.get("upscale_factor", 2) if model.factors else 1
         size = source.width * factor, source.height * factor
     return {
         "prompt": body.get("prompt", ""),
         "model": model.id,
-        "seconds": seconds_of(body, upscales=model.upscales),
+        "seconds": seconds_of(body, upscales=model.takes_clip),
         "width": size[0],
         "height": size[1],
     }

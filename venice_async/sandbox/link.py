@@ -10,7 +10,6 @@ from attrs import frozen
 from .clock import LoopClock
 from .jobs import Clip, Job, JobBook
 from .replies import Reply, standard_error
-from .venice import VIDEO
 
 _PATH = re.compile(r"/media/([0-9a-f-]{36})\.mp4")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -51,7 +50,9 @@ class LinkHost:
         job.gets += 1
         if not job.succeeds or not job.done(now) or job.clip is None:
             return standard_error(404, "Not found")
-        return self._serve(job, job.clip, headers)
+        if not job.linked(now):
+            return standard_error(job.scenario.link_status, "Not found")
+        return self._serve(job, headers)
 
     def delete(self, job: Job | None, now: float) -> Reply:
         """Answer a DELETE: the link and its clip are gone."""
@@ -65,9 +66,10 @@ class LinkHost:
     def _gone(self, job: Job, now: float) -> bool:
         return job.deleted or now >= job.queued_at + self.lifetime
 
-    def _serve(self, job: Job, clip: Clip, headers: Mapping[str, str]) -> Reply:
+    def _serve(self, job: Job, headers: Mapping[str, str]) -> Reply:
+        clip, kind = job.media
         etag, modified = f'"{job.queue_id}-{len(clip)}"', self.clock.http_date(job.ready_at)
-        common = {**VIDEO, "ETag": etag, "Last-Modified": modified}
+        common = {**kind, "ETag": etag, "Last-Modified": modified}
         if not self.ranges:
             return Reply(body=clip, headers=common)
         common["Accept-Ranges"] = "bytes"

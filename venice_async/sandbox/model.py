@@ -1,4 +1,8 @@
-"""What the sandbox knows of a model: what it accepts, what it costs, how long it takes."""
+"""What the sandbox knows of a model: what it accepts, what it costs, how long it takes.
+
+Its entry in the catalogue looks like the vendor's: models of several kinds are `image-to-video`, prices are
+not listed, and what tells models apart is in `constraints` and in their names.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,44 @@ Delivery = Literal["inline", "link", "url"]
 _CREATED = 1_767_225_600  # 2026-01-01, as good a release date as any
 _DISCOUNT_WITHOUT_AUDIO = 0.8
 _REFERENCE_RATE = 0.6
+_FPS = 30.0  # frames a second that a price is for
+_AUTO = "Auto"
+
+
+@frozen(kw_only=True)
+class Topaz:
+    """What an enhancement model takes beside the clip.
+
+    Attributes:
+        models: values of `enhancement_model`, and by how much each is dearer.
+        no_upscale_models: of these, those that refuse `upscale_factor`.
+        prompt: whether it takes a prompt.
+    """
+
+    models: Mapping[str, float] = field(factory=dict[str, float])
+    no_upscale_models: tuple[str, ...] = ()
+    prompt: bool = False
+
+    def listing(self) -> dict[str, Any]:
+        """Return the block in the catalogue."""
+        return {
+            "models": list(self.models),
+            "sliders": list(TOPAZ_SLIDERS),
+            "selects": ["enhancement_model", "output_format", "slowdown_factor", "target_fps"],
+            "no_upscale_models": list(self.no_upscale_models),
+            "h264_output": True,
+            "prompt": self.prompt,
+        }
+
+
+TOPAZ_SLIDERS: Mapping[str, tuple[float, float]] = {
+    **dict.fromkeys(
+        ("creativity", "realism", "sharp", "compression", "noise", "halo", "recover_detail"), (0.0, 1.0)
+    ),
+    "grain": (0.0, 0.1),
+    "softness": (1.0, 5.0),
+}
+"""Fields of enhancement models, and what they span."""
 
 
 @frozen(kw_only=True)
@@ -25,6 +67,7 @@ class CatalogueModel:
         kind: `model_type` as the catalogue lists it.
         usd_per_second: price of a second of video in USD by resolution, dearest last; the only entry of a
             model without resolutions is named "any".
+        usd_per_image: price of a reference image in USD.
         p80: seconds in which 80 of 100 jobs are done, before `speed` compresses them.
         durations: accepted values of `duration`; empty when the model takes none.
         aspect_ratios: accepted values of `aspect_ratio`; empty when the model refuses the field.
@@ -32,36 +75,63 @@ class CatalogueModel:
         references: how many entries each list of references may have, where the model allows fewer than the
             vendor's general limits.
         delivery: how the clip is handed over.
+        private: whether it is listed as private; None for those that deliver by a link. Neither implies the
+            other.
         asks_consent: whether it asks for consent when media is given that may show a face.
-        needs_aspect_ratio: whether `aspect_ratio` must be given.
+        needs_aspect_ratio: whether `aspect_ratio` must be given, although the sandbox is not strict.
         follows_source: whether `auto` and `-1` follow the reference videos.
-        upscales: whether it is an upscaler: no prompt, no duration, no resolution.
+        reference_seconds: seconds that all reference videos may last together.
+        multi_angle: whether it takes a `camera_trajectory`, and no prompt is needed.
+        edits: whether it works on `video_url` and follows its length: `Auto` is listed, and refused.
+        upscales: whether it is an upscaler, which edits too: no prompt, no duration, no resolution.
+        factors: accepted values of `upscale_factor`; empty when an upscaler keeps the size.
+        topaz: what an enhancement model takes; None for others.
+        audio_input: whether it takes `audio_url`.
+        per_reference_audio: whether each reference may have a voice.
         audio: whether it can make sound.
         audio_configurable: whether `audio` can be switched off, which is cheaper.
         prompt_limit: characters a prompt may have.
         offline: whether it refuses new jobs.
         replaced_by: the id of the model which replaces it, when it is deprecated.
+        blocked_in: codes of the countries where it is blocked.
+        sets: the catalogue's labels.
     """
 
     id: str
     name: str
     kind: Literal["text-to-video", "image-to-video", "video"]
     usd_per_second: Mapping[str, float]
+    usd_per_image: float = 0.0
     p80: float
     durations: tuple[str, ...] = ()
     aspect_ratios: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     references: Mapping[str, int] = field(factory=dict[str, int])
     delivery: Delivery = "inline"
+    private: bool | None = None
     asks_consent: bool = False
     needs_aspect_ratio: bool = False
     follows_source: bool = False
+    reference_seconds: float = 150.0
+    multi_angle: bool = False
+    edits: bool = False
     upscales: bool = False
+    factors: tuple[int, ...] = (1, 2, 4)
+    topaz: Topaz | None = None
+    audio_input: bool = False
+    per_reference_audio: bool = False
     audio: bool = False
     audio_configurable: bool = False
     prompt_limit: int = 2500
     offline: bool = False
     replaced_by: str | None = None
+    blocked_in: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+
+    @property
+    def takes_clip(self) -> bool:
+        """Whether it works on `video_url` and follows its length."""
+        return self.edits or self.upscales
 
     @property
     def resolutions(self) -> tuple[str, ...]:
@@ -73,12 +143,30 @@ class CatalogueModel:
         """The resolution that an omitted one stands for."""
         return tuple(self.usd_per_second)[-1]
 
-    def usd(self, *, seconds: float, resolution: str | None, audio: bool, reference_seconds: float) -> float:
+    def usd(
+        self,
+        *,
+        seconds: float,
+        resolution: str | None,
+        audio: bool,
+        reference_seconds: float,
+        images: int = 0,
+    ) -> float:
         """Return the price of a clip in USD; seconds of reference video cost a part of those generated."""
         rate = self.usd_per_second.get(resolution or self.dearest, self.usd_per_second[self.dearest])
         silent = self.audio_configurable and not audio
         factor = _DISCOUNT_WITHOUT_AUDIO if silent else 1.0
-        return round(rate * (seconds + _REFERENCE_RATE * reference_seconds) * factor, 4)
+        return round(
+            rate * (seconds + _REFERENCE_RATE * reference_seconds) * factor + self.usd_per_image * images, 4
+        )
+
+    def enhancement(self, body: Mapping[str, Any]) -> float:
+        """Return by how much the options of an enhancement model make it dearer."""
+        if self.topaz is None:
+            return 1.0
+        chosen = self.topaz.models.get(body.get("enhancement_model") or next(iter(self.topaz.models)), 1.0)
+        fps = body.get("target_fps")
+        return chosen * (fps / _FPS if fps else 1.0) * (body.get("slowdown_factor") or 1)
 
     def listing(self) -> dict[str, Any]:
         """Return its entry in the answer of `GET /models`."""
@@ -92,35 +180,50 @@ class CatalogueModel:
         }
 
     def _spec(self) -> dict[str, Any]:
+        private = self.delivery == "link" if self.private is None else self.private
         spec: dict[str, Any] = {
-            "name": self.name,
-            "privacy": "private" if self.delivery == "link" else "anonymized",
-            "offline": self.offline,
-            "beta": False,
+            "privacy": "private" if private else "anonymized",
             "constraints": self._constraints(),
-            "pricing": self._pricing(),
+            "model_sets": list(self.sets),
+            "name": self.name,
+            "offline": self.offline,
             "traits": [],
         }
+        if self.blocked_in:
+            spec["regionRestrictions"] = list(self.blocked_in)
         if self.replaced_by is not None:
-            spec["deprecation"] = _deprecation(self.replaced_by)
+            spec["deprecation"] = {
+                "autoRemap": False,
+                "date": ENDS,
+                "removesAt": ENDS,
+                "replacementModelId": self.replaced_by,
+            }
         return spec
 
     def _constraints(self) -> dict[str, Any]:
-        return {
+        found: dict[str, Any] = {
             "model_type": self.kind,
             "aspect_ratios": list(self.aspect_ratios),
             "resolutions": list(self.resolutions),
-            "durations": list(self.durations),
+            "durations": [_AUTO] if self.takes_clip else list(self.durations),
             "audio": self.audio,
             "audio_configurable": self.audio_configurable,
-            "prompt_character_limit": self.prompt_limit,
+            "audio_input": self.audio_input,
+            "per_reference_audio": self.per_reference_audio,
+            "video_input": self.takes_clip,
         }
+        if self.prompt_limit != _USUAL_PROMPT:
+            found["prompt_character_limit"] = self.prompt_limit
+        if "image_url" in self.needs or "reference" in self.id:
+            found["reference_image_min_short_side_pixels"] = 300
+            found["reference_image_min_aspect_ratio"] = 0.4
+            found["reference_image_max_aspect_ratio"] = 2.5
+        if self.topaz is not None:
+            found["topaz"] = self.topaz.listing()
+        return found
 
-    def _pricing(self) -> dict[str, Any]:
-        tiers = {name: {"usd": usd, "diem": usd} for name, usd in self.usd_per_second.items()}
-        return {"per_second": tiers[self.dearest], "resolutions": tiers}
 
+ENDS = "2030-01-01T00:00:00.000Z"
+"""When a deprecated model goes."""
 
-def _deprecation(successor: str) -> dict[str, Any]:
-    instant = "2030-01-01T00:00:00.000Z"
-    return {"autoRemap": False, "date": instant, "removesAt": instant, "replacementModelId": successor}
+_USUAL_PROMPT = 2500

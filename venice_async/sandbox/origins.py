@@ -29,6 +29,7 @@ _ROUTES: Mapping[tuple[str, str], Point] = {
     ("GET", "/billing/balance"): "balance",
 }
 _PATHS = frozenset(path for _, path in _ROUTES)
+_KEYLESS = frozenset({"models", "quote"})
 _FAILED = frozenset(range(400, 500)) - {429}  # what the vendor counts towards the block
 
 
@@ -52,6 +53,7 @@ class ApiOrigin:
             content_type=request.headers.get("Content-Type", ""),
             raw=raw or b"",
             body=_parsed(raw),
+            keyed="Authorization" in request.headers,
             now=now,
         )
         points = self._points(point, call)
@@ -78,7 +80,7 @@ class ApiOrigin:
         if blocked is not None:
             return blocked
         shown = request.headers.get("Authorization")
-        if shown != f"Bearer {self.api_key}" and (shown is not None or point != "models"):
+        if shown != f"Bearer {self.api_key}" and (shown is not None or point not in _KEYLESS):
             return standard_error(401, "Authentication failed")
         if raw is None:
             size = LARGEST_BODY // 1024**2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .jobs import Job
-from .replies import Reply, detailed_error, json_reply, prompt_refused, provider_policy, standard_error
+from .replies import Reply, coded_error, json_reply, prompt_refused, provider_policy, standard_error
 from .scenarios import Scenario
 
 
@@ -13,10 +13,14 @@ def refused(scenario: Scenario) -> Reply | None:
         return prompt_refused(scenario.suggested_prompt)
     if scenario.outcome == "region_blocked":
         return standard_error(403, "The specified model is unavailable in your region.")
+    if scenario.outcome == "overloaded":
+        message = "The model is currently overloaded. Please try again later."
+        reply = coded_error(429, "MODEL_OVERLOADED", message)
+        return Reply(status=429, body=reply.body, headers={**reply.headers, "Retry-After": "30"})
     return None
 
 
-def status(job: Job, name: str, now: float, **more: str) -> Reply:
+def status(job: Job, name: str, now: float, **more: object) -> Reply:
     """Return a JSON status; its times are those that the client sees, `speed` included."""
     running = now - job.queued_at
     duration = min(running, job.execution) if job.done(now) else running
@@ -29,15 +33,37 @@ def status(job: Job, name: str, now: float, **more: str) -> Reply:
 
 
 def failure(job: Job, now: float) -> Reply:
-    """Return how a job that has failed answers a poll."""
+    """Return how a job that has failed answers a poll, and every later one."""
     scenario = job.scenario
     outcome = "inference_failed" if job.broken else scenario.outcome
-    if outcome == "content_policy":
-        return provider_policy(refunded=scenario.credits_refunded, recommended=scenario.recommended_model)
-    if outcome == "failed":
-        return status(job, "FAILED", now)
-    if outcome == "invalid":
-        return detailed_error([((), "The request failed validation at the provider")])
     if outcome == "capacity":
         return standard_error(503, "The model is at capacity. Please try again later.")
-    return standard_error(500, "Inference processing failed")
+    told = outcome in _TOLD if scenario.tells_refund is None else scenario.tells_refund
+    money = {"credits_refunded": scenario.credits_refunded} if told else {}
+    match outcome:
+        case "content_policy":
+            return provider_policy(
+                money, refunded=scenario.credits_refunded, recommended=scenario.recommended_model
+            )
+        case "provider_failed":
+            content = {
+                "error": "The model provider failed to generate the video",
+                **money,
+                "hint": scenario.hint,
+            }
+            return json_reply(422, content)
+        case "media_refused":
+            message = "The video is longer than the model takes"
+            return json_reply(422, {"error": message, "code": "VIDEO_DURATION_TOO_LONG", **money})
+        case "failed":
+            return status(job, "FAILED", now, error="The generation failed", **money)
+        case "invalid":
+            message = "The request failed validation at the provider"
+            return json_reply(
+                400, {"error": message, "details": message, "request_id": f"upstream-{job.queue_id}", **money}
+            )
+        case _:
+            return json_reply(500, {"error": "Inference processing failed", **money})
+
+
+_TOLD = frozenset({"content_policy", "provider_failed", "media_refused"})

@@ -64,15 +64,11 @@ def detailed_error(issues: Iterable[Issue]) -> Reply:
     return json_reply(400, {"error": "Invalid request parameters", "details": details, "issues": listed})
 
 
-def provider_policy(*, refunded: bool, recommended: str | None) -> Reply:
-    """Return the 422 of a model's provider: `{"error": {"message", "type", ...}}`."""
+def provider_policy(money: Mapping[str, bool], *, refunded: bool, recommended: str | None) -> Reply:
+    """Return the 422 of a model's provider: `{"error": {"message", "type", ...}}`; `money` is part of it."""
     message = "The selected model provider rejected this request due to its content policies."
-    message += " Credits have been refunded." if refunded else ""
-    error: dict[str, Any] = {
-        "message": message,
-        "type": "provider_content_policy",
-        "credits_refunded": refunded,
-    }
+    message += " Credits have been refunded." if refunded and money else ""
+    error: dict[str, Any] = {"message": message, "type": "provider_content_policy", **money}
     if recommended is not None:
         error["message"] += f" Try using {recommended} instead."
         error["recommended_model"] = recommended

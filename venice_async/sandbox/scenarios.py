@@ -13,7 +13,10 @@ from .model import Delivery
 Outcome = Literal[
     "completed",
     "content_policy",
+    "provider_failed",
+    "media_refused",
     "prompt_refused",
+    "overloaded",
     "inference_failed",
     "capacity",
     "invalid",
@@ -25,8 +28,11 @@ Outcome = Literal[
 
 * `completed`: a clip.
 * `content_policy`: once it has run, 422 from the model's provider.
+* `provider_failed`: once it has run, 422 with a hint, for a reason that is not the content.
+* `media_refused`: once it has run, 422 with the code VIDEO_DURATION_TOO_LONG.
 * `prompt_refused`: 422 when it is queued, uncharged.
-* `inference_failed`: once it has run, 500.
+* `overloaded`: 429 MODEL_OVERLOADED with `Retry-After` when it is queued, uncharged.
+* `inference_failed`: once it has run, 500; like every failure it is recorded, and told by every later poll.
 * `capacity`: once it has run, 503 for ever.
 * `invalid`: once it has run, 400.
 * `failed`: once it has run, JSON with the status FAILED.
@@ -39,6 +45,9 @@ Point = Literal[
 ]
 """Where a fault strikes: a call by its name; `retrieve` is every poll, `video` one answered by the clip."""
 
+
+Coding = Literal["gzip", "x-gzip", "deflate", "br", "zstd"]
+"""How a body may be compressed."""
 
 _NONE_OR_COUNT: Any = optional(ge(0))
 
@@ -57,6 +66,16 @@ class Scenario:
         consent: when to ask: `never`; `face_media`, when media is given that was not attested before;
             `always`, whatever was answered. None as the model does.
         credits_refunded: whether a job that fails once it has run is refunded.
+        tells_refund: whether the failure says so, as `credits_refunded`; None as the vendor: a 422 does.
+        hint: what `provider_failed` advises.
+        unknown_for: seconds after it was queued for which polls do not know the job.
+        unknown_status: what they are answered then: 404, or 400 "Request ID is invalid.".
+        unfetched: how many polls of a job that is done are answered 502, its clip not fetched yet.
+        link_after: seconds after it is done for which its link is not there: a GET is answered `link_status`,
+            and COMPLETED comes without the URL that it is to bring.
+        link_status: 404 or 403.
+        content_type: what a clip is called instead of `video/mp4`.
+        ticket_in: where the answer to the paid request has the ticket, when it is one level down.
         recommended_model: the model named in a refusal by the provider.
         suggested_prompt: the prompt offered in a refusal of the prompt.
     """
@@ -70,6 +89,15 @@ class Scenario:
         default=None, validator=optional(in_(("never", "face_media", "always")))
     )
     credits_refunded: bool = True
+    tells_refund: bool | None = None
+    hint: str = "Try again with a simpler prompt"
+    unknown_for: float = field(default=0.0, validator=ge(0))
+    unknown_status: Literal[400, 404] = field(default=404, validator=in_((400, 404)))
+    unfetched: int = field(default=0, validator=ge(0))
+    link_after: float = field(default=0.0, validator=ge(0))
+    link_status: Literal[403, 404] = field(default=404, validator=in_((403, 404)))
+    content_type: str | None = None
+    ticket_in: Literal["data", "result"] | None = None
     recommended_model: str | None = None
     suggested_prompt: str | None = None
 
@@ -94,6 +122,7 @@ class Fault:
         status: answer with this status instead; the request is not acted upon unless `processed` says so.
         headers: headers to set on the answer, None to remove one; they may lie.
         body: the answer's body, instead of the true one: bytes or text as it is, anything else as JSON.
+        coding: compress the body, whatever the client accepts.
         processed: whether the request is acted upon (a job is charged) before `status` or `hang` strike.
         cut_at: close the connection in order (FIN) after so many bytes of the body.
         reset_at: reset the connection (RST) after so many bytes of the body.
@@ -111,6 +140,7 @@ class Fault:
     status: int | None = field(default=None, validator=optional(ge(200)))
     headers: Mapping[str, str | None] = field(factory=dict[str, str | None])
     body: Any = None
+    coding: Coding | None = field(default=None, validator=optional(in_(get_args(Coding))))
     processed: bool = False
     cut_at: int | None = field(default=None, validator=optional(ge(0)))
     reset_at: int | None = field(default=None, validator=optional(ge(0)))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, get_args
 
 import anyio
 from aiohttp import web
 from attrs import define, field
-from attrs.validators import ge, gt
+from attrs.validators import ge, gt, in_
 
 from ..errors import UsageError
 from .catalogue import CATALOGUE
@@ -24,7 +24,7 @@ from .model import CatalogueModel
 from .origins import ApiOrigin, LinkOrigin
 from .records import Charge, RecordedRequest
 from .scenarios import Fault, Scenario, Scenarios
-from .venice import Venice
+from .venice import Completes, Venice
 
 HOST = "127.0.0.1"
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -51,6 +51,10 @@ class Sandbox:
         limits: rate limits and the abuse block; None for none. May be set at any time.
         clips: fixed bytes, or a function like `render_clip`, instead of rendered clips.
         media_lifetime: seconds for which clips and links are kept.
+        completes: what `/video/complete` does: `deletes` the clip; `invalid`: answers 400 "Request ID is
+            invalid." to every id, as the vendor's does at present; `fails`: says `{"success": false}`.
+        strict: whether `aspect_ratio` must be given wherever the catalogue lists any, as at the vendor's;
+            off, so that the shortest request runs.
         link_gets: GETs that a link allows.
         link_ranges: whether links honour `Range`.
         clock_skew: seconds by which the server's clock is ahead.
@@ -72,6 +76,8 @@ class Sandbox:
     _limits: RateLimits | None = field(factory=RateLimits, alias="limits")
     clips: Clips | None = field(default=None, repr=False)
     media_lifetime: float = field(default=86_400.0, validator=gt(0))
+    completes: Completes = field(default="deletes", validator=in_(get_args(Completes)))
+    strict: bool = False
     link_gets: int = field(default=5, validator=ge(0))
     link_ranges: bool = True
     clock_skew: float = 0.0
@@ -168,6 +174,8 @@ class Sandbox:
             clock=clock,
             balance=self.balance,
             media_lifetime=self.media_lifetime,
+            completes=self.completes,
+            strict=self.strict,
         )
 
     async def _listen(self, venice: Venice) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from .attachments import media_issues, url_issues
+from .attachments import media_issues, trajectory_issues, url_issues
 from .consent import consent_issues
-from .model import CatalogueModel
+from .model import TOPAZ_SLIDERS, CatalogueModel
 from .replies import Issue, Refused, detailed_error, standard_error
 
 Body = Mapping[str, Any]
@@ -24,7 +25,8 @@ TASK_TYPES = frozenset({"auto", "reference", "edit", "extend", "editing", "exten
 BITRATE_MODES = frozenset({"standard", "high"})
 UPSCALE_FACTORS = (1, 2, 4)
 LONGEST_PROMPT = 20_000
-LONGEST_REFERENCES = 150
+LONGEST_SOURCE = 300  # seconds of a clip to work on
+_SECONDS = re.compile(r"(\d{1,4}(?:\.\d{1,6})?)s?", re.ASCII)
 
 
 def parse(raw: bytes, content_type: str) -> dict[str, Any]:
@@ -44,12 +46,17 @@ def parse(raw: bytes, content_type: str) -> dict[str, Any]:
     return cast("dict[str, Any]", body)
 
 
-def check_queue(body: Body, model: CatalogueModel) -> None:
-    """Raise `Refused` with all that is wrong with a request to generate."""
+def check_queue(body: Body, model: CatalogueModel, *, strict: bool = False) -> None:
+    """Raise `Refused` with all that is wrong with a request to generate; `strict` as the vendor is."""
     _raise(
         (
             *_prompt(body, model),
-            *pricing_issues(body, model),
+            *_duration(body, model),
+            *_choice(body, "resolution", RESOLUTIONS, model.resolutions),
+            *_choice(body, "aspect_ratio", ASPECT_RATIOS, model.aspect_ratios),
+            *_options(
+                body, model, needs_ratio=model.needs_aspect_ratio or (strict and bool(model.aspect_ratios))
+            ),
             *media_issues(body, model),
             *_sources(body, model),
             *_hints(body, model),
@@ -59,13 +66,31 @@ def check_queue(body: Body, model: CatalogueModel) -> None:
 
 
 def check_quote(body: Body, model: CatalogueModel) -> None:
-    """Raise `Refused` with all that is wrong with a request for a price."""
-    stated = body.get("reference_video_total_duration")
-    issues = [*pricing_issues(body, model), *url_issues(("video_url",), body.get("video_url"))]
-    if stated is not None and (not _is_number(stated) or not 0 <= stated <= LONGEST_REFERENCES):
-        issues.append(
-            (("reference_video_total_duration",), f"Expected a number from 0 to {LONGEST_REFERENCES}")
-        )
+    """Raise `Refused` with all that is wrong with a request for a price.
+
+    Fields that the model or the API does not know are dropped, as the vendor does.
+    """
+    issues: list[Issue] = [*url_issues(("video_url",), body.get("video_url"))]
+    if not model.takes_clip:
+        issues += _duration(body, model)
+    elif not body.get("video_url"):
+        issues.append((("video_url",), "Required for this model"))
+    if model.resolutions:
+        issues += _choice(body, "resolution", RESOLUTIONS, model.resolutions)
+    if model.aspect_ratios:
+        issues += _choice(body, "aspect_ratio", ASPECT_RATIOS, model.aspect_ratios)
+    if not isinstance(body.get("audio", True), bool):
+        issues.append((("audio",), "Expected boolean"))
+    if model.factors and model.upscales:
+        issues += _factor(body, model)
+    issues += _topaz(body, model) if model.topaz is not None else ()
+    for name, most in (
+        ("reference_video_total_duration", model.reference_seconds),
+        ("reference_image_count", model.references.get("reference_image_urls", 30)),
+    ):
+        stated = body.get(name)
+        if stated is not None and (not _is_number(stated) or not 0 <= stated <= most):
+            issues.append(((name,), f"Expected a number from 0 to {most:g}"))
     _raise(issues)
 
 
@@ -84,21 +109,50 @@ def check_job(body: Body, *, optional: tuple[str, ...] = ()) -> tuple[str, str]:
     return body["model"], body["queue_id"]
 
 
-def pricing_issues(body: Body, model: CatalogueModel) -> Iterator[Issue]:
-    """Yield what is wrong with the fields that decide the price."""
-    yield from _duration(body, model)
-    yield from _choice(body, "resolution", RESOLUTIONS, model.resolutions)
-    yield from _choice(body, "aspect_ratio", ASPECT_RATIOS, model.aspect_ratios)
-    if model.needs_aspect_ratio and "aspect_ratio" not in body:
+def _options(body: Body, model: CatalogueModel, *, needs_ratio: bool) -> Iterator[Issue]:
+    if needs_ratio and "aspect_ratio" not in body:
         yield ("aspect_ratio",), "Required for this model"
     if not isinstance(body.get("audio", True), bool):
         yield ("audio",), "Expected boolean"
-    if "upscale_factor" in body:
-        factor = body["upscale_factor"]
-        if isinstance(factor, bool) or factor not in UPSCALE_FACTORS:
-            yield ("upscale_factor",), "Expected 1, 2 or 4"
-        if not model.upscales:
-            yield ("upscale_factor",), "Only supported by upscale models"
+    elif "audio" in body and not model.audio_configurable:
+        yield ("audio",), "This model does not support audio"
+    yield from _factor(body, model)
+    yield from _topaz(body, model)
+
+
+def _factor(body: Body, model: CatalogueModel) -> Iterator[Issue]:
+    if "upscale_factor" not in body:
+        return
+    factor = body["upscale_factor"]
+    if isinstance(factor, bool) or factor not in UPSCALE_FACTORS:
+        yield ("upscale_factor",), "Expected 1, 2 or 4"
+    if not model.upscales:
+        yield ("upscale_factor",), "Only supported by upscale models"
+    elif not model.factors:
+        yield ("upscale_factor",), "This model does not support upscale_factor"
+    elif model.topaz is not None and body.get("enhancement_model") in model.topaz.no_upscale_models:
+        yield ("upscale_factor",), "This enhancement model does not support upscale_factor"
+
+
+def _topaz(body: Body, model: CatalogueModel) -> Iterator[Issue]:
+    """Yield what is wrong with the options of an enhancement model, which others refuse."""
+    numbers = {**TOPAZ_SLIDERS, "target_fps": (16, 120)}
+    choices: dict[str, tuple[object, ...]] = {
+        "enhancement_model": tuple(model.topaz.models) if model.topaz else (),
+        "slowdown_factor": (1, 2, 4, 8),
+        "output_format": ("mp4", "prores"),
+        "h264_output": (True, False),
+    }
+    for name in body.keys() & (numbers.keys() | choices.keys()):
+        value = body[name]
+        if model.topaz is None:
+            yield (name,), f"This model does not support {name}"
+        elif name in choices and (
+            value not in choices[name] or isinstance(value, bool) != (name == "h264_output")
+        ):
+            yield (name,), f"Expected one of {', '.join(map(str, choices[name]))}"
+        elif name in numbers and not (_is_number(value) and numbers[name][0] <= value <= numbers[name][1]):
+            yield (name,), f"Expected a number from {numbers[name][0]:g} to {numbers[name][1]:g}"
 
 
 def _raise(issues: Iterator[Issue] | list[Issue] | tuple[Issue, ...]) -> None:
@@ -112,7 +166,7 @@ def _is_number(value: object) -> bool:
 
 
 def _prompt(body: Body, model: CatalogueModel) -> Iterator[Issue]:
-    if "prompt" not in body and not model.upscales:
+    if "prompt" not in body and not (model.upscales or model.multi_angle):
         yield ("prompt",), "Required"
     for name in ("prompt", "negative_prompt"):
         text = body.get(name)
@@ -128,11 +182,16 @@ def _prompt(body: Body, model: CatalogueModel) -> Iterator[Issue]:
 
 def _duration(body: Body, model: CatalogueModel) -> Iterator[Issue]:
     if "duration" not in body:
-        if not model.upscales:
+        if not model.takes_clip:
             yield ("duration",), "Required"
         return
     duration = body["duration"]
-    if not isinstance(duration, str) or duration not in DURATIONS:
+    if model.takes_clip:
+        if not isinstance(duration, str) or not _SECONDS.fullmatch(duration):
+            yield ("duration",), "Expected the seconds as a string; omit it to follow the source"
+        elif float(duration.rstrip("s")) > LONGEST_SOURCE:
+            yield ("duration",), f"Must be at most {LONGEST_SOURCE} seconds"
+    elif not isinstance(duration, str) or duration not in DURATIONS:
         yield ("duration",), "Invalid enum value"
     elif model.durations and duration not in model.durations:
         yield ("duration",), f"Not supported by this model. Supported: {', '.join(model.durations)}"
@@ -155,7 +214,8 @@ def _choice(body: Body, name: str, known: frozenset[str], supported: tuple[str, 
 
 
 def _has_source(body: Body) -> bool:
-    return bool(body.get("reference_video_urls") or body.get("reference_video_total_duration"))
+    stated = body.get("reference_video_total_duration")
+    return bool(body.get("reference_video_urls") or (_is_number(stated) and stated))
 
 
 def _sources(body: Body, model: CatalogueModel) -> Iterator[Issue]:
@@ -170,5 +230,15 @@ def _hints(body: Body, model: CatalogueModel) -> Iterator[Issue]:
             yield ("omni_reference_task_type",), "Invalid enum value"
         elif not model.follows_source:
             yield ("omni_reference_task_type",), "Not supported by this model"
+    if "camera_trajectory" in body:
+        yield from trajectory_issues(body, multi_angle=model.multi_angle)
+    user = body.get("anon_user_id", "")
+    if not isinstance(user, str) or not re.fullmatch(r"(?!.*\|\|)[ -~]{0,128}", user):
+        yield ("anon_user_id",), "Expected at most 128 printable ASCII characters without ||"
+    strength = body.get("image_strength", 0)
+    if not _is_number(strength) or not 0 <= strength <= 1:
+        yield ("image_strength",), "Expected a number from 0 to 1"
+    if not isinstance(body.get("voice_id", ""), str):
+        yield ("voice_id",), "Expected string"
     if "bitrate_mode" in body and str(body["bitrate_mode"]) not in BITRATE_MODES:
         yield ("bitrate_mode",), "Invalid enum value"

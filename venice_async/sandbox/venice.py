@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from .clips.studio import Studio
 from .clock import LoopClock
 from .consent import ConsentDesk
 from .jobs import Job, JobBook, price
 from .limits import Kind, RateGate
-from .model import CatalogueModel
+from .model import ENDS, CatalogueModel
 from .outcomes import failure, refused, status
 from .replies import (
     Refused,
@@ -27,11 +27,11 @@ from .scenarios import Point, Scenario
 from .validation import check_job, check_queue, check_quote, parse
 
 _UNKNOWN_MEDIA = "Media could not be found. Request may be invalid, expired, or deleted."
-_UNKNOWN_ID = "Request ID is invalid"
+_UNKNOWN_ID = "Request ID is invalid."
+_UNKNOWN = {400: _UNKNOWN_ID, 404: _UNKNOWN_MEDIA}
 _MODEL_TYPES = frozenset(
     "all asr code embedding image inpaint music text tts upscale video".split()  # noqa: SIM905 - as in the document
 )
-VIDEO = {"Content-Type": "video/mp4"}
 
 
 @frozen(kw_only=True)
@@ -43,6 +43,7 @@ class Call:
         content_type: the request's Content-Type.
         raw: the body.
         body: the body, parsed, when it is a JSON object.
+        keyed: whether it came with the key.
         now: when it arrived, in seconds of the event loop's clock.
     """
 
@@ -50,6 +51,7 @@ class Call:
     content_type: str
     raw: bytes = field(repr=False)
     body: Mapping[str, Any] | None
+    keyed: bool = True
     now: float
 
     def json(self) -> Mapping[str, Any]:
@@ -57,6 +59,10 @@ class Call:
         if self.body is None or "json" not in self.content_type:
             return parse(self.raw, self.content_type)
         return self.body
+
+
+Completes = Literal["deletes", "invalid", "fails"]
+"""What `/video/complete` does: it deletes, answers 400 to every id, or says `"success": false`."""
 
 
 @define(eq=False, kw_only=True)
@@ -67,6 +73,8 @@ class Venice:
         models: the catalogue by id.
         balance: what the account held at the start, in USD.
         media_lifetime: seconds for which a clip and its link are kept, counted from when the job was queued.
+        completes: what becomes of a clean-up.
+        strict: whether `aspect_ratio` is needed wherever the catalogue lists any.
         link_base: the origin of links, once it is known.
     """
 
@@ -77,15 +85,26 @@ class Venice:
     clock: LoopClock
     balance: float
     media_lifetime: float
+    completes: Completes = "deletes"
+    strict: bool = False
     link_base: str = ""
     _consent: ConsentDesk = field(factory=ConsentDesk, init=False)
 
     def answer(self, point: Point, call: Call) -> Reply:
         """Act on one call."""
+        left = self._left(call.now)
         try:
-            return _ANSWERS[point](self, call)
+            reply = _ANSWERS[point](self, call)
         except Refused as turned_down:
-            return turned_down.reply
+            reply = turned_down.reply
+        model = self.models.get(str((call.body or {}).get("model")))
+        news = {}
+        if model is not None and model.replaced_by is not None:
+            warning = f"{model.id} is deprecated and will be removed. Please use {model.replaced_by}."
+            news = {"x-venice-model-deprecation-warning": warning, "x-venice-model-deprecation-date": ENDS}
+        if point == "queue":  # what was left before the request
+            news |= {"x-venice-balance-usd": f"{left:.4f}", "x-venice-balance-diem": "0"}
+        return evolve(reply, headers={**reply.headers, **news}) if news else reply
 
     def delivers(self, body: Mapping[str, Any] | None, now: float) -> bool:
         """Whether a poll with this body is answered by a clip."""
@@ -95,6 +114,8 @@ class Venice:
             and job.delivery == "inline"
             and job.succeeds
             and job.done(now)
+            and job.known(now)
+            and not job.unfetched
             and not self._gone(job, now)
         )
 
@@ -111,9 +132,11 @@ class Venice:
         return json_reply(200, {"data": data, "object": "list", "type": wanted})
 
     def quote(self, call: Call) -> Reply:
-        """`POST /video/quote`."""
+        """`POST /video/quote`; upscalers read the clip, for which a key is needed."""
         body = call.json()
         model = self._model(body)
+        if model.upscales and not call.keyed:
+            return standard_error(403, "Authentication is required to quote upscale models")
         check_quote(body, model)
         return json_reply(200, {"quote": price(model, body)})
 
@@ -121,7 +144,7 @@ class Venice:
         """`POST /video/queue`."""
         body = call.json()
         model = self._model(body)
-        check_queue(body, model)
+        check_queue(body, model, strict=self.strict)
         scenario = self.book.scenario(model.id)
         self._admit(body, model, scenario)
         if price(model, body) > self._left(call.now):
@@ -130,49 +153,55 @@ class Venice:
             )
         job = self.book.open(model, body, call.now)
         self.studio.begin(job)
-        answer = {"model": model.id, "queue_id": job.queue_id}
-        return json_reply(
-            200, answer | ({"download_url": self.link_of(job)} if job.delivery == "link" else {})
-        )
+        ticket = {"model": model.id, "queue_id": job.queue_id}
+        ticket |= {"download_url": self.link_of(job)} if job.delivery == "link" else {}
+        return json_reply(200, {scenario.ticket_in: ticket} if scenario.ticket_in else ticket)
 
     def retrieve(self, call: Call) -> Reply:
         """`POST /video/retrieve`."""
         body = call.json()
         job = self._job(*check_job(body, optional=("delete_media_on_completion",)))
+        if not job.known(call.now):
+            return standard_error(job.scenario.unknown_status, _UNKNOWN[job.scenario.unknown_status])
         if job.delivery != "link" and self._gone(job, call.now):
             return standard_error(404, _UNKNOWN_MEDIA)
         if not job.done(call.now):
             return status(job, "PROCESSING", call.now)
         if not job.succeeds:
             return failure(job, call.now)
+        if job.unfetched:
+            job.unfetched -= 1
+            return standard_error(502, "The video could not be fetched from the provider")
         if job.delivery == "link":
             return status(job, "COMPLETED", call.now)
         if job.delivery == "url":
-            return status(job, "completed", call.now, url=self.link_of(job))
+            link = {"url": self.link_of(job)} if job.linked(call.now) else {}
+            return status(job, "completed", call.now, **link)
         job.deleted = body.get("delete_media_on_completion", False)
-        return Reply(body=job.clip or b"", headers=VIDEO)
+        clip, headers = job.media
+        return Reply(body=clip, headers=headers)
 
     def complete(self, call: Call) -> Reply:
         """`POST /video/complete`: deletes a clip; it neither cancels nor refunds a job that is running."""
         model, queue_id = check_job(call.json())
         job = self.book.find(queue_id)
-        if job is None or job.model.id != model or job.delivery == "link":
+        if job is None or job.model.id != model or job.delivery == "link" or self.completes == "invalid":
             return standard_error(400, _UNKNOWN_ID)
-        if job.done(call.now):
+        if job.done(call.now) and self.completes == "deletes":
             job.deleted, job.clip = True, b""
-        return json_reply(200, {"success": job.done(call.now)})
+        return json_reply(200, {"success": job.deleted})
 
     def rate_limits(self, call: Call) -> Reply:
         """`GET /api_keys/rate_limits`."""
         left = round(self._left(call.now), 4)
         tomorrow = datetime.fromtimestamp(self.clock.unix(call.now), UTC) + timedelta(days=1)
-        data = {
+        data: dict[str, Any] = {
             "accessPermitted": left > 0,
             "apiTier": {"id": "paid", "isCharged": True},
             "balances": {"USD": left, "DIEM": 0},
             "keyExpiration": None,
             "nextEpochBegins": tomorrow.strftime("%Y-%m-%dT00:00:00.000Z"),
-            "rateLimits": self._listed_limits(),
+            "rateLimits": [],  # it lists nothing for video models
         }
         return json_reply(200, {"data": data})
 
@@ -199,7 +228,7 @@ class Venice:
     def _admit(self, body: Mapping[str, Any], model: CatalogueModel, scenario: Scenario) -> None:
         """Raise `Refused` for what turns a valid request away before it is charged."""
         if model.offline:
-            raise Refused(standard_error(503, "The model is offline. Please try again later."))
+            raise Refused(coded_error(503, "MODEL_OFFLINE", "The model is offline. Please try again later."))
         refusal = refused(scenario)
         if refusal is not None:
             self.book.serve(model.id)
@@ -221,13 +250,6 @@ class Venice:
 
     def _left(self, now: float) -> float:
         return self.balance - self.book.spent(now)
-
-    def _listed_limits(self) -> list[dict[str, Any]]:
-        limits = self.gate.limits
-        if limits is None:
-            return []
-        amounts = [{"amount": limits.queue, "type": "RPM"}]
-        return [{"apiModelId": name, "rateLimits": amounts} for name in self.models]
 
 
 _ANSWERS: Mapping[str, Callable[[Venice, Call], Reply]] = {

@@ -174,10 +174,14 @@ def _check_key(account: AccountLimits) -> Finding:
 
 def _check_balance(account: AccountLimits) -> Finding:
     text = ", ".join(f"{name} {amount:,.2f}" for name, amount in account.balances.items()) or "not told"
-    total = sum(account.balances.values())
-    if account.balances and total < _LOW:
-        ok = None if total > 0 else False
-        advice = "Top up at venice.ai; a clip may cost more than is left"
+    largest = max(
+        account.balances.values(), default=0.0
+    )  # a job is charged to one currency that covers it whole
+    if account.balances and largest < _LOW:
+        ok = None if largest > 0 else False
+        advice = (
+            "Top up at venice.ai; a clip may cost more than is left, and one currency must cover it whole"
+        )
         return Finding(what="balance", ok=ok, text=text, advice=advice, code=exits.PAYMENT)
     return Finding(what="balance", ok=True, text=text)
 

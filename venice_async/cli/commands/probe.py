@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import time
@@ -38,6 +39,7 @@ _POLLS_IN_P80: Final = 20
 _PATIENCE: Final = 1800.0  # seconds for one clip
 _WINDOW_PATIENCE: Final = 130.0  # seconds for a reset to pass: windows last 60
 _ANSWER: Final = 1 << 20  # bytes of a JSON answer
+_BY_LINK: Final = re.compile(r"grok-imagine")  # these deliver by a link, whether they are private or not
 _TELLING: Final = ("content-", "accept-", "etag", "last-modified", "cache-control", "transfer-encoding")
 
 
@@ -57,7 +59,9 @@ class Plan:
 async def examine(
     session: Session, screen: Screen, interrupts: Interrupts, *, at_most: float, yes: bool
 ) -> list[dict[str, Any]]:
-    """Make the cheapest public and the cheapest private clip, and return what was learned of each.
+    """Make the cheapest clip of each delivery, and return what was learned of each.
+
+    Only the answer to the paid request tells how a clip is delivered; a model's name lets one guess.
 
     Raises:
         VeniceError: it is too dear, it was declined, or a job failed.
@@ -83,8 +87,10 @@ async def _plans(session: Session, at_most: float) -> list[Plan]:
     models = [model for model in await session.venice.models() if _suits(model)]
     prices = await cheapest(session.venice, models)
     chosen: list[Plan] = []
-    for private in (False, True):
-        kind = [model for model in models if (model.privacy == "private") == private and model.id in prices]
+    for by_link in (False, True):
+        kind = [
+            model for model in models if bool(_BY_LINK.search(model.id)) == by_link and model.id in prices
+        ]
         if kind:
             model = min(kind, key=lambda model: prices[model.id])
             chosen.append(Plan(request=evolve(shortest(model), prompt=PROMPT), usd=prices[model.id]))
