@@ -28,7 +28,7 @@ from pathlib import Path
 from threading import Lock
 
 ROOT = Path(__file__).resolve().parents[1]
-PIP = ".venv/bin/python -m pip --quiet --disable-pip-version-check"
+PIP = ".venv/bin/python -m pip -qq --disable-pip-version-check"
 PYTEST = ".venv/bin/python -m pytest -q -n 2 -p no:cacheprovider"
 LEAST_COMPLETE = 99.0
 """Per cent of the public names whose types must be known."""
