@@ -34,7 +34,8 @@ def die_at(step: str) -> None:
 
         @wraps(method)
         async def call(self: Journal, *arguments: Any, **options: Any) -> Any:
-            states = [type(argument).__name__ for argument in arguments if not isinstance(argument, str)]
+            said = [getattr(argument, "state", argument) for argument in arguments]
+            states = [type(argument).__name__ for argument in said if not isinstance(argument, str)]
             what = " ".join([name, *states])
             pass_by(f"before {what}")
             found = await method(self, *arguments, **options)

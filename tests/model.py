@@ -35,6 +35,7 @@ from venice_async import (
     VideoJob,
     VideoRequest,
 )
+from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
 from venice_async.io.transport import Content
 from venice_async.sansio.http.wire import HttpRequest
@@ -459,11 +460,11 @@ class WatchedJournal(Journal):
 
     process: Process
 
-    async def begin(self, state: State, **options: Any) -> Any:
+    async def begin(self, entry: JournalEntry) -> JournalEntry:
         await self._at("before begin")
-        entry = await super().begin(state, **options)
+        begun = await super().begin(entry)
         await self._at("after begin")
-        return entry
+        return begun
 
     async def record(self, entry_id: str, state: State) -> None:
         kind = type(state).__name__

@@ -27,6 +27,8 @@ from venice_async import (
     Retries,
     Saved,
     ServerError,
+    State,
+    Stopped,
     Succeeded,
     Ticket,
     Timeouts,
@@ -105,6 +107,47 @@ async def test_what_waits_for_futures_takes_a_job(tmp_path: Path) -> None:
         assert expected[0] == await asyncio.create_task(jobs[0].wait())
         assert expected[0] == await asyncio.shield(asyncio.ensure_future(jobs[0]))
         assert expected == [await next(asyncio.as_completed([job])) for job in jobs]
+
+
+async def test_a_job_that_ends_before_its_task_began_is_over_at_once_and_told_to_everybody(
+    tmp_path: Path,
+) -> None:
+    told: list[State] = []
+
+    def tell(_: VideoJob, state: State) -> None:
+        told.append(state)
+
+    async with FaultyVenice() as server, client(server, on_state=tell) as venice:
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        called: list[VideoJob] = []
+        job.add_done_callback(called.append)
+        assert job.cancel()
+        assert (True, True, False) == (job.done(), job.cancelled(), job.cancel())
+        assert [Stopped()] == told
+        await asyncio.sleep(0)
+        assert [job] == called
+        assert [Stopped()] == [state async for state in job.updates()]
+        assert [] == server.requests
+
+
+async def test_a_mistake_in_this_library_ends_the_job_with_its_ticket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def mistake(*_: object) -> None:
+        raise LookupError
+
+    async with FaultyVenice() as server, client(server, journal=tmp_path / "jobs.db") as venice:
+        monkeypatch.setattr("venice_async.engine.retrieval.carries_video", mistake)
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        with pytest.raises(VeniceError, match="Internal error: LookupError") as caught:
+            await job
+        assert job.ticket is not None
+        assert (job.ticket, True) == (caught.value.ticket, caught.value.charged)
+        assert isinstance(caught.value.__cause__, LookupError)
+        monkeypatch.undo()
+        (again,) = await venice.recover()
+        assert CLIP == Path(await again).read_bytes()
+    assert "by a mistake in this library" in caplog.text
 
 
 async def test_a_job_that_has_no_clip_says_why_as_a_future_does(tmp_path: Path) -> None:

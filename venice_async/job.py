@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import Context
-from typing import Any, TypeAlias
+from typing import Any
 
 import anyio
 
-from .engine.spec import JobSpec
+from .engine.driver import Driver
 from .errors import UsageError, VeniceError
 from .io.delivery.sinks import QueueSink
 from .notebook import state_html
 from .requests import VideoRequest
 from .results import Ticket, Video
-from .sansio.job.states import Failed, Saved, State, Stopped, Succeeded, ticket_of
-
-Drive: TypeAlias = Callable[[Callable[[State], None]], Awaitable[State]]
-"""Performs a job, telling every state, and returns the last one."""
+from .sansio.job.states import TERMINAL, Failed, State, Stopped, Succeeded, ticket_of
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -35,51 +32,39 @@ class VideoJob:
     `job.wait()`: `asyncio.create_task(job.wait())`. A task group of anyio takes `job.wait`.
     """
 
-    def __init__(
-        self, spec: JobSpec, *, drive: Drive, on_state: Callable[[VideoJob, State], None] | None = None
-    ) -> None:
-        """Get ready; `VeniceClient` makes and starts jobs."""
-        self._state: State = spec.start[0]
-        self._ticket = ticket_of(self._state)
-        self._spec = spec
+    def __init__(self, driver: Driver, *, on_state: Callable[[VideoJob, State], None] | None = None) -> None:
+        """Watch `driver`; `VeniceClient` makes and starts jobs."""
+        self._driver = driver
         self._loop = asyncio.get_running_loop()
-        self._scope = anyio.CancelScope()
         self._changed = anyio.Event()
-        self._queued = anyio.Event()
-        self._finished = anyio.Event()
         self._changes = 0
-        self._error: BaseException | None = None
         self._observed = False
-        self._started = False
-        self._reason: VeniceError | None = None
         self._callbacks: list[tuple[Callable[[VideoJob], object], Context | None]] = []
         self._on_state = on_state
-        self._drive: Drive | None = drive
-        if self._ticket is not None:
-            self._queued.set()
+        driver.on_change = self._notify
 
     @property
     def state(self) -> State:
         """The state at this moment, one of `venice_async`'s state classes."""
-        return self._state
+        return self._driver.state
 
     @property
     def ticket(self) -> Ticket | None:
         """The claim check, once the job is queued and paid for."""
-        return self._ticket
+        return ticket_of(self.state)
 
     @property
     def request(self) -> VideoRequest | None:
         """What was asked for; None for a job that was resumed from its ticket alone."""
-        return self._spec.request
+        return self._driver.spec.request
 
     def done(self) -> bool:
         """Tell whether the job has ended, however."""
-        return self._finished.is_set()
+        return isinstance(self.state, TERMINAL)
 
     def cancelled(self) -> bool:
         """Tell whether the job ended by `cancel`, or by leaving its client early."""
-        return self.done() and isinstance(self._state, Stopped)
+        return isinstance(self.state, Stopped)
 
     def cancel(self) -> bool:
         """Stop watching the job; return False if it has ended.
@@ -90,7 +75,7 @@ class VideoJob:
         self._check_loop()
         if self.done():
             return False
-        self._scope.cancel()
+        self._driver.stop()
         return True
 
     def result(self) -> Video:
@@ -114,7 +99,7 @@ class VideoJob:
         self._observed = True
         if self.cancelled():
             self._result()
-        return self._error
+        return self.state.error if isinstance(self.state, Failed) else None
 
     def add_done_callback(
         self, callback: Callable[[VideoJob], object], *, context: Context | None = None
@@ -146,15 +131,16 @@ class VideoJob:
             asyncio.CancelledError: the job was cancelled.
         """
         self._check_loop()
-        if isinstance(self._spec.to, QueueSink) and not self._spec.to.begun and not self.done():
-            if not self._started:
+        sink = self._driver.spec.to
+        if isinstance(sink, QueueSink) and not sink.begun and not self.done():
+            if not self._driver.begun:
                 self.cancel()  # before anything is paid for
             msg = "This job has no destination, and nobody reads its clip"
             raise UsageError(
                 msg, hint="Read it: 'async for chunk in job.stream()'; or start the job with to="
             )
         self._observed = True
-        await self._finished.wait()
+        await self.ended()
         return self._result()
 
     async def queued(self) -> Ticket:
@@ -166,16 +152,17 @@ class VideoJob:
         """
         self._check_loop()
         self._observed = True
-        await self._queued.wait()
-        if self._ticket is None:
-            self._result()
-        assert self._ticket is not None  # noqa: S101 - a job without a ticket has an error, which was raised
-        return self._ticket
+        while (ticket := self.ticket) is None:
+            if self.done():
+                self._result()
+            await self._changed.wait()
+        return ticket
 
     async def ended(self) -> None:
         """Wait until the job has ended, however it did; how is in `state`."""
         self._check_loop()
-        await self._finished.wait()
+        while not self.done():
+            await self._changed.wait()
 
     async def stream(self) -> AsyncGenerator[bytes]:
         """Yield the clip as it comes, for a job that was started without a destination; read it once.
@@ -192,14 +179,14 @@ class VideoJob:
             asyncio.CancelledError: the job was cancelled.
         """
         self._check_loop()
-        if not isinstance(self._spec.to, QueueSink):
+        sink = self._driver.spec.to
+        if not isinstance(sink, QueueSink):
             msg = "This job has a destination of its own"
             raise UsageError(msg, hint="Start the job with venice.stream(request) to read its clip")
-        if self._spec.to.begun:
+        if sink.begun:
             msg = "The clip of this job is being read, or was"
             raise UsageError(msg, hint="Read a stream once; resume(ticket, to=...) fetches the clip again")
         self._observed = True
-        sink = self._spec.to
         try:
             async for chunk in sink:
                 yield chunk
@@ -220,7 +207,7 @@ class VideoJob:
             if seen != self._changes:
                 seen = self._changes
                 self._observed |= self.done()
-                yield self._state
+                yield self.state
             elif self.done():
                 return
             else:
@@ -228,83 +215,42 @@ class VideoJob:
 
     def __repr__(self) -> str:
         """Show the job and where it stands."""
-        name = self._ticket.queue_id if self._ticket else "not queued"
-        return f"<VideoJob {name}: {type(self._state).__name__}>"
+        name = self.ticket.queue_id if self.ticket else "not queued"
+        return f"<VideoJob {name}: {type(self.state).__name__}>"
 
     def _repr_html_(self) -> str:
         """Show where the job stands, in a notebook."""
-        return state_html(self._state)
+        return state_html(self.state)
 
     def __del__(self) -> None:
         """Log a failure that nobody looked at."""
-        if getattr(self, "_error", None) is not None:
+        if hasattr(self, "_driver"):
             self.log_if_unseen()
-
-    async def run(self) -> None:
-        """Drive the job to its end; the client calls this once. It never raises but for cancellation."""
-        assert self._drive is not None  # noqa: S101 - called once
-        self._started = True
-        try:
-            with self._scope:
-                self._finish(await self._drive(self._publish), None)
-        except Exception as error:
-            log.exception("Job %r ended by a mistake in this library", self)
-            self._finish(Failed(error=VeniceError(f"Internal error: {type(error).__name__}")), error)
-        finally:
-            self.give_up()
 
     def withdraw(self, reason: VeniceError) -> None:
         """Stop a job that is not paid for: it fails for `reason`, or is cancelled if it is paid."""
-        self._reason = reason
-        self._scope.cancel()
-
-    def give_up(self) -> None:
-        """End, if it has not ended: nobody drives it any longer."""
-        if self.done():
-            return
-        if isinstance(self._state, Saved):
-            self._finish(Succeeded(video=self._state.video), None)
-        elif self._reason is not None and self._ticket is None:
-            self._finish(Failed(error=self._reason), None)
-        else:
-            self._finish(Stopped(ticket=self._ticket), None)
+        self._driver.stop(reason)
 
     def log_if_unseen(self) -> None:
         """Log a failure that nobody awaited, once."""
-        if self._error is not None and not self._observed:
+        if isinstance(self.state, Failed) and not self._observed:
             self._observed = True
-            log.error("A job failed and was never awaited: %s: %s", type(self._error).__name__, self._error)
+            error = self.state.error
+            log.error("A job failed and was never awaited: %s: %s", type(error).__name__, error)
 
-    def _publish(self, state: State) -> None:
-        if state == self._state and self._changes:
-            return
-        self._state = state
-        self._ticket = ticket_of(state) or self._ticket
+    def _notify(self, state: State) -> None:
         self._changes += 1
-        self._changed.set()
-        self._changed = anyio.Event()
-        if self._ticket is not None:
-            self._queued.set()
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
         if self._on_state is not None:
-            self._tell(self._on_state, state)
-
-    def _tell(self, on_state: Callable[[VideoJob, State], None], state: State) -> None:
-        try:
-            on_state(self, state)
-        except Exception:
-            log.exception("on_state failed for %r", self)
-
-    def _finish(self, state: State, error: BaseException | None) -> None:
-        self._error = error or (state.error if isinstance(state, Failed) else None)
-        self._drive = None
-        self._finished.set()
-        self._queued.set()
-        if state is not self._state:
-            self._publish(state)
-        self._changed.set()
-        callbacks, self._callbacks = self._callbacks, []
-        for callback, context in callbacks:
-            self._loop.call_soon(callback, self, context=context)
+            try:
+                self._on_state(self, state)
+            except Exception:
+                log.exception("on_state failed for %r", self)
+        if self.done():
+            callbacks, self._callbacks = self._callbacks, []
+            for callback, context in callbacks:
+                self._loop.call_soon(callback, self, context=context)
 
     def _check_done(self) -> None:
         if not self.done():
@@ -312,13 +258,15 @@ class VideoJob:
             raise asyncio.InvalidStateError(msg)
 
     def _result(self) -> Video:
-        if isinstance(self._state, Succeeded):
-            return self._state.video
-        if self._error is not None:
-            raise self._error.with_traceback(None)
-        name = self._ticket.queue_id if self._ticket else "none was queued"
-        msg = f"The job was cancelled ({name})"
-        raise asyncio.CancelledError(msg)
+        match self.state:
+            case Succeeded(video=video):
+                return video
+            case Failed(error=error):
+                raise error.with_traceback(None)
+            case _:
+                name = self.ticket.queue_id if self.ticket else "none was queued"
+                msg = f"The job was cancelled ({name})"
+                raise asyncio.CancelledError(msg)
 
     def _check_loop(self) -> None:
         if running_loop() is not self._loop:

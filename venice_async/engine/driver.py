@@ -10,12 +10,15 @@ from typing import Final
 import anyio
 
 from ..errors import JobTimeoutError, VeniceError
+from ..io.journal.record import JobRecord
 from ..sansio.job.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
-from ..sansio.job.events import Event, Interrupted, Missed, Refused
+from ..sansio.job.events import Event, Interrupted, Missed, Refused, StopAsked
 from ..sansio.job.machine import Step, estimate, receive, resume, step
 from ..sansio.job.states import (
+    TERMINAL,
     Downloading,
     Failed,
+    Queueing,
     Saved,
     State,
     Succeeded,
@@ -33,51 +36,84 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 class Driver:
-    """Performs one job to its end."""
+    """Performs one job to its end, and is the one owner of its state.
 
-    def __init__(self, shared: Shared, spec: JobSpec, publish: Callable[[State], None]) -> None:
-        """Perform `spec`; `publish` is told every state."""
+    Attributes:
+        spec: what the job is to do.
+        state: where it stands. It is terminal once everything that belongs to the job is closed.
+        begun: whether `run` has begun.
+        on_change: called with every new state, and with the first.
+    """
+
+    def __init__(self, shared: Shared, spec: JobSpec) -> None:
+        """Get ready; nothing happens before `run`."""
+        self.spec = spec
+        self.state: State = spec.start[0]
+        self.begun: bool = False
+        self.on_change: Callable[[State], None] | None = None
+        self._told = False
         self._shared = shared
-        self._spec = spec
-        self._publish = publish
-        self._record = spec.record(shared.records)
-        self._submission = Submission(shared, spec, self._record, publish)
+        self._record = JobRecord(shared.journal, spec.entry)
+        self._submission = Submission(shared, spec, self._record)
         self._retrieval = Retrieval(
             shared, spec, on_progress=self._on_progress, on_estimate=self._on_estimate
         )
-        self._state: State = spec.start[0]
+        self._stop = anyio.CancelScope()
+        self._reason: VeniceError | None = None
         self._started: float | None = None
         self._trouble: VeniceError | None = None
-        self._scope = anyio.CancelScope()
+        self._deadline = anyio.CancelScope()
 
-    async def run(self) -> State:
-        """Perform the job, and return the state it ends in."""
+    def stop(self, reason: VeniceError | None = None) -> None:
+        """End the job soon: it is no longer watched or, if it is not paid for, fails for `reason`."""
+        self._reason = reason or self._reason
+        self._stop.cancel()
+        if not self.begun and not isinstance(self.state, TERMINAL):
+            self._enter(self._stopped())
+
+    async def run(self) -> None:
+        """Perform the job. It raises nothing but the cancellation of the task it runs in."""
+        self.begun = True
+        end: State | None = self.state if isinstance(self.state, TERMINAL) else None
         try:
-            state, command = await self._begin()
-            while command is not None:
-                event = await self._perform(command)
-                state, command = step(self._state, event, chance=self._shared.clock.chance())
-                self._note(event, command)
-                await self._enter(state)
+            with self._stop:
+                end = end or await self._perform_all()
+        except Exception as error:
+            log.exception("A job ended by a mistake in this library: %s", type(self.state).__name__)
+            internal = VeniceError(f"Internal error: {type(error).__name__}")
+            internal.__cause__ = error
+            end, _ = step(self.state, Refused(internal))
         finally:
             with anyio.CancelScope(shield=True):
                 await self._retrieval.tidy()
                 await self._record.release()
+            self._enter(end or self._stopped())
+            self.on_change = None
+
+    async def _perform_all(self) -> State:
+        """Perform command after command, and return the state in which none is left."""
+        state, command = await self._first()
+        while command is not None:
+            self._enter(state)
+            event = await self._perform(command)
+            state, command = step(self.state, event, chance=self._shared.clock.chance())
+            self._note(event, command)
+            await self._keep(state)
         return state
 
-    async def _begin(self) -> Step:
+    async def _first(self) -> Step:
         """Find what can be known to fail before anything is paid; journal a job that came with its ticket."""
-        state, command = self._spec.start
+        state, command = self.spec.start
         if command is None:
             return state, None
         try:
             await self._retrieval.check_target()
             if ticket_of(state) is not None:
-                known = await self._record.begin(state, self._spec.request)
+                known = await self._record.begin(state)
                 state, command = (state, command) if known == state else resume(known)
         except VeniceError as error:
             state, command = step(state, Refused(error))
-        await self._enter(state)
+        await self._keep(state)
         return state, command
 
     async def _perform(self, command: Command) -> Event:
@@ -102,36 +138,45 @@ class Driver:
             kind, message = type(command).__name__, self._trouble.message
             log.info("%s brought nothing (%s); the next one in %.1f s", kind, message, command.after)
 
-    async def _enter(self, state: State) -> None:
-        """Journal what must outlive a crash, then make it known."""
+    async def _keep(self, state: State) -> None:
+        """Journal what must outlive a crash, before it is made known."""
         by_link = isinstance(state, Downloading) and state.via == "link"
         paid_failure = isinstance(state, Failed) and state.ticket is not None
         if isinstance(state, Failed):
             state.error.with_traceback(None)  # its frames hold what the server said
         if by_link or paid_failure or isinstance(state, Saved | Succeeded):
             await self._record.record(state)
-        self._set(state)
 
-    def _set(self, state: State) -> None:
-        self._state = state
-        self._publish(state)
+    def _enter(self, state: State) -> None:
+        if state == self.state and self._told:
+            return
+        self.state, self._told = state, True
+        if self.on_change is not None:
+            self.on_change(state)
+
+    def _stopped(self) -> State:
+        """Return where the job ends that is asked to stop; what it has paid for meanwhile is its ticket."""
+        state, accepted = self.state, self._submission.accepted
+        if isinstance(state, Queueing) and accepted is not None:
+            state, _ = step(state, accepted)
+        return step(state, StopAsked(self._reason))[0]
 
     def _on_progress(self, received: int, total: int | None) -> None:
         if self._shared.timeouts.job is None:
-            self._scope.deadline = math.inf  # bytes are coming: the low-speed guard watches from here
-        if isinstance(self._state, Waiting | Downloading):
-            self._set(receive(self._state, received=received, total=total))
+            self._deadline.deadline = math.inf  # bytes are coming: the low-speed guard watches from here
+        if isinstance(self.state, Waiting | Downloading):
+            self._enter(receive(self.state, received=received, total=total))
 
     def _on_estimate(self, eta: float | None) -> None:
-        self._set(estimate(self._state, eta=eta))
+        self._enter(estimate(self.state, eta=eta))
 
     async def _within_deadline(self, perform: Callable[[], Awaitable[Event]]) -> Event:
         now = self._shared.clock.monotonic()
         self._started = now if self._started is None else self._started
-        with anyio.CancelScope(deadline=self._started + self._span()) as self._scope:
+        with anyio.CancelScope(deadline=self._started + self._span()) as self._deadline:
             return await perform()
         waited = self._shared.clock.monotonic() - self._started
-        ticket = ticket_of(self._state)
+        ticket = ticket_of(self.state)
         message = f"Job {ticket and ticket.queue_id} was not done after {waited:.0f} s"
         if self._trouble is not None:
             message += f"; the latest trouble: {self._trouble.message}"
@@ -141,5 +186,5 @@ class Driver:
         """Return the seconds a job may take from its ticket to its clip."""
         if self._shared.timeouts.job is not None:
             return self._shared.timeouts.job
-        average = self._state.average if isinstance(self._state, Waiting | Downloading) else None
+        average = self.state.average if isinstance(self.state, Waiting | Downloading) else None
         return max(LEAST_DEADLINE, DEADLINE_IN_P80 * (average or 0.0))

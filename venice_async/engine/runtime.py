@@ -19,7 +19,6 @@ from ..errors import UsageError, VeniceError
 from ..io.aiohttp import AiohttpTransport
 from ..io.caller import Caller
 from ..io.clock import SystemClock
-from ..io.journal.record import NoRecords, Records
 from ..io.pacing.pacer import Pacer
 from ..io.uploads import inline
 from ..job import VideoJob, running_loop
@@ -72,14 +71,10 @@ class Runtime:
     """Owns everything that an open client needs closed, and drives its jobs.
 
     It runs in a task of its own, so that the client may be entered and left by different tasks.
-
-    Attributes:
-        journal: the open journal, or None.
     """
 
     def __init__(self, settings: Settings) -> None:
         """Get ready; nothing is opened yet."""
-        self.journal: Journal | None = None
         self._settings = settings
         self._shared: Shared | None = None
         self._group: TaskGroup | None = None
@@ -88,6 +83,11 @@ class Runtime:
         self._leave = anyio.Event()
         self._jobs: WeakSet[VideoJob] = WeakSet()
         self._draining = False
+
+    @property
+    def journal(self) -> Journal | None:
+        """The journal, if the client is open and keeps one."""
+        return None if self._shared is None else self._shared.journal
 
     async def open(self) -> None:
         """Open the sessions and the journal.
@@ -162,13 +162,10 @@ class Runtime:
         if self._draining:
             msg = "The client is draining and starts no more jobs"
             raise UsageError(msg)
-        job = VideoJob(
-            spec,
-            drive=lambda publish: Driver(shared, spec, publish).run(),
-            on_state=self._settings.on_state,
-        )
+        driver = Driver(shared, spec)
+        job = VideoJob(driver, on_state=self._settings.on_state)
         self._jobs.add(job)
-        self.spawn(job.run)
+        self.spawn(driver.run)
         return job
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -216,7 +213,7 @@ class Runtime:
                     await self._leave.wait()
             finally:
                 for job in list(self._jobs):
-                    job.give_up()
+                    job.cancel()  # one whose task was ended before it began
                     job.log_if_unseen()
 
     async def _open_services(self, stack: AsyncExitStack) -> Shared:
@@ -229,29 +226,29 @@ class Runtime:
             links=settings.links,
         )
         await stack.enter_async_context(transport)
-        records = await self._open_records(stack, clock)
+        journal = await self._open_journal(stack, clock)
         pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock)
         stack.push_async_callback(pacer.aclose)
         caller = Caller(transport, pacer, clock, retries=settings.retries, secrets=self._secrets)
         return Shared(
             caller=caller,
             clock=clock,
-            records=records,
+            journal=journal,
             timeouts=settings.timeouts,
             clean_ups=CleanUps(caller),
             on_consent=settings.on_consent,
         )
 
-    async def _open_records(self, stack: AsyncExitStack, clock: SystemClock) -> Records:
+    async def _open_journal(self, stack: AsyncExitStack, clock: SystemClock) -> Journal | None:
         if self._settings.journal is None:
-            return NoRecords()
+            return None
         # SQLite is loaded by those who use it, and not on the event loop.
         await anyio.to_thread.run_sync(import_module, "venice_async.io.journal.journal")
         from ..io.journal.journal import Journal  # noqa: PLC0415 - see above
 
-        self.journal = await Journal.open(self._settings.journal, clock=clock)
-        stack.push_async_callback(self.journal.aclose)
-        return self.journal
+        journal = await Journal.open(self._settings.journal, clock=clock)
+        stack.push_async_callback(journal.aclose)
+        return journal
 
     def _secrets(self) -> Sequence[str]:
         links = (job.ticket.download_url for job in self._jobs if job.ticket is not None)

@@ -11,7 +11,7 @@ from attrs import field, frozen
 from ..errors import UsageError
 from ..io.caller import Caller
 from ..io.delivery.sinks import Sink, WriterSink
-from ..io.journal.record import JobRecord, Records
+from ..io.journal.entries import JournalEntry
 from ..io.transport import Clock
 from ..options import Timeouts
 from ..requests import VideoRequest
@@ -20,7 +20,7 @@ from .cleanup import CleanUps
 from .consent import OnConsent
 
 if TYPE_CHECKING:
-    from ..io.journal.entries import JournalEntry
+    from ..io.journal.journal import Journal
 
 Destination: TypeAlias = str | os.PathLike[str] | Sink
 
@@ -36,7 +36,7 @@ class JobSpec:
         overwrite: whether a file may be replaced.
         recovering: whether a file that is there may be the very clip, from before a crash.
         priority: jobs of a higher one are queued first.
-        entry_id: the journal's record of the job, once there is one.
+        entry_id: the journal's entry of the job, if it stands there already.
         key: what the caller knows the job by.
         usd: what it is expected to cost, in USD, where that was asked.
         age: seconds since it was queued; None for not known, which is asked about at once.
@@ -49,26 +49,23 @@ class JobSpec:
     overwrite: bool = False
     recovering: bool = False
     priority: int = 0
-    entry_id: str | None = None
+    entry_id: str = ""
     key: str | None = None
     usd: float | None = None
     age: float | None = 0.0
     on_consent: OnConsent | None = None
 
     @property
-    def path(self) -> Path | None:
-        """The file or folder it is bound for, absolute; None for a sink. A separator at the end is kept."""
-        return Path(self.to).absolute() if isinstance(self.to, str | os.PathLike) else None
-
-    def record(self, records: Records) -> JobRecord:
-        """Return the journal's record of this job."""
-        return JobRecord(
-            records,
-            to=self.path,
+    def entry(self) -> JournalEntry:
+        """The job as the journal knows it; without a destination for a sink."""
+        return JournalEntry(
+            id=self.entry_id,
+            state=self.start[0],
+            request=self.request,
+            to=Path(self.to) if isinstance(self.to, str | os.PathLike) else None,
             overwrite=self.overwrite,
             key=self.key,
             usd=self.usd,
-            entry_id=self.entry_id,
         )
 
 
@@ -79,7 +76,7 @@ class Shared:
     Attributes:
         caller: sends requests, at their turn.
         clock: time and chance.
-        records: the journal, or what stands for none.
+        journal: where tickets outlive a crash, if anywhere.
         timeouts: how long to wait.
         on_consent: whom to ask for consent.
         clean_ups: the deletion of the server's copies.
@@ -88,7 +85,7 @@ class Shared:
 
     caller: Caller
     clock: Clock
-    records: Records
+    journal: Journal | None
     timeouts: Timeouts
     clean_ups: CleanUps
     on_consent: OnConsent | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import cast
 
@@ -27,7 +26,7 @@ from ..results import ConsentRequest
 from ..sansio.http.wire import consents_of, queue_request
 from ..sansio.job.commands import AskPrice, Queue
 from ..sansio.job.events import Accepted, Answered, Event, Refused
-from ..sansio.job.states import Queueing, State, Waiting
+from ..sansio.job.states import Queueing, Waiting
 from ..sansio.retries import Call, Retry, Unknown
 from .consent import ask_person
 from .spec import JobSpec, Shared
@@ -36,17 +35,19 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 class Submission:
-    """Performs the commands of one job that come before it has a ticket."""
+    """Performs the commands of one job that come before it has a ticket.
 
-    def __init__(
-        self, shared: Shared, spec: JobSpec, record: JobRecord, publish: Callable[[State], None]
-    ) -> None:
+    Attributes:
+        accepted: the ticket, also where a job was stopped while its paid request was on its way.
+    """
+
+    def __init__(self, shared: Shared, spec: JobSpec, record: JobRecord) -> None:
         """Pay for `spec`, journalled on `record`."""
+        self.accepted: Accepted | None = None
         self._shared = shared
         self._caller = shared.caller
         self._spec = spec
         self._record = record
-        self._publish = publish
         self._prepared: Prepared | None = None
         self._troubles: Counter[object] = Counter()
 
@@ -102,7 +103,7 @@ class Submission:
     async def _pay(self, command: Queue, prepared: Prepared, turn: Turn) -> Event | Retry:
         intent = Queueing(request=command.request, consent=command.consent, flow=command.flow)
         try:
-            await self._record.begin(intent, command.request)
+            await self._record.begin(intent)
         except VeniceError as error:
             return Refused(error)
         at = datetime.fromtimestamp(self._shared.clock.time(), UTC).isoformat(timespec="seconds")
@@ -129,12 +130,9 @@ class Submission:
     async def _conclude(self, outcome: Event | Retry, intent: Queueing) -> None:
         """Journal what came of it: a ticket is kept, an intent is kept only while its outcome is unknown."""
         if isinstance(outcome, Accepted):
-            state = Waiting(ticket=outcome.ticket)
+            self.accepted = outcome
             log.info("Queued as %s on %s", outcome.ticket.queue_id, outcome.ticket.model)
-            try:
-                await self._record.record(state)
-            finally:
-                self._publish(state)
+            await self._record.record(Waiting(ticket=outcome.ticket))
         elif isinstance(outcome, Refused) and isinstance(outcome.error, QueueOutcomeUnknownError):
             if outcome.error.answer is not None:
                 await self._record.record(evolve(intent, answer=outcome.error.answer))

@@ -40,6 +40,7 @@ from .journals import (
     WAITING,
     bytes_on_disk,
     download,
+    job,
     ticket,
 )
 
@@ -72,18 +73,18 @@ async def life(path: Path) -> AsyncGenerator[None]:
     """Use the journal; yields whenever a call has returned."""
     journal = await Journal.open(path, clock=SystemClock())
     yield
-    a = await journal.begin(INTENT, request=REQUEST, to="/a", key="a")
+    a = await journal.begin(job(INTENT, request=REQUEST, to="/a", key="a"))
     yield
     await journal.record(a.id, WAITING)
     yield
-    b = await journal.begin(INTENT, request=REQUEST, to="/b")
+    b = await journal.begin(job(INTENT, request=REQUEST, to="/b"))
     yield
     await journal.withdraw(b.id)
     yield
     for state in (download(1), download(2), Saved(video=VIDEO)):
         await journal.record(a.id, state)
         yield
-    c = await journal.begin(INTENT, request=REQUEST, to="/c")
+    c = await journal.begin(job(INTENT, request=REQUEST, to="/c"))
     yield
     await journal.record(a.id, Succeeded(video=VIDEO))
     yield

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
 from venice_async.requests import VideoRequest
 from venice_async.results import Ticket, Video
-from venice_async.sansio.job.states import Downloading, Queueing, Waiting
+from venice_async.sansio.job.states import Downloading, Queueing, State, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -51,6 +52,11 @@ async def opened(path: Path, clock: StoppedClock | None = None) -> AsyncGenerato
         yield journal
     finally:
         await journal.aclose()
+
+
+def job(state: State, **known: Any) -> JournalEntry:
+    """Return a job that the journal does not hold yet."""
+    return JournalEntry(state=state, **known)
 
 
 def download(gets: int, ticket: Ticket = TICKET) -> Downloading:

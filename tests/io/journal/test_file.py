@@ -33,6 +33,7 @@ from .journals import (
     bytes_on_disk,
     download,
     ids,
+    job,
     opened,
     ticket,
 )
@@ -84,7 +85,7 @@ async def filled(path: Path) -> None:
         for number in range(12):
             request = REQUEST.__class__(model="m", prompt="p" * (number * 700 + 1))
             state = Queueing(request=request) if number % 3 else Waiting(ticket=ticket(number))
-            entry = await journal.begin(state, request=request, to="/clips/a.mp4", key=f"key-{number}")
+            entry = await journal.begin(job(state, request=request, to="/clips/a.mp4", key=f"key-{number}"))
             if number % 4 == 0:
                 await journal.record(entry.id, download(number % 5, ticket(number)))
 
@@ -95,7 +96,7 @@ async def test_files_and_new_folders_are_private_under_any_umask(tmp_path: Path,
     path = tmp_path / "a" / "b" / "jobs.db"
     with umask(mask):
         async with opened(path) as journal:
-            await journal.begin(INTENT)
+            await journal.begin(job(INTENT))
             found = modes(path)
     assert {"", "-wal", "-shm"} <= found.keys()
     assert {0o600} == set(found.values())
@@ -109,7 +110,7 @@ async def test_a_journal_that_others_can_read_is_made_private(path: Path) -> Non
     path.chmod(0o644)
     with umask(0):
         async with opened(path) as journal:
-            await journal.begin(INTENT)
+            await journal.begin(job(INTENT))
             assert {0o600} == set(modes(path).values())
 
 
@@ -133,14 +134,14 @@ async def test_an_existing_folder_is_left_alone_but_warned_of_if_others_may_writ
 
 async def test_a_closed_journal_is_one_file(path: Path) -> None:
     async with opened(path) as journal:
-        await journal.begin(INTENT)
+        await journal.begin(job(INTENT))
     assert ["jobs.db"] == [place.name for place in path.parent.iterdir()]
 
 
 async def test_any_name_will_do_for_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a?b#c%41 é\udcff'.db"
     async with opened(path) as journal:
-        entry = await journal.begin(INTENT)
+        entry = await journal.begin(job(INTENT))
     async with opened(path) as journal:
         assert [entry.id] == await ids(journal)
     assert [path] == list(tmp_path.iterdir())
@@ -151,7 +152,7 @@ async def test_a_journal_reached_by_a_symbolic_link_is_the_same_journal(tmp_path
     (tmp_path / "real").mkdir()
     (tmp_path / "other.db").symlink_to(tmp_path / "real" / "jobs.db")
     async with opened(tmp_path / "other.db") as journal, opened(tmp_path / "real" / "jobs.db") as beside:
-        await journal.begin(INTENT)
+        await journal.begin(job(INTENT))
         assert [] == await beside.adopt()
 
 
@@ -247,7 +248,7 @@ async def works_or_is_refused(path: Path) -> bool:
     try:
         async with opened(path) as journal:
             await journal.adopt()
-            entry = await journal.begin(INTENT, request=REQUEST, key="new")
+            entry = await journal.begin(job(INTENT, request=REQUEST, key="new"))
             await journal.record(entry.id, WAITING)
             await journal.find("key-3")
     except JournalError as error:
@@ -285,7 +286,7 @@ async def test_a_file_with_wrong_bytes_works_or_is_refused_and_left_as_it_was(pa
 
 async def test_a_log_that_is_cut_or_wrong_loses_no_more_than_its_end(path: Path) -> None:
     async with opened(path) as journal:
-        entry = await journal.begin(WAITING)
+        entry = await journal.begin(job(WAITING))
         for gets in range(1, 6):
             await journal.record(entry.id, download(gets))
         content, log = path.read_bytes(), path.with_name("jobs.db-wal").read_bytes()
@@ -307,7 +308,9 @@ async def test_a_journal_whose_log_was_half_transferred_is_sound(path: Path) -> 
     log = path.with_name("jobs.db-wal")
     async with opened(path) as journal:
         short = path.read_bytes()
-        found = [(await journal.begin(INTENT, request=REQUEST, to="/" + "a" * 3_000)).id for _ in range(20)]
+        found = [
+            (await journal.begin(job(INTENT, request=REQUEST, to="/" + "a" * 3_000))).id for _ in range(20)
+        ]
         kept = log.read_bytes()
     whole = path.read_bytes()
     assert len(short) < len(whole)
@@ -321,10 +324,10 @@ async def test_a_file_removed_or_replaced_under_way_is_noticed_before_money_is_s
     async with opened(path) as journal:
         path.rename(path.with_suffix(".gone"))
         with pytest.raises(JournalError, match="removed or replaced"):
-            await journal.begin(INTENT)
+            await journal.begin(job(INTENT))
         path.touch()
         with pytest.raises(JournalError, match="removed or replaced"):
-            await journal.begin(INTENT)
+            await journal.begin(job(INTENT))
 
 
 async def test_another_programs_lock_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +335,7 @@ async def test_another_programs_lock_is_waited_for(path: Path, monkeypatch: pyte
         with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
             other.execute("BEGIN IMMEDIATE")
             threading.Timer(1.5 * database.BUSY_TIMEOUT, lambda: other.execute("ROLLBACK")).start()
-            entry = await journal.begin(INTENT)
+            entry = await journal.begin(job(INTENT))
             monkeypatch.setattr(writer, "TRIES", 1)
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(JournalError, match="another program keeps it locked"):
@@ -343,7 +346,7 @@ async def test_another_programs_lock_is_waited_for(path: Path, monkeypatch: pyte
 
 async def test_a_link_that_a_reader_keeps_in_the_log_is_erased_at_the_next_chance(path: Path) -> None:
     async with opened(path) as journal:
-        entry = await journal.begin(WAITING)
+        entry = await journal.begin(job(WAITING))
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN")
             other.execute("SELECT * FROM jobs").fetchall()
@@ -369,7 +372,7 @@ async def test_of_two_that_make_the_file_at_once_neither_loses_a_job(path: Path)
     token = "f" * 32
     database._create(path, token)
     async with opened(path) as journal:
-        entry = await journal.begin(INTENT)
+        entry = await journal.begin(job(INTENT))
         database._create(path, token)
         assert [entry.id] == await ids(journal)
     assert ["jobs.db"] == [place.name for place in path.parent.iterdir()]
@@ -381,7 +384,7 @@ async def test_a_file_system_without_links_will_do(path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(type(path), "hardlink_to", refuse)
     async with opened(path) as journal:
-        entry = await journal.begin(INTENT)
+        entry = await journal.begin(job(INTENT))
     async with opened(path) as journal:
         assert [entry.id] == await ids(journal)
 

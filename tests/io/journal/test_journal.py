@@ -60,6 +60,7 @@ from .journals import (
     bytes_on_disk,
     download,
     ids,
+    job,
     opened,
     ticket,
 )
@@ -84,7 +85,7 @@ async def journal(path: Path) -> AsyncGenerator[Journal]:
 
 
 async def test_an_intent_is_pending_without_a_ticket(journal: Journal) -> None:
-    entry = await journal.begin(INTENT, request=REQUEST, to="clip.mp4", overwrite=True, key="k", usd=0.5)
+    entry = await journal.begin(job(INTENT, request=REQUEST, to="clip.mp4", overwrite=True, key="k", usd=0.5))
     expected = JournalEntry(
         id=entry.id,
         state=INTENT,
@@ -102,7 +103,7 @@ async def test_an_intent_is_pending_without_a_ticket(journal: Journal) -> None:
 
 async def test_a_ticket_survives_a_restart_with_all_that_was_asked_for(path: Path) -> None:
     async with opened(path) as journal:
-        entry_id = (await journal.begin(INTENT, request=REQUEST, to=path.parent / "clip.mp4")).id
+        entry_id = (await journal.begin(job(INTENT, request=REQUEST, to=path.parent / "clip.mp4"))).id
         await journal.record(entry_id, WAITING)
     async with opened(path) as journal:
         (entry,) = await journal.pending()
@@ -120,25 +121,25 @@ async def test_a_request_comes_back_as_it_was_and_large_media_by_its_digest(jour
         consents=Consent(terms_and_privacy=True, legal_right=True, screening=True),
         extra={"new": [1, {"deep": None}]},
     )
-    await journal.begin(Queueing(request=request), request=request)
+    await journal.begin(job(Queueing(request=request), request=request))
     (entry,) = await journal.pending()
     assert request == entry.request
 
 
 async def test_a_path_that_is_no_text_comes_back_whole(journal: Journal) -> None:
     odd = Path("/clips/\udcff\udcfe?#%.mp4")
-    await journal.begin(INTENT, to=odd)
+    await journal.begin(job(INTENT, to=odd))
     assert [odd] == [entry.to for entry in await journal.pending()]
 
 
 async def test_an_intent_that_is_withdrawn_is_gone(journal: Journal) -> None:
-    await journal.withdraw((await journal.begin(INTENT, key="k")).id)
+    await journal.withdraw((await journal.begin(job(INTENT, key="k"))).id)
     assert [] == await journal.pending()
     assert None is await journal.find("k")
 
 
 async def test_a_job_with_a_ticket_cannot_be_withdrawn(journal: Journal) -> None:
-    entry_id = (await journal.begin(INTENT)).id
+    entry_id = (await journal.begin(job(INTENT))).id
     await journal.record(entry_id, WAITING)
     await journal.withdraw(entry_id)
     assert [entry_id] == await ids(journal)
@@ -146,7 +147,7 @@ async def test_a_job_with_a_ticket_cannot_be_withdrawn(journal: Journal) -> None
 
 async def test_gets_of_a_link_are_remembered(path: Path) -> None:
     async with opened(path) as journal:
-        entry_id = (await journal.begin(INTENT)).id
+        entry_id = (await journal.begin(job(INTENT))).id
         for gets in (1, 2, 3):
             await journal.record(entry_id, download(gets))
     async with opened(path) as journal:
@@ -154,7 +155,7 @@ async def test_gets_of_a_link_are_remembered(path: Path) -> None:
 
 
 async def test_success_erases_the_link_from_every_file(journal: Journal, path: Path) -> None:
-    entry_id = (await journal.begin(INTENT, request=REQUEST, key="k")).id
+    entry_id = (await journal.begin(job(INTENT, request=REQUEST, key="k"))).id
     for state in (WAITING, download(1), Saved(video=VIDEO)):
         await journal.record(entry_id, state)
         assert MARK in bytes_on_disk(path)
@@ -168,7 +169,9 @@ async def test_success_among_many_jobs_erases_each_link(journal: Journal, path: 
     links = [f"https://files.example/{number:04}?signature=mark{number:04}" for number in range(60)]
     tickets = [Ticket(model="m", queue_id=f"q{n}", download_url=link) for n, link in enumerate(links)]
     requests = [VideoRequest(model="m", prompt="p" * (number * 97 % 1500 + 1)) for number in range(60)]
-    found = [(await journal.begin(Queueing(request=request), request=request)).id for request in requests]
+    found = [
+        (await journal.begin(job(Queueing(request=request), request=request))).id for request in requests
+    ]
     for entry_id, owned in zip(found, tickets, strict=True):
         await journal.record(entry_id, Waiting(ticket=owned))
         await journal.record(entry_id, download(1, owned))
@@ -181,7 +184,7 @@ async def test_success_among_many_jobs_erases_each_link(journal: Journal, path: 
 
 async def test_a_saved_clip_is_unfinished_until_the_server_is_cleaned_up(path: Path) -> None:
     async with opened(path) as journal:
-        await journal.record((await journal.begin(WAITING)).id, Saved(video=VIDEO))
+        await journal.record((await journal.begin(job(WAITING))).id, Saved(video=VIDEO))
     async with opened(path) as journal:
         assert [Saved(video=VIDEO)] == [entry.state for entry in await journal.adopt()]
 
@@ -202,7 +205,7 @@ async def test_only_the_servers_word_that_the_job_failed_ends_it(journal: Journa
         LinkExpiredError("gone", status=410),
         ServerError("once", status=500),
     ]
-    entry_id = (await journal.begin(INTENT, request=REQUEST, key="k")).id
+    entry_id = (await journal.begin(job(INTENT, request=REQUEST, key="k"))).id
     await journal.record(entry_id, stored)
     for error in errors:
         await journal.record(entry_id, failed(error))
@@ -217,7 +220,7 @@ async def test_only_the_servers_word_that_the_job_failed_ends_it(journal: Journa
 async def test_a_job_that_failed_is_ended_and_its_link_erased(
     journal: Journal, path: Path, error: VeniceError
 ) -> None:
-    entry_id = (await journal.begin(WAITING, request=REQUEST)).id
+    entry_id = (await journal.begin(job(WAITING, request=REQUEST))).id
     await journal.record(entry_id, failed(error, for_good=True))
     assert [] == await journal.pending()
     assert MARK not in bytes_on_disk(path)
@@ -227,7 +230,7 @@ async def test_a_job_that_failed_is_ended_and_its_link_erased(
 
 
 async def test_an_unknown_outcome_that_was_reported_is_still_pending(journal: Journal) -> None:
-    entry_id = (await journal.begin(INTENT)).id
+    entry_id = (await journal.begin(job(INTENT))).id
     await journal.record(entry_id, Failed(error=QueueOutcomeUnknownError("cut")))
     assert [INTENT] == [entry.state for entry in await journal.pending()]
 
@@ -235,7 +238,7 @@ async def test_an_unknown_outcome_that_was_reported_is_still_pending(journal: Jo
 async def test_what_a_person_forgets_is_struck_off_with_its_gets_and_its_price_still_counted(
     journal: Journal, path: Path
 ) -> None:
-    entry_id = (await journal.begin(WAITING, request=REQUEST, key="k", usd=0.5)).id
+    entry_id = (await journal.begin(job(WAITING, request=REQUEST, key="k", usd=0.5))).id
     await journal.record(entry_id, download(4))
     assert not await journal.forget(entry_id)  # we watch it
     await journal.release(entry_id)
@@ -244,7 +247,7 @@ async def test_what_a_person_forgets_is_struck_off_with_its_gets_and_its_price_s
     assert [] == await journal.pending()
     assert (None, 0.5) == (await journal.find("k"), await journal.spent("k"))
     assert MARK not in bytes_on_disk(path)
-    assert download(4) == (await journal.begin(WAITING)).state
+    assert download(4) == (await journal.begin(job(WAITING))).state
 
 
 OLD_ERRORS = {
@@ -265,7 +268,7 @@ async def test_a_job_that_an_older_version_struck_off_for_a_moments_absence_is_p
 ) -> None:
     clock = StoppedClock()
     async with opened(path, clock) as journal:
-        entry_id = (await journal.begin(WAITING, key=key)).id
+        entry_id = (await journal.begin(job(WAITING, key=key))).id
         await journal.record(entry_id, failed(JobFailedError("no"), for_good=True))
         old = {
             "state": "Failed",
@@ -285,13 +288,13 @@ async def test_a_job_that_an_older_version_struck_off_for_a_moments_absence_is_p
 
 
 async def test_a_failure_that_brings_the_ticket_keeps_it(journal: Journal) -> None:
-    entry_id = (await journal.begin(INTENT)).id
+    entry_id = (await journal.begin(job(INTENT))).id
     await journal.record(entry_id, Failed(error=JobTimeoutError("late").with_ticket(TICKET), ticket=TICKET))
     assert [WAITING] == [entry.state for entry in await journal.adopt()]
 
 
 async def test_a_job_that_stops_stays_for_whoever_adopts_it(journal: Journal) -> None:
-    entry_id = (await journal.begin(INTENT)).id
+    entry_id = (await journal.begin(job(INTENT))).id
     await journal.record(entry_id, download(1))
     assert [] == await journal.adopt()
     await journal.record(entry_id, Stopped(ticket=TICKET))
@@ -302,7 +305,7 @@ async def test_a_job_that_waits_for_a_person_owes_nothing(path: Path) -> None:
     question = ConsentRequest(flow="f", policy_text="t", consent_version="1", request=REQUEST)
     asking = AwaitingConsent(request=REQUEST, consent_request=question, asked=("f/1",))
     async with opened(path) as journal:
-        entry_id = (await journal.begin(INTENT)).id
+        entry_id = (await journal.begin(job(INTENT))).id
         await journal.record(entry_id, asking)
         assert [] == await journal.pending()
         await journal.record(entry_id, INTENT)
@@ -314,7 +317,7 @@ async def test_a_job_that_waits_for_a_person_owes_nothing(path: Path) -> None:
 
 
 async def test_a_late_state_does_not_change_a_job_that_has_ended(journal: Journal) -> None:
-    entry_id = (await journal.begin(WAITING, key="k")).id
+    entry_id = (await journal.begin(job(WAITING, key="k"))).id
     await journal.record(entry_id, Succeeded(video=VIDEO))
     await journal.record(entry_id, download(1))
     await journal.record(entry_id, failed(JobFailedError("no"), for_good=True))
@@ -330,7 +333,7 @@ async def test_a_state_of_no_job_is_an_error_that_carries_the_ticket(journal: Jo
 
 
 async def test_adopting_gives_each_job_once_and_one_by_id(journal: Journal) -> None:
-    found = [(await journal.begin(Waiting(ticket=ticket(number)))).id for number in range(3)]
+    found = [(await journal.begin(job(Waiting(ticket=ticket(number))))).id for number in range(3)]
     assert [] == await journal.adopt()
     for entry_id in found:
         await journal.release(entry_id)
@@ -341,11 +344,11 @@ async def test_adopting_gives_each_job_once_and_one_by_id(journal: Journal) -> N
 
 
 async def test_resuming_a_known_ticket_takes_over_its_entry(journal: Journal) -> None:
-    known = (await journal.begin(INTENT, request=REQUEST, to="/old.mp4", key="k", usd=0.5)).id
+    known = (await journal.begin(job(INTENT, request=REQUEST, to="/old.mp4", key="k", usd=0.5))).id
     await journal.record(known, download(3))
     await journal.release(known)
     by_hand = Ticket(model=TICKET.model, queue_id=TICKET.queue_id)
-    entry = await journal.begin(Waiting(ticket=by_hand), to="/new.mp4")
+    entry = await journal.begin(job(Waiting(ticket=by_hand), to="/new.mp4"))
     assert [known] == await ids(journal)
     assert (known, download(3), REQUEST) == (entry.id, entry.state, entry.request)
     assert (Path("/new.mp4"), "k", 0.5) == (entry.to, entry.key, entry.usd)
@@ -354,8 +357,8 @@ async def test_resuming_a_known_ticket_takes_over_its_entry(journal: Journal) ->
 async def test_a_ticket_that_is_watched_is_entered_again_and_ends_with_the_other(
     journal: Journal, path: Path
 ) -> None:
-    first = (await journal.begin(WAITING, key="first")).id
-    second = (await journal.begin(WAITING, key="second")).id
+    first = (await journal.begin(job(WAITING, key="first"))).id
+    second = (await journal.begin(job(WAITING, key="second"))).id
     assert [first, second] == await ids(journal)
     await journal.record(second, Succeeded(video=VIDEO))
     assert [] == await journal.pending()
@@ -365,31 +368,31 @@ async def test_a_ticket_that_is_watched_is_entered_again_and_ends_with_the_other
 
 
 async def test_gets_stay_counted_after_the_job_has_ended(journal: Journal) -> None:
-    entry_id = (await journal.begin(WAITING)).id
+    entry_id = (await journal.begin(job(WAITING))).id
     await journal.record(entry_id, download(MAX_GETS))
     await journal.record(entry_id, failed(JobFailedError("no"), for_good=True))
-    assert download(MAX_GETS) == (await journal.begin(WAITING)).state
+    assert download(MAX_GETS) == (await journal.begin(job(WAITING))).state
 
 
 async def test_jobs_of_other_models_with_the_same_queue_id_are_other_jobs(journal: Journal) -> None:
-    await journal.begin(Waiting(ticket=Ticket(model="a", queue_id="q")))
-    await journal.begin(Waiting(ticket=Ticket(model="b", queue_id="q")))
+    await journal.begin(job(Waiting(ticket=Ticket(model="a", queue_id="q"))))
+    await journal.begin(job(Waiting(ticket=Ticket(model="b", queue_id="q"))))
     assert ["a", "b"] == [entry.ticket.model for entry in await journal.pending() if entry.ticket]
 
 
 async def test_a_queue_id_that_is_no_text_is_kept(journal: Journal) -> None:
     odd = Ticket(model="m", queue_id="\ud800\0'; --")
-    await journal.begin(Waiting(ticket=odd))
+    await journal.begin(job(Waiting(ticket=odd)))
     assert [odd] == [entry.ticket for entry in await journal.pending()]
 
 
 async def test_a_key_finds_the_clip_rather_than_a_job_and_a_job_rather_than_nothing(journal: Journal) -> None:
     assert None is await journal.find("k")
-    gone = (await journal.begin(Waiting(ticket=ticket(1)), key="k")).id
+    gone = (await journal.begin(job(Waiting(ticket=ticket(1)), key="k"))).id
     await journal.record(gone, failed(JobFailedError("no"), ticket(1), for_good=True))
     assert None is await journal.find("k")
-    done = (await journal.begin(WAITING, key="k")).id
-    running = (await journal.begin(Waiting(ticket=ticket(2)), key="k")).id
+    done = (await journal.begin(job(WAITING, key="k"))).id
+    running = (await journal.begin(job(Waiting(ticket=ticket(2)), key="k"))).id
     assert running == getattr(await journal.find("k"), "id", None)
     await journal.record(done, Succeeded(video=VIDEO))
     found = await journal.find("k")
@@ -405,12 +408,12 @@ async def test_a_key_finds_the_clip_rather_than_a_job_and_a_job_rather_than_noth
 
 async def test_money_is_added_up_exactly_by_prefix(journal: Journal) -> None:
     for number in range(3):
-        await journal.begin(Waiting(ticket=ticket(number)), key=f"a%/{number}", usd=0.1)
+        await journal.begin(job(Waiting(ticket=ticket(number)), key=f"a%/{number}", usd=0.1))
     assert 0.3 == await journal.spent("a%/")
-    await journal.begin(INTENT, key="a%/intent", usd=1.0)
-    await journal.withdraw((await journal.begin(INTENT, key="a%/refused", usd=8.0)).id)
-    await journal.begin(INTENT, key="ab/other", usd=16.0)
-    refunded = (await journal.begin(Waiting(ticket=ticket(9)), key="a%/refunded", usd=32.0)).id
+    await journal.begin(job(INTENT, key="a%/intent", usd=1.0))
+    await journal.withdraw((await journal.begin(job(INTENT, key="a%/refused", usd=8.0))).id)
+    await journal.begin(job(INTENT, key="ab/other", usd=16.0))
+    refunded = (await journal.begin(job(Waiting(ticket=ticket(9)), key="a%/refunded", usd=32.0))).id
     error = ContentPolicyError("no", charged=False)
     await journal.record(refunded, failed(error, ticket(9), for_good=True))
     assert 1.3 == await journal.spent("a%/")
@@ -420,7 +423,7 @@ async def test_history_without_a_key_goes_after_a_month(path: Path) -> None:
     clock = StoppedClock()
     async with opened(path, clock) as journal:
         keys = (None, "k", None)
-        found = [(await journal.begin(Waiting(ticket=ticket(n)), key=k)).id for n, k in enumerate(keys)]
+        found = [(await journal.begin(job(Waiting(ticket=ticket(n)), key=k))).id for n, k in enumerate(keys)]
         for number, entry_id in enumerate(found[:2]):
             video = VIDEO.__class__(path=None, size=1, sha256="a", ticket=ticket(number))
             await journal.record(entry_id, Succeeded(video=video))
@@ -433,7 +436,7 @@ async def test_history_without_a_key_goes_after_a_month(path: Path) -> None:
 
 
 async def test_a_cancelled_record_is_written_all_the_same(journal: Journal) -> None:
-    entry_id = (await journal.begin(INTENT)).id
+    entry_id = (await journal.begin(job(INTENT))).id
     task = asyncio.create_task(journal.record(entry_id, WAITING))
     await asyncio.sleep(0)
     task.cancel()
@@ -443,7 +446,7 @@ async def test_a_cancelled_record_is_written_all_the_same(journal: Journal) -> N
 
 
 async def test_a_record_within_a_cancelled_scope_is_written_and_then_the_scope_ends(journal: Journal) -> None:
-    entry_id = (await journal.begin(INTENT)).id
+    entry_id = (await journal.begin(job(INTENT))).id
     with anyio.CancelScope() as scope:
         scope.cancel()
         await journal.record(entry_id, WAITING)
@@ -454,7 +457,7 @@ async def test_a_record_within_a_cancelled_scope_is_written_and_then_the_scope_e
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_cancelled_begin_leaves_no_intent_and_no_job_unwatched(journal: Journal, times: int) -> None:
     for state in (INTENT, WAITING):
-        task = asyncio.create_task(journal.begin(state))
+        task = asyncio.create_task(journal.begin(job(state)))
         for _ in range(times):
             await asyncio.sleep(0)
             task.cancel()
@@ -468,13 +471,13 @@ async def test_a_begin_within_a_cancelled_scope_writes_nothing(journal: Journal)
     await _sql(journal, trace=statements)
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await journal.begin(INTENT)
+        await journal.begin(job(INTENT))
     assert [] == statements
 
 
 async def test_closing_finishes_what_was_begun(path: Path) -> None:
     async with opened(path) as journal:
-        entry_id = (await journal.begin(INTENT)).id
+        entry_id = (await journal.begin(job(INTENT))).id
         late = asyncio.create_task(journal.record(entry_id, WAITING))
         await asyncio.sleep(0)
     await late
@@ -491,7 +494,7 @@ async def test_a_closed_journal_says_so_and_may_be_closed_again(path: Path) -> N
 
 
 async def test_what_is_written_at_once_is_written_together_and_fails_alone(journal: Journal) -> None:
-    found = [(await journal.begin(INTENT)).id for _ in range(20)]
+    found = [(await journal.begin(job(INTENT))).id for _ in range(20)]
     failures: list[VeniceError] = []
 
     async def record(number: int, entry_id: str) -> None:
@@ -509,7 +512,7 @@ async def test_what_is_written_at_once_is_written_together_and_fails_alone(journ
 
 async def test_many_writes_take_few_transactions(journal: Journal) -> None:
     statements: list[str] = []
-    entry_id = (await journal.begin(INTENT)).id
+    entry_id = (await journal.begin(job(INTENT))).id
     await _sql(journal, trace=statements)
     async with anyio.create_task_group() as group:
         for _ in range(50):
@@ -521,7 +524,7 @@ async def test_the_link_is_in_no_repr_log_or_traceback(
     journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    entry_id = (await journal.begin(WAITING)).id
+    entry_id = (await journal.begin(job(WAITING))).id
     shown = [repr(await journal.pending())]
     await journal.release(entry_id)
     for damage in ("state || '['", "CAST(CAST(state AS BLOB) || X'FF' AS TEXT)"):
@@ -535,17 +538,17 @@ async def test_the_link_is_in_no_repr_log_or_traceback(
 
 
 async def test_a_full_disk_is_an_error_that_says_so_and_nothing_is_half_written(journal: Journal) -> None:
-    entry_id = (await journal.begin(INTENT)).id
+    entry_id = (await journal.begin(job(INTENT))).id
     await _sql(journal, "PRAGMA max_page_count = 1")
     request = VideoRequest(model="m", prompt="p" * 19_000)
     with pytest.raises(JournalError, match=r"the disk is full.*Nothing was charged.*Make room"):
-        await journal.begin(Queueing(request=request), request=request)
+        await journal.begin(job(Queueing(request=request), request=request))
     await _sql(journal, "PRAGMA max_page_count = 100000")
     assert [entry_id] == await ids(journal)
 
 
 async def test_a_read_only_file_is_an_error_that_says_so_and_carries_the_ticket(journal: Journal) -> None:
-    entry_id = (await journal.begin(INTENT)).id
+    entry_id = (await journal.begin(job(INTENT))).id
     await _sql(journal, "PRAGMA query_only = ON")
     with pytest.raises(JournalError, match=r"read-only.*has been paid for.*123e4567") as caught:
         await journal.record(entry_id, WAITING)

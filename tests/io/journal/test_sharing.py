@@ -22,7 +22,7 @@ from venice_async.io.journal import leases
 from venice_async.io.journal.leases import Lease, is_alive, sweep
 from venice_async.sansio.job.states import Waiting
 
-from .journals import INTENT, WAITING, ids, opened, ticket
+from .journals import INTENT, WAITING, ids, job, opened, ticket
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -38,7 +38,7 @@ async def main():
     async with opened(Path(sys.argv[1])) as journal:
         for command in iter(sys.stdin.readline, ""):
             match command.strip():
-                case "begin": answer = (await journal.begin(WAITING)).id
+                case "begin": answer = (await journal.begin(job(WAITING))).id
                 case "adopt": answer = [entry.id for entry in await journal.adopt()]
                 case "pending": answer = await ids(journal)
                 case "fork": answer = os.fork() or signal.pause()
@@ -89,7 +89,7 @@ def neighbour(path: Path) -> Generator[Neighbour]:
 
 async def test_two_clients_of_one_process_leave_each_others_jobs_alone(path: Path) -> None:
     async with opened(path) as first, opened(path) as second:
-        mine = (await first.begin(WAITING)).id
+        mine = (await first.begin(job(WAITING))).id
         assert ([mine], []) == (await ids(first), await ids(second))
         assert [] == await second.adopt()
         assert [] == await second.adopt(mine)
@@ -102,14 +102,14 @@ async def test_two_clients_of_one_process_leave_each_others_jobs_alone(path: Pat
 async def test_the_jobs_of_a_client_that_closes_are_anyones(path: Path) -> None:
     async with opened(path) as second:
         async with opened(path) as first:
-            mine = (await first.begin(INTENT)).id
+            mine = (await first.begin(job(INTENT))).id
         assert [mine] == [entry.id for entry in await second.adopt()]
 
 
 async def test_a_known_ticket_that_another_client_watches_is_entered_again(path: Path) -> None:
     async with opened(path) as first, opened(path) as second:
-        mine = await first.begin(WAITING)
-        theirs = await second.begin(WAITING)
+        mine = await first.begin(job(WAITING))
+        theirs = await second.begin(job(WAITING))
         assert mine.id != theirs.id
 
 
@@ -119,7 +119,7 @@ async def test_another_process_keeps_its_jobs_until_it_is_killed(path: Path) -> 
         async with opened(path) as journal:
             assert ([], []) == (await journal.pending(), await journal.adopt())
             assert [theirs] == await other.ask("pending")
-            mine = (await journal.begin(Waiting(ticket=ticket(1)))).id
+            mine = (await journal.begin(job(Waiting(ticket=ticket(1))))).id
             assert [] == await other.ask("adopt")
             other.process.send_signal(signal.SIGKILL)
             other.process.wait()
@@ -152,7 +152,7 @@ async def test_a_forked_child_does_not_keep_the_jobs_of_its_parent_and_leaves_th
 
 async def test_processes_that_adopt_at_once_get_each_job_once(path: Path) -> None:
     async with opened(path) as journal:
-        found = [(await journal.begin(Waiting(ticket=ticket(number)))).id for number in range(30)]
+        found = [(await journal.begin(job(Waiting(ticket=ticket(number))))).id for number in range(30)]
     with neighbour(path) as first, neighbour(path) as second, neighbour(path) as third:
         answers = await Neighbour.ask_all([first, second, third], "adopt")
     adopted = [entry_id for answer in answers for entry_id in cast("list[str]", answer)]
@@ -162,7 +162,7 @@ async def test_processes_that_adopt_at_once_get_each_job_once(path: Path) -> Non
 async def test_many_clients_write_at_once_and_nothing_is_lost(path: Path) -> None:
     async def work(number: int) -> None:
         async with opened(path) as journal:
-            entry = await journal.begin(INTENT, key=str(number))
+            entry = await journal.begin(job(INTENT, key=str(number)))
             await journal.record(entry.id, Waiting(ticket=ticket(number)))
 
     async with anyio.create_task_group() as group:

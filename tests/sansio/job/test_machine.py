@@ -25,6 +25,7 @@ from venice_async.errors import (
     QueueOutcomeUnknownError,
     ServerError,
     TruncatedError,
+    UsageError,
 )
 from venice_async.requests import Consent, VideoRequest
 from venice_async.results import ConsentRequest, Ticket, Video
@@ -445,6 +446,12 @@ def test_a_clip_that_is_safe_is_a_success_even_if_the_job_is_stopped(event: Even
 def test_a_job_that_is_stopped_before_it_is_queued_has_no_ticket() -> None:
     assert (Stopped(), None) == play(begin(REQUEST), StopAsked())
     assert (Stopped(), None) == play(begin(REQUEST), ConsentNeeded(question()), StopAsked())
+
+
+def test_a_job_that_is_stopped_for_a_reason_fails_unless_it_is_paid_for() -> None:
+    reason = UsageError("The client is closing")
+    assert reason is failure(begin(REQUEST), StopAsked(reason)).error
+    assert (Stopped(ticket=TICKET), None) == play(watch(TICKET), StopAsked(reason))
 
 
 def test_a_queued_job_that_is_stopped_keeps_its_ticket() -> None:

@@ -25,8 +25,8 @@ UNSENT: Final = ("Quoting", "AwaitingConsent")
 COLUMNS: Final = "id, created, key, usd, destination, overwrite, request, state, kind, job"
 
 
-def _absolute(path: Path | None) -> Path | None:
-    return None if path is None else path.absolute()
+def _absolute(path: str | os.PathLike[str] | None) -> Path | None:
+    return None if path is None else Path(path).absolute()
 
 
 @frozen(kw_only=True)
@@ -34,7 +34,7 @@ class JournalEntry:
     """One job in the journal.
 
     Attributes:
-        id: its name within the journal.
+        id: its name within the journal; empty before it stands there.
         state: where it stands.
         request: what was asked for, large media by digest only; None for a job resumed by its ticket, and
             once it has ended.
@@ -45,7 +45,7 @@ class JournalEntry:
         created: when it began, in seconds since the Unix epoch.
     """
 
-    id: str
+    id: str = ""
     state: State
     request: VideoRequest | None = None
     to: Path | None = field(default=None, converter=_absolute)

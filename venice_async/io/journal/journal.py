@@ -6,13 +6,12 @@ import asyncio
 import os
 import secrets
 from contextlib import suppress
-from pathlib import Path
 from typing import Self
 
 from anyio.lowlevel import checkpoint_if_cancelled
+from attrs import evolve
 
 from ...errors import JournalError, VeniceError
-from ...requests import VideoRequest
 from ...sansio.job.states import State, ticket_of
 from ..transport import Clock
 from .entries import JournalEntry, Unfinished
@@ -52,16 +51,7 @@ class Journal:
             raise
         return cls(writer, clock=clock)
 
-    async def begin(
-        self,
-        state: State,
-        *,
-        request: VideoRequest | None = None,
-        to: str | os.PathLike[str] | None = None,
-        overwrite: bool = False,
-        key: str | None = None,
-        usd: float | None = None,
-    ) -> JournalEntry:
+    async def begin(self, entry: JournalEntry) -> JournalEntry:
         """Write down a job that we watch: an intent (`Queueing`), or one that was queued before (`Waiting`).
 
         A job that the journal knows and nobody watches keeps its entry. Go on from the state of the returned
@@ -71,17 +61,7 @@ class Journal:
         """
         await checkpoint_if_cancelled()
         now = self._clock.time()
-        destination = None if to is None else Path(to)
-        new = JournalEntry(
-            id=secrets.token_hex(6),
-            state=state,
-            request=request,
-            to=destination,
-            overwrite=overwrite,
-            key=key,
-            usd=usd,
-            created=now,
-        )
+        new = evolve(entry, id=secrets.token_hex(6), created=now)
         operation = Operation(lambda table: table.begin(new, now))
         try:
             return await self._writer.perform(operation)

@@ -94,7 +94,9 @@ class Refused:
 
 @frozen
 class StopAsked:
-    """The caller stops watching."""
+    """The caller stops watching; a job that is not paid for fails for `reason`, if there is one."""
+
+    reason: VeniceError | None = None
 
 
 Event: TypeAlias = (

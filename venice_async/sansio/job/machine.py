@@ -159,6 +159,8 @@ def step(state: State, event: Event, *, chance: float = 0.5) -> Step:
             return _job_failed(state, error)
         case ((Quoting() | Queueing() | AwaitingConsent() | Waiting() | Downloading()), Refused(error=error)):
             return _end(state, error)
+        case ((Quoting() | Queueing() | AwaitingConsent()), StopAsked(reason=VeniceError() as reason)):
+            return _end(state, reason)
         case ((Quoting() | Queueing() | AwaitingConsent() | Waiting() | Downloading()), StopAsked()):
             return Stopped(ticket=ticket_of(state)), None
         case _:
