@@ -283,6 +283,11 @@ _TAKES: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
+def keeps_size(model: str) -> bool:
+    """Return whether a model, by its id, refuses an `upscale_factor` although it works on a clip."""
+    return _KINDS["no-factor"].search(model.lower()) is not None
+
+
 def _choice(name: str, value: object, allowed: Sequence[str]) -> list[Problem]:
     if value in allowed:
         return []

@@ -140,6 +140,17 @@ def number(low: float, high: float = math.inf, *, above: bool = False, whole: bo
     return check
 
 
+def one_of(*choices: int) -> Check:
+    """Return the check of one of a few whole numbers."""
+
+    def check(instance: object, attribute: Attribute[Any], value: object) -> None:
+        if value is not None and (isinstance(value, bool) or value not in choices):
+            msg = f"{attribute.name} must be one of {', '.join(map(str, choices))}, not {value!r}"
+            raise refuse(msg, attribute.name, choices)
+
+    return check
+
+
 def user_id(instance: object, attribute: Attribute[Any], value: object) -> None:
     """Check an id of an end user: printable ASCII that does not hold `||`."""
     word(instance, attribute, value)

@@ -73,6 +73,14 @@ def test_each_workflow_writes_its_prompt(
     ), said.err
 
 
+def test_upscaling_passes_on_the_options_of_an_enhancement(shell: Shell, asked: list[VideoRequest]) -> None:
+    clip = "https://example.com/a.mp4"
+    options = ("--fps", "60", "--slowdown", "4", "--enhancement-model", "i-2", "--prores")
+    assert 0 == shell("upscale", clip, "-m", "topaz-video-interpolate", *options).code
+    extra = {"enhancement_model": "i-2", "target_fps": 60, "slowdown_factor": 4, "output_format": "prores"}
+    assert [VideoRequest(model="topaz-video-interpolate", video_url=clip, extra=extra)] == asked
+
+
 def test_upscaling_sends_the_clip_and_the_factor_only(shell: Shell, asked: list[VideoRequest]) -> None:
     assert 0 == shell("upscale", "https://example.com/a.mp4", "--factor", "4").code
     wanted = VideoRequest(
