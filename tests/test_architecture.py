@@ -56,7 +56,6 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "typer": ("cli", "cli.*"),
     "rich": ("cli", "cli.*"),
     "av": ("sandbox.*", "cli.*"),
-    "numpy": ("sandbox.*",),
     "PIL": ("sandbox.*", "cli.*"),
     "pytest": ("sandbox.*",),
 }

@@ -7,16 +7,14 @@ import hashlib
 import io
 import os
 import re
-import sys
 from datetime import datetime
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import av
-import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageStat
 
 from venice_async.cli.report.report import ReportItem, write_report
 
@@ -70,9 +68,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
         for number in range(20):
-            pixels = np.zeros((360, 640, 3), np.uint8)
-            pixels[..., 0] = 230 if number >= 5 else 0
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+            picture = Image.new("RGB", (640, 360), (230, 0, 0) if number >= 5 else 0)
+            frame: Any = av.VideoFrame.from_bytes(picture.tobytes(), 640, 360, format="rgb24")
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
 
@@ -107,21 +105,10 @@ def test_a_poster_shows_a_frame_from_within_the_clip(tmp_path: Path, clip: Path)
     assert kind == "data:image/jpeg;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
         assert (picture.format, picture.size) == ("JPEG", (480, 270))
-        red, green, _ = np.asarray(picture.convert("RGB")).mean(axis=(0, 1))
+        red, green, _ = ImageStat.Stat(picture.convert("RGB")).mean
     assert red > 200
     assert green < 60
     assert (player["width"], player["height"], player["preload"]) == ("640", "360", "none")
-
-
-def test_each_request_shows_its_facts(tmp_path: Path, clip: Path) -> None:
-    """Prompt, model, price, length and picture size of the file itself, and the time taken."""
-    page = written(
-        tmp_path, item(4, clip=clip, prompt="雪 & fox", duration="5s", seconds=142.3, usd=0.5, charged=True)
-    )
-
-    assert page.texts["head"][1:] == ["5 model"]
-    assert page.texts["prompt"] == ["雪 & fox"]
-    assert page.texts["facts"] == ["Price$0.50Length2 sSize640\N{MULTIPLICATION SIGN}360Took2 min 22 s"]
 
 
 def test_a_failure_shows_its_reason_and_what_became_of_the_money(tmp_path: Path) -> None:
@@ -137,13 +124,6 @@ def test_a_failure_shows_its_reason_and_what_became_of_the_money(tmp_path: Path)
     assert page.texts["verdict"] == ["Failed nothing charged", "Failed paid for", "Failed charge unknown"]
     assert page.texts["facts"] == ["Quote$0.50Length5 s", "", ""]
     assert [] == page.all("video")
-
-
-def test_what_has_not_ended_or_is_gone_is_said_to_be_so(tmp_path: Path) -> None:
-    """A batch that was stopped half-way has a report too."""
-    page = written(tmp_path, item(0), item(1, clip=tmp_path / "gone.mp4"))
-
-    assert page.texts["verdict"] == ["Not ended", "File missing"]
 
 
 def test_the_totals_count_clips_money_time_and_failures(tmp_path: Path, clip: Path) -> None:
@@ -170,29 +150,6 @@ def test_the_totals_count_clips_money_time_and_failures(tmp_path: Path, clip: Pa
     assert page.texts["button"] == ["All 6", "Clips 3", "Failed 2", "Not ended 1"]
 
 
-def test_an_empty_batch_has_a_report(tmp_path: Path) -> None:
-    """Nothing was done, nothing was spent."""
-    page = written(tmp_path)
-
-    assert "$0.00" in page.texts["totals"][0]
-    assert "Time of jobs0 s" in page.texts["totals"][0]
-    assert page.texts["button"] == ["All 0"]
-
-
-def test_only_filters_that_would_filter_are_shown(tmp_path: Path) -> None:
-    """A batch in which everything failed needs no filter for it."""
-    page = written(tmp_path, item(0, error="no"), item(1, error="no"))
-
-    assert page.texts["button"] == ["All 2"]
-
-
-def test_money_of_unknown_price_is_not_called_nothing(tmp_path: Path, clip: Path) -> None:
-    """A batch without quotes spent something that nobody knows."""
-    page = written(tmp_path, item(clip=clip, charged=True))
-
-    assert "Spentnot known" in page.texts["totals"][0]
-
-
 def test_no_text_becomes_part_of_the_page(tmp_path: Path) -> None:
     """Prompts, models, titles, reasons and names are shown letter by letter."""
     clip = tmp_path / "<img src=x onerror=alert(1)>.mp4"
@@ -210,16 +167,6 @@ def test_no_text_becomes_part_of_the_page(tmp_path: Path) -> None:
     assert page.texts["code"] == [HOSTILE, "model"]
     assert page.texts["reason"] == [HOSTILE]
     assert (1, 1, 0) == tuple(len(page.all(tag)) for tag in ("script", "style", "img"))
-
-
-def test_a_long_prompt_is_folded(tmp_path: Path) -> None:
-    """A wall of text would bury the clips; one click shows it whole."""
-    page = written(
-        tmp_path, item(0, prompt="a fox " * 100), item(1, prompt="a\nb\nc\nd\ne"), item(2, prompt=None)
-    )
-
-    assert page.texts["summary"] == ["a fox " * 100, "a\nb\nc\nd\ne"]
-    assert len(page.texts["prompt"]) == 2
 
 
 def test_the_page_asks_nothing_of_any_network(tmp_path: Path, clip: Path) -> None:
@@ -241,16 +188,6 @@ def test_the_page_asks_nothing_of_any_network(tmp_path: Path, clip: Path) -> Non
     assert not [
         found for _, found in page.elements if "style" in found or any(n.startswith("on") for n in found)
     ]
-
-
-def test_a_report_does_without_pyav(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the browser shows a frame of its own."""
-    monkeypatch.setitem(sys.modules, "venice_async.cli.report.poster", None)
-
-    (player,) = written(tmp_path, item(clip=clip, duration="5s")).all("video")
-
-    assert player["src"].endswith("#t=0.1")
-    assert (player.get("poster"), player["preload"]) == (None, "metadata")
 
 
 @pytest.mark.parametrize("content", [b"", b"\0\0\0\x18ftypmp42 broken", b"<html>"])
@@ -279,12 +216,4 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
         write_report(tmp_path / "report.html", [], title="after")
 
     assert before == (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert ["report.html"] == [path.name for path in tmp_path.iterdir()]
-
-
-def test_a_former_page_is_replaced(tmp_path: Path) -> None:
-    """A batch that goes on writes its report again."""
-    written(tmp_path, title="before")
-
-    assert written(tmp_path, title="after").texts["h1"] == ["after"]
     assert ["report.html"] == [path.name for path in tmp_path.iterdir()]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from io import BytesIO
 from types import ModuleType
 from typing import Any
@@ -143,6 +144,7 @@ class Renderer(ModuleType):
 
     def __init__(self) -> None:
         super().__init__("venice_async.sandbox.clips.render")
+        self.begun = threading.Event()
         self.allowed = threading.Event()
         self.threads: list[threading.Thread] = []
         self.fails = False
@@ -150,7 +152,8 @@ class Renderer(ModuleType):
     def render_clip(self, **order: Any) -> bytes:
         """Return the order as text."""
         self.threads.append(threading.current_thread())
-        assert self.allowed.wait(timeout=10)
+        self.begun.set()
+        assert self.allowed.wait(timeout=60)
         if self.fails:
             raise RuntimeError
         return repr(order).encode()
@@ -164,28 +167,29 @@ def renderer(monkeypatch: pytest.MonkeyPatch) -> Renderer:
     return stand_in
 
 
-async def poll(venice: Talk, ticket: dict[str, str]) -> tuple[int, bytes]:
-    """Poll until the job is not running any more."""
-    while True:
-        answer = await venice.retrieve(ticket)
-        if b"PROCESSING" not in answer.content:
-            return answer.status, answer.content
-        await anyio.sleep(0.01)
-
-
 @pytest.mark.parametrize("anyio_backend", [REAL])
-async def test_a_job_is_not_complete_before_its_clip_is_rendered_in_another_thread(
+async def test_a_clip_is_rendered_once_when_it_is_first_asked_for_and_in_another_thread(
     renderer: Renderer,
 ) -> None:
     async with talk(clips=None, limits=None, scenarios={"*": Scenario(seconds=0)}) as venice:
-        ticket = (await venice.queue()).json
-        await anyio.sleep(0.05)
-        early = await venice.retrieve(ticket)
-        renderer.allowed.set()
-        status, content = await poll(venice, ticket)
-        again = await venice.retrieve(ticket)
-    assert "PROCESSING" == early.json["status"]
-    assert (200, True, content) == (status, b"a canal at dawn" in content, again.content)
+        ticket, unwanted = [(await venice.queue()).json for _ in range(2)]
+        linked = (await venice.queue(PRIVATE)).json
+        assert "COMPLETED" == (await venice.retrieve(linked)).json["status"]
+        assert [] == renderer.threads
+        answers: list[bytes] = []
+
+        async def ask() -> None:
+            answers.append((await venice.retrieve(ticket)).content)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            tasks.start_soon(ask)
+            await anyio.to_thread.run_sync(renderer.begun.wait, 60)
+            assert 200 == (await venice.quote()).status  # the loop goes on meanwhile
+            renderer.allowed.set()
+        assert unwanted != ticket
+    assert (2, 1) == (len(answers), len(set(answers)))
+    assert b"a canal at dawn" in answers[0]
     assert [True] == [thread is not threading.main_thread() for thread in renderer.threads]
 
 
@@ -197,16 +201,21 @@ async def test_a_rendering_that_fails_is_an_inference_that_failed(
     renderer.allowed.set()
     async with talk(clips=None, limits=None, scenarios={"*": Scenario(seconds=0)}) as venice:
         ticket = (await venice.queue()).json
-        assert 500 == (await poll(venice, ticket))[0]
+        assert 500 == (await venice.retrieve(ticket)).status
     assert ticket["queue_id"] in caplog.text
 
 
 @pytest.mark.parametrize("anyio_backend", [REAL])
 async def test_closing_waits_for_the_renderings_under_way_and_drops_the_others(renderer: Renderer) -> None:
-    async with talk(clips=None) as venice:
-        for _ in range(5):
-            await venice.queue()
-        await anyio.sleep(0.05)
+    scenarios = {"*": Scenario(seconds=0)}
+    async with (
+        anyio.create_task_group() as tasks,
+        talk(clips=None, limits=None, scenarios=scenarios) as venice,
+    ):
+        for ticket in [(await venice.queue()).json for _ in range(5)]:
+            tasks.start_soon(_disconnected, partial(venice.retrieve, ticket))
+        while len(renderer.threads) < 2:  # noqa: ASYNC110 - threads tell nobody
+            await anyio.sleep(0.01)
         threading.Timer(0.1, renderer.allowed.set).start()
     assert 2 == len(renderer.threads)
 
@@ -216,7 +225,6 @@ async def test_a_rendered_clip_has_the_length_and_size_asked_for() -> None:
     av = pytest.importorskip("av")
     async with talk(clips=None, limits=None, scenarios={"*": Scenario(seconds=0)}) as venice:
         ticket = (await venice.queue(PRIVATE, duration="1s", resolution="480p", aspect_ratio="1:1")).json
-        await poll(venice, ticket)
         clip = (await venice.fetch("GET", ticket["download_url"])).content
     with av.open(BytesIO(clip)) as container:
         frames = list(container.decode(video=0))

@@ -31,7 +31,7 @@ class Job:
     Attributes:
         execution: how long it takes, in seconds as the client sees it.
         p80: what the server reports as the model's P80, in seconds as the client sees it.
-        clip: the clip once it is made.
+        clip: the clip once it is made, which is when it is first asked for.
         broken: whether making the clip failed.
         deleted: whether the media was deleted.
         token: the secret of its link.
@@ -79,7 +79,7 @@ class Job:
 
     @property
     def ready_at(self) -> float:
-        """When the job is done, its clip permitting."""
+        """When the job is done."""
         return self.queued_at + self.execution
 
     @property
@@ -88,8 +88,8 @@ class Job:
         return self.scenario.outcome == "completed" and not self.broken
 
     def done(self, now: float) -> bool:
-        """Whether it has ended; no job is complete before its clip is rendered."""
-        return now >= self.ready_at and (not self.succeeds or self.clip is not None)
+        """Whether it has ended."""
+        return now >= self.ready_at
 
     def refunded(self, now: float) -> bool:
         """Whether it has failed and its price was given back."""

@@ -9,7 +9,9 @@ from typing import Any, Literal, cast
 from aiohttp import web
 from attrs import define, evolve
 
+from .clips.studio import Studio
 from .faults import FaultPlan, bend
+from .jobs import Job
 from .link import LinkHost
 from .records import RecordedRequest
 from .replies import Reply, coded_error, standard_error
@@ -48,6 +50,7 @@ class ApiOrigin:
         now = self.venice.clock.now()
         path = request.path.removeprefix(PREFIX)
         point = _ROUTES.get((request.method, path)) if request.path.startswith(PREFIX) else None
+        points: tuple[Point, ...] = () if point is None else (point,)
         call = Call(
             query=request.query,
             content_type=request.headers.get("Content-Type", ""),
@@ -56,9 +59,10 @@ class ApiOrigin:
             keyed="Authorization" in request.headers,
             now=now,
         )
-        points = self._points(point, call)
         reply, fault = self._turned_away(request, point, raw, now), None
         if reply is None and point is not None:
+            if point == "retrieve" and await self.venice.delivers(call.body, now):
+                points = ("retrieve", "video")
             reply, fault = self._answer(point, points, call)
         reply = _numbered(reply or _no_route(path), len(self.requests) + 1)
         status = None if fault is not None and fault.silent else reply.status
@@ -67,11 +71,6 @@ class ApiOrigin:
         reply = _with(reply, self.venice.gate.failure_headers(now))
         self.requests.append(_record(request, path, points[-1] if points else "", call, status))
         return await send(request, reply, fault, date=self.venice.clock.http_date(now))
-
-    def _points(self, point: Point | None, call: Call) -> tuple[Point, ...]:
-        if point == "retrieve" and self.venice.delivers(call.body, call.now):
-            return "retrieve", "video"
-        return (point,) if point is not None else ()
 
     def _turned_away(
         self, request: web.BaseRequest, point: Point | None, raw: bytes | None, now: float
@@ -107,6 +106,7 @@ class LinkOrigin:
     """Serves the links: no key is asked for, and none may be sent."""
 
     links: LinkHost
+    studio: Studio
     plan: FaultPlan
     api_key: str
     requests: list[RecordedRequest]
@@ -118,7 +118,10 @@ class LinkOrigin:
         now = self.links.clock.now()
         points: dict[str, Point] = {"GET": "link", "DELETE": "revoke"}
         point = points.get(request.method)
-        reply, fault = self._answer(request, point, now)
+        job = self.links.find(request.path, request.query.get("signature"))
+        if job is not None and point == "link" and job.done(now):
+            await self.studio.make(job)
+        reply, fault = self._answer(request, point, job, now)
         call = Call(query={}, content_type="", raw=raw or b"", body=_parsed(raw), now=now)
         status = None if fault is not None and fault.silent else reply.status
         record = _record(request, request.path, point or "", call, status, origin="link")
@@ -130,11 +133,10 @@ class LinkOrigin:
         return await send(request, reply, fault, date=self.links.clock.http_date(now))
 
     def _answer(
-        self, request: web.BaseRequest, point: Point | None, now: float
+        self, request: web.BaseRequest, point: Point | None, job: Job | None, now: float
     ) -> tuple[Reply, Fault | None]:
         if point is None:
             return standard_error(405, "Method not allowed"), None
-        job = self.links.find(request.path, request.query.get("signature"))
         fault = self.plan.next((point,), job.model.id if job is not None else None)
         if fault is not None and not fault.acts:
             return bend(fault, Reply()), fault

@@ -187,7 +187,12 @@ class Sandbox:
             ranges=self.link_ranges,
         )
         link_origin = LinkOrigin(
-            links=links, plan=self._plan, api_key=self.api_key, requests=self._requests, leaks=self._leaks
+            links=links,
+            studio=venice.studio,
+            plan=self._plan,
+            api_key=self.api_key,
+            requests=self._requests,
+            leaks=self._leaks,
         )
         venice.link_base = f"http://{HOST}:{await self._bind(link_origin.handle, 0)}"
         api_origin = ApiOrigin(venice=venice, plan=self._plan, api_key=self.api_key, requests=self._requests)

@@ -106,18 +106,15 @@ class Venice:
             news |= {"x-venice-balance-usd": f"{left:.4f}", "x-venice-balance-diem": "0"}
         return evolve(reply, headers={**reply.headers, **news}) if news else reply
 
-    def delivers(self, body: Mapping[str, Any] | None, now: float) -> bool:
-        """Whether a poll with this body is answered by a clip."""
+    async def delivers(self, body: Mapping[str, Any] | None, now: float) -> bool:
+        """Whether a poll with this body is answered by a clip, which is made if it is."""
         job = self.book.find(str((body or {}).get("queue_id")))
-        return (
-            job is not None
-            and job.delivery == "inline"
-            and job.succeeds
-            and job.done(now)
-            and job.known(now)
-            and not job.unfetched
-            and not self._gone(job, now)
-        )
+        if job is None or job.delivery != "inline" or job.unfetched or self._gone(job, now):
+            return False
+        if not job.known(now) or not job.done(now):
+            return False
+        await self.studio.make(job)
+        return job.succeeds
 
     def link_of(self, job: Job) -> str:
         """Return the URL of a job's link: a bearer secret."""
@@ -152,7 +149,6 @@ class Venice:
                 coded_error(402, "INSUFFICIENT_BALANCE", "Insufficient balance to complete this request")
             )
         job = self.book.open(model, body, call.now)
-        self.studio.begin(job)
         ticket = {"model": model.id, "queue_id": job.queue_id}
         ticket |= {"download_url": self.link_of(job)} if job.delivery == "link" else {}
         return json_reply(200, {scenario.ticket_in: ticket} if scenario.ticket_in else ticket)

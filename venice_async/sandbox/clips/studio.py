@@ -30,36 +30,37 @@ Clips = Clip | ClipMaker
 
 
 class Studio:
-    """Owns the renderings under way, at most two at once; each job's clip is made once."""
+    """Makes each job's clip once, when somebody asks for it; at most two renderings run at once."""
 
     def __init__(self, clips: Clips | None) -> None:
         """Take clips from `clips`, or render real ones in worker threads."""
         self._clips = clips
-        self._limiter = anyio.CapacityLimiter(_AT_ONCE)
-        self._renderings: dict[asyncio.Task[None], anyio.CancelScope] = {}
+        self._turns = anyio.Semaphore(_AT_ONCE)
+        self._renderings: dict[Job, asyncio.Task[None]] = {}
+        self._closing = False
 
-    def begin(self, job: Job) -> None:
-        """Make the clip of a job that is to have one."""
-        if not job.succeeds:
+    async def make(self, job: Job) -> None:
+        """Wait until the clip of a job that is to have one is made, or cannot be made."""
+        if job.clip is not None or not job.succeeds:
             return
-        if self._clips is None:
-            scope = anyio.CancelScope()
-            task = asyncio.create_task(self._render(job, scope))
-            self._renderings[task] = scope
-            task.add_done_callback(self._renderings.pop)
-        else:
+        if self._clips is not None:
             job.clip = self._clips(**job.order) if callable(self._clips) else self._clips
+            return
+        if job not in self._renderings:
+            self._renderings[job] = asyncio.create_task(self._render(job))
+        await asyncio.shield(self._renderings[job])  # whoever asked may hang up
 
     async def aclose(self) -> None:
         """Drop what has not begun, wait for what cannot be stopped."""
-        for scope in self._renderings.values():
-            scope.cancel()
-        await asyncio.gather(*self._renderings)
+        self._closing = True
+        await asyncio.gather(*self._renderings.values())
 
-    async def _render(self, job: Job, scope: anyio.CancelScope) -> None:
-        with scope:
+    async def _render(self, job: Job) -> None:
+        async with self._turns:
+            if self._closing:
+                return
             try:
-                job.clip = await anyio.to_thread.run_sync(_rendered, job.order, limiter=self._limiter)
+                job.clip = await anyio.to_thread.run_sync(_rendered, job.order)
             except Exception:
                 job.broken = True
                 logger.exception("rendering the clip of job %s failed", job.queue_id)
