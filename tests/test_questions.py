@@ -13,7 +13,7 @@ import anyio
 import pytest
 from attrs import evolve
 
-from tests.clients import PRIVATE, PUBLIC, client, wire
+from tests.clients import KEY, PRIVATE, PUBLIC, client, wire
 from tests.faulty import FaultyVenice, Reply, html_reply, json_reply, rate_limited
 from venice_async import (
     AuthenticationError,
@@ -276,3 +276,27 @@ async def test_clean_ups_that_work_are_all_sent_one_after_another(tmp_path: Path
         times = [request.at for request in server.asked("POST /video/complete")]
         assert 6 == len(times)
         assert 1.0 <= min(later - at for at, later in pairwise(times))
+
+
+async def test_what_answers_say_of_the_balance_and_of_the_end_of_a_model_is_passed_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = {
+        "x-venice-balance-usd": "9.5",
+        "x-venice-balance-diem": "n/a",
+        "x-venice-model-deprecation-warning": f"use wan-3; key {KEY}",
+        "x-venice-model-deprecation-date": "2030-01-01",
+    }
+    price = evolve(json_reply({"quote": 0.25}), headers={**json_reply({}).headers, **told})
+    async with FaultyVenice(quote=[price, price]) as server, client(server) as venice:
+        assert ({}, {}) == (venice.balances, venice.deprecations)
+        for request in (PUBLIC, PUBLIC):
+            await venice.quote(request)
+        await venice.quote(evolve(PUBLIC, model="other"))
+        assert {"USD": 9.5} == venice.balances
+        (text,) = venice.deprecations.values()
+        assert [PUBLIC.model] == [*venice.deprecations]
+    assert text.startswith("use wan-3; key ")
+    assert text.endswith(", 2030-01-01")
+    assert KEY not in text + caplog.text
+    assert 1 == caplog.text.count("comes to an end")

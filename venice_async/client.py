@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -318,6 +318,19 @@ class VeniceClient:
         """Return what the key may do, and the balances."""
         found: AccountLimits = await self._ask(ReadLimits())
         return found
+
+    @property
+    def balances(self) -> Mapping[str, float]:
+        """What the account held before the last request whose answer told it, by currency, such as `USD`.
+
+        Answers bring it by themselves; it is empty until one did. `rate_limits` asks for it.
+        """
+        return dict(self._runtime.shared().caller.balances)
+
+    @property
+    def deprecations(self) -> Mapping[str, str]:
+        """What answers said of models that come to an end, by the model's id; each is logged once."""
+        return dict(self._runtime.shared().caller.deprecations)
 
     async def complete(self, ticket: Ticket | str) -> None:
         """Delete the server's copy of a public job's clip. It neither cancels nor refunds a running job."""

@@ -19,11 +19,11 @@ from ..errors import (
     VeniceError,
 )
 from ..options import Retries
-from ..sansio.http.headers import retry_after
+from ..sansio.http.headers import balances, deprecation, retry_after
 from ..sansio.http.replies import excerpt
 from ..sansio.http.secrets import redact
 from ..sansio.http.wire import Answer, HttpRequest, decode, encode
-from ..sansio.job.commands import Command, Complete, Fetch, Poll, Query, Queue
+from ..sansio.job.commands import AskPrice, Command, Complete, Fetch, Poll, Price, Query, Queue
 from ..sansio.job.events import Accepted, Refused
 from ..sansio.retries import (
     Call,
@@ -43,6 +43,8 @@ LONGEST_CATALOGUE: Final = 16 * 1024 * 1024  # bytes: the models come with their
 
 _FIRST_ERROR: Final = 300  # statuses from here on are redacted before they become an error's text
 
+_LONGEST_NOTICE: Final = 300  # characters
+
 log: logging.Logger = logging.getLogger(__name__)
 
 
@@ -55,7 +57,12 @@ class Reply:
 
 
 class Caller:
-    """Sends what a job decided, at its turn, and reads the answers. One per client, shared by its jobs."""
+    """Sends what a job decided, at its turn, and reads the answers. One per client, shared by its jobs.
+
+    Attributes:
+        balances: what the account held before the last request that was answered with it, by currency.
+        deprecations: what answers said of models that come to an end, by the model's id.
+    """
 
     def __init__(
         self,
@@ -72,6 +79,8 @@ class Caller:
         self._transport = transport
         self._secrets = secrets
         self._quota = RetryQuota.full(retries)
+        self.balances: dict[str, float] = {}
+        self.deprecations: dict[str, str] = {}
 
     async def ask(self, query: Query | Command) -> Answer:
         """Return the answer to a call that costs nothing, tried again as the verdicts allow.
@@ -101,6 +110,7 @@ class Caller:
         """Send the paid request once, on its turn, and return what came of it."""
         try:
             async with self._transport.send(request) as response:
+                self._note_headers(command, response.headers)
                 answer = await _reported(turn, response)
                 content = await answer.read(LONGEST_REPLY)
         except VeniceError as error:
@@ -123,6 +133,7 @@ class Caller:
     async def poll(self, command: Poll, turn: Turn) -> AsyncGenerator[Response]:
         """Send a poll once, on its turn, and yield the answer, which may be the clip."""
         async with self._transport.send(encode(command)) as response:
+            self._note_headers(command, response.headers)
             yield await _reported(turn, response)
 
     def fetch(self, command: Fetch, headers: dict[str, str]) -> AbstractAsyncContextManager[Response]:
@@ -148,6 +159,7 @@ class Caller:
                 return await self.read(query, response)
         turns = self.pacer.clean_up_turn if isinstance(query, Complete) else self.pacer.free_turn
         async with turns() as turn, self._transport.send(request) as response:
+            self._note_headers(query, response.headers)
             return await self.read(query, await _reported(turn, response))
 
     def _reply(self, command: Command | Query, response: Response, body: bytes) -> Reply:
@@ -167,6 +179,21 @@ class Caller:
             error.retry_after = wait
             return Reply(answer, trouble_of(error))
         return Reply(answer, Trouble("status", status=status, retry_after=wait))
+
+    def _note_headers(self, command: Command | Query, headers: Mapping[str, str]) -> None:
+        """Keep the balances that an answer tells, and warn once of each model that comes to an end."""
+        self.balances.update(balances(headers))
+        match command:
+            case Queue() | AskPrice() | Price():
+                model = command.request.model
+            case Poll() | Complete():
+                model = command.ticket.model
+            case _:
+                return
+        if (said := deprecation(headers)) and model not in self.deprecations:
+            text = _redacted_text(said, self._known_secrets(command))[:_LONGEST_NOTICE]
+            self.deprecations[model] = text
+            log.warning("The model %s comes to an end: %s", model, text)
 
     def _redacted(
         self, command: Command | Query, headers: Mapping[str, str], body: bytes

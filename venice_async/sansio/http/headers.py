@@ -155,6 +155,23 @@ def _server_time(headers: Mapping[str, str], now: float) -> float:
     return now if date is None else date
 
 
+def balances(headers: Mapping[str, str]) -> dict[str, float]:
+    """Return what the account held before the request, by currency: the `x-venice-balance-*` headers."""
+    prefix = "x-venice-balance-"
+    found = {
+        name[len(prefix) :].upper(): _number(text)
+        for name, text in headers.items()
+        if name.startswith(prefix)
+    }
+    return {currency: amount for currency, amount in found.items() if amount is not None}
+
+
+def deprecation(headers: Mapping[str, str]) -> str:
+    """Return what is said of the end of the model that was asked for; an empty text for nothing."""
+    names = ("x-venice-model-deprecation-warning", "x-venice-model-deprecation-date")
+    return ", ".join(text for name in names if (text := headers.get(name, "").strip()))
+
+
 def _number(text: str | None) -> float | None:
     """Read a plain decimal, or the first of a list of them (`120, 120;w=60`)."""
     if not text:
