@@ -68,8 +68,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
         for number in range(20):
-            picture = Image.new("RGB", (640, 360), (230, 0, 0) if number >= 5 else 0)
-            frame: Any = av.VideoFrame.from_bytes(picture.tobytes(), 640, 360, format="rgb24")
+            picture = Image.new("RGBA", (640, 360), (230, 0, 0) if number >= 5 else 0)
+            frame: Any = av.VideoFrame.from_bytes(picture.tobytes(), 640, 360, format="rgba")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
