@@ -66,8 +66,8 @@ MADE = {  # the clips that the snippets of a page leave
 
 @pytest.fixture
 def venice_sandbox_options() -> dict[str, Any]:
-    """Take tiny clips, and a moment for a job."""
-    return {"clips": CLIP, "speed": 600.0}
+    """Take tiny clips, a moment for a job, and only what the service itself would take."""
+    return {"clips": CLIP, "speed": 600.0, "strict": True}
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ async def test_every_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     page, said = PAGES[name], ""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "first-frame.png").write_bytes(PICTURE)
-    async with Sandbox(clips=CLIP) as sandbox:
+    async with Sandbox(clips=CLIP, strict=True) as sandbox:
         monkeypatch.setenv("VENICE_API_KEY", sandbox.api_key)
         monkeypatch.setenv("VENICE_BASE_URL", sandbox.base_url)
         if "recover()" in page.text:
