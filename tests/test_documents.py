@@ -34,7 +34,7 @@ from venice_async import (
 )
 from venice_async.cli.app import app
 from venice_async.cli.exits import TABLE
-from venice_async.sandbox import Sandbox, tiny_clip
+from venice_async.sandbox import Outcome, Sandbox, Scenario, tiny_clip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -320,6 +320,15 @@ def default_of(owner: str) -> dict[str, object]:
     parameters = inspect.signature(called).parameters.values()
     known = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
     return {name: value for name, value in known.items() if name not in {kind.lower() for kind in kinds}}
+
+
+def test_the_tables_of_scenarios_are_complete() -> None:
+    for column, known in (
+        ("argument", {each.name for each in attrs.fields(Scenario)}),
+        ("outcome", set(get_args(Outcome))),
+    ):
+        named = {span for cells in GUIDE["testing"].table(column) for span in spans(cells[0])}
+        assert known == named
 
 
 def test_every_link_leads_somewhere() -> None:
