@@ -218,6 +218,7 @@ waitings = st.builds(
     eta=spans,
     misses=counts,
     found=st.booleans(),
+    final=st.none() | words,
     attempts=attempts,
 )
 downloadings = st.builds(
@@ -229,6 +230,7 @@ downloadings = st.builds(
     link=st.none() | links,
     gets=st.integers(0, 5),
     average=spans,
+    final=st.none() | words,
     attempts=attempts,
 )
 

@@ -24,6 +24,7 @@ from venice_async.errors import (
     JobTimeoutError,
     JournalError,
     LinkExpiredError,
+    NotAVideoError,
     NotFoundError,
     PermissionDeniedError,
     QueueOutcomeUnknownError,
@@ -36,7 +37,7 @@ from venice_async.io.journal.journal import Journal
 from venice_async.media import Media
 from venice_async.requests import Consent, Element, VideoRequest
 from venice_async.results import ConsentRequest, Ticket
-from venice_async.sansio.job.machine import MAX_GETS
+from venice_async.sansio.job.machine import MAX_GETS, resume
 from venice_async.sansio.job.states import (
     AwaitingConsent,
     Failed,
@@ -212,6 +213,24 @@ async def test_only_the_servers_word_that_the_job_failed_ends_it(journal: Journa
         (entry,) = await journal.adopt()
         assert (entry_id, stored, REQUEST) == (entry.id, entry.state, entry.request)
         assert entry == await journal.find("k")
+
+
+@pytest.mark.parametrize("stored", [WAITING, download(2)])
+async def test_what_came_twice_as_it_is_is_known_to_the_next_run_and_may_be_fetched_by_a_person(
+    journal: Journal, stored: State
+) -> None:
+    entry_id = (await journal.begin(job(INTENT))).id
+    await journal.record(entry_id, stored)
+    await journal.record(entry_id, failed(NotAVideoError("It has no index: a.unverified", final=True)))
+    (entry,) = await journal.adopt()
+    state, command = resume(entry.state)
+    assert isinstance(state, Failed)
+    assert command is None
+    assert "a.unverified" in str(state.error)
+    await journal.release(entry_id)
+    begun = await journal.begin(job(WAITING))
+    assert (entry_id, stored) == (begun.id, begun.state)
+    assert resume(begun.state)[1] is not None
 
 
 @pytest.mark.parametrize(

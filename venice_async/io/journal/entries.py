@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from attrs import evolve, field, frozen
 
-from ...errors import JournalError
+from ...errors import DownloadError, JournalError
 from ...requests import VideoRequest
 from ...results import Ticket
 from ...sansio.converter import converter, dump_state, load_state
@@ -77,7 +77,11 @@ def state_to_keep(stored: State, state: State) -> State:
     that stops or fails otherwise stays as it was, with its GETs counted, until a person forgets it.
     """
     if isinstance(state, Stopped) or (isinstance(state, Failed) and not state.job_failed):
-        return stored if ticket_of(stored) or state.ticket is None else Waiting(ticket=state.ticket)
+        left = stored if ticket_of(stored) or state.ticket is None else Waiting(ticket=state.ticket)
+        error = state.error if isinstance(state, Failed) else None
+        if isinstance(left, Waiting | Downloading) and isinstance(error, DownloadError) and error.final:
+            return evolve(left, final=error.message)  # another run need not fetch it to know
+        return left
     return state
 
 

@@ -25,6 +25,7 @@ from ...errors import (
     DownloadError,
     JobFailedError,
     LinkExpiredError,
+    NotAVideoError,
     NotFoundError,
     QueueOutcomeUnknownError,
     VeniceError,
@@ -72,6 +73,8 @@ _PENDING: Final = (
 )
 _EXPIRED: Final = f"Venice knows an id for 24 hours, and only for the account that queued it. {_PENDING}"
 
+_FINAL: Final = "resume(ticket, to=...) fetches it once more all the same; forget() strikes the job off"
+
 
 class IllegalTransitionError(RuntimeError):
     """The event cannot happen in that state: a mistake in this library."""
@@ -105,6 +108,8 @@ def resume(state: State) -> Step:
                 message = "The answer to a paid request made no sense, and was kept"
                 unknown = QueueOutcomeUnknownError(message, answer=state.answer, hint=ANSWER_KEPT)
             return Failed(error=unknown), None
+        case Waiting(final=str() as why) | Downloading(final=str() as why):
+            return _end(state, NotAVideoError(why, final=True, hint=_FINAL))
         case Downloading(via="link", gets=gets) if gets >= MAX_GETS:
             message = f"The link was used {gets} times, and more are not allowed"
             error = DownloadError(message, received=state.received, total=state.total)

@@ -81,6 +81,7 @@ class Waiting:
             began; None when nothing is known.
         misses: polls in a row that brought no news.
         found: whether a poll has found the job; a job that was just queued may not be known everywhere.
+        final: why fetching the clip again changes nothing, where an earlier run has found that.
         attempts: the troubles since the last news.
     """
 
@@ -90,6 +91,7 @@ class Waiting:
     eta: float | None = None
     misses: int = 0
     found: bool = False
+    final: str | None = None
     attempts: Attempts = field(factory=Attempts, repr=False)
 
     @property
@@ -113,6 +115,7 @@ class Downloading:
         link: the link that a poll named, for a ticket that has none of its own; a secret.
         gets: GETs of the link made, the present one included; kept across restarts.
         average: the model's P80 in seconds, as the server said; None when it did not.
+        final: as in `Waiting`.
         attempts: the troubles since the last progress.
     """
 
@@ -123,6 +126,7 @@ class Downloading:
     link: str | None = field(default=None, repr=False)
     gets: int = 0
     average: float | None = None
+    final: str | None = None
     attempts: Attempts = field(factory=Attempts, repr=False)
 
     @property
