@@ -31,7 +31,12 @@ KINDS: list[Any] = [Timeouts, Limits, Polling, Retries, Links]
         (Limits, "retrieve_per_minute", -5, "above 0"),
         (Limits, "failures", 1, "at least 2 and at most 50, not 1"),
         (Limits, "failures", 51, "at least 2 and at most 50, not 51"),
-        (Limits, "failures", 20.5, "Limits.failures must be a whole number, not 20.5"),
+        (
+            Limits,
+            "failures",
+            20.5,
+            "must be a whole number at least 2 and at most 50, not 20.5",
+        ),
         (Polling, "price", 0, "above 0"),
         (Polling, "min_gap", 0, "above 0"),
         (Retries, "quota", -1, "at least 0, not -1"),

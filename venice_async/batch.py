@@ -11,13 +11,13 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from contextlib import aclosing
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 import anyio
-from attrs import field, frozen
+from attrs import frozen
 
-from .engine.consent import OnConsent, SharedConsent
-from .engine.spec import JobSpec, recovery
+from .engine.consent import SharedConsent
+from .engine.spec import JobSpec, checked_request, recovery
 from .errors import (
     BudgetExceededError,
     PaymentRequiredError,
@@ -26,6 +26,7 @@ from .errors import (
     VeniceError,
 )
 from .job import VideoJob
+from .options import check_number
 from .requests import VideoRequest
 from .results import Outcome, Quote, Video
 from .sansio.converter import request_key
@@ -61,7 +62,6 @@ class Batch:
         options: BatchOptions,
         *,
         quote: Callable[[VideoRequest], Awaitable[Quote]],
-        on_consent: OnConsent | None,
     ) -> None:
         """Get ready; nothing is read before the first outcome is asked for."""
         self.jobs: dict[int, VideoJob] = {}
@@ -71,7 +71,8 @@ class Batch:
         self._requests = requests
         self._options = options
         self._budget = Budget(options.max_usd)
-        self._consent = SharedConsent(on_consent) if on_consent else None
+        ask = runtime.settings.on_consent
+        self._consent = SharedConsent(ask) if ask else None
         self._slots = anyio.Semaphore(options.concurrency)
         self._queueing = anyio.Semaphore(_QUEUEING)
         self._probing = anyio.Lock()
@@ -301,30 +302,6 @@ CONCURRENCY: Final = 200  # jobs at once: twice what 40 a minute fill at a model
 PAUSE: Final = 60.0  # seconds between two tries while the balance is used up
 
 
-def _check_on_error(_: BatchOptions, __: Any, value: object) -> None:
-    if value not in {"collect", "stop"}:
-        msg = f"on_error must be 'collect' or 'stop', not {value!r}"
-        raise UsageError(msg)
-
-
-def _check_key(_: BatchOptions, __: Any, value: object) -> None:
-    if value is not None and not callable(value):
-        msg = f"key must be a function of a request, not {value!r}"
-        raise UsageError(msg)
-
-
-def _check_concurrency(_: BatchOptions, __: Any, value: object) -> None:
-    if not isinstance(value, int) or value < 1:
-        msg = f"concurrency must be a whole number of at least 1, not {value!r}"
-        raise UsageError(msg)
-
-
-def _check_pause(_: BatchOptions, __: Any, value: object) -> None:
-    if not isinstance(value, int | float) or not value >= 0:
-        msg = f"pause must be a number of seconds, not {value!r}"
-        raise UsageError(msg)
-
-
 @frozen(kw_only=True)
 class BatchOptions:
     """How a batch is to go; see `VeniceClient.batch`.
@@ -335,11 +312,24 @@ class BatchOptions:
 
     into: Path
     max_usd: float | None = None
-    on_error: Literal["collect", "stop"] = field(default="collect", validator=_check_on_error)
-    key: Callable[[VideoRequest], str] | None = field(default=None, validator=_check_key)
-    concurrency: int = field(default=CONCURRENCY, validator=_check_concurrency)
+    on_error: Literal["collect", "stop"] = "collect"
+    key: Callable[[VideoRequest], str] | None = None
+    concurrency: int = CONCURRENCY
     overwrite: bool = False
-    pause: float = field(default=PAUSE, validator=_check_pause)
+    pause: float = PAUSE
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        check_number("concurrency", self.concurrency, low=1, whole=True)
+        check_number("pause", self.pause, low=0)
+        if self.max_usd is not None:
+            check_number("max_usd", self.max_usd, low=0)
+        if self.on_error not in {"collect", "stop"}:
+            msg = f"on_error must be 'collect' or 'stop', not {self.on_error!r}"
+            raise UsageError(msg)
+        if self.key is not None and not callable(self.key):
+            msg = f"key must be a function of a request, not {self.key!r}"
+            raise UsageError(msg)
 
 
 def check_source(requests: object) -> None:
@@ -361,17 +351,10 @@ async def each(requests: Requests) -> AsyncGenerator[VideoRequest]:
     """
     if isinstance(requests, AsyncIterable):
         async for request in requests:
-            yield _checked(request)
+            yield checked_request(request)
         return
     for request in requests:
-        yield _checked(request)
-
-
-def _checked(request: object) -> VideoRequest:
-    if not isinstance(request, VideoRequest):
-        msg = f"A batch takes VideoRequest, not {type(request).__name__}"
-        raise UsageError(msg)
-    return request
+        yield checked_request(request)
 
 
 class Budget:

@@ -12,24 +12,14 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from .batch import CONCURRENCY, PAUSE, Batch, BatchOptions, Requests, check_source
-from .engine.arguments import (
-    check_listener,
-    check_price_limit,
-    check_priority,
-    check_request,
-    checked_key,
-    checked_url,
-    parse_ticket,
-    sound,
-)
 from .engine.consent import OnConsent
 from .engine.runtime import Runtime, Settings
-from .engine.spec import Destination, JobSpec, bound_for, recovery
+from .engine.spec import Destination, JobSpec, bound_for, checked_request, recovery
 from .errors import UsageError
 from .io.delivery.sinks import QueueSink
 from .job import VideoJob
 from .models import AccountLimits, VideoModel
-from .options import BASE_URL, Limits, Links, Polling, Retries, Timeouts
+from .options import BASE_URL, Limits, Links, Polling, Retries, Timeouts, check_number
 from .requests import VideoRequest
 from .results import Quote, Ticket
 from .sansio.http.secrets import Secret
@@ -93,14 +83,11 @@ class VeniceClient:
         """Check the options; nothing is opened yet."""
         secret = Secret(api_key or os.environ.get("VENICE_API_KEY", ""))
         del api_key  # a traceback of this frame must not show it
-        self._base_url = checked_url(base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL)
-        check_listener(on_state)
-        self._on_consent = on_consent
         self._batches: WeakSet[Batch] = WeakSet()
         self._runtime = Runtime(
             Settings(
-                api_key=checked_key(secret),
-                base_url=self._base_url,
+                api_key=secret,
+                base_url=base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL,
                 session=session,
                 on_consent=on_consent,
                 on_state=on_state,
@@ -115,7 +102,8 @@ class VeniceClient:
 
     def __repr__(self) -> str:
         """Show where it talks to."""
-        return f"<VeniceClient of {urlsplit(getattr(self, '_base_url', '')).hostname}>"
+        runtime: Runtime | None = getattr(self, "_runtime", None)  # a traceback shows one that is not made
+        return f"<VeniceClient of {runtime and urlsplit(runtime.settings.base_url).hostname}>"
 
     async def __aenter__(self) -> Self:
         """Open the sessions and the journal."""
@@ -163,9 +151,12 @@ class VeniceClient:
         Raises:
             UsageError: the client is not open, or belongs to another event loop, or an argument is of no use.
         """
-        check_request(request)
-        check_price_limit(max_usd)
-        check_priority(priority)
+        checked_request(request)
+        if max_usd is not None:
+            check_number("max_usd", max_usd, low=0)
+        if reference_video_seconds is not None:
+            check_number("reference_video_seconds", reference_video_seconds, low=0)
+        check_number("priority", priority)
         start = begin(request, max_usd=max_usd, reference_video_seconds=reference_video_seconds)
         return self._runtime.start(
             JobSpec(start=start, request=request, to=bound_for(to), overwrite=overwrite, priority=priority)
@@ -205,9 +196,9 @@ class VeniceClient:
             to: as for `generate`; left out, the clip is read with `VideoJob.stream`.
             overwrite: as for `generate`.
         """
-        found = parse_ticket(ticket)
+        found = _parsed(ticket)
         del ticket  # as text it holds the link
-        start = watch(sound(found))
+        start = watch(_sound(found))
         sink = QueueSink() if to is None else bound_for(to)
         return self._runtime.start(JobSpec(start=start, to=sink, overwrite=overwrite, age=None))
 
@@ -239,7 +230,6 @@ class VeniceClient:
             pause: seconds between two tries while the balance is used up.
         """
         self._runtime.shared()
-        check_price_limit(max_usd)
         check_source(requests)
         options = BatchOptions(
             into=Path(into).absolute(),
@@ -250,7 +240,7 @@ class VeniceClient:
             overwrite=overwrite,
             pause=pause,
         )
-        batch = Batch(self._runtime, requests, options, quote=self.quote, on_consent=self._on_consent)
+        batch = Batch(self._runtime, requests, options, quote=self.quote)
         self._batches.add(batch)
         return batch
 
@@ -305,7 +295,7 @@ class VeniceClient:
             request: what it would be.
             reference_video_seconds: the total length of all reference clips, which the price may depend on.
         """
-        check_request(request)
+        checked_request(request)
         found: Quote = await self._ask(Price(request, reference_video_seconds=reference_video_seconds))
         return found
 
@@ -334,9 +324,9 @@ class VeniceClient:
 
     async def complete(self, ticket: Ticket | str) -> None:
         """Delete the server's copy of a public job's clip. It neither cancels nor refunds a running job."""
-        found = parse_ticket(ticket)
+        found = _parsed(ticket)
         del ticket
-        await self._clean(Complete(sound(found)))
+        await self._clean(Complete(_sound(found)))
 
     async def revoke(self, ticket: Ticket | str) -> None:
         """Delete the server's copy of a private job's clip, and its link with it.
@@ -344,12 +334,12 @@ class VeniceClient:
         Raises:
             UsageError: the ticket has no link.
         """
-        found = parse_ticket(ticket)
+        found = _parsed(ticket)
         del ticket
-        if sound(found).download_url is None:
+        if _sound(found).download_url is None:
             msg = "This ticket has no download link"
             raise UsageError(msg, hint="Use complete(ticket) for a public model's job")
-        await self._clean(Revoke(sound(found)))
+        await self._clean(Revoke(_sound(found)))
 
     async def _ask(self, query: Query) -> Any:
         return await self._runtime.ask(query)
@@ -365,3 +355,21 @@ class VeniceClient:
             msg = "This client keeps no journal"
             raise UsageError(msg, hint="Make it with journal='jobs.db'")
         return self._runtime.journal
+
+
+def _parsed(ticket: object) -> Ticket | UsageError:
+    """Return the ticket or what is wrong with it. Raised here, it would show the text with the link in it."""
+    if isinstance(ticket, Ticket):
+        return ticket
+    if not isinstance(ticket, str | bytes):
+        return UsageError(f"A ticket is wanted, or the JSON of one, not {type(ticket).__name__}")
+    try:
+        return Ticket.from_json(ticket)
+    except UsageError as error:
+        return error.with_traceback(None)
+
+
+def _sound(ticket: Ticket | UsageError) -> Ticket:
+    if isinstance(ticket, UsageError):
+        raise ticket
+    return ticket

@@ -22,26 +22,38 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 BASE_URL: Final = "https://api.venice.ai/api/v1"
 
 
-def _bound(low: float, *, or_none: bool = False, open_low: bool = False, high: float = math.inf) -> Any:
-    span = f"{'above' if open_low else 'at least'} {low:g}" + (
-        f" and at most {high:g}" if high < math.inf else ""
-    )
+def check_number(
+    name: str,
+    value: object,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: bool = False,
+    whole: bool = False,
+) -> None:
+    """Refuse what is no number from `low` to `high`; with `above`, `low` itself is refused too.
 
+    Raises:
+        UsageError: it is none; the message says what `name` takes.
+    """
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if low <= number <= high and not (above and number == low) and not (whole and number != int(number)):
+        return
+    least = f" {'above' if above else 'at least'} {low:g}" if low > -math.inf else ""
+    most = f" and at most {high:g}" if high < math.inf else ""
+    msg = f"{name} must be a {'whole ' if whole else ''}number{least}{most}, not {value!r}"
+    raise UsageError(msg)
+
+
+def _bound(
+    low: float, *, or_none: bool = False, above: bool = False, high: float = math.inf, whole: bool = False
+) -> Any:
     def check(instance: object, attribute: Attribute[Any], value: Any) -> None:
-        if value is None and or_none:
-            return
-        number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-        if not low <= number <= high or (open_low and number == low):
-            msg = f"{type(instance).__name__}.{attribute.name} must be a number {span}, not {value!r}"
-            raise UsageError(msg)
+        if value is not None or not or_none:
+            name = f"{type(instance).__name__}.{attribute.name}"
+            check_number(name, value, low=low, high=high, above=above, whole=whole)
 
     return check
-
-
-def _whole(instance: object, attribute: Attribute[Any], value: Any) -> None:
-    if value != int(value):
-        msg = f"{type(instance).__name__}.{attribute.name} must be a whole number, not {value!r}"
-        raise UsageError(msg)
 
 
 @frozen(kw_only=True)
@@ -55,9 +67,9 @@ class Timeouts:
             meets.
     """
 
-    connect: float = field(default=10.0, validator=_bound(0, open_low=True))
-    read: float = field(default=30.0, validator=_bound(0, open_low=True))
-    job: float | None = field(default=None, validator=_bound(0, or_none=True, open_low=True))
+    connect: float = field(default=10.0, validator=_bound(0, above=True))
+    read: float = field(default=30.0, validator=_bound(0, above=True))
+    job: float | None = field(default=None, validator=_bound(0, or_none=True, above=True))
 
 
 @frozen(kw_only=True)
@@ -73,10 +85,10 @@ class Limits:
             s above 20; above 50 is what has been seen, so up to 50 is accepted.
     """
 
-    queue_per_minute: float = field(default=40.0, validator=_bound(0, open_low=True))
-    retrieve_per_minute: float = field(default=120.0, validator=_bound(0, open_low=True))
-    share: float = field(default=1.0, validator=_bound(0, open_low=True, high=1))
-    failures: int = field(default=20, validator=[_bound(2, high=50), _whole])
+    queue_per_minute: float = field(default=40.0, validator=_bound(0, above=True))
+    retrieve_per_minute: float = field(default=120.0, validator=_bound(0, above=True))
+    share: float = field(default=1.0, validator=_bound(0, above=True, high=1))
+    failures: int = field(default=20, validator=_bound(2, high=50, whole=True))
 
 
 @frozen(kw_only=True)
@@ -90,9 +102,9 @@ class Polling:
         max_gap: most seconds between two polls of one job that is past half of its model's P80.
     """
 
-    price: float = field(default=0.03, validator=_bound(0, open_low=True))
-    min_gap: float = field(default=1.0, validator=_bound(0, open_low=True))
-    max_gap: float = field(default=30.0, validator=_bound(0, open_low=True))
+    price: float = field(default=0.03, validator=_bound(0, above=True))
+    min_gap: float = field(default=1.0, validator=_bound(0, above=True))
+    max_gap: float = field(default=30.0, validator=_bound(0, above=True))
 
     def __attrs_post_init__(self) -> None:
         """Refuse gaps that exclude each other."""

@@ -8,12 +8,14 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from importlib import import_module
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import anyio
 import anyio.to_thread
-from attrs import frozen
+from attrs import field, frozen
 
 from ..errors import UsageError, VeniceError
 from ..io.aiohttp import AiohttpTransport
@@ -24,6 +26,7 @@ from ..io.uploads import inline
 from ..job import VideoJob, running_loop
 from ..options import Limits, Links, Polling, Retries, Timeouts
 from ..results import Ticket
+from ..sansio.http.links import is_loopback
 from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import Answer
 from ..sansio.job.commands import Price, Query
@@ -50,15 +53,60 @@ log: logging.Logger = logging.getLogger(__name__)
 _closing: set[asyncio.Task[None]] = set()
 
 
+def _checked_key(secret: Secret) -> Secret:
+    """Return the key without the blanks around it. It is handled wrapped, so that no traceback shows it.
+
+    Raises:
+        UsageError: it is none.
+    """
+    secret = Secret(secret.reveal().strip())
+    if not secret.reveal():
+        msg = "There is no API key"
+        raise UsageError(msg, hint="Pass api_key=, or set VENICE_API_KEY; make one at venice.ai/settings/api")
+    if not secret.reveal().isascii() or not secret.reveal().isprintable() or " " in secret.reveal():
+        msg = "The API key has characters that no key has"
+        raise UsageError(msg, hint="Copy it again, without blanks or line ends")
+    return secret
+
+
+def _checked_url(url: str) -> str:
+    """Return the base URL without a slash at its end.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound, parts = False, urlsplit("")
+    if not sound or parts.query or parts.username:
+        msg = "base_url must be an http(s) URL such as https://api.venice.ai/api/v1"
+        raise UsageError(msg)
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        log.warning("base_url is plain http: the key can be read on its way")
+    return url.rstrip("/")
+
+
+def _check_on_state(_: object, __: object, on_state: Any) -> None:
+    if on_state is not None and (not callable(on_state) or iscoroutinefunction(on_state)):
+        msg = "on_state must be a plain function, not a coroutine function"
+        raise UsageError(msg, hint="Let it put the states into a queue that a task of yours reads")
+
+
 @frozen(kw_only=True)
 class Settings:
-    """How a client was made; see `VeniceClient`."""
+    """How a client was made; see `VeniceClient`.
 
-    api_key: Secret
-    base_url: str
+    Raises:
+        UsageError: it cannot be made like that.
+    """
+
+    api_key: Secret = field(converter=_checked_key)
+    base_url: str = field(converter=_checked_url)
     session: aiohttp.ClientSession | None
     on_consent: OnConsent | None
-    on_state: Callable[[VideoJob, State], None] | None
+    on_state: Callable[[VideoJob, State], None] | None = field(validator=_check_on_state)
     journal: str | os.PathLike[str] | None
     timeouts: Timeouts
     limits: Limits
@@ -71,11 +119,14 @@ class Runtime:
     """Owns everything that an open client needs closed, and drives its jobs.
 
     It runs in a task of its own, so that the client may be entered and left by different tasks.
+
+    Attributes:
+        settings: how the client was made.
     """
 
     def __init__(self, settings: Settings) -> None:
         """Get ready; nothing is opened yet."""
-        self._settings = settings
+        self.settings: Settings = settings
         self._shared: Shared | None = None
         self._group: TaskGroup | None = None
         self._task: asyncio.Task[None] | None = None
@@ -163,7 +214,7 @@ class Runtime:
             msg = "The client is draining and starts no more jobs"
             raise UsageError(msg)
         driver = Driver(shared, spec)
-        job = VideoJob(driver, on_state=self._settings.on_state)
+        job = VideoJob(driver, on_state=self.settings.on_state)
         self._jobs.add(job)
         self.spawn(driver.run)
         return job
@@ -217,7 +268,7 @@ class Runtime:
                     job.log_if_unseen()
 
     async def _open_services(self, stack: AsyncExitStack) -> Shared:
-        settings, clock = self._settings, SystemClock()
+        settings, clock = self.settings, SystemClock()
         transport = AiohttpTransport(
             base_url=settings.base_url,
             api_key=settings.api_key,
@@ -240,19 +291,19 @@ class Runtime:
         )
 
     async def _open_journal(self, stack: AsyncExitStack, clock: SystemClock) -> Journal | None:
-        if self._settings.journal is None:
+        if self.settings.journal is None:
             return None
         # SQLite is loaded by those who use it, and not on the event loop.
         await anyio.to_thread.run_sync(import_module, "venice_async.io.journal.journal")
         from ..io.journal.journal import Journal  # noqa: PLC0415 - see above
 
-        journal = await Journal.open(self._settings.journal, clock=clock)
+        journal = await Journal.open(self.settings.journal, clock=clock)
         stack.push_async_callback(journal.aclose)
         return journal
 
     def _secrets(self) -> Sequence[str]:
         links = (job.ticket.download_url for job in self._jobs if job.ticket is not None)
-        return [self._settings.api_key.reveal(), *(link for link in links if link is not None)]
+        return [self.settings.api_key.reveal(), *(link for link in links if link is not None)]
 
     def _check_loop(self) -> None:
         if running_loop() is not self._loop:

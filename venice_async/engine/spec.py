@@ -92,6 +92,18 @@ class Shared:
     claims: set[Path] = field(factory=set[Path])
 
 
+def checked_request(request: object) -> VideoRequest:
+    """Return what is a request.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(request, VideoRequest):
+        return request
+    msg = f"A request must be a VideoRequest, not {type(request).__name__}"
+    raise UsageError(msg, hint="Make one: VideoRequest(model=..., prompt=..., duration='5s')")
+
+
 def bound_for(to: object) -> Destination:
     """Return what `to` means: a path or a sink as it is, anything else as a writer.
 
