@@ -14,17 +14,20 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from attrs import asdict
-from loopback import Counts, Options
 
-HERE = Path(__file__).parent
+from .loopback import Counts, Options
+
+TOP = Path(__file__).parent.parent
+"""The folder in which `python -m benchmarks.NAME` finds its modules."""
+
 MIB = 1 << 20
 
 
 @contextmanager
 def serving(options: Options) -> Generator[str]:
     """Run a `loopback` server in a process of its own, and yield its origin."""
-    command = [sys.executable, str(HERE / "loopback.py"), json.dumps(asdict(options))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - one of ours
+    command = [sys.executable, "-m", "benchmarks.loopback", json.dumps(asdict(options))]
+    with subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - ours
         try:
             assert server.stdout is not None  # noqa: S101 - a pipe was asked for
             yield f"http://127.0.0.1:{int(server.stdout.readline())}"
@@ -39,9 +42,10 @@ def reset(origin: str) -> Counts:
         return Counts(**json.load(answer))
 
 
-def in_process(script: Path, *arguments: str, python: str = sys.executable) -> dict[str, Any]:
-    """Run a script in a fresh interpreter, and return the JSON that it prints last."""
-    done = subprocess.run([python, str(script), *arguments], capture_output=True, check=False)  # noqa: S603 - ours
+def in_process(name: str, *arguments: str, python: str = sys.executable) -> dict[str, Any]:
+    """Run one of these modules in a fresh interpreter, and return the JSON that it prints last."""
+    command = [python, "-m", f"benchmarks.{name}", *arguments]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, check=False)  # noqa: S603 - ours
     if done.returncode:
         sys.exit(done.stderr.decode())
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -1,7 +1,7 @@
 """What does importing the library cost? It is timed beside its four dependencies, and the other SDKs.
 
-    python benchmarks/import_time.py             15 fresh interpreters of each kind
-    python benchmarks/import_time.py --quick     5
+    python -m benchmarks.import_time             15 fresh interpreters of each kind
+    python -m benchmarks.import_time --quick     5
 
 Each import is timed within a fresh interpreter, from the first statement on, and all kinds take turns. The
 other SDKs are imported too, where `peers.py` has installed them (`--environments`). Prints the median, the
@@ -19,8 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import load_note, middle, print_table
-from peers import VENICE_PY, VENICERESCH
+from .common import load_note, middle, print_table
+from .peers import VENICE_PY, VENICERESCH
 
 FOUR = "its four dependencies"
 TIMED = "{}; import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"

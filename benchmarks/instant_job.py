@@ -1,9 +1,9 @@
 """How much does the library add to a job that is done at once? One job on loopback, beside bare aiohttp.
 
-    python benchmarks/instant_job.py             50 jobs of each kind after 10 to warm up
-    python benchmarks/instant_job.py --quick     15 after 5
-    python benchmarks/instant_job.py --profile   also print where the library's time goes
-    python benchmarks/instant_job.py --folder /dev/shm      without the disk's share in it
+    python -m benchmarks.instant_job             50 jobs of each kind after 10 to warm up
+    python -m benchmarks.instant_job --quick     15 after 5
+    python -m benchmarks.instant_job --profile   also print where the library's time goes
+    python -m benchmarks.instant_job --folder /dev/shm      without the disk's share in it
 
 The server (`loopback.py`, a process of its own) has finished each job by the time it is asked. Bare aiohttp
 makes the calls that the library makes: queue, a poll answered with the clip, write the file, complete.
@@ -30,11 +30,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
-from common import load_note, middle, print_table, serving
-from files import write, write_durably
-from loopback import Options
 
 from venice_async import Limits, VeniceClient, VideoRequest
+
+from .common import load_note, middle, print_table, serving
+from .files import write, write_durably
+from .loopback import Options
 
 Work = Callable[[], Awaitable[object]]
 MODEL = {"model": "public", "prompt": "p", "duration": "5s"}

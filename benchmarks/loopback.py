@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from attrs import asdict, define, field, frozen
-from strict_server import BLOCK, EPOCH, FAILURE_PERIOD, FAILURES, PERIOD, Counter
+
+from .strict_server import BLOCK, EPOCH, FAILURE_PERIOD, FAILURES, PERIOD, Counter
 
 MIB = 1 << 20
 OK, REFUSED = 200, 429

@@ -1,8 +1,8 @@
 """What does a large clip cost? Memory, the event loop's patience, and time, beside bare aiohttp.
 
-    python benchmarks/memory.py                  1 GiB inline and by link
-    python benchmarks/memory.py --quick          64 MiB
-    python benchmarks/memory.py --mib 256 --folder /mnt/disk
+    python -m benchmarks.memory                  1 GiB inline and by link
+    python -m benchmarks.memory --quick          64 MiB
+    python -m benchmarks.memory --mib 256 --folder /mnt/disk
 
 A server in another process delivers one clip; the client is the real one. Traced memory is the peak of what
 Python allocates above the level before the download, in a run of its own, for tracing is slow. RSS and lag
@@ -33,7 +33,8 @@ from attrs import define, field
 
 from venice_async import VeniceClient, VideoRequest
 
-MIB = 1 << 20
+from .common import MIB, TOP
+
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SMALL = 4 * MIB
 """Bytes of a first clip, after which everything is imported and every pool is warm."""
@@ -196,8 +197,8 @@ def main() -> None:
     if options.serve:
         asyncio.run(serve())
         return
-    command = [sys.executable, __file__, "--serve"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this very file
+    command = [sys.executable, "-m", "benchmarks.memory", "--serve"]
+    server = subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this very file
     try:
         port = int(server.stdout.readline() if server.stdout else "")
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:

@@ -1,8 +1,8 @@
 """How soon and with how many polls are finished jobs noticed? The pacer beside other ways, in virtual time.
 
-    python benchmarks/pacing.py                  the whole, some minutes
-    python benchmarks/pacing.py --quick          fewer repetitions, under a minute
-    python benchmarks/pacing.py --plot out.png   also draw it (needs matplotlib)
+    python -m benchmarks.pacing                  the whole, some minutes
+    python -m benchmarks.pacing --quick          fewer repetitions, under a minute
+    python -m benchmarks.pacing --plot out.png   also draw it (needs matplotlib)
 
 The pacer is the real code, driven by one task a job on an event loop whose clock jumps. The server is as
 strict as the vendor's documents allow: 120 polls in a window of 60 s of random phase, fixed or sliding, and
@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attrs import field, frozen
-from pacing_plot import draw_plot
-from polling_rivals import Z80, Outcome, backoff, eta_sleep, fixed, fixed_limited, optimum, oracle
-from strict_server import Counter, StrictServer
-from virtual_pacer import P80, paced
+
+from .pacing_plot import draw_plot
+from .polling_rivals import Z80, Outcome, backoff, eta_sleep, fixed, fixed_limited, optimum, oracle
+from .strict_server import Counter, StrictServer
+from .virtual_pacer import P80, paced
 
 BRIEF = 10.0  # seconds that each of 200 jobs takes
 MANY = 50  # jobs, that need no repetition

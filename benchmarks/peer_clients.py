@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from files import write, write_durably
+from .files import write, write_durably
 
 WAIT = 5.0  # seconds between two polls of the vendor's sample
 OK, TOO_MANY = 200, 429

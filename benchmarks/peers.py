@@ -1,8 +1,8 @@
 """What do other ways to the same clips cost? Many jobs at once, on one strict server, each client in turn.
 
-    python benchmarks/peers.py                   200 jobs of 10 s, some ten minutes
-    python benchmarks/peers.py --quick           60 jobs, at most a minute each
-    python benchmarks/peers.py --plot out.png    also draw it (needs matplotlib)
+    python -m benchmarks.peers                   200 jobs of 10 s, some ten minutes
+    python -m benchmarks.peers --quick           60 jobs, at most a minute each
+    python -m benchmarks.peers --plot out.png    also draw it (needs matplotlib)
 
 The server is `loopback.py`: 120 polls in fixed windows of a minute, which begin with each client; the limit
 of paid requests is lifted, so that all jobs run at once (`--queue-limit 40` sets it again). After more than
@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from common import HERE, in_process, load_note, print_table, reset, serving
-from loopback import Counts, Options, write_clip
+
+from .common import in_process, load_note, print_table, reset, serving
+from .loopback import Counts, Options, write_clip
 
 POLLS = 120  # a minute
 
@@ -106,7 +107,7 @@ def measure(contender: Contender, options: argparse.Namespace, origin: str) -> R
             "folder": name,
         }
         spelt = [f"--{key}={value}" for key, value in arguments.items()]
-        said = in_process(HERE / "peer_clients.py", contender.client, *spelt, python=python)
+        said = in_process("peer_clients", contender.client, *spelt, python=python)
         whole = count_whole(Path(name), options.kib * 1024)
     return Result(whole=whole, counts=reset(origin), said=said)
 

@@ -8,7 +8,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from attrs import define
-from strict_server import StrictServer
+
+from .strict_server import StrictServer
 
 Z80 = 0.8416212335729143
 OK = 200

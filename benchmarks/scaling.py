@@ -1,7 +1,7 @@
 """What does one more job cost? 10 to 5 000 in flight, in CPU and memory; and the pacer's CPU for each turn.
 
-    python benchmarks/scaling.py                 10, 100, 1 000 and 5 000 jobs, some five minutes
-    python benchmarks/scaling.py --quick         10, 100 and 1 000, a minute
+    python -m benchmarks.scaling                 10, 100, 1 000 and 5 000 jobs, some five minutes
+    python -m benchmarks.scaling --quick         10, 100 and 1 000, a minute
 
 The jobs were queued before: a client in a fresh interpreter resumes their tickets on a strict server
 (`loopback.py`, a process of its own, 120 polls a minute), which is not done with them while they are watched.
@@ -24,12 +24,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import MIB, in_process, load_note, memory, print_table, reset, serving
-from loopback import Options
-from strict_server import StrictServer
-from virtual_pacer import P80, paced
-
 from venice_async import Limits, Ticket, VeniceClient, VideoJob
+
+from .common import MIB, in_process, load_note, memory, print_table, reset, serving
+from .loopback import Options
+from .strict_server import StrictServer
+from .virtual_pacer import P80, paced
 
 NEVER = 1e6  # seconds
 QUICK, FULL = (10, 100, 1000), (10, 100, 1000, 5000)
@@ -71,7 +71,7 @@ async def to_the_end(base: str, jobs: int, folder: Path) -> dict[str, float]:
 def run_client(kind: str, origin: str, jobs: int, seconds: float = 0) -> dict[str, Any]:
     """Run one of both in a fresh interpreter."""
     options = json.dumps({"kind": kind, "base": f"{origin}/api/v1", "jobs": jobs, "seconds": seconds})
-    return in_process(Path(__file__), "--client", options)
+    return in_process("scaling", "--client", options)
 
 
 def client(options: dict[str, Any]) -> None:

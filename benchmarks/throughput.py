@@ -1,8 +1,8 @@
 """How fast does a large clip arrive? The library, verified and synced, beside bare aiohttp and curl.
 
-    python benchmarks/throughput.py              512 MiB, the median of 5
-    python benchmarks/throughput.py --quick      64 MiB, the median of 3
-    python benchmarks/throughput.py --folder /dev/shm    without the disk's share in it
+    python -m benchmarks.throughput              512 MiB, the median of 5
+    python -m benchmarks.throughput --quick      64 MiB, the median of 3
+    python -m benchmarks.throughput --folder /dev/shm    without the disk's share in it
 
 The server (`loopback.py`, a process of its own) sends the clip from the page cache. The library reads it,
 digests it, walks its boxes, writes it, brings it to stable storage and renames it, inline or by link; it is
@@ -24,10 +24,11 @@ from functools import partial
 from pathlib import Path
 
 import aiohttp
-from common import MIB, load_note, middle, print_table, serving
-from loopback import Options
 
 from venice_async import Limits, VeniceClient, VideoRequest
+
+from .common import MIB, load_note, middle, print_table, serving
+from .loopback import Options
 
 BARE = "bare aiohttp to a file"
 Work = Callable[[], Awaitable[object]]

@@ -10,12 +10,13 @@ import time
 from collections.abc import Sequence
 
 import anyio
-from polling_rivals import OK, Outcome
-from strict_server import EPOCH, StrictServer
 
 from venice_async.io.pacing.pacer import Pacer
 from venice_async.options import Limits, Polling
 from venice_async.sandbox.virtual_time import VirtualTimeLoop
+
+from .polling_rivals import OK, Outcome
+from .strict_server import EPOCH, StrictServer
 
 P80 = 145.0  # seconds, as the server says in any case
 
