@@ -225,6 +225,7 @@ def main(names: list[str]) -> int:
         print(f"No step is called {', '.join(sorted(unknown))}; there are {', '.join(STEPS)}")
         return 2
     names = names or list(STEPS)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing is left behind
     with tempfile.TemporaryDirectory(prefix="venice-async-ci-") as folder, ThreadPoolExecutor(2) as pool:
         attempts = {name: pool.submit(attempt, name, Path(folder)) for name in names}
         try:
