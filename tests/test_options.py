@@ -29,6 +29,7 @@ KINDS: list[Any] = [Timeouts, Limits, Polling, Retries, Links]
         (Limits, "share", 1.01, "above 0 and at most 1, not 1.01"),
         (Limits, "queue_per_minute", 0, "above 0"),
         (Limits, "retrieve_per_minute", -5, "above 0"),
+        (Limits, "account", " ", "Limits.account must be a name or None, not ' '"),
         (Limits, "failures", 1, "at least 2 and at most 50, not 1"),
         (Limits, "failures", 51, "at least 2 and at most 50, not 51"),
         (
@@ -60,7 +61,7 @@ def test_an_option_that_makes_no_sense_is_refused(kind: Any, name: str, value: o
         (Timeouts, {"connect": 0.001, "read": 1, "job": None}),
         (Timeouts, {"read": math.inf, "job": 7200}),
         (Limits, {"share": 1, "failures": 2}),
-        (Limits, {"share": 0.5, "failures": 50}),
+        (Limits, {"share": 0.5, "failures": 50, "account": "team"}),
         (Polling, {"min_gap": 5, "max_gap": 5}),
         (Retries, {"quota": 0, "cost": 0, "refund": 0}),
     ],

@@ -56,6 +56,12 @@ def _bound(
     return check
 
 
+def _check_name(instance: object, attribute: Attribute[Any], value: Any) -> None:
+    if value is not None and not (isinstance(value, str) and value.strip()):
+        msg = f"{type(instance).__name__}.{attribute.name} must be a name or None, not {value!r}"
+        raise UsageError(msg)
+
+
 @frozen(kw_only=True)
 class Timeouts:
     """How long to wait, in seconds.
@@ -81,6 +87,8 @@ class Limits:
         retrieve_per_minute: polls a minute; 120 by the vendor's rate limit page.
         share: the part of both that this client may use, in (0, 1]: below 1 for a key that is used elsewhere
             too.
+        account: names the account for several keys of it, which then share its limits where they share a
+            journal; None for the key by itself.
         failures: failed requests (4xx but 429) in 30 s to stay under. The vendor's page blocks the key for 30
             s above 20; above 50 is what has been seen, so up to 50 is accepted.
     """
@@ -88,6 +96,7 @@ class Limits:
     queue_per_minute: float = field(default=40.0, validator=_bound(0, above=True))
     retrieve_per_minute: float = field(default=120.0, validator=_bound(0, above=True))
     share: float = field(default=1.0, validator=_bound(0, above=True, high=1))
+    account: str | None = field(default=None, validator=_check_name)
     failures: int = field(default=20, validator=_bound(2, high=50, whole=True))
 
 

@@ -22,6 +22,7 @@ from ..io.aiohttp import AiohttpTransport
 from ..io.caller import Caller
 from ..io.clock import SystemClock
 from ..io.pacing.pacer import Pacer
+from ..io.ration.store import RationStore
 from ..io.uploads import inline
 from ..job import VideoJob, running_loop
 from ..options import Limits, Links, Polling, Retries, Timeouts
@@ -278,7 +279,7 @@ class Runtime:
         )
         await stack.enter_async_context(transport)
         journal = await self._open_journal(stack, clock)
-        pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock)
+        pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock, store=self._ration())
         stack.push_async_callback(pacer.aclose)
         caller = Caller(transport, pacer, clock, retries=settings.retries, secrets=self._secrets)
         return Shared(
@@ -300,6 +301,16 @@ class Runtime:
         journal = await Journal.open(self.settings.journal, clock=clock)
         stack.push_async_callback(journal.aclose)
         return journal
+
+    def _ration(self) -> RationStore | None:
+        """Return the ration that is shared with others who use the same journal; None without one."""
+        settings, path, limits = self.settings, self.settings.journal, self.settings.limits
+        if path is None:
+            return None
+        from ..io.ration.sqlite import SqliteRation, account_key  # noqa: PLC0415 - with the journal
+
+        account = account_key(settings.base_url, limits.account or settings.api_key.reveal())
+        return SqliteRation(path, account=account, limits=limits)
 
     def _secrets(self) -> Sequence[str]:
         links = (job.ticket.download_url for job in self._jobs if job.ticket is not None)

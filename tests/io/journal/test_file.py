@@ -198,11 +198,21 @@ async def test_the_database_of_another_program_is_not_touched(path: Path, journa
     assert ["jobs.db"] == [place.name for place in path.parent.iterdir()]
 
 
+async def test_a_journal_of_the_first_version_is_brought_up_to_date_and_keeps_its_jobs(path: Path) -> None:
+    await filled(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DROP TABLE rations")
+        connection.execute("PRAGMA user_version = 1")
+    for _ in range(2):
+        async with opened(path) as journal, opened(path) as beside:
+            assert await journal.pending() == await beside.pending() != []
+
+
 async def test_a_newer_journal_is_not_touched(path: Path) -> None:
     await filled(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA user_version = {database.VERSION + 1}")
-    await refused(path, r"newer than 1.*Update this library")
+    await refused(path, r"newer than 2.*Update this library")
 
 
 @pytest.mark.parametrize(

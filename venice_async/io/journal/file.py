@@ -12,11 +12,13 @@ from typing import Final
 from urllib.parse import quote
 
 from ...errors import JournalError
+from ..ration.sqlite import TABLE as _RATIONS
 from .entries import COLUMNS, UNFINISHED, unpack
 from .leases import SUFFIXES, draft_path
 
 APPLICATION_ID: Final = 0x564E_4A31  # "VNJ1"
-VERSION: Final = 1
+VERSION: Final = 2
+"""1 had no table of rations; it is added when such a file is opened."""
 
 _PATIENCE: Final = 5.0
 """Seconds to wait for another process while opening. Its transactions take milliseconds."""
@@ -44,6 +46,7 @@ _SCHEMA: Final = (
     "CREATE INDEX jobs_by_kind ON jobs (kind)",
     "CREATE INDEX jobs_by_key ON jobs (key) WHERE key IS NOT NULL",
     "CREATE INDEX jobs_by_job ON jobs (job) WHERE job IS NOT NULL",
+    _RATIONS,
 )
 
 _MARKS: Final = (f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {VERSION}")
@@ -93,6 +96,7 @@ def open_database(path: Path, token: str) -> sqlite3.Connection:
     with ExitStack() as undo:
         undo.callback(connection.close)
         truncate_log(connection)
+        _make_current(connection)
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         _make_private(path)
@@ -221,17 +225,29 @@ def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
         raise unusable(path, "it belongs to another program")
     if version > VERSION:
         raise unusable(path, f"its version is {version}, newer than {VERSION}", "Update this library")
-    if version < VERSION:
+    if version < 1:
         raise unusable(path, "it is damaged")
 
 
 def _check_content(path: Path, connection: sqlite3.Connection) -> None:
     schema = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")
-    ours = [sql for (sql,) in schema] == [*_SCHEMA]
+    known = [*_SCHEMA] if _number(connection, "user_version") == VERSION else [*_SCHEMA[:-1]]
+    ours = [sql for (sql,) in schema] == known
     if not ours or connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
         raise unusable(path, "it is damaged")
     jobs = f"SELECT {COLUMNS} FROM jobs WHERE kind IN {UNFINISHED}"  # noqa: S608 - constants only
     unpack(connection.execute(jobs))
+
+
+def _make_current(connection: sqlite3.Connection) -> None:
+    """Add what a journal of an older version has not; several processes may do so at once."""
+    if _number(connection, "user_version") == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    if _number(connection, "user_version") < VERSION:
+        connection.execute(_RATIONS)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

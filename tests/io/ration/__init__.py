@@ -1,0 +1,1 @@
+"""Tests of `venice_async/io/ration/`."""

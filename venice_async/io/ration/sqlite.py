@@ -1,0 +1,110 @@
+"""The ration of an account in the journal's own file: for the processes of a machine that share a journal."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from ...options import Limits
+from ...sansio.limits.ration import Grant, Ration, Wish, dump, load
+
+TABLE: Final = "CREATE TABLE rations (account TEXT PRIMARY KEY, ration TEXT NOT NULL)"
+"""Made together with the journal's other tables."""
+
+_PATIENCE: Final = 5.0  # seconds to wait for another process, whose transactions take a millisecond
+_LEAVING: Final = 0.5  # seconds to wait for the file to be closed
+_BACK: Final = 1.0  # seconds by which a clock that went back shows that the machine was started anew
+
+# The value need not survive a crash of the machine, so nothing waits for the disk; a checkpoint does, as it
+# moves the journal's own writes.
+_PRAGMAS: Final = (
+    "synchronous = NORMAL",
+    "fullfsync = OFF",
+    "checkpoint_fullfsync = ON",
+    "trusted_schema = OFF",
+)
+
+
+def account_key(base_url: str, secret: str) -> str:
+    """Return the name under which processes of one account find each other: a digest, not the secret."""
+    return hashlib.sha256(f"{base_url}\0{secret}".encode()).hexdigest()[:32]
+
+
+class SqliteRation:
+    """A row of the journal's file, exchanged with in a thread of its own.
+
+    The clock is the event loop's, which is the machine's monotonic one, so that all its processes share it. A
+    file that is removed serves those who have it open, since paid jobs are left to be polled.
+    """
+
+    shared = True
+
+    def __init__(self, path: str | os.PathLike[str], *, account: str, limits: Limits) -> None:
+        """Use the journal at `path`, which is there; a row that is not starts with `limits`."""
+        self._path = Path(os.path.realpath(os.fsdecode(path)))
+        self._account = account
+        self._limits = limits
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.ration")
+        self._connection: sqlite3.Connection | None = None
+
+    def exchange(self, wish: Wish) -> asyncio.Future[Grant]:
+        """Exchange a wish for a grant in one transaction.
+
+        The future raises `sqlite3.Error` when the file cannot be used, and `UnknownVersionError` when another
+        version of this library uses the row: then nothing is changed.
+        """
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._thread, self._exchange, wish, loop.time)
+
+    async def aclose(self) -> None:
+        """Close the file, once what was begun is finished; a lock of others is not waited for."""
+        closed = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
+        await asyncio.wait({closed}, timeout=_LEAVING)
+
+    def _exchange(self, wish: Wish, clock: Callable[[], float]) -> Grant:
+        connection = self._opened()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            now = clock()  # once the lock is had
+            found = connection.execute(
+                "SELECT ration FROM rations WHERE account = ?", [self._account]
+            ).fetchone()
+            ration = None if found is None else load(found[0])
+            if ration is None or ration.latest > now + _BACK:
+                ration = Ration.spent(self._limits, now)
+            grant = ration.exchange(wish, now)
+            connection.execute(
+                "INSERT OR REPLACE INTO rations (account, ration) VALUES (?, ?)",
+                [self._account, dump(ration)],
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return grant
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            address = f"file:{quote(os.fsencode(self._path))}?mode=rw"
+            connection = sqlite3.connect(
+                address, timeout=_PATIENCE, isolation_level=None, uri=True, check_same_thread=False
+            )
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+            self._connection = connection
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            with closing(self._connection):
+                self._connection = None
