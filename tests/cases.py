@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 
-def for_each(names: str, cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[[], None]]:
-    """Have a test run for each case, and fail with the list of the cases that fail.
+def for_each(names: str, cases: Iterable[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Have a test, sync or async, run for each case, and fail with the list of the cases that fail.
 
     `names` are arguments of the test, separated by commas; a case is a tuple if there are several. Two
-    decorators on a test give all pairs.
+    decorators on a test give all pairs. Fixtures are the same for all cases.
     """
     parts = [name.strip() for name in names.split(",")]
-    known = [*cases]
+    known = [dict(zip(parts, case if len(parts) > 1 else (case,), strict=True)) for case in cases]
 
-    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+    def decorate(test: Callable[..., Any]) -> Callable[..., Any]:
         def run(**options: Any) -> None:
             wrong: list[str] = []
             for case in known:
-                arguments = dict(zip(parts, case if len(parts) > 1 else (case,), strict=True))
-                try:
-                    test(**arguments, **options)
-                except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - it is said which, and why
-                    wrong.append(f"{arguments}: {type(error).__name__}: {error}")
+                with _noting(case, wrong):
+                    test(**case, **options)
             assert not wrong, "\n".join(wrong)
 
-        run.__name__, run.__doc__, run.__module__ = test.__name__, test.__doc__, test.__module__
+        async def run_async(**options: Any) -> None:
+            wrong: list[str] = []
+            for case in known:
+                with _noting(case, wrong):
+                    await test(**case, **options)
+            assert not wrong, "\n".join(wrong)
+
+        found: Any = run_async if inspect.iscoroutinefunction(test) else run
+        found.__name__, found.__doc__, found.__module__ = test.__name__, test.__doc__, test.__module__
+        found.pytestmark = getattr(test, "pytestmark", [])
         signature = inspect.signature(test)
         left = [item for name, item in signature.parameters.items() if name not in parts]
-        run.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]
-        return run
+        found.__signature__ = signature.replace(parameters=left)
+        return found  # type: ignore[no-any-return]
 
     return decorate
+
+
+@contextmanager
+def _noting(case: dict[str, Any], wrong: list[str]) -> Generator[None]:
+    try:
+        yield
+    except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - it is said which, and why
+        wrong.append(f"{case}: {type(error).__name__}: {error}")

@@ -19,6 +19,7 @@ import anyio
 import pytest
 from attrs import evolve
 
+from tests.cases import for_each
 from tests.clients import PRIVATE, PUBLIC
 from tests.faults import SPOILS, Spoil
 from tests.faulty import FaultyVenice, Reply, Request, gzipped, json_reply, redirect, video_reply
@@ -221,7 +222,6 @@ BAD: dict[str, Bad] = {
         for status in (200, 400)
     },
 }
-ANSWERS = [pytest.param(bad, id=name) for name, bad in BAD.items()]
 SHORT = Timeouts(job=60.0)
 
 
@@ -229,19 +229,20 @@ def client(server: FaultyVenice, **options: Any) -> VeniceClient:
     return VeniceClient(KEY, base_url=server.base_url, timeouts=SHORT, **options)
 
 
-@pytest.mark.parametrize("bad", ANSWERS)
 @pytest.mark.parametrize("where", ["queue", "retrieve", "link", "complete", "revoke"])
+@for_each("name", BAD)
 async def test_what_a_server_echoes_in_a_job_is_shown_nowhere(
-    tmp_path: Path, log: pytest.LogCaptureFixture, where: str, bad: Bad
+    tmp_path: Path, log: pytest.LogCaptureFixture, where: str, name: str
 ) -> None:
+    log.clear()
     request = PRIVATE if where in {"link", "revoke", "queue"} else PUBLIC
     seen: list[str] = []
 
     def note(job: VideoJob, state: object) -> None:
         seen.extend([repr(job), repr(state)])
 
-    async with Echoing(bad, (where,)) as server, client(server, on_state=note) as venice:
-        job = venice.generate(request, to=tmp_path / "clip.mp4")
+    async with Echoing(BAD[name], (where,)) as server, client(server, on_state=note) as venice:
+        job = venice.generate(request, to=tmp_path / name.replace(" ", "-"))
         await job.ended()
         check_job(job)  # before anybody raises its error, which drops what it has seen
         try:
@@ -254,12 +255,13 @@ async def test_what_a_server_echoes_in_a_job_is_shown_nowhere(
     check_log(log)
 
 
-@pytest.mark.parametrize("bad", ANSWERS)
 @pytest.mark.parametrize("call", ["quote", "models", "rate_limits", "complete", "revoke"])
+@for_each("name", BAD)
 async def test_what_a_server_echoes_to_a_question_is_shown_nowhere(
-    log: pytest.LogCaptureFixture, call: str, bad: Bad
+    log: pytest.LogCaptureFixture, call: str, name: str
 ) -> None:
-    async with Echoing(bad) as server, client(server, retries=Retries(quota=0)) as venice:
+    log.clear()
+    async with Echoing(BAD[name]) as server, client(server, retries=Retries(quota=0)) as venice:
         server.given = call in {"complete", "revoke"}
         ticket = Ticket(model="model-private", queue_id="job-1", download_url=server.link())
         arguments: dict[str, list[object]] = {"quote": [PUBLIC], "complete": [ticket], "revoke": [ticket]}

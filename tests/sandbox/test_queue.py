@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.cases import for_each
 from venice_async.sandbox import Scenario
 from venice_async.sandbox.wire import LARGEST_BODY
 
@@ -140,7 +141,7 @@ WRONG: list[tuple[dict[str, Any], list[Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "path"), WRONG)
+@for_each("fields, path", WRONG)
 async def test_a_wrong_field_is_a_400_that_names_it_and_costs_nothing(
     fields: dict[str, Any], path: list[Any]
 ) -> None:
@@ -193,7 +194,7 @@ RIGHT: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("fields", RIGHT)
+@for_each("fields", RIGHT)
 async def test_what_the_documents_allow_is_queued(fields: dict[str, Any]) -> None:
     async with talk() as venice:
         answer = await venice.queue(**fields)
@@ -318,7 +319,7 @@ async def test_the_same_body_with_the_three_confirmations_is_queued() -> None:
         assert (200, 1) == (answer.status, len(venice.sandbox.charges))
 
 
-@pytest.mark.parametrize("name", sorted(CONFIRMED))
+@for_each("name", sorted(CONFIRMED))
 async def test_a_confirmation_that_is_not_true_is_a_400(name: str) -> None:
     async with talk() as venice:
         missing = {key: True for key in CONFIRMED if key != name}
