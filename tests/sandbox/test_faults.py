@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import json
 import zlib
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +19,7 @@ import yarl
 from venice_async.sandbox import Fault, Point, Scenario, tiny_clip
 from venice_async.sandbox.faults import encode
 
-from .talk import CLIP, PRIVATE, TEXT, Talk, talk
+from .talk import CLIP, PRIVATE, TEXT, Talk, order, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -54,6 +56,66 @@ async def test_a_status_may_come_after_the_request_was_acted_upon() -> None:
     async with talk(faults=[Fault(on="queue", status=500, processed=True)]) as venice:
         answer = await venice.queue()
         assert (500, 1) == (answer.status, len(venice.sandbox.charges))
+
+
+async def exchange(venice: Talk, path: str = "/models", body: bytes | None = None) -> tuple[bytes, str]:
+    """Return what comes over the wire for a request, byte by byte, and how the connection ends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", venice.sandbox.port)
+    method, payload = ("GET", b"") if body is None else ("POST", body)
+    head = f"{method} /api/v1{path} HTTP/1.1\r\nHost: sandbox\r\n"
+    head += f"Authorization: Bearer {venice.sandbox.api_key}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n"
+    writer.write(head.encode() + payload)
+    try:
+        return await reader.read(), "FIN"
+    except ConnectionResetError:
+        return b"", "RST"
+    finally:
+        writer.close()
+
+
+async def test_raw_bytes_go_over_the_wire_as_they_are_and_nothing_is_acted_upon() -> None:
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nContent-Length: 8\r\n\r\nno size\x00"
+    body = json.dumps(order()).encode()
+    async with talk(
+        faults=[Fault(on="queue", raw=raw), Fault(on="queue", raw=raw, processed=True)]
+    ) as venice:
+        assert (raw, "FIN") == await exchange(venice, "/video/queue", body)
+        assert [] == venice.sandbox.charges
+        assert (raw, "FIN") == await exchange(venice, "/video/queue", body)
+        assert 1 == len(venice.sandbox.charges)
+        assert 200 == (await venice.queue()).status
+
+
+async def test_a_function_makes_raw_bytes_of_the_honest_answer_and_they_are_cut_as_a_whole() -> None:
+    seen: list[bytes] = []
+
+    def halved(answer: bytes) -> bytes:
+        seen.append(answer)
+        return answer[: len(answer) // 2]
+
+    faults = [Fault(on="models", raw=halved), Fault(on="models", raw=bytes.swapcase, cut_at=25)]
+    faults += [Fault(on="models", raw=bytes.swapcase, reset_at=0), Fault(on="queue", raw=bytes.swapcase)]
+    async with talk(faults=faults) as venice:
+        first = await exchange(venice)
+        assert (seen[0][: len(seen[0]) // 2], "FIN") == first
+        assert seen[0].startswith(b"HTTP/1.1 200 Sandbox\r\nContent-Length: ")
+        assert (b"http/1.1 200 sANDBOX\r\ncON", "FIN") == await exchange(venice)
+        assert (b"", "RST") == await exchange(venice)
+        await exchange(venice, "/video/queue", json.dumps(order()).encode())
+        assert 1 == len(venice.sandbox.charges)
+
+
+async def test_raw_pieces_are_sent_in_time() -> None:
+    async def dripping() -> AsyncIterator[bytes]:
+        for letter in b"HTTP":
+            await anyio.sleep(60)
+            yield bytes([letter])
+
+    async with talk(faults=[Fault(on="models", raw=lambda _: dripping())]) as venice:
+        began = anyio.current_time()
+        assert (b"HTTP", "FIN") == await exchange(venice)
+        assert pytest.approx(240, abs=1) == anyio.current_time() - began
 
 
 async def test_skipped_requests_pass_first() -> None:

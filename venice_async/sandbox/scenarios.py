@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from attrs import field, frozen
@@ -48,6 +48,9 @@ Point = Literal[
 
 Coding = Literal["gzip", "x-gzip", "deflate", "br", "zstd"]
 """How a body may be compressed."""
+
+Raw = bytes | Callable[[bytes], bytes | AsyncIterable[bytes]]
+"""Bytes for the wire, or what makes them of the honest answer's: at once, or piece by piece."""
 
 _NONE_OR_COUNT: Any = optional(ge(0))
 
@@ -123,10 +126,14 @@ class Fault:
         headers: headers to set on the answer, None to remove one; they may lie.
         body: the answer's body, instead of the true one: bytes or text as it is, anything else as JSON.
         coding: compress the body, whatever the client accepts.
+        raw: what goes on the wire instead of the answer, from the status line on; then the connection is
+            closed. Bytes, and the request is not acted upon unless `processed` says so; or a function of the
+            bytes that the answer would be, which returns bytes, or an async iterator that yields them in
+            time.
         processed: whether the request is acted upon (a job is charged) before `status` or `hang` strike.
-        cut_at: close the connection in order (FIN) after so many bytes of the body.
-        reset_at: reset the connection (RST) after so many bytes of the body.
-        stall_at: go silent after so many bytes of the body, the connection left open.
+        cut_at: close the connection in order (FIN) after so many bytes of the body; of all with `raw`.
+        reset_at: reset the connection (RST) after so many bytes, counted alike.
+        stall_at: go silent after so many bytes, counted alike, the connection left open.
         bytes_per_second: send the body no faster than this.
         drop: close the connection without an answer, `before` the request is acted upon or `after`.
         hang: say nothing for so many seconds, then close the connection.
@@ -141,6 +148,7 @@ class Fault:
     headers: Mapping[str, str | None] = field(factory=dict[str, str | None])
     body: Any = None
     coding: Coding | None = field(default=None, validator=optional(in_(get_args(Coding))))
+    raw: Raw | None = None
     processed: bool = False
     cut_at: int | None = field(default=None, validator=optional(ge(0)))
     reset_at: int | None = field(default=None, validator=optional(ge(0)))
@@ -164,7 +172,9 @@ class Fault:
         """Whether the request is acted upon although the fault strikes."""
         if self.drop is not None:
             return self.drop == "after"
-        return self.processed or (self.status is None and self.hang is None)
+        return self.processed or (
+            self.status is None and self.hang is None and not isinstance(self.raw, bytes)
+        )
 
     @property
     def silent(self) -> bool:

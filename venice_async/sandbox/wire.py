@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import NoReturn
 
 import anyio
@@ -41,6 +42,8 @@ async def send(
         return web.Response(status=reply.status, body=bytes(reply.body), headers=headers)
     if fault is not None:
         await _wait_before(request, fault)
+        if fault.raw is not None:
+            await _send_raw(request, Reply(status=reply.status, body=reply.body, headers=headers), fault)
     response = web.StreamResponse(status=reply.status, headers=headers)
     if not _names_length(fault) and reply.status != 204:  # noqa: PLR2004 - No Content
         response.content_length = len(reply.body)
@@ -73,6 +76,32 @@ async def _pour(response: web.StreamResponse, body: bytes | memoryview, fault: F
         await response.write(view[start : start + piece])
         if rate is not None:
             await anyio.sleep(piece / rate)
+
+
+async def _send_raw(request: web.BaseRequest, honest: Reply, fault: Fault) -> NoReturn:
+    """Write to the connection itself what a fault makes of an answer, and end it."""
+    raw: bytes | AsyncIterable[bytes]
+    if callable(fault.raw):
+        named = {"Content-Length": str(len(honest.body)), **honest.headers}
+        lines = [f"HTTP/1.1 {honest.status} Sandbox", *(f"{name}: {value}" for name, value in named.items())]
+        raw = fault.raw("\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + bytes(honest.body))
+    else:
+        raw = fault.raw or b""
+    left = fault.stop_at
+    async for piece in _pieces(raw):
+        await request.writer.write(piece[:left])
+        left = None if left is None else left - min(left, len(piece))
+        if left == 0:
+            break
+    await _break_off(request, fault)
+
+
+async def _pieces(raw: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    if isinstance(raw, bytes):
+        yield raw
+        return
+    async for piece in raw:
+        yield piece
 
 
 async def _break_off(request: web.BaseRequest, fault: Fault) -> NoReturn:
