@@ -272,7 +272,7 @@ class World:
         name = fields["prompt"]
         answer = self.orders.pop(name, "well")
         if answer in {"503", "429", "402", "500 uncharged"}:
-            return reply(process, int(answer[:3]), {"error": "no"})
+            return reply(process, int(answer[:3]), {"error": "no", "code": "MODEL_OFFLINE"})
         if answer == "lost uncharged":
             msg = "lost"
             raise DisconnectedError(msg)

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from tests.clients import KEY, PRIVATE, PUBLIC, client, until, wire
-from tests.faulty import FaultyVenice, Reply, html_reply, json_reply
+from tests.faulty import FaultyVenice, Reply, html_reply, json_reply, no_capacity
 from tests.faulty.venice import CLIP
 from venice_async import (
     AuthenticationError,
@@ -44,7 +44,7 @@ from venice_async import (
 pytestmark = pytest.mark.anyio
 
 REFUSED = json_reply({"error": "No such key"}, status=401)
-BUSY = json_reply({"error": "At capacity"}, status=503)
+BUSY = no_capacity()
 NEWS = json_reply({"status": "PROCESSING", "average_execution_time": 145_000, "execution_duration": 1_000})
 
 
@@ -572,8 +572,10 @@ async def test_the_deadline_raises_with_the_ticket_and_the_job_can_be_resumed(tm
 @pytest.mark.parametrize(
     ("request_", "troubles", "said"),
     [
-        pytest.param(PUBLIC, [BUSY] * 99, "after 8 s; the latest trouble: At capacity", id="polls"),
-        pytest.param(PRIVATE, [BUSY], "after 8 s; the latest trouble: At capacity", id="a link"),
+        pytest.param(
+            PUBLIC, [BUSY] * 99, "after 8 s; the latest trouble: The model is at capacity", id="polls"
+        ),
+        pytest.param(PRIVATE, [BUSY], "after 8 s; the latest trouble: The model is at capacity", id="a link"),
         pytest.param(PUBLIC, [], "after 8 s. The job", id="none"),
         pytest.param(PUBLIC, [BUSY, NEWS], "after 8 s. The job", id="none any more"),
     ],

@@ -28,6 +28,7 @@ from tests.faulty import (
     html_reply,
     json_reply,
     make_mp4,
+    no_capacity,
     partial_reply,
     ranged_reply,
     rate_limited,
@@ -291,11 +292,10 @@ async def test_a_refusal_whose_words_are_lost_is_asked_for_again_unless_it_was_o
         assert (False, 1) == (caught.value.charged, len(other.requests))
 
 
-@pytest.mark.parametrize("status", [429, 503])
 async def test_a_busy_server_has_not_accepted_a_paid_request_even_if_its_words_are_lost(
-    tmp_path: Path, status: int
+    tmp_path: Path,
 ) -> None:
-    lost = json_reply({"error": "busy"}, status=status, cut_at=3)
+    lost = json_reply({"error": "busy"}, status=429, cut_at=3)
     async with Witness(tmp_path, queue=[lost] * 2, polls=0) as server:
         assert isinstance(await run_job(server), Video)
 
@@ -391,7 +391,7 @@ async def test_a_reset_is_read_by_the_servers_own_clock(tmp_path: Path, skew: fl
 
 @pytest.mark.parametrize("times", [1, 4, 12])
 async def test_a_server_without_capacity_for_a_while_costs_time_only(tmp_path: Path, times: int) -> None:
-    busy = json_reply({"error": "At capacity"}, status=503)
+    busy = no_capacity()
     answers: dict[str, Any] = {
         "retrieve": [busy] * times,
         "link": [busy] * min(times, 4),
@@ -611,7 +611,7 @@ async def test_a_file_that_appears_meanwhile_is_not_touched(tmp_path: Path, requ
 async def test_a_paid_request_that_was_refused_leaves_nothing_in_the_journal(
     tmp_path: Path, status: int
 ) -> None:
-    refusals = [json_reply({"error": "no"}, status=status)] * 6
+    refusals = [json_reply({"error": "no", "code": "MODEL_OFFLINE"}, status=status)] * 6
     journal = tmp_path / "private" / "jobs.db"
     async with FaultyVenice(queue=refusals) as server, client(server, journal=journal) as venice:
         with pytest.raises(APIError):

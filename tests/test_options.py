@@ -85,7 +85,7 @@ def test_options_are_frozen_keywords_and_every_one_is_described(kind: Any) -> No
 
 
 def test_the_defaults_are_what_the_vendor_and_the_design_say() -> None:
-    assert Timeouts(connect=10.0, read=30.0, job=None) == Timeouts()
+    assert Timeouts(connect=10.0, read=30.0, queue=600.0, job=None) == Timeouts()
     assert Limits(queue_per_minute=40, retrieve_per_minute=120, share=1.0, failures=20) == Limits()
     assert Polling(price=0.03, min_gap=1.0, max_gap=30.0) == Polling()
     assert Retries(quota=50, cost=5, refund=1) == Retries()

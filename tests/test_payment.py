@@ -7,20 +7,33 @@ import hashlib
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 from attrs import evolve
 
 from tests.clients import KEY, PUBLIC, client, wire
-from tests.faulty import FaultyVenice, Job, Reply, gzipped, html_reply, json_reply, rate_limited
+from tests.faulty import (
+    FaultyVenice,
+    Job,
+    Reply,
+    gzipped,
+    html_reply,
+    json_reply,
+    no_capacity,
+    rate_limited,
+)
 from venice_async import (
     APIError,
     BudgetExceededError,
     ConnectError,
     InvalidRequestError,
+    Limits,
     Media,
     ProtocolError,
     QueueOutcomeUnknownError,
+    RateLimitError,
     ServerError,
     Ticket,
     Timeouts,
@@ -43,6 +56,8 @@ LOST = [
     pytest.param(json_reply({"error": "failed"}, status=500), id="500"),
     pytest.param(html_reply(status=502), id="502"),
     pytest.param(html_reply(status=504), id="504"),
+    pytest.param(json_reply({"error": "The model is at capacity"}, status=503), id="503 of somebody"),
+    pytest.param(html_reply(status=503), id="503 of an edge"),
     pytest.param(html_reply(), id="a page for an answer"),
     pytest.param(json_reply([1, 2]), id="a list for an answer"),
     pytest.param(Reply(body=b""), id="nothing for an answer"),
@@ -119,7 +134,9 @@ async def test_a_paid_answer_with_headers_of_any_edge_is_understood(tmp_path: Pa
     [
         pytest.param([rate_limited(60)], id="429 once"),
         pytest.param([rate_limited(60)] * 4, id="429 again and again"),
-        pytest.param([json_reply({"error": "capacity"}, status=503)] * 5, id="503 five times"),
+        pytest.param(
+            [no_capacity(), no_capacity("MODEL_OFFLINE")] * 2 + [no_capacity()], id="503 five times"
+        ),
     ],
 )
 async def test_a_request_that_was_not_accepted_is_sent_again_and_charged_once(
@@ -132,11 +149,41 @@ async def test_a_request_that_was_not_accepted_is_sent_again_and_charged_once(
 
 
 async def test_no_capacity_for_long_is_an_error_that_costs_nothing(tmp_path: Path) -> None:
-    refusals = [json_reply({"error": "The model is at capacity"}, status=503)] * 9
+    refusals = [no_capacity()] * 9
     async with FaultyVenice(queue=refusals) as server, client(server) as venice:
         with pytest.raises(ServerError, match="at capacity") as caught:
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert (6, [], False) == (len(server.requests), server.charges, caught.value.charged)
+
+
+async def test_a_paid_request_that_is_limited_for_ever_ends_in_an_error_and_has_warned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with FaultyVenice(always=rate_limited(60)) as server:
+        async with client(server, timeouts=Timeouts(queue=300), journal=tmp_path / "jobs.db") as venice:
+            began = anyio.current_time()
+            with pytest.raises(RateLimitError, match=r"Nothing was charged.*Timeouts\(queue=") as caught:
+                await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+            assert 200 < anyio.current_time() - began <= 300
+            assert [] == await venice.pending()
+        assert (429, False, []) == (caught.value.status, caught.value.charged, server.charges)
+        assert 3 <= len(server.requests) <= 10
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(server.requests) - 2 == len(warnings)
+
+
+async def test_a_paid_request_waits_for_its_turn_no_longer_than_it_may(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"timeouts": Timeouts(queue=150), "limits": Limits(queue_per_minute=1)}
+    async with FaultyVenice(polls=0) as server, client(server, **options) as venice:
+        jobs = [venice.generate(PUBLIC, to=tmp_path / f"{number}.mp4") for number in range(6)]
+        outcomes = await asyncio.gather(*(job.wait() for job in jobs), return_exceptions=True)
+        failed = [outcome for outcome in outcomes if isinstance(outcome, RateLimitError)]
+        assert len(server.charges) == 6 - len(failed)
+        assert 1 <= len(failed) <= 4
+        assert {False} == {error.charged for error in failed}
+    assert any("has waited 75 s" in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 413, 415, 422])

@@ -14,7 +14,7 @@ import pytest
 from attrs import evolve
 
 from tests.clients import KEY, PRIVATE, PUBLIC, client, wire
-from tests.faulty import FaultyVenice, Reply, html_reply, json_reply, rate_limited
+from tests.faulty import FaultyVenice, Reply, html_reply, json_reply, no_capacity, rate_limited
 from venice_async import (
     AuthenticationError,
     BadRequestError,
@@ -22,12 +22,14 @@ from venice_async import (
     Media,
     ProtocolError,
     Quote,
+    Retries,
     ServerError,
     Ticket,
     UsageError,
     VideoRequest,
 )
 from venice_async.sandbox import tiny_clip
+from venice_async.sansio.retries import SCARCE
 
 pytestmark = pytest.mark.anyio
 
@@ -212,6 +214,32 @@ async def test_retries_of_a_client_are_rationed() -> None:
             with pytest.raises(ServerError):
                 await venice.quote(PUBLIC)
         assert 6 + 50 // 5 == len(server.requests)
+
+
+async def test_the_polls_of_a_client_draw_on_its_quota_and_are_only_slower_without(tmp_path: Path) -> None:
+    async def took(retries: Retries) -> float:
+        refusals = [json_reply({"error": "No answer"}, status=502)] * 30
+        async with (
+            FaultyVenice(retrieve=refusals, polls=0) as server,
+            client(server, retries=retries) as venice,
+        ):
+            began = anyio.current_time()
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", overwrite=True)
+            return anyio.current_time() - began
+
+    freely, rationed, without = [await took(Retries(quota=quota)) for quota in (1e6, 50, 0)]
+    assert freely < 15 * 30 < rationed < without
+    assert 30 * SCARCE <= without < 30 * SCARCE + 120
+
+
+async def test_a_paid_request_that_met_no_server_is_not_tried_again_without_quota(tmp_path: Path) -> None:
+    async with (
+        FaultyVenice(queue=[no_capacity()]) as server,
+        client(server, retries=Retries(quota=4)) as venice,
+    ):
+        with pytest.raises(ServerError, match="Nothing was charged"):
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert 1 == len(server.requests)
 
 
 async def test_complete_deletes_a_public_clip_and_revoke_a_private_one(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from venice_async import (
     VideoRequest,
 )
 from venice_async.io.aiohttp import AiohttpTransport
+from venice_async.sansio.http.queries import Revoke
 from venice_async.sansio.http.secrets import Secret
 from venice_async.sansio.http.wire import HttpRequest, encode
 from venice_async.sansio.job import commands, events, states
@@ -477,18 +478,12 @@ def everything() -> Iterator[object]:
     yield from (ticket, state, command)
     completed = events.Completed(link=named)
     yield completed
-    assert command is not None
+    assert isinstance(command, commands.Poll)
     yield encode(command)
     for start in (state, states.Waiting(ticket=evolve(ticket, download_url=None))):
         downloading, fetch = step(start, completed)
-        assert fetch is not None
-        yield from (
-            downloading,
-            fetch,
-            encode(fetch),
-            encode(commands.Revoke(ticket)),
-            commands.Revoke(ticket),
-        )
+        assert isinstance(fetch, commands.Fetch)
+        yield from (downloading, fetch, encode(fetch), Revoke(ticket), Revoke(ticket).request)
         yield step(downloading, events.Refused(VeniceError("no")))
         yield step(downloading, events.StopAsked())
         yield events.Accepted(ticket)

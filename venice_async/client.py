@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -15,16 +15,16 @@ from .batch import CONCURRENCY, PAUSE, Batch, BatchOptions, Requests, check_sour
 from .engine.consent import OnConsent
 from .engine.runtime import Runtime, Settings
 from .engine.spec import Destination, JobSpec, bound_for, checked_request, recovery
-from .errors import UsageError
+from .errors import UsageError, VeniceError
 from .io.delivery.sinks import QueueSink
+from .io.uploads import price_query
 from .job import VideoJob
 from .models import AccountLimits, VideoModel
 from .options import BASE_URL, Limits, Links, Polling, Retries, Timeouts, check_number
 from .requests import VideoRequest
 from .results import Quote, Ticket
+from .sansio.http.queries import Complete, ListModels, ReadLimits, Revoke
 from .sansio.http.secrets import Secret
-from .sansio.job.commands import Complete, ListModels, Price, Query, ReadLimits, Revoke
-from .sansio.job.events import CleanedUp
 from .sansio.job.machine import begin, watch
 from .sansio.job.states import State
 
@@ -296,18 +296,16 @@ class VeniceClient:
             reference_video_seconds: the total length of all reference clips, which the price may depend on.
         """
         checked_request(request)
-        found: Quote = await self._ask(Price(request, reference_video_seconds=reference_video_seconds))
-        return found
+        self._runtime.shared()
+        return await self._runtime.ask(await price_query(request, reference_video_seconds))
 
     async def models(self) -> list[VideoModel]:
         """Return the catalogue of video models."""
-        found: list[VideoModel] = await self._ask(ListModels())
-        return found
+        return await self._runtime.ask(ListModels())
 
     async def rate_limits(self) -> AccountLimits:
         """Return what the key may do, and the balances."""
-        found: AccountLimits = await self._ask(ReadLimits())
-        return found
+        return await self._runtime.ask(ReadLimits())
 
     @property
     def balances(self) -> Mapping[str, float]:
@@ -341,13 +339,11 @@ class VeniceClient:
             raise UsageError(msg, hint="Use complete(ticket) for a public model's job")
         await self._clean(Revoke(_sound(found)))
 
-    async def _ask(self, query: Query) -> Any:
-        return await self._runtime.ask(query)
-
     async def _clean(self, query: Complete | Revoke) -> None:
-        answer: CleanedUp = await self._ask(query)
-        if answer.error is not None:
-            raise answer.error.with_ticket(query.ticket)
+        try:
+            await self._runtime.ask(query)
+        except VeniceError as error:
+            raise error.with_ticket(query.ticket) from None
 
     def _journal(self) -> Journal:
         self._runtime.shared()

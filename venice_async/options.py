@@ -69,12 +69,16 @@ class Timeouts:
     Attributes:
         connect: for a connection, TLS included.
         read: without a byte from the server; our choice, about twice the slowest healthy first byte.
+        queue: for a paid request to be accepted: its turn, and the pauses that the server asks for when the
+            rate is limited or the model has no capacity. After it a `RateLimitError` says that nothing was
+            charged.
         job: from queued to done; None means max(10 x the model's P80, 30 minutes), which a healthy job never
             meets.
     """
 
     connect: float = field(default=10.0, validator=_bound(0, above=True))
     read: float = field(default=30.0, validator=_bound(0, above=True))
+    queue: float = field(default=600.0, validator=_bound(0, above=True))
     job: float | None = field(default=None, validator=_bound(0, or_none=True, above=True))
 
 

@@ -203,6 +203,11 @@ def abuse_block(until: object = None, **changes: Unpack[Changes]) -> Reply:
     return json_reply({"error": "Too many failed attempts"}, **_with(changes, 429, headers))
 
 
+def no_capacity(code: str = "MODEL_AT_CAPACITY", **changes: Unpack[Changes]) -> Reply:
+    """Refuse for want of capacity, in the one way that says a paid request was not accepted."""
+    return json_reply({"error": "The model is at capacity", "code": code}, **_with(changes, 503, {}))
+
+
 def gzipped(reply: Reply) -> Reply:
     """Compress an answer, whether or not the client accepts that."""
     headers = {**reply.headers, "content-encoding": "gzip"}

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cases import for_each
-from venice_async.errors import APIError, BadRequestError
+from venice_async.errors import APIError, BadRequestError, ServerError
 from venice_async.options import Retries
 from venice_async.sansio.retries import (
+    Attempts,
     Call,
     GiveUp,
     Retry,
@@ -20,7 +21,13 @@ from venice_async.sansio.retries import (
 )
 
 EVER = 10_000
-ALL = [Trouble("unsent"), Trouble("interrupted"), *(Trouble("status", status=s) for s in range(200, 600))]
+NO_CAPACITY = Trouble("status", status=503, no_capacity=True)
+ALL = [
+    Trouble("unsent"),
+    Trouble("interrupted"),
+    NO_CAPACITY,
+    *(Trouble("status", status=s) for s in range(200, 600)),
+]
 
 
 def decide(call: Call, trouble: Trouble | str | int, attempt: int = 1, chance: float = 0.5) -> Verdict:
@@ -44,7 +51,6 @@ def retries(call: Call, trouble: str | int) -> int:
     [
         (Call.QUEUE, "unsent", 3),
         (Call.QUEUE, 429, EVER),
-        (Call.QUEUE, 503, 5),
         (Call.RETRIEVE, "unsent", EVER),
         (Call.RETRIEVE, "interrupted", EVER),
         (Call.RETRIEVE, 200, EVER),
@@ -76,9 +82,25 @@ def test_trouble_is_met_with_so_many_retries(call: Call, trouble: str | int, tim
     assert times == retries(call, trouble)
 
 
-@for_each("trouble", ["interrupted", 200, 302, 500, 501, 502, 504, 520, 599])
+@for_each("trouble", ["interrupted", 200, 302, 500, 501, 502, 503, 504, 520, 599])
 def test_a_paid_request_that_may_have_been_accepted_is_never_sent_again(trouble: str | int) -> None:
     assert Unknown() == decide(Call.QUEUE, trouble)
+
+
+def test_a_503_is_no_acceptance_only_where_it_names_the_lack_of_capacity() -> None:
+    said = [
+        ServerError("Busy", status=503, code="MODEL_OFFLINE"),
+        ServerError("MODEL_AT_CAPACITY: try later", status=503),
+        ServerError("Busy", status=503, details={"reason": ["MODEL_AT_CAPACITY"]}),
+    ]
+    for error in said:
+        attempts, verdicts = Attempts(), list[Verdict]()
+        for _ in range(6):
+            attempts, found = attempts.judge(Call.QUEUE, error, chance=0.5)
+            verdicts.append(found)
+        assert [True] * 5 + [False] == [isinstance(found, Retry) for found in verdicts]
+    others = [ServerError("The model is at capacity", status=503), ServerError("MODEL_OFFLINE", status=502)]
+    assert [Unknown()] * 2 == [Attempts().judge(Call.QUEUE, error, chance=0.5)[1] for error in others]
 
 
 @given(trouble=st.sampled_from(ALL), attempt=st.integers(1, 100), chance=st.floats(0, 1, exclude_max=True))
@@ -87,7 +109,7 @@ def test_the_paid_request_is_resent_only_where_it_was_provably_not_accepted(
 ) -> None:
     decision = verdict(Call.QUEUE, trouble, attempt=attempt, chance=chance)
     if isinstance(decision, Retry):
-        assert trouble.kind == "unsent" or trouble.status in {429, 503}
+        assert trouble.kind == "unsent" or trouble.status == 429 or trouble.no_capacity
 
 
 @given(trouble=st.sampled_from(ALL), attempt=st.integers(1, 100))

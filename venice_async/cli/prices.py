@@ -12,7 +12,7 @@ from attrs import frozen
 from ..errors import BudgetExceededError, VeniceError
 from ..formatting import as_usd
 from ..io.uploads import reference_seconds as measured
-from ..sansio.http.wire import STATED_LENGTH, price_fields
+from ..sansio.http.queries import STATED_LENGTH, price_fields
 from .options import flag, value
 from .screen.prompts import confirmed
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final
 
 import anyio
 
 from ..errors import APIError, TransportError, VeniceError
 from ..io.caller import Caller
 from ..results import Ticket
-from ..sansio.job.commands import Complete, Revoke
+from ..sansio.http.queries import Complete, Revoke
 from ..sansio.job.events import CleanedUp
 
 _LONGEST: Final = 15.0  # seconds: the clip is safe, so nobody should wait for this for long
@@ -70,7 +70,8 @@ class CleanUps:
     async def _sent(self, query: Complete | Revoke) -> CleanedUp:
         with anyio.move_on_after(_LONGEST):
             try:
-                return cast("CleanedUp", await self._caller.ask(query))
+                await self._caller.ask(query)
             except VeniceError as error:
                 return CleanedUp(error)
+            return CleanedUp()
         return CleanedUp(TransportError(f"The clean-up took longer than {_LONGEST:.0f} s"))

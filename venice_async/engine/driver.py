@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
+from attrs import evolve
 
 from ..errors import JobTimeoutError, VeniceError
 from ..io.journal.record import JobRecord
@@ -25,6 +26,7 @@ from ..sansio.job.states import (
     Waiting,
     ticket_of,
 )
+from ..sansio.retries import Call
 from .retrieval import Retrieval
 from .spec import JobSpec, Shared
 from .submission import Submission
@@ -97,7 +99,7 @@ class Driver:
             self._enter(state)
             event = await self._perform(command)
             state, command = step(self.state, event, chance=self._shared.clock.chance())
-            self._note(event, command)
+            command = self._rationed(event, command)
             await self._keep(state)
         return state
 
@@ -131,12 +133,16 @@ class Driver:
             case CleanUp():
                 return await self._shared.clean_ups.clean_up(command.video.ticket)
 
-    def _note(self, event: Event, command: Command | None) -> None:
-        """Keep the latest trouble for the deadline to tell, and log it with the pause that follows."""
+    def _rationed(self, event: Event, command: Command | None) -> Command | None:
+        """Keep the latest trouble for the deadline to tell, and delay the next try if retries are scarce."""
         self._trouble = event.error if isinstance(event, Missed | Interrupted) else None
-        if self._trouble is not None and isinstance(command, Poll | Fetch):
-            kind, message = type(command).__name__, self._trouble.message
-            log.info("%s brought nothing (%s); the next one in %.1f s", kind, message, command.after)
+        if self._trouble is None or not isinstance(command, Poll | Fetch):
+            return command
+        call = Call.RETRIEVE if isinstance(command, Poll) else Call.LINK
+        after = self._shared.caller.ration(call, self._trouble, command.after)
+        kind, message = type(command).__name__, self._trouble.message
+        log.info("%s brought nothing (%s); the next one in %.1f s", kind, message, after)
+        return evolve(command, after=after)
 
     async def _keep(self, state: State) -> None:
         """Journal what must outlive a crash, before it is made known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from attrs import evolve
 
@@ -101,10 +101,10 @@ class Retrieval:
                 async with self._caller.poll(command, turn) as response:
                     if carries_video(response.status, response.headers):
                         return await self._receive(command.ticket, response)
-                    reply = await self._caller.read(command, response)
+                    event = await self._caller.read_poll(command, response)
             except (TransportError, ProtocolError) as error:
                 return Missed(error)
-        return self._news(watch, cast("Event", reply.answer))
+        return self._news(watch, event)
 
     async def fetch(self, command: Fetch) -> Event:
         """GET the link, from where the last delivery was cut if the server truly supports it."""
@@ -114,12 +114,11 @@ class Retrieval:
             async with self._caller.fetch(command, delivery.headers_for_next()) as response:
                 if response.status in _LINK_ANSWERS:
                     return await self._receive(command.ticket, response)
-                answer = (await self._caller.read(command, response)).answer
+                return Interrupted(await self._caller.read_refusal(command, response))
         except CAN_GO_ON as error:
             return Interrupted(error)
         except DownloadError as error:
             return Refused(error)
-        return Interrupted(answer.error if isinstance(answer, Refused) else DownloadError("It has no clip"))
 
     def _claim(self, path: Path) -> None:
         if path in self._shared.claims:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from importlib import import_module
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -23,14 +23,12 @@ from ..io.caller import Caller
 from ..io.clock import SystemClock
 from ..io.pacing.pacer import Pacer
 from ..io.ration.store import RationStore
-from ..io.uploads import inline
 from ..job import VideoJob, running_loop
 from ..options import Limits, Links, Polling, Retries, Timeouts
 from ..results import Ticket
 from ..sansio.http.links import is_loopback
+from ..sansio.http.queries import Query
 from ..sansio.http.secrets import Secret
-from ..sansio.http.wire import Answer
-from ..sansio.job.commands import Price, Query
 from ..sansio.job.states import Failed, State, Succeeded
 from .cleanup import CleanUps
 from .consent import OnConsent
@@ -45,6 +43,8 @@ if TYPE_CHECKING:
 
 with suppress(ImportError):  # anyio would load it at its first call, which is on the event loop
     import_module("anyio._backends._asyncio")
+
+T = TypeVar("T")
 
 LEAVING: Final = 0.9  # seconds: leaving by error returns within one
 
@@ -238,10 +238,9 @@ class Runtime:
         self._check_loop()
         return self._shared
 
-    async def ask(self, query: Query) -> Answer:
+    async def ask(self, query: Query[T]) -> T:
         """Return the answer to a call that costs nothing."""
-        caller = self.shared().caller
-        return await caller.ask(await inline(query) if isinstance(query, Price) else query)
+        return await self.shared().caller.ask(query)
 
     async def drain(self, grace: float) -> list[Ticket]:
         """Start no more jobs, give the paid ones `grace` seconds, and return the tickets of the rest."""
@@ -281,7 +280,7 @@ class Runtime:
         journal = await self._open_journal(stack, clock)
         pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock, store=self._ration())
         stack.push_async_callback(pacer.aclose)
-        caller = Caller(transport, pacer, clock, retries=settings.retries, secrets=self._secrets)
+        caller = Caller(transport, pacer, clock, retries=settings.retries, api_key=settings.api_key)
         return Shared(
             caller=caller,
             clock=clock,
@@ -311,10 +310,6 @@ class Runtime:
 
         account = account_key(settings.base_url, limits.account or settings.api_key.reveal())
         return SqliteRation(path, account=account, limits=limits)
-
-    def _secrets(self) -> Sequence[str]:
-        links = (job.ticket.download_url for job in self._jobs if job.ticket is not None)
-        return [self.settings.api_key.reveal(), *(link for link in links if link is not None)]
 
     def _check_loop(self) -> None:
         if running_loop() is not self._loop:

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections import Counter
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import cast
+from http import HTTPStatus
+from typing import Final
 
+import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import evolve
 
 from ..errors import (
+    ANSWER_KEPT,
     ConsentError,
     ConsentRequiredError,
     QueueOutcomeUnknownError,
+    RateLimitError,
     VeniceError,
 )
-from ..io.caller import Reply, unknown_outcome
 from ..io.journal.record import JobRecord
 from ..io.pacing.pacer import Turn
 from ..io.shielding import run_to_completion
-from ..io.uploads import Prepared, inline, prepare
-from ..requests import Consent
+from ..io.uploads import Prepared, encode_media, prepare, price_query
+from ..requests import Consent, VideoRequest
 from ..results import ConsentRequest
 from ..sansio.http.wire import consents_of, queue_request
 from ..sansio.job.commands import AskPrice, Queue
-from ..sansio.job.events import Accepted, Answered, Event, Refused
+from ..sansio.job.events import Accepted, Answered, Event, Priced, Refused
 from ..sansio.job.states import Queueing, Waiting
-from ..sansio.retries import Call, Retry, Unknown
+from ..sansio.retries import Attempts, Call, GiveUp, Retry, Unknown, Verdict
 from .consent import ask_person
 from .spec import JobSpec, Shared
+
+_MANY: Final = 3  # refusals of a paid request, from which on each is a warning
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -48,13 +54,17 @@ class Submission:
         self._caller = shared.caller
         self._spec = spec
         self._record = record
+        self._encoded: VideoRequest | None = None
         self._prepared: Prepared | None = None
-        self._troubles: Counter[object] = Counter()
+        self._attempts = Attempts()
 
     async def ask_price(self, command: AskPrice) -> Event:
         """Ask for the price."""
         try:
-            return cast("Event", await self._caller.ask(await inline(command)))
+            self._encoded = await encode_media(command.request)
+            seconds = command.reference_video_seconds
+            query = await price_query(command.request, seconds, encoded=self._encoded)
+            return Priced((await self._caller.ask(query)).usd)
         except VeniceError as error:
             return Refused(error)
 
@@ -63,22 +73,37 @@ class Submission:
 
         From the intent in the journal to the ticket in it, nothing interrupts, not even the end of
         `asyncio.run`: a cancelled job still learns what it paid for. Waiting for a turn, or for another try,
-        can be cancelled.
+        can be cancelled, and ends after `Timeouts.queue` seconds in all.
         """
         try:
-            self._prepared = self._prepared or await prepare(command.request)
+            if self._prepared is None:
+                encoded, self._encoded = self._encoded or await encode_media(command.request), None
+                self._prepared = await prepare(encoded)
         except VeniceError as error:
             return Refused(error)
+        clock, patience = self._shared.clock, self._shared.timeouts.queue
+        deadline = clock.monotonic() + patience
+        refusals = 0
+        latest: VeniceError | None = None
         while True:
-            async with self._caller.pacer.queue_turn(
-                priority=self._spec.priority, model=command.request.model
-            ) as turn:
+            async with AsyncExitStack() as stack:
+                turn = await self._turn(stack, command, deadline)
+                if turn is None:
+                    break
                 await checkpoint_if_cancelled()  # a job may be cancelled before it has waited for anything
-                outcome = await run_to_completion(self._pay(command, self._prepared, turn))
-            if not isinstance(outcome, Retry):
-                return outcome
-            log.info("The paid request was not accepted; trying again in %.1f s", outcome.after)
-            await self._shared.clock.sleep(outcome.after)
+                event, after = await run_to_completion(self._pay(command, self._prepared, turn))
+            if after is None:
+                return event
+            assert isinstance(event, Refused)  # noqa: S101 - nothing else is sent again
+            latest, refusals = event.error, refusals + 1
+            level = logging.WARNING if refusals >= _MANY else logging.INFO
+            log.log(
+                level, "A paid request was not accepted (%s); trying again in %.1f s", latest.message, after
+            )
+            if clock.monotonic() + after >= deadline:
+                break
+            await clock.sleep(after)
+        return Refused(_out_of_patience(patience, latest))
 
     async def ask_consent(self, question: ConsentRequest) -> Event:
         """Ask a person, holding neither a connection nor a turn."""
@@ -100,41 +125,65 @@ class Submission:
             return Refused(ConsentError(message, consent_request=question))
         return Answered(answer)
 
-    async def _pay(self, command: Queue, prepared: Prepared, turn: Turn) -> Event | Retry:
+    async def _turn(self, stack: AsyncExitStack, command: Queue, deadline: float) -> Turn | None:
+        """Wait for a turn, until `deadline`; a long wait is logged once, half-way."""
+        left = deadline - self._shared.clock.monotonic()
+        message = "A paid request has waited %.0f s for its turn, and is given up after as many more"
+        half_way = asyncio.get_running_loop().call_later(left / 2, log.warning, message, left / 2)
+        try:
+            with anyio.move_on_after(left):
+                return await stack.enter_async_context(
+                    self._caller.pacer.queue_turn(priority=self._spec.priority, model=command.request.model)
+                )
+        finally:
+            half_way.cancel()
+        return None
+
+    async def _pay(self, command: Queue, prepared: Prepared, turn: Turn) -> tuple[Event, float | None]:
+        """Send the paid request; return what came of it, and in how many seconds to send it again, if so."""
         intent = Queueing(request=command.request, consent=command.consent, flow=command.flow)
         try:
             await self._record.begin(intent)
-        except VeniceError as error:
-            return Refused(error)
+        except VeniceError as failure:
+            return Refused(failure), None
         at = datetime.fromtimestamp(self._shared.clock.time(), UTC).isoformat(timespec="seconds")
-        reply = await self._caller.pay(queue_request(prepared.body, consents_of(command)), command, turn)
-        outcome = self._outcome(reply, prepared, at)
-        await self._conclude(outcome, intent)
-        return outcome
+        paid = queue_request(prepared.body, consents_of(command), model=command.request.model)
+        event = await self._caller.pay(paid, command, turn)
+        decided: Verdict = GiveUp()
+        if isinstance(event, Refused):
+            self._attempts, decided = self._caller.judge(self._attempts, Call.QUEUE, event.error)
+        match event, decided:
+            case Accepted(ticket), _:
+                self.accepted = event
+                log.info("Queued as %s on %s", ticket.queue_id, ticket.model)
+                await self._record.record(Waiting(ticket=ticket))
+            case Refused(error), Unknown():
+                lost = unknown_outcome(error, fingerprint=prepared.fingerprint, at=at)
+                if lost.answer is not None:
+                    await self._record.record(evolve(intent, answer=lost.answer))
+                return Refused(lost), None
+            case _:
+                await self._record.withdraw()
+        return event, decided.after if isinstance(decided, Retry) else None
 
-    def _outcome(self, reply: Reply, prepared: Prepared, at: str) -> Event | Retry:
-        answer = cast("Event", reply.answer)
-        if not isinstance(answer, Refused):
-            return answer
-        if isinstance(answer.error, QueueOutcomeUnknownError):
-            return Refused(unknown_outcome(answer.error, fingerprint=prepared.fingerprint, at=at))
-        if reply.trouble is None:
-            return answer
-        kind = (reply.trouble.kind, reply.trouble.status)
-        self._troubles[kind] += 1
-        decided = self._caller.judge(Call.QUEUE, reply.trouble, attempt=self._troubles[kind])
-        if isinstance(decided, Unknown):
-            return Refused(unknown_outcome(answer.error, fingerprint=prepared.fingerprint, at=at))
-        return decided if isinstance(decided, Retry) else answer
 
-    async def _conclude(self, outcome: Event | Retry, intent: Queueing) -> None:
-        """Journal what came of it: a ticket is kept, an intent is kept only while its outcome is unknown."""
-        if isinstance(outcome, Accepted):
-            self.accepted = outcome
-            log.info("Queued as %s on %s", outcome.ticket.queue_id, outcome.ticket.model)
-            await self._record.record(Waiting(ticket=outcome.ticket))
-        elif isinstance(outcome, Refused) and isinstance(outcome.error, QueueOutcomeUnknownError):
-            if outcome.error.answer is not None:
-                await self._record.record(evolve(intent, answer=outcome.error.answer))
-        else:
-            await self._record.withdraw()
+def _out_of_patience(patience: float, latest: VeniceError | None) -> VeniceError:
+    """Return the error for a paid request that did not get through in `patience` seconds."""
+    if latest is None:
+        message = f"A paid request had no turn within {patience:g} s"
+        latest = RateLimitError(message, status=HTTPStatus.TOO_MANY_REQUESTS)
+    if not isinstance(latest, RateLimitError):
+        return latest
+    return latest.with_facts(
+        hint=f"The paid request was given up after {patience:g} s: pass Timeouts(queue=...) to wait longer,"
+        " or start fewer jobs at once, as a batch does"
+    )
+
+
+def unknown_outcome(error: VeniceError, *, fingerprint: str, at: str) -> QueueOutcomeUnknownError:
+    """Return the error for a paid request whose answer is lost, or makes no sense."""
+    message = f"A paid request was sent and may have been accepted: {error.message}"
+    found = QueueOutcomeUnknownError(message, fingerprint=fingerprint, at=at, bytes_sent=True)
+    if isinstance(error, QueueOutcomeUnknownError) and error.answer is not None:
+        found.answer, found.hint = error.answer, ANSWER_KEPT
+    return found

@@ -3,61 +3,52 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final, TypeVar
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from ..errors import (
-    ANSWER_KEPT,
     APIError,
+    ConnectError,
     ProtocolError,
     QueueOutcomeUnknownError,
+    RateLimitError,
     TransportError,
     VeniceError,
 )
 from ..options import Retries
 from ..sansio.http.headers import balances, deprecation, retry_after
+from ..sansio.http.queries import Complete, Query
 from ..sansio.http.replies import excerpt
-from ..sansio.http.secrets import redact
-from ..sansio.http.wire import Answer, HttpRequest, decode, encode
-from ..sansio.job.commands import AskPrice, Command, Complete, Fetch, Poll, Price, Query, Queue
-from ..sansio.job.events import Accepted, Refused
-from ..sansio.retries import (
-    Call,
-    Retry,
-    RetryQuota,
-    Trouble,
-    Verdict,
-    trouble_of,
-    verdict,
-)
+from ..sansio.http.secrets import Secret, redact, redact_headers
+from ..sansio.http.wire import HttpRequest, PollEvent, QueueEvent, decode, encode
+from ..sansio.job.commands import Fetch, Poll, Queue
+from ..sansio.job.events import Accepted, Missed, Refused
+from ..sansio.retries import SCARCE, Attempts, Call, GiveUp, Retry, RetryQuota, Verdict
 from .pacing.pacer import Pacer, Turn
 from .transport import Clock, Content, Response, Transport
 
 LONGEST_REPLY: Final = 1024 * 1024  # bytes of JSON
 LONGEST_ERROR: Final = 64 * 1024  # bytes of what an error says
+LONGEST_PAGE: Final = 16 * 1024  # bytes of it, where it is no JSON
 LONGEST_CATALOGUE: Final = 16 * 1024 * 1024  # bytes: the models come with their descriptions
 
 _FIRST_ERROR: Final = 300  # statuses from here on are redacted before they become an error's text
-
 _LONGEST_NOTICE: Final = 300  # characters
+
+T = TypeVar("T")
 
 log: logging.Logger = logging.getLogger(__name__)
 
 
-@frozen
-class Reply:
-    """An answer, read and decoded, with the trouble it means, if any."""
-
-    answer: Answer
-    trouble: Trouble | None = None
-
-
 class Caller:
     """Sends what a job decided, at its turn, and reads the answers. One per client, shared by its jobs.
+
+    An error says nothing of the key or of a link: what a server echoes is redacted by the secrets of the
+    request that it answers before it becomes an error's text.
 
     Attributes:
         balances: what the account held before the last request that was answered with it, by currency.
@@ -65,151 +56,172 @@ class Caller:
     """
 
     def __init__(
-        self,
-        transport: Transport,
-        pacer: Pacer,
-        clock: Clock,
-        *,
-        retries: Retries,
-        secrets: Callable[[], Sequence[str]],
+        self, transport: Transport, pacer: Pacer, clock: Clock, *, retries: Retries, api_key: Secret
     ) -> None:
-        """Send through `transport`; `secrets` names what must not be echoed."""
+        """Send through `transport`, which adds `api_key`."""
         self.pacer = pacer
         self.clock = clock
         self._transport = transport
-        self._secrets = secrets
+        self._api_key = api_key
         self._quota = RetryQuota.full(retries)
         self.balances: dict[str, float] = {}
         self.deprecations: dict[str, str] = {}
 
-    async def ask(self, query: Query | Command) -> Answer:
+    async def ask(self, query: Query[T]) -> T:
         """Return the answer to a call that costs nothing, tried again as the verdicts allow.
 
         Raises:
             VeniceError: what the last try ended in.
         """
-        attempt = 0
+        attempts = Attempts()
         while True:
-            attempt += 1
-            failure: Answer | VeniceError
             try:
-                reply = await self._ask_once(query)
-            except TransportError as error:
-                failure, trouble = error, trouble_of(error)
-            else:
-                if reply.trouble is None:
-                    return _raised(reply.answer)
-                failure, trouble = reply.answer, reply.trouble
-            decided = self.judge(encode(query).call, trouble, attempt=attempt)
-            if not isinstance(decided, Retry) or not self._spend():
-                return _raised(failure)
+                return await self._ask_once(query)
+            except VeniceError as error:
+                failure = error.with_traceback(None)  # its frames hold what the server said
+            decided: Verdict = GiveUp()
+            if isinstance(failure, TransportError | APIError):
+                attempts, decided = self.judge(attempts, query.request.call, failure)
+            if not isinstance(decided, Retry):
+                raise failure
             log.info("%s: trying again in %.1f s", type(query).__name__, decided.after)
             await self.clock.sleep(decided.after)
 
-    async def pay(self, request: HttpRequest, command: Queue, turn: Turn) -> Reply:
+    async def pay(self, request: HttpRequest, command: Queue, turn: Turn) -> QueueEvent:
         """Send the paid request once, on its turn, and return what came of it."""
         try:
-            async with self._transport.send(request) as response:
-                self._note_headers(command, response.headers)
-                answer = await _reported(turn, response)
-                content = await answer.read(LONGEST_REPLY)
+            async with self._send(request, turn) as response:
+                content = await response.read(LONGEST_REPLY)
         except VeniceError as error:
-            return Reply(Refused(error), trouble_of(error))
-        reply = self._reply(command, answer, content.data)
-        if content.failure is not None and response.status < _FIRST_ERROR:
-            too_long = isinstance(content.failure, ProtocolError)
-            if too_long or not isinstance(
-                reply.answer, Accepted
-            ):  # else only what follows the ticket was cut
-                came = excerpt(redact(content.data, self._known_secrets(command)))
-                return Reply(Refused(QueueOutcomeUnknownError(content.failure.message, answer=came)))
-        if (
-            isinstance(reply.answer, Refused) and not answer.request_sent
-        ):  # by a middleware of a borrowed session
-            return Reply(reply.answer, Trouble("unsent"))
-        return reply
+            return Refused(error)
+        event = self._understood(
+            lambda status, headers, body: decode(command, status, headers, body), request, response, content
+        )
+        failure = content.failure if response.status < _FIRST_ERROR else None
+        # A body that is too long or damaged is not the API's; of one that is cut, the ticket may have come.
+        if failure and (isinstance(failure, ProtocolError) or not isinstance(event, Accepted)):
+            came = excerpt(redact(content.data, self._secrets(request)))
+            return Refused(QueueOutcomeUnknownError(failure.message, answer=came))
+        if isinstance(event, Refused) and not response.request_sent:
+            return Refused(
+                ConnectError(f"A middleware answered in the server's place: {event.error.message}")
+            )
+        return event
 
-    @asynccontextmanager
-    async def poll(self, command: Poll, turn: Turn) -> AsyncGenerator[Response]:
+    def poll(self, command: Poll, turn: Turn) -> AbstractAsyncContextManager[Response]:
         """Send a poll once, on its turn, and yield the answer, which may be the clip."""
-        async with self._transport.send(encode(command)) as response:
-            self._note_headers(command, response.headers)
-            yield await _reported(turn, response)
+        return self._send(encode(command), turn)
 
     def fetch(self, command: Fetch, headers: dict[str, str]) -> AbstractAsyncContextManager[Response]:
         """GET a link once; no turn is taken, for the link is not the API's."""
-        request = encode(command)
-        return self._transport.send(
-            HttpRequest(call=request.call, method=request.method, url=request.url, headers=headers)
+        return self._send(evolve(encode(command), headers=headers))
+
+    async def read_poll(self, command: Poll, response: Response) -> PollEvent:
+        """Read the answer to a poll that is not the clip."""
+        content = await response.read(LONGEST_REPLY)
+        if content.failure is not None and response.status < _FIRST_ERROR:
+            return Missed(content.failure)
+        return self._understood(
+            lambda status, headers, body: decode(command, status, headers, body),
+            encode(command),
+            response,
+            content,
         )
 
-    async def read(self, command: Command | Query, response: Response) -> Reply:
-        """Read and decode an answer with a JSON body."""
-        limit = LONGEST_REPLY if encode(command).method == "POST" else LONGEST_CATALOGUE
-        return self._reply(command, response, await _body(response, limit))
+    async def read_refusal(self, command: Fetch, response: Response) -> VeniceError:
+        """Read the answer of a link that is not the clip."""
+        return self._understood(
+            lambda status, headers, body: decode(command, status, headers, body),
+            encode(command),
+            response,
+            await response.read(LONGEST_ERROR),
+        ).error
 
-    def judge(self, call: Call, trouble: Trouble, *, attempt: int) -> Verdict:
-        """Return what to do after the `attempt`-th trouble in a row."""
-        return verdict(call, trouble, attempt=attempt, chance=self.clock.chance())
+    def judge(self, attempts: Attempts, call: Call, error: VeniceError) -> tuple[Attempts, Verdict]:
+        """Return the attempts with one more trouble, and what to do about it, as far as the quota goes."""
+        attempts, decided = attempts.judge(call, error, chance=self.clock.chance())
+        return attempts, GiveUp() if isinstance(decided, Retry) and not self._spend(call, error) else decided
 
-    async def _ask_once(self, query: Query | Command) -> Reply:
-        request = encode(query)
-        if request.call in {Call.LINK, Call.REVOKE}:
-            async with self._transport.send(request) as response:
-                return await self.read(query, response)
-        turns = self.pacer.clean_up_turn if isinstance(query, Complete) else self.pacer.free_turn
-        async with turns() as turn, self._transport.send(request) as response:
-            self._note_headers(query, response.headers)
-            return await self.read(query, await _reported(turn, response))
+    def ration(self, call: Call, error: VeniceError, pause: float) -> float:
+        """Return the seconds before a retry that must come: many, once the quota is used up."""
+        return pause if self._spend(call, error) else max(pause, SCARCE)
 
-    def _reply(self, command: Command | Query, response: Response, body: bytes) -> Reply:
-        status, headers = response.status, response.headers
-        said = headers
-        if status >= _FIRST_ERROR:
-            said, body = self._redacted(command, headers, body)
-        answer = _decoded(command, status, said, body)
-        if isinstance(answer, Refused) and status < _FIRST_ERROR:
-            answer = _decoded(command, status, headers, redact(body, self._known_secrets(command)))
-        if status < _FIRST_ERROR:
-            self._quota = self._quota.refunded()
-            return Reply(answer)
-        wait = retry_after(status, headers, body, self.clock.time())
-        error = getattr(answer, "error", answer)
-        if isinstance(error, APIError):
-            error.retry_after = wait
-            return Reply(answer, trouble_of(error))
-        return Reply(answer, Trouble("status", status=status, retry_after=wait))
-
-    def _note_headers(self, command: Command | Query, headers: Mapping[str, str]) -> None:
-        """Keep the balances that an answer tells, and warn once of each model that comes to an end."""
-        self.balances.update(balances(headers))
-        match command:
-            case Queue() | AskPrice() | Price():
-                model = command.request.model
-            case Poll() | Complete():
-                model = command.ticket.model
-            case _:
-                return
-        if (said := deprecation(headers)) and model not in self.deprecations:
-            text = _redacted_text(said, self._known_secrets(command))[:_LONGEST_NOTICE]
-            self.deprecations[model] = text
-            log.warning("The model %s comes to an end: %s", model, text)
-
-    def _redacted(
-        self, command: Command | Query, headers: Mapping[str, str], body: bytes
-    ) -> tuple[dict[str, str], bytes]:
-        secrets = self._known_secrets(command)
-        said = {name.lower(): _redacted_text(value, secrets) for name, value in headers.items()}
-        return said, redact(body, secrets)
-
-    def _known_secrets(self, command: Command | Query) -> list[str]:
-        link: str | None = getattr(getattr(command, "ticket", None), "download_url", None)
-        return [*self._secrets(), *([] if link is None else [link])]
-
-    def _spend(self) -> bool:
+    def _spend(self, call: Call, error: VeniceError) -> bool:
+        if isinstance(error, RateLimitError) and call is not Call.OTHER:
+            return True  # the server says when to come again
         left = self._quota.spent()
         self._quota = left or self._quota
         return left is not None
+
+    async def _ask_once(self, query: Query[T]) -> T:
+        request, read = query.request, query.read
+        async with AsyncExitStack() as stack:
+            turn = None
+            if request.call is not Call.REVOKE:
+                turns = self.pacer.clean_up_turn if isinstance(query, Complete) else self.pacer.free_turn
+                turn = await stack.enter_async_context(turns())
+            response = await stack.enter_async_context(self._send(request, turn))
+            content = await response.read(LONGEST_CATALOGUE)
+        if content.failure is not None and response.status < _FIRST_ERROR:
+            raise content.failure
+        return self._understood(read, request, response, content)
+
+    @asynccontextmanager
+    async def _send(self, request: HttpRequest, turn: Turn | None = None) -> AsyncGenerator[Response]:
+        """Send a request, and report its answer to the pacer; a 429 once its body tells what it means."""
+        async with self._transport.send(request) as response:
+            if response.status < _FIRST_ERROR:
+                self._quota = self._quota.refunded()
+            self._note_headers(request, response.headers)
+            if turn is None:
+                yield response
+            elif response.status != HTTPStatus.TOO_MANY_REQUESTS:
+                turn.answered(response.status, response.headers)
+                yield response
+            else:
+                content = await response.read(LONGEST_ERROR)
+                turn.answered(response.status, response.headers, content.data)
+                yield _ReadResponse(response.status, response.headers, response.request_sent, content)
+
+    def _note_headers(self, request: HttpRequest, headers: Mapping[str, str]) -> None:
+        """Keep the balances that an answer tells, and warn once of each model that comes to an end."""
+        if request.call in {Call.LINK, Call.REVOKE}:
+            return
+        self.balances.update(balances(headers))
+        model = request.model
+        if model is not None and model not in self.deprecations and (said := deprecation(headers)):
+            text = redact_headers({"": said}, self._secrets(request))[""][:_LONGEST_NOTICE]
+            self.deprecations[model] = text
+            log.warning("The model %s comes to an end: %s", model, text)
+
+    def _understood(
+        self,
+        read: Callable[[int, Mapping[str, str], bytes], T],
+        request: HttpRequest,
+        response: Response,
+        content: Content,
+    ) -> T:
+        """Return what `read` makes of an answer; where that is an error, it is read without secrets."""
+        status, headers, body = response.status, response.headers, content.data
+        if status < _FIRST_ERROR:
+            found = read(status, headers, body)
+            if not isinstance(found, Refused):
+                return found
+        wait = retry_after(status, headers, body, self.clock.time())
+        secrets = self._secrets(request)
+        if not body.lstrip().startswith((b"{", b"[")):
+            body = body[:LONGEST_PAGE]
+        try:
+            found = read(status, redact_headers(headers, secrets), redact(body, secrets))
+        except APIError as error:
+            error.retry_after = wait
+            raise
+        if isinstance(found, Refused | Missed) and isinstance(found.error, APIError):
+            found.error.retry_after = wait
+        return found
+
+    def _secrets(self, request: HttpRequest) -> tuple[str, ...]:
+        return (self._api_key.reveal(), *request.secrets)
 
 
 @frozen
@@ -218,58 +230,11 @@ class _ReadResponse:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
-
     request_sent: bool
+    content: Content = field(repr=False)
 
     async def read(self, limit: int) -> Content:
-        return Content(self.body[:limit])
+        return Content(self.content.data[:limit], self.content.failure)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        yield self.body
-
-
-async def _reported(turn: Turn, response: Response) -> Response:
-    """Report an answer to the pacer at once; a 429 once its body is read, which says what it means."""
-    if response.status != HTTPStatus.TOO_MANY_REQUESTS:
-        turn.answered(response.status, response.headers)
-        return response
-    body = await _body(response, LONGEST_ERROR)
-    turn.answered(response.status, response.headers, body)
-    return _ReadResponse(response.status, response.headers, body, response.request_sent)
-
-
-async def _body(response: Response, limit: int) -> bytes:
-    """Return the body of an answer. Of an error it may be lost: the status says enough."""
-    if response.status >= _FIRST_ERROR:
-        return (await response.read(LONGEST_ERROR)).data
-    content = await response.read(limit)
-    if content.failure is not None:
-        raise content.failure
-    return content.data
-
-
-def _redacted_text(text: str, secrets: Sequence[str]) -> str:
-    return redact(text.encode("utf-8", "surrogateescape"), secrets).decode("utf-8", "replace")
-
-
-def unknown_outcome(error: VeniceError, *, fingerprint: str, at: str) -> QueueOutcomeUnknownError:
-    """Return the error for a paid request whose answer is lost, or makes no sense."""
-    message = f"A paid request was sent and may have been accepted: {error.message}"
-    found = QueueOutcomeUnknownError(message, fingerprint=fingerprint, at=at, bytes_sent=True)
-    if isinstance(error, QueueOutcomeUnknownError) and error.answer is not None:
-        found.answer, found.hint = error.answer, ANSWER_KEPT
-    return found
-
-
-def _decoded(command: Any, status: int, headers: Any, body: bytes) -> Any:
-    try:
-        return decode(command, status, headers, body)
-    except VeniceError as error:
-        return error.with_traceback(None)
-
-
-def _raised(failure: Answer | VeniceError) -> Answer:
-    if isinstance(failure, VeniceError):
-        raise failure
-    return failure
+        yield self.content.data

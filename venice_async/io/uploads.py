@@ -17,8 +17,8 @@ from ..media import Media, sniff
 from ..requests import VideoRequest
 from ..sansio.clip.mp4 import movie_seconds
 from ..sansio.converter import PARTS, request_fields
-from ..sansio.http.wire import STATED_LENGTH, request_body
-from ..sansio.job.commands import AskPrice, Price
+from ..sansio.http.queries import STATED_LENGTH, Price, price_body
+from ..sansio.http.wire import request_body
 from ..validators import LIMITS
 from .shielding import in_thread
 
@@ -46,24 +46,39 @@ class Prepared:
     fingerprint: str
 
 
-async def prepare(request: VideoRequest) -> Prepared:
-    """Return the body of a paid request, its media encoded.
+async def encode_media(request: VideoRequest) -> VideoRequest:
+    """Return a request whose media are URLs, those of files and bytes included.
 
     Raises:
-        InvalidRequestError: a file cannot be read, or the body is above 35 MiB.
+        InvalidRequestError: a file cannot be read.
     """
-    if _is_small(request):
-        return _packed(request)
-    return await in_thread(lambda: _packed(_with_urls(request, "")))
+    return request if _is_small(request) else await in_thread(lambda: _with_urls(request, ""))
 
 
-async def inline(query: AskPrice | Price) -> AskPrice | Price:
-    """Return a request for a price with the clip to work on encoded, and the reference clips measured.
+async def prepare(encoded: VideoRequest) -> Prepared:
+    """Return the body of a paid request whose media are URLs.
 
-    Clips whose length only the server can see, behind a URL, are left out of the price; a warning says so.
+    Raises:
+        InvalidRequestError: the body is above 35 MiB.
     """
-    request = query.request
-    seconds = query.reference_video_seconds
+    return _packed(encoded) if _is_small(encoded) else await in_thread(_packed, encoded)
+
+
+async def price_query(
+    request: VideoRequest,
+    reference_video_seconds: float | None = None,
+    *,
+    encoded: VideoRequest | None = None,
+) -> Price:
+    """Return the question for a price, with the clip to work on encoded, and the reference clips measured.
+
+    `encoded` is the request with its media as URLs, where that is known. Clips whose length only the server
+    can see, behind a URL, are left out of the price; a warning says so.
+
+    Raises:
+        InvalidRequestError: a file cannot be read.
+    """
+    seconds = reference_video_seconds
     if seconds is None and STATED_LENGTH not in request.extra:
         seconds, unknown = await reference_seconds(request)
         if unknown:
@@ -71,14 +86,20 @@ async def inline(query: AskPrice | Price) -> AskPrice | Price:
                 "The price leaves out %d reference clip(s) of unknown length: pass reference_video_seconds"
             )
             log.warning(message, unknown)
+    if encoded is None and _is_small(request):
+        return Price(request.model, price_body(request, seconds or None))
+    return Price(request.model, await in_thread(_price_body, encoded or request, seconds or None))
+
+
+def _price_body(request: VideoRequest, seconds: float | None) -> bytes:
     video = request_fields(request).get("video_url")
     if isinstance(video, Media):
-        url = await in_thread(_data_url, video, "video_url")
+        url = _data_url(video, "video_url")
         place: dict[str, Any] = (
             {"video_url": url} if request.video_url else {"extra": {**request.extra, "video_url": url}}
         )
         request = evolve(request, **place)
-    return evolve(query, request=request, reference_video_seconds=seconds or None)
+    return price_body(request, seconds)
 
 
 async def reference_seconds(request: VideoRequest) -> tuple[float, int]:

@@ -37,7 +37,7 @@ def failure(job: Job, now: float) -> Reply:
     scenario = job.scenario
     outcome = "inference_failed" if job.broken else scenario.outcome
     if outcome == "capacity":
-        return standard_error(503, "The model is at capacity. Please try again later.")
+        return coded_error(503, "MODEL_AT_CAPACITY", "The model is at capacity. Please try again later.")
     told = outcome in _TOLD if scenario.tells_refund is None else scenario.tells_refund
     money = {"credits_refunded": scenario.credits_refunded} if told else {}
     match outcome:

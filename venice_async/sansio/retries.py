@@ -36,6 +36,7 @@ class Trouble:
         retry_after: seconds the server asked to wait, as read by `headers.retry_after`.
         by_edge: whether the answer is not in the API's own JSON, so that an edge or proxy gave it.
         unknown_id: whether the API says that it does not know the job.
+        no_capacity: whether the answer says that the model is offline or at capacity.
     """
 
     kind: Literal["unsent", "interrupted", "status", "empty"]
@@ -43,6 +44,7 @@ class Trouble:
     retry_after: float | None = field(default=None, kw_only=True)
     by_edge: bool = field(default=False, kw_only=True)
     unknown_id: bool = field(default=False, kw_only=True)
+    no_capacity: bool = field(default=False, kw_only=True)
 
 
 def trouble_of(error: VeniceError) -> Trouble:
@@ -60,12 +62,17 @@ def trouble_of(error: VeniceError) -> Trouble:
                 retry_after=error.retry_after,
                 by_edge=error.by_edge,
                 unknown_id=unknown,
+                no_capacity=any(
+                    word in f"{error.code} {error.message} {error.details}" for word in _NO_CAPACITY
+                ),
             )
         case DownloadError() if not isinstance(error, TruncatedError):
             return Trouble("empty")
         case _:
             return Trouble("interrupted")
 
+
+_NO_CAPACITY: Final = ("MODEL_OFFLINE", "MODEL_AT_CAPACITY")
 
 # "Request ID is invalid.", in whatever order and spelling.
 _UNKNOWN_ID: Final = re.compile(
@@ -132,7 +139,7 @@ class Kind(enum.Enum):
     LIMITED = enum.auto()  # 429
     FAILED = enum.auto()  # 500
     GATEWAY = enum.auto()  # 502, 504, the 52x of an edge and every other 5xx; 408; a poll's page of an edge
-    BUSY = enum.auto()  # 503
+    BUSY = enum.auto()  # 503; on a paid request only one that names the model's lack of capacity
     ABSENT = enum.auto()  # a job or its clip that is not there: not yet, or no longer
     REFUSED = enum.auto()  # every other 4xx
 
@@ -226,6 +233,8 @@ def _kind_of_status(call: Call, trouble: Trouble, status: int) -> Kind:
         return Kind.NONSENSE
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Kind.LIMITED
+    if call is Call.QUEUE and status == HTTPStatus.SERVICE_UNAVAILABLE and not trouble.no_capacity:
+        return Kind.GATEWAY  # an edge's, of which nobody knows what it hides
     if status == HTTPStatus.REQUEST_TIMEOUT and call is not Call.QUEUE:
         return Kind.GATEWAY
     if call is Call.RETRIEVE and trouble.by_edge and status != HTTPStatus.SERVICE_UNAVAILABLE:
@@ -257,9 +266,16 @@ class Attempts:
         return Attempts({**self.seen, kind: (count + 1, paused + pause)}), found
 
 
+SCARCE: Final = 30.0  # seconds before a retry that must come, once the quota is used up
+
+
 @frozen
 class RetryQuota:
-    """The retries a client may still send, so that a server in trouble is not met by a storm of them."""
+    """The retries a client may still send, so that a server in trouble is not met by a storm of them.
+
+    Without a token left, what can be given up is given up; a poll or a GET of a job that was paid for waits
+    for `SCARCE` instead. A 429 draws nothing where the server alone says when to come again.
+    """
 
     retries: Retries
     tokens: float

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cases import for_each
-from venice_async.sansio.http.secrets import redact
+from venice_async.sansio.http.secrets import redact, redact_headers
 
 KEY = "vn-key/0123+456789"
 LINK = "https://cdn.example/clips/0123456789abcdef.mp4?X-Signature=s3cret&X-Expires=60"
@@ -130,6 +130,16 @@ def test_a_megabyte_of_anything_is_cleaned_in_no_time(piece: bytes) -> None:
     start = thread_time()
     redact(body, [KEY, LINK])
     assert thread_time() - start < 5
+
+
+def test_headers_are_cleaned_together_and_keep_their_places() -> None:
+    headers = {"X-Request-Id": "r-1", "link": LINK, "Date": "today", "odd": f"\u00e9\udc80 {KEY}", "none": ""}
+    expected = {"x-request-id": "r-1", "link": "[redacted]", "date": "today", "none": ""}
+    cleaned = redact_headers(headers, [KEY, LINK])
+    assert expected == {name: value for name, value in cleaned.items() if name != "odd"}
+    assert cleaned["odd"].endswith(" [redacted]")
+    hidden = "%0a" + "".join(f"%{ord(letter):02x}" for letter in KEY)
+    assert {"a": "[redacted]", "b": "[redacted]"} == redact_headers({"a": hidden, "b": "x"}, [KEY])
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20), st.sampled_from([KEY, LINK]))

@@ -21,8 +21,7 @@ from ...errors import (
     UsageError,
     VeniceError,
 )
-from ...sansio.http.wire import encode
-from ...sansio.job.commands import ListModels
+from ...sansio.http.queries import ListModels
 from .. import exits
 from ..connection import Connection, Journalling, Session, opened
 from ..exits import exit_code
@@ -220,7 +219,7 @@ async def _check_clock(session: Session) -> Finding:
     """Compare the clocks: the reset times of rate limits are the server's."""
     async with session.transport() as transport:
         before = time.time()
-        async with transport.send(encode(ListModels())) as response:
+        async with transport.send(ListModels().request) as response:
             said = response.headers.get("date", "")
     after = time.time()
     try:

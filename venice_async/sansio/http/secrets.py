@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -13,10 +14,11 @@ _URL: Final = re.compile(rb"(https?:\\?/\\?/)([^\s/\\?#\"'<>]*)[^\s\"'<>]*", re.
 _SIGNED: Final = re.compile(
     rb"([?&][\w.-]{0,40}(?:sig|token|key|secret|credential)[\w.-]{0,40}=)[^\s&\"'<>\\]{6,}", re.IGNORECASE
 )
+# Each alternative begins with a letter of its own, by which the search skips what is no escape. What names a
+# character beyond Latin-1 hides no secret, and stays.
 _ESCAPED: Final = re.compile(
-    rb"\\+u00(?P<u>[0-9a-f]{2})|\\+x(?P<x>[0-9a-f]{2})|%(?P<percent>[0-9a-f]{2})|&#x0*(?P<entity>[0-9a-f]{2});"
-    rb"|&#0*(?P<decimal>[0-9]{2,3});|&(?P<name>amp|lt|gt|quot|apos);|\\+",
-    re.IGNORECASE,
+    rb"\\\\*(?:[uU]00(?P<u>[0-9a-fA-F]{2})|[xX](?P<x>[0-9a-fA-F]{2})|(?![uU]))|%(?P<percent>[0-9a-fA-F]{2})"
+    rb"|&(?:#[xX]0*(?P<entity>[0-9a-fA-F]{2})|#0*(?P<decimal>[0-9]{2,3})|(?P<name>(?i:amp|lt|gt|quot|apos)));"
 )
 _NAMED: Final = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
 _NESTED: Final = 4  # times that a text is escaped at most: one server quotes another, and that a third
@@ -31,16 +33,34 @@ def redact(body: bytes, secrets: Iterable[str]) -> bytes:
 
     Where a secret is escaped in an unusual way, the body is unescaped as a whole, and may be JSON no longer.
     """
-    parts = {part for secret in secrets for part in _parts(secret)}
-    for form in sorted({form for part in parts for form in _forms(part)}, key=len, reverse=True):
+    forms, parts = _sought(tuple(secrets))
+    for form in forms:
         body = body.replace(form, _MASK)
     plain = _unescaped(body)
-    for part in sorted(map(_unescaped, map(_encoded, parts)), key=len, reverse=True):
+    for part in parts:
         if part in plain:
             body = plain = plain.replace(part, _MASK)
     body = _URL.sub(_without_query, body)
     body = _SIGNED.sub(rb"\1" + _MASK, body)
     return _BEARER.sub(rb"\1" + _MASK, body)
+
+
+def redact_headers(headers: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
+    """Return the headers, their names in lower case, cleaned as by `redact` in one pass."""
+    values = "\n".join(headers.values()).encode("utf-8", "surrogateescape")
+    cleaned = redact(values, secrets).decode("utf-8", "replace").split("\n")
+    if len(cleaned) != len(headers):  # a line break was escaped beside a secret
+        cleaned = [_MASK.decode()] * len(headers)
+    return {name.lower(): value for name, value in zip(headers, cleaned, strict=True)}
+
+
+@lru_cache(maxsize=64)
+def _sought(secrets: tuple[str, ...]) -> tuple[list[bytes], list[bytes]]:
+    """Return the forms of secrets, and their parts as they are in unescaped text, the longest first."""
+    parts = {part for secret in secrets for part in _parts(secret)}
+    forms = {form for part in parts for form in _forms(part)}
+    plain = {_unescaped(_encoded(part)) for part in parts}
+    return sorted(forms, key=len, reverse=True), sorted(plain, key=len, reverse=True)
 
 
 def _unescaped(text: bytes) -> bytes:

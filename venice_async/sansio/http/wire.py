@@ -1,58 +1,29 @@
-"""HTTP as values: `encode` makes a request of a command, `decode` an event or a result of an answer."""
+"""A job's calls as values: `encode` makes a request of a command, `decode` an event of an answer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias, assert_never, overload
 
 from attrs import field, frozen
 
 from ...errors import (
-    APIError,
     JobFailedError,
     ProtocolError,
     QueueOutcomeUnknownError,
 )
-from ...models import AccountLimits, VideoModel
 from ...requests import Consent, VideoRequest
-from ...results import ConsentRequest, Quote, Ticket
+from ...results import ConsentRequest, Ticket
 from ..converter import Part, request_fields, set_fields
-from ..job.commands import (
-    AskPrice,
-    Command,
-    Complete,
-    Fetch,
-    ListModels,
-    Poll,
-    Price,
-    Query,
-    Queue,
-    ReadLimits,
-    Revoke,
-)
-from ..job.events import (
-    Accepted,
-    CleanedUp,
-    Completed,
-    ConsentNeeded,
-    Event,
-    Missed,
-    Priced,
-    Refused,
-    StillGoing,
-)
+from ..job.commands import Fetch, Poll, Queue
+from ..job.events import Accepted, Completed, ConsentNeeded, Missed, Refused, StillGoing
 from ..retries import Call
 from .replies import (
-    account_limits,
     api_error,
     excerpt,
     identifier,
-    items,
     mapping,
-    model,
-    number,
-    parse,
     parse_first,
     parse_object,
     seconds,
@@ -60,26 +31,18 @@ from .replies import (
     texts,
 )
 
-Answer: TypeAlias = Event | Quote | list[VideoModel] | AccountLimits
+QueueEvent: TypeAlias = Accepted | ConsentNeeded | Refused
+PollEvent: TypeAlias = StillGoing | Completed | Missed | Refused
 
-_ASKING: Final[Mapping[str, str]] = {"accept": "application/json"}
-_JSON: Final[Mapping[str, str]] = {"content-type": "application/json", **_ASKING}
-_POLL: Final[Mapping[str, str]] = {
-    "content-type": "application/json",
-    "accept": "application/json, video/mp4",
-}
+ASKING: Final[Mapping[str, str]] = {"accept": "application/json"}
+JSON: Final[Mapping[str, str]] = {"content-type": "application/json", **ASKING}
+SUCCESS: Final = range(200, 300)
+
+_POLL: Final[Mapping[str, str]] = {**JSON, "accept": "application/json, video/mp4"}
 _VIDEO: Final = ("video/", "application/octet-stream", "binary/octet-stream", "application/mp4")
-_PRICED_BY: Final = frozenset(
-    {"model", "duration", "resolution", "aspect_ratio", "audio", "upscale_factor", "video_url"}
-)
-_NOT_PRICED: Final = frozenset({"seed", "anon_user_id", "voice_id", "prompt", "negative_prompt"})
-STATED_LENGTH: Final = "reference_video_total_duration"
-"""The field of a quote that says how long all reference clips last together, in seconds."""
-_LONGEST_CHOICE: Final = 64  # characters; longer text in an unknown field is a prompt or media, not an option
 _WRAPPERS: Final = ("data", "result", "job", "video", "response")  # around the answer to a paid request
 _SHOWN: Final = 200  # characters of an answer without an id that the message of its error shows
 _FAILED: Final = frozenset({"failed", "error", "cancelled", "canceled", "rejected", "expired"})
-_SUCCESS: Final = range(200, 300)
 _CONFLICT: Final = 409
 
 
@@ -93,6 +56,8 @@ class HttpRequest:
         url: a path below the API's base URL, or for a link the whole URL, which is a secret.
         headers: what to send beside authentication.
         body: the JSON body, if any.
+        model: the model it is about, if any.
+        secrets: what the request names that must not be echoed, beside the key.
     """
 
     call: Call
@@ -100,27 +65,62 @@ class HttpRequest:
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(factory=dict[str, str])
     body: bytes | None = field(default=None, repr=False)
+    model: str | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
-def encode(command: Command | Query) -> HttpRequest:
+def encode(command: Queue | Poll | Fetch) -> HttpRequest:
     """Return the request that performs `command`; media of a `Queue` must be URLs by now."""
-    return _ENCODERS[type(command)](command)
+    match command:
+        case Queue():
+            body = request_body(command.request)
+            return queue_request(body, consents_of(command), model=command.request.model)
+        case Poll():
+            return HttpRequest(
+                call=Call.RETRIEVE,
+                method="POST",
+                url="/video/retrieve",
+                headers=_POLL,
+                body=job_body(command.ticket),
+                model=command.ticket.model,
+                secrets=secrets_of(command.ticket),
+            )
+        case Fetch():
+            return HttpRequest(
+                call=Call.LINK,
+                method="GET",
+                url=command.ticket.download_url or "",
+                secrets=secrets_of(command.ticket),
+            )
+        case _:
+            assert_never(command)
 
 
-def decode(command: Command | Query, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-    """Return what an answer with a JSON body means; header names are in lower case.
-
-    Raises:
-        APIError: an error status, on a call that is not part of a job's life.
-        ProtocolError: an answer to such a call that makes no sense.
-    """
-    return _DECODERS[type(command)](command, status, headers, body)
+@overload
+def decode(command: Queue, status: int, headers: Mapping[str, str], body: bytes) -> QueueEvent: ...
+@overload
+def decode(command: Poll, status: int, headers: Mapping[str, str], body: bytes) -> PollEvent: ...
+@overload
+def decode(command: Fetch, status: int, headers: Mapping[str, str], body: bytes) -> Refused: ...
+def decode(
+    command: Queue | Poll | Fetch, status: int, headers: Mapping[str, str], body: bytes
+) -> QueueEvent | PollEvent:
+    """Return what an answer means whose body is not the clip; header names are in lower case."""
+    match command:
+        case Queue():
+            return _queue_answer(command, status, headers, body)
+        case Poll():
+            return _poll_answer(status, headers, body)
+        case Fetch():
+            return Refused(api_error(status, headers, body))
+        case _:
+            assert_never(command)
 
 
 def carries_video(status: int, headers: Mapping[str, str]) -> bool:
     """Tell whether the answer to a poll is the clip itself."""
     kind = headers.get("content-type", "").strip().lower()
-    return status in _SUCCESS and kind.startswith(_VIDEO)
+    return status in SUCCESS and kind.startswith(_VIDEO)
 
 
 def request_body(request: VideoRequest) -> bytes:
@@ -130,14 +130,16 @@ def request_body(request: VideoRequest) -> bytes:
     )
 
 
-def queue_request(body: bytes, consents: Mapping[str, Consent]) -> HttpRequest:
-    """Return the paid request: `body`, as it was the first time, and the consents by flow."""
+def queue_request(body: bytes, consents: Mapping[str, Consent], *, model: str) -> HttpRequest:
+    """Return the paid request for `model`: `body`, as it was the first time, and the consents by flow."""
     if consents:
         said = json.dumps(
             {"consents": {flow: _consent_fields(consent) for flow, consent in consents.items()}}
         )
         body = body[:-1] + b", " + said[1:].encode()
-    return HttpRequest(call=Call.QUEUE, method="POST", url="/video/queue", headers=_JSON, body=body)
+    return HttpRequest(
+        call=Call.QUEUE, method="POST", url="/video/queue", headers=JSON, body=body, model=model
+    )
 
 
 def consents_of(command: Queue) -> dict[str, Consent]:
@@ -161,70 +163,24 @@ def _consent_fields(consent: Consent) -> dict[str, bool]:
     }
 
 
-def _post(url: str, fields: Mapping[str, Any], call: Call = Call.OTHER) -> HttpRequest:
-    headers = _POLL if call is Call.RETRIEVE else _JSON
-    return HttpRequest(call=call, method="POST", url=url, headers=headers, body=json.dumps(fields).encode())
+def job_body(ticket: Ticket) -> bytes:
+    """Return the JSON body that names a job."""
+    return json.dumps({"model": ticket.model, "queue_id": ticket.queue_id}).encode()
 
 
-def price_fields(request: VideoRequest, reference_seconds: float | None = None) -> dict[str, Any]:
-    """Return what decides the price of a request, by wire name.
-
-    Any option in `extra` may, so all of them are sent: the server drops what it does not know.
-    """
-    known = request_fields(request)
-    images = [*items(known.get("reference_image_urls")), *items(known.get("image_references"))]
-    options = {
-        name: value for name, value in request.extra.items() if name not in _NOT_PRICED and _is_option(value)
-    }
-    return (
-        ({"reference_image_count": len(images)} if images else {})
-        | {name: value for name, value in known.items() if name in _PRICED_BY}
-        | options
-        | ({} if reference_seconds is None else {STATED_LENGTH: reference_seconds})
-    )
+def secrets_of(ticket: Ticket) -> tuple[str, ...]:
+    """Return what a ticket names that must not be echoed."""
+    return () if ticket.download_url is None else (ticket.download_url,)
 
 
-def _is_option(value: object) -> bool:
-    if isinstance(value, str):
-        return len(value) <= _LONGEST_CHOICE and not value.lower().startswith(
-            ("http://", "https://", "data:")
-        )
-    return isinstance(value, int | float)
-
-
-def _job_fields(ticket: Ticket) -> dict[str, str]:
-    return {"model": ticket.model, "queue_id": ticket.queue_id}
-
-
-def _link_request(method: str, ticket: Ticket, call: Call) -> HttpRequest:
-    return HttpRequest(call=call, method=method, url=ticket.download_url or "")
-
-
-_ENCODERS: Final[Mapping[type[Any], Callable[[Any], HttpRequest]]] = {
-    AskPrice: lambda c: _post("/video/quote", price_fields(c.request, c.reference_video_seconds)),
-    Price: lambda c: _post("/video/quote", price_fields(c.request, c.reference_video_seconds)),
-    Queue: lambda c: queue_request(request_body(c.request), consents_of(c)),
-    Poll: lambda c: _post("/video/retrieve", _job_fields(c.ticket), Call.RETRIEVE),
-    Complete: lambda c: _post("/video/complete", _job_fields(c.ticket)),
-    ListModels: lambda _: HttpRequest(
-        call=Call.OTHER, method="GET", url="/models?type=video", headers=_ASKING
-    ),
-    ReadLimits: lambda _: HttpRequest(
-        call=Call.OTHER, method="GET", url="/api_keys/rate_limits", headers=_ASKING
-    ),
-    Fetch: lambda c: _link_request("GET", c.ticket, Call.LINK),
-    Revoke: lambda c: _link_request("DELETE", c.ticket, Call.REVOKE),
-}
-
-
-def _queue_answer(command: Queue, status: int, headers: Mapping[str, str], body: bytes) -> Event:
-    if status in _SUCCESS:
+def _queue_answer(command: Queue, status: int, headers: Mapping[str, str], body: bytes) -> QueueEvent:
+    if status in SUCCESS:
         return _accepted(command, body)
     question = _consent_request(parse_object(body)) if status == _CONFLICT else None
     return ConsentNeeded(question) if question else Refused(api_error(status, headers, body))
 
 
-def _accepted(command: Queue, body: bytes) -> Event:
+def _accepted(command: Queue, body: bytes) -> Accepted | Refused:
     """Read the answer that was paid for, leniently: ids as numbers, or one level down."""
     whole = parse_first(body)
     for said in (whole, *(mapping(whole.get(name)) for name in _WRAPPERS)):
@@ -256,8 +212,8 @@ def _consent_request(said: Mapping[str, Any]) -> ConsentRequest | None:
     )
 
 
-def _poll_answer(command: Poll, status: int, headers: Mapping[str, str], body: bytes) -> Event:
-    if status not in _SUCCESS:
+def _poll_answer(status: int, headers: Mapping[str, str], body: bytes) -> PollEvent:
+    if status not in SUCCESS:
         return Missed(api_error(status, headers, body))
     said = parse_object(body)
     word = text(said.get("status"))
@@ -280,71 +236,3 @@ def _failed(status: int, headers: Mapping[str, str], body: bytes, word: str) -> 
         name: fact for name, fact in known.facts.items() if name in {"hint", "charged", "credits_refunded"}
     }
     return JobFailedError(f"The job ended as {word}{reason}", **facts)
-
-
-def _price_answer(command: AskPrice, status: int, headers: Mapping[str, str], body: bytes) -> Event:
-    try:
-        return Priced(_price(command, status, headers, body).usd)
-    except (APIError, ProtocolError) as error:
-        return Refused(error)
-
-
-def _price(command: object, status: int, headers: Mapping[str, str], body: bytes) -> Quote:
-    _check(status, headers, body)
-    usd = number(parse_object(body).get("quote"))
-    if usd is None or usd < 0:
-        msg = "The answer to a request for a price has no usable price"
-        raise ProtocolError(msg)
-    return Quote(usd=usd)
-
-
-def _models(command: object, status: int, headers: Mapping[str, str], body: bytes) -> list[VideoModel]:
-    _check(status, headers, body)
-    said: object = parse_object(body).get("data")
-    if not isinstance(said, list):
-        msg = "The answer to a request for the models has no list of them"
-        raise ProtocolError(msg)
-    return [found for found in map(model, items(said)) if found]  # pyright: ignore[reportUnknownArgumentType] - JSON
-
-
-def _limits(command: object, status: int, headers: Mapping[str, str], body: bytes) -> AccountLimits:
-    _check(status, headers, body)
-    found = account_limits(parse(body))
-    if found is None:
-        msg = "The answer to a request for the key's limits has none"
-        raise ProtocolError(msg)
-    return found
-
-
-def _completed(command: object, status: int, headers: Mapping[str, str], body: bytes) -> Event:
-    if status not in _SUCCESS:
-        return CleanedUp(api_error(status, headers, body))
-    if parse_object(body).get("success") is False:
-        return CleanedUp(ProtocolError("The server says that the clean-up did not succeed"))
-    return CleanedUp()
-
-
-def _revoked(command: object, status: int, headers: Mapping[str, str], body: bytes) -> Event:
-    gone = status in _SUCCESS or status in _GONE
-    return CleanedUp() if gone else CleanedUp(api_error(status, headers, body))
-
-
-_GONE: Final = (404, 410)
-
-
-def _check(status: int, headers: Mapping[str, str], body: bytes) -> None:
-    if status not in _SUCCESS:
-        raise api_error(status, headers, body)
-
-
-_DECODERS: Final[Mapping[type[Any], Callable[[Any, int, Mapping[str, str], bytes], Answer]]] = {
-    AskPrice: _price_answer,
-    Price: _price,
-    Queue: _queue_answer,
-    Poll: _poll_answer,
-    Complete: _completed,
-    ListModels: _models,
-    ReadLimits: _limits,
-    Fetch: lambda _, status, headers, body: Refused(api_error(status, headers, body)),
-    Revoke: _revoked,
-}

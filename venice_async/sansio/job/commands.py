@@ -58,37 +58,4 @@ class CleanUp:
     video: Video
 
 
-@frozen
-class ListModels:
-    """Ask for the catalogue of video models."""
-
-
-@frozen
-class ReadLimits:
-    """Ask for the key's limits and balances."""
-
-
-@frozen
-class Complete:
-    """Delete the server's copy of a public job's media."""
-
-    ticket: Ticket
-
-
-@frozen
-class Revoke:
-    """DELETE the link of a private job."""
-
-    ticket: Ticket
-
-
-@frozen
-class Price:
-    """Ask for a price; `reference_video_seconds` is the total length of all reference clips, in seconds."""
-
-    request: VideoRequest
-    reference_video_seconds: float | None = field(default=None, kw_only=True)
-
-
 Command: TypeAlias = AskPrice | Queue | AskConsent | Poll | Fetch | CleanUp
-Query: TypeAlias = ListModels | ReadLimits | Complete | Revoke | Price
