@@ -143,7 +143,7 @@ class Unreliable(FaultyVenice):
         self.chance = chance
         self.spoilt: Counter[str] = Counter()
         self.clips = [
-            make_mp4(chance.choice([40, 300, 5_000, 150_000]), chance.randrange(1000)) for _ in "12"
+            make_mp4(chance.choice([42, 300, 5_000, 150_000]), chance.randrange(1000)) for _ in "12"
         ]
         super().__init__(clip=self.clips[0], polls=0)
 
@@ -185,8 +185,10 @@ async def run_block(chance: random.Random, jobs: int, found: Counter[str], spoil
                 work = [download(venice, number, server, Path(name)) for number in range(jobs)]
                 found.update(await asyncio.gather(*work))
         gets = Counter(request.path for request in server.asked("GET /link"))
-        leftovers = [path for path in Path(name).iterdir() if path.suffix != ".mp4"]
+        unverified = [path.read_bytes() for path in Path(name).glob("*.unverified")]
+        leftovers = [path for path in Path(name).iterdir() if path.suffix not in {".mp4", ".unverified"}]
         found["BAD: leftovers"] += bool(leftovers)
+        found["BAD: a whole clip that was not verified"] += any(clip in unverified for clip in server.clips)
         found["BAD: charged twice"] += len(server.charges) != jobs
         found["BAD: too many GETs"] += max(gets.values(), default=0) > MOST_GETS
         spoilt.update(server.spoilt)

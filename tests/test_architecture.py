@@ -31,7 +31,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("engine",),
     ("io.caller", "io.uploads", "io.delivery", "io.journal"),
     ("io.pacing", "io.ration", "io.aiohttp", "io.links"),
-    ("io", "io.transport", "io.clock", "io.shielding"),
+    ("io", "io.transport", "io.clock", "io.disk", "io.shielding"),
     ("notebook",),
     ("sansio.job", "sansio.http"),
     (

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.clients import PRIVATE, PUBLIC, client, until, wire
-from tests.faults import SPOILS, Spoil, Witness, run_job
+from tests.faults import SPOILS, UNCHANGING, Spoil, Witness, run_job
 from tests.faulty import (
     FaultyVenice,
     Reply,
@@ -80,7 +80,7 @@ errnos = {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EACCES", "ED
 
 @faults
 async def test_a_spoilt_answer_to_a_poll_costs_a_poll(tmp_path: Path, spoil: Spoil) -> None:
-    times = 1 if spoil is RECORDED else 2
+    times = 1 if spoil in {RECORDED, *UNCHANGING} else 2
     async with Witness(tmp_path, retrieve=[spoil(NEWS)] * times, polls=1) as server:
         with anyio.fail_after(PATIENCE):
             assert isinstance(await run_job(server), Video)
@@ -88,7 +88,7 @@ async def test_a_spoilt_answer_to_a_poll_costs_a_poll(tmp_path: Path, spoil: Spo
 
 @faults
 async def test_a_spoilt_clip_in_a_poll_is_fetched_again(tmp_path: Path, spoil: Spoil) -> None:
-    times = 1 if spoil is RECORDED else 2
+    times = 1 if spoil in {RECORDED, *UNCHANGING} else 2
     async with Witness(tmp_path, retrieve=[spoil(INLINE)] * times, polls=0) as server:
         with anyio.fail_after(PATIENCE):
             assert isinstance(await run_job(server), Video)
@@ -96,7 +96,8 @@ async def test_a_spoilt_clip_in_a_poll_is_fetched_again(tmp_path: Path, spoil: S
 
 @faults
 async def test_a_spoilt_clip_by_link_is_fetched_again(tmp_path: Path, spoil: Spoil) -> None:
-    async with Witness(tmp_path, link=[spoil(LINKED)] * 2, polls=0) as server:
+    times = 1 if spoil in UNCHANGING else 2
+    async with Witness(tmp_path, link=[spoil(LINKED)] * times, polls=0) as server:
         with anyio.fail_after(PATIENCE):
             assert isinstance(await run_job(server, PRIVATE), Video)
         assert {"GET", "POST", "DELETE"} == {request.method for request in server.requests}
@@ -110,7 +111,13 @@ async def test_a_clip_that_is_always_spoilt_ends_in_the_clip_or_an_error_with_th
     spoilt = [spoil(INLINE if by == "poll" else LINKED)] * 1000
     async with Witness(tmp_path, retrieve=spoilt if by == "poll" else (), link=spoilt, polls=0) as server:
         with anyio.fail_after(PATIENCE):
-            await run_job(server, PUBLIC if by == "poll" else PRIVATE, timeouts=DEADLINE)
+            outcome = await run_job(server, PUBLIC if by == "poll" else PRIVATE, timeouts=DEADLINE)
+        if spoil in UNCHANGING:
+            assert isinstance(outcome, DownloadError)
+            assert outcome.final
+            asked = server.asked("POST /video/retrieve" if by == "poll" else "GET /link")
+            assert 2 == len(asked)
+            assert (by == "link") == ("3 of 5 GETs of its link are left" in outcome.hint)
 
 
 @faults
@@ -514,7 +521,9 @@ async def test_a_disk_that_fails_leaves_nothing_and_the_ticket_brings_the_clip_l
     )
     async with Witness(tmp_path, **(again if name == "ftruncate" else {}), polls=0) as server:
         with monkeypatch.context() as patched:
-            patched.setattr("venice_async.io.delivery.part_file.os", BrokenDisk(name, error, after=after))
+            broken = BrokenDisk(name, error, after=after)
+            for module in ("delivery.part_file", "disk"):
+                patched.setattr(f"venice_async.io.{module}.os", broken)
             failure = await run_job(server, request_)
         if isinstance(failure, Video):
             assert ("fsync", 1, errno.EACCES) == (name, after, error)  # a folder that one may not list
@@ -547,7 +556,7 @@ async def test_a_name_that_is_refused_leaves_what_was_there(
                 assert [b"old"] * overwrite == [path.read_bytes() for path in tmp_path.iterdir()]
                 assert "POST /video/complete" not in wire(server)
             else:
-                assert (name, error) == ("link", errno.EACCES)  # a file system without links: renamed instead
+                assert (name, error == errno.ENOSPC) == ("link", False)  # it has no links: renamed instead
                 return
         assert ticket is not None
         await venice.resume(ticket, to=tmp_path / "clip.mp4", overwrite=overwrite)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 BRANDS = b"isom\x00\x00\x02\x00isommp42"
-SMALLEST = 40
-"""Bytes of the smallest clip: the type, an empty index and an empty payload."""
+SMALLEST = 42
+"""Bytes of the smallest clip: the type, and an index and a payload of one byte each."""
 
 
 def make_mp4(size: int, seed: int = 0) -> bytes:
@@ -18,8 +18,8 @@ def make_mp4(size: int, seed: int = 0) -> bytes:
         msg = f"the smallest clip has {SMALLEST} bytes, not {size}"
         raise ValueError(msg)
     head = box(b"ftyp", BRANDS) + box(b"moov", box(b"mvhd", bytes(100)))
-    if len(head) + 8 > size:
-        head = box(b"ftyp", BRANDS) + box(b"moov", b"")
+    if len(head) + 8 >= size:
+        head = box(b"ftyp", BRANDS) + box(b"moov", b"i")
     noise = random.Random(seed).randbytes(size - len(head) - 8)
     return head + box(b"mdat", noise)
 

@@ -49,6 +49,9 @@ class FakeResponse:
     closed: bool = False
     request_sent: bool = True
 
+    async def peek(self) -> bytes:
+        return next((piece for piece in self.pieces if isinstance(piece, bytes)), b"")
+
     async def read(self, limit: int) -> Content:
         return Content(b"".join([chunk async for chunk in self.chunks()])[:limit])
 

@@ -15,14 +15,14 @@ from ..errors import (
     TransportError,
     UsageError,
 )
-from ..io.delivery.download import CAN_GO_ON, SMALL, Delivery
+from ..io.delivery.download import CAN_GO_ON, Delivery
 from ..io.delivery.part_file import PartFile
 from ..io.delivery.sinks import Sink
 from ..io.delivery.target import Target, check_target, job_key
 from ..io.pacing.polled_job import PolledJob
 from ..io.transport import Response
 from ..results import Ticket, Video
-from ..sansio.http.wire import carries_video
+from ..sansio.http.wire import SUCCESS, carries_video
 from ..sansio.job.commands import Fetch, Poll
 from ..sansio.job.events import (
     Completed,
@@ -37,7 +37,7 @@ from ..sansio.job.states import ticket_of
 from .spec import JobSpec, Shared
 
 _PROGRESS: Final = 256 * 1024  # bytes: a delivery that gained as much was not in vain
-_LINK_ANSWERS: Final = (200, 206, 416)  # what the delivery itself can judge
+_LINK_ANSWERS: Final = (200, 203, 206, 416)  # what the delivery itself can judge
 
 
 class Retrieval:
@@ -99,7 +99,8 @@ class Retrieval:
         async with self._caller.pacer.poll_turn(watch, after=command.after) as turn:
             try:
                 async with self._caller.poll(command, turn) as response:
-                    if carries_video(response.status, response.headers):
+                    succeeded = response.status in SUCCESS
+                    if succeeded and carries_video(response.headers, await response.peek()):
                         return await self._receive(command.ticket, response)
                     event = await self._caller.read_poll(command, response)
             except (TransportError, ProtocolError) as error:
@@ -170,5 +171,5 @@ class Retrieval:
             path = self._target.path_for(ticket.model, ticket.queue_id)
             key = job_key(ticket.model, ticket.queue_id)
             resumed = ticket_of(self._spec.start[0]) is not None
-            return PartFile(path, overwrite=self._target.overwrite, job_key=key, resumed=resumed, hold=SMALL)
+            return PartFile(path, overwrite=self._target.overwrite, job_key=key, resumed=resumed)
         return self._spec.to

@@ -36,6 +36,7 @@ from ..errors import (
     VeniceError,
 )
 from ..options import Links, Timeouts
+from ..sansio.clip.kinds import START
 from ..sansio.http.codings import decoded
 from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import HttpRequest
@@ -134,9 +135,18 @@ class AiohttpResponse:
         """Wrap `response`, whose head has been read; nothing more is waited for beyond `patience` seconds."""
         self._response = response
         self._patience = patience
+        self._peeked = b""
         self.status: int = response.status
         self.headers: Mapping[str, str] = response.headers
         self.request_sent: bool = body is None or body.begun
+
+    async def peek(self) -> bytes:
+        """Return the first bytes of the body, which are still to be read."""
+        seen = bytearray()
+        while len(seen) < START and (chunk := await self._next_in_time()):
+            seen += chunk
+        self._peeked = bytes(seen)
+        return self._peeked
 
     async def read(self, limit: int) -> Content:
         """Return what can be had of the body; see `transport.Response`."""
@@ -163,18 +173,22 @@ class AiohttpResponse:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""
-        while True:
-            with running_time(self._patience) as scope:
-                chunk = await self._next()
-            if scope.cancelled_caught:
-                msg = "The server sent nothing in time"
-                raise ReadTimeoutError(msg)
-            if not chunk:
-                return
+        while chunk := await self._next_in_time():
             yield chunk
+
+    async def _next_in_time(self) -> bytes:
+        with running_time(self._patience) as scope:
+            chunk = await self._next()
+        if scope.cancelled_caught:
+            msg = "The server sent nothing in time"
+            raise ReadTimeoutError(msg)
+        return chunk
 
     @_bare
     async def _next(self) -> bytes:
+        if self._peeked:
+            peeked, self._peeked = self._peeked, b""
+            return peeked
         return await self._response.content.read(_CHUNK)
 
 

@@ -233,6 +233,9 @@ class _ReadResponse:
     request_sent: bool
     content: Content = field(repr=False)
 
+    async def peek(self) -> bytes:
+        return self.content.data
+
     async def read(self, limit: int) -> Content:
         return Content(self.content.data[:limit], self.content.failure)
 

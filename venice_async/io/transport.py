@@ -44,6 +44,13 @@ class Response(Protocol):
         """Whether any byte of the request's body was asked for: if not, another than the server answered."""
         ...
 
+    async def peek(self) -> bytes:
+        """Return the first bytes of the body, which are still to be read: about 12, or all of a shorter one.
+
+        Raises `DisconnectedError` or `ReadTimeoutError` when it is cut or goes quiet.
+        """
+        ...
+
     async def read(self, limit: int) -> Content:
         """Return what can be had of the body, at most `limit` bytes."""
         ...

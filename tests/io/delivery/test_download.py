@@ -38,7 +38,7 @@ from venice_async.errors import (
     TruncatedError,
     VeniceError,
 )
-from venice_async.io.delivery.download import SMALL, Delivery, SavedFile
+from venice_async.io.delivery.download import Delivery, SavedFile
 from venice_async.io.delivery.part_file import PartFile
 from venice_async.io.delivery.sinks import MemorySink, Sink, WriterSink
 
@@ -72,8 +72,8 @@ def delivery(sink: Sink, **options: Any) -> Delivery:
     return Delivery(sink, clock=options.pop("clock", None) or HandClock(), **options)
 
 
-def to_file(clip: Path, *, hold: int = 0, **options: Any) -> Delivery:
-    return delivery(PartFile(clip, overwrite=False, job_key="key", hold=hold), **options)
+def to_file(clip: Path, **options: Any) -> Delivery:
+    return delivery(PartFile(clip, overwrite=False, job_key="key"), **options)
 
 
 async def received(sink: Sink, *answers: FakeResponse) -> SavedFile:
@@ -130,7 +130,7 @@ async def test_a_clip_of_unannounced_length_arrives() -> None:
 
 
 async def test_a_last_box_that_runs_to_the_end_is_believed() -> None:
-    clip = box(b"ftyp", BRANDS) + box(b"moov", b"") + bytes(4) + b"mdat" + b"media"
+    clip = box(b"ftyp", BRANDS) + box(b"moov", b"index") + bytes(4) + b"mdat" + b"media"
     sink = MemorySink()
     await received(sink, silent(clip))
     assert clip == sink.data
@@ -176,6 +176,7 @@ async def test_without_proof_no_range_is_asked_for() -> None:
     [
         {"content_range": "bytes 19999-49999/50000"},
         {"content_range": "bytes 20000-49999/50001"},
+        {"content_range": "bytes 0-49998/50000"},
         {"etag": '"v2"'},
     ],
 )
@@ -252,15 +253,15 @@ async def test_more_than_was_announced_is_refused_even_if_the_clip_itself_is_who
 
 
 async def test_a_server_that_continues_a_clip_vouches_for_its_end() -> None:
-    """Without a length the index would have to be there."""
-    clip = box(b"ftyp", BRANDS) + box(b"mdat", b"media" * 100)
+    """What no player reads is let pass behind an end that is marked."""
+    clip = make_mp4(500) + b"\r\n"
     sink = MemorySink()
     await received(sink, silent(clip[:200], etag=TAG), part(clip, 200, etag=TAG))
     assert clip == sink.data
 
 
 async def test_damage_in_the_middle_is_not_built_upon() -> None:
-    broken = CLIP[:-8] + (3).to_bytes(4, "big") + b"junk"
+    broken = CLIP[:-8] + (3).to_bytes(4, "big") + b"moof"
     mdat = broken.index(b"mdat") - 4
     broken = broken[:mdat] + (len(CLIP) - 8 - mdat).to_bytes(4, "big") + broken[mdat + 4 :]
     fetching = delivery(MemorySink())
@@ -381,11 +382,137 @@ async def test_a_cut_within_the_first_bytes_writes_nothing(clip: Path) -> None:
     assert "Range" not in fetching.headers_for_next()
 
 
-async def test_a_compressed_clip_is_refused(clip: Path) -> None:
+# What comes whole and is no clip
+
+
+WEBM = b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm" + bytes(9_000)
+NO_INDEX = box(b"ftyp", BRANDS) + box(b"mdat", bytes(9_000))
+STILL_WRITTEN = box(b"ftyp", BRANDS) + box(b"free", b"") + bytes(4) + b"mdat" + bytes(9_000)
+DAMAGED = box(b"ftyp", BRANDS) + box(b"moov", b"index") + box(b"mdat", bytes(9_000)) + b"\0\0\0\3moof"
+UNPLAYABLE = {"WebM": WEBM, "no index": NO_INDEX, "still written": STILL_WRITTEN, "damaged": DAMAGED}
+
+
+@pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in UNPLAYABLE.items()])
+async def test_the_same_whole_bytes_a_second_time_are_the_end_and_are_kept_for_a_person(
+    clip: Path, body: bytes
+) -> None:
     fetching = to_file(clip)
-    with pytest.raises(NotAVideoError, match="compressed"):
-        await fetching.receive(whole(CLIP, content_encoding="gzip"))
+    with pytest.raises(NotAVideoError) as first:
+        await fetching.receive(whole(body, size=700, etag=TAG))
+    assert (False, None, 0) == (first.value.final, first.value.unverified, fetching.gained)
+    assert "Range" not in fetching.headers_for_next()
+    with pytest.raises(
+        NotAVideoError, match=f"the same {len(body)} bytes came twice, and are kept in"
+    ) as second:
+        await fetching.receive(whole(body, etag=TAG))
+    await fetching.abort()
+    kept = clip.with_name("clip.mp4.unverified")
+    assert (True, kept) == (second.value.final, second.value.unverified)
+    assert "server's copy" in second.value.hint
+    assert [kept.name] == names(clip.parent)
+    assert body == kept.read_bytes()
+
+
+async def test_what_an_earlier_job_kept_is_known_by_the_next_at_once(clip: Path) -> None:
+    clip.with_name("clip.mp4.unverified").write_bytes(WEBM)
+    fetching = to_file(clip)
+    with pytest.raises(NotAVideoError, match="came twice") as caught:
+        await fetching.receive(whole(WEBM))
+    assert caught.value.final
+    await fetching.abort()
+    assert ["clip.mp4.unverified"] == names(clip.parent)
+
+
+async def test_bytes_that_differ_or_are_cut_are_not_the_same(clip: Path) -> None:
+    fetching = to_file(clip)
+    answers = [
+        whole(WEBM),
+        whole(WEBM + b"!"),
+        cut(WEBM + b"!", 9_000),
+        whole(WEBM),
+        silent(WEBM[:-1]),
+        whole(NO_INDEX),
+    ]
+    for answer in answers:
+        with pytest.raises((NotAVideoError, DisconnectedError)) as caught:
+            await fetching.receive(answer)
+        assert not getattr(caught.value, "final", False)
+    await fetching.receive(whole(CLIP))
+    await fetching.finish()
+    assert [clip.name] == names(clip.parent)
+    assert CLIP == clip.read_bytes()
+
+
+async def test_what_is_no_file_on_disk_gets_nothing_of_what_no_player_opens() -> None:
+    for body in UNPLAYABLE.values():
+        memory, writer = MemorySink(), Writer()
+        for sink in (memory, WriterSink(writer)):
+            fetching = delivery(sink)
+            for final in (False, True):
+                with pytest.raises(NotAVideoError) as caught:
+                    await fetching.receive(whole(body, size=500))
+                assert (final, None) == (caught.value.final, caught.value.unverified)
+            await fetching.abort()
+        assert b"" == memory.data
+        assert b"\x1a\x45" not in writer.taken
+
+
+async def test_a_stream_that_was_damaged_on_its_way_goes_on_where_it_stood() -> None:
+    """The damage is seen in the middle, and what was handed on before it comes again."""
+    clip = (
+        box(b"ftyp", BRANDS)
+        + box(b"moov", b"index")
+        + box(b"mdat", bytes(5_000))
+        + box(b"free", bytes(5_000))
+    )
+    at = clip.index(b"free") - 4
+    damaged = clip[:at] + b"\0\0\0\3moof" + clip[at + 8 :]
+    writer = Writer()
+    await received(WriterSink(writer), whole(damaged, size=300), whole(clip, size=400))
+    assert clip == writer.taken
+
+
+async def test_a_page_in_words_is_never_the_end(clip: Path) -> None:
+    fetching = to_file(clip)
+    for _ in range(9):
+        for body in (
+            b"<html>Bad gateway, please try again</html>",
+            b'{"error": "busy, busy"}',
+            b"",
+            b"upstream error",
+        ):
+            with pytest.raises(NotAVideoError) as caught:
+                await fetching.receive(whole(body, size=5))
+            assert not caught.value.final
     assert [] == names(clip.parent)
+
+
+async def test_a_placeholder_does_not_cost_what_is_here_of_the_clip(clip: Path) -> None:
+    png = b"\x89PNG\r\n\x1a\n" + bytes(500)
+    fetching = to_file(clip)
+    with pytest.raises(DisconnectedError):
+        await fetching.receive(cut(CLIP, 20_000, etag=TAG))
+    with pytest.raises(NotAVideoError, match="A PNG image"):
+        await fetching.receive(whole(png))
+    assert "bytes=20000-" == fetching.headers_for_next()["Range"]
+    await fetching.receive(part(CLIP, 20_000, etag=TAG))
+    await fetching.finish()
+    assert CLIP == clip.read_bytes()
+
+
+async def test_a_part_that_is_the_whole_is_a_clip() -> None:
+    sink = MemorySink()
+    await received(sink, part(CLIP, 0))
+    assert CLIP == sink.data
+
+
+async def test_a_compressed_clip_is_refused_and_kept_as_it_came(clip: Path) -> None:
+    fetching = to_file(clip)
+    for _ in range(2):
+        with pytest.raises(NotAVideoError, match="compressed") as caught:
+            await fetching.receive(whole(CLIP, content_encoding="gzip"))
+    assert caught.value.final
+    assert [f"{clip.name}.unverified"] == names(clip.parent)
 
 
 async def test_nonsense_after_a_cut_does_not_cost_what_is_here() -> None:
@@ -540,8 +667,8 @@ async def test_a_clip_that_cannot_be_published_is_an_error_and_nothing_is_left(
 ) -> None:
     fetching = to_file(clip)
     await fetching.receive(whole(CLIP))
-    fail(monkeypatch, function, errno.EIO)
-    with pytest.raises(DownloadError, match="the disk reports an error") as caught:
+    fail(monkeypatch, function, errno.ENOSPC)
+    with pytest.raises(DownloadError, match="the disk is full") as caught:
         await fetching.finish()
     assert len(CLIP) == caught.value.received
     assert [] == names(clip.parent)
@@ -569,32 +696,6 @@ async def test_abort_leaves_nothing_and_after_finish_everything(clip: Path) -> N
     assert CLIP == clip.read_bytes()
 
 
-async def test_a_small_clip_is_made_at_once_and_what_came_before_a_cut_counts(clip: Path) -> None:
-    fetching = to_file(clip, hold=SMALL)
-    with pytest.raises(DisconnectedError):
-        await fetching.receive(cut(CLIP, 20_000, etag=TAG))
-    await fetching.receive(part(CLIP, 20_000, etag=TAG))
-    assert [] == names(clip.parent)
-    saved = await fetching.finish()
-    assert hashlib.sha256(CLIP).hexdigest() == saved.sha256
-    assert CLIP == clip.read_bytes()
-    assert ["clip.mp4"] == names(clip.parent)
-
-
-@pytest.mark.parametrize("function", ["open", "write", "fsync", "link"])
-async def test_a_disk_that_fails_a_small_clip_in_the_end_says_so_and_nothing_is_left(
-    clip: Path, monkeypatch: pytest.MonkeyPatch, function: str
-) -> None:
-    fetching = to_file(clip, hold=SMALL)
-    await fetching.receive(whole(CLIP))
-    with monkeypatch.context() as patch:
-        fail(patch, function, errno.ENOSPC)
-        with pytest.raises(DownloadError, match="the disk is full") as caught:
-            await fetching.finish()
-    assert "received 50000 bytes of 50000" in caught.value.message
-    assert [] == names(clip.parent)
-
-
 async def test_a_sink_that_has_failed_is_given_nothing_more() -> None:
     """Chunks may be too tiny and too many to be kept for one write."""
     calls: list[int] = []
@@ -618,7 +719,7 @@ async def test_cancelled_at_any_await_nothing_is_left(
     clip: Path, size: int, after: int, *, native: bool
 ) -> None:
     async def deliver() -> None:
-        fetching = to_file(clip, hold=SMALL)
+        fetching = to_file(clip)
         await fetching.receive(whole(make_mp4(size), size=400_000))
         await fetching.finish()
 

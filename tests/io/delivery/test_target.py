@@ -68,10 +68,21 @@ async def test_a_recovered_job_may_find_its_own_clip(tmp_path: Path) -> None:
     assert not (await check_target(tmp_path / "clip.mp4", recovering=True)).overwrite
 
 
+async def test_overwriting_through_a_symbolic_link_is_checked_where_it_leads(tmp_path: Path) -> None:
+    for name, to in {"new": "clip.mp4", "no folder": "gone/clip.mp4", "circle": "circle"}.items():
+        (tmp_path / name).symlink_to(tmp_path / to)
+    assert tmp_path / "new" == (await check_target(tmp_path / "new", overwrite=True)).path_for("m", "q")
+    for name, says in {"no folder": "There is no folder", "circle": "cannot be written"}.items():
+        with pytest.raises(UsageError, match=says):
+            await check_target(tmp_path / name, overwrite=True)
+    with pytest.raises(UsageError, match="not a plain file"):
+        await check_target(tmp_path / "new")
+
+
 async def test_what_is_not_a_plain_file_is_refused_even_for_overwriting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
-    for to in (tmp_path / "pipe", tmp_path / "nowhere", Path("/dev/null")):
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for to in (tmp_path / "pipe", tmp_path / "link", Path("/dev/null")):
         with pytest.raises(UsageError, match="not a plain file"):
             await check_target(to, overwrite=True)
 

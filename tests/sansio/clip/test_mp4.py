@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from itertools import pairwise
+from itertools import pairwise, permutations
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.faulty.clip import BRANDS, box, make_mp4
 from venice_async.errors import NotAVideoError, TruncatedError
-from venice_async.sansio.clip.mp4 import HEAD, LARGEST, BoxWalk, movie_seconds
+from venice_async.sansio.clip.mp4 import LARGEST, BoxWalk, movie_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,18 +95,64 @@ def test_two_thousand_random_cuts_are_caught() -> None:
         assert [] == [cut for cut in cuts if is_whole(clip[:cut])]
 
 
-def test_an_announced_end_vouches_for_the_index_but_not_for_the_media() -> None:
-    assert is_whole(FTYP + MDAT, announced=True)
-    assert not is_whole(FTYP + MOOV, announced=True)
+def test_without_index_media_or_type_no_player_opens_it_however_its_end_is_marked() -> None:
+    for clip in (
+        FTYP + MDAT,
+        FTYP + MOOV,
+        MOOV + MDAT,
+        FTYP + box(b"free", b"") + open_box(b"mdat", b"media"),
+        FTYP + box(b"moov", b"") + MDAT,
+        FTYP + MOOV + box(b"mdat", b""),
+    ):
+        assert not is_whole(clip)
+        with pytest.raises(NotAVideoError, match=r"No player opens what came: its .* is missing or empty"):
+            walked(clip).check_end(announced=True)
 
 
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(TruncatedError, match=rf"inside a box, at byte {len(CLIP) - 1}"):
         walked(CLIP[:-1]).check_end(announced=False)
-    with pytest.raises(TruncatedError, match=r"at byte 24, before its mdat box"):
+    with pytest.raises(NotAVideoError, match=r"its index \(moov\) and media \(mdat\) is missing"):
         walked(FTYP).check_end(announced=True)
-    with pytest.raises(TruncatedError, match=r"before its moov box"):
+    with pytest.raises(TruncatedError, match=r"before its index \(moov\)"):
         walked(FTYP + MDAT).check_end(announced=False)
+
+
+def test_the_boxes_may_come_in_any_order() -> None:
+    for boxes in permutations((FTYP, MOOV, MDAT, box(b"free", b"padding"), box(b"wide", b""))):
+        assert is_whole(b"".join(boxes))
+
+
+def test_what_is_appended_to_a_clip_that_is_whole_is_let_pass_if_the_end_is_marked() -> None:
+    wrong_padding = (999).to_bytes(4, "big") + b"free" + bytes(8)
+    for tail in (
+        b"\r\n",
+        bytes(4),
+        bytes(7),
+        b"--end-of-part--\r\n",
+        b"<!-- served by proxy -->",
+        wrong_padding,
+    ):
+        for chunks in ([CLIP + tail], [bytes([byte]) for byte in CLIP + tail]):
+            walked(*chunks).check_end(announced=True)
+        assert not is_whole(CLIP + tail)
+
+
+def test_a_clip_that_goes_on_with_what_a_player_reads_must_have_all_of_it() -> None:
+    fragment = box(b"moof", b"fragment") + box(b"mdat", b"more media")
+    assert is_whole(CLIP + fragment, announced=True)
+    cuts = [
+        cut
+        for cut in range(len(CLIP) + 8, len(CLIP + fragment))
+        if is_whole((CLIP + fragment)[:cut], announced=True)
+    ]
+    assert [len(CLIP) + 16] == cuts, "only where a box ends"
+    assert not is_whole(CLIP + fragment + b"\r\n", announced=True), (
+        "it may be the beginning of another fragment"
+    )
+    assert not is_whole(CLIP + box(b"uuid", bytes(90))[:-1], announced=True)
+    with pytest.raises(NotAVideoError, match="impossible size"):
+        walked(CLIP + (3).to_bytes(4, "big") + b"moof")
 
 
 @pytest.mark.parametrize(
@@ -115,14 +161,23 @@ def test_what_is_missing_is_named() -> None:
         (b'{"status": "PROCESSING"}', "JSON"),
         (b" [1, 2, 3, 4, 5]", "JSON"),
         (b"<!doctype html><html>", "HTML or XML"),
-        (b"\x1f\x8b\x08\x00" * 4, "Compressed data"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0\0", "Something that is not an MP4"),
-        (MOOV + FTYP, "Something that is not an MP4"),
+        (b"upstream connect error", "Text"),
+        (b"\x1f\x8b\x08\x00" * 4, "Gzip"),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\xf7\x81\x01\x42\x82\x84webm", "WebM"),
+        (b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\x01\x42\xf7\x81\x01\x42\x82\x88matroska", "Matroska"),
+        (b"RIFF\x10\x27\0\0AVI LIST", "AVI"),
+        (b"GIF89a\x10\0\x10\0\xf7\0", "A GIF image"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\r", "A PNG image"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01", "A JPEG image"),
+        (b"G" + bytes(187) + b"G" + bytes(187), "An MPEG transport stream"),
+        (b"\x01\x02\x03\xff\0\0\0\0\0\0\0\0", "Something that is not an MP4"),
     ],
 )
-def test_what_does_not_begin_as_a_video_is_refused_by_its_first_bytes(start: bytes, kind: str) -> None:
+def test_what_does_not_begin_as_a_video_is_refused_by_its_first_bytes_and_named(
+    start: bytes, kind: str
+) -> None:
     with pytest.raises(NotAVideoError, match=f"{kind} came where a clip should be"):
-        walked(start[:HEAD])
+        walked(start)
 
 
 def test_what_came_instead_is_never_quoted() -> None:
@@ -152,7 +207,7 @@ def test_a_64_bit_size_smaller_than_its_header_is_damage(size: int) -> None:
 
 
 def test_a_box_that_is_just_its_header_is_sound() -> None:
-    assert is_whole(FTYP + box(b"moov", b"") + long_box(b"mdat", b""))
+    assert is_whole(FTYP + MOOV + MDAT + box(b"free", b"") + long_box(b"skip", b""))
 
 
 def test_a_chunk_costs_no_more_for_being_large() -> None:

@@ -121,12 +121,13 @@ def test_a_part_of_the_same_date_is_used() -> None:
 @for_each(
     "wrong",
     [
-        {"content-range": "bytes 0-999/1000", "content-length": "1000"},
         {"content-range": "bytes 101-999/1000", "content-length": "899"},
         {"content-range": "bytes 100-999/1001"},
         {"content-range": "bytes 100-1000/1000", "content-length": "901"},
         {"content-range": "bytes 100-99/1000", "content-length": "0"},
         {"content-range": "bytes 100-999/*"},
+        {"content-range": "bytes 0-999/1000", "content-length": "900"},
+        {"content-range": "bytes 0-1000/1000", "content-length": "1001"},
         {"content-range": "bytes */1000"},
         {"content-range": "items 100-999/1000"},
         {"content-range": ""},
@@ -160,23 +161,36 @@ def test_a_range_refused_at_a_size_other_than_the_announced_one_means_nothing() 
     assert isinstance(judge(held, 416, {"content-range": "bytes */900"}), Unusable)
 
 
+@pytest.mark.parametrize("held", [Held(), Held(received=100, total=1000), HELD])
+def test_a_part_that_is_the_whole_or_its_beginning_is_the_file_from_its_start(held: Held) -> None:
+    whole = {"content-range": "bytes 0-999/1000", "content-length": "1000", "etag": TAG}
+    assert FromStart(total=1000, validator=TAG, end_marked=True) == judge(held, 206, whole)
+    first = {"content-range": "bytes 0-499/1000", "content-length": "500"}
+    assert FromStart(total=1000, end_marked=True) == judge(held, 206, first)
+    assert FromStart() == judge(held, 206, {"content-range": "bytes 0-499/*"})
+
+
 @pytest.mark.parametrize("held", [Held(), Held(received=100, total=1000)])
-@pytest.mark.parametrize("status", [206, 416])
-def test_an_answer_to_a_range_that_was_not_asked_for_is_never_used(held: Held, status: int) -> None:
-    headers = {
-        206: PART | {"content-range": f"bytes {held.received}-999/1000"},
-        416: {"content-range": "bytes */100"},
-    }
-    answer = judge(held, status, headers[status])
-    assert Unusable(f"Status {status} came though the whole clip was asked for") == answer
+def test_an_answer_to_a_range_that_was_not_asked_for_is_never_used(held: Held) -> None:
+    for status, headers in (
+        (206, PART),
+        (206, {"content-length": "1000"}),
+        (416, {"content-range": "bytes */100"}),
+    ):
+        assert isinstance(judge(held, status, headers), Unusable)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip"])
-@pytest.mark.parametrize("status", [200, 206])
-def test_a_compressed_clip_is_foreign(encoding: str, status: int) -> None:
-    answer = judge(HELD, status, PART | {"content-encoding": encoding})
-    assert isinstance(answer, Unusable)
-    assert answer.foreign
+def test_a_compressed_clip_is_read_for_what_it_is_and_a_compressed_part_is_not(encoding: str) -> None:
+    headers = PART | {"content-encoding": encoding}
+    answer = judge(HELD, 200, headers)
+    assert isinstance(answer, FromStart)
+    assert "compressed" in (answer.spoilt or "")
+    assert isinstance(judge(HELD, 206, headers), Unusable)
+
+
+def test_what_a_proxy_says_it_changed_is_judged_by_what_it_is() -> None:
+    assert FromStart(total=5, end_marked=True) == judge(Held(), 203, {"content-length": "5"})
 
 
 @pytest.mark.parametrize("status", [201, 204, 304, 404, 500])

@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from ...errors import BudgetExceededError
 from ...formatting import as_bytes, as_usd
-from ...sansio.http.wire import HttpRequest, carries_video, decode, encode
+from ...sansio.http.wire import SUCCESS, HttpRequest, carries_video, decode, encode
 from ...sansio.job.commands import Fetch, Poll
 from ...sansio.job.events import Completed, Refused, StillGoing
 from ..prices import Money, confirmed_price
@@ -153,7 +153,7 @@ class _Probe:
                 async with transport.send(_ranged(encode(Poll(ticket)))) as response:
                     head = response.status, {name.lower(): text for name, text in response.headers.items()}
                     self._note(head[1])
-                    if carries_video(*head):
+                    if head[0] in SUCCESS and carries_video(head[1], await response.peek()):
                         return head
                     body = (await response.read(_ANSWER)).data
                 event = decode(Poll(ticket), *head, body)

@@ -1,4 +1,27 @@
-"""One clip on its way to one sink, over as many answers as it takes."""
+"""One clip on its way to one sink, over as many answers as it takes.
+
+A *reading* is the clip from its first byte on, over one or more answers: what was cut may go on with a range.
+Its boxes are walked as the bytes come; a batch behind, a worker thread digests and stores them:
+
+    network ─► event loop: walk the boxes, collect about 1 MiB ─► thread: digest, write
+
+What holds at any time:
+
+* The sink has the first `kept.digested` bytes of the clip, and `kept.sha256` is their digest. A reading
+  becomes `kept` with its first batch, and never before its first 12 bytes were seen.
+* A sink that cannot take back is handed each byte once. When the clip comes again from its start, the bytes
+  that were handed on are digested and compared; only what goes beyond them is handed on.
+* Nothing is final before the walk and the announced length agree that this is the whole clip (`finish`).
+
+| an answer | what is kept | what follows |
+|---|---|---|
+| cut, stalled or too slow | what came | a range if the server names the version, else from the start |
+| a range that does not fit | what came before | from the start |
+| words: JSON, a page of HTML, nothing | what came before | from the start |
+| no clip, or one that no player opens | all of it, in a part file | from the start |
+| the same bytes, whole, a second time | all of it, as `….unverified` | the end: `DownloadError.final` |
+| the whole clip | all of it | `finish` |
+"""
 
 from __future__ import annotations
 
@@ -24,6 +47,8 @@ from ...sansio.clip.ranges import (
     judge,
     request_headers,
 )
+from ..shielding import in_thread
+from .part_file import PartFile
 from .reading import (
     ChunkBuffer,
     Chunks,
@@ -36,21 +61,21 @@ from .reading import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from anyio.abc import TaskGroup
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
     from ..transport import Clock, Response
     from .sinks import Sink
 
-    Batches: TypeAlias = MemoryObjectReceiveStream[Chunks]
-    BatchesOnward: TypeAlias = MemoryObjectSendStream[Chunks]
+Batch: TypeAlias = tuple[Chunks, bool]
+"""Chunks in a row, and whether they go to the sink: what is known to be no clip may be digested only."""
 
-SMALL: Final = 1 << 18  # bytes: to work on them at the same time gains less than its tasks and threads cost
 CAN_GO_ON: Final = (TransportError, ProtocolError, TruncatedError, NotAVideoError)
-"""After these another answer may bring the rest."""
+"""After these another answer may bring the rest, unless the error is final."""
+
+_INLINE: Final = 1 << 18  # bytes that hash in 0.2 ms, about what it takes to hand them to a worker thread
 
 
 @frozen(kw_only=True)
@@ -75,7 +100,7 @@ class Delivery:
     has returned. Who gives up instead calls `abort`; a failure for good, or a cancellation, has done so.
 
     Attributes:
-        gained: bytes that the last answer brought beyond all before it.
+        gained: bytes of a clip that the last answer brought beyond all before it.
     """
 
     def __init__(
@@ -89,6 +114,7 @@ class Delivery:
         """Fill `sink`; `on_progress` is told the bytes received and announced, some four times a second."""
         self.gained: int = 0
         self._sink = sink
+        self._file = sink if isinstance(sink, PartFile) else None
         self._clock = clock
         self._floor = floor
         self._progress = Progress(clock, on_progress)
@@ -97,11 +123,12 @@ class Delivery:
         self._whole = False
         self._failure: DownloadError | None = None
         self._furthest = 0
+        self._refused: tuple[int, str] | None = None  # size and digest of the last that no player opens
 
     @property
     def received(self) -> int:
         """Bytes of the clip, from its start, that are here."""
-        return self._kept.walk.offset
+        return self._kept.digested
 
     @property
     def total(self) -> int | None:
@@ -120,7 +147,7 @@ class Delivery:
             TruncatedError: it ended too early.
             NotAVideoError: it is something else, or damaged.
             ProtocolError: it does not fit what was asked for. After this and those above another answer may
-                follow; what is safe to build on is kept.
+                follow, unless the error is final; what is safe to build on is kept.
             DownloadError: the sink failed, or cannot take back what has changed. This is the end.
         """
         try:
@@ -170,63 +197,48 @@ class Delivery:
                 await self._take(self._kept, response)
             case NothingMissing():
                 self._kept.go_on(self.received)
-                self._verify(self._kept)
-            case Unusable(reason, foreign):
+                await self._verify(self._kept)
+            case Unusable(reason):
                 self._kept.validator = None
-                raise NotAVideoError(reason) if foreign else ProtocolError(reason)
+                raise ProtocolError(reason)
 
     async def _take(self, reading: Reading, response: Response) -> None:
-        """Read, digest and store the body."""
-        is_small = reading.total is not None and reading.total <= min(SMALL, self._sink.batch)
-        cut = await (self._take_small if is_small else self._take_staged)(reading, response)
+        """Read the body, and digest and store it meanwhile, a batch behind."""
+        cut: VeniceError | None = None
+        batches, to_store = anyio.create_memory_object_stream[Batch](0)
+        with batches, to_store:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._store_all, reading, to_store, group.cancel_scope)
+                with batches:
+                    cut = await self._read(reading, response, batches)
         if self._failure is not None:
             raise self._failure
         if cut is not None and not (reading.is_full and isinstance(cut, TransportError)):
             raise cut
-        self._verify(reading)
-
-    async def _take_small(self, reading: Reading, response: Response) -> VeniceError | None:
-        """Take the body in one batch, one thing after the other."""
-
-        async def keep(batch: Chunks) -> None:
-            try:
-                if self._failure is None and (new := await self._digest(reading, batch)):
-                    await self._sink.write(new)
-            except Exception as error:  # noqa: BLE001 - a sink may be anybody's
-                self._failure = _named(error)
-
-        return await self._read(reading, response, keep)
-
-    async def _take_staged(self, reading: Reading, response: Response) -> VeniceError | None:
-        """Take the body in three stages, each at work on a batch of its own."""
-        cut: VeniceError | None = None
-        seen, to_digest = anyio.create_memory_object_stream[Chunks](0)
-        digested, to_store = anyio.create_memory_object_stream[Chunks](0)
-        with seen, to_digest, digested, to_store:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._stage, group, partial(self._digest_all, reading, to_digest, digested))
-                group.start_soon(self._stage, group, partial(self._store_all, to_store))
-                with seen:
-                    cut = await self._read(reading, response, seen.send)
-        return cut
+        await self._verify(reading)
 
     async def _read(
-        self, reading: Reading, response: Response, hand_on: Callable[[Chunks], Awaitable[None]]
+        self, reading: Reading, response: Response, batches: MemoryObjectSendStream[Batch]
     ) -> VeniceError | None:
         """Pass the body on in batches, and return what ended it too early."""
-        batch, guard, cut = ChunkBuffer(self._sink.batch), SpeedGuard(self._floor), None
+        buffer, guard = ChunkBuffer(self._sink.batch), SpeedGuard(self._floor)
+        stored, cut = True, None
         try:
             async with closing(response.chunks()) as chunks:
                 while (chunk := await self._next(chunks, guard)) is not None:
                     reading.see(chunk)
-                    batch.add(chunk)
-                    if reading.is_video and batch.is_full:
-                        await hand_on(batch.take())
-                    self._progress.note(max(self.received, reading.walk.offset), reading.total)
+                    if stored and not self._is_stored(reading):
+                        if buffer.size:
+                            await batches.send((buffer.take(), True))
+                        stored = False
+                    buffer.add(chunk)
+                    if buffer.is_full and reading.is_begun:
+                        await batches.send((buffer.take(), stored))
+                    self._progress.note(max(self.received, reading.size), reading.total)
         except VeniceError as error:
             cut = error
-        if reading.is_video and batch.size:
-            await hand_on(batch.take())
+        if buffer.size and reading.is_begun:
+            await batches.send((buffer.take(), stored))
         return cut
 
     async def _next(self, chunks: AsyncIterator[bytes], guard: SpeedGuard) -> bytes | None:
@@ -235,53 +247,87 @@ class Delivery:
         guard.note(self._clock.monotonic() - asked, len(chunk or b""))
         return chunk
 
-    async def _stage(self, group: TaskGroup, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work of one stage; if it fails, all of them end."""
+    def _is_stored(self, reading: Reading) -> bool:
+        """Tell whether the next bytes of `reading` go to the sink.
+
+        What is no clip goes to a part file only, where a person may look at it; and in the place of a clip
+        that was cut only when it comes again.
+        """
+        if reading.problem is None:
+            return True
+        is_next = reading is self._kept or not self.received or self._refused is not None
+        return self._file is not None and is_next
+
+    async def _store_all(
+        self, reading: Reading, batches: MemoryObjectReceiveStream[Batch], scope: anyio.CancelScope
+    ) -> None:
+        """Digest and store what comes; if that fails, end the reading as well."""
         try:
-            await work()
+            async for chunks, stored in batches:
+                await self._store(reading, chunks, stored=stored)
         except Exception as error:  # noqa: BLE001 - a sink may be anybody's
             self._failure = _named(error)
-            group.cancel_scope.cancel()
+            scope.cancel()
 
-    async def _digest_all(self, reading: Reading, batches: Batches, digested: BatchesOnward) -> None:
-        with digested:
-            async for batch in batches:
-                if new := await self._digest(reading, batch):
-                    await digested.send(new)
-
-    async def _digest(self, reading: Reading, batch: Chunks) -> Chunks:
-        """Take `batch` into the digest, and return what of it the sink does not have."""
+    async def _store(self, reading: Reading, chunks: Chunks, *, stored: bool) -> None:
+        if not stored:
+            await _digested(chunks, reading.skip)
+            return
         if reading is not self._kept and (self._sink.restartable or not self.received):
-            await self._adopt(reading)
-        new = batch if reading is self._kept else await self._repeat(reading, batch)
-        await reading.digest(new)
-        return new
+            self._kept, opened, self._opened = reading, self._opened, True
+            await (self._sink.restart() if opened else self._sink.open())
+        if self._file is not None:
+            await self._file.write(chunks, first=partial(reading.digest, chunks))
+        elif reading is self._kept:
+            await _digested(chunks, reading.digest)
+            await self._sink.write(chunks)
+        else:
+            await self._store_again(reading, chunks)
 
-    async def _store_all(self, batches: Batches) -> None:
-        async for batch in batches:
-            await self._sink.write(batch)
-
-    async def _adopt(self, reading: Reading) -> None:
-        """Begin afresh."""
-        self._kept, opened = reading, self._opened
-        self._opened = True
-        await (self._sink.restart() if opened else self._sink.open())
-
-    async def _repeat(self, reading: Reading, batch: Chunks) -> Chunks:
-        """Check that what was handed on before comes again, and return what goes beyond it."""
-        again, new = split(batch, at=self.received - reading.digested)
-        await reading.digest(again)
+    async def _store_again(self, reading: Reading, chunks: Chunks) -> None:
+        """Check that what was handed on before comes again, and hand on what goes beyond it."""
+        again, new = split(chunks, at=self.received - reading.digested)
+        await _digested(again, reading.digest)
         if reading.digested == self.received:
             if reading.sha256.digest() != self._kept.sha256.digest():
                 raise self._changed()
             self._kept = reading
-        return new
+        if new:
+            await _digested(new, reading.digest)
+            await self._sink.write(new)
 
-    def _verify(self, reading: Reading) -> None:
-        reading.check_end()
+    async def _verify(self, reading: Reading) -> None:
+        try:
+            reading.check_end()
+        except DownloadError as error:
+            if reading.is_begun and (reading.is_over or not isinstance(error, TruncatedError)):
+                await self._refuse(reading, error)
+            raise
         if reading is not self._kept:
             raise self._changed()
         self._whole = True
+
+    async def _refuse(self, reading: Reading, error: DownloadError) -> None:
+        """Remember what no player opens; the same bytes a second time are the end, and kept for a person.
+
+        Raises:
+            DownloadError: this is the second time, for this job or an earlier one that was bound for here.
+        """
+        found = reading.size, reading.fingerprint
+        again, self._refused = found == self._refused, found
+        self._furthest = max(self._furthest, self.received)  # no gain
+        file = self._file if reading is self._kept and reading.digested == reading.size else None
+        path = await file.set_aside(known_only=not again) if file else None
+        if not again and path is None:
+            return
+        where = "" if path is None else f", and are kept in {str(path)!r}"
+        msg = f"{error.message}; the same {reading.size} bytes came twice{where}"
+        raise type(error)(
+            msg,
+            hint="The server's copy was left as it is: resume(ticket, to=...) fetches it again",
+            final=True,
+            unverified=path,
+        )
 
     def _changed(self) -> DownloadError:
         return DownloadError(f"The clip has changed after {self.received} bytes of it were handed on")
@@ -289,10 +335,21 @@ class Delivery:
     def _add_facts(self, error: BaseException) -> None:
         if isinstance(error, DownloadError):
             error.received, error.total = self.received, self.total
-            missing = (
-                "" if self.total is None else f" of {self.total}, {self.total - self.received} were missing"
+        if isinstance(error, DownloadError) and not error.final:
+            missing = 0 if self.total is None else self.total - self.received
+            error.message = (
+                f"{error.message}; received {self.received} bytes"
+                + ("" if self.total is None else f" of {self.total}")
+                + (f", {missing} were missing" if missing > 0 else "")
             )
-            error.message = f"{error.message}; received {self.received} bytes{missing}"
+
+
+async def _digested(chunks: Chunks, digest: Callable[[Chunks], None]) -> None:
+    """Take chunks into a digest, many bytes in a worker thread."""
+    if sum(map(len, chunks)) <= _INLINE:
+        digest(chunks)
+    else:
+        await in_thread(digest, chunks)
 
 
 def _named(error: Exception) -> DownloadError:

@@ -6,30 +6,32 @@ import contextlib
 import errno
 import filecmp
 import os
+import stat
 import sys
 import threading
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from anyio import CancelScope, get_cancelled_exc_class
 from attrs import frozen
 
 from ...errors import DownloadError
+from ..disk import is_out_of_descriptors, lasting_names, sync
 from ..shielding import in_thread
-from .target import disk_error, is_part_of, part_path
+from .target import disk_error, followed, is_part_of, part_path, unverified_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 if sys.platform != "win32":
     import fcntl
 
+T = TypeVar("T")
+
 _MIB: Final = 1 << 20
-_NO_LINKS: Final = frozenset(
-    {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EMLINK}
-)
-_NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EACCES, errno.EBADF})
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EROFS})
 _FLAGS: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+_MOST_UNVERIFIED: Final = 9  # files of one name that are kept for a person
 
 
 @frozen(kw_only=True)
@@ -50,37 +52,32 @@ class PartFile:
     batch: int = _MIB
     """Bytes at once: a thread costs about 0.1 ms, a MiB about 1 ms to hash and write."""
 
-    def __init__(
-        self, path: Path, *, overwrite: bool, job_key: str, resumed: bool = True, hold: int = 0
-    ) -> None:
-        """Write for `path`, which is replaced only if `overwrite`; `job_key` marks whose part file it is.
+    def __init__(self, path: Path, *, overwrite: bool, job_key: str, resumed: bool = True) -> None:
+        """Write for `path`; `job_key` marks whose part file it is.
 
-        Only a `resumed` job can have left something: for a new one the folder is not read. Up to `hold` bytes
-        stay in memory until `commit`, so that a small clip costs one call of a thread instead of three.
+        With `overwrite` a file at `path` is replaced, and the new one has its mode; a symbolic link is
+        followed, and stays. Only a `resumed` job can have left something: for a new one the folder is not
+        read.
         """
         self._path = path
+        self._final = path
         self._overwrite = overwrite
         self._job_key = job_key
         self._resumed = resumed
-        self._hold = hold
-        self._held: list[bytes] = []
+        self._is_open = False
         self._file: _Open | None = None
         self._ended = False
         self._lock = threading.Lock()
 
     async def open(self) -> None:
-        """Create the part file, and remove what a killed process left of the same job.
+        """Get ready; the part file is made by the first `write`, with what a killed process left removed."""
+        if self._ended:
+            raise self._over()
+        self._is_open = True
 
-        With `hold` that is left to the first bytes that are written to the disk.
-        """
-        if not self._hold:
-            await self._run(self._open)
-
-    async def write(self, chunks: Sequence[bytes]) -> None:
-        """Append the chunks."""
-        self._held += chunks
-        if self._file is not None or sum(map(len, self._held)) > self._hold:
-            await self._run(self._write)
+    async def write(self, chunks: Sequence[bytes], *, first: Callable[[], None] | None = None) -> None:
+        """Append the chunks, after doing what is to be done in the same thread `first`."""
+        await self._run(lambda: self._write(chunks, first))
 
     async def restart(self) -> None:
         """Empty the part file."""
@@ -95,6 +92,16 @@ class PartFile:
         await self._run(self._commit)
         return self._path
 
+    async def set_aside(self, *, known_only: bool) -> Path | None:
+        """Keep the part file under a name that says that it is not verified, and return that.
+
+        None if it cannot be, or with `known_only` unless a file of such a name has the same bytes.
+        """
+        try:
+            return await self._run(lambda: self._set_aside(known_only=known_only))
+        except DownloadError:
+            return None
+
     async def abort(self) -> None:
         """Remove the part file, in spite of any cancellation; a file that has its final name stays."""
         try:
@@ -104,52 +111,83 @@ class PartFile:
             self._abort()
             raise
 
-    async def _run(self, operation: Callable[[], None]) -> None:
+    async def _run(self, operation: Callable[[], T]) -> T:
         try:
-            await in_thread(self._guarded, operation)
+            return await in_thread(self._guarded, operation)
         except OSError as error:
             raise disk_error(self._path, error) from error.with_traceback(None)  # it holds pieces of the clip
 
-    def _guarded(self, operation: Callable[[], None]) -> None:
+    def _guarded(self, operation: Callable[[], T]) -> T:
         with self._lock:
             if self._ended:
-                msg = f"The delivery to {str(self._path)!r} has ended"
-                raise DownloadError(msg)
-            operation()
+                raise self._over()
+            return operation()
 
-    def _open(self) -> None:
+    def _over(self) -> DownloadError:
+        return DownloadError(f"The delivery to {str(self._path)!r} has ended")
+
+    def _opened(self) -> _Open:
+        if self._file is not None:
+            return self._file
+        if not self._is_open:
+            msg = f"The delivery to {str(self._path)!r} is not open"
+            raise DownloadError(msg)
+        if self._overwrite:
+            self._final = followed(self._path)
         if self._resumed:
-            _remove_leftovers(self._path.parent, self._job_key)
-        part = part_path(self._path, self._job_key)
-        self._file = _Open(part=part, descriptor=os.open(part, _FLAGS, 0o666))
+            _remove_leftovers(self._final.parent, self._job_key)
+        part = part_path(self._final, self._job_key)
+        replaced = _found(self._final) if self._overwrite else None
+        mode = 0o666 if replaced is None else stat.S_IMODE(replaced.st_mode) & 0o666
+        self._file = _Open(part=part, descriptor=os.open(part, _FLAGS, mode))
         _try_lock(self._file.descriptor)
+        return self._file
 
-    def _write(self) -> None:
+    def _write(self, chunks: Sequence[bytes], first: Callable[[], None] | None) -> None:
         descriptor = self._opened().descriptor
-        chunks, self._held = self._held, []
+        if first is not None:
+            first()
         for chunk in chunks:
             view = memoryview(chunk)
             while view:
                 view = view[os.write(descriptor, view) :]
 
     def _restart(self) -> None:
-        self._held = []
         descriptor = self._opened().descriptor
         os.lseek(descriptor, 0, os.SEEK_SET)
         os.ftruncate(descriptor, 0)
 
     def _commit(self) -> None:
-        self._write()
         file = self._opened()
-        os.fsync(file.descriptor)
-        is_new = _publish(file.part, self._path, overwrite=self._overwrite)
-        self._close()
+        if self._overwrite:
+            _take_over_mode(file.descriptor, self._final)
+        sync(file.descriptor)
+        is_new = False
         try:
-            _sync_folder(self._path.parent)
+            with lasting_names(self._final.parent):
+                is_new = _publish(file.part, self._final, overwrite=self._overwrite)
+                self._close()
         except OSError:
             if is_new:
-                _drop(self._path)  # what may be gone after a power failure must not look done
+                _drop(self._final)  # what may be gone after a power failure must not look done
             raise
+
+    def _set_aside(self, *, known_only: bool) -> Path | None:
+        file = self._opened()
+        for number in range(1, _MOST_UNVERIFIED + 1):
+            path = unverified_path(self._final, number)
+            if os.path.lexists(path):
+                if _is_same(file.part, path):
+                    return path
+            elif known_only:
+                return None
+            else:
+                sync(file.descriptor)
+                with lasting_names(path.parent):
+                    _publish(file.part, path, overwrite=False)
+                    self._close()
+                return path
+        return None
 
     def _abort(self) -> None:
         with self._lock:
@@ -157,20 +195,30 @@ class PartFile:
                 _drop(self._file.part)
             self._close()
 
-    def _opened(self) -> _Open:
-        if self._file is None and self._hold:
-            self._open()
-        if self._file is None:
-            msg = f"The delivery to {str(self._path)!r} is not open"
-            raise DownloadError(msg)
-        return self._file
-
     def _close(self) -> None:
-        self._ended, self._held = True, []
+        self._ended = True
         file, self._file = self._file, None
         if file is not None:
             with contextlib.suppress(OSError):  # fsync has had its say
                 os.close(file.descriptor)
+
+
+def _found(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _take_over_mode(descriptor: int, path: Path) -> None:
+    """Give a file the owner and mode of the one at `path`, as far as the file system lets us."""
+    replaced = _found(path)
+    if replaced is None or sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError):
+        os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
+    with contextlib.suppress(OSError):
+        os.fchmod(descriptor, stat.S_IMODE(replaced.st_mode) & 0o777)
 
 
 def _remove_leftovers(folder: Path, job_key: str) -> None:
@@ -216,10 +264,10 @@ def _publish(part: Path, path: Path, *, overwrite: bool) -> bool:
     except FileExistsError:
         _require_same(part, path)
         is_new = False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise
-        _publish_without_links(part, path)
+        _publish_without_links(part, path)  # whatever it is called: this file system has no links
         return is_new
     _drop(part)
     return is_new
@@ -241,21 +289,17 @@ def _drop(part: Path) -> None:
 
 def _require_same(part: Path, path: Path) -> None:
     """Refuse a file that is in the way, unless it is this clip: published before a crash, and unrecorded."""
-    with contextlib.suppress(OSError):
-        if filecmp.cmp(part, path, shallow=False):
-            return
-    msg = f"A file {str(path)!r} has appeared meanwhile, and was left as it is"
-    raise DownloadError(msg, hint="Move it away or choose another place, then call resume(ticket, to=...)")
+    if not _is_same(part, path):
+        msg = f"A file {str(path)!r} has appeared meanwhile, and was left as it is"
+        raise DownloadError(
+            msg, hint="Move it away or choose another place, then call resume(ticket, to=...)"
+        )
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name last; some file systems, and folders that one may not list, have no way to."""
+def _is_same(part: Path, path: Path) -> bool:
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        return filecmp.cmp(part, path, shallow=False)
     except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
+        if is_out_of_descriptors(error):
             raise
+        return False

@@ -16,9 +16,9 @@ from ...errors import (
     ReadTimeoutError,
     TruncatedError,
 )
+from ...sansio.clip.kinds import is_text
 from ...sansio.clip.mp4 import HEAD, BoxWalk
 from ...sansio.clip.ranges import FromStart, Held
-from ..shielding import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 Chunks: TypeAlias = "Sequence[bytes]"
 
-_INLINE: Final = 1 << 18  # bytes that hash in 0.2 ms, about what it takes to hand them to a worker thread
 _PIECES: Final = 1024  # chunks of a batch, which bounds what tiny ones cost in memory
 _REPORT_BYTES: Final = 1 << 18
 _REPORT_SECONDS: Final = 0.25
@@ -53,6 +52,10 @@ class Digest(Protocol):
         """Take in more."""
         ...
 
+    def copy(self) -> Digest:
+        """Return another that has taken in the same."""
+        ...
+
     def digest(self) -> bytes:
         """Return the digest of what was taken in."""
         ...
@@ -69,8 +72,9 @@ class Reading:
         total: the size of the clip in bytes, where it was announced.
         validator: what names this version of the clip; None once its bytes are not worth building on.
         end_marked: whether the end of the clip can be told from a cut.
-        walk: where the reading stands.
-        sha256: the digest of the first `digested` bytes.
+        size: bytes read.
+        problem: why this is no clip whatever follows, if so.
+        sha256: the digest of the first `digested` bytes, which the sink has.
     """
 
     def __init__(self, source: FromStart) -> None:
@@ -78,24 +82,38 @@ class Reading:
         self.total = source.total
         self.validator = source.validator
         self.end_marked: bool = source.end_marked
-        self.walk: BoxWalk = BoxWalk()
+        self.size: int = 0
+        self.problem = NotAVideoError(source.spoilt) if source.spoilt else None
         self.sha256: Digest = hashlib.sha256()
         self.digested: int = 0
+        self._walk = BoxWalk()
+        self._is_text = False
+        self._skipped: Digest | None = None
 
     @property
     def held(self) -> Held:
         """What there would be to go on from."""
-        return Held(received=self.walk.offset, total=self.total, validator=self.validator)
+        return Held(received=self.digested, total=self.total, validator=self.validator)
 
     @property
-    def is_video(self) -> bool:
-        """Whether its head was seen, and is a video's."""
-        return self.walk.offset >= HEAD
+    def is_begun(self) -> bool:
+        """Whether enough was seen to tell that this is worth keeping."""
+        return self.size >= HEAD and not self._is_text
 
     @property
     def is_full(self) -> bool:
         """Whether every announced byte was read."""
-        return self.walk.offset == self.total
+        return self.size == self.total
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every byte was read that there is, as far as the server says."""
+        return self.is_full or (self.total is None and self.end_marked)
+
+    @property
+    def fingerprint(self) -> str:
+        """The digest of all bytes, of those too that the sink does not have."""
+        return (self._skipped or self.sha256).hexdigest()
 
     def go_on(self, total: int) -> None:
         """Learn from a server that continues it: the size is known, and so is the end."""
@@ -105,43 +123,49 @@ class Reading:
         """Look at the next bytes.
 
         Raises:
-            NotAVideoError: they are not a video's, or more than were announced.
+            NotAVideoError: they are words, such as the page of a proxy; or more than were announced.
         """
-        try:
-            self.walk.feed(chunk)
-        except NotAVideoError:
-            self.validator = None
-            raise
-        if self.total is not None and self.walk.offset > self.total:
+        self.size += len(chunk)
+        if self.problem is None:
+            try:
+                self._walk.feed(chunk)
+            except NotAVideoError as error:
+                self.validator = None
+                if is_text(self._walk.start):
+                    self._is_text = True
+                    raise
+                self.problem = error
+        if self.total is not None and self.size > self.total:
             self.validator = None
             msg = f"More than the announced {self.total} bytes came"
             raise NotAVideoError(msg)
 
-    async def digest(self, chunks: Chunks) -> None:
-        """Take the next chunks into the digest, many bytes in a worker thread."""
-        size = sum(map(len, chunks))
-        if size <= _INLINE:
-            self._update(chunks)
-        else:
-            await in_thread(self._update, chunks)
-        self.digested += size
-
-    def _update(self, chunks: Chunks) -> None:
+    def digest(self, chunks: Chunks) -> None:
+        """Take the next chunks, which go to the sink, into the digest."""
         for chunk in chunks:
             self.sha256.update(chunk)
+            self.digested += len(chunk)
+
+    def skip(self, chunks: Chunks) -> None:
+        """Take the next chunks into the fingerprint only."""
+        self._skipped = self._skipped or self.sha256.copy()
+        for chunk in chunks:
+            self._skipped.update(chunk)
 
     def check_end(self) -> None:
         """Judge the clip to end here.
 
         Raises:
             TruncatedError: something is missing.
-            NotAVideoError: it was over before it began.
+            NotAVideoError: it is none, or was over before it began.
         """
-        if self.total is not None and self.walk.offset < self.total:
+        if self.total is not None and self.size < self.total:
             msg = "The clip ends too early"
             raise TruncatedError(msg)
         try:
-            self.walk.check_end(announced=self.end_marked)
+            if self.problem is not None:
+                raise self.problem
+            self._walk.check_end(announced=self.end_marked)
         except DownloadError:
             if self.is_full:
                 self.validator = None  # more of the same would not mend it

@@ -19,6 +19,7 @@ from ..shielding import in_thread
 _SAFE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}", re.ASCII)
 _KEY_LENGTH: Final = 16
 _SHOWN: Final = 40  # characters of the final name within the part file's, at most 4 bytes each
+_LONG_NAME: Final = 240  # bytes, to which a file system lets us add some
 _CALLERS_FAULT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP})
 _REASONS: Final = {
     errno.ENOSPC: "the disk is full",
@@ -80,6 +81,17 @@ def part_path(path: Path, key: str) -> Path:
     return path.parent / f".{path.name[:_SHOWN]}.{key}-{secrets.token_hex(4)}.part"
 
 
+def unverified_path(path: Path, number: int) -> Path:
+    """Return the name beside `path` of what came for it and could not be verified, the `number`-th such."""
+    name = path.name if len(os.fsencode(path.name)) < _LONG_NAME else path.name[:_SHOWN]
+    return path.with_name(f"{name}.unverified" if number == 1 else f"{name}.{number}.unverified")
+
+
+def followed(path: Path) -> Path:
+    """Return the file that is replaced at `path`: the one that a symbolic link there leads to in the end."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 def is_part_of(name: str, key: str) -> bool:
     """Tell whether a file of that name is a part file of the job `key`."""
     return re.fullmatch(rf"\..*\.{re.escape(key)}-[0-9a-f]{{8}}\.part", name, re.DOTALL) is not None
@@ -114,9 +126,12 @@ def _find(text: str, *, overwrite: bool, may_exist: bool) -> Target:
     is_folder = text.endswith(("/", os.sep)) or os.path.isdir(text)  # noqa: PTH112 - unlike Path's it never raises
     folder, name = (path, None) if is_folder else (path.parent, path.name)
     _check_folder(folder)
+    file = folder / (name or "clip.mp4")
     if name is not None:
-        _check_file(path, may_exist=may_exist)
-    _try_writing(folder / (name or "clip.mp4"))
+        file = followed(path) if overwrite else path
+        _check_folder(file.parent)
+        _check_file(file, may_exist=may_exist)
+    _try_writing(file)
     return Target(folder=folder, name=name, overwrite=overwrite)
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ...errors import JournalError
+from ..disk import lasting_names
 from ..ration.sqlite import TABLE as _RATIONS
 from .entries import COLUMNS, UNFINISHED, unpack
 from .leases import SUFFIXES, draft_path
@@ -167,10 +168,10 @@ def _create(path: Path, token: str) -> None:
         with closing(_connect(draft, "mode=rw")) as connection:
             connection.executescript("; ".join(("BEGIN", *_MARKS, *_SCHEMA, "COMMIT")))
             connection.execute("PRAGMA journal_mode = WAL")
-        _publish(draft, path)
+        with lasting_names(path.parent):
+            _publish(draft, path)
     finally:
         draft.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 def _publish(draft: Path, path: Path) -> None:
@@ -182,15 +183,6 @@ def _publish(draft: Path, path: Path) -> None:
     except OSError:  # a file system without links
         if not path.exists():
             draft.rename(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _inspect(path: Path) -> None:

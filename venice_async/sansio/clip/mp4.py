@@ -1,9 +1,17 @@
-"""Tell whether an MP4 is whole, from its top-level boxes, while it streams past.
+"""Tell whether an MP4 is whole and a player opens it, from its top-level boxes, while it streams past.
 
 A file is a row of boxes, each a size (32 bits, big-endian), a type of four bytes and its content (ISO/IEC
 14496-12, 4.2). A size of 1 means that 64 bits of size follow the type; 0, that the box runs to the end of the
-file. A file that was cut ends inside a box, unless the cut fell between two: then its media or its index is
-missing.
+file. A player needs three of them: `ftyp`, the index (`moov`) and the media (`mdat`), in any order.
+
+| the file ends | with all three | without one of them |
+|---|---|---|
+| at the end of a box | whole | no player opens it; or it was cut, if nothing marks its end |
+| within a box | cut | cut |
+| within what no player reads, and its end is marked | whole | damaged |
+
+What no player reads is anything behind those three that is no box of the standard: a line end, zeros, a line
+of text, and padding (`free`) of a wrong size. Servers append such things, and clips play nevertheless.
 """
 
 from __future__ import annotations
@@ -12,17 +20,24 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from ...errors import NotAVideoError, TruncatedError
+from .kinds import START, described, is_mp4
 
-HEAD: Final = 12
-"""Bytes of a file that must have been seen, `ftyp` and the major brand, before any of it may be believed."""
+HEAD: Final = START
+"""Bytes of a file that must have been seen before any of it may be believed."""
 
 LARGEST: Final = 16 << 30
 """Bytes of the largest clip believed: five minutes of 4k at 400 Mbit/s."""
 
+_KEPT: Final = 256  # bytes of the start, by which to name what is no MP4
 _SHORT: Final = 8
 _LONG: Final = 16
 _IN_LONG_FORM: Final = 1
 _TO_THE_END: Final = 0
+_NEEDED: Final = {b"ftyp": "type (ftyp)", b"moov": "index (moov)", b"mdat": "media (mdat)"}
+_READ: Final = frozenset(
+    b"ftyp styp moov moof mdat mfra meta meco uuid sidx ssix prft emsg pdin imda udta".split()
+)
+"""The boxes of the standard that a player may read, wherever they stand."""
 
 
 class BoxWalk:
@@ -30,22 +45,31 @@ class BoxWalk:
 
     It looks at the headers of the boxes and counts through their content, so that a chunk costs the same
     whatever its size. Once it has raised it must not be fed again.
+
+    Attributes:
+        offset: bytes walked.
+        start: the first of them.
     """
 
     def __init__(self) -> None:
         """Stand before the first byte."""
         self.offset: int = 0
+        self.start: bytes = b""
         self._header = bytearray()
         self._content_left = 0
         self._open_ended = False
-        self._seen: set[bytes] = set()
+        self._unread = False  # whether the present box is none that a player reads, behind all that it does
+        self._boxes = 0
+        self._filled: set[bytes] = set()
 
     def feed(self, data: bytes) -> None:
         """Walk on through `data`.
 
         Raises:
-            NotAVideoError: it does not begin with its one `ftyp`, has an impossible size, or never ends.
+            NotAVideoError: it does not begin as an MP4, has a second `ftyp` or an impossible size, or never
+                ends.
         """
+        self.start += data[: _KEPT - len(self.start)]
         position, end = 0, len(data)
         while position < end:
             step = self._cross(end - position) or self._read_header(data, position)
@@ -55,28 +79,30 @@ class BoxWalk:
     def check_end(self, *, announced: bool) -> None:
         """Judge the file to end here; `announced` tells whether its end was marked by more than silence.
 
-        Then the media (`mdat`) must be there; otherwise the index (`moov`) too, for without an announced end
-        a cut between the two looks like the end of the file. A last box that runs to the end is believed.
-
         Raises:
-            NotAVideoError: it was over before it began.
+            NotAVideoError: it was over before it began, or no player opens it.
             TruncatedError: something is missing.
         """
         if self.offset < HEAD:
             msg = f"{self.offset} bytes came where a clip should be" if self.offset else "An empty body came"
             raise NotAVideoError(msg)
-        if self._header or self._content_left:
+        appended = self._unread or (0 < len(self._header) < _SHORT and self._is_playable())
+        if (self._header or self._content_left) and not (appended and announced):
             msg = f"The clip ends inside a box, at byte {self.offset}"
             raise TruncatedError(msg)
-        needed = {b"mdat"} if announced else {b"mdat", b"moov"}
-        if missing := sorted(needed - self._seen):
-            msg = f"The clip ends at byte {self.offset}, before its {missing[0].decode()} box"
-            raise TruncatedError(msg)
+        if missing := [name for kind, name in _NEEDED.items() if kind not in self._filled]:
+            if not announced:
+                msg = f"The clip ends at byte {self.offset}, before its {missing[0]}"
+                raise TruncatedError(msg)
+            msg = f"No player opens what came: its {' and '.join(missing)} is missing or empty"
+            raise NotAVideoError(msg)
 
     def _cross(self, available: int) -> int:
         """Return how many of the available bytes are content of the present box, and count them off."""
         if self._open_ended:
-            self._check_size()
+            if self.offset > LARGEST:
+                msg = f"The clip does not end: {self.offset} bytes came"
+                raise NotAVideoError(msg)
             return available
         step = min(available, self._content_left)
         self._content_left -= step
@@ -84,51 +110,47 @@ class BoxWalk:
 
     def _read_header(self, data: bytes, position: int) -> int:
         """Take what is missing of a header from `data`; return how many bytes that was."""
-        missing = self._header_size() - len(self._header)
-        piece = data[position : position + missing]
+        in_long_form = len(self._header) >= _SHORT
+        piece = data[position : position + (_LONG if in_long_form else _SHORT) - len(self._header)]
         self._header += piece
-        if len(self._header) == self._header_size():
+        if len(self._header) == _LONG or (
+            len(self._header) == _SHORT and _number(self._header[:4]) != _IN_LONG_FORM
+        ):
             self._enter()
         return len(piece)
-
-    def _check_size(self) -> None:
-        if self.offset > LARGEST:
-            msg = f"The clip does not end: {self.offset} bytes came"
-            raise NotAVideoError(msg)
-
-    def _header_size(self) -> int:
-        in_long_form = len(self._header) >= _SHORT and _number(self._header[:4]) == _IN_LONG_FORM
-        return _LONG if in_long_form else _SHORT
 
     def _enter(self) -> None:
         """Begin the content of the box whose header is complete."""
         size, kind, header = _number(self._header[:4]), bytes(self._header[4:8]), len(self._header)
-        if not self._seen and kind != b"ftyp":
-            raise NotAVideoError(_not_a_video(bytes(self._header)))
-        if self._seen and kind == b"ftyp":
-            msg = f"A second file begins before byte {self.offset + _SHORT} of the clip"
+        at = self.offset + _SHORT  # the last byte of the short header may have come on its own
+        if not self._boxes and not is_mp4(bytes(self._header.ljust(START))):
+            found = described(self.start)
+            msg = f"{found[0].upper()}{found[1:]} came where a clip should be"
             raise NotAVideoError(msg)
-        if size == _IN_LONG_FORM:
+        if kind == b"ftyp" and kind in self._filled:
+            msg = f"A second file begins before byte {at} of the clip"
+            raise NotAVideoError(msg)
+        if header == _LONG:
             size = _number(self._header[8:])
+        self._unread = kind not in _READ and self._is_playable()
         self._open_ended = size == _TO_THE_END and header == _SHORT
-        if (size < header and not self._open_ended) or self.offset + size > LARGEST:
-            msg = f"The clip is damaged: a box of impossible size before byte {self.offset + _SHORT}"
+        impossible = (size < header and not self._open_ended) or self.offset + size > LARGEST
+        if impossible and not self._unread:
+            msg = f"The clip is damaged: a box of impossible size before byte {at}"
             raise NotAVideoError(msg)
-        self._content_left = 0 if self._open_ended else size - header
-        self._seen.add(kind)
+        self._content_left = 0 if self._open_ended else LARGEST if impossible else size - header
+        if self._open_ended or self._content_left:
+            self._filled.add(kind)
+        self._boxes += 1
         self._header.clear()
+
+    def _is_playable(self) -> bool:
+        """Tell whether all that a player needs is here; of a clip in fragments that cannot be told."""
+        return self._filled.issuperset(_NEEDED) and b"moof" not in self._filled
 
 
 def _number(data: bytes | bytearray) -> int:
     return int.from_bytes(data, "big")
-
-
-def _not_a_video(start: bytes) -> str:
-    """Say what came instead, never in its own words: an answer may repeat a secret."""
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-    kinds = ((b"{", "JSON"), (b"[", "JSON"), (b"<", "HTML or XML"), (b"\x1f\x8b", "Compressed data"))
-    kind = next((name for mark, name in kinds if text.startswith(mark)), "Something that is not an MP4")
-    return f"{kind} came where a clip should be"
 
 
 class _Box(NamedTuple):

@@ -10,13 +10,13 @@ import re
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _STRONG_TAG: Final = re.compile(r'"[\x21\x23-\x7e]*"')
-_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE | re.ASCII)
+_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE | re.ASCII)
 _NO_RANGE: Final = re.compile(r"bytes \*/(\d{1,18})", re.IGNORECASE | re.ASCII)
 _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
 _OLD_ENOUGH: Final = (
@@ -47,11 +47,13 @@ class FromStart:
         total: its size in bytes, where it is announced.
         validator: what names this version of the file in an `If-Range`, where anything does.
         end_marked: whether the end of the body can be told from a cut.
+        spoilt: why it is no clip whatever it holds, if so.
     """
 
     total: int | None = None
     validator: str | None = None
     end_marked: bool = False
+    spoilt: str | None = None
 
 
 @frozen(kw_only=True)
@@ -68,10 +70,9 @@ class NothingMissing:
 
 @frozen
 class Unusable:
-    """The answer must not be used, for this `reason`; `foreign` if it is no plain file at all."""
+    """The answer must not be used, for this `reason`."""
 
     reason: str
-    foreign: bool = False
 
 
 Answer: TypeAlias = FromStart | Onward | NothingMissing | Unusable
@@ -88,17 +89,19 @@ def request_headers(held: Held) -> dict[str, str]:
 def judge(held: Held, status: int, headers: Mapping[str, str]) -> Answer:
     """Decide what the body of an answer is to what is `held`; header names are in lower case."""
     encoding = headers.get("content-encoding", "").strip().lower()
-    if encoding not in {"", "identity"}:
-        return Unusable("The clip came compressed, which was declined", foreign=True)
+    plain = encoding in {"", "identity"}
     match status:
-        case 200:
-            return _judge_whole(headers)
-        case 206 | 416 if not _may_continue(held):
-            return Unusable(f"Status {status} came though the whole clip was asked for")
+        case 200 | 203:  # 203 says that a proxy changed something; what matters is checked
+            spoilt = None if plain else "The clip came compressed, which was declined"
+            return evolve(_judge_whole(headers), spoilt=spoilt)
+        case 206 | 416 if not plain:
+            return Unusable("A part of the clip came compressed, which was declined")
         case 206:
             return _judge_part(held, headers)
-        case 416:
+        case 416 if _may_continue(held):
             return _judge_no_part(held, headers)
+        case 416:
+            return Unusable("Status 416 came though the whole clip was asked for")
         case _:
             return Unusable(f"Status {status} came where a clip should be")
 
@@ -113,19 +116,24 @@ def _judge_whole(headers: Mapping[str, str]) -> FromStart:
     return FromStart(total=total, validator=_validator(headers), end_marked=chunked or total is not None)
 
 
-def _judge_part(held: Held, headers: Mapping[str, str]) -> Onward | Unusable:
+def _judge_part(held: Held, headers: Mapping[str, str]) -> FromStart | Onward | Unusable:
     fits = _RANGE.fullmatch(headers.get("content-range", "").strip())
     if fits is None:
         return Unusable("The server sent a part of the clip without saying which")
-    first, last, total = (int(number) for number in fits.groups())
-    if first != held.received or not first <= last < total:
-        return Unusable(
-            f"The server sent bytes {first} to {last} of {total} when asked for those from {held.received}"
-        )
-    if held.total not in {None, total}:
-        return Unusable(f"The clip was of {held.total} bytes and is now of {total}")
+    first, last = int(fits[1]), int(fits[2])
+    total = None if fits[3] == "*" else int(fits[3])
+    if first > last or (total is not None and last >= total):
+        return Unusable("The server contradicts itself about which part of the clip it sent")
     if content_length(headers) not in {None, last - first + 1}:
         return Unusable("The server contradicts itself about the length of a part")
+    if first == 0:  # what was asked for, or more: some workers before stores answer everything like that
+        return FromStart(total=total, validator=_validator(headers), end_marked=total is not None)
+    if not _may_continue(held):
+        return Unusable(f"The server sent bytes {first} to {last} when asked for the whole clip")
+    if first != held.received or total is None:
+        return Unusable(f"The server sent bytes {first} to {last} when asked for those from {held.received}")
+    if held.total not in {None, total}:
+        return Unusable(f"The clip was of {held.total} bytes and is now of {total}")
     if _is_another_version(held, headers):
         return Unusable("The clip has changed between two parts")
     return Onward(total=total)

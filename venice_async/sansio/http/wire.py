@@ -15,6 +15,7 @@ from ...errors import (
 )
 from ...requests import Consent, VideoRequest
 from ...results import ConsentRequest, Ticket
+from ..clip.kinds import is_media, is_mp4, is_text
 from ..converter import Part, request_fields, set_fields
 from ..job.commands import Fetch, Poll, Queue
 from ..job.events import Accepted, Completed, ConsentNeeded, Missed, Refused, StillGoing
@@ -117,10 +118,15 @@ def decode(
             assert_never(command)
 
 
-def carries_video(status: int, headers: Mapping[str, str]) -> bool:
-    """Tell whether the answer to a poll is the clip itself."""
-    kind = headers.get("content-type", "").strip().lower()
-    return status in SUCCESS and kind.startswith(_VIDEO)
+def carries_video(headers: Mapping[str, str], start: bytes) -> bool:
+    """Tell whether a successful answer to a poll is the clip itself, by the `start` of its body.
+
+    The label counts only where the body is neither a clip nor words: gateways label a clip as anything, and
+    words as a clip.
+    """
+    if is_mp4(start) or is_media(start):
+        return True
+    return headers.get("content-type", "").strip().lower().startswith(_VIDEO) and not is_text(start)
 
 
 def request_body(request: VideoRequest) -> bytes:

@@ -284,7 +284,8 @@ def _fetch_again(state: Downloading, event: Interrupted, chance: float) -> Step:
     """GET the link once more, unless it is used up or says that it is over."""
     error = event.error
     if isinstance(error, DownloadError) and error.final:
-        return _end(state, error)
+        left = f"{MAX_GETS - state.gets} of {MAX_GETS} GETs of its link are left"
+        return _end(state, error.with_facts(hint=f"{error.hint}. {left}"))
     attempts, decided = (Attempts() if event.progressed else state.attempts).judge(
         Call.LINK, error, chance=chance
     )
