@@ -110,6 +110,43 @@ async def test_while_a_person_thinks_no_connection_and_no_turn_is_held() -> None
         assert 4 == len(server.charges)
 
 
+async def test_a_cancelled_job_opens_no_second_prompt_and_the_next_ones_get_the_answer_to_the_first() -> None:
+    prompts: list[ConsentRequest] = []
+    told = anyio.Event()
+
+    async def ask(question: ConsentRequest) -> Consent:
+        prompts.append(question)
+        await told.wait()
+        return YES
+
+    questions = [needs_consent()] * 3
+    async with FaultyVenice(queue=questions) as server, client(server, on_consent=ask) as venice:
+        first, *others = [venice.generate(PORTRAIT, to=MemorySink()) for _ in "123"]
+        await until(lambda: isinstance(first.state, AwaitingConsent))
+        first.cancel()
+        await first.ended()
+        await until(lambda: all(isinstance(job.state, AwaitingConsent) for job in others))
+        assert 1 == len(prompts)
+        told.set()
+        for job in others:
+            await job.queued()
+            job.cancel()
+        assert (1, 2) == (len(prompts), len(server.charges))
+
+
+async def test_a_question_that_nobody_waits_for_any_more_does_not_keep_a_client_open() -> None:
+    async def ask(_: ConsentRequest) -> Consent:
+        await anyio.sleep_forever()
+        return YES
+
+    async with FaultyVenice(queue=[needs_consent()]) as server:
+        async with client(server, on_consent=ask) as venice:
+            job = venice.generate(PORTRAIT, to=MemorySink())
+            await until(lambda: isinstance(job.state, AwaitingConsent))
+            job.cancel()
+        assert [] == server.charges
+
+
 async def test_nobody_to_ask_is_an_error_that_carries_the_request() -> None:
     async with FaultyVenice(queue=[needs_consent()]) as server, client(server) as venice:
         with pytest.raises(ConsentRequiredError) as caught:

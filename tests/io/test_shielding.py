@@ -71,3 +71,17 @@ def test_asyncio_run_ends_only_after_the_work_though_its_main_task_is_over() -> 
 
     asyncio.run(main())
     assert "done" == found[0].result
+
+
+def test_work_is_unknown_to_asyncio_which_would_cancel_it_with_all_other_tasks() -> None:
+    async def main() -> set[str]:
+        work = Work()
+        waiting = asyncio.create_task(run_to_completion(work()))
+        await work.begun.wait()
+        known = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}  # type: ignore[union-attr] # ours have one
+        await waiting
+        return known
+
+    known = asyncio.run(main())
+    assert [] == [name for name in known if "Work.__call__" in name]
+    assert [name for name in known if "run_to_completion" in name]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from typing import Any, Final, TypeAlias
 
-import anyio
 import anyio.to_thread
 
 from ..requests import Consent, VideoRequest
@@ -34,22 +34,62 @@ async def ask_person(ask: OnConsent, question: ConsentRequest) -> Any:
     return await answer if inspect.isawaitable(answer) else answer
 
 
+class Questions:
+    """The questions that people are being asked: one at a time for a policy and its media.
+
+    A question is a task of the client, not of the job that asks first. Jobs come and go while it is open: one
+    that is cancelled leaves it standing, and the next job with the same question waits for the same answer.
+    """
+
+    def __init__(self) -> None:
+        """Start with no question."""
+        self._open: dict[Hashable, asyncio.Task[object]] = {}
+
+    async def put(self, ask: OnConsent, question: ConsentRequest) -> object:
+        """Return what `ask` answers. Its exception is the first asker's alone: the next one asks again."""
+        subject = (id(ask), _subject(question))
+        while True:
+            task = self._open.get(subject)
+            is_first = task is None
+            if task is None:
+                task = asyncio.create_task(ask_person(ask, question), name="venice_async.consent")
+                self._open[subject] = task
+                task.add_done_callback(partial(self._close, subject))
+            await asyncio.wait({task})
+            if is_first or task.cancelled() or task.exception() is None:
+                return task.result()
+
+    async def aclose(self) -> None:
+        """Give up the questions that nobody waits for any more; a prompt in a thread is abandoned."""
+        tasks = list(self._open.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _close(self, subject: Hashable, task: asyncio.Task[object]) -> None:
+        del self._open[subject]
+        if not task.cancelled():
+            task.exception()  # looked at, or asyncio logs that nobody did
+
+
 class SharedConsent:
     """Asks once for each policy and its media, and gives all who asked the same answer, a no included."""
 
     def __init__(self, ask: OnConsent) -> None:
-        """Ask through `ask`. An exception of it is the asker's alone: the next one asks again."""
+        """Ask through `ask`."""
         self._ask = ask
-        self._locks: defaultdict[Hashable, anyio.Lock] = defaultdict(anyio.Lock)
         self._answers: dict[Hashable, Consent | None] = {}
 
     async def __call__(self, question: ConsentRequest) -> Consent | None:
-        """Return the answer, asked for now or before."""
-        subject = (question.policy, question.policy_text, _media_of(question))
-        async with self._locks[subject]:
-            if subject not in self._answers:
-                self._answers[subject] = await ask_person(self._ask, question)
-            return self._answers[subject]
+        """Return the answer, asked for now or before; `Questions` keeps two from asking at once."""
+        subject = _subject(question)
+        if subject not in self._answers:
+            self._answers[subject] = await ask_person(self._ask, question)
+        return self._answers[subject]
+
+
+def _subject(question: ConsentRequest) -> Hashable:
+    return question.policy, question.policy_text, _media_of(question)
 
 
 def _media_of(question: ConsentRequest) -> Hashable:

@@ -31,7 +31,7 @@ from ..sansio.http.queries import Query
 from ..sansio.http.secrets import Secret
 from ..sansio.job.states import Failed, State, Succeeded
 from .cleanup import CleanUps
-from .consent import OnConsent
+from .consent import OnConsent, Questions
 from .driver import Driver
 from .spec import JobSpec, Shared
 
@@ -281,12 +281,15 @@ class Runtime:
         pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock, store=self._ration())
         stack.push_async_callback(pacer.aclose)
         caller = Caller(transport, pacer, clock, retries=settings.retries, api_key=settings.api_key)
+        questions = Questions()
+        stack.push_async_callback(questions.aclose)
         return Shared(
             caller=caller,
             clock=clock,
             journal=journal,
             timeouts=settings.timeouts,
             clean_ups=CleanUps(caller),
+            questions=questions,
             on_consent=settings.on_consent,
         )
 

@@ -17,7 +17,7 @@ from ..options import Timeouts
 from ..requests import VideoRequest
 from ..sansio.job.machine import Step, resume
 from .cleanup import CleanUps
-from .consent import OnConsent
+from .consent import OnConsent, Questions
 
 if TYPE_CHECKING:
     from ..io.journal.journal import Journal
@@ -79,6 +79,7 @@ class Shared:
         journal: where tickets outlive a crash, if anywhere.
         timeouts: how long to wait.
         on_consent: whom to ask for consent.
+        questions: the questions that people are being asked.
         clean_ups: the deletion of the server's copies.
         claims: the files that running jobs are bound for.
     """
@@ -88,6 +89,7 @@ class Shared:
     journal: Journal | None
     timeouts: Timeouts
     clean_ups: CleanUps
+    questions: Questions
     on_consent: OnConsent | None = None
     claims: set[Path] = field(factory=set[Path])
 

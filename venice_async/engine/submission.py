@@ -32,7 +32,6 @@ from ..sansio.job.commands import AskPrice, Queue
 from ..sansio.job.events import Accepted, Answered, Event, Priced, Refused
 from ..sansio.job.states import Queueing, Waiting
 from ..sansio.retries import Attempts, Call, GiveUp, Retry, Unknown, Verdict
-from .consent import ask_person
 from .spec import JobSpec, Shared
 
 _MANY: Final = 3  # refusals of a paid request, from which on each is a warning
@@ -114,7 +113,7 @@ class Submission:
             message = f"The server asks for consent to {question.policy}{beyond}"
             return Refused(ConsentRequiredError(message, consent_request=question))
         try:
-            answer = await ask_person(ask, question)
+            answer = await self._shared.questions.put(ask, question)
         except Exception as cause:  # noqa: BLE001 - the caller's function: whatever it raises ends the job
             message = f"on_consent failed: {type(cause).__name__}: {cause}"
             error = ConsentError(message, consent_request=question)

@@ -40,9 +40,11 @@ def redact(body: bytes, secrets: Iterable[str]) -> bytes:
     for part in parts:
         if part in plain:
             body = plain = plain.replace(part, _MASK)
-    body = _URL.sub(_without_query, body)
-    body = _SIGNED.sub(rb"\1" + _MASK, body)
-    return _BEARER.sub(rb"\1" + _MASK, body)
+    if b":" in body and (b"?" in body or b"@" in body):
+        body = _URL.sub(_without_query, body)
+    if b"=" in body:
+        body = _SIGNED.sub(rb"\1" + _MASK, body)
+    return _BEARER.sub(rb"\1" + _MASK, body) if b"bearer" in body.lower() else body
 
 
 def redact_headers(headers: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
