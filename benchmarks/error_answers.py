@@ -50,6 +50,10 @@ class Refusal:
     headers: Mapping[str, str] = HEADERS
     request_sent: bool = True
 
+    async def peek(self) -> bytes:
+        """Return the body."""
+        return self.body
+
     async def read(self, limit: int) -> Content:
         """Return the body."""
         return Content(self.body[:limit])
