@@ -53,7 +53,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "secrets": ("io.*", "sandbox.*", "cli.*"),
     "uuid": ("io.*", "sandbox.*"),
     "subprocess": ("cli.*",),
-    "typer": ("cli", "cli.*"),
+    "cyclopts": ("cli.*",),
+    "jinja2": ("cli.report.*",),
     "rich": ("cli", "cli.*"),
     "av": ("sandbox.*", "cli.*"),
     "PIL": ("sandbox.*", "cli.*"),
@@ -248,7 +249,18 @@ def test_every_module_says_what_it_is_for_is_short_and_imports_its_own_relativel
 
 def test_importing_the_library_loads_nothing_that_only_some_need() -> None:
     some = ["cli", "sandbox", "io.journal.journal"]
-    foreign = ["sqlite3", "rich", "typer", "click", "av", "numpy", "PIL", "pytest", "hypothesis", "uvloop"]
+    foreign = [
+        "sqlite3",
+        "rich",
+        "cyclopts",
+        "jinja2",
+        "av",
+        "numpy",
+        "PIL",
+        "pytest",
+        "hypothesis",
+        "uvloop",
+    ]
     code = f"""
 import sys
 from venice_async import *

@@ -46,6 +46,7 @@ class Facts(TypedDict, total=False):
 
     charged: bool | None
     hint: str
+    cli_hint: str
     ticket: Ticket | None
 
 
@@ -56,11 +57,13 @@ class VeniceError(Exception):
         message: what happened, with the server's own words where it sent any.
         charged: whether money was spent: True, False, or None when that is not known.
         hint: what to do next.
+        cli_hint: the same in the words of the command line, where they are others.
         ticket: the queued job, once there is one.
     """
 
     charged: bool | None = False
     hint: str = ""
+    cli_hint: str = ""
     ticket: Ticket | None = None
     _known: ClassVar[frozenset[str]] = Facts.__optional_keys__
 
@@ -260,6 +263,7 @@ class BadRequestError(APIError):
     """400: the request, or the job it names, is not valid; 422: a model cannot take its media."""
 
     hint = "Correct the request; VideoModel.check lists what a model accepts"
+    cli_hint = "Correct the request; 'venice-async models' lists what each model accepts"
 
 
 class AuthenticationError(APIError):
@@ -331,6 +335,7 @@ class RateLimitError(APIError):
     """429: too many requests, or the model is overloaded."""
 
     hint = "Wait for the limit to reset; share one client so that its jobs share one budget"
+    cli_hint = "Wait for the limit to reset"
 
 
 class ServerError(APIError):
@@ -364,6 +369,7 @@ class ConsentRequiredError(ConsentError):
     """The server asks for consent and there is nobody to ask."""
 
     hint = "Pass on_consent= to the client, or consents= with the request, once a person has agreed"
+    cli_hint = "Run this in a terminal: the policy is shown there, and three questions are asked"
 
 
 class ConsentDeclinedError(ConsentError):
@@ -400,6 +406,7 @@ class JobTimeoutError(JobError, TimeoutError):
     """The job was not done by its deadline; it may still finish."""
 
     hint = "Keep the ticket and call resume(ticket, to=...) later: nothing needs to be paid again"
+    cli_hint = "Resume it later: nothing needs to be paid again"
 
 
 class BudgetExceededFacts(Facts, total=False):
@@ -418,6 +425,7 @@ class BudgetExceededError(VeniceError):
     """
 
     hint = "Raise max_usd, or ask for less"
+    cli_hint = "Raise --max-usd, or ask for less"
     quoted_usd: float | None = None
     limit_usd: float | None = None
     _known: ClassVar[frozenset[str]] = BudgetExceededFacts.__optional_keys__
@@ -447,6 +455,7 @@ class DownloadError(VeniceError):
     """
 
     hint = "Call resume(ticket, to=...) to fetch it again: nothing needs to be paid again"
+    cli_hint = "Resume it to fetch it again: nothing needs to be paid again"
     received: int | None = None
     total: int | None = None
     final: bool = False

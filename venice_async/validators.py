@@ -54,7 +54,8 @@ def check_media(name: str, value: object) -> None:
         raise refuse(msg, name)
     if not (is_http(value) or _DATA_URL.match(value)):
         msg = f"{name} must be an http(s) or data: URL, not {brief(value)}"
-        raise refuse(msg, name, "http(s) or data: URL", "For a file on this machine, pass Media(path)")
+        error = refuse(msg, name, "http(s) or data: URL", "For a file on this machine, pass Media(path)")
+        raise error.with_facts(cli_hint="Name a file, or an http(s) URL")
 
 
 def is_http(value: str) -> bool:

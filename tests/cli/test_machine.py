@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from venice_async.cli.batchfile import read_batch
+from venice_async.cli.batch_file import read_batch
 from venice_async.cli.screen.streams import as_command
 
 from .shell import COMMAND, Shell

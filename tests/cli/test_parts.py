@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,14 @@ from rich.console import Console
 import venice_async
 from tests.cases import for_each
 from venice_async import VeniceError
-from venice_async.cli.batchfile import read_batch, strangers
-from venice_async.cli.commands.quote import _table
-from venice_async.cli.exits import TABLE, exit_code
-from venice_async.cli.failures import hint
-from venice_async.cli.screen.progress import left, line, part
-from venice_async.cli.screen.screen import Output, Screen, printable
-from venice_async.cli.windows import Sample, judge
+from venice_async.cli.batch_file import read_batch, unknown_fields
+from venice_async.cli.exit_codes import TABLE, exit_code
+from venice_async.cli.explain import hint
+from venice_async.cli.options import Output
+from venice_async.cli.screen.board import left, line, part
+from venice_async.cli.screen.screen import Screen, printable
 from venice_async.errors import BadRequestError, InvalidRequestError, TransportError
 from venice_async.media import Media
-from venice_async.models import VideoModel
 from venice_async.results import Ticket
 from venice_async.sansio.job.states import Downloading, Waiting
 
@@ -157,40 +156,28 @@ def test_a_line_ends_at_a_line_feed_and_at_nothing_else_that_parts_text(tmp_path
     assert prompt == item.request.prompt
 
 
-def test_a_field_that_is_likely_a_slip_is_told_once_with_what_was_meant(tmp_path: Path) -> None:
-    line = '{"model": "m", "prompt": "a", "negative_promt": "b", "zoom": 1, "seed": 7}\n'
-    assert [
-        "line 1: 'negative_promt' is sent as it is; 'negative_prompt' was meant?",
-        "line 1: 'zoom' is sent as it is, for no field of that name is known",
-    ] == strangers(_read(tmp_path, line * 2, extra={"seed": 1}))
+def test_a_field_that_nobody_knows_is_told_once(tmp_path: Path) -> None:
+    line = '{"model": "m", "prompt": "a", "zoom": 1, "seed": 7}\n'
+    assert ["line 1: 'zoom' is sent as it is, for no field of that name is known"] == unknown_fields(
+        found := _read(tmp_path, line * 2, extra={"seed": 1, "style": "ink"})
+    )
+    assert {"zoom": 1, "seed": 7, "style": "ink"} == found[0].request.extra
 
 
-def _samples(kind: str) -> list[Sample]:
-    """Return what a limit of 100 a minute tells of a request every 5 seconds."""
-    taken: list[float] = []
-    found: list[Sample] = []
-    for at in range(0, 120, 5):
-        start = at // 60 * 60 if kind == "fixed" else at - 59
-        taken = [moment for moment in [*taken, at] if moment >= start]
-        reset = start + 60 - at if kind == "fixed" else taken[0] + 60 - at
-        found.append(Sample(at=at, limit=100, remaining=100 - len(taken), reset=reset))
-    return found
-
-
-@pytest.mark.parametrize("kind", ["fixed", "sliding"])
-def test_a_reset_tells_a_fixed_window_from_a_sliding_one(kind: str) -> None:
-    assert kind == judge(_samples(kind))
-
-
-@pytest.mark.parametrize("kind", ["fixed", "sliding"])
-def test_before_a_reset_nothing_is_claimed(kind: str) -> None:
-    assert judge(_samples(kind)[:12]) is None
+def test_a_field_that_is_likely_a_slip_stops_the_batch_before_it_costs_money(tmp_path: Path) -> None:
+    line = '{"model": "m", "promtp": "a", "extra": {"promtp": 1}}\n'
+    with pytest.raises(
+        InvalidRequestError, match="line 1: 'promtp' is no known field, and 'prompt' may be meant"
+    ):
+        _read(tmp_path, line)
+    [item] = _read(tmp_path, line.replace('"promtp": "a"', '"prompt": "a"'))
+    assert {"promtp": 1} == item.request.extra
 
 
 def test_a_bar_goes_on_between_two_answers_and_never_claims_to_be_done() -> None:
     state = Waiting(ticket=TICKET, elapsed=10.0, average=40.0, eta=30.0)
     assert [0.25, 0.5, 0.99] == [part(state, age) for age in (0.0, 10.0, 1000.0)]
-    assert [", about 30 s left", ", any moment now"] == [left(state, 0.0), left(state, 100.0)]
+    assert ["about 30 s left", "any moment now"] == [left(state, 0.0), left(state, 100.0)]
 
 
 @pytest.mark.parametrize(
@@ -224,10 +211,14 @@ def test_what_is_said_while_a_person_is_asked_comes_after_the_questions(
     assert "a clip came\nanother failed\n" == capsys.readouterr().err
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
-def test_the_table_of_models_never_cuts_an_id(width: int) -> None:
+@pytest.mark.parametrize("width", [20, 80, 120])
+def test_a_table_drops_columns_that_do_not_fit_and_never_cuts_a_cell(
+    capsys: pytest.CaptureFixture[str], width: int
+) -> None:
     ids = [f"grok-imagine-{name}-to-video-private" for name in ("text", "image", "reference")]
-    models = [VideoModel(id=name, model_type="text-to-video", durations=("5s",)) for name in ids]
-    text = io.StringIO()
-    Console(width=width, file=text).print(_table(models, dict.fromkeys(ids, 0.05), width))
-    assert ids == [name for name in ids if name in text.getvalue()]
+    screen = Screen(Output())
+    screen.out = Console(width=width, force_terminal=True, file=sys.stdout)
+    screen.table({"id": ids, "type": ["text-to-video"] * 3, "durations": ["5s 10s"] * 3}, styles=[""] * 3)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert ids == [name for name in ids if name in text]
+    assert (width > 20) == ("5s 10s" in text)

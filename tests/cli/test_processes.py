@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from venice_async.cli.exits import TABLE
+from venice_async.cli.exit_codes import TABLE
 
 from .shell import COMMAND, PATIENCE, ROOT, Shell, Terminal, beside, called, environment
 from .venice import CONSENT, NEVER, PUBLIC, SLOW
@@ -184,7 +184,7 @@ def test_help_lists_the_commands_the_exit_codes_and_how_to_begin(tmp_path: Path)
 
 
 def test_without_its_extra_the_command_line_says_what_to_install(tmp_path: Path) -> None:
-    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError('No module named typer', name='typer')")
+    (tmp_path / "cyclopts.py").write_text("raise ModuleNotFoundError(name='cyclopts')")
     env = {**environment(tmp_path), "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
     said = called(folder=tmp_path, env=env)
     assert 2 == said.code

@@ -148,29 +148,6 @@ def test_the_doctor_sees_a_journal_that_others_can_read(shell: Shell) -> None:
     assert 0o600 == stat.S_IMODE(shell.journal.stat().st_mode) or "chmod 600" in said.out
 
 
-def test_the_doctor_learns_from_one_clip_of_each_delivery_what_only_they_tell(shell: Shell) -> None:
-    before = shell.server.spent
-    said = shell("doctor", "--spend", "0.50", "--yes", "--json")
-    assert 0 == said.code, said.err
-    public, private = said.json["probes"]
-    assert ("poll", "link") == (public["delivery"], private["delivery"])
-    assert "honoured" == private["range"]
-    assert "ignored" == public["range"]
-    assert 20_000 == public["bytes"] == private["bytes"]
-    assert "etag" in private["clip_headers"]
-    assert "fixed" == private["window"]
-    assert public["usd"] + private["usd"] == pytest.approx(shell.server.spent - before)
-    assert [] == shell("jobs", "--json").json
-
-
-@pytest.mark.parametrize(
-    "options", [("--spend", "0.01", "--yes"), ("--spend", "0.50")], ids=["too dear", "nobody"]
-)
-def test_the_doctor_spends_nothing_that_was_not_agreed_to(shell: Shell, options: tuple[str, ...]) -> None:
-    before = shell.server.spent
-    assert (3, before) == (shell("doctor", *options).code, shell.server.spent)
-
-
 def test_the_doctor_compares_a_price_with_the_largest_balance_for_a_job_is_charged_to_one_currency() -> None:
     balances = {"DIEM": 0.4, "BUNDLED_CREDITS": 0.5, "USD": 0.6}
     poor = _check_balance(AccountLimits(access_permitted=True, balances=balances))

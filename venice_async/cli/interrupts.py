@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 from anyio.abc import TaskStatus
 
-from . import exits
+from . import exit_codes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -30,41 +30,33 @@ class Interrupts:
         self.code: int | None = None
         self.on_stop: Callable[[], object] | None = None
         self.on_insist: Callable[[], object] | None = None
-        self._scope = anyio.CancelScope()
 
     async def guard(self, work: Callable[[], Awaitable[int]]) -> int:
         """Do `work` and return its exit code, or that of the signal that stopped it."""
         outcome: int | Exception | None = None
         async with anyio.create_task_group() as group:
-            await group.start(self._listen)
-            with self._scope:
-                outcome = await _outcome(work)
+            with anyio.CancelScope() as scope:
+                await group.start(self._listen, scope)
+                try:
+                    outcome = await work()
+                except Exception as error:  # noqa: BLE001 - it is raised once it is out of the group, which would wrap it
+                    outcome = error
             group.cancel_scope.cancel()
         if isinstance(outcome, Exception):
             raise outcome
         if outcome is None:
             self._say(self.farewell)
-        return self.code or exits.INTERRUPTED if outcome is None else outcome
+            return self.code or exit_codes.INTERRUPTED
+        return outcome
 
-    async def _listen(self, *, task_status: TaskStatus[None]) -> None:
+    async def _listen(self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(*_SIGNALS) as signals:
             task_status.started()
             async for number in signals:
-                self._received(number)
-
-    def _received(self, number: signal.Signals) -> None:
-        insists, self.code = self.code is not None, 128 + number
-        if not insists and self.on_stop is not None:
-            self.on_stop()
-            return
-        if insists and self.on_insist is not None:
-            self.on_insist()
-        self._scope.cancel()
-
-
-async def _outcome(work: Callable[[], Awaitable[int]]) -> int | Exception:
-    """Return an error instead of raising it, so that no task group wraps it."""
-    try:
-        return await work()
-    except Exception as error:  # noqa: BLE001 - it is raised again, once it is out of the group
-        return error
+                first, self.code = self.code is None, 128 + number
+                if first and self.on_stop is not None:
+                    self.on_stop()
+                    continue
+                if not first and self.on_insist is not None:
+                    self.on_insist()
+                scope.cancel()

@@ -1,24 +1,182 @@
-"""How options are declared, so that all of them read alike in `--help`."""
+"""The options that commands share, as frozen groups: a field is an option, its docstring is the help."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import os
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import SplitResult, urlsplit
 
-import typer
+from attrs import frozen
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
+
+from ..errors import UsageError
+from ..options import BASE_URL
+
+_CLIP: Final = Group("The clip", sort_key=1)
+BATCH: Final = Group("Batch", sort_key=2)
+PICTURE: Final = Group("Picture and sound", sort_key=3)
+MEDIA: Final = Group("Media (FILE or URL)", sort_key=4)
+MORE: Final = Group("More fields", sort_key=5)
+_MONEY: Final = Group("Money", sort_key=6)
+_JOURNAL: Final = Group("Journal", sort_key=7)
+_CONNECTION: Final = Group("Connection", sort_key=8)
+_OUTPUT: Final = Group("Output", sort_key=9)
+_LONGEST: Final = 3600.0  # seconds: more than any model takes
+_ASK_ABOVE: Final = 1.0  # USD
+
+Text = Annotated[str, Parameter(metavar="TEXT", allow_leading_hyphen=True)]
+Medium = Annotated[str, Parameter(metavar="MEDIA")]
+Model = Annotated[str, Parameter(name=["--model", "-m"], metavar="ID")]
+Usd = Annotated[float, Parameter(metavar="USD", validator=Number(gte=0))]
+Seconds = Annotated[float, Parameter(metavar="SECONDS", validator=Number(gt=0))]
+Fields = Annotated[tuple[str, ...], Parameter(metavar="NAME=JSON", allow_leading_hyphen=True)]
+ReferenceSeconds = Annotated[
+    float, Parameter(metavar="SECONDS", group=_MONEY, validator=Number(gte=0, lte=_LONGEST))
+]
 
 
-def flag(*names: str, says: str, panel: str | None = None) -> Any:
-    """Return an option that is there or not."""
-    return typer.Option(*names, metavar="", help=says, rich_help_panel=panel, show_default=False)
+@Parameter(name="*", group=_OUTPUT)
+@frozen(kw_only=True)
+class Output:
+    """How much is said, and to whom.
+
+    Attributes:
+        json: Print results and errors as JSON, for scripts.
+        quiet: Say nothing but errors and results.
+        verbose: Say what goes on underneath.
+    """
+
+    json: bool = False
+    quiet: Annotated[bool, Parameter(alias="-q")] = False
+    verbose: Annotated[bool, Parameter(alias="-v")] = False
 
 
-def value(
-    *names: str, takes: str, says: str, panel: str | None = None, shown: bool = False, **rules: Any
-) -> Any:
-    """Return an option with a value, called `takes` in the help; `shown` says whether its default is told."""
-    return typer.Option(*names, metavar=takes, help=says, rich_help_panel=panel, show_default=shown, **rules)
+@Parameter(name="*", group=_CONNECTION)
+@frozen(kw_only=True)
+class Connection:
+    """Which Venice to talk to.
+
+    Attributes:
+        base_url: Where the API is; VENICE_BASE_URL, or https://api.venice.ai/api/v1, by default.
+        api_key: Better set VENICE_API_KEY: others on this machine can see a key that is given here.
+        sandbox: Run on a simulated Venice: no key, no money, real clips.
+        speed: How much faster than in reality the --sandbox works.
+        allow: A private network that links of clips may lead to, such as 198.18.0.0/15. Repeatable.
+    """
+
+    base_url: Annotated[str | None, Parameter(metavar="URL")] = None
+    api_key: Annotated[str | None, Parameter(metavar="KEY")] = None
+    sandbox: bool = False
+    speed: Annotated[float, Parameter(metavar="X", show_default=True)] = 60.0
+    allow: Annotated[tuple[str, ...], Parameter(metavar="NETWORK")] = ()
+
+    def __repr__(self) -> str:
+        """Show where it leads, without the key."""
+        return f"Connection({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """The base URL, unless it is an embedded sandbox's."""
+        return self.base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is the real service."""
+        return not self.sandbox and self.parts.hostname == urlsplit(BASE_URL).hostname
+
+    @property
+    def parts(self) -> SplitResult:
+        """The base URL in parts.
+
+        Raises:
+            UsageError: it is no URL.
+        """
+        try:
+            return urlsplit(self.url)
+        except ValueError as error:
+            msg = f"The base URL {self.url!r} is no URL: {error}"
+            raise UsageError(msg, hint=f"It looks like {BASE_URL}") from error
 
 
-def argument(*, takes: str, says: str, **rules: Any) -> Any:
-    """Return an argument, called `takes` in the help."""
-    return typer.Argument(metavar=takes, help=says, show_default=False, **rules)
+@Parameter(name="*", group=_JOURNAL)
+@frozen(kw_only=True)
+class Journalling:
+    """Where tickets are kept through a crash.
+
+    Attributes:
+        journal: Keeps tickets through a crash; VENICE_JOURNAL, or a file in your state folder, by default.
+        no_journal: Keep no journal.
+    """
+
+    journal: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    no_journal: bool = False
+
+
+@Parameter(name="*", group=_MONEY)
+@frozen(kw_only=True)
+class Asking:
+    """When to ask before money is spent.
+
+    Attributes:
+        yes: Do not ask, whatever it costs.
+        ask_above: Ask before spending more than this; VENICE_ASK_ABOVE, or 1, by default.
+    """
+
+    yes: Annotated[bool, Parameter(alias="-y")] = False
+    ask_above: Usd | None = None
+
+    @property
+    def threshold(self) -> float:
+        """USD above which a person is asked.
+
+        Raises:
+            UsageError: the environment names no sum.
+        """
+        if self.yes:
+            return math.inf
+        said = (
+            self.ask_above if self.ask_above is not None else os.environ.get("VENICE_ASK_ABOVE") or _ASK_ABOVE
+        )
+        try:
+            threshold = float(said)
+        except ValueError:
+            threshold = math.nan
+        if not threshold >= 0:
+            msg = f"VENICE_ASK_ABOVE must be a number of at least 0, not {said!r}"
+            raise UsageError(msg)
+        return threshold
+
+
+@Parameter(name="*", group=_CLIP)
+@frozen(kw_only=True)
+class Target:
+    """Where the clip goes.
+
+    Attributes:
+        output: The clip's file; or a folder, where it is named after its model and job; here by default.
+        overwrite: Replace a file that exists.
+        timeout: How long to wait for the clip; ten times what is usual, at least 30 minutes, by default.
+    """
+
+    output: Annotated[Path, Parameter(alias="-o", metavar="FILE")] = Path()
+    overwrite: bool = False
+    timeout: Seconds | None = None
+
+
+@Parameter(name="*")
+@frozen(kw_only=True)
+class Making:
+    """How one clip is made: where it goes, what it may cost, and which Venice makes it.
+
+    Attributes:
+        max_usd: The most it may cost.
+    """
+
+    target: Target = Target()
+    max_usd: Annotated[Usd | None, Parameter(group=_MONEY)] = None
+    asking: Asking = Asking()
+    journalling: Journalling = Journalling()
+    connection: Connection = Connection()

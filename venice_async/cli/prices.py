@@ -3,95 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
-from attrs import frozen
 
-from ..errors import BudgetExceededError, VeniceError
+from ..errors import BudgetExceededError
 from ..formatting import as_usd
-from ..io.uploads import reference_seconds as measured
+from ..io.uploads import reference_seconds
 from ..sansio.http.queries import STATED_LENGTH, price_fields
-from .options import flag, value
-from .screen.prompts import confirmed
+from .screen.questions import confirmed
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable
+
     from ..client import VeniceClient
     from ..requests import VideoRequest
+    from .options import Asking
     from .screen.screen import Screen
 
-_PANEL: Final = "Money"
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 _AT_ONCE: Final = 8  # questions for prices
-_LONGEST: Final = 3600.0  # seconds: more than any model takes
 
 
-@frozen(kw_only=True)
-class Money:
-    """What it may cost."""
-
-    max_usd: Annotated[
-        float | None, value(takes="USD", says="The most it may cost.", panel=_PANEL, min=0)
-    ] = None
-    yes: Annotated[bool, flag("--yes", "-y", says="Do not ask, whatever it costs.", panel=_PANEL)] = False
-    ask_above: Annotated[
-        float,
-        value(
-            takes="USD",
-            says="Ask before spending more than this.",
-            panel=_PANEL,
-            shown=True,
-            min=0,
-            envvar="VENICE_ASK_ABOVE",
-        ),
-    ] = 1.0
-
-
-async def agreed(
-    venice: VeniceClient,
-    request: VideoRequest,
-    money: Money,
-    screen: Screen,
-    *,
-    reference_seconds: float | None = None,
+async def quoted(
+    venice: VeniceClient, request: VideoRequest, screen: Screen, length: float | None
 ) -> tuple[float, float | None]:
-    """Return the price, in USD, and the most that may be charged: what was agreed to is what may be spent.
-
-    Raises:
-        BudgetExceededError: it is too much, or nobody agreed to it.
-    """
-    if reference_seconds is None and STATED_LENGTH not in request.extra:
-        found, unknown = await measured(request)
-        reference_seconds = found or None
+    """Return the price in USD, and the seconds of reference clips in it: `length`, or as measured."""
+    if length is None and STATED_LENGTH not in request.extra:
+        found, unknown = await reference_seconds(request)
+        length = found or None
         if unknown:
             which = f"{unknown} of the reference clips" if found else "the reference clips"
             screen.note(f"The price leaves out {which}; tell their length with --reference-seconds")
     with screen.waiting("asking the price"):
-        usd = (await venice.quote(request, reference_video_seconds=reference_seconds)).usd
-    limit = await confirmed_price(usd, money, screen)
-    return usd, limit
+        return (await venice.quote(request, reference_video_seconds=length)).usd, length
 
 
-def reference_length() -> Any:
-    """Return the option for what a price may depend on, and only the caller knows."""
-    return value(
-        takes="SECONDS", says="The length of all reference clips together.", panel=_PANEL, min=0, max=_LONGEST
-    )
+async def agreed(usd: float, max_usd: float | None, asking: Asking, screen: Screen) -> float | None:
+    """Have a price agreed to, and return the most that may be charged, in USD; None for no bound.
 
-
-async def confirmed_price(usd: float, money: Money, screen: Screen) -> float | None:
-    """Have a price agreed to, and return the most that may be charged; None for no bound."""
-    if money.max_usd is not None:
-        if usd > money.max_usd:
-            msg = f"The price of {as_usd(usd)} is above the limit of {as_usd(money.max_usd)}"
-            raise BudgetExceededError(msg, quoted_usd=usd, limit_usd=money.max_usd)
-        return money.max_usd
-    if money.yes or usd <= money.ask_above:
+    Raises:
+        BudgetExceededError: it is too much, or nobody agreed to it.
+    """
+    if max_usd is not None:
+        if usd > max_usd:
+            msg = f"The price of {as_usd(usd)} is above the limit of {as_usd(max_usd)}"
+            raise BudgetExceededError(msg, quoted_usd=usd, limit_usd=max_usd)
+        return max_usd
+    if usd <= asking.threshold:
         return None
     if not screen.can_ask:
         msg = f"The price is {as_usd(usd)}, and there is no terminal to ask on"
         hint = "Pass --yes, or the most it may cost: --max-usd"
-        raise BudgetExceededError(msg, hint=hint, quoted_usd=usd, limit_usd=money.ask_above)
+        raise BudgetExceededError(msg, hint=hint, quoted_usd=usd, limit_usd=asking.threshold)
     if not await confirmed(screen, f"This costs {as_usd(usd)}. Go on?"):
         msg = f"The price of {as_usd(usd)} was declined"
         raise BudgetExceededError(msg, hint="", quoted_usd=usd)
@@ -99,27 +66,33 @@ async def confirmed_price(usd: float, money: Money, screen: Screen) -> float | N
 
 
 async def total_price(venice: VeniceClient, requests: Sequence[VideoRequest]) -> float:
-    """Return what all requests cost; equal ones are asked about once."""
-    asked: dict[str, VideoRequest] = {}
-    counts: dict[str, int] = {}
-    for request in requests:
-        name = repr((price_fields(request), request.reference_video_urls, request.video_references))
-        asked.setdefault(name, request)
-        counts[name] = counts.get(name, 0) + 1
-    found: dict[str, float] = {}
-    slots = anyio.Semaphore(_AT_ONCE)
-    failures: list[VeniceError] = []
+    """Return what all requests cost, in USD; equal ones are asked about once."""
+    names = [
+        repr((price_fields(request), request.reference_video_urls, request.video_references))
+        for request in requests
+    ]
+    asked = dict(zip(names, requests, strict=True))
+    prices = dict(zip(asked, await each(asked.values(), venice.quote), strict=True))
+    return math.fsum(prices[name].usd * count for name, count in Counter(names).items())
 
-    async def ask(name: str, request: VideoRequest) -> None:
+
+async def each(items: Iterable[_T], ask: Callable[[_T], Awaitable[_R]]) -> list[_R]:
+    """Return what `ask` makes of each item, a few at once; the first failure is raised."""
+    items = list(items)
+    found: dict[int, _R] = {}
+    failures: list[Exception] = []
+    slots = anyio.Semaphore(_AT_ONCE)
+
+    async def one(index: int, item: _T) -> None:
         async with slots:
             try:
-                found[name] = (await venice.quote(request)).usd
-            except VeniceError as error:
+                found[index] = await ask(item)
+            except Exception as error:  # noqa: BLE001 - it is raised once it is out of the group, which would wrap it
                 failures.append(error)
 
     async with anyio.create_task_group() as group:
-        for name, request in asked.items():
-            group.start_soon(ask, name, request)
+        for index, item in enumerate(items):
+            group.start_soon(one, index, item)
     for error in failures[:1]:
         raise error
-    return math.fsum(found[name] * count for name, count in counts.items())
+    return [found[index] for index in range(len(items))]

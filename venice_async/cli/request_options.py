@@ -3,106 +3,102 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
-from attrs import fields as fields_of
-from attrs import frozen
+from attrs import asdict, evolve, fields, frozen
+from cyclopts import Parameter
 
 from ..errors import InvalidRequestError
 from ..media import Media, MediaInput
-from ..requests import Element, Keyframe, VideoRequest
-from .options import flag, value
+from ..requests import VideoRequest
+from .options import MEDIA, MORE, PICTURE, Fields, Medium, Text
 
-_PICTURE: Final = "Picture and sound"
-_MEDIA: Final = "Media (FILE or URL)"
-_MORE: Final = "More fields"
+KNOWN: Final = frozenset(item.name for item in fields(VideoRequest)) - {"consents", "extra"}
+_URLS: Final = ("http://", "https://", "data:")
+_NAMES: Final = {  # options that are not called like their field
+    "image": "image_url",
+    "end_image": "end_image_url",
+    "video": "video_url",
+    "music": "audio_url",
+    "reference_image": "reference_image_urls",
+    "reference_video": "reference_video_urls",
+    "reference_audio": "reference_audio_urls",
+    "reference_document": "reference_document_urls",
+    "scene_image": "scene_image_urls",
+    "task_type": "omni_reference_task_type",
+}
+
+Media_ = tuple[Medium, ...]
 
 
-def _media(says: str) -> Any:
-    return value(takes="MEDIA", says=says, panel=_MEDIA)
-
-
+@Parameter(name="*", group=PICTURE)
 @frozen(kw_only=True)
 class Look:
-    """Fields that all ways of making a clip share."""
+    """Fields that all ways of making a clip share.
 
-    duration: Annotated[str | None, value(takes="SECONDS", says="Its length: 5s, or 5.", panel=_PICTURE)] = (
-        None
-    )
-    aspect_ratio: Annotated[str | None, value(takes="W:H", says="Such as 16:9.", panel=_PICTURE)] = None
-    resolution: Annotated[
-        str | None,
-        value(takes="SIZE", says="Such as 720p; left out it may mean the dearest.", panel=_PICTURE),
-    ] = None
-    audio: Annotated[
-        bool | None, flag("--audio/--no-audio", says="With or without sound.", panel=_PICTURE)
-    ] = None
-    negative_prompt: Annotated[str | None, value(takes="TEXT", says="What to keep out.", panel=_PICTURE)] = (
-        None
-    )
-    bitrate_mode: Annotated[str | None, value(takes="MODE", says="standard or high.", panel=_PICTURE)] = None
-    field: Annotated[
-        list[str] | None,
-        value(
-            takes="NAME=JSON",
-            says="Any other field of the API, such as --field seed=7. Repeatable.",
-            panel=_MORE,
-        ),
-    ] = None
+    Attributes:
+        duration: Its length: 5s, or 5.
+        aspect_ratio: Such as 16:9.
+        resolution: Such as 720p; the model's default may be the most expensive.
+        audio: With or without sound.
+        negative_prompt: What to keep out.
+        bitrate_mode: standard or high.
+        field: Any other field of the API, such as --field seed=7. Repeatable.
+    """
+
+    duration: Annotated[str | None, Parameter(metavar="SECONDS", allow_leading_hyphen=True)] = None
+    aspect_ratio: Annotated[str | None, Parameter(metavar="W:H")] = None
+    resolution: Annotated[str | None, Parameter(metavar="SIZE")] = None
+    audio: Annotated[bool | None, Parameter(negative="--no-audio")] = None
+    negative_prompt: Text | None = None
+    bitrate_mode: Annotated[str | None, Parameter(metavar="MODE")] = None
+    field: Annotated[Fields, Parameter(group=MORE)] = ()
 
     def values(self) -> dict[str, Any]:
-        """Return what was set, by the names of `VideoRequest`."""
-        known = {
-            "duration": duration(self.duration),
-            "aspect_ratio": self.aspect_ratio,
-            "resolution": self.resolution,
-            "audio": self.audio,
-            "negative_prompt": self.negative_prompt,
-            "bitrate_mode": self.bitrate_mode,
-            "extra": extra(self.field or ()),
-        }
-        return {name: found for name, found in known.items() if found not in (None, {})}
+        """Return what was set, by the names of `VideoRequest`.
+
+        Raises:
+            InvalidRequestError: a field has no name, or its file is missing.
+        """
+        return {**_set(self, leave_out={"field"}), **named_fields(self.field)}
 
 
+@Parameter(name="*", group=MEDIA)
 @frozen(kw_only=True)
 class Material:
-    """Fields that carry media."""
+    """Fields that carry media.
 
-    image: Annotated[str | None, _media("The first frame.")] = None
-    end_image: Annotated[str | None, _media("The last frame.")] = None
-    video: Annotated[str | None, _media("The clip to work on.")] = None
-    music: Annotated[str | None, _media("Background music (audio_url).")] = None
-    reference_image: Annotated[list[str] | None, _media("Repeatable.")] = None
-    reference_video: Annotated[list[str] | None, _media("Repeatable.")] = None
-    reference_audio: Annotated[
-        list[str] | None, _media("Repeatable; needs an image or a clip beside it.")
-    ] = None
-    reference_document: Annotated[list[str] | None, _media("A document.")] = None
-    scene_image: Annotated[list[str] | None, _media("Repeatable.")] = None
-    keyframe: Annotated[
-        list[str] | None,
-        value(
-            takes="MEDIA@FRAME",
-            says="An image pinned to a frame, counted from 0 at 24 a second. Repeatable.",
-            panel=_MEDIA,
-        ),
-    ] = None
-    element: Annotated[
-        list[str] | None,
-        value(
-            takes="JSON",
-            says='A character or an object: {"frontal_image_url": "hero.png"}. Repeatable.',
-            panel=_MEDIA,
-        ),
-    ] = None
-    upscale_factor: Annotated[
-        int | None, value(takes="FACTOR", says="1, 2 or 4, for upscale models.", panel=_MORE)
-    ] = None
-    task_type: Annotated[
-        str | None, value(takes="TYPE", says="Seedance 2.5: auto, reference, edit or extend.", panel=_MORE)
-    ] = None
+    Attributes:
+        image: The first frame.
+        end_image: The last frame.
+        video: The clip to work on.
+        music: Background music (audio_url).
+        reference_image: Repeatable.
+        reference_video: Repeatable.
+        reference_audio: Repeatable; needs an image or a clip beside it.
+        reference_document: A document.
+        scene_image: Repeatable.
+        keyframe: An image pinned to a frame, counted from 0 at 24 a second. Repeatable.
+        element: A character or an object: {"frontal_image_url": "hero.png"}. Repeatable.
+        upscale_factor: 1, 2 or 4, for upscale models.
+        task_type: Seedance 2.5: auto, reference, edit or extend.
+    """
+
+    image: Medium | None = None
+    end_image: Medium | None = None
+    video: Medium | None = None
+    music: Medium | None = None
+    reference_image: Media_ = ()
+    reference_video: Media_ = ()
+    reference_audio: Media_ = ()
+    reference_document: Media_ = ()
+    scene_image: Media_ = ()
+    keyframe: Annotated[tuple[str, ...], Parameter(metavar="MEDIA@FRAME")] = ()
+    element: Annotated[tuple[str, ...], Parameter(metavar="JSON")] = ()
+    upscale_factor: Annotated[int | None, Parameter(metavar="FACTOR", group=MORE)] = None
+    task_type: Annotated[str | None, Parameter(metavar="TYPE", group=MORE)] = None
 
     def values(self) -> dict[str, Any]:
         """Return what was set, by the names of `VideoRequest`.
@@ -110,53 +106,66 @@ class Material:
         Raises:
             InvalidRequestError: a file is missing, or a value cannot be read.
         """
-        known = {
-            "image_url": media("--image", self.image),
-            "end_image_url": media("--end-image", self.end_image),
-            "video_url": media("--video", self.video),
-            "audio_url": media("--music", self.music),
-            "reference_image_urls": many("--reference-image", self.reference_image),
-            "reference_video_urls": many("--reference-video", self.reference_video),
-            "reference_audio_urls": many("--reference-audio", self.reference_audio),
-            "reference_document_urls": many("--reference-document", self.reference_document),
-            "scene_image_urls": many("--scene-image", self.scene_image),
-            "keyframes": [_keyframe(text) for text in self.keyframe or ()],
-            "elements": [element(text) for text in self.element or ()],
-            "upscale_factor": self.upscale_factor,
-            "omni_reference_task_type": self.task_type,
+        known = _set(self, leave_out={"keyframe", "element"})
+        known |= {"keyframes": [_keyframe(text) for text in self.keyframe]} if self.keyframe else {}
+        return known | ({"elements": [_element(text) for text in self.element]} if self.element else {})
+
+
+def _set(group: Look | Material, *, leave_out: set[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for option, given in asdict(group, recurse=False).items():
+        if given not in (None, ()) and option not in leave_out:
+            name = _NAMES.get(option, option)
+            found[name] = as_field(name, given, says=f"--{option.replace('_', '-')}")
+    return found
+
+
+def as_field(name: str, part: Any, folder: Path | None = None, *, says: str = "") -> Any:
+    """Return the value of a field; media files, wherever in lists and objects, are found in `folder`.
+
+    `says` is what the person calls the field.
+
+    Raises:
+        InvalidRequestError: there is no such file.
+    """
+    if name == "duration" and isinstance(part, str):
+        return int(part) if part.removeprefix("-").isdecimal() and part.isascii() else part
+    if isinstance(part, list | tuple):
+        items = cast("Sequence[Any]", part)
+        return [as_field(name.removesuffix("s"), item, folder, says=says or name) for item in items]
+    if isinstance(part, dict):
+        inner = cast("dict[str, Any]", part)
+        return {
+            key: as_field(key, item, folder, says=f"{says or name}: {key}") for key, item in inner.items()
         }
-        return {name: found for name, found in known.items() if found not in (None, [])}
+    return medium(says or name, part, folder) if name.endswith("_url") and isinstance(part, str) else part
 
 
-def media(option: str, given: str | None) -> MediaInput | None:
+def medium(says: str, given: str, folder: Path | None = None) -> MediaInput:
     """Return a URL as it is, and a path as the file it names.
 
     Raises:
         InvalidRequestError: there is no such file.
     """
-    if given is None or given.lower().startswith(("http://", "https://", "data:")):
+    if given.lower().startswith(_URLS):
         return given
-    if not Path(given).is_file():
-        msg = f"{option}: there is no file {given!r}"
-        raise InvalidRequestError(msg, field=option, hint="Name a file, or an http(s) URL")
-    return Media(Path(given))
+    path = Path(given) if folder is None else folder / given
+    if not path.is_file():
+        msg = f"{says}: there is no file {str(path)!r}"
+        raise InvalidRequestError(msg, field=says, hint="Name a file, or an http(s) URL")
+    return Media(path)
 
 
-def many(option: str, values: Sequence[str] | None) -> list[MediaInput]:
-    """Return each of `values` as `media` does."""
-    return [found for found in (media(option, given) for given in values or ()) if found is not None]
+def media(says: str, given: Iterable[str]) -> list[MediaInput]:
+    """Return each of `given` as `medium` does."""
+    return [medium(says, one) for one in given]
 
 
-def duration(text: str | None) -> str | int | None:
-    """Return a length as the request takes it: a bare number is seconds."""
-    return int(text) if text is not None and text.removeprefix("-").isdecimal() and text.isascii() else text
-
-
-def extra(items: Sequence[str]) -> dict[str, Any]:
-    """Return fields given as `name=json`; what is not JSON is text.
+def named_fields(items: Iterable[str]) -> dict[str, Any]:
+    """Return fields given as `name=json`; what is not JSON is text, and what is no field of ours is `extra`.
 
     Raises:
-        InvalidRequestError: one has no name.
+        InvalidRequestError: one has no name, or its file is missing.
     """
     found: dict[str, Any] = {}
     for item in items:
@@ -164,45 +173,27 @@ def extra(items: Sequence[str]) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             msg = f"--field takes NAME=JSON, not {item!r}"
             raise InvalidRequestError(msg, field="extra", hint="Such as --field seed=7")
-        found[name] = parsed(text)
+        if name in KNOWN:
+            found[name] = as_field(name, parsed(text))
+        else:
+            found.setdefault("extra", {})[name] = parsed(text)
     return found
 
 
-def element(given: str | Mapping[str, Any]) -> Element:
-    """Return a character or an object given as JSON, its media files or URLs.
-
-    Raises:
-        InvalidRequestError: it is not one.
-    """
-    said = parsed(given) if isinstance(given, str) else given
-    known = {item.name for item in fields_of(Element)}
-    if not isinstance(said, Mapping) or not known.issuperset(cast("Mapping[str, Any]", said)):
-        msg = f"--element takes JSON with {', '.join(sorted(known))}, not {given!r}"
-        raise InvalidRequestError(msg, field="elements")
-    return Element(**{name: _part(name, part) for name, part in cast("Mapping[str, Any]", said).items()})
+def _element(text: str) -> dict[str, Any]:
+    said = parsed(text)
+    if not isinstance(said, Mapping):
+        msg = f"--element takes a JSON object, not {text!r}"
+        raise InvalidRequestError(msg, field="elements", hint='Such as {"frontal_image_url": "hero.png"}')
+    return cast("dict[str, Any]", as_field("element", said, says="--element"))
 
 
-def _part(name: str, given: Any) -> Any:
-    return many("--element", given) if name.endswith("s") else media("--element", given)
-
-
-def request(model: str, prompt: str | None, look: Look, material: Material) -> VideoRequest:
-    """Return the request.
-
-    Raises:
-        InvalidRequestError: with the field and the limit.
-    """
-    return VideoRequest(model=model, prompt=prompt, **look.values(), **material.values())
-
-
-def _keyframe(text: str) -> Keyframe:
+def _keyframe(text: str) -> dict[str, Any]:
     source, _, frame = text.rpartition("@")
     if not source or not frame.isdecimal():
         msg = f"--keyframe takes MEDIA@FRAME, not {text!r}"
         raise InvalidRequestError(msg, field="keyframes", hint="Such as --keyframe start.png@0")
-    image = media("--keyframe", source)
-    assert image is not None  # noqa: S101 - there is a source
-    return Keyframe(image_url=image, frame_index=int(frame))
+    return {"image_url": medium("--keyframe", source), "frame_index": int(frame)}
 
 
 def parsed(text: str) -> Any:
@@ -211,3 +202,21 @@ def parsed(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+def readable(request: VideoRequest) -> VideoRequest:
+    """Return a request whose prompts are text, where the locale could not read the UTF-8 that was typed.
+
+    Raises:
+        InvalidRequestError: they are no text in UTF-8 either.
+    """
+    try:
+        prompt, negative = (
+            text and text.encode(errors="surrogateescape").decode()
+            for text in (request.prompt, request.negative_prompt)
+        )
+    except UnicodeError as error:
+        msg = "The prompt is no text in UTF-8"
+        hint = "Use a UTF-8 locale, such as LC_ALL=C.UTF-8"
+        raise InvalidRequestError(msg, field="prompt", hint=hint) from error
+    return evolve(request, prompt=prompt, negative_prompt=negative)

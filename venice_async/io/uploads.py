@@ -195,13 +195,14 @@ def _data_url(media: Media, name: str) -> str:
     media_type = media.media_type or sniff(data[:16]) or guessed
     if media_type is None or media_type == "application/octet-stream":
         msg = f"{name}: the type of the media cannot be told from its content"
-        raise InvalidRequestError(msg, field=name, hint="Say it: Media(..., media_type='image/png')")
+        hint = "Say it: Media(..., media_type='image/png')"
+        cli_hint = "Use a PNG, JPEG, WebP, MP4, MOV, WAV or MP3 file"
+        raise InvalidRequestError(msg, field=name, hint=hint, cli_hint=cli_hint)
     wanted = next((kinds for word, kinds in _WANTED.items() if word in name), ("",))
     if media.media_type is None and not media_type.startswith(wanted):
         msg = f"{name}: the media is {media_type}"
-        raise InvalidRequestError(
-            msg, field=name, limit=wanted, hint="Name another file, or say media_type= if it is wrong"
-        )
+        hint = "Name another file, or say media_type= if it is wrong"
+        raise InvalidRequestError(msg, field=name, limit=wanted, hint=hint, cli_hint="Name another file")
     return f"data:{media_type};base64,{b64encode(data).decode()}"
 
 

@@ -95,8 +95,9 @@ def reference(
     text = _words(prompt)
     if bool(donors) == text.startswith("Refer to "):
         msg = "a reference prompt must say once what it refers to"
-        hint = "Open it with 'Refer to <Subject 1> in <Image 1> to generate', or pass refer_to="
-        raise refuse(msg, "prompt", "Refer to … to generate …", hint)
+        how = "Open it with 'Refer to <Subject 1> in <Image 1> to generate', or pass"
+        error = refuse(msg, "prompt", "Refer to … to generate …", f"{how} refer_to=")
+        raise error.with_facts(cli_hint=f"{how} --refer-to")
     if donors:
         text = f"Refer to {_listed(donors)} to generate {text}"
     return _request(model, text, "reference", images, videos, audios, family, fields)

@@ -7,25 +7,23 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TextIO
+from typing import Annotated, Final, TextIO
 
 import anyio
 from attrs import frozen
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from ...errors import UsageError
 from ...formatting import as_usd
-from ..batchfile import Line, read_batch, strangers
-from ..batchrun import BatchRun
-from ..connection import Connection, Journalling, opened
-from ..consent import asker
-from ..inputs import text_of
-from ..options import argument, flag, value
-from ..prices import Money, confirmed_price, total_price
+from ..batch_file import Line, read_batch, unknown_fields
+from ..batch_run import BatchRun
+from ..options import BATCH, Asking, Connection, Journalling, Model, Output, Seconds, Usd
+from ..prices import agreed, total_price
+from ..read_input import read_text
 from ..request_options import Look
-
-if TYPE_CHECKING:
-    from ..interrupts import Interrupts
-    from ..screen.screen import Screen
+from ..screen.screen import ScreenHere
+from ..session import open_session
 
 EXAMPLES: Final = """\
 venice-async batch jobs.jsonl --into clips/ --budget 20
@@ -36,112 +34,87 @@ A line of jobs.jsonl: {"model": "wan-2-7-text-to-video", "prompt": "a fox", "dur
 The first line of jobs.csv: key,model,prompt,duration,image_url
 Run the same command again to go on: with the journal, nothing is paid for twice.
 """
-_PANEL: Final = "Batch"
 
 
-@frozen(kw_only=True)
-class Spending:
-    """What a batch may cost."""
-
-    budget: Annotated[
-        float | None,
-        value(takes="USD", says="The most that all may cost, earlier runs into the folder included.", min=0),
-    ] = None
-    yes: Annotated[bool, flag("--yes", "-y", says="Do not ask, whatever it costs.")] = False
-    ask_above: Annotated[
-        float,
-        value(
-            takes="USD",
-            says="Without a budget: ask before spending more than this.",
-            shown=True,
-            min=0,
-            envvar="VENICE_ASK_ABOVE",
-        ),
-    ] = 1.0
-
-
+@Parameter(name="*", group=BATCH)
 @frozen(kw_only=True)
 class Course:
-    """How a batch goes."""
+    """How a batch goes.
 
-    stop_on_error: Annotated[
-        bool, flag("--stop-on-error", says="Queue nothing more after a failure.", panel=_PANEL)
-    ] = False
-    concurrency: Annotated[int, value(takes="N", says="Jobs at once.", panel=_PANEL, shown=True, min=1)] = 200
-    overwrite: Annotated[bool, flag("--overwrite", says="Replace files that exist.", panel=_PANEL)] = False
-    grace: Annotated[
-        float,
-        value(
-            takes="SECONDS",
-            says="On Ctrl-C: how long to wait for what is nearly done.",
-            panel=_PANEL,
-            shown=True,
-            min=0,
-        ),
-    ] = 5.0
-    timeout: Annotated[
-        float | None, value(takes="SECONDS", says="How long one job may take.", panel=_PANEL, min=0.001)
-    ] = None
+    Attributes:
+        stop_on_error: Queue nothing more after a failure.
+        concurrency: Jobs at once.
+        overwrite: Replace files that exist.
+        grace: On Ctrl-C: how long to wait for what is nearly done.
+        timeout: How long one job may take.
+    """
+
+    stop_on_error: bool = False
+    concurrency: Annotated[int, Parameter(metavar="N", show_default=True, validator=Number(gte=1))] = 200
+    overwrite: bool = False
+    grace: Annotated[float, Parameter(metavar="SECONDS", show_default=True, validator=Number(gte=0))] = 5.0
+    timeout: Seconds | None = None
 
 
 async def batch(
+    file: Annotated[Path, Parameter(metavar="FILE", allow_leading_hyphen=True)],
+    /,
     *,
-    screen: Screen,
-    interrupts: Interrupts,
-    file: Annotated[
-        Path, argument(takes="FILE", says="The requests: .jsonl or .csv; - for JSON lines on stdin.")
-    ],
-    into: Annotated[Path, value(takes="FOLDER", says="Where the clips go; it is made if it is missing.")],
-    model: Annotated[
-        str | None, value("--model", "-m", takes="ID", says="The model of lines without one.")
-    ] = None,
-    spending: Spending,
-    results: Annotated[
-        Path | None, value(takes="FILE", says="Write the outcomes here, as JSON lines.")
-    ] = None,
-    report: Annotated[
-        bool, flag("--report", says="Write report.html beside the clips: a page to look at.")
-    ] = False,
-    course: Course,
-    look: Look,
-    journalling: Journalling,
-    connection: Connection,
+    into: Annotated[Path, Parameter(metavar="FOLDER")],
+    model: Model | None = None,
+    budget: Usd | None = None,
+    asking: Asking = Asking(),
+    results: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    report: bool = False,
+    course: Course = Course(),
+    look: Look = Look(),
+    journalling: Journalling = Journalling(),
+    connection: Connection = Connection(),
+    output: Output = Output(),
+    screen: ScreenHere,
 ) -> int:
     """Generate many clips, within a budget; run it again to go on where it ended.
 
-    Outcomes go to stdout as JSON lines, or to --results. A failure is an outcome and stops nothing else.
-    Options of picture and sound fill in what a line leaves out.
+    Outcomes go to stdout as JSON lines, or to --results. A failure is an outcome
+    and stops nothing else. Options of picture and sound fill in what a line
+    leaves out.
+
+    Args:
+        file: The requests: .jsonl or .csv; - for JSON lines on stdin.
+        into: Where the clips go; it is made if it is missing.
+        model: The model of lines without one.
+        budget: The most that all may cost, earlier runs into the folder included.
+        results: Write the outcomes here, as JSON lines.
+        report: Write report.html beside the clips: a page to look at.
     """
     started = datetime.now(UTC)
     defaults = {**look.values(), **({"model": model} if model else {})}
-    lines = await anyio.to_thread.run_sync(read_batch, await text_of(file), file, defaults)
-    for stranger in strangers(lines):
-        screen.insist(f"{file}: {stranger}", "yellow")
-    run = BatchRun(screen, interrupts, lines, into=into, grace=course.grace)
-    on_consent = asker(screen)
-    if journalling.path(connection) is not None:
-        interrupts.farewell = "Stopped at once. Run the same command again to go on."
+    lines = await anyio.to_thread.run_sync(read_batch, await read_text(file), file, defaults)
+    for remark in unknown_fields(lines):
+        screen.insist(f"{file}: {remark}", "yellow")
+    run = BatchRun(screen, lines, into=into, grace=course.grace)
     with ExitStack() as stack:
-        await anyio.to_thread.run_sync(_make_folder, into)
-        run.results = _opened(results, stack)
-        async with opened(
-            connection, journalling, on_consent=on_consent, on_state=run.heard, seconds=course.timeout
+        run.results = await anyio.to_thread.run_sync(_open_output, into, results, stack)
+        async with open_session(
+            screen, connection, journalling, seconds=course.timeout, on_state=run.heard
         ) as session:
-            if spending.budget is None:
+            if session.journal is not None:
+                screen.interrupts.farewell = "Stopped at once. Run the same command again to go on."
+            if budget is None:
                 with screen.waiting("asking the prices"):
                     total = await total_price(session.venice, [line.request for line in lines])
                 screen.note(f"{_clips(len(lines))}, {as_usd(total)} in all; --budget makes that a bound")
-                await confirmed_price(total, Money(yes=spending.yes, ask_above=spending.ask_above), screen)
+                await agreed(total, None, asking, screen)
             course_of_it = session.venice.batch(
                 (line.request for line in lines),
                 into=into,
-                max_usd=math.inf if spending.budget is None else spending.budget,
+                max_usd=math.inf if budget is None else budget,
                 on_error="stop" if course.stop_on_error else "collect",
                 key=run.key(),
                 concurrency=course.concurrency,
                 overwrite=course.overwrite,
             )
-            code = await run.watch(session, course_of_it, spending.budget)
+            code = await run.until_the_end(session, course_of_it, budget)
     if report:
         path = await anyio.to_thread.run_sync(_write_report, run, lines, into, started)
         screen.note(f"Report: {path}")
@@ -152,37 +125,33 @@ def _clips(count: int) -> str:
     return "1 clip" if count == 1 else f"{count} clips"
 
 
-def _make_folder(into: Path) -> None:
+def _open_output(into: Path, results: Path | None, stack: ExitStack) -> TextIO | None:
+    """Make the folder and the file for the outcomes, before any money is spent."""
     try:
         into.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"There cannot be a folder {str(into)!r}: {error.strerror}"
         raise UsageError(msg) from error
-
-
-def _opened(path: Path | None, stack: ExitStack) -> TextIO | None:
-    """Open the file for the outcomes, before any money is spent."""
-    if path is None:
-        return None
     try:
-        return stack.enter_context(path.open("w", encoding="utf-8"))
+        return None if results is None else stack.enter_context(results.open("w", encoding="utf-8"))
     except OSError as error:
-        msg = f"{str(path)!r} cannot be written: {error.strerror}"
+        msg = f"{str(results)!r} cannot be written: {error.strerror}"
         raise UsageError(msg) from error
 
 
 def _write_report(run: BatchRun, lines: Sequence[Line], into: Path, started: datetime) -> Path:
     """Write `report.html` into the folder of the clips and return its path."""
-    from ..report.report import ReportItem, write_report  # noqa: PLC0415 - PyAV is loaded by those who ask for a report
+    from ..report.report import ReportItem, write_report  # noqa: PLC0415 - templates and PyAV are loaded by those who ask for a report
 
     items: list[ReportItem] = []
     for index, line in enumerate(lines):
-        outcome, seconds = run.outcome(index)
+        outcome, seconds = run.outcomes.get(index, (None, None))
         video, error = (outcome.video, outcome.error) if outcome else (None, None)
         length = line.request.duration
         items.append(
             ReportItem(
                 index=index,
+                key=line.key,
                 model=line.request.model,
                 prompt=line.request.prompt,
                 clip=video.path if video else None,
@@ -195,14 +164,9 @@ def _write_report(run: BatchRun, lines: Sequence[Line], into: Path, started: dat
             )
         )
     path = into / "report.html"
+    title, finished = f"{into.resolve().name}: {_clips(len(items))}", datetime.now(UTC).astimezone()
     try:
-        write_report(
-            path,
-            items,
-            title=f"{into.resolve().name}: {_clips(len(items))}",
-            started=started.astimezone(),
-            finished=datetime.now(UTC).astimezone(),
-        )
+        write_report(path, items, title=title, started=started.astimezone(), finished=finished)
     except OSError as error:
         msg = f"The report cannot be written: {error.strerror}"
         raise UsageError(msg, hint="The clips are there") from error

@@ -2,139 +2,90 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from attrs import asdict, frozen
 
-from ...errors import (
-    AuthenticationError,
-    PermissionDeniedError,
-    UsageError,
-    VeniceError,
-)
+from ...errors import AuthenticationError, PermissionDeniedError, VeniceError
+from ...options import Timeouts
 from ...sansio.http.queries import ListModels
-from .. import exits
-from ..connection import Connection, Journalling, Session, opened
-from ..exits import exit_code
-from ..failures import CHOOSE, hint
-from ..journals import exists, pending
-from ..options import flag, value
-from .probe import examine
+from .. import exit_codes
+from ..exit_codes import exit_code
+from ..explain import CHOOSE, hint
+from ..journals import open_journal
+from ..options import Connection, Journalling, Output
+from ..screen.screen import ScreenHere
+from ..session import journal_path, open_session
 
 if TYPE_CHECKING:
     from ...models import AccountLimits, VideoModel
-    from ..interrupts import Interrupts
-    from ..screen.screen import Screen
+    from ..session import Session
 
 EXAMPLES: Final = """\
 venice-async doctor
-venice-async doctor --spend 0.50
+venice-async doctor --sandbox
 """
 _LOW: Final = 1.0  # USD: less than most clips of ten seconds cost
 _SKEW: Final = 30.0  # seconds: more than that, and reset times of rate limits are misread
 _MARKS: Final = {True: ("✓", "green"), False: ("✗", "red"), None: ("!", "yellow")}
 
 
-@frozen(kw_only=True)
+@frozen
 class Finding:
     """What one check found.
 
     Attributes:
         what: what was looked at.
-        ok: whether it is in order; None for a warning.
         text: what was found.
         advice: what to do about it.
+        ok: whether it is in order; None for a warning.
         code: the exit code when it is not in order.
     """
 
     what: str
-    ok: bool | None
     text: str
     advice: str = ""
-    code: int = exits.FAILED
+    ok: bool | None = True
+    code: int = exit_codes.FAILED
 
 
 async def doctor(
     *,
-    screen: Screen,
-    interrupts: Interrupts,
-    spend: Annotated[
-        float | None,
-        value(
-            takes="USD",
-            says="Make the cheapest clip of each delivery, for at most this, and tell what only that shows.",
-            min=0,
-        ),
-    ] = None,
-    yes: Annotated[bool, flag("--yes", "-y", says="Do not ask before --spend spends.")] = False,
-    journalling: Journalling,
-    connection: Connection,
+    journalling: Journalling = Journalling(),
+    connection: Connection = Connection(),
+    output: Output = Output(),
+    screen: ScreenHere,
 ) -> int:
-    """Check key, limits, balance, models, journal and clock, each with what to do about it.
+    """Check key, limits, balance, models, journal and clock. Nothing is charged.
 
-    Without --spend nothing is charged.
+    It says what to do about each.
     """
-    if spend is not None and journalling.no_journal:
-        msg = "--spend keeps its tickets in the journal, so --no-journal cannot be"
-        raise UsageError(msg)
     findings = [] if connection.sandbox else [await _check_journal(connection, journalling)]
-    probes: list[dict[str, Any]] = []
-    async with _reached(connection, journalling if spend is not None else None, findings) as session:
-        if session is not None:
+    try:
+        async with open_session(screen, connection) as session:
             with screen.waiting("asking the service"):
                 findings += await _check_service(session)
-            if not screen.as_json:
-                _show(screen, findings)
-            if spend is not None and all(finding.ok is not False for finding in findings):
-                probes = await examine(session, screen, interrupts, at_most=spend, yes=yes)
-    if screen.as_json:
-        told: dict[str, Any] = {"probes": probes} if probes else {}
-        listed = [asdict(finding) for finding in findings]
-        screen.emit({"ok": _code(findings) == exits.OK, "findings": listed, **told})
-    elif session is None:
-        _show(screen, findings)
-    return _code(findings)
-
-
-@asynccontextmanager
-async def _reached(
-    connection: Connection, journalling: Journalling | None, findings: list[Finding]
-) -> AsyncGenerator[Session | None]:
-    """Open a client; one that cannot be opened is a finding."""
-    manager = opened(connection, journalling)
-    try:
-        session = await manager.__aenter__()
     except VeniceError as error:
         findings.append(_trouble("key", error))
-        yield None
-        return
-    try:
-        yield session
-    except BaseException as error:
-        await manager.__aexit__(type(error), error, error.__traceback__)
-        raise
-    await manager.__aexit__(None, None, None)
-
-
-def _code(findings: Sequence[Finding]) -> int:
-    return next((finding.code for finding in findings if finding.ok is False), exits.OK)
-
-
-def _show(screen: Screen, findings: Sequence[Finding]) -> None:
+    code = next((finding.code for finding in findings if finding.ok is False), exit_codes.OK)
+    if screen.as_json:
+        screen.emit({"ok": code == exit_codes.OK, "findings": [asdict(finding) for finding in findings]})
+        return code
     for finding in findings:
         mark, style = _MARKS[finding.ok]
         screen.result(f"{mark} {finding.what:<8} {finding.text}", style if finding.ok is not True else "")
         if finding.advice:
             screen.result(f"  {'':<8} {finding.advice}")
+    return code
 
 
 async def _check_service(session: Session) -> list[Finding]:
@@ -153,36 +104,26 @@ async def _check_service(session: Session) -> list[Finding]:
 
 
 def _trouble(what: str, error: VeniceError) -> Finding:
-    return Finding(what=what, ok=False, text=error.message, advice=hint(error), code=exit_code(error))
+    return Finding(what, error.message, hint(error), ok=False, code=exit_code(error))
 
 
 def _check_key(account: AccountLimits) -> Finding:
     tier = f", tier {account.tier}" if account.tier else ""
     ends = f", ends {account.key_expires[:10]}" if account.key_expires else ""
-    if not account.access_permitted:
-        advice = "Look at the key's rights and the balance at venice.ai/settings/api"
-        return Finding(
-            what="key",
-            ok=False,
-            text=f"accepted, but it may not be used{tier}",
-            advice=advice,
-            code=exits.KEY,
-        )
-    return Finding(what="key", ok=True, text=f"accepted{tier}{ends}")
+    if account.access_permitted:
+        return Finding("key", f"accepted{tier}{ends}")
+    advice = "Look at the key's rights and the balance at venice.ai/settings/api"
+    return Finding("key", f"accepted, but it may not be used{tier}", advice, ok=False, code=exit_codes.KEY)
 
 
 def _check_balance(account: AccountLimits) -> Finding:
+    """Look at the largest balance: a clip is paid for from one of them."""
     text = ", ".join(f"{name} {amount:,.2f}" for name, amount in account.balances.items()) or "not told"
-    largest = max(
-        account.balances.values(), default=0.0
-    )  # a job is charged to one currency that covers it whole
-    if account.balances and largest < _LOW:
-        ok = None if largest > 0 else False
-        advice = (
-            "Top up at venice.ai; a clip may cost more than is left, and one currency must cover it whole"
-        )
-        return Finding(what="balance", ok=ok, text=text, advice=advice, code=exits.PAYMENT)
-    return Finding(what="balance", ok=True, text=text)
+    most = max(account.balances.values(), default=math.inf)
+    if most >= _LOW:
+        return Finding("balance", text)
+    advice = "Top up at venice.ai; a clip may cost more than is left, and one currency must cover it whole"
+    return Finding("balance", text, advice, ok=None if most > 0 else False, code=exit_codes.PAYMENT)
 
 
 def _check_limits(account: AccountLimits) -> Finding:
@@ -190,77 +131,70 @@ def _check_limits(account: AccountLimits) -> Finding:
         {limit.amount for limit in account.limits if limit.type.upper() == "RPM" and limit.amount}
     )
     if not amounts:
-        return Finding(what="limits", ok=True, text="not told; 40 queued and 120 polled a minute are assumed")
+        return Finding("limits", "not told; 40 queued and 120 polled a minute are assumed")
     span = f"{amounts[0]:g}" if len(amounts) == 1 else f"{amounts[0]:g} to {amounts[-1]:g}"
-    return Finding(what="limits", ok=True, text=f"{span} requests a minute, by model")
+    return Finding("limits", f"{span} requests a minute, by model")
 
 
 def _check_models(models: Sequence[VideoModel]) -> Finding:
-    offline = sum(model.offline for model in models)
-    ending = [model for model in models if model.deprecation is not None]
-    text = f"{len(models)} video models" + (f", {offline} offline" if offline else "")
     if not models:
         advice = "The key may not be entitled to video; look at its rights"
-        return Finding(what="models", ok=False, text=text, advice=advice, code=exits.KEY)
-    if ending:
-        names = ", ".join(
-            f"{model.id} (use {model.deprecation.replacement})"
-            if model.deprecation and model.deprecation.replacement
-            else model.id
-            for model in ending
-        )
-        return Finding(
-            what="models", ok=True, text=f"{text}, {len(ending)} coming to an end", advice=f"Leave {names}"
-        )
-    return Finding(what="models", ok=True, text=text)
+        return Finding("models", "0 video models", advice, ok=False, code=exit_codes.KEY)
+    offline = sum(model.offline for model in models)
+    ending = {model.id: model.deprecation.replacement for model in models if model.deprecation is not None}
+    text = f"{len(models)} video models" + (f", {offline} offline" if offline else "")
+    if not ending:
+        return Finding("models", text)
+    names = ", ".join(name + (f" (use {other})" if other else "") for name, other in ending.items())
+    return Finding("models", f"{text}, {len(ending)} coming to an end", f"Do not begin with {names}")
 
 
 async def _check_clock(session: Session) -> Finding:
     """Compare the clocks: the reset times of rate limits are the server's."""
-    async with session.transport() as transport:
-        before = time.time()
-        async with transport.send(ListModels().request) as response:
-            said = response.headers.get("date", "")
+    from ...io.aiohttp import AiohttpTransport  # noqa: PLC0415 - the network is loaded by commands that use it
+
+    before = time.time()
+    async with (
+        AiohttpTransport(
+            base_url=session.base_url, api_key=session.api_key, timeouts=Timeouts()
+        ) as transport,
+        transport.send(ListModels().request) as response,
+    ):
+        said = response.headers.get("date", "")
     after = time.time()
     try:
-        theirs = parsedate_to_datetime(said).timestamp()
+        theirs = parsedate_to_datetime(said).timestamp() + 0.5  # a date is cut to whole seconds
     except ValueError:
-        return Finding(
-            what="clock", ok=None, text="the server told no date", advice="Its reset times are disbelieved"
-        )
-    skew = (
-        (before + after) / 2 - theirs - 0.5
-    )  # a date is cut to whole seconds: half of one is to be expected
+        return Finding("clock", "the server told no date", "Its reset times are disbelieved", ok=None)
+    skew = (before + after) / 2 - theirs
     text = (
         f"{abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}, answers in {(after - before) * 1000:.0f} ms"
     )
-    if abs(skew) > _SKEW:
-        advice = (
-            "Set this machine's clock, by NTP for example: until then reset times are read by the server's"
-        )
-        return Finding(what="clock", ok=None, text=text, advice=advice)
-    return Finding(what="clock", ok=True, text=text)
+    if abs(skew) <= _SKEW:
+        return Finding("clock", text)
+    advice = "Set this machine's clock, by NTP for example: until then reset times are read by the server's"
+    return Finding("clock", text, advice, ok=None)
 
 
 async def _check_journal(connection: Connection, journalling: Journalling) -> Finding:
     try:
-        path = journalling.path(connection)
+        path = journal_path(connection, journalling)
         if path is None:
             advice = "A crash may lose a paid job's ticket; leave out --no-journal"
-            return Finding(what="journal", ok=None, text="none is kept", advice=advice)
-        if not await exists(path):
-            return await anyio.to_thread.run_sync(_check_folder, path)
-        count = len(await pending(path))
-        readable = stat.S_IMODE((await anyio.Path(path).stat()).st_mode) & 0o077
+            return Finding("journal", "none is kept", advice, ok=None)
+        async with open_journal(path) as journal:
+            if journal is None:
+                return await anyio.to_thread.run_sync(_check_folder, path)
+            entries = await journal.pending()
+        mode = (await anyio.Path(path).stat()).st_mode
     except VeniceError as error:
         return _trouble("journal", error)
-    if readable:
+    if stat.S_IMODE(mode) & 0o077:
         advice = f"It holds links that are secrets: chmod 600 {path}"
-        return Finding(
-            what="journal", ok=False, text=f"{path} can be read by others", advice=advice, code=exits.FILES
-        )
-    advice = "Go on with them: venice-async resume --all" if count else ""
-    return Finding(what="journal", ok=True, text=f"{path}, {count} unfinished", advice=advice)
+        return Finding("journal", f"{path} can be read by others", advice, ok=False, code=exit_codes.FILES)
+    held = f", {entries.held} watched by another process" if entries.held else ""
+    advice = "Go on with them: venice-async resume --all" if entries else ""
+    return Finding("journal", f"{path}, {len(entries)} unfinished{held}", advice)
 
 
 def _check_folder(path: Path) -> Finding:
@@ -270,5 +204,5 @@ def _check_folder(path: Path) -> Finding:
         TemporaryFile(dir=folder).close()
     except OSError as error:
         text = f"{path} cannot be made: {error.strerror} in {folder}"
-        return Finding(what="journal", ok=False, text=text, advice=CHOOSE, code=exits.FILES)
-    return Finding(what="journal", ok=True, text=f"{path}, made at the first job")
+        return Finding("journal", text, CHOOSE, ok=False, code=exit_codes.FILES)
+    return Finding("journal", f"{path}, made at the first job")

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from ...formatting import as_usd
-from ..connection import Connection, Journalling, Session, opened
-from ..consent import asker
-from ..options import value
-from ..prices import Money, agreed, reference_length
-from ..request_options import Look, Material, request
-from ..running import Run, Target
+from cyclopts import Parameter
 
-if TYPE_CHECKING:
-    from ...requests import VideoRequest
-    from ..interrupts import Interrupts
-    from ..screen.screen import Screen
+from ...requests import VideoRequest
+from ..options import Making, Model, Output, ReferenceSeconds, Text
+from ..request_options import Look, Material
+from ..screen.screen import ScreenHere
+from ..see_through import see_through
 
 EXAMPLES = """\
 venice-async generate --sandbox -m wan-2-7-text-to-video -p "a fox in the snow" --duration 5s -o fox.mp4
@@ -26,54 +21,21 @@ venice-async generate -m wan-2-7-text-to-video -p "rain" --duration 10s --max-us
 
 async def generate(
     *,
-    screen: Screen,
-    interrupts: Interrupts,
-    model: Annotated[str, value("--model", "-m", takes="ID", says="The model: see 'venice-async models'.")],
-    target: Target,
-    look: Look,
-    material: Material,
-    money: Money,
-    journalling: Journalling,
-    connection: Connection,
-    prompt: Annotated[str | None, value("--prompt", "-p", takes="TEXT", says="What to show.")] = None,
-    reference_seconds: Annotated[float | None, reference_length()] = None,
+    model: Model,
+    prompt: Annotated[Text | None, Parameter(alias="-p")] = None,
+    look: Look = Look(),
+    material: Material = Material(),
+    reference_seconds: ReferenceSeconds | None = None,
+    making: Making = Making(),
+    output: Output = Output(),
+    screen: ScreenHere,
 ) -> int:
-    """Generate a clip and save it, verified, to a file."""
-    wanted = request(model, prompt, look, material)
-    on_consent = asker(screen)
-    async with opened(connection, journalling, on_consent=on_consent, seconds=target.timeout) as session:
-        return await make(
-            session,
-            screen,
-            interrupts,
-            wanted,
-            target=target,
-            money=money,
-            reference_seconds=reference_seconds,
-        )
+    """Generate a clip and save it, verified, to a file.
 
-
-async def make(
-    session: Session,
-    screen: Screen,
-    interrupts: Interrupts,
-    wanted: VideoRequest,
-    *,
-    target: Target,
-    money: Money,
-    reference_seconds: float | None = None,
-) -> int:
-    """Have the price agreed to, queue the request, and see it through."""
-    interrupts.farewell = "Interrupted before anything was queued. Nothing was charged."
-    usd, limit = await agreed(session.venice, wanted, money, screen, reference_seconds=reference_seconds)
-    caption = f"{wanted.model} · {as_usd(usd)}"
-    if not screen.live:
-        screen.note(caption)
-    job = session.venice.generate(
-        wanted,
-        to=target.output,
-        max_usd=limit,
-        reference_video_seconds=reference_seconds,
-        overwrite=target.overwrite,
-    )
-    return await Run(session, screen, interrupts, to=target.output).watch(job, caption=caption, usd=usd)
+    Args:
+        model: The model: see 'venice-async models'.
+        prompt: What to show.
+        reference_seconds: The length of all reference clips together, where they are URLs.
+    """
+    request = VideoRequest(model=model, prompt=prompt, **look.values(), **material.values())
+    return await see_through(request, screen, making, reference_seconds=reference_seconds)

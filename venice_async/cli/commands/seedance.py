@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Final
 
 from attrs import frozen
+from cyclopts import Parameter
 
 from ... import seedance as builders
 from ...errors import UsageError
-from ..connection import Connection, Journalling, opened
-from ..consent import asker
-from ..options import argument, flag, value
-from ..prices import Money, reference_length
-from ..request_options import Look, many, media
-from ..running import Target
-from .generate import make
-
-if TYPE_CHECKING:
-    from ...media import MediaInput
-    from ..interrupts import Interrupts
-    from ..screen.screen import Screen
+from ..options import Making, Medium, Model, Output, ReferenceSeconds, Text
+from ..request_options import Look, media, medium
+from ..screen.screen import ScreenHere
+from ..see_through import see_through
 
 REFERENCE_EXAMPLES: Final = """\
 venice-async seedance reference "the same hero runs through rain" --refer-to "<Subject 1> in <Image 1>" \\
@@ -37,86 +30,97 @@ venice-async seedance extend walk.mp4 "she gets out of bed" --backward --keep-in
 STITCH_EXAMPLES: Final = """\
 venice-async seedance stitch one.mp4 two.mp4 three.mp4 --transition "a whip pan" --duration 10s -o all.mp4
 """
-MODEL: Final = "seedance-2-0-reference-to-video"
+_SEAMLESS: Final = "a smooth seamless cut"
+
+_Clip = Annotated[Medium, Parameter(metavar="VIDEO")]
+_Media = tuple[Medium, ...]
 
 
+@Parameter(name="*")
 @frozen(kw_only=True)
 class Seedance:
-    """What the four workflows share."""
+    """What the four workflows share.
 
-    model: Annotated[
-        str, value("--model", "-m", takes="ID", says="A reference-to-video model.", shown=True)
-    ] = MODEL
-    family: Annotated[
-        str | None, value(takes="2.0|2.5", says="The family, where the model's id does not tell it.")
-    ] = None
-    reference_seconds: Annotated[float | None, reference_length()] = None
+    Attributes:
+        model: A reference-to-video model.
+        family: The family, where the model's id does not tell it.
+        reference_seconds: The length of all reference clips together, where they are URLs.
+    """
+
+    model: Annotated[Model, Parameter(show_default=True)] = "seedance-2-0-reference-to-video"
+    family: Annotated[str | None, Parameter(metavar="2.0|2.5")] = None
+    reference_seconds: ReferenceSeconds | None = None
 
 
 async def reference(
+    prompt: Annotated[str, Parameter(metavar="PROMPT")],
+    /,
     *,
-    screen: Screen,
-    interrupts: Interrupts,
-    prompt: Annotated[str, argument(takes="PROMPT", says="What to generate.")],
-    refer_to: Annotated[
-        list[str] | None, value(takes="TEXT", says="Such as '<Subject 1> in <Image 1>'. Repeatable.")
-    ] = None,
-    image: Annotated[list[str] | None, value(takes="MEDIA", says="A reference image. Repeatable.")] = None,
-    video: Annotated[list[str] | None, value(takes="MEDIA", says="A reference clip. Repeatable.")] = None,
-    sound: Annotated[list[str] | None, value(takes="MEDIA", says="A reference sound. Repeatable.")] = None,
-    seedance: Seedance,
-    look: Look,
-    target: Target,
-    money: Money,
-    journalling: Journalling,
-    connection: Connection,
+    refer_to: tuple[Text, ...] = (),
+    image: _Media = (),
+    video: _Media = (),
+    sound: _Media = (),
+    seedance: Seedance = Seedance(),
+    look: Look = Look(),
+    making: Making = Making(),
+    output: Output = Output(),
+    screen: ScreenHere,
 ) -> int:
-    """Make a new clip that takes a subject, an action, a style or a sound from media."""
-    wanted = builders.reference(
+    """Make a new clip that takes a subject, an action, a style or a sound from media.
+
+    Args:
+        prompt: What to generate.
+        refer_to: Such as '<Subject 1> in <Image 1>'. Repeatable.
+        image: A reference image. Repeatable.
+        video: A reference clip. Repeatable.
+        sound: A reference sound. Repeatable.
+    """
+    request = builders.reference(
         seedance.model,
         prompt,
-        refer_to=refer_to or (),
-        images=many("--image", image),
-        videos=many("--video", video),
-        audios=many("--sound", sound),
+        refer_to=refer_to,
+        images=media("--image", image),
+        videos=media("--video", video),
+        audios=media("--sound", sound),
         family=seedance.family,
-        **_fields(look),
+        **look.values(),
     )
-    on_consent = asker(screen)
-    async with opened(connection, journalling, on_consent=on_consent, seconds=target.timeout) as session:
-        return await make(
-            session,
-            screen,
-            interrupts,
-            wanted,
-            target=target,
-            money=money,
-            reference_seconds=seedance.reference_seconds,
-        )
+    return await see_through(request, screen, making, reference_seconds=seedance.reference_seconds)
 
 
 async def edit(
+    video: _Clip,
+    instruction: Annotated[str | None, Parameter(metavar="INSTRUCTION")] = None,
+    /,
     *,
-    screen: Screen,
-    interrupts: Interrupts,
-    video: Annotated[str, argument(takes="VIDEO", says="The clip: a file or a URL.")],
-    instruction: Annotated[str | None, argument(takes="[INSTRUCTION]", says="In words of your own.")] = None,
-    change: Annotated[str | None, value(takes="WHAT", says="Give it another look, with --to.")] = None,
-    to: Annotated[str | None, value(takes="LOOK", says="The look that --change gives.")] = None,
-    add: Annotated[str | None, value(takes="WHAT", says="Add something.")] = None,
-    remove: Annotated[str | None, value(takes="WHAT", says="Remove something.")] = None,
-    replace: Annotated[str | None, value(takes="WHAT", says="Replace something, with --by.")] = None,
-    by: Annotated[str | None, value(takes="WHAT", says="What --replace puts in its place.")] = None,
-    image: Annotated[list[str] | None, value(takes="MEDIA", says="A reference image. Repeatable.")] = None,
-    sound: Annotated[list[str] | None, value(takes="MEDIA", says="A reference sound. Repeatable.")] = None,
-    seedance: Seedance,
-    look: Look,
-    target: Target,
-    money: Money,
-    journalling: Journalling,
-    connection: Connection,
+    change: Text | None = None,
+    to: Text | None = None,
+    add: Text | None = None,
+    remove: Text | None = None,
+    replace: Text | None = None,
+    by: Text | None = None,
+    image: _Media = (),
+    sound: _Media = (),
+    seedance: Seedance = Seedance(),
+    look: Look = Look(),
+    making: Making = Making(),
+    output: Output = Output(),
+    screen: ScreenHere,
 ) -> int:
-    """Change one thing in a clip and keep the rest."""
+    """Change one thing in a clip and keep the rest.
+
+    Args:
+        video: The clip: a file or a URL.
+        instruction: What to change, in words of your own.
+        change: Give it another look, with --to.
+        to: The look that --change gives.
+        add: Add something.
+        remove: Remove something.
+        replace: Replace something, with --by.
+        by: What --replace puts in its place.
+        image: A reference image. Repeatable.
+        sound: A reference sound. Repeatable.
+    """
     said = [instruction] if instruction else []
     said += [builders.change(change, to=_needed(to, "--to"))] if change else []
     said += [builders.add(add)] if add else []
@@ -125,110 +129,71 @@ async def edit(
     if len(said) != 1:
         msg = "edit takes one instruction: words of your own, --change, --add, --remove or --replace"
         raise UsageError(msg)
-    wanted = builders.edit(
+    request = builders.edit(
         seedance.model,
-        _clip(video),
+        medium("VIDEO", video),
         said[0],
-        images=many("--image", image),
-        audios=many("--sound", sound),
+        images=media("--image", image),
+        audios=media("--sound", sound),
         family=seedance.family,
-        **_fields(look),
+        **look.values(),
     )
-    on_consent = asker(screen)
-    async with opened(connection, journalling, on_consent=on_consent, seconds=target.timeout) as session:
-        return await make(
-            session,
-            screen,
-            interrupts,
-            wanted,
-            target=target,
-            money=money,
-            reference_seconds=seedance.reference_seconds,
-        )
+    return await see_through(request, screen, making, reference_seconds=seedance.reference_seconds)
 
 
 async def extend(
+    video: _Clip,
+    prompt: Annotated[str, Parameter(metavar="PROMPT")],
+    /,
     *,
-    screen: Screen,
-    interrupts: Interrupts,
-    video: Annotated[str, argument(takes="VIDEO", says="The clip: a file or a URL.")],
-    prompt: Annotated[str, argument(takes="PROMPT", says="What happens next.")],
-    backward: Annotated[bool, flag("--backward", says="Lead up to its start instead.")] = False,
-    keep_input: Annotated[bool, flag("--keep-input", says="Have the clip itself in the result.")] = False,
-    seedance: Seedance,
-    look: Look,
-    target: Target,
-    money: Money,
-    journalling: Journalling,
-    connection: Connection,
+    backward: bool = False,
+    keep_input: bool = False,
+    seedance: Seedance = Seedance(),
+    look: Look = Look(),
+    making: Making = Making(),
+    output: Output = Output(),
+    screen: ScreenHere,
 ) -> int:
-    """Go on from a clip's end, or lead up to its start."""
-    wanted = builders.extend(
+    """Go on from a clip's end, or lead up to its start.
+
+    Args:
+        video: The clip: a file or a URL.
+        prompt: What happens next.
+        backward: Lead up to its start instead.
+        keep_input: Have the clip itself in the result.
+    """
+    request = builders.extend(
         seedance.model,
-        _clip(video),
+        medium("VIDEO", video),
         prompt,
         backward=backward,
         keep_input=keep_input,
         family=seedance.family,
-        **_fields(look),
+        **look.values(),
     )
-    on_consent = asker(screen)
-    async with opened(connection, journalling, on_consent=on_consent, seconds=target.timeout) as session:
-        return await make(
-            session,
-            screen,
-            interrupts,
-            wanted,
-            target=target,
-            money=money,
-            reference_seconds=seedance.reference_seconds,
-        )
+    return await see_through(request, screen, making, reference_seconds=seedance.reference_seconds)
 
 
 async def stitch(
-    *,
-    screen: Screen,
-    interrupts: Interrupts,
-    videos: Annotated[list[str], argument(takes="VIDEO VIDEO...", says="The clips in order: files or URLs.")],
-    transition: Annotated[
-        list[str] | None,
-        value(takes="TEXT", says="What happens between clips: one for all, or one for each gap."),
-    ] = None,
-    seedance: Seedance,
-    look: Look,
-    target: Target,
-    money: Money,
-    journalling: Journalling,
-    connection: Connection,
+    *videos: _Clip,
+    transition: tuple[Text, ...] = (_SEAMLESS,),
+    seedance: Seedance = Seedance(),
+    look: Look = Look(),
+    making: Making = Making(),
+    output: Output = Output(),
+    screen: ScreenHere,
 ) -> int:
-    """Join clips by transitions that the model makes up."""
-    between: Any = (
-        transition if transition and len(transition) > 1 else (transition or ["a smooth seamless cut"])[0]
+    """Join clips by transitions that the model makes up.
+
+    Args:
+        videos: The clips in order: files or URLs.
+        transition: What happens between clips: one for all, or one for each gap.
+    """
+    between = transition if len(transition) > 1 else "".join(transition)
+    request = builders.stitch(
+        seedance.model, media("VIDEO", videos), between, family=seedance.family, **look.values()
     )
-    wanted = builders.stitch(
-        seedance.model, many("VIDEO", videos), between, family=seedance.family, **_fields(look)
-    )
-    on_consent = asker(screen)
-    async with opened(connection, journalling, on_consent=on_consent, seconds=target.timeout) as session:
-        return await make(
-            session,
-            screen,
-            interrupts,
-            wanted,
-            target=target,
-            money=money,
-            reference_seconds=seedance.reference_seconds,
-        )
-
-
-def _fields(look: Look) -> Any:
-    return look.values()
-
-
-def _clip(path: str) -> MediaInput:
-    found = media("VIDEO", path)
-    assert found is not None  # noqa: S101 - the argument is required
-    return found
+    return await see_through(request, screen, making, reference_seconds=seedance.reference_seconds)
 
 
 def _needed(text: str | None, option: str) -> str:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
+
+from cyclopts import Parameter
 
 from ...upscaling import upscale as upscaling
-from ..connection import Connection, Journalling, opened
-from ..consent import asker
-from ..options import argument, flag, value
-from ..prices import Money
-from ..request_options import extra, media
-from ..running import Target
-from .generate import make
-
-if TYPE_CHECKING:
-    from ..interrupts import Interrupts
-    from ..screen.screen import Screen
+from ..options import Fields, Making, Medium, Model, Output, Text
+from ..request_options import medium, named_fields
+from ..screen.screen import ScreenHere
+from ..see_through import see_through
 
 EXAMPLES: Final = """\
 venice-async upscale clip.mp4 -m topaz-video-upscale --factor 2 -o large.mp4
@@ -25,38 +20,34 @@ venice-async upscale old.mp4 -m topaz-video-astra --prompt "sharp eyes" --enhanc
 
 
 async def upscale(
+    video: Annotated[Medium, Parameter(metavar="VIDEO")],
+    /,
     *,
-    screen: Screen,
-    interrupts: Interrupts,
-    video: Annotated[str, argument(takes="VIDEO", says="The clip: a file or a URL; MP4, MOV or WebM.")],
-    model: Annotated[str, value("--model", "-m", takes="ID", says="An upscaling model.", shown=True)] = (
-        "topaz-video-upscale"
-    ),
-    factor: Annotated[
-        int | None,
-        value(
-            takes="FACTOR",
-            says="How much larger: 2 or 4; 1 only cleans. Left out: 2, if the model takes any.",
-        ),
-    ] = None,
-    prompt: Annotated[str | None, value(takes="TEXT", says="What to look for: Topaz Astra only.")] = None,
-    enhancement_model: Annotated[
-        str | None, value(takes="NAME", says="One of the model's own; it moves the price.")
-    ] = None,
-    fps: Annotated[float | None, value(takes="FPS", says="Frames a second, 16 to 120.")] = None,
-    slowdown: Annotated[int | None, value(takes="FACTOR", says="Slower by 2, 4 or 8.")] = None,
-    prores: Annotated[bool, flag("--prores", says="ProRes, as a MOV.")] = False,
-    field: Annotated[
-        list[str] | None, value(takes="NAME=JSON", says="Any other field of the API. Repeatable.")
-    ] = None,
-    target: Target,
-    money: Money,
-    journalling: Journalling,
-    connection: Connection,
+    model: Annotated[Model, Parameter(show_default=True)] = "topaz-video-upscale",
+    factor: Annotated[int | None, Parameter(metavar="FACTOR")] = None,
+    prompt: Text | None = None,
+    enhancement_model: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    fps: Annotated[float | None, Parameter(metavar="FPS")] = None,
+    slowdown: Annotated[int | None, Parameter(metavar="FACTOR")] = None,
+    prores: bool = False,
+    field: Fields = (),
+    making: Making = Making(),
+    output: Output = Output(),
+    screen: ScreenHere,
 ) -> int:
-    """Make a clip larger, or cleaner at the size it has."""
-    source = media("VIDEO", video)
-    assert source is not None  # noqa: S101 - the argument is required
+    """Make a clip larger, or cleaner at the size it has.
+
+    Args:
+        video: The clip: a file or a URL; MP4, MOV or WebM.
+        model: An upscaling model.
+        factor: How much larger: 2 or 4; 1 only cleans. Left out: 2, if the model takes any.
+        prompt: What to look for: Topaz Astra only.
+        enhancement_model: One of the model's own; it moves the price.
+        fps: Frames a second, 16 to 120.
+        slowdown: Slower by 2, 4 or 8.
+        prores: ProRes, as a MOV.
+        field: Any other field of the API. Repeatable.
+    """
     chosen = {
         "enhancement_model": enhancement_model,
         "target_fps": fps,
@@ -64,6 +55,6 @@ async def upscale(
         "output_format": "prores" if prores else None,
     }
     options: Any = {name: part for name, part in chosen.items() if part is not None}
-    wanted = upscaling(model, source, factor=factor, prompt=prompt, extra=extra(field or ()), **options)
-    async with opened(connection, journalling, on_consent=asker(screen), seconds=target.timeout) as session:
-        return await make(session, screen, interrupts, wanted, target=target, money=money)
+    extra = named_fields(field).get("extra")
+    request = upscaling(model, medium("VIDEO", video), factor=factor, prompt=prompt, extra=extra, **options)
+    return await see_through(request, screen, making)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,11 @@ class Look:
     height: int
     seconds: float | None
     jpeg: bytes
+
+    @property
+    def poster(self) -> str:
+        """The frame as a `data:` URL."""
+        return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode()}"
 
 
 def look(clip: Path) -> Look | None:

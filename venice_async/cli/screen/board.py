@@ -1,13 +1,11 @@
-"""Many jobs at once: a table of those at work, and the totals."""
+"""Jobs on their way, one or many: a picture on a terminal; elsewhere, of one job, a line at each change."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
 
 from attrs import define, field
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -17,8 +15,18 @@ from rich.text import Text
 
 from ...formatting import as_bytes, as_seconds, as_usd
 from ...options import Limits
-from ...sansio.job.states import Downloading, State, Waiting
-from .progress import left, part, phase
+from ...sansio.job.states import (
+    AwaitingConsent,
+    Downloading,
+    Failed,
+    Queueing,
+    Quoting,
+    Saved,
+    State,
+    Stopped,
+    Succeeded,
+    Waiting,
+)
 from .screen import printable
 
 if TYPE_CHECKING:
@@ -29,153 +37,223 @@ _ROWS_BESIDE: Final = 5  # lines of the terminal that are kept for the totals an
 _ROWS: Final = 24  # jobs shown at most, however tall the terminal
 _MINUTE: Final = 60.0
 _TELLING: Final = 5  # clips that tell how long the others take
-
-
-class Meter:
-    """Counts what was asked of the server in the last minute, by what the jobs tell."""
-
-    def __init__(self) -> None:
-        """Start at nothing."""
-        self._moments: dict[str, deque[float]] = {"queue": deque(), "polls": deque()}
-
-    def count(self, kind: str, now: float) -> None:
-        """Count one request."""
-        self._moments[kind].append(now)
-
-    def last_minute(self, kind: str, now: float) -> int:
-        """Return how many there were."""
-        moments = self._moments[kind]
-        while moments and moments[0] <= now - _MINUTE:
-            moments.popleft()
-        return len(moments)
+_LIMITS: Final = Limits()
+_PHASES: Final[Mapping[type[State], str]] = {
+    Quoting: "asking the price",
+    Queueing: "queueing",
+    AwaitingConsent: "asking for consent",
+    Waiting: "working",
+    Downloading: "downloading",
+    Saved: "cleaning up",
+    Succeeded: "done",
+    Failed: "failed",
+    Stopped: "stopped",
+}
 
 
 @define(eq=False)
 class Board:
-    """What is shown of many jobs.
+    """What is shown of jobs.
 
     Attributes:
+        screen: where.
         running: the jobs at work, by their place.
         total: how many there are in all.
+        caption: what is said of a single job.
+        numbers: what each place is called; counted from 1 by default.
+        keys: the names of the requests, where they have any.
+        queues: whether these jobs are queued now, rather than by an earlier process.
         done: clips that are there.
-        failed: those that failed.
+        failed: jobs that failed.
         spent: USD spent or set aside; None where no price is known.
         budget: USD that may be spent.
         paused: whether the balance is used up.
-        limits: requests a minute that the key allows.
-        queues: whether these jobs were queued just now, rather than by an earlier process.
     """
 
+    screen: Screen
     running: Mapping[int, VideoJob]
     total: int
+    caption: str = ""
+    numbers: Sequence[int] = ()
+    keys: Sequence[str | None] = ()
+    queues: bool = False
     done: int = 0
     failed: int = 0
     spent: float | None = None
     budget: float | None = None
     paused: bool = False
-    limits: Limits = field(factory=Limits)
-    queues: bool = True
-    _meter: Meter = field(factory=Meter, init=False)
     _started: float = field(factory=time.monotonic, init=False)
-    _at: WeakKeyDictionary[VideoJob, float] = field(factory=lambda: WeakKeyDictionary(), init=False)  # noqa: PLW0108 - it is typed by its place
-    _waited: WeakKeyDictionary[VideoJob, float] = field(factory=lambda: WeakKeyDictionary(), init=False)  # noqa: PLW0108 - it is typed by its place
+    _heard: dict[VideoJob, tuple[float, State]] = field(
+        factory=dict["VideoJob", "tuple[float, State]"], init=False
+    )
+    _queued: deque[float] = field(factory=deque[float], init=False)
+    _polled: deque[float] = field(factory=deque[float], init=False)
+    _said: str = field(default="", init=False)
 
     def heard(self, job: VideoJob, state: State) -> None:
         """Note that a job has news, which tells what was asked of the server too."""
         now = time.monotonic()
-        self._at[job] = now
-        if isinstance(state, Waiting) and job not in self._waited:
-            self._waited[job] = now
-            if self.queues:
-                self._meter.count("queue", now)
-        elif isinstance(state, Waiting) and (state.elapsed is not None or state.misses):
-            self._meter.count("polls", now)
+        _, before = self._heard.get(job, (now, None))
+        if isinstance(state, Waiting) and (state.elapsed is not None or state.misses):
+            self._polled.append(now)
+        elif isinstance(state, Waiting) and self.queues and not isinstance(before, Waiting):
+            self._queued.append(now)
+        self._heard[job] = now, state
+        if isinstance(state, Succeeded | Failed | Stopped):
+            del self._heard[job]
+        elif self.total == 1 and not self.screen.live and (said := _kind(state)) != self._said:
+            self._said = said
+            self.screen.note(f"[{as_seconds(now - self._started):>7}] {line(state)}")
+
+    def totals(self) -> str:
+        """Return how it goes, in one line."""
+        parts = [f"{self.done} of {self.total}"]
+        parts += [f"{self.failed} failed"] if self.failed else []
+        parts += [f"{len(self.running)} at work"] if self.running else []
+        bound = f" of {as_usd(self.budget)}" if self.budget is not None else ""
+        parts += [f"{as_usd(self.spent)}{bound}"] if self.spent is not None else []
+        parts += ["PAUSED: the balance is used up"] if self.paused else [self._time_left()]
+        return " · ".join(part for part in parts if part)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw the jobs that were started first, and the totals below them."""
-        room = max(1, min(_ROWS, console.size.height - _ROWS_BESIDE))
+        """Draw the jobs that were started first, and below them the caption of one, or the totals of many."""
         jobs = sorted(self.running.items())
-        yield self._table(jobs[:room])
+        room = max(1, min(_ROWS, console.size.height - _ROWS_BESIDE))
+        yield self._rows(jobs[:room])
+        elapsed = as_seconds(int(time.monotonic() - self._started))
+        if self.total == 1:
+            ticket = jobs[0][1].ticket if jobs else None
+            said = (self.caption, f"job {ticket.queue_id}" if ticket else "", elapsed)
+            yield Text(f"  {' · '.join(filter(None, said))}", style="dim", no_wrap=True, overflow="ellipsis")
+            return
         if len(jobs) > room:
             counts = Counter(phase(job.state) for _, job in jobs[room:])
             more = ", ".join(f"{count} {name}" for name, count in counts.items())
             yield Text(f"     and {more}", style="dim")
-        yield self._totals()
-
-    def totals(self) -> str:
-        """Return how it goes, in one line."""
-        ended = self.done + self.failed
-        parts = [f"{ended} of {self.total}"]
-        parts += [f"{self.failed} failed"] if self.failed else []
-        parts += [f"{len(self.running)} at work"] if self.running else []
-        parts += [self._money()] if self.spent is not None else []
-        parts += ["PAUSED: the balance is used up"] if self.paused else [self._time_left()]
-        return " · ".join(part for part in parts if part)
-
-    def _totals(self) -> Table:
-        now = time.monotonic()
-        ended = self.done + self.failed
-        grid = Table.grid(padding=(0, 1))
-        grid.add_row(
-            ProgressBar(total=max(self.total, 1), completed=ended, width=20),
+        totals = Table.grid(padding=(0, 1))
+        totals.add_row(
+            ProgressBar(total=max(self.total, 1), completed=self.done + self.failed, width=20),
             Text(self.totals(), style="bold"),
         )
-        whole = Table.grid()
-        whole.add_row(grid)
-        polls, queue = self._meter.last_minute("polls", now), self._meter.last_minute("queue", now)
-        use = (
-            f"in the last minute: {polls} of {self.limits.retrieve_per_minute:g} polls,"
-            f" {queue} of {self.limits.queue_per_minute:g} queued · {as_seconds(int(now - self._started))}"
+        yield totals
+        yield Text(
+            f"in the last minute: {_recent(self._polled)} of {_LIMITS.retrieve_per_minute:g} polls,"
+            f" {_recent(self._queued)} of {_LIMITS.queue_per_minute:g} queued · {elapsed}",
+            style="dim",
         )
-        whole.add_row(Text(use, style="dim"))
-        return whole
 
-    def _money(self) -> str:
-        bound = f" of {as_usd(self.budget)}" if self.budget is not None else ""
-        return f"{as_usd(self.spent or 0.0)}{bound}"
-
-    def _time_left(self) -> str:
-        ended = self.done + self.failed
-        rest = self.total - ended
-        if self.done < min(_TELLING, self.total) or not rest:
-            return ""
-        return f"about {as_seconds((time.monotonic() - self._started) / ended * rest)} left"
-
-    def _table(self, jobs: list[tuple[int, VideoJob]]) -> Table:
-        table = Table.grid(padding=(0, 1), expand=True)
-        table.add_column(justify="right", width=4, style="dim")
-        table.add_column(width=18, no_wrap=True)
-        table.add_column(width=12)
-        table.add_column(width=22, no_wrap=True)
+    def _rows(self, jobs: Sequence[tuple[int, VideoJob]]) -> Table:
+        table = Table.grid(padding=(0, 1), expand=self.total > 1)
+        for width in (4, 18, 12, 22):
+            table.add_column(width=width, no_wrap=True)
         table.add_column(ratio=1, no_wrap=True, overflow="ellipsis", style="dim")
+        now = time.monotonic()
         for index, job in jobs:
-            table.add_row(*self._row(index, job))
+            state, age = job.state, self._age(job, now)
+            done = part(state, age)
+            number = self.numbers[index] if self.numbers else index + 1
+            table.add_row(
+                Text(str(number) if self.total > 1 else "", style="dim", justify="right"),
+                Text(phase(state)),
+                ProgressBar(total=1.0, completed=done or 0.0, width=12, pulse=done is None),
+                Text(_figures(state, age)),
+                Text(self._about(index, job)),
+            )
         return table
 
-    def _row(self, index: int, job: VideoJob) -> tuple[Text | ProgressBar, ...]:
-        state = job.state
-        age = time.monotonic() - self._at.get(job, time.monotonic())
-        done = part(state, age)
-        bar = ProgressBar(total=1.0, completed=done or 0.0, width=12, pulse=done is None)
-        figures = (
-            as_bytes(state.received)
-            if isinstance(state, Downloading)
-            else left(state, age).removeprefix(", ")
+    def _about(self, index: int, job: VideoJob) -> str:
+        if self.total == 1:
+            return ""
+        key = self.keys[index] if self.keys else None
+        prompt = (
+            job.request.prompt or job.request.model
+            if job.request
+            else job.ticket.queue_id
+            if job.ticket
+            else ""
         )
-        return Text(str(index + 1)), Text(phase(state)), bar, Text(figures), Text(_about(job))
+        return printable(" ".join(f"{f'{key}: ' if key else ''}{prompt}".split()))
+
+    def _age(self, job: VideoJob, now: float) -> float:
+        """Return for how many seconds a job has been in its state."""
+        return now - self._heard[job][0] if job in self._heard else 0.0
+
+    def _time_left(self) -> str:
+        """Return how long all jobs still take: by what is known of each, or by how long others took."""
+        now, rest = time.monotonic(), self.total - self.done - self.failed
+        etas = [_eta(job.state, self._age(job, now)) for job in self.running.values()]
+        known = [eta for eta in etas if eta is not None]
+        if len(known) == rest > 0:
+            return f"about {as_seconds(max(1, round(max(known))))} left"
+        if self.done < min(_TELLING, self.total) or not rest:
+            return ""
+        return f"about {as_seconds((now - self._started) / (self.done + self.failed) * rest)} left"
 
 
-@contextmanager
-def drawn(screen: Screen, board: Board) -> Generator[None]:
-    """Show the board within the block, on a terminal."""
-    if not screen.live:
-        yield
-        return
-    with screen.drawing(board):
-        yield
+def phase(state: State) -> str:
+    """Return in a few words what is going on."""
+    return _PHASES[type(state)]
 
 
-def _about(job: VideoJob) -> str:
-    if job.request is not None:
-        return printable(" ".join((job.request.prompt or job.request.model).split()))
-    return job.ticket.queue_id if job.ticket else ""
+def line(state: State) -> str:
+    """Return a state as a line of a log."""
+    match state:
+        case Waiting(elapsed=None):
+            return f"queued: job {state.ticket.queue_id} on {state.ticket.model}"
+        case Waiting():
+            return ", ".join(filter(None, ("working", left(state, 0.0))))
+        case Downloading(total=int() as total):
+            return f"downloading {as_bytes(total)}"
+        case Saved() | Succeeded():
+            return f"saved and verified, {as_bytes(state.video.size)}"
+        case _:
+            return phase(state)
+
+
+def part(state: State, age: float) -> float | None:
+    """Return the part of a job that is likely done, in [0, 1], `age` seconds after it came to `state`."""
+    match state:
+        case Downloading():
+            return state.progress
+        case Waiting(elapsed=float() as elapsed, eta=float() as eta) if elapsed + eta > 0:
+            return min((elapsed + age) / (elapsed + eta), 0.99)
+        case Saved() | Succeeded():
+            return 1.0
+        case _:
+            return None
+
+
+def left(state: State, age: float) -> str:
+    """Return how long a job is likely to take still, `age` seconds after it came to `state`."""
+    eta = _eta(state, age)
+    if eta is None:
+        return ""
+    return f"about {as_seconds(round(eta))} left" if eta >= 1 else "any moment now"
+
+
+def _eta(state: State, age: float) -> float | None:
+    return state.eta - age if isinstance(state, Waiting) and state.eta is not None else None
+
+
+def _figures(state: State, age: float) -> str:
+    if not isinstance(state, Downloading):
+        return left(state, age)
+    return as_bytes(state.received) + (f" of {as_bytes(state.total)}" if state.total else "")
+
+
+def _kind(state: State) -> str:
+    """Return what makes a state worth a line of its own: not each poll, and not each byte."""
+    match state:
+        case Waiting():
+            return f"waiting {state.elapsed is None}"
+        case Downloading():
+            return f"downloading {state.gets}"
+        case _:
+            return phase(state)
+
+
+def _recent(moments: deque[float]) -> int:
+    """Return how many of the moments lie in the last minute, and forget the others."""
+    while moments and moments[0] <= time.monotonic() - _MINUTE:
+        moments.popleft()
+    return len(moments)

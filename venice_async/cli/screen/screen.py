@@ -7,45 +7,31 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, TextIO
 
-from attrs import frozen
+from cyclopts import Parameter
+from rich.cells import cell_len
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from ..options import flag
+from ..interrupts import Interrupts
+from ..options import Output
 from .streams import as_line, write_path
 
-PANEL: Final = "Output"
-_BYTE: Final = re.compile("[\udc80-\udcff]")  # one of a file name that is not text
 _FRAMES: Final = 8  # pictures a second
-_BIDIRECTIONAL: Final = frozenset(
-    map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
-)  # they reorder text
-
-
-@frozen(kw_only=True)
-class Output:
-    """How much is said, and to whom."""
-
-    json: Annotated[
-        bool, flag("--json", says="Print results and errors as JSON, for scripts.", panel=PANEL)
-    ] = False
-    quiet: Annotated[bool, flag("--quiet", "-q", says="Say nothing but errors and results.", panel=PANEL)] = (
-        False
-    )
-    verbose: Annotated[bool, flag("--verbose", "-v", says="Say what goes on underneath.", panel=PANEL)] = (
-        False
-    )
+_GAP: Final = 2  # columns between those of a table
+_BYTE: Final = re.compile("[\udc80-\udcff]")  # one of a file name that is not text
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_BIDIRECTIONAL: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
 
 class Screen:
-    """Where a command speaks.
+    """Where a command speaks to a person or a script, and hears of Ctrl-C.
 
     Attributes:
         as_json: whether stdout carries JSON.
@@ -53,19 +39,21 @@ class Screen:
         live: whether stderr is a terminal on which a picture can be redrawn.
         err: stderr.
         out: stdout.
+        interrupts: what becomes of Ctrl-C and SIGTERM.
     """
 
     def __init__(self, output: Output) -> None:
         """Look at stdout and stderr as they are now."""
         self.as_json: bool = output.json
         self.quiet: bool = output.quiet
-        self.level = logging.DEBUG if output.verbose else logging.ERROR if output.quiet else logging.WARNING
         self.err: Console = _console(sys.stderr)
         self.out: Console = _console(sys.stdout)
+        self.live: bool = self.err.is_terminal and not self.quiet and os.environ.get("TERM") != "dumb"
+        self.interrupts: Interrupts = Interrupts(self.insist)
+        self._level = logging.DEBUG if output.verbose else logging.ERROR if output.quiet else logging.WARNING
         self._picture: Any = None
         self._view: Live | None = None
-        self._held: list[tuple[str, str]] | None = None
-        self.live: bool = self.err.is_terminal and not self.quiet and os.environ.get("TERM") != "dumb"
+        self._held: list[tuple[str, str, bool]] | None = None
 
     @property
     def can_ask(self) -> bool:
@@ -74,8 +62,8 @@ class Screen:
 
     @contextmanager
     def drawing(self, picture: Any) -> Generator[None]:
-        """Redraw `picture` at the bottom of stderr within the block, then wipe it away."""
-        self._picture = picture
+        """Redraw `picture` at the bottom of a terminal within the block, then wipe it away."""
+        self._picture = picture if self.live else None
         self._start()
         try:
             yield
@@ -86,7 +74,7 @@ class Screen:
     @contextmanager
     def waiting(self, text: str) -> Generator[None]:
         """Show on a terminal that something is being waited for."""
-        with self.drawing(Spinner("dots", Text(text), style="cyan")) if self.live else nullcontext():
+        with self.drawing(Spinner("dots" if _is_utf(self.err) else "line", Text(text), style="cyan")):
             yield
 
     @contextmanager
@@ -98,24 +86,22 @@ class Screen:
             yield
         finally:
             held, self._held = self._held, None
-            for text, style in held:
-                self._line(self.err, text, style)
+            for text, style, wrap in held:
+                _print(self.err, text, style, wrap=wrap)
             self._start()
 
     def _start(self) -> None:
         """Draw from here on, anew: a picture that goes on would cover what was said since."""
-        picture = self._picture
-        if picture is None:
-            return
-        self._view = Live(
-            get_renderable=lambda: picture,
-            console=self.err,
-            refresh_per_second=_FRAMES,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._view.start()
+        if (picture := self._picture) is not None:
+            self._view = Live(
+                get_renderable=lambda: picture,
+                console=self.err,
+                refresh_per_second=_FRAMES,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._view.start()
 
     def _stop(self) -> None:
         view, self._view = self._view, None
@@ -129,18 +115,19 @@ class Screen:
 
     def complain(self, text: str) -> None:
         """Say what is wrong, on stderr, however quiet it is to be."""
-        self.insist(text, "red")
+        self.insist(text, "red", wrap=True)
 
-    def insist(self, text: str, style: str = "") -> None:
-        """Say what must be known, on stderr, however quiet it is to be."""
-        if self._held is not None:
-            self._held.append((text, style))
-            return
-        self._line(self.err, text, style)
+    def insist(self, text: str, style: str = "", *, wrap: bool = False) -> None:
+        """Say what must be known, on stderr, however quiet it is to be; `wrap` breaks it at words."""
+        if self._held is None:
+            _print(self.err, text, style, wrap=wrap)
+        else:
+            self._held.append((text, style, wrap))
 
     def result(self, text: str, style: str = "") -> None:
         """Say a line on stdout."""
-        self._line(self.out, text, style)
+        with self._cleared():
+            _print(self.out, text, style)
 
     def path(self, path: Path | None) -> None:
         """Print a path on stdout, as a script needs it: the bytes of its name."""
@@ -149,24 +136,55 @@ class Screen:
         else:
             write_path(path, sys.stdout)
 
-    def row(self, cells: Iterable[str]) -> None:
-        """Print a row of a table on stdout, its cells parted by tabs."""
-        sys.stdout.write("\t".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", cell) for cell in cells) + "\n")
-
     def emit(self, value: Mapping[str, Any] | list[Any]) -> None:
         """Print JSON on stdout: one value, one line."""
-        sys.stdout.write(as_line(value, sys.stdout))
-        sys.stdout.flush()
+        with self._cleared():
+            sys.stdout.write(as_line(value, sys.stdout))
+            sys.stdout.flush()
+
+    def table(self, columns: Mapping[str, Sequence[str]], styles: Sequence[str]) -> None:
+        """Print a table on stdout: for scripts whole, parted by tabs; on a terminal the columns that fit.
+
+        The first column is never left out and no cell is cut, for both are there to be copied.
+        """
+        if not self.out.is_terminal:
+            for row in zip(*columns.values(), strict=True):
+                sys.stdout.write("\t".join(_CONTROL.sub(" ", cell) for cell in row) + "\n")
+            return
+        lines, used = [""] * (len(styles) + 1), 0
+        for name, cells in columns.items():
+            shown = [name, *(printable(cell).replace("\n", " ") for cell in cells)]
+            width = max(map(cell_len, shown))
+            if used and used + width > self.out.width:
+                continue
+            lines = [
+                line + cell + " " * (width + _GAP - cell_len(cell))
+                for line, cell in zip(lines, shown, strict=True)
+            ]
+            used += width + _GAP
+        for line, style in zip(lines, ("bold", *styles), strict=True):
+            self.result(line.rstrip(), style)
+
+    @contextmanager
+    def _cleared(self) -> Generator[None]:
+        """Keep the picture away while stdout is written: it may be the same terminal."""
+        drawn = self._view is not None and self.out.is_terminal
+        if drawn:
+            self._stop()
+        try:
+            yield
+        finally:
+            if drawn:
+                self._start()
 
     @contextmanager
     def logs(self) -> Generator[None]:
         """Show the library's log records as notes within the block."""
         handler = _Notes(self)
-        handler.setLevel(self.level)
         logger = logging.getLogger("venice_async")
         level, propagate = logger.level, logger.propagate
         logger.addHandler(handler)
-        logger.setLevel(self.level)
+        logger.setLevel(self._level)
         logger.propagate = False
         try:
             yield
@@ -175,9 +193,9 @@ class Screen:
             logger.setLevel(level)
             logger.propagate = propagate
 
-    @staticmethod
-    def _line(console: Console, text: str, style: str) -> None:
-        console.print(Text(printable(text), style=style), soft_wrap=True)
+
+ScreenHere = Annotated[Screen, Parameter(parse=False)]
+"""The screen of a command, which is no option of it."""
 
 
 class _Notes(logging.Handler):
@@ -199,10 +217,19 @@ def _steers(letter: str) -> bool:
     return unicodedata.category(letter) in {"Cc", "Cs"} or letter in _BIDIRECTIONAL
 
 
+def _print(console: Console, text: str, style: str, *, wrap: bool = False) -> None:
+    """Print a line; where it is not wrapped, a path or a command in it can be copied."""
+    console.print(Text(printable(text), style=style), soft_wrap=not (wrap and console.is_terminal))
+
+
 def _console(stream: TextIO) -> Console:
     return Console(
         file=stream, force_terminal=_is_terminal(stream), highlight=False, markup=False, emoji=False
     )
+
+
+def _is_utf(console: Console) -> bool:
+    return console.encoding.lower().startswith("utf")
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -291,8 +291,9 @@ def _require_same(part: Path, path: Path) -> None:
     """Refuse a file that is in the way, unless it is this clip: published before a crash, and unrecorded."""
     if not _is_same(part, path):
         msg = f"A file {str(path)!r} has appeared meanwhile, and was left as it is"
+        what = "Move it away or choose another place, then"
         raise DownloadError(
-            msg, hint="Move it away or choose another place, then call resume(ticket, to=...)"
+            msg, hint=f"{what} call resume(ticket, to=...)", cli_hint=f"{what} resume the job"
         )
 
 

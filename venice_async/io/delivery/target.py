@@ -101,7 +101,10 @@ def disk_error(path: Path, error: OSError) -> DownloadError:
     """Return what to raise when a file cannot be written: what failed, why, and what to do."""
     reason = _REASONS.get(error.errno or 0, error.strerror or type(error).__name__)
     message = f"The clip cannot be written to {str(path)!r}: {reason}"
-    return DownloadError(message, hint="Make room or choose another place, then call resume(ticket, to=...)")
+    what = "Make room or choose another place, then"
+    return DownloadError(
+        message, hint=f"{what} call resume(ticket, to=...)", cli_hint=f"{what} resume the job"
+    )
 
 
 def _safe_name(text: str) -> str:
@@ -150,7 +153,11 @@ def _check_file(path: Path, *, may_exist: bool) -> None:
     if not stat.S_ISREG(mode):
         _refuse(f"{str(path)!r} exists and is not a plain file", "Choose another name")
     if not may_exist:
-        _refuse(f"{str(path)!r} exists", "Choose another name, or pass overwrite=True to replace it")
+        _refuse(
+            f"{str(path)!r} exists",
+            "Choose another name, or pass overwrite=True to replace it",
+            "Choose another name, or pass --overwrite to replace it",
+        )
 
 
 def _mode(path: Path) -> int | None:
@@ -180,5 +187,5 @@ def _unwritable(path: Path, error: OSError) -> VeniceError:
     return DownloadError(failure.message, hint="Make room or choose another place")
 
 
-def _refuse(message: str, hint: str) -> NoReturn:
-    raise UsageError(message, hint=hint)
+def _refuse(message: str, hint: str, cli_hint: str = "") -> NoReturn:
+    raise UsageError(message, hint=hint, cli_hint=cli_hint)

@@ -130,6 +130,7 @@ def leads_inside(address: str) -> DownloadError:
         f"The server's link leads to a private address ({address}, {kind}), and was not followed",
         hint=f'If that is right here, make the client with links=Links(allow=["{network}"]), and call'
         " resume(ticket, to=...): nothing needs to be paid again",
+        cli_hint=f"If that is right here, resume it with --allow {network}: nothing needs to be paid again",
     )
 
 

@@ -68,9 +68,7 @@ Step: TypeAlias = tuple[State, Command | None]
 MAX_GETS: Final = 5  # per link, ever: the vendor says "a few", and answers 429 or 410 after them
 _USED_UP: Final = f"The link is not asked more than {MAX_GETS} times, and cannot be renewed"
 MAX_POLICIES: Final = 3  # a server that invents policies must end somewhere
-_PENDING: Final = (
-    "The job stays pending: resume it later, or forget() it once you know that no clip will come"
-)
+_PENDING: Final = "The job stays pending: resume it later, or forget it once you know that no clip will come"
 _EXPIRED: Final = f"Venice knows an id for 24 hours, and only for the account that queued it. {_PENDING}"
 
 _FINAL: Final = "resume(ticket, to=...) fetches it once more all the same; forget() strikes the job off"

@@ -19,7 +19,7 @@ _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PIECE: Final = 1 << 16  # bytes
 
 
-async def text_of(path: Path) -> str:
+async def read_text(path: Path) -> str:
     """Return the text of a file, or of stdin for `-`: UTF-8, or UTF-16 that says so by its first character.
 
     Raises:

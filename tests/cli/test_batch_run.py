@@ -12,9 +12,10 @@ import pytest
 from attrs import define, field
 
 from venice_async import Outcome, Ticket
-from venice_async.cli.batchrun import BatchRun
-from venice_async.cli.interrupts import Interrupts
-from venice_async.cli.screen.screen import Output, Screen
+from venice_async.cli.batch_run import BatchRun
+from venice_async.cli.options import Output
+from venice_async.cli.screen.screen import Screen
+from venice_async.io.journal.entries import Unfinished
 from venice_async.job import VideoJob
 
 pytestmark = pytest.mark.anyio
@@ -41,6 +42,10 @@ class Venice:
         return
         yield
 
+    async def pending(self) -> Unfinished:
+        """Hold nothing."""
+        return Unfinished()
+
     async def drain(self, grace: float) -> list[Ticket]:
         """Let the batch end, and tell the tickets a second later."""
         self.drained.set()
@@ -51,8 +56,9 @@ class Venice:
 async def test_the_tickets_of_a_drain_are_known_before_the_batch_is_said_to_have_ended(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    interrupts, venice = Interrupts(str), Venice()
-    run = BatchRun(Screen(Output()), interrupts, [], into=Path(), grace=1.0)
+    screen, venice = Screen(Output()), Venice()
+    interrupts = screen.interrupts
+    run = BatchRun(screen, [], into=Path(), grace=1.0)
 
     async def interrupt() -> None:
         while interrupts.on_stop is None:
@@ -62,5 +68,5 @@ async def test_the_tickets_of_a_drain_are_known_before_the_batch_is_said_to_have
 
     async with anyio.create_task_group() as group:
         group.start_soon(interrupt)
-        assert 130 == await run.watch(cast("Any", venice), cast("Any", venice), None)
+        assert 130 == await run.until_the_end(cast("Any", venice), cast("Any", venice), None)
     assert "1 go on at Venice" in capsys.readouterr().err

@@ -1,32 +1,44 @@
-"""The provider's policy, shown whole, and its three statements, asked one by one. There is no default yes."""
+"""Questions on the terminal, asked without blocking the event loop: a signal still gets through."""
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Final
 
+import anyio
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
-from ..requests import Consent
-from .screen.prompts import confirmed
-from .screen.screen import printable
+from ...requests import Consent
+from .screen import printable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ..results import ConsentRequest
-    from .screen.screen import Screen
+    from ...results import ConsentRequest
+    from .screen import Screen
 
-_STATEMENTS: Final = (
-    ("terms_and_privacy", "Do you accept the terms and the privacy policy?"),
-    ("legal_right", "Do you have the legal right to use this media for this purpose?"),
-    ("screening", "Do you acknowledge that the media will be screened?"),
-)
+_YES: Final = frozenset({"y", "yes"})
+_LONGEST: Final = 4096  # bytes of a line that a terminal hands over at once
+_STATEMENTS: Final = {
+    "terms_and_privacy": "Do you accept the terms and the privacy policy?",
+    "legal_right": "Do you have the legal right to use this media for this purpose?",
+    "screening": "Do you acknowledge that the media will be screened?",
+}
 
 
-def asker(screen: Screen) -> Callable[[ConsentRequest], Awaitable[Consent | None]] | None:
-    """Return what asks the person at the terminal; None when there is nobody."""
+async def confirmed(screen: Screen, question: str) -> bool:
+    """Ask a question that is answered by y or n; anything but yes is a no, and so is the end of the input."""
+    screen.err.print(Text(f"{printable(question)} [y/N] "), end="")
+    await anyio.wait_readable(sys.stdin)
+    answer = os.read(sys.stdin.fileno(), _LONGEST).decode(errors="replace")
+    return answer.strip().lower() in _YES
+
+
+def consent_asker(screen: Screen) -> Callable[[ConsentRequest], Awaitable[Consent | None]] | None:
+    """Return what shows a policy and asks for its three statements, one by one; None when nobody is there."""
     if not screen.can_ask:
         return None
 
@@ -34,7 +46,7 @@ def asker(screen: Screen) -> Callable[[ConsentRequest], Awaitable[Consent | None
         with screen.alone():
             _show(screen, question)
             answers: dict[str, bool] = {}
-            for name, statement in _STATEMENTS:
+            for name, statement in _STATEMENTS.items():
                 answers[name] = await confirmed(screen, statement)
                 if not answers[name]:
                     return None

@@ -1,0 +1,180 @@
+"""A batch as the person at the terminal sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import anyio
+
+from ..errors import BudgetExceededError, VeniceError
+from ..formatting import as_bytes, as_usd
+from ..sansio.converter import request_key
+from ..sansio.job.states import State, Waiting
+from . import exit_codes
+from .exit_codes import exit_code
+from .explain import failed_json, in_words, succeeded_json
+from .screen.board import Board
+from .screen.streams import as_line
+from .tickets import save
+
+if TYPE_CHECKING:
+    from ..batch import Batch
+    from ..client import VeniceClient
+    from ..job import VideoJob
+    from ..requests import VideoRequest
+    from ..results import Outcome, Ticket
+    from .batch_file import Line
+    from .screen.screen import Screen
+    from .session import Session
+
+_TICK: Final = 0.2  # seconds between two looks at the totals
+
+
+class BatchRun:
+    """One run of a batch.
+
+    Attributes:
+        results: where outcomes are written as JSON lines; None for stdout.
+        outcomes: how lines ended and in how many seconds, by their place; None for what is not known.
+    """
+
+    def __init__(self, screen: Screen, lines: Sequence[Line], *, into: Path, grace: float) -> None:
+        """Run `lines`; on Ctrl-C, wait `grace` seconds for what is nearly done."""
+        self.results: TextIO | None = None
+        self.outcomes: dict[int, tuple[Outcome, float | None]] = {}
+        self._screen = screen
+        self._lines = lines
+        self._into = into
+        self._grace = grace
+        numbers, keys = [line.number for line in lines], [line.key for line in lines]
+        self._board = Board(screen, {}, total=len(lines), numbers=numbers, keys=keys, queues=True)
+        self._queued_at: dict[str, float] = {}
+        self._stopped = 0
+        self._handed_over: list[Ticket] = []
+
+    def heard(self, job: VideoJob, state: State) -> None:
+        """Take note of a state of a job."""
+        self._board.heard(job, state)
+        if isinstance(state, Waiting):
+            self._queued_at.setdefault(state.ticket.queue_id, time.monotonic())
+
+    def key(self) -> Callable[[VideoRequest], str] | None:
+        """Return what names a request across runs: the key of its line, where lines have any."""
+        if all(line.key is None for line in self._lines):
+            return None
+        keys = {id(line.request): line.key for line in self._lines}
+        return lambda request: keys.get(id(request)) or request_key(request)
+
+    async def until_the_end(self, session: Session, batch: Batch, budget: float | None) -> int:
+        """Show the batch until it ends, and return the exit code."""
+        board, interrupts = self._board, self._screen.interrupts
+        board.running, board.budget = batch.jobs, budget
+        failure: Exception | None = None
+        async with anyio.create_task_group() as draining:  # its tickets are waited for: they are paid for
+            interrupts.on_stop = lambda: draining.start_soon(self._drain, session.venice)
+            async with anyio.create_task_group() as ticking:
+                ticking.start_soon(self._tick, batch)
+                with self._screen.drawing(board):
+                    try:
+                        async for outcome in batch:
+                            board.spent = batch.spent_usd
+                            self._take(outcome)
+                    except Exception as error:  # noqa: BLE001 - it is raised once it is out of the groups, which would wrap it
+                        failure = error
+                ticking.cancel_scope.cancel()
+            interrupts.on_stop = None
+        board.spent = batch.spent_usd
+        if failure is not None:
+            raise failure
+        await self._sum_up(session)
+        if interrupts.code is not None:
+            return interrupts.code
+        codes = {
+            exit_code(outcome.error) for outcome, _ in self.outcomes.values() if outcome.error is not None
+        }
+        return codes.pop() if len(codes) == 1 else exit_codes.FAILED if codes else exit_codes.OK
+
+    def _take(self, outcome: Outcome) -> None:
+        """Count an outcome, say it, and write it down."""
+        ticket = outcome.video.ticket if outcome.video else outcome.error.ticket if outcome.error else None
+        since = self._queued_at.get(ticket.queue_id) if ticket else None
+        seconds = None if since is None else time.monotonic() - since
+        self.outcomes[outcome.index] = outcome, seconds
+        if self._screen.interrupts.code is not None and type(outcome.error) is VeniceError:
+            self._stopped += 1  # it did not fail: nobody waits for it any longer
+        else:
+            self._say(outcome, earlier=seconds is None)
+        record = self._as_json(outcome, seconds)
+        if self.results is not None:
+            self.results.write(as_line(record, self.results))
+            self.results.flush()
+        elif self._screen.as_json or not self._screen.out.is_terminal:
+            self._screen.emit(record)
+
+    def _say(self, outcome: Outcome, *, earlier: bool) -> None:
+        """Say how a line ended; what is over the budget is summed up at the end."""
+        self._board.done += outcome.video is not None
+        self._board.failed += outcome.video is None
+        line = self._lines[outcome.index]
+        name = f"{line.number:>4}{f' {line.key}' if line.key else ''}"
+        if outcome.video is not None:
+            price = as_usd(outcome.usd) if outcome.usd is not None else ""
+            facts = (
+                str(outcome.video.path),
+                as_bytes(outcome.video.size),
+                "made earlier" if earlier else price,
+            )
+            self._screen.note(f"{name} ✓ {' · '.join(filter(None, facts))}", "" if earlier else "green")
+        elif outcome.error is not None and not isinstance(outcome.error, BudgetExceededError):
+            self._screen.insist(f"{name} ✗ {in_words(outcome.error)}", "red", wrap=True)
+
+    def _as_json(self, outcome: Outcome, seconds: float | None) -> Mapping[str, Any]:
+        line = self._lines[outcome.index]
+        known = {"line": line.number, **({"key": line.key} if line.key else {})}
+        if outcome.video is not None:
+            return {**known, **succeeded_json(outcome.video, outcome.usd, seconds)}
+        assert outcome.error is not None  # noqa: S101 - an outcome has one of the two
+        return {
+            **known,
+            **failed_json(outcome.error),
+            **({"usd": outcome.usd} if outcome.usd is not None else {}),
+        }
+
+    async def _tick(self, batch: Batch) -> None:
+        while True:
+            self._board.spent, self._board.paused = batch.spent_usd, batch.paused
+            await anyio.sleep(_TICK)
+
+    async def _drain(self, venice: VeniceClient) -> None:
+        patience = f"up to {self._grace:g} s for what is nearly done"
+        self._screen.insist(f"Stopping: nothing more is queued; {patience}. Ctrl-C again: at once.")
+        self._handed_over = await venice.drain(self._grace)
+
+    async def _sum_up(self, session: Session) -> None:
+        """Say how all of it went, and how the rest goes on; without a journal, keep the tickets in a file."""
+        screen = self._screen
+        screen.insist(self._board.totals())
+        over = sum(isinstance(outcome.error, BudgetExceededError) for outcome, _ in self.outcomes.values())
+        if over:
+            bound = as_usd(self._board.budget or 0.0)
+            screen.insist(
+                f"{over} would cost more than is left of {bound}, and were not charged: raise --budget."
+            )
+        held = (await session.venice.pending()).held if session.journal is not None else 0
+        if held:
+            screen.insist(f"{held} of the jobs in the journal are being watched by another process.")
+        unqueued = len(self._lines) - len(self.outcomes)
+        if screen.interrupts.code is None:
+            if unqueued:
+                screen.insist(f"{unqueued} were not started.")
+            return
+        waiting = len(self._handed_over)
+        screen.insist(f"{waiting} go on at Venice, {unqueued + self._stopped - waiting} were not queued.")
+        if session.journal is not None:
+            screen.insist("Run the same command again to go on: nothing is paid for twice.", "bold")
+        elif waiting and not session.connection.sandbox:
+            path = await anyio.to_thread.run_sync(save, self._handed_over, self._into)
+            screen.insist(f"Resume: {session.again('resume', str(path), '-o', str(self._into))}", "bold")

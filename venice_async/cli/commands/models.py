@@ -1,0 +1,158 @@
+"""`venice-async models`: what there is, what it takes, and what it costs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Final
+
+from attrs import asdict
+from cyclopts import Parameter
+
+from ...errors import VeniceError
+from ...formatting import as_usd
+from ...requests import VideoRequest
+from .. import exit_codes
+from ..options import Connection, Output, Usd
+from ..prices import each
+from ..screen.screen import ScreenHere
+from ..session import open_session
+
+if TYPE_CHECKING:
+    from ...client import VeniceClient
+    from ...models import VideoModel
+
+EXAMPLES: Final = """\
+venice-async models --type text-to-video --private
+venice-async models --max-price 0.50
+venice-async models --json | jq -r '.[].id'
+"""
+_MANY: Final = 3  # names from which a list is shortened on a terminal
+
+
+async def models(
+    *,
+    kind: Annotated[str | None, Parameter(name="--type", metavar="TYPE")] = None,
+    private: Annotated[bool | None, Parameter(negative="--no-private")] = None,
+    search: Annotated[str | None, Parameter(metavar="TEXT")] = None,
+    prices: bool = False,
+    max_price: Usd | None = None,
+    everything: Annotated[bool, Parameter(name="--all")] = False,
+    connection: Connection = Connection(),
+    output: Output = Output(),
+    screen: ScreenHere,
+) -> int:
+    """List the video models with what each of them takes.
+
+    Args:
+        kind: Such as text-to-video, image-to-video or video.
+        private: Whether what is made stays private.
+        search: A part of the id or the name.
+        prices: Ask what the cheapest clip of each costs.
+        max_price: The most that the cheapest clip may cost.
+        everything: Show models that are offline, too.
+    """
+    async with open_session(screen, connection) as session:
+        with screen.waiting("asking for the models"):
+            found = [
+                model
+                for model in await session.venice.models()
+                if (everything or not model.offline)
+                and kind in (None, model.model_type)
+                and (private is None or (model.privacy == "private") == private)
+                and (search or "").lower() in f"{model.id} {model.name}".lower()
+            ]
+        asked = prices or max_price is not None
+        known = await cheapest(session.venice, found) if asked else {}
+    if max_price is not None:
+        found = [model for model in found if known.get(model.id, math.inf) <= max_price]
+    if screen.as_json:
+        screen.emit([asdict(model) | ({"from_usd": known.get(model.id)} if asked else {}) for model in found])
+        return exit_codes.OK
+    if found:
+        costs = [as_usd(known[model.id]) if model.id in known else "?" for model in found]
+        columns = _columns(found, brief=screen.out.is_terminal)
+        screen.table(
+            {"id": columns.pop("id")} | ({"from": costs} if asked else {}) | columns,
+            styles=["dim" if model.offline else "" for model in found],
+        )
+    else:
+        screen.note("No model fits.")
+    return exit_codes.OK
+
+
+async def cheapest(venice: VeniceClient, models: Sequence[VideoModel]) -> dict[str, float]:
+    """Return the price of the cheapest clip by model id, in USD; a model without a price is left out."""
+
+    async def price(model: VideoModel) -> float | None:
+        try:
+            return (await venice.quote(shortest(model))).usd
+        except VeniceError:
+            return None
+
+    prices = await each(models, price)
+    return {model.id: usd for model, usd in zip(models, prices, strict=True) if usd is not None}
+
+
+def shortest(model: VideoModel) -> VideoRequest:
+    """Return the request for a clip that is likely the cheapest of a model's: the shortest and smallest."""
+    durations = sorted(model.durations, key=lambda item: (_number(item) == 0, _number(item)))
+    return VideoRequest(
+        model=model.id,
+        prompt="-",
+        duration=durations[0] if durations else None,
+        resolution=min(model.resolutions, key=_lines) if model.resolutions else None,
+        aspect_ratio=model.aspect_ratios[0] if model.aspect_ratios else None,
+        audio=False if model.audio_configurable else None,
+    )
+
+
+def _number(text: str) -> int:
+    """Return the number in `5s` or `720p`; 0 where there is none."""
+    found = re.search(r"\d+", text)
+    return int(found[0]) if found else 0
+
+
+def _lines(resolution: str) -> int:
+    """Return the height that a resolution stands for, roughly: `720p`, `4k`."""
+    return _number(resolution) * (1000 if resolution[-1:] in "kK" else 1)
+
+
+def _columns(models: Sequence[VideoModel], *, brief: bool) -> dict[str, list[str]]:
+    """Return what is shown of models; `brief` shortens long lists."""
+    few = _few if brief else " ".join
+    return {
+        "id": [model.id for model in models],
+        "type": [model.model_type for model in models],
+        "privacy": [model.privacy or "" for model in models],
+        "durations": [few(_spans(model.durations) if brief else model.durations) for model in models],
+        "sizes": [few(model.resolutions) for model in models],
+        "ratios": [few(model.aspect_ratios) for model in models],
+        "sound": [
+            "choice" if model.audio_configurable else "yes" if model.audio else "no" for model in models
+        ],
+        "remarks": [", ".join(_remarks(model)) for model in models],
+    }
+
+
+def _remarks(model: VideoModel) -> list[str]:
+    remarks = ["offline"] if model.offline else []
+    remarks += ["beta"] if model.beta else []
+    if model.deprecation is not None:
+        remarks.append(f"ends {(model.deprecation.removes_at or '')[:10]}".strip())
+        remarks += [f"use {model.deprecation.replacement}"] if model.deprecation.replacement else []
+    return remarks
+
+
+def _spans(durations: Sequence[str]) -> Sequence[str]:
+    """Return `1s-15s` in place of a long run of seconds."""
+    numbers = [_number(item) for item in durations]
+    if len(numbers) <= _MANY or numbers != list(range(numbers[0], numbers[-1] + 1)):
+        return durations
+    return [f"{durations[0]}-{durations[-1]}"]
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _MANY + 1
+    return " ".join(names) if more <= 1 else f"{' '.join(names[: _MANY - 1])} +{more}"

@@ -1,0 +1,92 @@
+"""`venice-async resume`: a job goes on that was queued and paid for before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import anyio
+from cyclopts import Parameter
+
+from ...errors import UsageError
+from ...results import Ticket
+from ...sansio.job.states import Saved
+from ..options import Connection, Journalling, Output, Target
+from ..read_input import read_text
+from ..screen.screen import ScreenHere
+from ..see_through import Watch
+from ..session import open_session
+
+EXAMPLES: Final = """\
+venice-async resume --all
+venice-async resume 3f6c2a9e-5d0b-4a4e-9c57-0a3c9f3a1b52
+venice-async resume clip.mp4.ticket.json -o clip.mp4
+"""
+
+
+async def resume(
+    what: Annotated[str | None, Parameter(metavar="JOB|TICKET", allow_leading_hyphen=True)] = None,
+    /,
+    *,
+    everything: Annotated[bool, Parameter(name="--all")] = False,
+    target: Target = Target(),
+    journalling: Journalling = Journalling(),
+    connection: Connection = Connection(),
+    output: Output = Output(),
+    screen: ScreenHere,
+) -> int:
+    """Go on with a job that was queued and paid for before. Nothing is paid again.
+
+    A job from the journal goes to where it was bound for; --output sends it
+    elsewhere.
+
+    Args:
+        what: A job's id from the journal, the file of a ticket, or - for stdin.
+        everything: Everything unfinished in the journal.
+    """
+    if everything == (what is not None):
+        msg = "--all takes no job or ticket" if everything else "resume takes a job or a ticket, or --all"
+        raise UsageError(msg, hint="'venice-async jobs' lists what is unfinished")
+    tickets = [] if what is None else await _tickets(what)
+    async with open_session(screen, connection, journalling, seconds=target.timeout) as session:
+        to, overwrite = target.output, target.overwrite
+        if what is None:
+            if session.journal is None:
+                msg = "--all needs the journal"
+                raise UsageError(msg)
+            jobs = await session.venice.recover()
+            if not jobs:
+                screen.note("Nothing is unfinished.")
+            return await Watch(session, screen).until_the_end(jobs)
+        if not tickets:
+            entries = await session.venice.pending() if session.journal is not None else ()
+            entry = next((entry for entry in entries if entry.ticket and entry.ticket.queue_id == what), None)
+            if entry is None or entry.ticket is None:
+                msg = f"There is no file {what!r}, and no unfinished job of that id in the journal"
+                hint = "'venice-async jobs' lists what is unfinished and watched by no other process"
+                raise UsageError(msg, hint=hint)
+            if isinstance(entry.state, Saved):
+                msg = f"The clip is there already: {entry.state.video.path}"
+                raise UsageError(msg, hint="'venice-async resume --all' cleans up at the server")
+            if to == Path() and entry.to is not None:
+                to, overwrite = entry.to, overwrite or entry.overwrite
+            tickets = [entry.ticket]
+        jobs = [session.venice.resume(ticket, to=to, overwrite=overwrite) for ticket in tickets]
+        return await Watch(session, screen, to=to, caption=tickets[0].model).until_the_end(jobs)
+
+
+async def _tickets(what: str) -> list[Ticket]:
+    """Return the tickets in a file or on stdin, one a line or one in all; none if it names no file.
+
+    Raises:
+        UsageError: they cannot be read.
+    """
+    if what != "-" and not await anyio.Path(what).is_file():
+        return []
+    text = await read_text(Path(what))
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        msg = f"There is no ticket in {what!r}"
+        raise UsageError(msg)
+    one_a_line = lines[0].rstrip().endswith("}")
+    return [Ticket.from_json(line) for line in lines] if one_a_line else [Ticket.from_json(text)]

@@ -1,0 +1,170 @@
+"""Jobs from their price to their clips, and an orderly way out on Ctrl-C: what most commands come to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+from attrs import define, field
+
+from ..errors import QueueOutcomeUnknownError, VeniceError
+from ..formatting import as_bytes, as_seconds, as_usd
+from ..sansio.job.states import Failed, Queueing
+from . import exit_codes
+from .explain import report, succeeded_json, ticket_json
+from .prices import agreed, quoted
+from .request_options import readable
+from .screen.board import Board
+from .session import open_session
+from .tickets import hand_over
+
+if TYPE_CHECKING:
+    from ..job import VideoJob
+    from ..requests import VideoRequest
+    from ..results import Video
+    from .options import Making
+    from .screen.screen import Screen
+    from .session import Session
+
+
+async def see_through(
+    request: VideoRequest, screen: Screen, making: Making, *, reference_seconds: float | None = None
+) -> int:
+    """Have the price agreed to, queue the request, watch its job, and return the exit code."""
+    request, to = readable(request), making.target.output
+    async with open_session(
+        screen, making.connection, making.journalling, seconds=making.target.timeout
+    ) as session:
+        screen.interrupts.farewell = "Interrupted before anything was queued. Nothing was charged."
+        usd, length = await quoted(session.venice, request, screen, reference_seconds)
+        limit = await agreed(usd, making.max_usd, making.asking, screen)
+        caption = f"{request.model} · {as_usd(usd)}"
+        if not screen.live:
+            screen.note(caption)
+        job = session.venice.generate(
+            request, to=to, max_usd=limit, reference_video_seconds=length, overwrite=making.target.overwrite
+        )
+        return await Watch(session, screen, to=to, caption=caption, usd=usd).until_the_end([job])
+
+
+@define(eq=False)
+class Watch:
+    """Shows jobs until all have ended, says how each did, and keeps the tickets of those that are not done.
+
+    Attributes:
+        session: what they run in.
+        screen: where they are shown.
+        to: where their clips go; None where each has a destination of its own in the journal.
+        caption: what is said of a single job.
+        usd: its price, where it is known.
+    """
+
+    session: Session
+    screen: Screen
+    to: Path | None = None
+    caption: str = ""
+    usd: float | None = None
+    _started: float = field(factory=time.monotonic, init=False)
+    _codes: list[int] = field(factory=list[int], init=False)
+
+    async def until_the_end(self, jobs: Sequence[VideoJob]) -> int:
+        """Watch the jobs and return the exit code: that of a signal, or the first that is not 0."""
+        running = dict(enumerate(jobs))
+        board = Board(self.screen, running, total=len(jobs), caption=self.caption)
+        interrupts = self.screen.interrupts
+        interrupts.on_stop = lambda: self._stop(jobs)
+        interrupts.on_insist = lambda: self._give_up(jobs)
+        try:
+            with self.screen.drawing(board):
+                async with anyio.create_task_group() as group:
+                    for index, job in enumerate(jobs):
+                        group.start_soon(self._follow, index, job, running, board)
+        finally:
+            interrupts.on_stop = interrupts.on_insist = None
+        stopped = [job for job in jobs if job.cancelled()]
+        if stopped:
+            await self._stopped(stopped)
+            return interrupts.code or exit_codes.INTERRUPTED
+        return next((code for code in self._codes if code), exit_codes.OK)
+
+    async def _follow(self, index: int, job: VideoJob, running: dict[int, VideoJob], board: Board) -> None:
+        async for state in job.updates():
+            board.heard(job, state)
+        running.pop(index)
+        if job.cancelled():
+            return
+        try:
+            self._succeeded(await job)
+            board.done += 1
+        except VeniceError as error:
+            board.failed += 1
+            self._codes.append(await self._failed(job, error))
+
+    def _succeeded(self, video: Video) -> None:
+        seconds = time.monotonic() - self._started
+        if self.screen.as_json:
+            self.screen.emit(succeeded_json(video, self.usd, seconds))
+            return
+        facts = [as_bytes(video.size), as_seconds(seconds)] + (
+            [as_usd(self.usd)] if self.usd is not None else []
+        )
+        if self.screen.out.is_terminal:
+            self.screen.result(f"✓ {' · '.join([str(video.path), *facts])}", "green")
+        else:
+            self.screen.note(f"saved {' · '.join([str(video.path), *facts])}, sha256 {video.sha256}")
+            self.screen.path(video.path)
+
+    async def _failed(self, job: VideoJob, error: VeniceError) -> int:
+        """Say why, and how to resume the job if a later try may still bring its clip."""
+        over = error.ticket is None or (isinstance(job.state, Failed) and job.state.job_failed)
+        handover = (
+            None
+            if over or job.ticket is None
+            else await hand_over(self.session, self.screen, job.ticket, self.to)
+        )
+        code = report(self.screen, error, resume=handover.command if handover and handover.works else None)
+        if handover is not None:
+            handover.show(self.screen)
+        if isinstance(error, QueueOutcomeUnknownError) and self.session.journal is not None:
+            self.screen.insist(f"The attempt is kept in the journal: {self.session.again('jobs')}")
+        return code
+
+    def _stop(self, jobs: Sequence[VideoJob]) -> None:
+        if any(job.ticket is None and isinstance(job.state, Queueing) for job in jobs):
+            self.screen.insist(
+                "Stopping. If the paid request is on its way, its answer is awaited, so that no paid job"
+                " is lost; Ctrl-C again gives up."
+            )
+        for job in jobs:
+            job.cancel()
+
+    def _give_up(self, jobs: Sequence[VideoJob]) -> None:
+        if any(job.ticket is None for job in jobs):
+            look = "look at your generations on venice.ai before you queue it again"
+            if self.session.journal is not None:
+                look = f"the attempt is in the journal ({self.session.again('jobs')}); {look}"
+            self.screen.insist(f"Gave up. It is not known whether the job was queued and paid for: {look}.")
+
+    async def _stopped(self, jobs: Sequence[VideoJob]) -> None:
+        """Say how each job is resumed; of many in the journal, how all are."""
+        tickets = [job.ticket for job in jobs if job.ticket is not None]
+        if not tickets:
+            self.screen.insist("Stopped before anything was queued. Nothing was charged.")
+            if self.screen.as_json:
+                self.screen.emit({"ok": False, "stopped": True})
+            return
+        many = len(tickets) > 1 and self.session.journal is not None
+        which = f"{len(tickets)} jobs, which have" if many else "the job, which has"
+        self.screen.insist(f"Stopped watching. Venice goes on with {which} been paid for.")
+        for ticket in tickets:
+            handover = await hand_over(self.session, self.screen, ticket, self.to)
+            if handover and not many:
+                handover.show(self.screen)
+            if handover and self.screen.as_json:
+                facts = {"ticket": ticket_json(ticket), "resume": handover.command}
+                self.screen.emit({"ok": False, "stopped": True, **facts})
+        if many:
+            self.screen.insist(f"Resume: {self.session.again('resume', '--all')}", "bold")
