@@ -24,7 +24,7 @@ from venice_async.cli import main
 ROOT = Path(__file__).parents[2]
 KEY = "venice-sandbox-key"
 COMMAND = (sys.executable, "-W", "error", "-m", "venice_async.cli")
-PATIENCE = 30.0  # seconds until a test gives up; what it waits for takes a second or two
+PATIENCE = 120.0  # seconds until a test gives up; what it waits for takes a second or two
 
 
 @frozen

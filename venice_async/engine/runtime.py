@@ -95,7 +95,7 @@ def _check_on_state(_: object, __: object, on_state: Any) -> None:
         raise UsageError(msg, hint="Let it put the states into a queue that a task of yours reads")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)  # a traceback may show it half made
 class Settings:
     """How a client was made; see `VeniceClient`.
 
