@@ -60,7 +60,7 @@ def check_media(name: str, value: object) -> None:
 
 def is_http(value: str) -> bool:
     """Tell whether `value` is an http(s) URL with a host and without blanks."""
-    if not value.lower().startswith(("http://", "https://")) or re.search(r"[\s\x00-\x1f]", value):
+    if not value[:8].lower().startswith(("http://", "https://")) or re.search(r"[\s\x00-\x1f]", value):
         return False
     try:
         parts = urlsplit(value)

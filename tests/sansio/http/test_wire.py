@@ -39,6 +39,7 @@ from venice_async.requests import (
 )
 from venice_async.results import ConsentRequest, Ticket
 from venice_async.sansio.http.wire import (
+    EncodedMedia,
     HttpRequest,
     carries_video,
     consents_of,
@@ -187,6 +188,22 @@ def test_fields_of_tomorrow_go_out_as_they_are(extra: dict[str, Any]) -> None:
 
 def test_a_lone_surrogate_in_a_prompt_goes_out_as_a_question_mark() -> None:
     assert "a?" == sent(prompt="a\ud800")["prompt"]
+
+
+def test_encoded_media_go_out_wherever_they_stand_whatever_the_other_texts_are() -> None:
+    url = EncodedMedia("data:image/png;base64,AAAA")
+    extra = {"media": "media", "list": [url, "media-", {"deep": url}], '"media"': 1}
+    request = VideoRequest(
+        model="m", prompt='"media"', image_url=url, elements=[Element(video_url=url)], extra=extra
+    )
+    expected = {
+        "model": "m",
+        "prompt": '"media"',
+        "image_url": url,
+        "elements": [{"video_url": url}],
+        **extra,
+    }
+    assert expected == json.loads(request_body(request))
 
 
 def test_media_that_is_not_encoded_yet_never_goes_out() -> None:

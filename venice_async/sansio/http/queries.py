@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final, Protocol, TypeVar
 
@@ -15,7 +14,7 @@ from ...results import Quote, Ticket
 from ..converter import request_fields
 from ..retries import Call
 from .replies import account_limits, api_error, items, model, number, parse, parse_object
-from .wire import ASKING, JSON, SUCCESS, HttpRequest, job_body, secrets_of
+from .wire import ASKING, JSON, SUCCESS, HttpRequest, job_body, secrets_of, to_json
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -162,7 +161,7 @@ class Revoke:
 
 def price_body(request: VideoRequest, reference_seconds: float | None = None) -> bytes:
     """Return the body of a request for a price; the clip to work on, if any, must be a URL by now."""
-    return json.dumps(price_fields(request, reference_seconds)).encode()
+    return to_json(price_fields(request, reference_seconds))
 
 
 def price_fields(request: VideoRequest, reference_seconds: float | None = None) -> dict[str, Any]:
