@@ -101,7 +101,8 @@ class Retrieval:
                 async with self._caller.poll(command, turn) as response:
                     succeeded = response.status in SUCCESS
                     if succeeded and carries_video(response.headers, await response.peek()):
-                        return await self._receive(command.ticket, response)
+                        async with self._shared.deliveries:
+                            return await self._receive(command.ticket, response)
                     event = await self._caller.read_poll(command, response)
             except (TransportError, ProtocolError) as error:
                 return Missed(error)
@@ -112,7 +113,10 @@ class Retrieval:
         delivery = self._deliver(command.ticket)
         await self._shared.clock.sleep(command.after)
         try:
-            async with self._caller.fetch(command, delivery.headers_for_next()) as response:
+            async with (
+                self._shared.deliveries,
+                self._caller.fetch(command, delivery.headers_for_next()) as response,
+            ):
                 if response.status in _LINK_ANSWERS:
                     return await self._receive(command.ticket, response)
                 return Interrupted(await self._caller.read_refusal(command, response))

@@ -21,6 +21,7 @@ from ..errors import UsageError, VeniceError
 from ..io.aiohttp import AiohttpTransport
 from ..io.caller import Caller
 from ..io.clock import SystemClock
+from ..io.disk import deliveries_at_once
 from ..io.pacing.pacer import Pacer
 from ..io.ration.store import RationStore
 from ..job import VideoJob, running_loop
@@ -290,6 +291,7 @@ class Runtime:
             timeouts=settings.timeouts,
             clean_ups=CleanUps(caller),
             questions=questions,
+            deliveries=anyio.Semaphore(deliveries_at_once()),
             on_consent=settings.on_consent,
         )
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+import anyio
 from attrs import field, frozen
 
 from ..errors import UsageError
@@ -81,6 +82,7 @@ class Shared:
         on_consent: whom to ask for consent.
         questions: the questions that people are being asked.
         clean_ups: the deletion of the server's copies.
+        deliveries: holds back clips that would take more file descriptors than there are.
         claims: the files that running jobs are bound for.
     """
 
@@ -90,6 +92,7 @@ class Shared:
     timeouts: Timeouts
     clean_ups: CleanUps
     questions: Questions
+    deliveries: anyio.Semaphore
     on_consent: OnConsent | None = None
     claims: set[Path] = field(factory=set[Path])
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Final, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -43,6 +43,7 @@ from ..sansio.http.wire import HttpRequest
 from ..sansio.retries import Call
 from ..version import __version__
 from .clock import running_time
+from .disk import check_descriptors, with_descriptors
 from .links import LinkRoute, PrivateAddressError
 from .transport import Content
 
@@ -267,7 +268,8 @@ class AiohttpTransport:
         url = self._base_url + request.url
         if paid:
             await self._route.look_ahead()
-        opening = session.request(
+        opening = partial(
+            session.request,
             request.method,
             url,
             data=body,
@@ -305,7 +307,8 @@ class AiohttpTransport:
     async def _hop(self, request: HttpRequest, url: str) -> aiohttp.ClientResponse:
         if self._link is None:
             self._link = self._route.session or await self._session(self._route.connector())
-        opening = self._link.request(
+        opening = partial(
+            self._link.request,
             request.method,
             URL(self._route.rules.check(url), encoded=True),  # as it was given: it may be signed
             headers=request.headers,
@@ -321,14 +324,25 @@ class AiohttpTransport:
         return await self._head(request, opening)
 
     async def _head(
-        self, request: HttpRequest, opening: Awaitable[aiohttp.ClientResponse]
+        self, request: HttpRequest, opening: Callable[[], Awaitable[aiohttp.ClientResponse]]
     ) -> aiohttp.ClientResponse:
-        """Wait for the head of an answer, as long as there is time, even if it comes byte by byte."""
-        upload = len(request.body or b"") / _SLOWEST_UPLOAD
-        with running_time(self._timeouts.connect + self._timeouts.read + upload):
-            return await opening
-        msg = "The server's answer did not come in time"
-        raise ReadTimeoutError(msg)
+        """Wait for the head of an answer, as long as there is time, even if it comes byte by byte.
+
+        A connection that finds no file descriptor left waits for one: nothing was sent.
+        """
+
+        async def opened() -> aiohttp.ClientResponse:
+            upload = len(request.body or b"") / _SLOWEST_UPLOAD
+            try:
+                with running_time(self._timeouts.connect + self._timeouts.read + upload):
+                    return await opening()
+            except aiohttp.ClientConnectorDNSError:  # the resolver does not say why it failed
+                check_descriptors()
+                raise
+            msg = "The server's answer did not come in time"
+            raise ReadTimeoutError(msg)
+
+        return await with_descriptors(opened)
 
     async def _session(self, connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(

@@ -1,26 +1,67 @@
-"""What file systems do differently: making a file last, and making its name last."""
+"""What file systems do differently: making a file and its name last; and what to do without descriptors."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
+
+import anyio
 
 if sys.platform != "win32":
     import fcntl
+    import resource
+
+T = TypeVar("T")
 
 _FAILED: Final = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, *[1.0] * 600)  # seconds: what takes descriptors gives them back
+_WARN_AFTER: Final = 5  # pauses
+_SHARE: Final = 4  # of all descriptors, deliveries take two of so many
+
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def is_out_of_descriptors(error: BaseException | None) -> bool:
     """Tell whether the process or the system had no file descriptor left, which passes."""
     return isinstance(error, OSError) and error.errno in _OUT_OF_DESCRIPTORS
+
+
+def check_descriptors() -> None:
+    """Raise the error of a file that cannot be opened if no file descriptor is left."""
+    os.close(os.open(os.devnull, os.O_RDONLY))
+
+
+def deliveries_at_once() -> int:
+    """Return how many clips may come at once: each holds a socket and a file, half stay free."""
+    if sys.platform == "win32":
+        return sys.maxsize
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else max(1, limit // _SHARE)
+
+
+async def with_descriptors(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Return what `attempt` returns; where no file descriptor is left, make it again once one may be.
+
+    Such an attempt must have changed nothing. The last one is made after ten minutes.
+    """
+    for number, pause in enumerate(_PAUSES):
+        try:
+            return await attempt()
+        except Exception as error:
+            if not (is_out_of_descriptors(error) or is_out_of_descriptors(error.__cause__)):
+                raise
+        if number == _WARN_AFTER:
+            log.warning("No file descriptor is left: waiting for one. Raise the limit with ulimit -n")
+        await anyio.sleep(pause)
+    return await attempt()
 
 
 def sync(descriptor: int) -> None:

@@ -10,6 +10,8 @@ import anyio
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
+from .disk import with_descriptors
+
 T = TypeVar("T")
 
 
@@ -50,9 +52,12 @@ _limiter: RunVar[CapacityLimiter] = RunVar("venice_async.io.shielding")
 
 
 async def in_thread(work: Callable[[*_Arguments], _T], *arguments: *_Arguments) -> _T:
-    """Return what `work` does in a thread. A cancellation goes on only after it."""
+    """Return what `work` does in a thread. A cancellation goes on only after it.
+
+    Where no file descriptor is left it is done again: it must open what it needs before it changes anything.
+    """
     limiter = _limiter.get(None)
     if limiter is None:
         limiter = CapacityLimiter(_AT_ONCE)
         _limiter.set(limiter)
-    return await to_thread.run_sync(work, *arguments, limiter=limiter)
+    return await with_descriptors(lambda: to_thread.run_sync(work, *arguments, limiter=limiter))

@@ -181,7 +181,7 @@ def _try_writing(path: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> VeniceError:
-    failure = disk_error(path, error)
+    failure = disk_error(path, error)  # of which the cause tells whether it is tried again
     if error.errno in _CALLERS_FAULT:
         return UsageError(failure.message, hint="Choose another place")
     return DownloadError(failure.message, hint="Make room or choose another place")
