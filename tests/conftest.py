@@ -63,7 +63,7 @@ def no_leaked_thread(no_leaked_descriptor: None) -> Generator[None]:
     yield
     left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
     for thread in left:
-        thread.join(timeout=2)
+        thread.join(timeout=60)
     assert [] == [thread for thread in left if thread.is_alive()]
 
 

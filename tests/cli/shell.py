@@ -38,7 +38,7 @@ class Server:
         """USD that were charged since it started."""
         headers = {"Authorization": f"Bearer {KEY}"}
         request = Request(f"{self.base_url}/billing/balance", headers=headers)  # noqa: S310 - our own server
-        with urlopen(request, timeout=10) as answer:  # noqa: S310 - our own server
+        with urlopen(request, timeout=60) as answer:  # noqa: S310 - our own server
             left: float = json.load(answer)["balances"]["usd"]
         return round(1_000_000 - left, 4)
 
