@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         UsageError,
         VeniceError,
     )
-    from .io.delivery.sinks import MemorySink, QueueSink, Sink, WriterSink
+    from .io.delivery.sinks import MemorySink, Sink
     from .io.journal.entries import JournalEntry
     from .job import VideoJob
     from .media import Media
@@ -124,7 +124,6 @@ __all__ = [
     "Problem",
     "ProtocolError",
     "QueueOutcomeUnknownError",
-    "QueueSink",
     "Queueing",
     "Quote",
     "Quoting",
@@ -150,7 +149,6 @@ __all__ = [
     "VideoReference",
     "VideoRequest",
     "Waiting",
-    "WriterSink",
     "__version__",
     "seedance",
     "upscale",
@@ -195,9 +193,7 @@ _NAMES = {
     ),
     "io.delivery.sinks": (
         "MemorySink",
-        "QueueSink",
         "Sink",
-        "WriterSink",
     ),
     "io.journal.entries": ("JournalEntry",),
     "job": ("VideoJob",),

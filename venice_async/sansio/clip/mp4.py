@@ -59,8 +59,7 @@ class BoxWalk:
         self._content_left = 0
         self._open_ended = False
         self._unread = False  # whether the present box is none that a player reads, behind all that it does
-        self._boxes = 0
-        self._filled: set[bytes] = set()
+        self._seen: set[bytes] = set()
 
     def feed(self, data: bytes) -> None:
         """Walk on through `data`.
@@ -90,11 +89,11 @@ class BoxWalk:
         if (self._header or self._content_left) and not (appended and announced):
             msg = f"The clip ends inside a box, at byte {self.offset}"
             raise TruncatedError(msg)
-        if missing := [name for kind, name in _NEEDED.items() if kind not in self._filled]:
+        if missing := [name for kind, name in _NEEDED.items() if kind not in self._seen]:
             if not announced:
                 msg = f"The clip ends at byte {self.offset}, before its {missing[0]}"
                 raise TruncatedError(msg)
-            msg = f"No player opens what came: its {' and '.join(missing)} is missing or empty"
+            msg = f"No player opens what came: its {' and '.join(missing)} is missing"
             raise NotAVideoError(msg)
 
     def _cross(self, available: int) -> int:
@@ -123,11 +122,11 @@ class BoxWalk:
         """Begin the content of the box whose header is complete."""
         size, kind, header = _number(self._header[:4]), bytes(self._header[4:8]), len(self._header)
         at = self.offset + _SHORT  # the last byte of the short header may have come on its own
-        if not self._boxes and not is_mp4(bytes(self._header.ljust(START))):
+        if not self._seen and not is_mp4(bytes(self._header.ljust(START))):
             found = described(self.start)
             msg = f"{found[0].upper()}{found[1:]} came where a clip should be"
             raise NotAVideoError(msg)
-        if kind == b"ftyp" and kind in self._filled:
+        if kind == b"ftyp" and kind in self._seen:
             msg = f"A second file begins before byte {at} of the clip"
             raise NotAVideoError(msg)
         if header == _LONG:
@@ -139,14 +138,12 @@ class BoxWalk:
             msg = f"The clip is damaged: a box of impossible size before byte {at}"
             raise NotAVideoError(msg)
         self._content_left = 0 if self._open_ended else LARGEST if impossible else size - header
-        if self._open_ended or self._content_left:
-            self._filled.add(kind)
-        self._boxes += 1
+        self._seen.add(kind)
         self._header.clear()
 
     def _is_playable(self) -> bool:
         """Tell whether all that a player needs is here; of a clip in fragments that cannot be told."""
-        return self._filled.issuperset(_NEEDED) and b"moof" not in self._filled
+        return self._seen.issuperset(_NEEDED) and b"moof" not in self._seen
 
 
 def _number(data: bytes | bytearray) -> int:
