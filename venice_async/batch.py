@@ -63,7 +63,6 @@ class Batch:
         *,
         quote: Callable[[VideoRequest], Awaitable[Quote]],
     ) -> None:
-        """Get ready; nothing is read before the first outcome is asked for."""
         self.jobs: dict[int, VideoJob] = {}
         self.paused: bool = False
         self._runtime = runtime
@@ -319,7 +318,6 @@ class BatchOptions:
     pause: float = PAUSE
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what makes no sense."""
         check_number("concurrency", self.concurrency, low=1, whole=True)
         check_number("pause", self.pause, low=0)
         if self.max_usd is not None:

@@ -80,7 +80,6 @@ class VeniceClient:
         retries: Retries | None = None,
         links: Links | None = None,
     ) -> None:
-        """Check the options; nothing is opened yet."""
         secret = Secret(api_key or os.environ.get("VENICE_API_KEY", ""))
         del api_key  # a traceback of this frame must not show it
         self._batches: WeakSet[Batch] = WeakSet()
@@ -101,7 +100,6 @@ class VeniceClient:
         )
 
     def __repr__(self) -> str:
-        """Show where it talks to."""
         runtime: Runtime | None = getattr(self, "_runtime", None)  # a traceback shows one that is not made
         return f"<VeniceClient of {runtime and urlsplit(runtime.settings.base_url).hostname}>"
 

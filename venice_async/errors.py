@@ -68,7 +68,6 @@ class VeniceError(Exception):
     _known: ClassVar[frozenset[str]] = Facts.__optional_keys__
 
     def __init__(self, message: str, **facts: Unpack[Facts]) -> None:
-        """Keep `message` and the `facts`, each an attribute of the class."""
         self._keep(message, facts)
 
     def _keep(self, message: str, facts: Mapping[str, object]) -> None:
@@ -151,7 +150,6 @@ class InvalidRequestError(VeniceError):
     _known: ClassVar[frozenset[str]] = InvalidRequestFacts.__optional_keys__
 
     def __init__(self, message: str, **facts: Unpack[InvalidRequestFacts]) -> None:
-        """Keep `message` and the `facts`, each an attribute of the class."""
         self._keep(message, facts)
 
 
@@ -205,7 +203,6 @@ class QueueOutcomeUnknownError(TransportError):
     _known: ClassVar[frozenset[str]] = QueueOutcomeUnknownFacts.__optional_keys__
 
     def __init__(self, message: str, **facts: Unpack[QueueOutcomeUnknownFacts]) -> None:
-        """Keep `message` and the `facts`, each an attribute of the class."""
         self._keep(message, facts)
 
 
@@ -252,7 +249,6 @@ class APIError(VeniceError):
     _known: ClassVar[frozenset[str]] = APIFacts.__optional_keys__
 
     def __init__(self, message: str, **facts: Unpack[APIFacts]) -> None:
-        """Keep `message` and the `facts`, each an attribute of the class."""
         self._keep(message, facts)
 
     def _names(self) -> list[str]:
@@ -327,7 +323,6 @@ class ContentPolicyError(APIError):
     _known: ClassVar[frozenset[str]] = ContentPolicyFacts.__optional_keys__
 
     def __init__(self, message: str, **facts: Unpack[ContentPolicyFacts]) -> None:
-        """Keep `message` and the `facts`, each an attribute of the class."""
         self._keep(message, facts)
 
 
@@ -361,7 +356,6 @@ class ConsentError(VeniceError):
     _known: ClassVar[frozenset[str]] = ConsentFacts.__optional_keys__
 
     def __init__(self, message: str, **facts: Unpack[ConsentFacts]) -> None:
-        """Keep `message` and the `facts`, each an attribute of the class."""
         self._keep(message, facts)
 
 
@@ -398,7 +392,6 @@ class JobFailedError(JobError):
     _known: ClassVar[frozenset[str]] = JobFailedFacts.__optional_keys__
 
     def __init__(self, message: str, **facts: Unpack[JobFailedFacts]) -> None:
-        """Keep `message` and the `facts`, each an attribute of the class."""
         self._keep(message, facts)
 
 
@@ -431,7 +424,6 @@ class BudgetExceededError(VeniceError):
     _known: ClassVar[frozenset[str]] = BudgetExceededFacts.__optional_keys__
 
     def __init__(self, message: str, **facts: Unpack[BudgetExceededFacts]) -> None:
-        """Keep `message` and the `facts`, each an attribute of the class."""
         self._keep(message, facts)
 
 
@@ -463,7 +455,6 @@ class DownloadError(VeniceError):
     _known: ClassVar[frozenset[str]] = DownloadFacts.__optional_keys__
 
     def __init__(self, message: str, **facts: Unpack[DownloadFacts]) -> None:
-        """Keep `message` and the `facts`, each an attribute of the class."""
         self._keep(message, facts)
 
 

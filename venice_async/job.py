@@ -214,7 +214,6 @@ class VideoJob:
                 await changed.wait()
 
     def __repr__(self) -> str:
-        """Show the job and where it stands."""
         name = self.ticket.queue_id if self.ticket else "not queued"
         return f"<VideoJob {name}: {type(self.state).__name__}>"
 

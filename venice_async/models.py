@@ -28,7 +28,6 @@ class Problem:
     allowed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Say it in one line."""
         return f"{self.field}: {self.message}" + (
             f" (allowed: {', '.join(self.allowed)})" if self.allowed else ""
         )

@@ -120,7 +120,6 @@ class Polling:
     max_gap: float = field(default=30.0, validator=_bound(0, above=True))
 
     def __attrs_post_init__(self) -> None:
-        """Refuse gaps that exclude each other."""
         if self.min_gap > self.max_gap:
             msg = f"Polling.min_gap ({self.min_gap:g}) is above Polling.max_gap ({self.max_gap:g})"
             raise UsageError(msg)

@@ -30,7 +30,6 @@ class CleanUps:
     """
 
     def __init__(self, caller: Caller) -> None:
-        """Send through `caller`."""
         self._caller = caller
         self._one = anyio.Lock()
         self._quiet_until = -math.inf

@@ -42,7 +42,6 @@ class Questions:
     """
 
     def __init__(self) -> None:
-        """Start with no question."""
         self._open: dict[Hashable, asyncio.Task[object]] = {}
 
     async def put(self, ask: OnConsent, question: ConsentRequest) -> object:
@@ -76,7 +75,6 @@ class SharedConsent:
     """Asks once for each policy and its media, and gives all who asked the same answer, a no included."""
 
     def __init__(self, ask: OnConsent) -> None:
-        """Ask through `ask`."""
         self._ask = ask
         self._answers: dict[Hashable, Consent | None] = {}
 

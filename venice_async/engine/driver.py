@@ -48,7 +48,6 @@ class Driver:
     """
 
     def __init__(self, shared: Shared, spec: JobSpec) -> None:
-        """Get ready; nothing happens before `run`."""
         self.spec = spec
         self.state: State = spec.start[0]
         self.begun: bool = False

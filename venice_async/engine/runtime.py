@@ -127,7 +127,6 @@ class Runtime:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Get ready; nothing is opened yet."""
         self.settings: Settings = settings
         self._shared: Shared | None = None
         self._group: TaskGroup | None = None

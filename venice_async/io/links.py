@@ -33,7 +33,6 @@ class PrivateAddressError(OSError):
     """A name that leads to private addresses only; aiohttp takes it for a name that is not known."""
 
     def __init__(self, address: str) -> None:
-        """Name one of them."""
         super().__init__(address)
         self.address = address
 

@@ -62,7 +62,6 @@ class ConsentDesk:
     """Asks for consent, and remembers the media it was given for."""
 
     def __init__(self) -> None:
-        """Start with nothing attested."""
         self._attested: set[bytes] = set()
 
     def ask(self, body: Mapping[str, Any], habit: Habit) -> Reply | None:

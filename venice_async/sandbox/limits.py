@@ -58,7 +58,6 @@ class RateGate:
     """Counts what one key does. `limits` may be exchanged at any time; None switches everything off."""
 
     def __init__(self, limits: RateLimits | None, clock: LoopClock) -> None:
-        """Count from now on."""
         self.limits = limits
         self._clock = clock
         self._origin = clock.now()

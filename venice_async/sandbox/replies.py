@@ -33,7 +33,6 @@ class Refused(Exception):  # noqa: N818 - a jump to the answer, not an error of 
     """Carries the answer with which a request is turned down."""
 
     def __init__(self, reply: Reply) -> None:
-        """Keep the answer."""
         super().__init__(reply.status)
         self.reply = reply
 

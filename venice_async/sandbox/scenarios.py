@@ -160,7 +160,6 @@ class Fault:
     hang: float | None = field(default=None, validator=optional(ge(0)))
 
     def __attrs_post_init__(self) -> None:
-        """Refuse two endings at once."""
         endings = ("cut_at", "reset_at", "stall_at", "drop", "hang")
         given = [name for name in endings if getattr(self, name) is not None]
         if len(given) > 1:

@@ -88,7 +88,6 @@ class Sandbox:
     _runners: list[web.ServerRunner] = field(factory=list[web.ServerRunner], init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        """Queue the faults declared."""
         self._plan.add(self.faults)
 
     @property
@@ -135,7 +134,6 @@ class Sandbox:
         self._plan.add(faults)
 
     async def __aenter__(self) -> Self:
-        """Listen."""
         if self._venice is not None:
             msg = "a Sandbox can be entered once; build another"
             raise UsageError(msg)
@@ -153,7 +151,6 @@ class Sandbox:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
         await self.aclose()
 
     async def aclose(self) -> None:

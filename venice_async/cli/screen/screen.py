@@ -43,7 +43,6 @@ class Screen:
     """
 
     def __init__(self, output: Output) -> None:
-        """Look at stdout and stderr as they are now."""
         self.as_json: bool = output.json
         self.quiet: bool = output.quiet
         self.err: Console = _console(sys.stderr)

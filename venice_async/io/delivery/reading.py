@@ -217,7 +217,6 @@ class SpeedGuard:
     """Ends a reading that crawls."""
 
     def __init__(self, floor: SpeedFloor) -> None:
-        """Hold it to `floor`."""
         self._floor = floor
         self._waited = 0.0
         self._size = 0

@@ -71,7 +71,6 @@ class MemorySink:
     batch: int = 1 << 20
 
     def __init__(self) -> None:
-        """Begin empty."""
         self.data: bytes = b""
         self._pieces: list[bytes] = []
 
@@ -162,7 +161,6 @@ class QueueSink:
     batch: int = 1
 
     def __init__(self) -> None:
-        """Begin empty."""
         self.begun: bool = False
         self._chunks: deque[bytes] = deque()
         self._changed = anyio.Event()

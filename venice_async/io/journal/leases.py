@@ -35,7 +35,6 @@ class Lease:
     """
 
     def __init__(self, database: Path, token: str, file: FileIO) -> None:
-        """Hold `file`, which is locked."""
         self.token = token
         self._database = database
         self._file = file

@@ -46,7 +46,6 @@ class Operation(Generic[_T]):
     """
 
     def __init__(self, action: Callable[[Table], _T]) -> None:
-        """Have nothing done yet."""
         self.action = action
         self.error: Exception | None = None
         self._result: _T | None = None
@@ -70,7 +69,6 @@ class Writer:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Touch nothing yet."""
         self._path = Path(os.fsdecode(path))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.journal")
         self._waiting: deque[Operation[Any]] = deque()

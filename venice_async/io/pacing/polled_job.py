@@ -28,7 +28,6 @@ class ModelTimes:
     """
 
     def __init__(self) -> None:
-        """Know nothing yet."""
         self.times: JobTimes = fit(None, ())
         self.version: int = 0
         self.probing: PolledJob | None = None

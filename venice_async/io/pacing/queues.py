@@ -115,7 +115,6 @@ class FifoQueue:
     """By priority and then first come, first served."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self._waiting: dict[WaitingRequest, None] = {}
         self._overloaded: dict[str | None, float] = {}  # by model, until when; infinity while one tries
 
@@ -178,7 +177,6 @@ class PollQueue:
     """
 
     def __init__(self, *, polling: Polling, clock: Clock) -> None:
-        """Start empty."""
         self.models: dict[str, ModelTimes] = {}
         self._polling = polling
         self._clock = clock

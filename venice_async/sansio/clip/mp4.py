@@ -52,7 +52,6 @@ class BoxWalk:
     """
 
     def __init__(self) -> None:
-        """Stand before the first byte."""
         self.offset: int = 0
         self.start: bytes = b""
         self._header = bytearray()

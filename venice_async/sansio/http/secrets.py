@@ -120,7 +120,6 @@ class Secret:
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
-        """Keep `text`."""
         self._text = text
 
     def reveal(self) -> str:
@@ -128,5 +127,4 @@ class Secret:
         return self._text
 
     def __repr__(self) -> str:
-        """Hide it."""
         return "Secret(…)"
