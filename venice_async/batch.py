@@ -83,11 +83,11 @@ class Batch:
 
     @property
     def spent_usd(self) -> float:
-        """USD spent or set aside, earlier runs into the same folder included; 0 unless there is a budget."""
+        """USD spent or reserved, earlier runs into the same folder included; 0 unless there is a budget."""
         return self._budget.reserved
 
     def stop(self) -> None:
-        """Read and queue nothing more; what is paid for goes on."""
+        """Read and queue nothing more. Paid jobs go on."""
         self._stopping.set()
         self._reading.cancel()
 
@@ -303,7 +303,7 @@ PAUSE: Final = 60.0  # seconds between two tries while the balance is used up
 
 @frozen(kw_only=True)
 class BatchOptions:
-    """How a batch is to go; see `VeniceClient.batch`.
+    """The options of a batch; see `VeniceClient.batch`.
 
     Raises:
         UsageError: it cannot go like that.
@@ -331,7 +331,7 @@ class BatchOptions:
 
 
 def check_source(requests: object) -> None:
-    """See that a batch can read `requests`.
+    """Check that a batch can read `requests`.
 
     Raises:
         UsageError: it cannot be iterated.
@@ -356,7 +356,7 @@ async def each(requests: Requests) -> AsyncGenerator[VideoRequest]:
 
 
 class Budget:
-    """Money that is reserved before it is spent, exactly."""
+    """A budget from which prices are reserved before they are spent, exact to the cent."""
 
     def __init__(self, limit: float | None, spent: float = 0.0) -> None:
         """Allow `limit` USD, of which `spent` are gone; None for no limit."""
@@ -365,11 +365,11 @@ class Budget:
 
     @property
     def reserved(self) -> float:
-        """USD spent, or set aside for requests on their way."""
+        """USD spent, or reserved for requests in flight."""
         return float(self._reserved)
 
     def reserve(self, usd: float) -> None:
-        """Set `usd` aside.
+        """Reserve `usd`.
 
         Raises:
             BudgetExceededError: there is less left.

@@ -1,4 +1,4 @@
-"""The client: what a user opens, calls and leaves."""
+"""The client: a user opens it, calls it and closes it."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ class VeniceClient:
         return batch
 
     async def drain(self, grace: float) -> list[Ticket]:
-        """Get ready to leave: queue nothing more, and return the tickets of jobs that did not end in time.
+        """Queue nothing more, wait for paid jobs, and return the tickets of those that did not end in time.
 
         Jobs that are not paid for yet are cancelled, the others are awaited for `grace` seconds, and one more
         is given to paid requests on their way; the ticket of one that is answered later still goes to the
@@ -274,7 +274,7 @@ class VeniceClient:
         return jobs
 
     async def forget(self, entry: JournalEntry) -> None:
-        """Strike an unfinished job from the journal, once you know what became of it.
+        """Remove an unfinished job from the journal, once you know what became of it.
 
         It is for a paid request of unknown outcome, and for a job whose clip will not come any more. A batch
         that is run again pays for such a request anew.

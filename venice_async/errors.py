@@ -437,7 +437,7 @@ class DownloadFacts(Facts, total=False):
 
 
 class DownloadError(VeniceError):
-    """The clip could not be brought to its destination.
+    """The clip could not be saved at its destination.
 
     Attributes:
         received: bytes received before it failed.
@@ -463,7 +463,7 @@ class TruncatedError(DownloadError):
 
 
 class NotAVideoError(DownloadError):
-    """What came is not a video; the destination was not touched."""
+    """The body is not a video; the destination was not touched."""
 
 
 class JournalError(VeniceError):
@@ -473,6 +473,6 @@ class JournalError(VeniceError):
 
 
 class ProtocolError(VeniceError):
-    """A reply that nobody can make sense of."""
+    """The answer cannot be understood."""
 
     hint = "Try again; if it stays, the service has changed and this library needs an update"

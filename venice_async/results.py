@@ -81,7 +81,7 @@ class Video:
         return video_html(self.path, self.size)
 
     def __fspath__(self) -> str:
-        """Let the clip stand wherever a path is wanted."""
+        """Return the path, so that a `Video` can be passed as one."""
         if self.path is None:
             msg = "This clip was streamed and has no path"
             raise UsageError(msg)

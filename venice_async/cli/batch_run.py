@@ -1,4 +1,4 @@
-"""A batch as the person at the terminal sees it."""
+"""A batch on the terminal."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BatchRun:
         self._handed_over: list[Ticket] = []
 
     def heard(self, job: VideoJob, state: State) -> None:
-        """Take note of a state of a job."""
+        """Record a state of a job."""
         self._board.heard(job, state)
         if isinstance(state, Waiting):
             self._queued_at.setdefault(state.ticket.queue_id, time.monotonic())

@@ -43,7 +43,7 @@ async def quoted(
 
 
 async def agreed(usd: float, max_usd: float | None, asking: Asking, screen: Screen) -> float | None:
-    """Have a price agreed to, and return the most that may be charged, in USD; None for no bound.
+    """Ask for agreement to a price, and return the most that may be charged, in USD; None for no limit.
 
     Raises:
         BudgetExceededError: it is too much, or nobody agreed to it.

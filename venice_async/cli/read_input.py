@@ -1,4 +1,4 @@
-"""Text that is read to its end: a file, or stdin, which never holds up an interrupt."""
+"""Reads a file, or stdin, which never delays an interrupt."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ async def _sandbox(connection: Connection, stack: AsyncExitStack) -> tuple[str, 
 
 
 def check_speed(speed: float) -> None:
-    """See that a sandbox can run at `speed`.
+    """Check that a sandbox can run at `speed`.
 
     Raises:
         UsageError: it cannot.

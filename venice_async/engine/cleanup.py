@@ -1,4 +1,4 @@
-"""Deleting the server's copy of a clip that is safe: a courtesy that never costs anything else a turn."""
+"""Deletes the server's copy of a clip that is saved, without taking a turn from any other request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 class CleanUps:
-    """The clean-ups of all jobs of a client.
+    """Deletes the server's copies for all jobs of a client.
 
     `/video/complete` answers 400 to everybody at times, and each such answer counts against the key, like any
     failed request. So one is sent at a time, and after one that failed none for a while.

@@ -1,4 +1,4 @@
-"""Asking a person: once for each policy and its media, however many jobs wait for the answer."""
+"""Asks a person for consent: once for each policy and its media, however many jobs wait for the answer."""
 
 from __future__ import annotations
 

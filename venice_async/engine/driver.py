@@ -103,7 +103,7 @@ class Driver:
         return state
 
     async def _first(self) -> Step:
-        """Find what can be known to fail before anything is paid; journal a job that came with its ticket."""
+        """Check before anything is paid; journal a job that came with its ticket."""
         state, command = self.spec.start
         if command is None:
             return state, None
@@ -144,7 +144,7 @@ class Driver:
         return evolve(command, after=after)
 
     async def _keep(self, state: State) -> None:
-        """Journal what must outlive a crash, before it is made known."""
+        """Journal what must survive a crash, before it is published."""
         by_link = isinstance(state, Downloading) and state.via == "link"
         paid_failure = isinstance(state, Failed) and state.ticket is not None
         if isinstance(state, Failed):
@@ -160,7 +160,7 @@ class Driver:
             self.on_change(state)
 
     def _stopped(self) -> State:
-        """Return where the job ends that is asked to stop; what it has paid for meanwhile is its ticket."""
+        """Return the last state of a job that is asked to stop, with its ticket if it has been paid for."""
         state, accepted = self.state, self._submission.accepted
         if isinstance(state, Queueing) and accepted is not None:
             state, _ = step(state, accepted)

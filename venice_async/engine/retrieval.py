@@ -51,7 +51,7 @@ class Retrieval:
         on_progress: Callable[[int, int | None], None],
         on_estimate: Callable[[float | None], None],
     ) -> None:
-        """Bring the clip of `spec` home.
+        """Poll for the job of `spec` and download its clip.
 
         `on_progress` is told the bytes received and announced; `on_estimate` the seconds that are left, by
         what is known of the model before the first poll.
@@ -67,7 +67,7 @@ class Retrieval:
         self._delivery: Delivery | None = None
 
     async def check_target(self) -> None:
-        """Find what can be known to fail about the destination.
+        """Check the destination.
 
         Raises:
             UsageError: it cannot be used.
@@ -83,7 +83,7 @@ class Retrieval:
         self._target = target
 
     async def tidy(self) -> None:
-        """Leave nothing half-done behind."""
+        """Remove what an unfinished download left."""
         if self._claimed is not None:
             self._shared.claims.discard(self._claimed)
         if self._watch is not None:
@@ -94,7 +94,7 @@ class Retrieval:
             await self._spec.to.abort()
 
     async def poll(self, command: Poll) -> Event:
-        """Ask at the job's turn; take the clip if the answer is it."""
+        """Poll at the job's turn; download the clip if the answer is the clip."""
         watch = self._watch = self._watch or self._watched(command.ticket.model)
         async with self._caller.pacer.poll_turn(watch, after=command.after) as turn:
             try:
@@ -109,7 +109,7 @@ class Retrieval:
         return self._news(watch, event)
 
     async def fetch(self, command: Fetch) -> Event:
-        """GET the link, from where the last delivery was cut if the server truly supports it."""
+        """GET the link, from where the last download was cut if the server supports ranges."""
         delivery = self._deliver(command.ticket)
         await self._shared.clock.sleep(command.after)
         try:

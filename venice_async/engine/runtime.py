@@ -1,4 +1,4 @@
-"""What lives while a client is open: its sessions, its journal and its jobs, in a task of their own."""
+"""Owns what an open client needs: sessions, journal and jobs, in a task of their own."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Settings:
 
 
 class Runtime:
-    """Owns everything that an open client needs closed, and drives its jobs.
+    """Opens and closes sessions and journal, and runs the jobs of a client.
 
     It runs in a task of its own, so that the client may be entered and left by different tasks.
 
@@ -221,7 +221,7 @@ class Runtime:
         return job
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `work` among the jobs."""
+        """Run `work` in the task group of the jobs."""
         assert self._group is not None  # noqa: S101 - an open client has one
         self._group.start_soon(work, name="venice_async.job")
 

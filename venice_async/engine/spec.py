@@ -98,7 +98,7 @@ class Shared:
 
 
 def checked_request(request: object) -> VideoRequest:
-    """Return what is a request.
+    """Return `request` if it is a request.
 
     Raises:
         UsageError: it is none.

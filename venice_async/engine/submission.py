@@ -1,4 +1,4 @@
-"""Up to the ticket: the price, a person's consent, and the paid request, which is sent once."""
+"""From the start of a job to its ticket: the price, consent, and the paid request, which is sent once."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Submission:
         return Refused(_out_of_patience(patience, latest))
 
     async def ask_consent(self, question: ConsentRequest) -> Event:
-        """Ask a person, holding neither a connection nor a turn."""
+        """Ask a person. No connection and no turn is held meanwhile."""
         ask = self._spec.on_consent or self._shared.on_consent
         if ask is None:
             attested = question.request is not None and question.request.consents is not None

@@ -1,1 +1,1 @@
-"""The ring that does what the middle decided: network, files, clock and chance."""
+"""Does what `sansio` decides: network, files, clock and randomness."""

@@ -1,4 +1,4 @@
-"""The one module that knows aiohttp: sends requests, and turns its exceptions into ours.
+"""The only module that imports aiohttp: sends requests, and translates its exceptions.
 
 Secrets. aiohttp's own exceptions print whole URLs, and frames hold headers and links. Inside, errors are
 raised as usual; whatever is awaited from outside is `_bare`, which lets errors of ours out without traceback,
@@ -61,7 +61,7 @@ _T = TypeVar("_T")
 
 
 def _bare(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    """Let an error of ours out alone: the one door, behind which frames and chained errors hold secrets."""
+    """Raise only an error of ours: without its traceback and cause, which hold secrets."""
 
     @wraps(function)
     async def door(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -234,7 +234,7 @@ class AiohttpTransport:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close what is ours, and let the transports of it finish."""
+        """Close our own sessions, and wait until their transports are closed."""
         await self._open.aclose()
 
     @asynccontextmanager
@@ -379,7 +379,7 @@ class _CutError(Exception):
 
 
 async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from silently repeating an idempotent request after a disconnect."""
+    """Stop aiohttp from silently repeating an idempotent request after a disconnect."""
     try:
         return await handler(request)
     except aiohttp.ClientConnectorError:

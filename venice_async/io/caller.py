@@ -1,4 +1,4 @@
-"""One command to one answer: a turn, one request, and what to do after trouble."""
+"""Sends one command and reads its answer: a turn, one request, and the verdict after a failure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 class Caller:
-    """Sends what a job decided, at its turn, and reads the answers. One per client, shared by its jobs.
+    """Sends the commands of jobs at their turn, and reads the answers. One per client, shared by its jobs.
 
     An error says nothing of the key or of a link: what a server echoes is redacted by the secrets of the
     request that it answers before it becomes an error's text.

@@ -1,4 +1,4 @@
-"""Time and chance as they are."""
+"""The real clock and real randomness."""
 
 from __future__ import annotations
 

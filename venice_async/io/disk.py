@@ -65,7 +65,7 @@ async def with_descriptors(attempt: Callable[[], Awaitable[T]]) -> T:
 
 
 def sync(descriptor: int) -> None:
-    """Bring a file to stable storage; one that cannot be, on a pipe or some network disks, is as it is.
+    """Flush a file to disk. A pipe or a network disk that cannot flush is left as it is.
 
     On macOS, where fsync stops at the drive's cache, the drive is told to empty that too.
     """

@@ -1,4 +1,4 @@
-"""A faithful Venice to run against, on loopback: no key, no money, real clips.
+"""A server on loopback that behaves like Venice: no key, no money, real clips.
 
     async with Sandbox(speed=60.0) as sandbox:
         async with VeniceClient(sandbox.api_key, base_url=sandbox.base_url) as venice:

@@ -1,4 +1,4 @@
-"""The two origins: they read requests, have them answered, write down both, and send."""
+"""The two origins: they read requests, record them with their answers, and send the answers."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from .scenarios import Scenario
 
 
 def refused(scenario: Scenario) -> Reply | None:
-    """Return the answer to a request that is turned away before it is charged, None if it is welcome."""
+    """Return the answer to a request that is refused before it is charged; None if it is accepted."""
     if scenario.outcome == "prompt_refused":
         return prompt_refused(scenario.suggested_prompt)
     if scenario.outcome == "region_blocked":

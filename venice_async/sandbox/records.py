@@ -1,4 +1,4 @@
-"""What the sandbox remembers for assertions."""
+"""What the sandbox records for assertions."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 @frozen(kw_only=True)
 class Reply:
-    """One answer, before a fault has its way with it.
+    """One answer, before a fault changes it.
 
     Attributes:
         status: the HTTP status.
@@ -30,7 +30,7 @@ class Reply:
 
 
 class Refused(Exception):  # noqa: N818 - a jump to the answer, not an error of anybody's
-    """Carries the answer with which a request is turned down."""
+    """Raised with the answer that refuses a request."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.status)

@@ -1,4 +1,4 @@
-"""What happens, declared before it does: how jobs end, and what goes wrong on the wire."""
+"""Declares in advance how jobs end, and what goes wrong on the wire."""
 
 from __future__ import annotations
 

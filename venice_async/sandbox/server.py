@@ -1,4 +1,4 @@
-"""The sandbox: two origins on loopback, one mind behind them."""
+"""The sandbox: two origins on loopback, with one set of jobs behind them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _GRACE = 0.05  # seconds that a handler under way is given when the sandbox clos
 
 @define(kw_only=True, eq=False)
 class Sandbox:
-    """A faithful Venice on loopback: `async with Sandbox() as sandbox: ...`, once.
+    """A server on loopback that behaves like Venice: `async with Sandbox() as sandbox: ...`, once.
 
     It may be entered and left by different tasks. All its times are the event loop's, so that on a loop with
     virtual time it lives in virtual time.

@@ -1,4 +1,4 @@
-"""The mind of the sandbox: requests in, answers out, and no socket anywhere."""
+"""Answers the requests to the sandbox, without any socket."""
 
 from __future__ import annotations
 

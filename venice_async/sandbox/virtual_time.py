@@ -1,4 +1,4 @@
-"""An event loop whose hours take milliseconds, over real sockets and real worker threads.
+"""An event loop with virtual time, over real sockets and real worker threads: hours pass in milliseconds.
 
 A timer is never waited for: when nothing is left to do, the clock jumps to it. Sockets and threads stay
 real, so "nothing to do" means that no byte within this process is on its way and no worker thread of the
@@ -70,7 +70,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Arguments], Result], *args: *Arguments
     ) -> asyncio.Future[Result]:
-        """Run `func` in the executor, as ever; the clock stands still until its result is here."""
+        """Run `func` in the executor; the clock stops until its result is there."""
         errand = super().run_in_executor(executor, func, *args)
         self._errands.add(errand)
         errand.add_done_callback(self._errands.discard)
@@ -154,7 +154,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         return []
 
     def _creep(self) -> None:
-        """Move at the real pace once the clock has stood still for too long."""
+        """Move at the real pace once the clock has stopped for too long."""
         self._still += self._run_on(most=CRAWL) if self._still > PATIENCE else min(self._look(), CRAWL)
 
     def _run_on(self, *, most: float) -> float:

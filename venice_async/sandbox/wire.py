@@ -1,4 +1,4 @@
-"""Puts answers on the wire, whole or as a fault wants them."""
+"""Sends answers, whole or changed by a fault."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The quiet middle: it decides and touches nothing. No network, no clock, no chance, no `async`."""
+"""Decides and does nothing: no network, no clock, no randomness, no files, no `async`."""

@@ -1,4 +1,4 @@
-"""The one converter: classes know no JSON, it does. It omits what is unset, and tags the journal's states."""
+"""The only converter between classes and JSON. It omits what is unset, and tags the journal's states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do after trouble: the retry verdicts of every call as one table, and the quota they draw on."""
+"""What to do after a failure: the retry verdicts of every call in one table, and their quota."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ SCARCE: Final = 30.0  # seconds before a retry that must come, once the quota is
 
 @frozen
 class RetryQuota:
-    """The retries a client may still send, so that a server in trouble is not met by a storm of them.
+    """The retries that a client may still send, so that an outage does not cause a storm of them.
 
     Without a token left, what can be given up is given up; a poll or a GET of a job that was paid for waits
     for `SCARCE` instead. A 429 draws nothing where the server alone says when to come again.

@@ -1,4 +1,4 @@
-"""What is said, and where: results on stdout, everything else on stderr, colours on terminals only."""
+"""Output: results on stdout, everything else on stderr, colours on terminals only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BIDIRECTIONAL: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x206
 
 
 class Screen:
-    """Where a command speaks to a person or a script, and hears of Ctrl-C.
+    """The output of a command, for a person or a script.
 
     Attributes:
         as_json: whether stdout carries JSON.
@@ -108,23 +108,23 @@ class Screen:
             view.stop()
 
     def note(self, text: str, style: str = "") -> None:
-        """Say a line on stderr."""
+        """Print a line on stderr."""
         if not self.quiet:
             self.insist(text, style)
 
     def complain(self, text: str) -> None:
-        """Say what is wrong, on stderr, however quiet it is to be."""
+        """Print an error on stderr, also with `--quiet`."""
         self.insist(text, "red", wrap=True)
 
     def insist(self, text: str, style: str = "", *, wrap: bool = False) -> None:
-        """Say what must be known, on stderr, however quiet it is to be; `wrap` breaks it at words."""
+        """Print what must be known on stderr, also with `--quiet`; `wrap` breaks it at words."""
         if self._held is None:
             _print(self.err, text, style, wrap=wrap)
         else:
             self._held.append((text, style, wrap))
 
     def result(self, text: str, style: str = "") -> None:
-        """Say a line on stdout."""
+        """Print a line on stdout."""
         with self._cleared():
             _print(self.out, text, style)
 

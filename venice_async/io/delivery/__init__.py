@@ -1,1 +1,1 @@
-"""Clips on their way to a file: read, verified, stored."""
+"""Downloads clips: read, verify, store."""

@@ -1,4 +1,4 @@
-"""One clip on its way to one sink, over as many answers as it takes.
+"""The download of one clip into one sink, over one or more answers.
 
 A *reading* is the clip from its first byte on, over one or more answers: what was cut may go on with a range.
 Its boxes are walked as the bytes come; a batch behind, a worker thread digests and stores them:
@@ -140,7 +140,7 @@ class Delivery:
         return request_headers(self._kept.held)
 
     async def receive(self, response: Response) -> None:
-        """Take what one answer brings; return once the clip is whole and verified.
+        """Read one answer; return once the clip is whole and verified.
 
         Raises:
             TransportError: it was cut, or too slow.
@@ -185,7 +185,7 @@ class Delivery:
         return SavedFile(path=path, size=self.received, sha256=self._kept.sha256.hexdigest())
 
     async def abort(self) -> None:
-        """Leave nothing behind; harmless at any time, also after `finish`."""
+        """Remove what was written. It does no harm at any time, also after `finish`."""
         await self._sink.abort()
 
     async def _receive(self, response: Response) -> None:
@@ -345,7 +345,7 @@ class Delivery:
 
 
 async def _digested(chunks: Chunks, digest: Callable[[Chunks], None]) -> None:
-    """Take chunks into a digest, many bytes in a worker thread."""
+    """Update a digest with chunks, in a worker thread if there are many bytes."""
     if sum(map(len, chunks)) <= _INLINE:
         digest(chunks)
     else:

@@ -1,4 +1,4 @@
-"""A clip on its way to disk: a hidden part file beside its target, which takes its name or vanishes."""
+"""A clip on its way to disk: a hidden part file beside its target, which is renamed or removed in the end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Open:
 
 
 class PartFile:
-    """A `Sink` that ends in a file, whole and on stable storage, or in nothing.
+    """A `Sink` that writes a file: whole and flushed to disk, or none.
 
     Every system call runs in a worker thread, and one at a time: what a cancelled task has left running ends
     before `abort` tidies up after it. The part file is locked while it lives, so that what a killed process
@@ -84,7 +84,7 @@ class PartFile:
         await self._run(self._restart)
 
     async def commit(self) -> Path:
-        """Bring the part file to stable storage and give it its name.
+        """Flush the part file to disk and rename it.
 
         A file that is in the way and may not be replaced is an error, unless it is this clip, byte by byte.
         When cancelled half-way it still comes about as a whole.

@@ -34,7 +34,7 @@ _REPORT_SECONDS: Final = 0.25
 
 @frozen(kw_only=True)
 class SpeedFloor:
-    """The slowest delivery worth waiting for.
+    """The slowest download that is worth waiting for.
 
     Attributes:
         rate: bytes per second; at 1 KiB/s a clip of 5 MiB would take 85 minutes.
@@ -49,15 +49,15 @@ class Digest(Protocol):
     """A digest that grows, as `hashlib` makes them."""
 
     def update(self, data: bytes, /) -> None:
-        """Take in more."""
+        """Update the digest."""
         ...
 
     def copy(self) -> Digest:
-        """Return another that has taken in the same."""
+        """Return a copy."""
         ...
 
     def digest(self) -> bytes:
-        """Return the digest of what was taken in."""
+        """Return the digest."""
         ...
 
     def hexdigest(self) -> str:
@@ -97,7 +97,7 @@ class Reading:
 
     @property
     def is_begun(self) -> bool:
-        """Whether enough was seen to tell that this is worth keeping."""
+        """Whether enough bytes were read to know that this is a video."""
         return self.size >= HEAD and not self._is_text
 
     @property
@@ -116,7 +116,7 @@ class Reading:
         return (self._skipped or self.sha256).hexdigest()
 
     def go_on(self, total: int) -> None:
-        """Learn from a server that continues it: the size is known, and so is the end."""
+        """Note what the server says of a continued download: its size and its end."""
         self.total, self.end_marked = total, True
 
     def see(self, chunk: bytes) -> None:
@@ -214,7 +214,7 @@ def split(chunks: Chunks, *, at: int) -> tuple[Chunks, Chunks]:
 
 
 class SpeedGuard:
-    """Ends a reading that crawls."""
+    """Ends a download that is too slow."""
 
     def __init__(self, floor: SpeedFloor) -> None:
         self._floor = floor
@@ -238,7 +238,7 @@ class SpeedGuard:
 
 
 class Progress:
-    """Tells how far a delivery is, often enough for a person and no more."""
+    """Reports the progress of a download, a few times a second."""
 
     def __init__(self, clock: Clock, tell: Callable[[int, int | None], None] | None) -> None:
         """Tell `tell` the bytes received and announced."""

@@ -36,7 +36,7 @@ class Sink(Protocol):
 
     @property
     def batch(self) -> int:
-        """Bytes it likes to be given at once."""
+        """The preferred number of bytes in one `write`."""
         ...
 
     async def open(self) -> None:
@@ -56,7 +56,7 @@ class Sink(Protocol):
         ...
 
     async def abort(self) -> None:
-        """Leave nothing behind."""
+        """Remove what was written."""
         ...
 
 
@@ -82,7 +82,7 @@ class MemorySink:
         self._pieces += chunks
 
     async def restart(self) -> None:
-        """Forget everything."""
+        """Drop the chunks."""
         self._pieces.clear()
 
     async def commit(self) -> None:
@@ -91,12 +91,12 @@ class MemorySink:
         self._pieces.clear()
 
     async def abort(self) -> None:
-        """Forget what is not verified."""
+        """Drop the chunks."""
         self._pieces.clear()
 
 
 class WriterSink:
-    """Hands a clip on, chunk by chunk, to whatever can be written to asynchronously.
+    """Passes a clip on, chunk by chunk, to any object with an async `write` or `send`.
 
     That is anything with `send(bytes)` or `write(bytes)` to await, such as an `anyio` stream, an `anyio` file
     or an `aiohttp.web.StreamResponse`; or an `asyncio.StreamWriter`, which is drained. The caller opened it
@@ -107,7 +107,7 @@ class WriterSink:
     batch: int = 1
 
     def __init__(self, writer: object) -> None:
-        """Hand on to `writer`.
+        """Pass chunks to `writer`.
 
         Raises:
             UsageError: it cannot be written to asynchronously.
@@ -120,7 +120,7 @@ class WriterSink:
         """Do nothing: the writer is open."""
 
     async def write(self, chunks: Sequence[bytes]) -> None:
-        """Hand the chunks on, and wait until the writer has taken them."""
+        """Pass the chunks on, and wait until the writer has taken them."""
         for chunk in chunks:
             try:
                 await self._hand_on(chunk)
@@ -130,11 +130,11 @@ class WriterSink:
             self._handed_on += len(chunk)
 
     async def restart(self) -> None:
-        """Refuse: what was handed on cannot be taken back."""
+        """Refuse: what was passed on cannot be taken back."""
         raise _gone(self._handed_on)
 
     async def commit(self) -> None:
-        """Do nothing: everything was handed on."""
+        """Do nothing: everything was passed on."""
 
     async def abort(self) -> None:
         """Do nothing: there is nothing to take back."""
@@ -148,7 +148,7 @@ class WriterSink:
 
 
 class QueueSink:
-    """Lets one reader take a clip chunk by chunk: `async for chunk in sink`.
+    """Passes a clip to one reader, chunk by chunk: `async for chunk in sink`.
 
     The reader ends with the delivery, whole or not: ask the job which. A slow reader slows the delivery down;
     one that stops early calls `aclose`, which makes the delivery fail, as does nobody reading at all.
@@ -173,7 +173,7 @@ class QueueSink:
         """Do nothing: the queue is ready."""
 
     async def write(self, chunks: Sequence[bytes]) -> None:
-        """Hand the chunks on as the reader has room."""
+        """Pass the chunks on as the reader has room."""
         for chunk in chunks:
             while len(self._chunks) >= _AHEAD or self._left:
                 await self._reader_moves()
@@ -182,7 +182,7 @@ class QueueSink:
             self._notify()
 
     async def restart(self) -> None:
-        """Refuse: what was handed on cannot be taken back."""
+        """Refuse: what was passed on cannot be taken back."""
         raise _gone(self._handed_on)
 
     async def commit(self) -> None:
@@ -218,7 +218,7 @@ class QueueSink:
                 await self._changed.wait()
 
     async def _reader_moves(self) -> None:
-        """Wait until the reader has done something; one who never begins is not waited for for ever."""
+        """Wait until the reader has taken or asked for a chunk, or has waited too long to begin."""
         if self._left:
             msg = f"The reader stopped after {self._handed_on} bytes"
             raise DownloadError(msg)

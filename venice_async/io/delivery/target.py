@@ -1,4 +1,4 @@
-"""Where a clip is to go, and whether it can: asked before any money is spent."""
+"""The destination of a clip, checked before any money is spent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _REASONS: Final = {
 
 @frozen(kw_only=True)
 class Target:
-    """Where a clip goes.
+    """The destination of a clip.
 
     Attributes:
         folder: the existing folder, absolute.

@@ -1,1 +1,1 @@
-"""The journal: jobs on disk, so that nothing paid for is lost."""
+"""The journal: jobs on disk, so that no paid job is lost."""

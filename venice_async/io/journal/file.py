@@ -149,7 +149,7 @@ def is_same_file(path: Path, known: os.stat_result) -> bool:
 
 
 def truncate_log(connection: sqlite3.Connection) -> bool:
-    """Empty the write-ahead log of what was erased; return False if another process was in the way."""
+    """Remove erased text from the write-ahead log; return False if another process was in the way."""
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return not busy
 

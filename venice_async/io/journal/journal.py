@@ -52,7 +52,7 @@ class Journal:
         return cls(writer, clock=clock)
 
     async def begin(self, entry: JournalEntry) -> JournalEntry:
-        """Write down a job that we watch: an intent (`Queueing`), or one that was queued before (`Waiting`).
+        """Record a job that we watch: an intent (`Queueing`), or one that was queued before (`Waiting`).
 
         A job that the journal knows and nobody watches keeps its entry. Go on from the state of the returned
         entry: it may know more, which is the link and the GETs that were made of it.
@@ -71,7 +71,7 @@ class Journal:
             raise
 
     async def record(self, entry_id: str, state: State) -> None:
-        """Write down where a job stands now.
+        """Record the state of a job.
 
         `Succeeded` erases the link and the request, from the raw bytes of the file and its log too, and ends
         all that the journal knows of the same job. `Failed` ends the entry if the server said that the job
@@ -88,7 +88,7 @@ class Journal:
             raise error if ticket is None else error.with_ticket(ticket)  # noqa: B904 - it is the same error
 
     async def withdraw(self, entry_id: str) -> None:
-        """Forget an intent, since nothing was charged for certain. A job with a ticket is never forgotten."""
+        """Remove an intent, because nothing was charged for certain. A job with a ticket is never removed."""
         await self._writer.perform(Operation(lambda table: table.withdraw(entry_id)))
 
     async def release(self, entry_id: str) -> None:
@@ -107,7 +107,7 @@ class Journal:
         return await self._writer.perform(Operation(lambda table: table.adopt(entry_id)))
 
     async def forget(self, entry_id: str) -> bool:
-        """Strike off an unfinished job of which a person knows better; tell whether there was one.
+        """Remove an unfinished job; return whether there was one.
 
         One that somebody watches, whose request may be on its way, stays.
         """
@@ -138,6 +138,6 @@ class Journal:
         await self._writer.aclose()
 
     async def _undo(self, entry: JournalEntry) -> None:
-        """Take back what the caller, who was cancelled, will never know of."""
+        """Undo what a cancelled caller will never learn of."""
         with suppress(VeniceError):  # the cancellation matters more
             await (self.withdraw(entry.id) if entry.ticket is None else self.release(entry.id))

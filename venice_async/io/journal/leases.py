@@ -1,4 +1,4 @@
-"""Who is alive: a journal in use holds a locked file, and the lock goes with the process, however it ends.
+"""Tells which processes are alive: each user of a journal locks a file, and the lock ends with the process.
 
 A process id may be used again, and a time may lie; a lock does neither, and tells two journals of a process
 apart. A child that is forked lets go of it, since it may outlive its parent: the jobs are the parent's alone.
@@ -49,7 +49,7 @@ class Lease:
         return cls(database, token, file)
 
     def release(self) -> None:
-        """Give it up: its token counts as dead from now on."""
+        """Release it: its token counts as dead from now on."""
         if self._file.closed:
             return
         if sys.platform == "win32":
@@ -89,7 +89,7 @@ def is_alive(database: Path, token: str) -> bool:
 
 
 def sweep(database: Path) -> None:
-    """Remove what the dead left beside the database: their leases, and databases not finished."""
+    """Remove what ended processes left beside the database: leases, and unfinished databases."""
     for token in _tokens(database):
         lease = _lease_path(database, token)
         with _if_dead(lease) as dead:
@@ -111,7 +111,7 @@ def _tokens(database: Path) -> Iterator[str]:
 
 @contextmanager
 def _if_dead(lease: Path) -> Generator[bool]:
-    """Tell whether nobody holds a lease, and let nobody take it within the block."""
+    """Tell whether nobody holds a lease, and lock it within the block."""
     if sys.platform == "win32":
         yield _unlinked(lease)
         return

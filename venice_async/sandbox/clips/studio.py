@@ -1,4 +1,4 @@
-"""Makes the clips, away from the event loop."""
+"""Renders clips in worker threads."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Studio:
         await asyncio.shield(self._renderings[job])  # whoever asked may hang up
 
     async def aclose(self) -> None:
-        """Drop what has not begun, wait for what cannot be stopped."""
+        """Drop renderings that have not begun, and wait for those that run."""
         self._closing = True
         await asyncio.gather(*self._renderings.values())
 

@@ -1,4 +1,4 @@
-"""What a body is, by its first bytes: labels lie, and a clip may come under any of them or none."""
+"""Recognizes a body by its first bytes, because its content type may be wrong or missing."""
 
 from __future__ import annotations
 

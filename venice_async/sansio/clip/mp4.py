@@ -41,7 +41,7 @@ _READ: Final = frozenset(
 
 
 class BoxWalk:
-    """The walk along one file, fed its bytes in order.
+    """Reads the boxes of one file, from its bytes in order.
 
     It looks at the headers of the boxes and counts through their content, so that a chunk costs the same
     whatever its size. Once it has raised it must not be fed again.
@@ -61,7 +61,7 @@ class BoxWalk:
         self._seen: set[bytes] = set()
 
     def feed(self, data: bytes) -> None:
-        """Walk on through `data`.
+        """Read `data`.
 
         Raises:
             NotAVideoError: it does not begin as an MP4, has a second `ftyp` or an impossible size, or never
@@ -75,7 +75,7 @@ class BoxWalk:
             self.offset += step
 
     def check_end(self, *, announced: bool) -> None:
-        """Judge the file to end here; `announced` tells whether its end was marked by more than silence.
+        """Check the end of the file; `announced` tells whether the server marked it.
 
         Raises:
             NotAVideoError: it was over before it began, or no player opens it.

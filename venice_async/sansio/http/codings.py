@@ -1,4 +1,4 @@
-"""Content codings: what comes compressed although it was asked for plain is read all the same.
+"""Content codings: reads a body that is compressed although it was asked for uncompressed.
 
 Every API call asks for `identity`, and an edge or a proxy may ignore that. Nothing that was paid for may be
 lost to it, so reading is lenient: what the label says is tried, what the bytes say decides, and of a damaged
@@ -74,7 +74,7 @@ def _coding_of(body: bytes) -> str:
 def _members(
     decoder_of: Callable[[], _Decoder], error: type[Exception], body: bytes, limit: int
 ) -> tuple[bytes, bool]:
-    """Return what can be had of all members of a stream, and whether the last one is whole.
+    """Return what can be read of all members of a stream, and whether the last one is whole.
 
     What follows a member and is none is left out.
     """

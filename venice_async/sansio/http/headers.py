@@ -1,4 +1,4 @@
-"""What an answer says about waiting, believed only where it is credible. Header names are in lower case.
+"""Reads what an answer says about waiting, where it is credible. Header names are in lower case.
 
 Three accounts come side by side, and each speaks of one thing only:
 

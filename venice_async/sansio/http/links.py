@@ -1,4 +1,4 @@
-"""Where a link may lead, and how it is sent: it comes from outside, and must not lead inside.
+"""Where a link may lead, and how it is sent. A link from outside must not lead to a private address.
 
 A host that signs a link signs its text. So a link, and where it redirects to, is sent as it was given, and
 nothing is decoded, re-encoded or tidied up. Only what no request can carry, blanks and letters beyond ASCII,
@@ -121,7 +121,7 @@ def known_network(address: str) -> tuple[Network, str] | None:
 
 
 def leads_inside(address: str) -> DownloadError:
-    """Return the error for a link that leads to `address`: what it is, and how to allow it."""
+    """Return the error for a link that leads to a private `address`, and how to allow it."""
     found = known_network(address)
     if found is None:
         return DownloadError("The server's link leads to a private address, and was not followed")

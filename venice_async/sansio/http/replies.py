@@ -1,4 +1,4 @@
-"""Reading what a server says, in whatever shape: errors, models, limits. Nothing here raises on nonsense."""
+"""Reads what a server says, in any shape: errors, models, limits. Nothing here raises on nonsense."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeping secrets out of what people read: what a server echoes is cleaned before it becomes an error."""
+"""Removes secrets from what a server echoes before it becomes an error."""
 
 from __future__ import annotations
 

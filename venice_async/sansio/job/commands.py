@@ -1,4 +1,4 @@
-"""What is to be done next."""
+"""The commands of a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened."""
+"""The events of a job."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Completed:
 
 @frozen
 class Missed:
-    """A poll brought no news: the network or the server had a hiccup."""
+    """A poll brought no news, because of a failure of the network or the server."""
 
     error: VeniceError
 

@@ -1,4 +1,4 @@
-"""The whole life of a job: `step(state, event) -> (state, command)`. The end is where no command is left.
+"""The whole life of a job: `step(state, event) -> (state, command)`. A job ends when no command is left.
 
 Quoting ─Priced─► Queueing ─Accepted─► Waiting ─Completed─► Downloading ─Delivered─► Saved ─► Succeeded
                    │    ▲               │  ▲ └─ StillGoing     │    │
@@ -258,7 +258,7 @@ def _completed(state: Waiting, event: Completed, chance: float) -> Step:
 
 
 def _poll_again(state: Waiting, error: VeniceError, chance: float, *, progressed: bool = False) -> Step:
-    """Ask once more after a poll that brought no news, unless the job failed or is not there for long."""
+    """Poll again after a poll that brought no news, unless the job failed or is missing for too long."""
     if _says_failed(error):
         return _job_failed(state, error)
     if isinstance(error, DownloadError) and error.final:
@@ -279,7 +279,7 @@ def _poll_again(state: Waiting, error: VeniceError, chance: float, *, progressed
 
 
 def _fetch_again(state: Downloading, event: Interrupted, chance: float) -> Step:
-    """GET the link once more, unless it is used up or says that it is over."""
+    """GET the link again, unless its GETs are used up or it has expired."""
     error = event.error
     if isinstance(error, DownloadError) and error.final:
         left = f"{MAX_GETS - state.gets} of {MAX_GETS} GETs of its link are left"

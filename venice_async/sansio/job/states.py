@@ -56,7 +56,7 @@ class Queueing:
 
 @frozen(kw_only=True)
 class AwaitingConsent:
-    """A person is being asked; nothing is queued and nothing is held.
+    """A person is being asked; nothing is queued, and no connection is held.
 
     Attributes:
         request: what is to be queued.
@@ -71,7 +71,7 @@ class AwaitingConsent:
 
 @frozen(kw_only=True)
 class Waiting:
-    """Queued and paid for; the server is at work.
+    """Queued and paid for; the server is generating.
 
     Attributes:
         ticket: the job.
@@ -96,7 +96,7 @@ class Waiting:
 
     @property
     def progress(self) -> float | None:
-        """The part that is likely done, in [0, 1), or None when nothing is known."""
+        """The fraction that is likely done, in [0, 1), or None when nothing is known."""
         if self.elapsed is None or self.eta is None:
             return None
         whole = self.elapsed + self.eta
@@ -105,7 +105,7 @@ class Waiting:
 
 @frozen(kw_only=True)
 class Downloading:
-    """The clip is coming, by link or out of a poll.
+    """The clip is being downloaded, by link or from a poll.
 
     Attributes:
         ticket: the job.
@@ -131,7 +131,7 @@ class Downloading:
 
     @property
     def progress(self) -> float | None:
-        """The part that is here, in [0, 1], or None when the size is not known."""
+        """The fraction that is received, in [0, 1], or None when the size is not known."""
         return min(self.received / self.total, 1.0) if self.total else None
 
 

@@ -64,7 +64,7 @@ class Gcra:
         self.due = max(self.due, now) + self.interval
 
     def give_back(self) -> None:
-        """Strike one that was not sent."""
+        """Take back one that was not sent."""
         self.due -= self.interval
 
     def pause(self, until: float) -> None:
@@ -78,7 +78,7 @@ class Gcra:
 
 @define
 class Bucket:
-    """What one endpoint still takes from us. Moments are seconds of the caller's clock.
+    """What one endpoint still accepts. Moments are seconds of the caller's clock.
 
     Attributes:
         limit: requests a minute, for the key.
@@ -99,7 +99,7 @@ class Bucket:
 
     @property
     def rate(self) -> float:
-        """Requests a second that can go on for ever."""
+        """Requests a second that can go on without end."""
         return self.limit * self.share / PERIOD
 
     def spare_rate(self, now: float) -> float:
@@ -120,7 +120,7 @@ class Bucket:
         return self._ledger.take(now)
 
     def give_back(self, sent: Sent) -> None:
-        """Strike one that was not sent after all."""
+        """Take back one that was not sent."""
         self.pace.give_back()
         self._spacing.give_back()
         self._ledger.give_back(sent)
@@ -189,5 +189,5 @@ class Bucket:
 
 
 def _others(share: float) -> float:
-    """Return until when others are reckoned to use the key: for ever, where only a share is ours."""
+    """Return until when others are assumed to use the key: for good, where only a share is ours."""
     return -math.inf if share == 1 else math.inf

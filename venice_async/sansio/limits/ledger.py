@@ -12,7 +12,7 @@ SLACK = 0.1  # seconds: two clocks do not run alike
 
 @frozen
 class Sent:
-    """One request that was let out.
+    """One request that was sent.
 
     Attributes:
         at: when, in seconds of the monotonic clock.
@@ -55,7 +55,7 @@ class Ledger:
         return sent
 
     def give_back(self, sent: Sent) -> None:
-        """Strike one that was not sent after all."""
+        """Take back one that was not sent."""
         self.sent -= 1
         self.flying.remove(sent)
         if sent.at in self.departures:

@@ -78,7 +78,7 @@ Polls bid their urgency, paid requests their priority. In a `Wish` the second is
 
 @frozen(kw_only=True)
 class Answer:
-    """What came of a turn.
+    """The outcome of a turn.
 
     Attributes:
         token: the turn.
@@ -165,7 +165,7 @@ class Flight:
 
 @define
 class Process:
-    """The last word of a process."""
+    """What a process said last."""
 
     at: float
     limits: Limits
@@ -266,7 +266,7 @@ class Ration:
         )
 
     def _end(self, process: str, answer: Answer, now: float) -> None:
-        """Take in what came of a turn."""
+        """Record the outcome of a turn."""
         flight = self.flights.get(answer.token)
         if flight is None or flight.process != process:
             return
@@ -292,7 +292,7 @@ class Ration:
             bucket.answered(sent, answer.told, now, late=0.0 if self.one_clock else late)
 
     def _note(self, wish: Wish, now: float) -> None:
-        """Take in the word of a process, and agree on limits."""
+        """Record what a process says, and agree on limits."""
         bids: dict[Lane, list[Bid]] = {
             lane: [(want, now - max(waited, 0.0)) for want, waited in bids[:BIDS]]
             for lane, bids in wish.bids.items()
@@ -317,7 +317,7 @@ class Ration:
         self.limits = limits
 
     def _bury(self, wish: Wish, now: float) -> None:
-        """End what the dead had on their way, and turns that the process never learned of."""
+        """End the turns of dead processes, and turns that their process never learned of."""
         self.processes = {name: one for name, one in self.processes.items() if now - one.at < DEAD}
         held = set(wish.held)
         for token, flight in list(self.flights.items()):

@@ -1,4 +1,4 @@
-"""What the server says is left of a rate limit, believed as far as it agrees with what we know ourselves.
+"""What the server says is left of a rate limit, used as far as it agrees with our own count.
 
 The problem. An answer tells a limit L, how many requests R remain, and when the window ends. To spend R at
 once is quick, where our own account (`ledger`) allows L in any 60 s. But R is old when it comes: other

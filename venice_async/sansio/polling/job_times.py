@@ -1,4 +1,4 @@
-"""How urgent is a poll? The time a model's jobs take as a hazard, and the index that follows from it.
+"""How urgent a poll is: the times of a model's jobs as a hazard rate, and the index that follows from it.
 
 A job's time is taken as lognormal, with a small constant rate of ending on top: jobs end early when something
 was wrong with them, and no estimate is ever so right that a job should not be asked about at all. Times are
