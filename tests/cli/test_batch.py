@@ -53,6 +53,7 @@ def test_a_second_run_pays_for_nothing_that_is_there(shell: Shell) -> None:
     second = shell("batch", jobs, *SHARED, "--budget", "1")
     assert (0, 0) == (first.code, second.code)
     assert 1.0 == pytest.approx(shell.server.spent - before)
+    assert (0, 4) == (first.err.count("made earlier"), second.err.count("made earlier"))
     assert [o["path"] for o in _outcomes(first)] == [o["path"] for o in _outcomes(second)]
 
 
@@ -63,6 +64,7 @@ def test_the_budget_is_never_exceeded_and_what_it_does_not_reach_ends_with_3(she
     assert 3 == said.code
     assert 0.75 == pytest.approx(shell.server.spent - before)
     assert 3 == sum(outcome["ok"] for outcome in _outcomes(said))
+    assert 1 == said.err.count("3 would cost more than is left of $0.80, and were not charged")
 
 
 def test_without_a_budget_a_dear_batch_needs_a_word(shell: Shell) -> None:

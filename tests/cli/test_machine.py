@@ -165,3 +165,29 @@ def test_files_in_utf_16_are_read_and_others_are_refused_with_what_to_do(shell: 
     Path("jobs.csv").write_text("model,prompt\nm,caf\xe9", encoding="latin-1")
     said = shell("batch", "jobs.csv", "--into", "clips", "--yes")
     assert (2, True) == (said.code, "it is not UTF-8 text" in said.err and "Save it as UTF-8" in said.err)
+
+
+def test_a_prompt_that_the_locale_cannot_read_is_sent_as_it_was_typed_or_not_at_all(shell: Shell) -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    codes = []
+    for prompt in ("雪".encode(), b"caf\xe9"):
+        command: list[str | bytes] = [
+            *COMMAND,
+            "generate",
+            "-m",
+            PUBLIC,
+            "-p",
+            prompt,
+            "--duration",
+            "5s",
+            "-o",
+            "x.mp4",
+            "--yes",
+        ]
+        done = subprocess.run(  # noqa: S603 - our own command
+            command, env=shell.environment(**plain), cwd=shell.folder, capture_output=True, check=False
+        )
+        codes.append(
+            (done.returncode, b"The prompt is no text in UTF-8. Nothing was charged." in done.stderr)
+        )
+    assert [(0, False), (2, True)] == codes

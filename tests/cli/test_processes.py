@@ -69,6 +69,7 @@ def test_ctrl_c_keeps_the_ticket_and_says_how_to_go_on(shell: Shell) -> None:
     assert process.stderr is not None
     while "queued: job" not in process.stderr.readline():
         pass
+    assert "1 unfinished is being watched by another process.\n" == shell("jobs").err
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE)
     assert (130, "") == (process.returncode, out)

@@ -110,9 +110,10 @@ def _run(arguments: Sequence[str]) -> int:
 def _misused(error: CycloptsError, *, as_json: bool) -> int:
     """Say in one line what is wrong with a command line, and how to find out what is right."""
     path = " ".join([NAME, *(error.command_chain or ())])
-    text = " ".join(str(error).split()).rstrip(".")
+    text = " ".join(str(error).partition(" Available commands:")[0].split()).rstrip(".")
+    end = "" if text.endswith("?") else "."
     screen = Screen(Output(json=as_json))
-    screen.complain(f"{path}: {text}. Try '{path} --help'.")
+    screen.complain(f"{path}: {text}{end} Try '{path} --help'.")
     if as_json:
         screen.emit(failed_json(UsageError(text, hint=f"Try '{path} --help'")))
     return exit_codes.USAGE
@@ -122,6 +123,7 @@ def _unwritable(error: OSError) -> int:
     """Say that stdout takes nothing more, unless it is its reader who left; what is queued is journalled."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest of it would fail once more
     if not isinstance(error, BrokenPipeError):
-        what = error.filename or "The output cannot be written"
+        gone = isinstance(error, FileNotFoundError) and error.filename is None
+        what = "The current folder is gone" if gone else error.filename or "The output cannot be written"
         Screen(Output()).complain(f"{NAME}: {what}: {error.strerror or error}.")
     return exit_codes.FILES

@@ -132,7 +132,7 @@ class Board:
             yield Text(f"     and {more}", style="dim")
         totals = Table.grid(padding=(0, 1))
         totals.add_row(
-            ProgressBar(total=max(self.total, 1), completed=self.done + self.failed, width=20),
+            ProgressBar(total=max(self.total, 1), completed=self.done + self.failed, width=10),
             Text(self.totals(), style="bold"),
         )
         yield totals

@@ -203,7 +203,7 @@ class _Notes(logging.Handler):
         self._screen = screen
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._screen.insist(f"{record.levelname.lower()}: {record.getMessage()}", "dim")
+        self._screen.insist(f"{record.levelname.lower()}: {record.getMessage()}", "dim", wrap=True)
 
 
 def printable(text: str) -> str:
