@@ -19,6 +19,7 @@ from venice_async import (
     DownloadError,
     JobFailedError,
     LinkExpiredError,
+    NotAVideoError,
     NotFoundError,
     Outcome,
     PermissionDeniedError,
@@ -69,10 +70,10 @@ class Late(FaultyVenice):
 @pytest.mark.parametrize(
     ("answer", "seconds"),
     [
-        pytest.param(NOT_FOUND, 50, id="404"),
-        pytest.param(INVALID_ID, 50, id="400"),
-        pytest.param(COMPLETED, 50, id="completed without a clip"),
-        pytest.param(NOTHING, 50, id="an empty clip"),
+        pytest.param(NOT_FOUND, 80, id="404"),
+        pytest.param(INVALID_ID, 80, id="400"),
+        pytest.param(COMPLETED, 80, id="completed without a clip"),
+        pytest.param(NOTHING, 80, id="an empty clip"),
         pytest.param(EDGE, 600, id="a challenge of an edge"),
         pytest.param(GATEWAY_JSON, 600, id="the JSON of a gateway"),
         pytest.param(PROBLEM, 600, id="the JSON of an edge"),
@@ -144,8 +145,28 @@ async def test_a_job_that_stays_absent_is_pending_until_a_person_forgets_it_and_
             assert 2 == len(server.charges)
 
 
+async def test_what_came_twice_as_it_is_leaves_the_other_gets_to_a_person(tmp_path: Path) -> None:
+    web = b"\x1aE\xdf\xa3" + bytes(2000)
+    async with FaultyVenice(polls=0, clip=web) as server:
+        for _ in range(3):
+            async with client(server, journal=tmp_path / "jobs.db") as venice:
+                outcome = await once(venice, PRIVATE, tmp_path / "clips")
+                assert isinstance(outcome.error, NotAVideoError)
+                assert "unverified" in str(outcome.error)
+                assert (2, 1) == (server.gets, len(server.charges))
+                (entry,) = await venice.pending()
+        (kept,) = (tmp_path / "clips").iterdir()
+        assert web == kept.read_bytes()
+        assert "DELETE" not in {request.method for request in server.requests}
+        server.clip = CLIP
+        async with client(server, journal=tmp_path / "jobs.db") as venice:
+            assert entry.ticket is not None
+            await venice.resume(entry.ticket, to=tmp_path / "clip.mp4")
+            assert (3, []) == (server.gets, await venice.pending())
+
+
 async def test_a_job_that_comes_back_after_its_error_is_delivered_by_the_next_run(tmp_path: Path) -> None:
-    async with Late("/retrieve", NOT_FOUND, 300) as server:
+    async with Late("/retrieve", NOT_FOUND, 500) as server:
         outcomes: list[Outcome] = []
         for _ in range(4):
             async with client(server, journal=tmp_path / "jobs.db") as venice:

@@ -169,7 +169,7 @@ _TABLE: dict[Call, dict[Kind, _Again | GiveUp | Unknown]] = {
         Kind.FAILED: _Again(times=1, least=5.0),  # a failure is recorded, and replayed to the next poll
         Kind.GATEWAY: _BLIP,
         Kind.BUSY: _Again(cap=60.0, most=60.0),
-        Kind.ABSENT: _Again(times=4, span=60.0, first=2.0, steady=True),
+        Kind.ABSENT: _Again(times=4, span=90.0, first=2.0, steady=True),
         Kind.REFUSED: _NO,
     },
     Call.OTHER: {
@@ -198,7 +198,7 @@ _TABLE: dict[Call, dict[Kind, _Again | GiveUp | Unknown]] = {
 }
 
 
-_FRESH: Final = 2.0  # times the patience with a job that no poll has found yet: not every replica knows it
+_FRESH: Final = 1.5  # times the patience with a job that no poll has found yet: not every replica knows it
 
 
 def verdict(

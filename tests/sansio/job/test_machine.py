@@ -295,10 +295,10 @@ def test_what_is_not_there_is_asked_for_again_with_growing_pauses_for_a_minute_o
     found, fresh = Waiting(ticket=TICKET, found=True), Waiting(ticket=TICKET)
     for event in (api(404), INVALID_ID, api(400, "Unknown queue_id"), Completed(), NOT_A_VIDEO):
         waits = pauses(found, event, chance=chance)
-        assert 60 <= sum(waits) <= 80
+        assert 90 <= sum(waits) <= 110
         assert sorted(waits) == waits
         longer = pauses(fresh, event, chance=chance)
-        assert 120 <= sum(longer) <= 140 or isinstance(event, Completed)  # which says that the job is known
+        assert 135 <= sum(longer) <= 155 or isinstance(event, Completed)  # which says that the job is known
 
 
 @pytest.mark.parametrize("event", [api(404), INVALID_ID, Completed(), NOT_A_VIDEO])
