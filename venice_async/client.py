@@ -143,7 +143,8 @@ class VeniceClient:
                 allowed.
             reference_video_seconds: the total length of all reference clips, which the price depends on;
                 measured by itself where all of them are files or bytes.
-            overwrite: whether a file at `to` may be replaced.
+            overwrite: whether a file at `to` may be replaced. The new one has its mode; a symbolic link is
+                followed to the file it leads to.
             priority: jobs of a higher one are queued first when the budget is short.
 
         Raises:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.io.answers import fail
 from venice_async.errors import JournalError
 from venice_async.io.journal import file as database
 from venice_async.io.journal import writer
@@ -386,6 +388,18 @@ async def test_of_two_that_make_the_file_at_once_neither_loses_a_job(path: Path)
         database._create(path, token)
         assert [entry.id] == await ids(journal)
     assert ["jobs.db"] == [place.name for place in path.parent.iterdir()]
+
+
+async def test_a_folder_that_cannot_be_synced_at_all_will_do(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enotsup_of_macos = 45
+    for code in (enotsup_of_macos, errno.EINVAL, errno.EACCES):
+        with monkeypatch.context() as patch:
+            fail(patch, "fsync", code)
+            async with opened(path):
+                pass
+        path.unlink()
 
 
 async def test_a_file_system_without_links_will_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
