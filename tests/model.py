@@ -77,6 +77,9 @@ class Answer:
 
     request_sent: bool = True
 
+    async def peek(self) -> bytes:
+        return self.body[:16]
+
     async def read(self, _: int) -> Content:
         data = b""
         try:
