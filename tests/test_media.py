@@ -21,7 +21,6 @@ def test_a_text_or_a_path_names_a_file_and_nothing_is_opened() -> None:
         Media("no/such/cat.png"),
         Media(expected),
         Media(path="no/such/cat.png"),
-        Media.from_path(expected),
     ):
         assert (expected, None, None, None) == (media.path, media.sha256, media.media_type, media.data)
         assert Media("no/such/cat.png") == media
@@ -36,7 +35,6 @@ def test_bytes_are_held_with_their_digest(data: bytes) -> None:
         media.media_type,
         media.data,
     )
-    assert Media.from_bytes(PNG, media_type="image/png") == media
     assert Media(data=PNG, media_type="image/png") == media
 
 

@@ -18,6 +18,7 @@ from tests.faulty import FaultyVenice, Reply, html_reply, json_reply, no_capacit
 from venice_async import (
     AuthenticationError,
     BadRequestError,
+    BudgetExceededError,
     DisconnectedError,
     Media,
     ProtocolError,
@@ -26,9 +27,10 @@ from venice_async import (
     ServerError,
     Ticket,
     UsageError,
+    VeniceClient,
     VideoRequest,
 )
-from venice_async.sandbox import tiny_clip
+from venice_async.sandbox import Sandbox, tiny_clip
 from venice_async.sansio.retries import SCARCE
 
 pytestmark = pytest.mark.anyio
@@ -328,3 +330,33 @@ async def test_what_answers_say_of_the_balance_and_of_the_end_of_a_model_is_pass
     assert text.endswith(", 2030-01-01")
     assert KEY not in text + caplog.text
     assert 1 == caplog.text.count("comes to an end")
+
+
+async def test_the_cheapest_model_that_takes_what_is_wanted_is_chosen_by_its_quote() -> None:
+    clip = VideoRequest(model="any", prompt="p", duration="10s", image_url="https://a.example/i.png")
+    async with (
+        Sandbox(clips=CLIP) as sandbox,
+        VeniceClient(sandbox.api_key, base_url=sandbox.base_url) as venice,
+    ):
+        models = await venice.models()
+        chosen = {
+            "any": await venice.choose(models),
+            "references": await venice.choose(models, accepts={"reference_images", "video_references"}),
+            "moving": await venice.choose(models, accepts=["image", "camera_trajectory"], max_usd=0.2),
+            "ten seconds of an image": await venice.choose(models, accepts={"image"}, request=clip),
+        }
+        with pytest.raises(BudgetExceededError) as dear:
+            await venice.choose(models, accepts={"elements"}, max_usd=0.2)
+        impossible: Any
+        for impossible in ({"accepts": {"smell"}}, {"request": evolve(clip, prompt="x" * 20_000)}):
+            with pytest.raises(UsageError):
+                await venice.choose(models, **impossible)
+        assert [] == sandbox.charges
+    expected = {
+        "any": "grok-imagine-text-to-video-private",
+        "references": "wan-2-7-reference-to-video",
+        "moving": "minimax-h3-max-multi-angle",
+        "ten seconds of an image": "grok-imagine-image-to-video-private",
+    }
+    assert expected == {name: model.id for name, model in chosen.items()}
+    assert 0.2 == dear.value.limit_usd

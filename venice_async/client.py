@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet
+
+import anyio
+from attrs import evolve
 
 from .batch import CONCURRENCY, PAUSE, Batch, BatchOptions, Requests, check_source
 from .engine.consent import OnConsent
 from .engine.runtime import Runtime, Settings
 from .engine.spec import Destination, JobSpec, bound_for, checked_request, recovery
-from .errors import UsageError, VeniceError
+from .errors import BudgetExceededError, UsageError, VeniceError
 from .io.delivery.sinks import QueueSink
 from .io.uploads import price_query
 from .job import VideoJob
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from .io.journal.journal import Journal
 
 log: logging.Logger = logging.getLogger(__name__)
+
+_QUOTES_AT_ONCE: Final = 8
 
 
 class VeniceClient:
@@ -301,6 +306,63 @@ class VeniceClient:
     async def models(self) -> list[VideoModel]:
         """Return the catalogue of video models."""
         return await self._runtime.ask(ListModels())
+
+    async def choose(
+        self,
+        models: Iterable[VideoModel],
+        *,
+        accepts: Collection[str] = (),
+        max_usd: float | None = None,
+        request: VideoRequest | None = None,
+    ) -> VideoModel:
+        """Return the cheapest of `models`, by their quotes at this moment, that can do what is wanted.
+
+        Models that are offline are passed over; nothing is queued or reserved.
+
+        Args:
+            models: such as those of `models()`.
+            accepts: what it must work on, in the words of `VideoModel.accepts`.
+            max_usd: the most that the clip may cost, in USD.
+            request: the clip to compare prices of; each model gets it under its own id, and one whose `check`
+                finds a problem is passed over. Left out, prices are those of each model's shortest clip.
+
+        Raises:
+            UsageError: none of the models can do it.
+            BudgetExceededError: all are dearer than `max_usd`.
+            VeniceError: no model had a price.
+        """
+        if max_usd is not None:
+            check_number("max_usd", max_usd, low=0)
+        wanted: dict[str, tuple[VideoModel, VideoRequest]] = {}
+        for model in models:
+            clip = model.shortest() if request is None else evolve(request, model=model.id)
+            fits = request is None or not model.check(clip)
+            if fits and not model.offline and model.accepts.issuperset(accepts):
+                wanted[model.id] = model, clip
+        if not wanted:
+            msg = f"None of the models accepts {', '.join(sorted(accepts)) or 'the request'}"
+            raise UsageError(msg, hint="VideoModel.accepts and VideoModel.check say what each of them takes")
+        prices: dict[str, float] = {}
+        failures: list[VeniceError] = []
+
+        async def ask(name: str, clip: VideoRequest) -> None:
+            async with slots:
+                try:
+                    prices[name] = (await self.quote(clip)).usd
+                except VeniceError as error:
+                    failures.append(error)
+
+        slots = anyio.Semaphore(_QUOTES_AT_ONCE)
+        async with anyio.create_task_group() as group:
+            for name, (_, clip) in wanted.items():
+                group.start_soon(ask, name, clip)
+        if not prices:
+            raise failures[0]
+        cheapest = min(prices, key=lambda name: prices[name])
+        if max_usd is not None and prices[cheapest] > max_usd:
+            msg = f"The cheapest of {len(prices)} models, {cheapest}, costs {prices[cheapest]:g} USD"
+            raise BudgetExceededError(msg, quoted_usd=prices[cheapest], limit_usd=max_usd)
+        return wanted[cheapest][0]
 
     async def rate_limits(self) -> AccountLimits:
         """Return what the key may do, and the balances."""

@@ -84,16 +84,6 @@ class Media:
             None if path is None else Path(path), digest, media_type, data
         )
 
-    @classmethod
-    def from_path(cls, path: str | os.PathLike[str], *, media_type: str | None = None) -> Media:
-        """Name a file."""
-        return cls(path=path, media_type=media_type)
-
-    @classmethod
-    def from_bytes(cls, data: bytes, *, media_type: str | None = None) -> Media:
-        """Hold bytes."""
-        return cls(data=data, media_type=media_type)
-
     def __repr__(self) -> str:
         """Show what it is, never its bytes."""
         if self.path is not None:

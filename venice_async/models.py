@@ -214,6 +214,19 @@ class VideoModel:
             found.append(Problem(field="audio_url", message="the model takes no voice for a reference"))
         return found
 
+    def shortest(self) -> VideoRequest:
+        """Return the request, without its media, for what is likely the model's cheapest clip."""
+        seconds = sorted(item for item in self.durations if item.removesuffix("s").isdecimal())
+        duration = min(seconds, key=lambda item: int(item.removesuffix("s")), default=None)
+        return VideoRequest(
+            model=self.id,
+            prompt="-",  # a price does not depend on it
+            duration=duration or next((item for item in self.durations if item != _AUTO), None),
+            resolution=min(self.resolutions, key=_lines, default=None),
+            aspect_ratio=next(iter(self.aspect_ratios), None),
+            audio=False if self.audio_configurable else None,
+        )
+
     @property
     def _constraints(self) -> Mapping[str, Any]:
         return _mapping(_mapping(self.raw.get("model_spec")).get("constraints"))
@@ -280,6 +293,12 @@ _TAKES: Final[Mapping[str, frozenset[str]]] = {
     "named images": frozenset({"image_references"}),
     "documents": frozenset({"reference_documents"}),
 }
+
+
+def _lines(resolution: str) -> int:
+    """Return the height that a resolution stands for, roughly: `720p`, `4k`."""
+    digits = "".join(letter for letter in resolution if letter.isdecimal())
+    return int(digits or 0) * (1000 if resolution[-1:] in "kK" else 1)
 
 
 def keeps_size(model: str) -> bool:

@@ -88,7 +88,7 @@ media = (
     links
     | letters.map("data:image/png;base64,{}".format)
     | st.builds(Media, st.binary(min_size=1, max_size=4), media_type=st.none() | st.just("image/png"))
-    | letters.map(Media.from_path)
+    | letters.map(Media)
 )
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none()

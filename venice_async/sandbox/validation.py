@@ -19,7 +19,7 @@ ASPECT_RATIOS = frozenset(
     "1:1 2:3 3:2 3:4 4:3 4:5 5:4 9:16 9:21 16:9 21:9 adaptive auto".split()  # noqa: SIM905 - as in the document
 )
 RESOLUTIONS = frozenset(
-    "256p 360p 480p 540p 580p 720p 768P 1080p 1440p 2160p 2K 4k 2x 4x true_1080p".split()  # noqa: SIM905 - as in the document
+    "256p 360p 480p 540p 580p 720p 768P 1080p 1440p 2160p 2K 4k 2x 4x true_1080p 480P 1080P".split()  # noqa: SIM905 - as in the document
 )
 TASK_TYPES = frozenset({"auto", "reference", "edit", "extend", "editing", "extension"})
 BITRATE_MODES = frozenset({"standard", "high"})

@@ -12,7 +12,6 @@ from cyclopts import Parameter
 
 from ...errors import VeniceError
 from ...formatting import as_usd
-from ...requests import VideoRequest
 from .. import exit_codes
 from ..options import Connection, Output, Usd
 from ..prices import each
@@ -68,7 +67,14 @@ async def models(
     if max_price is not None:
         found = [model for model in found if known.get(model.id, math.inf) <= max_price]
     if screen.as_json:
-        screen.emit([asdict(model) | ({"from_usd": known.get(model.id)} if asked else {}) for model in found])
+        screen.emit(
+            [
+                asdict(model)
+                | {"accepts": sorted(model.accepts)}
+                | ({"from_usd": known.get(model.id)} if asked else {})
+                for model in found
+            ]
+        )
         return exit_codes.OK
     if found:
         costs = [as_usd(known[model.id]) if model.id in known else "?" for model in found]
@@ -87,7 +93,7 @@ async def cheapest(venice: VeniceClient, models: Sequence[VideoModel]) -> dict[s
 
     async def price(model: VideoModel) -> float | None:
         try:
-            return (await venice.quote(shortest(model))).usd
+            return (await venice.quote(model.shortest())).usd
         except VeniceError:
             return None
 
@@ -95,28 +101,10 @@ async def cheapest(venice: VeniceClient, models: Sequence[VideoModel]) -> dict[s
     return {model.id: usd for model, usd in zip(models, prices, strict=True) if usd is not None}
 
 
-def shortest(model: VideoModel) -> VideoRequest:
-    """Return the request for a clip that is likely the cheapest of a model's: the shortest and smallest."""
-    durations = sorted(model.durations, key=lambda item: (_number(item) == 0, _number(item)))
-    return VideoRequest(
-        model=model.id,
-        prompt="-",
-        duration=durations[0] if durations else None,
-        resolution=min(model.resolutions, key=_lines) if model.resolutions else None,
-        aspect_ratio=model.aspect_ratios[0] if model.aspect_ratios else None,
-        audio=False if model.audio_configurable else None,
-    )
-
-
 def _number(text: str) -> int:
     """Return the number in `5s` or `720p`; 0 where there is none."""
     found = re.search(r"\d+", text)
     return int(found[0]) if found else 0
-
-
-def _lines(resolution: str) -> int:
-    """Return the height that a resolution stands for, roughly: `720p`, `4k`."""
-    return _number(resolution) * (1000 if resolution[-1:] in "kK" else 1)
 
 
 def _columns(models: Sequence[VideoModel], *, brief: bool) -> dict[str, list[str]]:
@@ -139,6 +127,7 @@ def _columns(models: Sequence[VideoModel], *, brief: bool) -> dict[str, list[str
 def _remarks(model: VideoModel) -> list[str]:
     remarks = ["offline"] if model.offline else []
     remarks += ["beta"] if model.beta else []
+    remarks += [f"blocked in {' '.join(model.region_restrictions)}"] if model.region_restrictions else []
     if model.deprecation is not None:
         remarks.append(f"ends {(model.deprecation.removes_at or '')[:10]}".strip())
         remarks += [f"use {model.deprecation.replacement}"] if model.deprecation.replacement else []
