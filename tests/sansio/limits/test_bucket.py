@@ -11,6 +11,8 @@ from tests.cases import for_each
 from tests.windows import Window, drive
 from venice_async.sansio.http.headers import Allowance
 from venice_async.sansio.limits.bucket import Bucket, Gcra
+from venice_async.sansio.limits.ledger import Ledger, Sent
+from venice_async.sansio.limits.server_account import Belief
 
 windows = st.builds(
     Window,
@@ -310,3 +312,19 @@ def test_a_new_window_is_not_held_back_by_what_was_spent_ahead_of_its_pace() -> 
     assert bucket.pace.opens() > 20
     bucket.answered(bucket.take(5.0), told(119, reset=60.0), 5.0)
     assert bucket.pace.opens() <= 5.0
+
+
+def test_one_that_left_just_before_the_reset_may_be_in_the_new_window_until_its_answer_tells() -> None:
+    belief = Belief(limit=3.0, ceiling=2.0, first=1, reset_at=60.0, trusted_until=120.0)
+
+    def left(at: float) -> tuple[Ledger, Sent]:
+        ledger = Ledger(sent=2, answered=2)
+        return ledger, ledger.take(at)
+
+    ledger, early = left(50.0)
+    assert pytest.approx(60.1) == belief.opens(ledger, 60.3)
+    assert belief == belief.lose(early)
+    ledger, late = left(59.0)
+    assert 120.0 == belief.opens(ledger, 60.3)
+    ledger.ended(late, 70.0)
+    assert not belief.lose(late).trusted(70.0)

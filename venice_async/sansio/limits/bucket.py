@@ -127,6 +127,7 @@ class Bucket:
 
     def lost(self, sent: Sent, now: float) -> None:
         """Count that a request was given up without an answer."""
+        self._belief = self._belief.lose(sent)
         self._ledger.ended(sent, now)
 
     def answered(self, sent: Sent, told: Allowance, now: float, *, late: float = 0.0) -> None:

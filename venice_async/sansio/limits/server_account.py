@@ -30,8 +30,11 @@ two windows.
 | no        | any other                                         | the first word          | ceiling anew  |
 
 A new window is not taken for granted. After its announced start one request goes ahead, and the rest follow
-its answer. Where answers of one window show more requests than all of ours, somebody else uses the key: for
-two minutes then only the server's account counts, and not whichever of both allows more (`bucket`).
+its answer. As that start is told a little late, one that left shortly before and has no answer may be in the
+new window: then none goes ahead, and once its answer is lost the account is not known until the next one.
+
+Where answers of one window show more requests than all of ours, somebody else uses the key: for two minutes
+then only the server's account counts, and not whichever of both allows more (`bucket`).
 """
 
 from __future__ import annotations
@@ -92,13 +95,17 @@ class Belief:
         """Return when the server takes one more: now, or once a new window begins, if not tried yet."""
         if self.room(ledger.sent) > 0:
             return now
-        ahead = max(self.reset_at + SLACK, ledger.last_flying() + _ROUNDED)
-        return ahead if ledger.last_sent < self.reset_at else self.trusted_until
+        tried = ledger.last_sent >= self.reset_at or ledger.last_flying() >= self.reset_at - _ROUNDED
+        return self.trusted_until if tried else self.reset_at + SLACK
 
     def spare(self, ledger: Ledger, now: float) -> float:
         """Return the rate a second at which to spend what is left until it lapses; 0 where it does not."""
         left = self.reset_at - _ROUNDED - now
         return self.room(ledger.sent) / left if self.fixed and self.trusted(now) and left > 0 else 0.0
+
+    def lose(self, sent: Sent) -> Belief:
+        """Return the belief once `sent` is lost: near the end of a window the account is not known then."""
+        return evolve(self, trusted_until=-math.inf) if sent.at >= self.reset_at - _ROUNDED else self
 
     def disbelieve(self, now: float) -> Belief:
         """Return the belief that goes without the server's account for a while."""
