@@ -347,6 +347,11 @@ def test_every_link_leads_somewhere() -> None:
             if re.fullmatch(r"[\w./]+/[\w.]+", span) and not span.startswith(("/", "video/")):
                 found = any((place / span).exists() for place in (ROOT, ROOT / "venice_async"))
                 dead += [] if found else [f"{page.path.name}: {span}"]
+            if re.match(r"(python -m benchmarks|pytest )", span):  # what reproduces a figure
+                paths = re.findall(r"tests/[\w./]+", span) + [
+                    f"{module.replace('.', '/')}.py" for module in re.findall(r"benchmarks\.\w+", span)
+                ]
+                dead += [f"{page.path.name}: {path}" for path in paths if not (ROOT / path).exists()]
     assert [] == dead
 
 
