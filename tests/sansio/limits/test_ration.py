@@ -164,7 +164,7 @@ def test_no_window_refuses_a_fleet_whatever_its_processes_do(
     fleet = Fleet(window, chance, processes, told=told, dumped=window.limit < 40)
     fleet.run(240.0)
     assert 0 == window.refused
-    assert fleet.sent > 2 * window.limit or processes == 1
+    assert fleet.sent >= window.limit  # a turn of the dead costs those of a limit of one 75 s
     if not told:
         assert window.most_in_any() <= window.limit
 
