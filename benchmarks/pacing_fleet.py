@@ -252,7 +252,7 @@ def main() -> None:
     options = parser.parse_args()
     fleets = SMALL if options.quick else SMALL + LARGE
     windows: tuple[Window, ...] = ("fixed", "sliding")
-    cases = [(fleet, window) for fleet in fleets for window in windows]
+    cases: list[tuple[Fleet, Window]] = [(fleet, window) for fleet in fleets for window in windows]
     print(
         "| jobs | processes | window | mean delay s | p95 s | end s | polls/job | refused | exchanges/poll |"
     )
