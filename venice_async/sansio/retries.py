@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, assert_never
 
 from attrs import evolve, field, frozen
 
@@ -226,6 +226,8 @@ def kind_of(call: Call, trouble: Trouble) -> Kind:
             return Kind.ABSENT
         case "status":
             return _kind_of_status(call, trouble, trouble.status or 0)
+        case _:
+            assert_never(trouble.kind)
 
 
 def _kind_of_status(call: Call, trouble: Trouble, status: int) -> Kind:

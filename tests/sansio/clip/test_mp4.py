@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.faulty.clip import BRANDS, box, make_mp4
 from venice_async.errors import NotAVideoError, TruncatedError
+from venice_async.sansio.clip.kinds import described
 from venice_async.sansio.clip.mp4 import LARGEST, BoxWalk, movie_seconds
 
 if TYPE_CHECKING:
@@ -296,3 +297,17 @@ def test_no_bytes_break_the_reading_of_a_length(data: bytes, at: int) -> None:
     for broken in (data, clip[:at], clip[:at] + data + clip[at:]):
         found = movie_seconds(lambda place, count, whole=broken: whole[place : place + count], len(broken))  # type: ignore[misc]
         assert found is None or found > 0
+
+
+def test_the_length_of_a_fragmented_movie_is_found_behind_other_boxes() -> None:
+    end = box(b"mvex", box(b"trex", bytes(24)) + box(b"mehd", bytes(4) + (600).to_bytes(4, "big")))
+    assert 1.0 == seconds(FTYP + box(b"moov", header(b"mvhd", version=0, scale=600, length=0) + end))
+
+
+def test_a_file_of_boxes_without_end_is_not_read_to_its_end() -> None:
+    endless = box(b"free", b"") * 10_001 + box(b"moov", header(b"mvhd", version=0, scale=1, length=1))
+    assert movie_seconds(lambda place, count: endless[place : place + count], len(endless)) is None
+
+
+def test_images_in_the_same_kind_of_boxes_are_named() -> None:
+    assert ["a HEIC image", "MP4"] == [described(bytes(4) + b"ftyp" + kind) for kind in (b"heic", b"isom")]

@@ -7,6 +7,8 @@ import importlib
 import json
 import zlib
 from itertools import pairwise
+from types import ModuleType, SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -101,3 +103,16 @@ def test_of_a_stream_that_is_cut_the_beginning_is_kept(left_out: int, coded: tup
 def test_nothing_raises_anything(body: bytes, label: str) -> None:
     for prefix in (b"", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"):
         assert isinstance(decoded(prefix + body, label, 50), bytes)
+
+
+def test_no_more_is_decoded_than_the_limit_asks_for() -> None:
+    class Decompressor:
+        def process(self, data: bytes) -> bytes:
+            return data * 2
+
+        def is_finished(self) -> bool:
+            return False
+
+    module = SimpleNamespace(Decompressor=Decompressor, error=ValueError)
+    found, whole = codings._brotli(cast("ModuleType", module), bytes(10 * codings._BROTLI_PIECE), 1)
+    assert (2 * codings._BROTLI_PIECE, False) == (len(found), whole)

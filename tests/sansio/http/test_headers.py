@@ -14,6 +14,8 @@ from venice_async.sansio.http.headers import (
     FailureAllowance,
     Refusal,
     allowance,
+    balances,
+    deprecation,
     failure_allowance,
     refusal,
     retry_after,
@@ -151,3 +153,15 @@ def test_the_account_of_the_failure_budget_is_read_apart_from_the_rate_limits() 
     for name in FAILURES_LEFT:
         assert None is failure_allowance(FAILURES_LEFT | {name: "1900000000000x"}, NOW)
     assert None is failure_allowance(SPENT, NOW)
+
+
+def test_balances_and_the_end_of_a_model_are_read_where_an_answer_tells_them() -> None:
+    headers = {
+        "x-venice-balance-usd": "12.50",
+        "x-venice-balance-diem": "much",
+        "x-venice-model-deprecation-warning": "Use another one",
+        "x-venice-model-deprecation-date": "2026-12-01",
+    }
+    assert {"USD": 12.5} == balances(headers)
+    assert "Use another one, 2026-12-01" == deprecation(headers)
+    assert ({}, "") == (balances({}), deprecation({}))

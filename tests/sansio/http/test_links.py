@@ -209,3 +209,9 @@ def test_a_refusal_says_how_to_allow_what_a_user_may_know_and_never_this_machine
         hints[address] = "links=Links(allow=[" in caught.value.hint
     expected = {"198.18.0.7": True, "100.100.3.4": True, "192.168.1.1": True}
     assert expected | {"127.0.0.1": False, "169.254.169.254": False} == hints
+
+
+def test_a_redirect_may_name_only_a_query_and_one_that_is_no_address_leads_nowhere() -> None:
+    assert "https://cdn.example/x?b=2" == PUBLIC.next_hop("https://cdn.example/x?a=1", "?b=2")
+    with pytest.raises(DownloadError):
+        PUBLIC.next_hop("https://[cdn.example/x", "clip.mp4")

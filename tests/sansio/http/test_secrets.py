@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cases import for_each
-from venice_async.sansio.http.secrets import redact, redact_headers
+from venice_async.sansio.http.secrets import Secret, redact, redact_headers
 
 KEY = "vn-key/0123+456789"
 LINK = "https://cdn.example/clips/0123456789abcdef.mp4?X-Signature=s3cret&X-Expires=60"
@@ -145,3 +145,8 @@ def test_headers_are_cleaned_together_and_keep_their_places() -> None:
 @given(st.binary(max_size=20), st.binary(max_size=20), st.sampled_from([KEY, LINK]))
 def test_no_surroundings_uncover_a_secret(before: bytes, after: bytes, secret: str) -> None:
     assert secret.encode() not in redact(before + secret.encode() + after, [KEY, LINK])
+
+
+def test_a_secret_shows_itself_only_when_it_is_asked_to() -> None:
+    secret = Secret("sk-0123456789")
+    assert ("Secret(…)", "sk-0123456789") == (repr(secret), secret.reveal())

@@ -518,3 +518,19 @@ def test_an_estimate_changes_what_a_waiting_job_shows_and_nothing_else() -> None
     assert expected == estimate(waiting, eta=30.0)
     queueing, _ = begin(REQUEST)
     assert queueing == estimate(queueing, eta=30.0)
+
+
+def test_a_kept_answer_to_a_paid_request_is_in_the_error_of_the_recovered_job() -> None:
+    request = VideoRequest(model="model", prompt="prompt")
+    state, command = resume(Queueing(request=request, answer="200: {}"))
+    assert command is None
+    assert isinstance(state, Failed)
+    assert isinstance(state.error, QueueOutcomeUnknownError)
+    assert "200: {}" == state.error.answer
+
+
+def test_a_poll_that_says_that_the_job_failed_ends_it() -> None:
+    state, command = step(Waiting(ticket=TICKET), Missed(JobFailedError("no")))
+    assert command is None
+    assert isinstance(state, Failed)
+    assert state.job_failed

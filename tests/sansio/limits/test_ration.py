@@ -349,3 +349,45 @@ def test_a_value_is_json_of_a_few_thousand_characters_even_when_it_is_busy() -> 
     assert len(text) < 12_000
     json.loads(text, parse_constant=pytest.fail)
     assert ration == load(text)
+
+
+def test_a_turn_outside_the_rate_limits_that_was_not_used_leaves_nothing_behind() -> None:
+    ration = Ration(LIMITS)
+    token = take(ration, 0.0, lane="free")
+    ration.exchange(wish(answers=(Answer(token=token, unsent=True),)), 1.0)
+    assert {} == ration.flights
+
+
+def test_a_block_holds_everything_back_for_as_long_as_the_server_says() -> None:
+    ration = Ration(LIMITS)
+    refused = Refusal(reason="blocked", wait=30.0)
+    blocked = Answer(token=take(ration, 0.0), status=429, refused=refused)
+    ration.exchange(wish(answers=(blocked,)), 1.0)
+    assert 30.0 == ration.blocked_until - 1.0
+    assert () == ration.exchange(wish(bids=polls(9.0)), 20.0).turns
+
+
+def test_the_least_of_what_the_living_say_of_the_limits_counts() -> None:
+    ration = Ration(LIMITS)
+    ration.exchange(wish("a"), 0.0)
+    ration.exchange(wish("b", SLOW), 0.5)
+    assert (1, 1) == (ration.limits.retrieve_per_minute, ration.limits.queue_per_minute)
+
+
+def test_the_latest_models_are_remembered_and_no_more() -> None:
+    ration = Ration(LIMITS)
+    for number in range(60):
+        ration.exchange(wish(completions=((f"m{number}", 10.0),)), number / 10)
+    assert ("m10", "m59", 50) == (min(ration.models), max(ration.models), len(ration.models))
+
+
+def test_a_refusal_by_the_rate_limit_closes_its_lane_and_no_other() -> None:
+    ration = Ration(LIMITS)
+    refused = Answer(
+        token=take(ration, 0.0),
+        status=429,
+        refused=Refusal(reason="limited", wait=20.0),
+        told=Allowance(remaining=0, reset=20.0),
+    )
+    grant = ration.exchange(wish(answers=(refused,), bids=polls(9.0) | {"queue": ((1.0, 0.0),)}), 1.0)
+    assert ["queue"] == [lane for lane, _ in grant.turns]

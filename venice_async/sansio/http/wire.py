@@ -145,7 +145,7 @@ def to_json(fields: Mapping[str, Any]) -> bytes:
     mark = "media"
     while True:
         media: list[EncodedMedia] = []
-        text = json.dumps(_without_media(fields, media, mark), default=_wire_value, ensure_ascii=False)
+        text = json.dumps(_without_media(fields, media, mark), ensure_ascii=False)
         pieces = text.split(f'"{mark}"')
         if len(pieces) == len(media) + 1:
             break
@@ -187,13 +187,6 @@ def consents_of(command: Queue) -> dict[str, Consent]:
     """Return the consents a paid request carries: what was attested beforehand, and what was asked since."""
     given = {"seedance": command.request.consents} if command.request.consents else {}
     return given | ({command.flow: command.consent} if command.flow and command.consent else {})
-
-
-def _wire_value(value: object) -> Any:
-    if isinstance(value, Part):
-        return set_fields(value)
-    msg = f"{type(value).__name__} is not JSON"
-    raise TypeError(msg)
 
 
 def _consent_fields(consent: Consent) -> dict[str, bool]:
