@@ -32,8 +32,6 @@ PIP = ".venv/bin/python -m pip -qq --disable-pip-version-check"
 PYTEST = ".venv/bin/python -m pytest -q -n 2 -p no:cacheprovider"
 LEAST_COMPLETE = 99.0
 """Per cent of the public names whose types must be known."""
-PROGRAMS = "tests/test_documents.py tests/test_examples.py tests/test_packaging.py"
-"""Tests that start programs: the first Python of all runs them."""
 TOUCHES_DEPENDENCIES = (
     "tests/io/delivery tests/sandbox tests/cli/test_generate.py tests/test_client.py tests/test_payment.py"
     " tests/test_consent.py tests/test_batch.py tests/test_uvloop.py tests/test_errors.py"
@@ -175,9 +173,9 @@ def lowest(step: Step) -> str:
 
 
 def newer(python: str, step: Step) -> str:
-    """Run the suite on another Python, without the tests that start programs."""
+    """Test what touches the dependencies on another Python."""
     step.environment("test", python=python)
-    return last_line(step.run(f"{PYTEST} {' '.join(f'--ignore {path}' for path in PROGRAMS.split())}"))
+    return last_line(step.run(f"{PYTEST} {TOUCHES_DEPENDENCIES}"))
 
 
 def others() -> dict[str, tuple[str, Callable[[Step], str]]]:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,7 +21,6 @@ from venice_async.io.delivery.target import job_key, part_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -267,7 +267,10 @@ async def test_whatever_a_file_system_without_links_calls_it_it_will_do(
 
 
 async def test_a_platform_without_links_will_do(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "link")
+    def unsupported(self: Path, target: Path) -> None:
+        raise NotImplementedError  # as pathlib does where there is no os.link
+
+    monkeypatch.setattr(Path, "hardlink_to", unsupported)
     await (await written(clip, b"data")).commit()
     assert ["clip.mp4"] == names(clip.parent)
 

@@ -180,7 +180,7 @@ def _publish(draft: Path, path: Path) -> None:
         path.hardlink_to(draft)
     except FileExistsError:
         pass
-    except OSError:  # a file system without links
+    except (OSError, NotImplementedError):  # a file system, or a platform, without links
         if not path.exists():
             draft.rename(path)
 
