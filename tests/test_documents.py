@@ -34,6 +34,7 @@ from venice_async import (
 from venice_async.cli.app import app
 from venice_async.cli.exit_codes import TABLE
 from venice_async.sandbox import Outcome, Sandbox, Scenario, tiny_clip
+from venice_async.sandbox.scenario_file import parse_scenarios
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -330,6 +331,12 @@ def test_the_tables_of_scenarios_are_complete() -> None:
     ):
         named = {span for cells in GUIDE["testing"].table(column) for span in spans(cells[0])}
         assert known == named
+
+
+def test_the_scenario_file_of_the_guide_is_one() -> None:
+    (block,) = GUIDE["testing"].blocks("toml")
+    scenarios, faults = parse_scenarios(block.code, "faults.toml")
+    assert (2, ["retrieve", "video"]) == (len(scenarios["*"]), [fault.on for fault in faults])
 
 
 def test_every_link_leads_somewhere() -> None:

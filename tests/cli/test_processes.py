@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -33,14 +35,21 @@ def test_the_embedded_sandbox_makes_a_clip_that_plays(tmp_path: Path) -> None:
     assert 5 * 24 == frames
 
 
-def test_the_sandbox_prints_what_to_paste_at_once_and_ends_well(tmp_path: Path) -> None:
-    process = beside("sandbox", "--port", "0", folder=tmp_path, env=environment(tmp_path))
+def test_the_sandbox_prints_what_to_paste_at_once_does_what_a_file_says_and_ends_well(tmp_path: Path) -> None:
+    (tmp_path / "faults.toml").write_text('[[faults]]\non = "models"\nstatus = 503\n')
+    options = ("--port", "0", "--scenario", "faults.toml", "-v")
+    process = beside("sandbox", *options, folder=tmp_path, env=environment(tmp_path))
     assert process.stdout is not None
     lines = [process.stdout.readline(), process.stdout.readline()]
+    base_url = lines[0].strip().partition("=")[2]
+    with pytest.raises(HTTPError, match="503") as answer:
+        urlopen(f"{base_url}/models?key=venice-sandbox-key")  # noqa: S310 - http, on loopback
+    answer.value.close()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert re.fullmatch(r"export VENICE_BASE_URL=http://127\.0\.0\.1:\d+/api/v1\n", lines[0])
     assert "export VENICE_API_KEY=venice-sandbox-key\n" == lines[1]
+    assert re.search(r"debug: GET /api/v1/models: 503 in \d+ ms\n", err)
     assert 0 == process.returncode, err
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
+import re
 import subprocess
 import sys
 import threading
@@ -248,3 +250,21 @@ def test_importing_the_plugin_imports_nothing_else_of_the_sandbox() -> None:
     command = [sys.executable, "-c", code]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - the line above
     assert ["venice_async.sandbox", "venice_async.sandbox.pytest_plugin"] == ran.stdout.split()
+
+
+async def test_requests_are_logged_without_keys_and_links(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "venice_async.sandbox")
+    faults = [Fault(on="quote", drop="before")]
+    async with talk(scenarios={"*": Scenario(seconds=0)}, faults=faults) as venice:
+        ticket = (await venice.queue(PRIVATE)).json
+        await venice.fetch("GET", ticket["download_url"])
+        await venice.call("GET", f"/{venice.sandbox.api_key}")
+        with pytest.raises(aiohttp.ClientError):
+            await venice.quote()
+    said = [re.sub(r"\d+ ms", "- ms", record.getMessage()) for record in caplog.records]
+    assert [
+        "POST /api/v1/video/queue: 200 in - ms",
+        "GET /media/(link): 200 in - ms",
+        "GET /api/v1/(key): 404 in - ms",
+        "POST /api/v1/video/quote: no whole answer in - ms",
+    ] == said

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self, get_args
@@ -26,7 +28,10 @@ from .records import Charge, RecordedRequest
 from .scenarios import Fault, Scenario, Scenarios
 from .venice import Completes, Venice
 
+logger: logging.Logger = logging.getLogger(__name__)
+
 HOST = "127.0.0.1"
+_LINK = re.compile(r"/media/.*")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _GRACE = 0.05  # seconds that a handler under way is given when the sandbox closes
 
@@ -197,7 +202,20 @@ class Sandbox:
 
     async def _bind(self, handler: Handler, port: int) -> int:
         """Serve an origin and return its port. A handler dies with its connection, as a fault may require."""
-        server = web.Server(handler, handler_cancellation=True, access_log=None)
+
+        async def logged(request: web.BaseRequest) -> web.StreamResponse:
+            begun = anyio.current_time()
+            outcome = "no whole answer"
+            try:
+                response = await handler(request)
+                outcome = str(response.status)
+                return response
+            finally:
+                path = _LINK.sub("/media/(link)", request.rel_url.raw_path.replace(self.api_key, "(key)"))
+                took = (anyio.current_time() - begun) * 1000
+                logger.debug("%s %s: %s in %.0f ms", request.method, path, outcome, took)
+
+        server = web.Server(logged, handler_cancellation=True, access_log=None)
         runner = web.ServerRunner(server, shutdown_timeout=_GRACE)
         self._runners.append(runner)
         await runner.setup()
@@ -212,8 +230,12 @@ async def serve(
     speed: float = 10.0,
     announce: Callable[[str, str], object],
     clips: Clips | None = None,
+    scenarios: Scenarios | None = None,
+    faults: Iterable[Fault] = (),
 ) -> None:
     """Run a sandbox until cancelled; `announce(base_url, api_key)` is called once it listens."""
-    async with Sandbox(port=port, speed=speed, clips=clips) as sandbox:
+    async with Sandbox(
+        port=port, speed=speed, clips=clips, scenarios=scenarios or {}, faults=faults
+    ) as sandbox:
         announce(sandbox.base_url, sandbox.api_key)
         await anyio.Event().wait()

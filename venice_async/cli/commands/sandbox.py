@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import anyio
@@ -13,11 +14,13 @@ from cyclopts.validators import Number
 from ...errors import UsageError
 from .. import exit_codes
 from ..options import Output
+from ..read_input import read_text
 from ..screen.screen import ScreenHere
 from ..session import check_speed
 
 EXAMPLES = """\
 venice-async sandbox --port 8787 --speed 10
+venice-async sandbox --scenario faults.toml -v
 """
 
 
@@ -27,20 +30,27 @@ async def sandbox(
         int, Parameter(metavar="PORT", show_default=True, validator=Number(gte=0, lte=65535))
     ] = 8787,
     speed: Annotated[float, Parameter(metavar="X", show_default=True)] = 10.0,
+    scenario: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
     """Serve a simulated Venice on this machine: no key, no money, real clips.
 
     Paste the lines it prints into another terminal; every client there then
-    talks to it. Ctrl-C ends it.
+    talks to it. Ctrl-C ends it. With -v each request is logged.
 
     Args:
         port: The port on 127.0.0.1; 0 takes a free one.
         speed: How much faster than in reality jobs run.
+        scenario: How jobs go, and what goes wrong: a list of scenarios and faults, as JSON or TOML.
     """
     check_speed(speed)
     from ...sandbox import serve  # noqa: PLC0415 - a server and a renderer, for those who ask for it
+    from ...sandbox.scenario_file import Declared, parse_scenarios  # noqa: PLC0415 - see above
+
+    declared: Declared = ({}, [])
+    if scenario is not None:
+        declared = parse_scenarios(await read_text(scenario), str(scenario))
 
     def announce(base_url: str, api_key: str) -> None:
         if screen.as_json:
@@ -54,7 +64,7 @@ async def sandbox(
     with anyio.CancelScope() as scope:
         screen.interrupts.on_stop = scope.cancel
         try:
-            await serve(port=port, speed=speed, announce=announce)
+            await serve(port=port, speed=speed, announce=announce, scenarios=declared[0], faults=declared[1])
         except OSError as error:
             msg = f"Port {port} cannot be used: {error.strerror or error}"
             raise UsageError(msg, hint="Choose another one with --port, or 0 for any") from error
