@@ -174,7 +174,7 @@ def test_batch_from_csv_makes_a_clip_for_every_line_and_pays_for_none_twice(
     said = programs.run(*command)
     assert [CLIP, CLIP] == clips(programs.folder / "clips")
     assert 2 == len(venice_sandbox.charges)
-    assert f"{sum(charge.usd for charge in venice_sandbox.charges):.2f} of 20.00 USD are spent" in said
+    assert f"${sum(charge.usd for charge in venice_sandbox.charges):.2f} of $20.00 are spent" in said
     with (programs.folder / "clips" / "results.csv").open(newline="") as file:
         results = sorted(csv.DictReader(file), key=lambda row: row["line"])
     assert [("1", "True"), ("2", "True"), ("3", "False")] == [

@@ -25,6 +25,7 @@ from .errors import (
     UsageError,
     VeniceError,
 )
+from .formatting import as_usd
 from .job import VideoJob
 from .options import check_number
 from .requests import VideoRequest
@@ -185,8 +186,8 @@ class Batch:
         try:
             video = await self._earlier(index, entry)
         except VeniceError as error:
-            return Outcome(index=index, request=request, error=error, usd=entry.usd)
-        return Outcome(index=index, request=request, video=video, usd=entry.usd)
+            return Outcome(index=index, request=request, error=error, usd=entry.usd, earlier=True)
+        return Outcome(index=index, request=request, video=video, usd=entry.usd, earlier=True)
 
     async def _earlier(self, index: int, entry: JournalEntry) -> Video:
         if isinstance(entry.state, Succeeded | Saved):
@@ -375,9 +376,14 @@ class Budget:
             BudgetExceededError: there is less left.
         """
         if self._limit is not None and self._reserved + _exact(usd) > self._limit:
-            left = self._limit - self._reserved
-            message = f"The quote is {usd:g} USD, and {left} of {self._limit} USD are left"
-            raise BudgetExceededError(message, quoted_usd=usd, limit_usd=float(self._limit))
+            left, limit = float(self._limit - self._reserved), float(self._limit)
+            message = f"The quote is {as_usd(usd)}, and {as_usd(left)} of {as_usd(limit)} are left"
+            raise BudgetExceededError(
+                message,
+                cli_hint="Raise --budget, or ask for less",
+                quoted_usd=usd,
+                limit_usd=limit,
+            )
         self._reserved += _exact(usd)
 
     def release(self, usd: float) -> None:

@@ -19,6 +19,7 @@ from .engine.consent import OnConsent
 from .engine.runtime import Runtime, Settings
 from .engine.spec import Destination, JobSpec, bound_for, checked_request, recovery
 from .errors import BudgetExceededError, UsageError, VeniceError
+from .formatting import as_usd
 from .io.delivery.sinks import QueueSink
 from .io.uploads import price_query
 from .job import VideoJob
@@ -360,7 +361,7 @@ class VeniceClient:
             raise failures[0]
         cheapest = min(prices, key=lambda name: prices[name])
         if max_usd is not None and prices[cheapest] > max_usd:
-            msg = f"The cheapest of {len(prices)} models, {cheapest}, costs {prices[cheapest]:g} USD"
+            msg = f"The cheapest of {len(prices)} models, {cheapest}, costs {as_usd(prices[cheapest])}"
             raise BudgetExceededError(msg, quoted_usd=prices[cheapest], limit_usd=max_usd)
         return wanted[cheapest][0]
 

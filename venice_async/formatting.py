@@ -1,20 +1,22 @@
-"""Money, durations, sizes and dates as text for people."""
+"""Money, durations, sizes, dates and suggestions as text for people."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Final
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _KILO: Final = 1000
+_NEAREST: Final = 2  # names that are suggested
+_SIMILAR: Final = 0.7  # how alike a name is to one that was meant
 
 
 def as_usd(usd: float) -> str:
-    """Return a price with two decimals, or up to four if it needs them: `$0.15`, `$0.0125`, `$1,204.00`."""
-    cents = f"{usd:,.2f}"
-    exact = f"{usd:,.4f}".rstrip("0")
-    return f"${exact if len(exact) > len(cents) else cents}"
+    """Return a price with two decimals, or four if it needs them: `$0.15`, `$0.0125`, `$1,204.00`."""
+    return f"${usd:,.4f}".removesuffix("00")
 
 
 def as_seconds(seconds: float) -> str:
@@ -34,6 +36,12 @@ def as_bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if size >= _KILO / 10 or unit == "B" else f"{size:.1f} {unit}"
         size /= _KILO
     raise AssertionError
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `Did you mean 'a' or 'b'?` for those of `known` that look like `name`; nothing if none does."""
+    near = get_close_matches(name, known, n=_NEAREST, cutoff=_SIMILAR)
+    return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def as_date(moment: datetime) -> str:

@@ -137,6 +137,7 @@ class Outcome:
         video: the clip.
         error: why there is none.
         usd: what was reserved for it, in USD, when the batch has a budget.
+        earlier: whether an earlier run paid for it.
     """
 
     index: int
@@ -144,3 +145,4 @@ class Outcome:
     video: Video | None = None
     error: VeniceError | None = None
     usd: float | None = None
+    earlier: bool = False

@@ -32,7 +32,7 @@ def test_each_line_becomes_a_clip_and_an_outcome(shell: Shell) -> None:
         (outcome["line"], outcome.get("key"), outcome["ok"], outcome["usd"]) for outcome in _outcomes(said)
     ]
     assert {Path(outcome["path"]) for outcome in _outcomes(said)} == set((shell.folder / "clips").iterdir())
-    assert "2 of 2 · $0.50 of $1.00" in said.err
+    assert "2 made · $0.50 of $1.00" in said.err
 
 
 def test_a_failure_is_an_outcome_and_stops_nothing_else(shell: Shell) -> None:
@@ -44,6 +44,7 @@ def test_a_failure_is_an_outcome_and_stops_nothing_else(shell: Shell) -> None:
     )
     assert [False, True] == [outcome["ok"] for outcome in outcomes]
     assert "ContentPolicyError" == outcomes[0]["error"]["type"]
+    assert "1 made, 1 failed" in said.err
 
 
 def test_a_second_run_pays_for_nothing_that_is_there(shell: Shell) -> None:
@@ -53,7 +54,10 @@ def test_a_second_run_pays_for_nothing_that_is_there(shell: Shell) -> None:
     second = shell("batch", jobs, *SHARED, "--budget", "1")
     assert (0, 0) == (first.code, second.code)
     assert 1.0 == pytest.approx(shell.server.spent - before)
-    assert (0, 4) == (first.err.count("made earlier"), second.err.count("made earlier"))
+    assert ("4 made · $1.00 of $1.00", "4 were there already, $0.00 now · $1.00 of $1.00") == (
+        first.err.splitlines()[-1],
+        second.err.splitlines()[-1],
+    )
     assert [o["path"] for o in _outcomes(first)] == [o["path"] for o in _outcomes(second)]
 
 
@@ -64,6 +68,9 @@ def test_the_budget_is_never_exceeded_and_what_it_does_not_reach_ends_with_3(she
     assert 3 == said.code
     assert 0.75 == pytest.approx(shell.server.spent - before)
     assert 3 == sum(outcome["ok"] for outcome in _outcomes(said))
+    assert {"Raise --budget, or ask for less"} == {
+        outcome["error"]["hint"] for outcome in _outcomes(said) if not outcome["ok"]
+    }
     assert 1 == said.err.count("3 would cost more than is left of $0.80, and were not charged")
 
 

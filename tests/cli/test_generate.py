@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from venice_async.sandbox import tiny_clip
 
-from .shell import Shell
+from .shell import COMMAND, Shell
 from .venice import BROKE, CONSENT, LOST, NEVER, PRIVATE, PUBLIC, REFUSED
 
 CHEAP = ("--prompt", "a fox", "--duration", "5s", "--resolution", "480p")
@@ -31,6 +32,15 @@ def test_without_a_terminal_each_change_is_a_plain_line(shell: Shell) -> None:
     assert ["", "queueing", "queued"] == words[:3]
     assert len(words) == len(said.err.splitlines())
     assert "saved and verified" in words
+
+
+def test_a_clip_goes_to_stdout_alone_when_asked(shell: Shell) -> None:
+    command = [*COMMAND, "generate", "-m", PUBLIC, *CHEAP, "-o", "-"]
+    done = subprocess.run(command, env=shell.environment(), capture_output=True, check=False)  # noqa: S603 - our own command
+    assert (0, tiny_clip(20_000)) == (done.returncode, done.stdout), done.stderr
+    assert b"sent to stdout: 20.0 KB" in done.stderr
+    assert 2 == shell("generate", "-m", PUBLIC, *CHEAP, "-o", "-", "--json").code
+    assert [] == list(shell.folder.glob("*.mp4"))
 
 
 def test_json_is_one_object_with_the_price_and_the_ticket_without_its_link(shell: Shell) -> None:

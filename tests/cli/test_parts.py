@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from errno import EACCES, ENOENT
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from venice_async.cli.explain import hint
 from venice_async.cli.options import Output
 from venice_async.cli.screen.board import left, line, part
 from venice_async.cli.screen.screen import Screen, printable
-from venice_async.errors import BadRequestError, InvalidRequestError, TransportError
+from venice_async.errors import BadRequestError, InvalidRequestError, TransportError, UsageError
 from venice_async.media import Media
 from venice_async.results import Ticket
 from venice_async.sansio.job.states import Downloading, Waiting
@@ -58,6 +59,18 @@ def test_every_error_has_an_exit_code_of_the_table(kind: type[VeniceError]) -> N
 )
 def test_the_exit_code_tells_what_went_wrong(name: str, code: int) -> None:
     assert code == exit_code(getattr(venice_async, name)("it failed"))
+
+
+def test_an_output_that_cannot_be_written_ends_with_9_and_one_that_is_no_use_with_2() -> None:
+    found = {}
+    for name, cause in {
+        "denied": PermissionError(EACCES, "no"),
+        "missing": FileNotFoundError(ENOENT, "no"),
+    }.items():
+        error = UsageError("The clip cannot be written")
+        error.__cause__ = cause
+        found[name] = exit_code(error)
+    assert {"denied": 9, "missing": 2} == found
 
 
 def test_a_bad_request_is_a_usage_error_until_there_is_a_job() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
 from venice_async import AccountLimits
+from venice_async.cli.commands import doctor
 from venice_async.cli.commands.doctor import _check_balance
 
 from .shell import KEY, Shell
@@ -25,6 +27,16 @@ def _left_behind(shell: Shell, *more: str, to: str = "fox.mp4") -> str:
     return job
 
 
+def test_the_doctor_soon_knows_that_nothing_answers(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/api/v1"
+        quiet = shell("doctor", "--base-url", url)
+    refused = shell("doctor", "--base-url", url)
+    assert (8, True) == (quiet.code, "✗ service  http://127.0.0.1" in quiet.out), quiet.out
+    assert (8, True) == (refused.code, "✗ service  No connection was made" in refused.out), refused.out
+
+
 def test_a_quote_is_the_price_alone(shell: Shell) -> None:
     assert "$0.25\n" == shell("quote", "-m", PUBLIC, "--duration", "5", "--resolution", "480p").out
 
@@ -38,13 +50,24 @@ def test_a_quote_for_upscaling_needs_the_clip_only(shell: Shell) -> None:
 
 
 def test_models_can_be_filtered_and_priced(shell: Shell) -> None:
-    found = shell("models", "--type", "text-to-video", "--private", "--prices", "--json").json
+    found = shell("models", "--type", "text-to-video", "--private", "--json").json
     assert [(PRIVATE, 0.05)] == [(model["id"], model["from_usd"]) for model in found]
 
 
 def test_models_without_a_terminal_are_lines_for_cut_and_grep(shell: Shell) -> None:
-    lines = shell("models", "--search", "WAN-2-7", "--max-price", "0.2").out.splitlines()
+    lines = shell("models", "--search", "WAN-2-7", "--under", "0.2").out.splitlines()
     assert [PUBLIC, "wan-2-7-image-to-video"] == [line.split("\t")[0] for line in lines]
+
+
+def test_models_are_chosen_by_what_they_accept_and_misspelt_names_get_suggestions(shell: Shell) -> None:
+    found = shell("models", "--accepts", "image", "--under", "0.5", "--json").json
+    assert found
+    assert all("image" in model["accepts"] and model["from_usd"] <= 0.5 for model in found)
+    said = shell("models", "--accepts", "imagee")
+    assert (2, "Did you mean 'image'" in said.err) == (said.code, True), said.err
+    assert (
+        f"No model fits. Did you mean '{PUBLIC}'" in shell("models", "--search", "wan-2-7-txt-to-video").err
+    )
 
 
 def test_models_that_are_offline_are_shown_when_asked_for(shell: Shell) -> None:

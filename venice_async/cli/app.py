@@ -17,7 +17,7 @@ from ..version import __version__
 from . import exit_codes
 from .commands import batch, doctor, generate, jobs, models, quote, resume, sandbox, seedance, upscale
 from .explain import failed_json, report
-from .options import Output
+from .options import MAIN, Output
 from .screen.screen import Screen
 from .screen.streams import prepare
 
@@ -45,10 +45,14 @@ app: Final = App(
     help_format="plaintext",
     version=f"{NAME} {__version__}",
     version_flags=["--version"],
+    group_parameters=MAIN,
     default_parameter=Parameter(negative=(), show_default=False),
 )
 _seedance: Final = App(
-    name="seedance", help="Refer to media, edit a clip, extend it, stitch clips together.", help_epilogue=""
+    name="seedance",
+    help="Refer to media, edit a clip, extend it, stitch clips together.",
+    help_epilogue="",
+    group_parameters=MAIN,
 )
 
 

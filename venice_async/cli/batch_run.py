@@ -106,7 +106,7 @@ class BatchRun:
         if self._screen.interrupts.code is not None and type(outcome.error) is VeniceError:
             self._stopped += 1  # it did not fail: nobody waits for it any longer
         else:
-            self._say(outcome, earlier=seconds is None)
+            self._say(outcome, there=outcome.earlier and seconds is None)
         record = self._as_json(outcome, seconds)
         if self.results is not None:
             self.results.write(as_line(record, self.results))
@@ -114,20 +114,21 @@ class BatchRun:
         elif self._screen.as_json or not self._screen.out.is_terminal:
             self._screen.emit(record)
 
-    def _say(self, outcome: Outcome, *, earlier: bool) -> None:
-        """Say how a line ended; what is over the budget is summed up at the end."""
-        self._board.done += outcome.video is not None
-        self._board.failed += outcome.video is None
-        line = self._lines[outcome.index]
+    def _say(self, outcome: Outcome, *, there: bool) -> None:
+        """Say how a line ended; what was there already or is over the budget is summed up later."""
+        board, line = self._board, self._lines[outcome.index]
         name = f"{line.number:>4}{f' {line.key}' if line.key else ''}"
-        if outcome.video is not None:
-            price = as_usd(outcome.usd) if outcome.usd is not None else ""
-            facts = (
-                str(outcome.video.path),
-                as_bytes(outcome.video.size),
-                "made earlier" if earlier else price,
+        board.there += there and outcome.video is not None
+        board.done += not there and outcome.video is not None
+        board.failed += outcome.video is None
+        if not outcome.earlier and (outcome.error is None or outcome.error.charged is not False):
+            board.paid += outcome.usd or 0.0
+        if outcome.video is not None and not there:
+            price = (
+                "paid earlier" if outcome.earlier else as_usd(outcome.usd) if outcome.usd is not None else ""
             )
-            self._screen.note(f"{name} ✓ {' · '.join(filter(None, facts))}", "" if earlier else "green")
+            facts = (str(outcome.video.path), as_bytes(outcome.video.size), price)
+            self._screen.note(f"{name} ✓ {' · '.join(filter(None, facts))}", "green")
         elif outcome.error is not None and not isinstance(outcome.error, BudgetExceededError):
             self._screen.insist(f"{name} ✗ {in_words(outcome.error)}", "red", wrap=True)
 
@@ -156,7 +157,7 @@ class BatchRun:
     async def _sum_up(self, session: Session) -> None:
         """Say how all of it went, and how the rest goes on; without a journal, keep the tickets in a file."""
         screen = self._screen
-        screen.insist(self._board.totals())
+        screen.insist(self._board.summary())
         over = sum(isinstance(outcome.error, BudgetExceededError) for outcome, _ in self.outcomes.values())
         if over:
             bound = as_usd(self._board.budget or 0.0)

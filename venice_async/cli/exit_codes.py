@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 from attrs import frozen
@@ -70,6 +71,11 @@ TABLE: Final = (
 )
 
 
+_UNWRITABLE: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO}
+)
+
+
 class NoKeyError(UsageError):
     """There is no API key to call Venice with."""
 
@@ -78,6 +84,9 @@ def exit_code(error: VeniceError) -> int:
     """Return the exit code of a command that ends with `error`."""
     if isinstance(error, NoKeyError):
         return KEY
+    cause = error.__cause__
+    if isinstance(error, UsageError) and isinstance(cause, OSError) and cause.errno in _UNWRITABLE:
+        return FILES
     if isinstance(error, BadRequestError | NotFoundError | PayloadTooLargeError) and error.ticket is None:
         return USAGE
     return next((row.code for row in TABLE if isinstance(error, row.errors)), FAILED)

@@ -15,9 +15,9 @@ from cyclopts.validators import Number
 from ..errors import UsageError
 from ..options import BASE_URL
 
-_CLIP: Final = Group("The clip", sort_key=1)
+MAIN: Final = Group("Main options", sort_key=1)
 BATCH: Final = Group("Batch", sort_key=2)
-PICTURE: Final = Group("Picture and sound", sort_key=3)
+PICTURE: Final = Group("More about the clip", sort_key=3)
 MEDIA: Final = Group("Media (FILE or URL)", sort_key=4)
 MORE: Final = Group("More fields", sort_key=5)
 _MONEY: Final = Group("Money", sort_key=6)
@@ -150,18 +150,20 @@ class Asking:
         return threshold
 
 
-@Parameter(name="*", group=_CLIP)
+@Parameter(name="*", group=PICTURE)
 @frozen(kw_only=True)
 class Target:
     """Where the clip goes.
 
     Attributes:
-        output: The clip's file; or a folder, where it is named after its model and job; here by default.
+        output: The clip's file; or a folder, here by default; or - for stdout.
         overwrite: Replace a file that exists.
         timeout: How long to wait for the clip; ten times what is usual, at least 30 minutes, by default.
     """
 
-    output: Annotated[Path, Parameter(alias="-o", metavar="FILE")] = Path()
+    output: Annotated[Path, Parameter(alias="-o", metavar="FILE", group=MAIN, allow_leading_hyphen=True)] = (
+        Path()
+    )
     overwrite: bool = False
     timeout: Seconds | None = None
 
@@ -176,7 +178,7 @@ class Making:
     """
 
     target: Target = Target()
-    max_usd: Annotated[Usd | None, Parameter(group=_MONEY)] = None
+    max_usd: Annotated[Usd | None, Parameter(group=MAIN)] = None
     asking: Asking = Asking()
     journalling: Journalling = Journalling()
     connection: Connection = Connection()

@@ -31,7 +31,7 @@ async def read_text(path: Path) -> str:
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         msg = f"{str(path)!r} cannot be read: {reason}"
-        raise UsageError(msg, hint="" if isinstance(error, OSError) else "Save it as UTF-8") from error
+        raise UsageError(msg, hint="" if isinstance(error, OSError) else "Save it as UTF-8") from None
 
 
 async def _standard_input() -> bytes:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from ..errors import InvalidRequestError
 from ..media import Media, MediaInput
 from ..requests import VideoRequest
-from .options import MEDIA, MORE, PICTURE, Fields, Medium, Text
+from .options import MAIN, MEDIA, MORE, PICTURE, Fields, Medium, Text
 
 KNOWN: Final = frozenset(item.name for item in fields(VideoRequest)) - {"consents", "extra"}
 _URLS: Final = ("http://", "https://", "data:")
@@ -48,10 +48,12 @@ class Look:
         field: Any other field of the API, such as --field seed=7. Repeatable.
     """
 
-    duration: Annotated[str | None, Parameter(metavar="SECONDS", allow_leading_hyphen=True)] = None
-    aspect_ratio: Annotated[str | None, Parameter(metavar="W:H")] = None
-    resolution: Annotated[str | None, Parameter(metavar="SIZE")] = None
-    audio: Annotated[bool | None, Parameter(negative="--no-audio")] = None
+    duration: Annotated[str | None, Parameter(metavar="SECONDS", group=MAIN, allow_leading_hyphen=True)] = (
+        None
+    )
+    aspect_ratio: Annotated[str | None, Parameter(metavar="W:H", group=MAIN)] = None
+    resolution: Annotated[str | None, Parameter(metavar="SIZE", group=MAIN)] = None
+    audio: Annotated[bool | None, Parameter(negative="--no-audio", group=MAIN)] = None
     negative_prompt: Text | None = None
     bitrate_mode: Annotated[str | None, Parameter(metavar="MODE")] = None
     field: Annotated[Fields, Parameter(group=MORE)] = ()
@@ -71,7 +73,7 @@ class Material:
     """Fields that carry media.
 
     Attributes:
-        image: The first frame.
+        image: The first frame: a file or a URL.
         end_image: The last frame.
         video: The clip to work on.
         music: Background music (audio_url).
@@ -86,7 +88,7 @@ class Material:
         task_type: Seedance 2.5: auto, reference, edit or extend.
     """
 
-    image: Medium | None = None
+    image: Annotated[Medium | None, Parameter(group=MAIN)] = None
     end_image: Medium | None = None
     video: Medium | None = None
     music: Medium | None = None

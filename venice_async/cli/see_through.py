@@ -19,6 +19,7 @@ from .prices import agreed, quoted
 from .request_options import readable
 from .screen.board import Board
 from .session import open_session
+from .standard_output import destination
 from .tickets import hand_over
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ async def see_through(
 ) -> int:
     """Have the price agreed to, queue the request, watch its job, and return the exit code."""
     request, to = readable(request), making.target.output
+    bound_for = destination(to, screen)
     async with open_session(
         screen, making.connection, making.journalling, seconds=making.target.timeout
     ) as session:
@@ -45,7 +47,11 @@ async def see_through(
         if not screen.live:
             screen.note(caption)
         job = session.venice.generate(
-            request, to=to, max_usd=limit, reference_video_seconds=length, overwrite=making.target.overwrite
+            request,
+            to=bound_for,
+            max_usd=limit,
+            reference_video_seconds=length,
+            overwrite=making.target.overwrite,
         )
         return await Watch(session, screen, to=to, caption=caption, usd=usd).until_the_end([job])
 
@@ -111,7 +117,9 @@ class Watch:
         facts = [as_bytes(video.size), as_seconds(seconds)] + (
             [as_usd(self.usd)] if self.usd is not None else []
         )
-        if self.screen.out.is_terminal:
+        if video.path is None:
+            self.screen.note(f"sent to stdout: {' · '.join(facts)}, sha256 {video.sha256}")
+        elif self.screen.out.is_terminal:
             self.screen.result(f"✓ {' · '.join([str(video.path), *facts])}", "green")
         else:
             self.screen.note(f"saved {' · '.join([str(video.path), *facts])}, sha256 {video.sha256}")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import anyio
 from attrs import frozen
 
+from .standard_output import STDOUT
+
 if TYPE_CHECKING:
     from ..results import Ticket
     from .screen.screen import Screen
@@ -50,7 +52,7 @@ async def hand_over(session: Session, screen: Screen, ticket: Ticket, to: Path |
     if session.journal is not None:
         return Handover(ticket=ticket, kept=f", kept in the journal {session.journal}", command=by_id)
     try:
-        path = await anyio.to_thread.run_sync(save, [ticket], to or Path())
+        path = await anyio.to_thread.run_sync(save, [ticket], Path() if to in {None, STDOUT} else to)
     except OSError as error:
         job = f"job {ticket.queue_id} on {ticket.model}"
         screen.complain(f"The ticket cannot be saved ({error.strerror}): {job}")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from attrs import asdict, frozen
 
-from ...errors import AuthenticationError, PermissionDeniedError, VeniceError
+from ...errors import AuthenticationError, PermissionDeniedError, ReadTimeoutError, VeniceError
+from ...formatting import as_usd
 from ...options import Timeouts
 from ...sansio.http.queries import ListModels
 from .. import exit_codes
@@ -36,6 +37,7 @@ venice-async doctor --sandbox
 """
 _LOW: Final = 1.0  # USD: less than most clips of ten seconds cost
 _SKEW: Final = 30.0  # seconds: more than that, and reset times of rate limits are misread
+_PATIENCE: Final = 2.0  # seconds for the first answer
 _MARKS: Final = {True: ("✓", "green"), False: ("✗", "red"), None: ("!", "yellow")}
 
 
@@ -90,6 +92,7 @@ async def doctor(
 
 async def _check_service(session: Session) -> list[Finding]:
     try:
+        clock = await _check_clock(session)
         account = await session.venice.rate_limits()
     except VeniceError as error:
         refused = isinstance(error, AuthenticationError | PermissionDeniedError)
@@ -97,10 +100,9 @@ async def _check_service(session: Session) -> list[Finding]:
     found = [_check_key(account), _check_balance(account), _check_limits(account)]
     try:
         found.append(_check_models(await session.venice.models()))
-        found.append(await _check_clock(session))
     except VeniceError as error:
         found.append(_trouble("models", error))
-    return found
+    return [*found, clock]
 
 
 def _trouble(what: str, error: VeniceError) -> Finding:
@@ -118,7 +120,11 @@ def _check_key(account: AccountLimits) -> Finding:
 
 def _check_balance(account: AccountLimits) -> Finding:
     """Look at the largest balance: a clip is paid for from one of them."""
-    text = ", ".join(f"{name} {amount:,.2f}" for name, amount in account.balances.items()) or "not told"
+    amounts = {
+        name: as_usd(amount) if name == "USD" else f"{amount:,.2f} {name}"
+        for name, amount in account.balances.items()
+    }
+    text = ", ".join(amounts.values()) or "not told"
     most = max(account.balances.values(), default=math.inf)
     if most >= _LOW:
         return Finding("balance", text)
@@ -150,18 +156,28 @@ def _check_models(models: Sequence[VideoModel]) -> Finding:
 
 
 async def _check_clock(session: Session) -> Finding:
-    """Compare the clocks: the reset times of rate limits are the server's."""
+    """Compare the clocks: the reset times of rate limits are the server's.
+
+    It asks once and waits a moment only, so that the doctor soon knows when nothing answers.
+
+    Raises:
+        VeniceError: nothing answered.
+    """
     from ...io.aiohttp import AiohttpTransport  # noqa: PLC0415 - the network is loaded by commands that use it
 
-    before = time.time()
-    async with (
-        AiohttpTransport(
-            base_url=session.base_url, api_key=session.api_key, timeouts=Timeouts()
-        ) as transport,
-        transport.send(ListModels().request) as response,
-    ):
-        said = response.headers.get("date", "")
+    before, said = time.time(), None
+    with anyio.move_on_after(_PATIENCE):
+        async with (
+            AiohttpTransport(
+                base_url=session.base_url, api_key=session.api_key, timeouts=Timeouts()
+            ) as transport,
+            transport.send(ListModels().request) as response,
+        ):
+            said = response.headers.get("date", "")
     after = time.time()
+    if said is None:
+        msg = f"{session.base_url} gave no answer within {_PATIENCE:g} s"
+        raise ReadTimeoutError(msg)
     try:
         theirs = parsedate_to_datetime(said).timestamp() + 0.5  # a date is cut to whole seconds
     except ValueError:

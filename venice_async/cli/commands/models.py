@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 from attrs import asdict
 from cyclopts import Parameter
 
-from ...errors import VeniceError
-from ...formatting import as_usd
+from ...errors import UsageError, VeniceError
+from ...formatting import as_usd, did_you_mean
 from .. import exit_codes
 from ..options import Connection, Output, Usd
 from ..prices import each
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXAMPLES: Final = """\
 venice-async models --type text-to-video --private
-venice-async models --max-price 0.50
+venice-async models --accepts image --under 0.50
 venice-async models --json | jq -r '.[].id'
 """
 _MANY: Final = 3  # names from which a list is shortened on a terminal
@@ -35,8 +35,9 @@ async def models(
     kind: Annotated[str | None, Parameter(name="--type", metavar="TYPE")] = None,
     private: Annotated[bool | None, Parameter(negative="--no-private")] = None,
     search: Annotated[str | None, Parameter(metavar="TEXT")] = None,
-    prices: bool = False,
-    max_price: Usd | None = None,
+    accepts: Annotated[tuple[str, ...], Parameter(metavar="WHAT")] = (),
+    prices: Annotated[bool, Parameter(negative="--no-prices")] = True,
+    under: Annotated[Usd | None, Parameter(alias="--max-price")] = None,
     everything: Annotated[bool, Parameter(name="--all")] = False,
     connection: Connection = Connection(),
     output: Output = Output(),
@@ -48,24 +49,29 @@ async def models(
         kind: Such as text-to-video, image-to-video or video.
         private: Whether what is made stays private.
         search: A part of the id or the name.
+        accepts: What it must work on, such as image, end_image, video or audio. Repeatable.
         prices: Ask what the cheapest clip of each costs.
-        max_price: The most that the cheapest clip may cost.
+        under: The most that the cheapest clip may cost.
         everything: Show models that are offline, too.
     """
     async with open_session(screen, connection) as session:
         with screen.waiting("asking for the models"):
+            catalogue = await session.venice.models()
+            _check_accepts(accepts, catalogue)
             found = [
                 model
-                for model in await session.venice.models()
-                if (everything or not model.offline)
+                for model in catalogue
+                if model.accepts.issuperset(accepts)
+                and (everything or not model.offline)
                 and kind in (None, model.model_type)
                 and (private is None or (model.privacy == "private") == private)
                 and (search or "").lower() in f"{model.id} {model.name}".lower()
             ]
-        asked = prices or max_price is not None
-        known = await cheapest(session.venice, found) if asked else {}
-    if max_price is not None:
-        found = [model for model in found if known.get(model.id, math.inf) <= max_price]
+        asked = prices or under is not None
+        with screen.waiting("asking the prices"):
+            known = await cheapest(session.venice, found) if asked else {}
+    if under is not None:
+        found = [model for model in found if known.get(model.id, math.inf) <= under]
     if screen.as_json:
         screen.emit(
             [
@@ -84,8 +90,17 @@ async def models(
             styles=["dim" if model.offline else "" for model in found],
         )
     else:
-        screen.note("No model fits.")
+        near = did_you_mean(search or "", [model.id for model in catalogue])
+        screen.note(" ".join(filter(None, ("No model fits.", near))))
     return exit_codes.OK
+
+
+def _check_accepts(accepts: Sequence[str], catalogue: Sequence[VideoModel]) -> None:
+    known = sorted(frozenset[str]().union(*(model.accepts for model in catalogue)))
+    for word in accepts:
+        if known and word not in known:
+            msg = f"No model accepts {word!r}"
+            raise UsageError(msg, hint=did_you_mean(word, known) or f"Some accept {', '.join(known)}")
 
 
 async def cheapest(venice: VeniceClient, models: Sequence[VideoModel]) -> dict[str, float]:

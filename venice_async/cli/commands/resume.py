@@ -16,6 +16,7 @@ from ..read_input import read_text
 from ..screen.screen import ScreenHere
 from ..see_through import Watch
 from ..session import open_session
+from ..standard_output import STDOUT, destination
 
 EXAMPLES: Final = """\
 venice-async resume --all
@@ -71,7 +72,11 @@ async def resume(
             if to == Path() and entry.to is not None:
                 to, overwrite = entry.to, overwrite or entry.overwrite
             tickets = [entry.ticket]
-        jobs = [session.venice.resume(ticket, to=to, overwrite=overwrite) for ticket in tickets]
+        if to == STDOUT and len(tickets) > 1:
+            msg = "-o - takes one clip"
+            raise UsageError(msg, hint="Name a folder for several")
+        bound_for = destination(to, screen)
+        jobs = [session.venice.resume(ticket, to=bound_for, overwrite=overwrite) for ticket in tickets]
         return await Watch(session, screen, to=to, caption=tickets[0].model).until_the_end(jobs)
 
 

@@ -63,9 +63,11 @@ class Board:
         numbers: what each place is called; counted from 1 by default.
         keys: the names of the requests, where they have any.
         queues: whether these jobs are queued now, rather than by an earlier process.
-        done: clips that are there.
+        done: clips that were made.
+        there: clips that an earlier run had made.
         failed: jobs that failed.
-        spent: USD spent or set aside; None where no price is known.
+        paid: USD spent by this run.
+        spent: USD spent or set aside, by earlier runs too; None where no price is known.
         budget: USD that may be spent.
         paused: whether the balance is used up.
     """
@@ -78,7 +80,9 @@ class Board:
     keys: Sequence[str | None] = ()
     queues: bool = False
     done: int = 0
+    there: int = 0
     failed: int = 0
+    paid: float = 0.0
     spent: float | None = None
     budget: float | None = None
     paused: bool = False
@@ -107,13 +111,25 @@ class Board:
 
     def totals(self) -> str:
         """Return how it goes, in one line."""
-        parts = [f"{self.done} of {self.total}"]
+        parts = [f"{self.done} of {self.total - self.there} made"]
+        parts += [f"{self.there} were there already"] if self.there else []
         parts += [f"{self.failed} failed"] if self.failed else []
         parts += [f"{len(self.running)} at work"] if self.running else []
-        bound = f" of {as_usd(self.budget)}" if self.budget is not None else ""
-        parts += [f"{as_usd(self.spent)}{bound}"] if self.spent is not None else []
+        parts += [self._money()]
         parts += ["PAUSED: the balance is used up"] if self.paused else [self._time_left()]
         return " · ".join(part for part in parts if part)
+
+    def summary(self) -> str:
+        """Return how it went, in one line: `20 made, 10 failed · $5.00 of $20.00`."""
+        parts = [f"{self.done} made"] if self.done or not (self.there or self.failed) else []
+        parts += [f"{self.failed} failed"] if self.failed else []
+        parts += [f"{self.there} were there already, {as_usd(self.paid)} now"] if self.there else []
+        return " · ".join(filter(None, (", ".join(parts), self._money())))
+
+    def _money(self) -> str:
+        if self.spent is None:
+            return ""
+        return as_usd(self.spent) + (f" of {as_usd(self.budget)}" if self.budget is not None else " in all")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the jobs that were started first, and below them the caption of one, or the totals of many."""
@@ -132,7 +148,7 @@ class Board:
             yield Text(f"     and {more}", style="dim")
         totals = Table.grid(padding=(0, 1))
         totals.add_row(
-            ProgressBar(total=max(self.total, 1), completed=self.done + self.failed, width=10),
+            ProgressBar(total=max(self.total, 1), completed=self.done + self.there + self.failed, width=10),
             Text(self.totals(), style="bold"),
         )
         yield totals
@@ -180,7 +196,7 @@ class Board:
 
     def _time_left(self) -> str:
         """Return how long all jobs still take: by what is known of each, or by how long others took."""
-        now, rest = time.monotonic(), self.total - self.done - self.failed
+        now, rest = time.monotonic(), self.total - self.done - self.there - self.failed
         etas = [_eta(job.state, self._age(job, now)) for job in self.running.values()]
         known = [eta for eta in etas if eta is not None]
         if len(known) == rest > 0:

@@ -30,6 +30,7 @@ from ...errors import (
     QueueOutcomeUnknownError,
     VeniceError,
 )
+from ...formatting import as_usd
 from ...requests import VideoRequest
 from ...results import Ticket
 from ..retries import Attempts, Call, Retry, trouble_of
@@ -216,7 +217,7 @@ def _end(state: State, error: VeniceError) -> Step:
 def _priced(state: Quoting, usd: float) -> Step:
     if usd <= state.max_usd:
         return _queue(Queueing(request=state.request))
-    message = f"The quote is {usd:g} USD, above the limit of {state.max_usd:g} USD"
+    message = f"The quote is {as_usd(usd)}, above the limit of {as_usd(state.max_usd)}"
     return _end(state, BudgetExceededError(message, quoted_usd=usd, limit_usd=state.max_usd))
 
 
