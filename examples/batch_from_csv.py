@@ -51,7 +51,7 @@ async def main(source: str, folder: str, model: str, budget: str) -> None:
             async for outcome in batch:
                 results.writerow(row(outcome))
                 print(f"{outcome.index + 1}: {outcome.video.path if outcome.video else outcome.error}")
-        print(f"${batch.spent_usd:.2f} of ${budget:.2f} are spent")
+        print(f"${batch.spent_usd:.2f} of ${float(budget):.2f} are spent")
 
 
 if __name__ == "__main__":
