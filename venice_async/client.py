@@ -18,6 +18,7 @@ from .batch import CONCURRENCY, PAUSE, Batch, BatchOptions, Requests, check_sour
 from .engine.consent import OnConsent
 from .engine.runtime import Runtime, Settings
 from .engine.spec import Destination, JobSpec, bound_for, checked_request, recovery
+from .engine.status import ask_status
 from .errors import BudgetExceededError, UsageError, VeniceError
 from .formatting import as_usd
 from .io.delivery.sinks import QueueSink
@@ -206,6 +207,25 @@ class VeniceClient:
         start = watch(_sound(found))
         sink = QueueSink() if to is None else bound_for(to)
         return self._runtime.start(JobSpec(start=start, to=sink, overwrite=overwrite, age=None))
+
+    async def status(self, ticket: Ticket | str) -> State:
+        """Return where a job stands, by one poll. It never fetches or deletes the clip.
+
+        Meant for handlers and agents that look at a job now and then; to wait for it, `resume` it.
+
+        Args:
+            ticket: the ticket, or the JSON of one.
+
+        Returns:
+            `Waiting` while the job goes on, with `elapsed` and `eta`; `Downloading` once `resume` can fetch the
+            clip, with its size as `total` where the server told it; `Failed` if the job failed.
+
+        Raises:
+            VeniceError: the poll told nothing, or Venice does not know the job. It carries the ticket.
+        """
+        found = _parsed(ticket)
+        del ticket  # as text it holds the link
+        return await ask_status(self._runtime.shared(), _sound(found))
 
     def batch(
         self,
