@@ -217,8 +217,8 @@ class VeniceClient:
             ticket: the ticket, or the JSON of one.
 
         Returns:
-            `Waiting` while the job goes on, with `elapsed` and `eta`; `Downloading` once `resume` can fetch the
-            clip, with its size as `total` where the server told it; `Failed` if the job failed.
+            `Waiting` while the job goes on, with `elapsed` and `eta`; `Downloading` once `resume` can fetch
+            the clip, with its size as `total` where that is told; `Failed` if the job failed.
 
         Raises:
             VeniceError: the poll told nothing, or Venice does not know the job. It carries the ticket.
