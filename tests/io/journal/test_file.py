@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from random import Random
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from tests.io.answers import fail
@@ -43,6 +44,8 @@ from .journals import (
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
+
+    from venice_async.io.journal.entries import JournalEntry
 
 pytestmark = pytest.mark.anyio
 
@@ -200,21 +203,47 @@ async def test_the_database_of_another_program_is_not_touched(path: Path, journa
     assert ["jobs.db"] == [place.name for place in path.parent.iterdir()]
 
 
-async def test_a_journal_of_the_first_version_is_brought_up_to_date_and_keeps_its_jobs(path: Path) -> None:
-    await filled(path)
+def as_of_version(path: Path, version: int) -> None:
+    """Make of a journal what an older version of this library would have made."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("DROP TABLE rations")
-        connection.execute("PRAGMA user_version = 1")
-    for _ in range(2):
-        async with opened(path) as journal, opened(path) as beside:
-            assert await journal.pending() == await beside.pending() != []
+        columns = [column.split()[0] for column in database._COLUMNS]
+        rows = connection.execute(f"SELECT {', '.join(columns)} FROM jobs ORDER BY rowid").fetchall()  # noqa: S608 - constants
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in (*database._OLDER[version], f"PRAGMA application_id = {database.APPLICATION_ID}"):
+            connection.execute(statement)
+        connection.executemany(f"INSERT INTO jobs VALUES ({', '.join('?' * len(columns))})", rows)  # noqa: S608 - constants
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.commit()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_journal_of_an_older_version_is_brought_up_to_date_and_keeps_its_jobs(
+    path: Path, version: int
+) -> None:
+    await filled(path)
+    async with opened(path) as journal:
+        expected = await journal.pending()
+    as_of_version(path, version)
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(_looks, path, expected)
+    await _looks(path, expected)
+
+
+async def _looks(path: Path, expected: list[JournalEntry]) -> None:
+    async with opened(path) as journal:
+        found = await journal.pending()
+        assert [(one.id, one.key, one.to, one.state, one.request) for one in expected] == [
+            (one.id, one.key, one.to, one.state, one.request) for one in found
+        ]
 
 
 async def test_a_newer_journal_is_not_touched(path: Path) -> None:
     await filled(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA user_version = {database.VERSION + 1}")
-    await refused(path, r"newer than 2.*Update this library")
+    await refused(path, r"newer than 3.*Update this library")
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ async def resume(
                 msg = f"The clip is there already: {entry.state.video.path}"
                 raise UsageError(msg, hint="'venice-async resume --all' cleans up at the server")
             if to == Path() and entry.to is not None:
-                to, overwrite = entry.to, overwrite or entry.overwrite
+                to, overwrite = Path(entry.to), overwrite or entry.overwrite
             tickets = [entry.ticket]
         if to == STDOUT and len(tickets) > 1:
             msg = "-o - takes one clip"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -14,7 +14,19 @@ from ...errors import DownloadError, JournalError
 from ...requests import VideoRequest
 from ...results import Ticket
 from ...sansio.converter import converter, dump_state, load_state
-from ...sansio.job.states import Downloading, Failed, State, Stopped, Waiting, ticket_of
+from ...sansio.job.states import (
+    AwaitingConsent,
+    Downloading,
+    Failed,
+    Queueing,
+    Quoting,
+    Saved,
+    State,
+    Stopped,
+    Succeeded,
+    Waiting,
+    ticket_of,
+)
 
 UNFINISHED: Final = ("Queueing", "Waiting", "Downloading", "Saved")
 """The states in which money is or may be spent and a clip is still owed."""
@@ -22,11 +34,23 @@ UNFINISHED: Final = ("Queueing", "Waiting", "Downloading", "Saved")
 UNSENT: Final = ("Quoting", "AwaitingConsent")
 """The states in which nothing is owed and nothing is on its way."""
 
-COLUMNS: Final = "id, created, key, usd, destination, overwrite, request, state, kind, job"
+COLUMNS: Final = (
+    *("id", "created", "key", "usd", "destination", "overwrite", "request", "state", "kind", "job"),
+    *("account", "identity", "answer_by", "tags", "url", "model", "ended", "size", "sha256"),
+)
+"""The columns that a `JournalEntry` is made of."""
 
 
-def _absolute(path: str | os.PathLike[str] | None) -> Path | None:
-    return None if path is None else Path(path).absolute()
+def _absolute(to: str | os.PathLike[str] | None) -> Path | str | None:
+    if to is None or (isinstance(to, str) and is_url(to)):
+        return to
+    return Path(to).absolute()
+
+
+def is_url(to: str) -> bool:
+    """Tell whether a destination is the URL of an object rather than a path."""
+    scheme, sep, _ = to.partition("://")
+    return bool(sep) and len(scheme) > 1 and scheme.isascii() and scheme.isalnum()
 
 
 @frozen(kw_only=True)
@@ -38,21 +62,31 @@ class JournalEntry:
         state: where it stands.
         request: what was asked for, large media by digest only; None for a job resumed by its ticket, and
             once it has ended.
-        to: the destination, absolute, or None.
+        to: the destination, a path that is absolute, or a URL as it was given; None for a sink.
         overwrite: whether a file there may be replaced.
         key: the caller's name for it, by which `Journal.find` knows it.
         usd: what it is expected to cost, in USD, where that was asked.
         created: when it began, in seconds since the Unix epoch.
+        tags: what the caller noted about it.
+        account: the name of the account's ration; empty where that is not known.
+        identity: what tells its request from another, where that is known.
+        answer_by: until when, in seconds since the Unix epoch, a paid request may yet be answered.
+        ended: when it ended, in seconds since the Unix epoch; None for one that is unfinished.
     """
 
     id: str = ""
     state: State
     request: VideoRequest | None = None
-    to: Path | None = field(default=None, converter=_absolute)
+    to: Path | str | None = field(default=None, converter=_absolute)
     overwrite: bool = False
     key: str | None = None
     usd: float | None = None
     created: float = 0.0
+    tags: Mapping[str, str] = field(factory=dict[str, str])
+    account: str = field(default="", repr=False)
+    identity: str | None = field(default=None, repr=False)
+    answer_by: float | None = None
+    ended: float | None = None
 
     @property
     def ticket(self) -> Ticket | None:
@@ -110,9 +144,15 @@ def pack(entry: JournalEntry) -> dict[str, Any]:
         "created": entry.created,
         "key": entry.key,
         "usd": entry.usd,
-        "destination": None if entry.to is None else os.fsencode(entry.to),
+        "destination": os.fsencode(entry.to) if isinstance(entry.to, Path) else None,
+        "url": entry.to if isinstance(entry.to, str) else None,
         "overwrite": entry.overwrite,
         "request": None if entry.request is None else json.dumps(converter().unstructure(entry.request)),
+        "account": entry.account,
+        "identity": entry.identity,
+        "answer_by": entry.answer_by,
+        "tags": json.dumps(dict(entry.tags)) if entry.tags else None,
+        "stands": int(isinstance(entry.state, Queueing) and entry.key is not None),
         **pack_state(entry.state),
     }
 
@@ -121,11 +161,17 @@ def pack_state(state: State) -> dict[str, Any]:
     """Return a state as the columns of a row, without the link once the job has ended."""
     kind = type(state).__name__
     text = dump_state(state)
+    video = state.video if isinstance(state, Saved | Succeeded) else None
+    ticket = ticket_of(state)
+    request = state.request if isinstance(state, Quoting | Queueing | AwaitingConsent) else None
     return {
         "state": text if kind in UNFINISHED else json.dumps(_without_links(json.loads(text))),
         "kind": kind,
         "job": job_of(state),
         "gets": state.gets if isinstance(state, Downloading) else 0,
+        "model": ticket.model if ticket else request and request.model,
+        "size": video and video.size,
+        "sha256": video and video.sha256,
     }
 
 
@@ -145,21 +191,27 @@ def unpack(rows: Iterable[tuple[Any, ...]]) -> list[JournalEntry]:
 def _entry(row: tuple[Any, ...]) -> JournalEntry | None:
     """Return a row's entry, or None: an error raised here would show the link, which is in the row."""
     try:
-        name, created, key, usd, destination, overwrite, request, state, kind, job = row
+        cells = dict(zip(COLUMNS, row, strict=True))
+        request, destination, tags = cells["request"], cells["destination"], cells["tags"]
         entry = JournalEntry(
-            id=name,
-            state=load_state(state),
+            id=cells["id"],
+            state=load_state(cells["state"]),
             request=None if request is None else converter().structure(json.loads(request), VideoRequest),
-            to=None if destination is None else Path(os.fsdecode(destination)),
-            overwrite=bool(overwrite),
-            key=key,
-            usd=usd,
-            created=float(created),
+            to=cells["url"] if destination is None else Path(os.fsdecode(destination)),
+            overwrite=bool(cells["overwrite"]),
+            key=cells["key"],
+            usd=cells["usd"],
+            created=float(cells["created"]),
+            tags={} if tags is None else json.loads(tags),
+            account=cells["account"],
+            identity=cells["identity"],
+            answer_by=cells["answer_by"],
+            ended=cells["ended"],
         )
     except Exception:  # noqa: BLE001 - whatever a damaged row makes the converter raise
         return None
-    sound = isinstance(name, str) and type(entry.state).__name__ == kind and job_of(entry.state) == job
-    return entry if sound else None
+    known = type(entry.state).__name__, job_of(entry.state)
+    return entry if isinstance(cells["id"], str) and known == (cells["kind"], cells["job"]) else None
 
 
 def _without_links(value: object) -> object:

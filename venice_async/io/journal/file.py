@@ -18,8 +18,8 @@ from .entries import COLUMNS, UNFINISHED, unpack
 from .leases import SUFFIXES, draft_path
 
 APPLICATION_ID: Final = 0x564E_4A31  # "VNJ1"
-VERSION: Final = 2
-"""1 had no table of rations; it is added when such a file is opened."""
+VERSION: Final = 3
+"""1 had no table of rations, 2 none of the columns in `_ADDED`; they are added when such a file is opened."""
 
 _PATIENCE: Final = 5.0
 """Seconds to wait for another process while opening. Its transactions take milliseconds."""
@@ -42,13 +42,47 @@ _COLUMNS: Final = (
     "job TEXT",  # names the server's job, once there is one
     "gets INTEGER NOT NULL",  # the most GETs of the job's link in any of its states
 )
-_SCHEMA: Final = (
-    f"CREATE TABLE jobs ({', '.join(_COLUMNS)})",
+_ADDED: Final = (
+    "account TEXT NOT NULL DEFAULT ''",  # the name of its ration; empty where that is not known
+    "stands INTEGER NOT NULL DEFAULT 0",  # whether an intent has its key to itself
+    "identity TEXT",  # tells its request from another: its wire fields by digest
+    "answer_by REAL",  # until when a paid request may yet be answered
+    "tags TEXT",
+    "url TEXT",  # the destination, where it is no path
+    "model TEXT",
+    "ended REAL",
+    "size INTEGER",  # of the clip
+    "sha256 TEXT",  # of the clip
+    "followed INTEGER NOT NULL DEFAULT 0",  # whether another owner waits for it
+    "progress TEXT",  # what its owner last told those who follow it: a state without a link
+    "question TEXT",  # the consent that is waited for
+    "answer TEXT",  # what a person said to that
+)
+_INDEXES: Final = (
     "CREATE INDEX jobs_by_kind ON jobs (kind)",
     "CREATE INDEX jobs_by_key ON jobs (key) WHERE key IS NOT NULL",
     "CREATE INDEX jobs_by_job ON jobs (job) WHERE job IS NOT NULL",
-    _RATIONS,
 )
+_NEW_INDEXES: Final = (
+    "CREATE UNIQUE INDEX jobs_of_key ON jobs (account, key) WHERE stands = 1",
+    "CREATE INDEX jobs_by_owner ON jobs (owner) WHERE owner IS NOT NULL",
+)
+
+
+def _table(*columns: str) -> str:
+    return f"CREATE TABLE jobs ({', '.join(columns)})"
+
+
+_SCHEMA: Final = (_table(*_COLUMNS, *_ADDED), *_INDEXES, _RATIONS, *_NEW_INDEXES)
+_OLDER: Final = {
+    1: (_table(*_COLUMNS), *_INDEXES),
+    2: (_table(*_COLUMNS), *_INDEXES, _RATIONS),
+}
+_UPGRADES: Final = {
+    1: (_RATIONS,),
+    2: (*(f"ALTER TABLE jobs ADD COLUMN {column}" for column in _ADDED), *_NEW_INDEXES),
+}
+"""What leads from each version to the next."""
 
 _MARKS: Final = (f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {VERSION}")
 
@@ -223,12 +257,13 @@ def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
 
 def _check_content(path: Path, connection: sqlite3.Connection) -> None:
     schema = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")
-    known = [*_SCHEMA] if _number(connection, "user_version") == VERSION else [*_SCHEMA[:-1]]
-    ours = [sql for (sql,) in schema] == known
+    known = _OLDER.get(_number(connection, "user_version"), _SCHEMA)
+    ours = tuple(sql for (sql,) in schema) == known
     if not ours or connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
         raise unusable(path, "it is damaged")
-    jobs = f"SELECT {COLUMNS} FROM jobs WHERE kind IN {UNFINISHED}"  # noqa: S608 - constants only
-    unpack(connection.execute(jobs))
+    there = {name for _, name, *_ in connection.execute("PRAGMA table_info(jobs)")}
+    columns = ", ".join(name if name in there else "NULL" for name in COLUMNS)
+    unpack(connection.execute(f"SELECT {columns} FROM jobs WHERE kind IN {UNFINISHED}"))  # noqa: S608 - constants only
 
 
 def _make_current(connection: sqlite3.Connection) -> None:
@@ -236,10 +271,16 @@ def _make_current(connection: sqlite3.Connection) -> None:
     if _number(connection, "user_version") == VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
-    if _number(connection, "user_version") < VERSION:
-        connection.execute(_RATIONS)
+    try:
+        for version in range(_number(connection, "user_version"), VERSION):
+            for statement in _UPGRADES[version]:
+                connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("COMMIT")
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

@@ -30,20 +30,22 @@ from .leases import is_alive
 HISTORY: Final = 30 * 24 * 3600.0
 """Seconds that a finished job without a key stays on record, for people to look at."""
 
-_SELECT: Final = f"SELECT {COLUMNS} FROM jobs"  # noqa: S608 - a constant
+_SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM jobs"  # noqa: S608 - constants
 
+_WRITTEN: Final = (*(name for name in COLUMNS if name != "ended"), "gets", "stands", "owner", "updated")
+_REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN if name != "id")
 _INSERT: Final = (
-    "INSERT OR REPLACE INTO jobs"
-    " (id, created, updated, owner, key, usd, destination, overwrite, request, state, kind, job, gets)"
-    " VALUES (:id, :created, :updated, :owner, :key, :usd, :destination, :overwrite, :request, :state, :kind,"
-    " :job, :gets)"
+    f"INSERT INTO jobs ({', '.join(_WRITTEN)}) VALUES ({', '.join(f':{name}' for name in _WRITTEN)})"  # noqa: S608 - constants
+    f" ON CONFLICT (id) DO UPDATE SET {_REPLACED}"
 )
 _UPDATE: Final = (
-    "UPDATE jobs SET state = :state, kind = :kind, job = coalesce(:job, job), gets = max(gets, :gets),"
-    " updated = :updated"
+    "UPDATE jobs SET state = :state, kind = :kind, job = coalesce(:job, job),"
+    " model = coalesce(:model, model), size = :size, sha256 = :sha256,"
+    " gets = CASE WHEN gets > :gets THEN gets ELSE :gets END,"
+    " updated = :updated, progress = NULL"
 )
 _RELEASED: Final = ", owner = NULL"
-_ENDED: Final = ", owner = NULL, request = NULL"
+_ENDED: Final = ", owner = NULL, request = NULL, ended = :updated"
 
 # A clip that is there is the best news of a key, then a job under way; the newest of them.
 _BY_KEY: Final = (
@@ -89,6 +91,8 @@ class Table:
         elif entry.key is not None and self.find(entry.key) is not None:
             msg = "Another run works on this request, or has made its clip"
             raise UsageError(msg, hint="Wait for it, or run the batch again later")
+        freed = "UPDATE jobs SET stands = 0 WHERE key = :key AND stands = 1 AND kind IN ('Failed', 'Stopped')"
+        self._connection.execute(freed, {"key": entry.key})
         self._connection.execute(_INSERT, {**pack(entry), "owner": self._token, "updated": now})
         return entry
 
@@ -102,6 +106,8 @@ class Table:
         change = _UPDATE + (_ENDED if ended else _RELEASED if isinstance(state, TERMINAL) else "")
         if isinstance(left, Failed) and left.error.charged is False:
             change += ", usd = NULL"
+        if isinstance(left, Failed) and left.ticket is None:
+            change += ", stands = 0"
         where = "id = :id"
         if isinstance(left, Succeeded):
             where += f" OR (job = :job AND kind IN {UNFINISHED})"
@@ -131,7 +137,7 @@ class Table:
                 self.withdraw(name)
             else:
                 ended = {**pack_state(Stopped(ticket=entry.ticket)), "id": name, "updated": now}
-                self._connection.execute(f"{_UPDATE}{_ENDED} WHERE id = :id", ended)
+                self._connection.execute(f"{_UPDATE}{_ENDED}, stands = 0 WHERE id = :id", ended)
                 self.erased = True
             return True
         return False
