@@ -23,6 +23,8 @@ DESCRIPTORS = Path("/proc/self/fd")
 PASSES = 100
 """Turns of the loop in which tasks and connections that are ending may end."""
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each program that a test starts compiles what it imports
+
 settings.register_profile(
     "default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -12,6 +12,7 @@ from typing import Final
 import anyio
 
 _SLICES: Final = 20  # a standstill of the loop counts for one of so many parts of a time at most
+_INSTANT: Final = 1e-6  # seconds; less than that is a rest of the arithmetic, which a large clock cannot add
 _TURNS: Final = 16  # of the loop, in which what lies in a socket at the end reaches the one that waits for it
 
 
@@ -32,7 +33,7 @@ def running_time(seconds: float) -> Generator[anyio.CancelScope]:
         now = loop.time()
         left -= min(now - looked_at, seconds / _SLICES)
         looked_at = now
-        if left > 0:
+        if left > _INSTANT:
             timer = loop.call_later(min(left, seconds / _SLICES), look)
         elif turns > 0:
             turns -= 1
