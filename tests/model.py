@@ -463,9 +463,9 @@ class WatchedJournal(Journal):
 
     process: Process
 
-    async def begin(self, entry: JournalEntry) -> JournalEntry:
+    async def begin(self, entry: JournalEntry, **more: Any) -> JournalEntry:
         await self._at("before begin")
-        begun = await super().begin(entry)
+        begun = await super().begin(entry, **more)
         await self._at("after begin")
         return begun
 

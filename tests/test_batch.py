@@ -18,6 +18,7 @@ from venice_async import (
     Consent,
     ConsentRequest,
     ContentPolicyError,
+    DownloadError,
     Media,
     Outcome,
     PaymentRequiredError,
@@ -217,7 +218,7 @@ async def test_a_clip_that_was_paid_for_and_is_gone_is_not_quietly_paid_for_agai
         assert first[0].video is not None
         Path(first[0].video).unlink()
         second = await collect(venice.batch(several(1), into=tmp_path / "clips"))
-        assert (UsageError, True) == (type(second[0].error), second[0].error and second[0].error.charged)
+        assert (DownloadError, True) == (type(second[0].error), second[0].error and second[0].error.charged)
         assert 1 == len(server.charges)
 
 

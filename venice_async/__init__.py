@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from . import seedance
     from .batch import Batch
     from .client import VeniceClient
-    from .engine.reconcile import Settlement
     from .errors import (
         APIError,
         AuthenticationError,
@@ -133,7 +132,6 @@ __all__ = [
     "Retries",
     "Saved",
     "ServerError",
-    "Settlement",
     "Sink",
     "State",
     "Stopped",
@@ -193,7 +191,6 @@ _NAMES = {
         "UsageError",
         "VeniceError",
     ),
-    "engine.reconcile": ("Settlement",),
     "io.delivery.sinks": (
         "MemorySink",
         "Sink",

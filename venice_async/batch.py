@@ -9,7 +9,6 @@ import os
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
@@ -17,28 +16,21 @@ import anyio
 from attrs import frozen
 
 from .engine.consent import SharedConsent
-from .engine.spec import JobSpec, checked_request, recovery
-from .errors import (
-    BudgetExceededError,
-    PaymentRequiredError,
-    QueueOutcomeUnknownError,
-    UsageError,
-    VeniceError,
-)
-from .formatting import as_usd
+from .engine.spec import JobSpec, checked_request
+from .errors import PaymentRequiredError, UsageError, VeniceError
+from .io.journal.entries import BatchShare
 from .job import VideoJob
 from .options import check_number
 from .requests import VideoRequest
-from .results import Outcome, Quote, Video
+from .results import Outcome, Quote
 from .sansio.converter import request_key
 from .sansio.job.machine import begin
-from .sansio.job.states import Failed, Queueing, Saved, Succeeded
+from .sansio.limits.budget import Budget
 
 if TYPE_CHECKING:
     from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
     from .engine.runtime import Runtime
-    from .io.journal.entries import JournalEntry
 
 
 _T = TypeVar("_T")
@@ -163,47 +155,23 @@ class Batch:
             log.info("Nobody took the outcome of request %d", index)
 
     async def _outcome(self, index: int, request: VideoRequest, key: str) -> Outcome:
-        known = await self._known(index, request, key)
-        if known is not None:
-            return known
-        usd: float | None = None
+        """Return what becomes of a request; what any run has paid for, or works on, needs no money."""
+        journal, usd = self._runtime.journal, None
+        entry = None if journal is None else await journal.find(key)
+        earlier = entry is not None
         try:
-            usd = await self._reserve(request)
-            job = await self._queued(index, request, key, usd)
-            return Outcome(
-                index=index, request=request, video=await _unless_cancelled(job, job.wait()), usd=usd
-            )
+            if entry is not None:
+                usd = entry.usd
+                job = self.jobs[index] = self._runtime.start(self._spec(request, key, usd))
+            else:
+                usd = await self._reserve(request)
+                job = await self._queued(index, request, key, usd)
+            video = await _unless_cancelled(job, job.wait())
         except VeniceError as error:
-            if usd is not None and error.charged is False:
+            if usd is not None and error.charged is False and not earlier:
                 self._budget.release(usd)
-            return Outcome(index=index, request=request, error=error, usd=usd)
-
-    async def _known(self, index: int, request: VideoRequest, key: str) -> Outcome | None:
-        """Return the outcome of a request that an earlier run has paid for, or None."""
-        entry = None if self._runtime.journal is None else await self._runtime.journal.find(key)
-        if entry is None or isinstance(entry.state, Failed):
-            return None
-        try:
-            video = await self._earlier(index, entry)
-        except VeniceError as error:
-            return Outcome(index=index, request=request, error=error, usd=entry.usd, earlier=True)
-        return Outcome(index=index, request=request, video=video, usd=entry.usd, earlier=True)
-
-    async def _earlier(self, index: int, entry: JournalEntry) -> Video:
-        if isinstance(entry.state, Succeeded | Saved):
-            return await _still_there(entry.state.video)
-        assert self._runtime.journal is not None  # noqa: S101 - the entry came from it
-        adopted = await self._runtime.journal.adopt(entry.id)
-        if not adopted:
-            msg = "This request is being worked on by another process"
-            raise UsageError(msg, hint="Wait for it, or run the batch again later")
-        if isinstance(entry.state, Queueing):
-            await self._runtime.journal.release(entry.id)
-            msg = "An earlier run ended while this paid request was on its way"
-            raise QueueOutcomeUnknownError(msg)
-        now = self._runtime.shared().clock.time()
-        job = self.jobs[index] = self._runtime.start(recovery(adopted[0], now))
-        return await _unless_cancelled(job, job.wait())
+            return Outcome(index=index, request=request, error=error, usd=usd, earlier=earlier)
+        return Outcome(index=index, request=request, video=video, usd=usd, earlier=earlier)
 
     async def _reserve(self, request: VideoRequest) -> float | None:
         if self._options.max_usd is None:
@@ -214,15 +182,7 @@ class Batch:
 
     async def _queued(self, index: int, request: VideoRequest, key: str, usd: float | None) -> VideoJob:
         """Return the job once it is queued or has failed; an empty balance is waited out."""
-        spec = JobSpec(
-            start=begin(request),
-            request=request,
-            to=self._options.into,
-            overwrite=self._options.overwrite,
-            key=key,
-            usd=usd,
-            on_consent=self._consent,
-        )
+        spec = self._spec(request, key, usd)
         while True:
             async with self._queueing:
                 await self._wait_for_money()
@@ -236,6 +196,18 @@ class Batch:
                     return job
                 self.paused = False
                 return job
+
+    def _spec(self, request: VideoRequest, key: str, usd: float | None) -> JobSpec:
+        return JobSpec(
+            start=begin(request),
+            request=request,
+            to=self._options.into,
+            overwrite=self._options.overwrite,
+            key=key,
+            batch=BatchShare(prefix=self._prefix, max_usd=self._options.max_usd),
+            usd=usd,
+            on_consent=self._consent,
+        )
 
     async def _wait_for_money(self) -> None:
         """Return when there may be money: while there is none, one request tries again from time to time."""
@@ -282,18 +254,6 @@ async def _unless_cancelled(job: VideoJob, wait: Awaitable[_T]) -> _T:
 async def _received(stream: ObjectReceiveStream[Outcome]) -> AsyncIterator[Outcome]:
     async for outcome in stream:
         yield outcome
-
-
-async def _still_there(video: Video) -> Video:
-    """Return a clip of an earlier run. One that is gone was paid for, so it is not quietly paid for again."""
-    try:
-        size = -1 if video.path is None else (await anyio.Path(video.path).stat()).st_size
-    except OSError:
-        size = -1
-    if size == video.size:
-        return video
-    message = f"This clip was made by an earlier run, but {str(video.path)!r} is gone or has changed"
-    raise UsageError(message, charged=True, hint="Use another folder, key or journal to pay for it again")
 
 
 Requests: TypeAlias = Iterable[VideoRequest] | AsyncIterable[VideoRequest]
@@ -354,42 +314,3 @@ async def each(requests: Requests) -> AsyncGenerator[VideoRequest]:
         return
     for request in requests:
         yield checked_request(request)
-
-
-class Budget:
-    """A budget from which prices are reserved before they are spent, exact to the cent."""
-
-    def __init__(self, limit: float | None, spent: float = 0.0) -> None:
-        """Allow `limit` USD, of which `spent` are gone; None for no limit."""
-        self._limit = None if limit is None else _exact(limit)
-        self._reserved = _exact(spent)
-
-    @property
-    def reserved(self) -> float:
-        """USD spent, or reserved for requests in flight."""
-        return float(self._reserved)
-
-    def reserve(self, usd: float) -> None:
-        """Reserve `usd`.
-
-        Raises:
-            BudgetExceededError: there is less left.
-        """
-        if self._limit is not None and self._reserved + _exact(usd) > self._limit:
-            left, limit = float(self._limit - self._reserved), float(self._limit)
-            message = f"The quote is {as_usd(usd)}, and {as_usd(left)} of {as_usd(limit)} are left"
-            raise BudgetExceededError(
-                message,
-                cli_hint="Raise --budget, or ask for less",
-                quoted_usd=usd,
-                limit_usd=limit,
-            )
-        self._reserved += _exact(usd)
-
-    def release(self, usd: float) -> None:
-        """Give back what was not spent."""
-        self._reserved -= _exact(usd)
-
-
-def _exact(usd: float) -> Decimal:
-    return Decimal(str(usd))

@@ -16,9 +16,16 @@ from attrs import evolve
 
 from .batch import CONCURRENCY, PAUSE, Batch, BatchOptions, Requests, check_source
 from .engine.consent import OnConsent
-from .engine.reconcile import Settlement, reconcile
 from .engine.runtime import Runtime, Settings
-from .engine.spec import Destination, JobSpec, bound_for, checked_request, recovery
+from .engine.spec import (
+    Destination,
+    JobSpec,
+    bound_for,
+    checked_key,
+    checked_request,
+    checked_tags,
+    recovery,
+)
 from .engine.status import ask_status
 from .errors import BudgetExceededError, UsageError, VeniceError
 from .formatting import as_usd
@@ -29,6 +36,7 @@ from .models import AccountLimits, VideoModel
 from .options import BASE_URL, Limits, Links, Polling, Retries, Timeouts, check_number
 from .requests import VideoRequest
 from .results import Quote, Ticket
+from .sansio.converter import request_fields
 from .sansio.http.queries import Complete, ListModels, ReadLimits, Revoke
 from .sansio.http.secrets import Secret
 from .sansio.job.machine import begin, watch
@@ -140,8 +148,13 @@ class VeniceClient:
         reference_video_seconds: float | None = None,
         overwrite: bool = False,
         priority: int = 0,
+        key: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> VideoJob:
         """Start a job and return it at once; await it for the clip.
+
+        With a `key` it is paid for once, however often, and by however many processes, it is called: see
+        `key`. The rest of the arguments count for the first call of a key.
 
         Args:
             request: what to generate.
@@ -154,9 +167,16 @@ class VeniceClient:
             overwrite: whether a file at `to` may be replaced. The new one has its mode; a symbolic link is
                 followed to the file it leads to.
             priority: jobs of a higher one are queued first when the budget is short.
+            key: names the order for all who share the journal, for life, such as `"order-4711"`. The same
+                request under it again is the same job: ours if we work on it, else one that follows the
+                process that does, takes over from one that died, or returns the clip that was made. The clip
+                is where the first call wanted it. Another request under it is a `UsageError`, raised when the
+                job is awaited. It is free again if nothing was charged, or once it is forgotten.
+            tags: what you want to note about the job, at most 64 names and texts; the journal keeps them.
 
         Raises:
-            UsageError: the client is not open, or belongs to another event loop, or an argument is of no use.
+            UsageError: the client is not open, or belongs to another event loop, or an argument is of no use,
+                or there is a key and no journal.
         """
         checked_request(request)
         if max_usd is not None:
@@ -164,9 +184,28 @@ class VeniceClient:
         if reference_video_seconds is not None:
             check_number("reference_video_seconds", reference_video_seconds, low=0)
         check_number("priority", priority)
-        start = begin(request, max_usd=max_usd, reference_video_seconds=reference_video_seconds)
+        noted = {} if tags is None else checked_tags(tags)
+        destination = bound_for(to)
+        if key is not None:
+            checked_key(key)
+            self._journal()
+            job = self._runtime.working_on(key)
+            if (
+                job is not None
+                and job.request is not None
+                and request_fields(job.request) == request_fields(request)
+            ):
+                return job
         return self._runtime.start(
-            JobSpec(start=start, request=request, to=bound_for(to), overwrite=overwrite, priority=priority)
+            JobSpec(
+                start=begin(request, max_usd=max_usd, reference_video_seconds=reference_video_seconds),
+                request=request,
+                to=destination,
+                overwrite=overwrite,
+                priority=priority,
+                key=key,
+                tags=noted,
+            )
         )
 
     def stream(
@@ -313,29 +352,6 @@ class VeniceClient:
         if not await self._journal().forget(entry.id):
             msg = "Only an unfinished job that nothing works on can be forgotten"
             raise UsageError(msg, hint="Cancel the job first, or leave the client that works on it")
-
-    async def reconcile(self, *, admin_key: str | None = None) -> list[Settlement]:
-        """Settle the paid requests of unknown outcome in the journal by the account's ledger.
-
-        A charge is taken for one of ours if it is of its model and price, came within minutes of it, and no
-        job in the journal accounts for it. What fits more than one stays unsettled, and so does what another
-        process works on.
-
-        Args:
-            admin_key: an ADMIN key of the same account; `VENICE_ADMIN_KEY` by default.
-
-        Returns:
-            what was found of each request, the unsettled ones with a reason.
-
-        Raises:
-            UsageError: there is no admin key, or no journal.
-            AuthenticationError: it is no ADMIN key.
-        """
-        secret = Secret((admin_key or os.environ.get("VENICE_ADMIN_KEY", "")).strip())
-        del admin_key
-        journal = self._journal()
-        async with self._runtime.caller_with(secret) as caller:
-            return await reconcile(self._runtime.shared(), journal, caller)
 
     async def quote(self, request: VideoRequest, *, reference_video_seconds: float | None = None) -> Quote:
         """Return the price of a request at this moment; nothing is queued or reserved.

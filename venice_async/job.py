@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import Context
 from typing import Any
 
@@ -57,6 +57,16 @@ class VideoJob:
     def request(self) -> VideoRequest | None:
         """What was asked for; None for a job that was resumed from its ticket alone."""
         return self._driver.spec.request
+
+    @property
+    def key(self) -> str | None:
+        """What names the order, as passed to `generate`; in a batch, its name in the journal."""
+        return self._driver.spec.key
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """What was noted about the job when it was started."""
+        return self._driver.spec.tags
 
     def done(self) -> bool:
         """Tell whether the job has ended, however."""

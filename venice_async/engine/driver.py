@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -10,16 +11,21 @@ from typing import Final
 import anyio
 from attrs import evolve
 
-from ..errors import JobTimeoutError, VeniceError
+from ..errors import DownloadError, JobTimeoutError, JournalError, VeniceError
+from ..io.journal.entries import JournalEntry, KeyTakenError
 from ..io.journal.record import JobRecord
+from ..io.uploads import encode_media, identify
+from ..results import Video
 from ..sansio.job.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
 from ..sansio.job.events import Event, Interrupted, Missed, Refused, StopAsked
 from ..sansio.job.machine import Step, estimate, receive, resume, step
 from ..sansio.job.states import (
     TERMINAL,
+    AwaitingConsent,
     Downloading,
     Failed,
     Queueing,
+    Quoting,
     Saved,
     State,
     Succeeded,
@@ -27,8 +33,9 @@ from ..sansio.job.states import (
     ticket_of,
 )
 from ..sansio.retries import Call
+from .following import EVERY
 from .retrieval import Retrieval
-from .spec import JobSpec, Shared
+from .spec import JobSpec, Shared, recovery
 from .submission import Submission
 
 LEAST_DEADLINE: Final = 1800.0  # seconds; with the next, the deadline of a job that was given none
@@ -54,11 +61,11 @@ class Driver:
         self.on_change: Callable[[State], None] | None = None
         self._told = False
         self._shared = shared
-        self._record = JobRecord(shared.journal, spec.entry)
-        self._submission = Submission(shared, spec, self._record)
-        self._retrieval = Retrieval(
-            shared, spec, on_progress=self._on_progress, on_estimate=self._on_estimate
-        )
+        self._bind(spec)
+        self._placed = asyncio.Event()
+        if spec.key is not None:
+            first = shared.orders.get(spec.key)
+            shared.orders[spec.key] = self._placed if first is None or first.is_set() else first
         self._stop = anyio.CancelScope()
         self._reason: VeniceError | None = None
         self._started: float | None = None
@@ -91,23 +98,39 @@ class Driver:
             self._enter(end or self._stopped())
             self.on_change = None
 
+    def _bind(self, spec: JobSpec) -> None:
+        """Work on `spec` from here on."""
+        self.spec = spec
+        self._record = JobRecord(self._shared.journal, spec.entry)
+        self._submission = Submission(self._shared, spec, self._record)
+        self._retrieval = Retrieval(
+            self._shared, spec, on_progress=self._on_progress, on_estimate=self._on_estimate
+        )
+
     async def _perform_all(self) -> State:
         """Perform command after command, and return the state in which none is left."""
-        state, command = await self._first()
+        state, command = await self._first(self.spec.start)
         while command is not None:
             self._enter(state)
             event = await self._perform(command)
+            if isinstance(event, Refused) and isinstance(event.error, KeyTakenError):
+                self._retrieval.unclaim()
+                state, command = await self._first((state, command))
+                continue
             state, command = step(self.state, event, chance=self._shared.clock.chance())
             command = self._rationed(event, command)
             await self._keep(state)
         return state
 
-    async def _first(self) -> Step:
-        """Check before anything is paid; journal a job that came with its ticket."""
-        state, command = self.spec.start
+    async def _first(self, start: Step) -> Step:
+        """Look up the key, and check before anything is paid; journal a job that came with its ticket."""
+        state, command = start
         if command is None:
-            return state, None
+            return start
         try:
+            state, command = await self._attach(start)
+            if command is None:
+                return state, None
             await self._retrieval.check_target()
             if ticket_of(state) is not None:
                 known = await self._record.begin(state)
@@ -116,6 +139,62 @@ class Driver:
             state, command = step(state, Refused(error))
         await self._keep(state)
         return state, command
+
+    async def _attach(self, start: Step) -> Step:
+        """Return where to go on from by what the journal knows of the key: `start` if it knows nothing.
+
+        What another process works on is followed until it ends, or until its owner does.
+        """
+        journal, key = self._shared.journal, self.spec.key
+        if journal is None or key is None or self.spec.entry_id:
+            return start
+        if self.spec.identity is None and self.spec.request is not None:
+            encoded = await encode_media(self.spec.request)
+            self._bind(evolve(self.spec, identity=await identify(encoded)))
+            self._submission.encoded = encoded
+        first = self._shared.orders.get(key, self._placed)
+        if first is not self._placed:
+            await first.wait()
+        while found := await journal.attach(key, self.spec.identity, again=self.spec.batch is not None):
+            entry, now = found.entry, self._shared.clock.time()
+            match found.how:
+                case "ours":
+                    return await self._adopt(entry, now)
+                case "ended":
+                    return await _ended(entry.state), None
+                case "works":
+                    await self._follow(entry)
+                case "nobody" if now >= (entry.answer_by or now):
+                    return resume(entry.state)
+                case "nobody":
+                    self._enter(entry.state)
+                    await self._shared.clock.sleep(EVERY)
+        return start
+
+    async def _adopt(self, entry: JournalEntry, now: float) -> Step:
+        """Go on with a job of the key whose owner is gone, to the destination that was given to it first."""
+        spec = recovery(entry, now)
+        if entry.to is None:
+            spec = evolve(spec, to=self.spec.to, overwrite=self.spec.overwrite)
+        else:
+            await self._retrieval.tidy()
+        self._bind(evolve(spec, request=spec.request or self.spec.request))
+        if isinstance(entry.state, Saved) and not await is_there(entry.state.video):
+            return await _ended(entry.state), None
+        return spec.start
+
+    async def _follow(self, entry: JournalEntry) -> None:
+        """Publish the states of a job that another process works on, as long as one does."""
+        assert self._shared.following is not None  # noqa: S101 - there is a journal
+        state: State | None = entry.state
+        given_up = self._shared.clock.monotonic() + self._span()
+        while state is not None and not isinstance(state, TERMINAL):
+            self._enter(state)
+            try:
+                state = await self._shared.following.look(entry.id)
+            except JournalError:
+                if self._shared.clock.monotonic() > given_up:
+                    raise
 
     async def _perform(self, command: Command) -> Event:
         match command:
@@ -156,6 +235,10 @@ class Driver:
         if state == self.state and self._told:
             return
         self.state, self._told = state, True
+        if not isinstance(state, Quoting | Queueing | AwaitingConsent):
+            self._placed.set()
+        if self.spec.key is not None and self._shared.following is not None and self._record.id:
+            self._shared.following.report(self._record.id, state)
         if self.on_change is not None:
             self.on_change(state)
 
@@ -193,3 +276,32 @@ class Driver:
             return self._shared.timeouts.job
         average = self.state.average if isinstance(self.state, Waiting | Downloading) else None
         return max(LEAST_DEADLINE, DEADLINE_IN_P80 * (average or 0.0))
+
+
+async def _ended(state: State) -> State:
+    """Return how a job of an earlier call has ended: a clip that is gone was paid for, and is an error."""
+    if not isinstance(state, Saved | Succeeded):
+        return state
+    if await is_there(state.video):
+        return Succeeded(video=state.video)
+    what = (
+        "went elsewhere" if state.video.path is None else f"{str(state.video.path)!r} is gone or has changed"
+    )
+    error = DownloadError(
+        f"The clip of this key was delivered before, but {what}",
+        charged=True,
+        ticket=state.ticket,
+        hint="Look for the file, or order it under another key; while Venice still has it,"
+        " resume(ticket, to=...) fetches it again",
+    )
+    return Failed(error=error, ticket=state.ticket)
+
+
+async def is_there(video: Video) -> bool:
+    """Tell whether the file of a clip is where it was put, with its size."""
+    if video.path is None:
+        return False
+    try:
+        return (await anyio.Path(video.path).stat()).st_size == video.size
+    except OSError:
+        return False

@@ -84,14 +84,19 @@ class Retrieval:
 
     async def tidy(self) -> None:
         """Remove what an unfinished download left."""
-        if self._claimed is not None:
-            self._shared.claims.discard(self._claimed)
+        self.unclaim()
         if self._watch is not None:
             self._watch.close()
         if self._delivery is not None:
             await self._delivery.abort()
         elif not isinstance(self._spec.to, str | os.PathLike):
             await self._spec.to.abort()
+
+    def unclaim(self) -> None:
+        """Let other jobs be bound for our destination."""
+        if self._claimed is not None:
+            self._shared.claims.discard(self._claimed)
+            self._claimed = None
 
     async def poll(self, command: Poll) -> Event:
         """Poll at the job's turn; download the clip if the answer is the clip."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, suppress
 from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 import anyio
 import anyio.to_thread
@@ -34,6 +34,7 @@ from ..sansio.job.states import Failed, State, Succeeded
 from .cleanup import CleanUps
 from .consent import OnConsent, Questions
 from .driver import Driver
+from .following import Following
 from .spec import JobSpec, Shared
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class Runtime:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leave = anyio.Event()
         self._jobs: WeakSet[VideoJob] = WeakSet()
+        self._keyed: WeakValueDictionary[str, VideoJob] = WeakValueDictionary()
         self._draining = False
 
     @property
@@ -217,8 +219,15 @@ class Runtime:
         driver = Driver(shared, spec)
         job = VideoJob(driver, on_state=self.settings.on_state)
         self._jobs.add(job)
+        if spec.key is not None and self.working_on(spec.key) is None:
+            self._keyed[spec.key] = job
         self.spawn(driver.run)
         return job
+
+    def working_on(self, key: str) -> VideoJob | None:
+        """Return our job of that key, unless it has ended."""
+        job = self._keyed.get(key)
+        return None if job is None or job.done() else job
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` in the task group of the jobs."""
@@ -241,27 +250,6 @@ class Runtime:
     async def ask(self, query: Query[T]) -> T:
         """Return the answer to a call that costs nothing."""
         return await self.shared().caller.ask(query)
-
-    @asynccontextmanager
-    async def caller_with(self, api_key: Secret) -> AsyncGenerator[Caller]:
-        """Call the API with another key of the account, within the same ration.
-
-        Raises:
-            UsageError: there is no such key.
-        """
-        if not api_key.reveal():
-            msg = "There is no admin key"
-            raise UsageError(msg, hint="Pass admin_key=, or set VENICE_ADMIN_KEY")
-        shared, settings = self.shared(), self.settings
-        async with AiohttpTransport(
-            base_url=settings.base_url,
-            api_key=api_key,
-            timeouts=settings.timeouts,
-            session=settings.session,
-            links=settings.links,
-        ) as transport:
-            pacer, clock = shared.caller.pacer, shared.clock
-            yield Caller(transport, pacer, clock, retries=settings.retries, api_key=api_key)
 
     async def drain(self, grace: float) -> list[Ticket]:
         """Start no more jobs, give the paid ones `grace` seconds, and return the tickets of the rest."""
@@ -302,6 +290,9 @@ class Runtime:
         pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock, store=self._ration())
         stack.push_async_callback(pacer.aclose)
         caller = Caller(transport, pacer, clock, retries=settings.retries, api_key=settings.api_key)
+        following = None if journal is None else Following(journal, clock, self.spawn)
+        if following is not None:
+            stack.callback(following.close)
         questions = Questions()
         stack.push_async_callback(questions.aclose)
         return Shared(
@@ -313,6 +304,7 @@ class Runtime:
             questions=questions,
             deliveries=anyio.Semaphore(deliveries_at_once()),
             on_consent=settings.on_consent,
+            following=following,
         )
 
     async def _open_journal(self, stack: AsyncExitStack, clock: SystemClock) -> Journal | None:

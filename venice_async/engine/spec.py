@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from weakref import WeakValueDictionary
 
 import anyio
 from attrs import field, frozen
@@ -12,18 +16,25 @@ from attrs import field, frozen
 from ..errors import UsageError
 from ..io.caller import Caller
 from ..io.delivery.sinks import Sink, WriterSink
-from ..io.journal.entries import JournalEntry
+from ..io.journal.entries import BatchShare, JournalEntry
 from ..io.transport import Clock
 from ..options import Timeouts
 from ..requests import VideoRequest
 from ..sansio.job.machine import Step, resume
 from .cleanup import CleanUps
 from .consent import OnConsent, Questions
+from .following import Following
 
 if TYPE_CHECKING:
     from ..io.journal.journal import Journal
 
 Destination: TypeAlias = str | os.PathLike[str] | Sink
+
+LONGEST_NAME: Final = 255  # characters of a key, or of the name or text of a tag
+MOST_TAGS: Final = 64
+_UNSPEAKABLE: Final = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
+)  # no database and no terminal takes these
 
 
 @frozen(kw_only=True)
@@ -38,7 +49,10 @@ class JobSpec:
         recovering: whether a file that is there may be the very clip, from before a crash.
         priority: jobs of a higher one are queued first.
         entry_id: the journal's entry of the job, if it stands there already.
-        key: what the caller knows the job by.
+        key: what the caller knows the job by: no two jobs of an account have the same.
+        tags: what the caller notes about it.
+        identity: what tells the request from another one under the key; see `identify`.
+        batch: the batch it belongs to, if to one.
         usd: what it is expected to cost, in USD, where that was asked.
         age: seconds since it was queued; None for not known, which is asked about at once.
         on_consent: whom to ask instead of the client's.
@@ -52,6 +66,9 @@ class JobSpec:
     priority: int = 0
     entry_id: str = ""
     key: str | None = None
+    tags: Mapping[str, str] = field(factory=dict[str, str])
+    identity: str | None = None
+    batch: BatchShare | None = None
     usd: float | None = None
     age: float | None = 0.0
     on_consent: OnConsent | None = None
@@ -66,6 +83,8 @@ class JobSpec:
             to=Path(self.to) if isinstance(self.to, str | os.PathLike) else None,
             overwrite=self.overwrite,
             key=self.key,
+            tags=self.tags,
+            identity=self.identity,
             usd=self.usd,
         )
 
@@ -84,6 +103,8 @@ class Shared:
         clean_ups: the deletion of the server's copies.
         deliveries: holds back clips that would take more file descriptors than there are.
         claims: the files that running jobs are bound for.
+        orders: by key, what is set once the job that came with it first has paid, or has ended.
+        following: the news between processes that share the journal, if there is one.
     """
 
     caller: Caller
@@ -95,6 +116,8 @@ class Shared:
     deliveries: anyio.Semaphore
     on_consent: OnConsent | None = None
     claims: set[Path] = field(factory=set[Path])
+    orders: WeakValueDictionary[str, asyncio.Event] = field(factory=WeakValueDictionary[str, asyncio.Event])
+    following: Following | None = None
 
 
 def checked_request(request: object) -> VideoRequest:
@@ -107,6 +130,45 @@ def checked_request(request: object) -> VideoRequest:
         return request
     msg = f"A request must be a VideoRequest, not {type(request).__name__}"
     raise UsageError(msg, hint="Make one: VideoRequest(model=..., prompt=..., duration='5s')")
+
+
+def checked_key(key: object) -> str:
+    """Return `key` if it can name a job.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if isinstance(key, str) and key.strip() and _is_name(key):
+        return key
+    msg = f"key must be text of 1 to {LONGEST_NAME} characters, none of them a control, not {_brief(key)}"
+    raise UsageError(msg, hint="Pass what names the order with you, such as key='order-4711'")
+
+
+def checked_tags(tags: object) -> dict[str, str]:
+    """Return a copy of `tags` if they are such.
+
+    Raises:
+        UsageError: they are none.
+    """
+    known = dict(cast("Mapping[object, object]", tags)) if isinstance(tags, Mapping) else None
+    if known is None or len(known) > MOST_TAGS:
+        msg = f"tags must be a mapping of at most {MOST_TAGS} names to texts, not {_brief(tags)}"
+        raise UsageError(msg, hint="Pass tags={'customer': 'acme'}")
+    for name, value in known.items():
+        if not (name and _is_name(name) and _is_name(value)):
+            msg = f"A tag is a name and a text, each of at most {LONGEST_NAME} characters and none of them a"
+            msg += f" control, not {_brief(name)}: {_brief(value)}"
+            raise UsageError(msg)
+    return cast("dict[str, str]", known)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_NAME and not _UNSPEAKABLE.search(value)
+
+
+def _brief(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[:40]}… ({len(shown)} characters)"
 
 
 def bound_for(to: object) -> Destination:
@@ -134,5 +196,7 @@ def recovery(entry: JournalEntry, now: float) -> JobSpec:
         recovering=True,
         entry_id=entry.id,
         key=entry.key,
+        tags=entry.tags,
+        identity=entry.identity,
         age=max(0.0, now - entry.created),
     )

@@ -44,6 +44,7 @@ class Submission:
 
     Attributes:
         accepted: the ticket, also where a job was stopped while its paid request was on its way.
+        encoded: the request with its media as URLs, until the paid request is made of it.
     """
 
     def __init__(self, shared: Shared, spec: JobSpec, record: JobRecord) -> None:
@@ -53,16 +54,16 @@ class Submission:
         self._caller = shared.caller
         self._spec = spec
         self._record = record
-        self._encoded: VideoRequest | None = None
+        self.encoded: VideoRequest | None = None
         self._prepared: Prepared | None = None
         self._attempts = Attempts()
 
     async def ask_price(self, command: AskPrice) -> Event:
         """Ask for the price."""
         try:
-            self._encoded = await encode_media(command.request)
+            self.encoded = self.encoded or await encode_media(command.request)
             seconds = command.reference_video_seconds
-            query = await price_query(command.request, seconds, encoded=self._encoded)
+            query = await price_query(command.request, seconds, encoded=self.encoded)
             return Priced((await self._caller.ask(query)).usd)
         except VeniceError as error:
             return Refused(error)
@@ -76,7 +77,7 @@ class Submission:
         """
         try:
             if self._prepared is None:
-                encoded, self._encoded = self._encoded or await encode_media(command.request), None
+                encoded, self.encoded = self.encoded or await encode_media(command.request), None
                 self._prepared = await prepare(encoded)
         except VeniceError as error:
             return Refused(error)
@@ -141,8 +142,11 @@ class Submission:
     async def _pay(self, command: Queue, prepared: Prepared, turn: Turn) -> tuple[Event, float | None]:
         """Send the paid request; return what came of it, and in how many seconds to send it again, if so."""
         intent = Queueing(request=command.request, consent=command.consent, flow=command.flow)
+        timeouts = self._shared.timeouts
         try:
-            await self._record.begin(intent)
+            await self._record.begin(
+                intent, answer_within=timeouts.connect + timeouts.read, batch=self._spec.batch
+            )
         except VeniceError as failure:
             return Refused(failure), None
         at = datetime.fromtimestamp(self._shared.clock.time(), UTC).isoformat(timespec="seconds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import mimetypes
@@ -16,7 +17,7 @@ from ..errors import InvalidRequestError
 from ..media import Media, sniff
 from ..requests import VideoRequest
 from ..sansio.clip.mp4 import movie_seconds
-from ..sansio.converter import PARTS, request_fields
+from ..sansio.converter import PARTS, request_fields, set_fields
 from ..sansio.http.queries import STATED_LENGTH, Price, price_body
 from ..sansio.http.wire import EncodedMedia, request_body
 from ..validators import LIMITS
@@ -63,6 +64,20 @@ async def prepare(encoded: VideoRequest) -> Prepared:
         InvalidRequestError: the body is above 35 MiB.
     """
     return _packed(encoded) if _is_small(encoded) else await in_thread(_packed, encoded)
+
+
+async def identify(encoded: VideoRequest) -> str:
+    """Return what tells a request whose media are URLs from another: a digest of each field that is sent.
+
+    It is JSON by field, so that `differing` can name the fields that are others. Consents are no part of it.
+    """
+    return _digests(encoded) if _is_small(encoded) else await in_thread(_digests, encoded)
+
+
+def _digests(encoded: VideoRequest) -> str:
+    known = sorted(request_fields(encoded).items())
+    texts = {name: json.dumps(value, sort_keys=True, default=set_fields) for name, value in known}
+    return json.dumps({name: hashlib.sha256(text.encode()).hexdigest()[:32] for name, text in texts.items()})
 
 
 async def price_query(

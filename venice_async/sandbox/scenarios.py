@@ -41,17 +41,7 @@ Outcome = Literal[
 """
 
 Point = Literal[
-    "models",
-    "quote",
-    "queue",
-    "retrieve",
-    "video",
-    "complete",
-    "link",
-    "revoke",
-    "rate_limits",
-    "balance",
-    "ledger",
+    "models", "quote", "queue", "retrieve", "video", "complete", "link", "revoke", "rate_limits", "balance"
 ]
 """Where a fault strikes: a call by its name; `retrieve` is every poll, `video` one answered by the clip."""
 

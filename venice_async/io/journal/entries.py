@@ -6,11 +6,11 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from attrs import evolve, field, frozen
 
-from ...errors import DownloadError, JournalError
+from ...errors import DownloadError, JournalError, UsageError
 from ...requests import VideoRequest
 from ...results import Ticket
 from ...sansio.converter import converter, dump_state, load_state
@@ -94,6 +94,45 @@ class JournalEntry:
         return ticket_of(self.state)
 
 
+class KeyTakenError(UsageError):
+    """Another job has the key already: attach to that one."""
+
+
+@frozen(kw_only=True)
+class BatchShare:
+    """What a job of a batch has to do with the others.
+
+    Attributes:
+        prefix: what the keys of the batch begin with.
+        max_usd: the most that all of them may cost, in USD, if there is a limit.
+    """
+
+    prefix: str
+    max_usd: float | None = None
+
+
+@frozen(kw_only=True)
+class Attached:
+    """The job of a key.
+
+    Attributes:
+        entry: the job.
+        how: how it goes on. It is `"ours"` from now on; another owner that lives `"works"` on it; it has
+            `"ended"`; or it is an intent that `"nobody"` works on, which is never taken over.
+    """
+
+    entry: JournalEntry
+    how: Literal["ours", "works", "ended", "nobody"]
+
+
+def differing(known: str | None, wanted: str | None) -> list[str]:
+    """Return the fields that two requests differ in, by what `identify` says of them, sorted."""
+    if known is None or wanted is None:
+        return []
+    one, other = json.loads(known), json.loads(wanted)
+    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+
+
 class Unfinished(list[JournalEntry]):
     """The unfinished jobs that we watch or nobody does.
 
@@ -173,6 +212,19 @@ def pack_state(state: State) -> dict[str, Any]:
         "size": video and video.size,
         "sha256": video and video.sha256,
     }
+
+
+def pack_progress(state: State) -> str:
+    """Return what those who follow a job are told, without the link."""
+    return json.dumps(_without_links(json.loads(dump_state(state))))
+
+
+def unpack_progress(entry: JournalEntry, progress: str | None) -> State:
+    """Return where a job stands, by its entry and what its owner told those who follow it since."""
+    told = None if progress is None else load_state(progress)
+    if isinstance(told, Waiting | Downloading) and entry.ticket is not None:
+        return evolve(told, ticket=entry.ticket)
+    return entry.state
 
 
 def unpack(rows: Iterable[tuple[Any, ...]]) -> list[JournalEntry]:

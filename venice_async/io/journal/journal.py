@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Self
 
@@ -14,7 +15,7 @@ from attrs import evolve
 from ...errors import JournalError, VeniceError
 from ...sansio.job.states import State, ticket_of
 from ..transport import Clock
-from .entries import JournalEntry, Unfinished
+from .entries import Attached, BatchShare, JournalEntry, Unfinished
 from .writer import Operation, Writer
 
 
@@ -51,24 +52,58 @@ class Journal:
             raise
         return cls(writer, clock=clock)
 
-    async def begin(self, entry: JournalEntry) -> JournalEntry:
+    async def begin(
+        self, entry: JournalEntry, *, answer_within: float | None = None, batch: BatchShare | None = None
+    ) -> JournalEntry:
         """Record a job that we watch: an intent (`Queueing`), or one that was queued before (`Waiting`).
 
         A job that the journal knows and nobody watches keeps its entry. Go on from the state of the returned
         entry: it may know more, which is the link and the GETs that were made of it.
 
+        The answer to an intent comes within `answer_within` seconds, or is lost; one of a batch is reserved
+        from its budget.
+
         When this raises, be it a cancellation, no intent is left, and a queued job is not watched.
+
+        Raises:
+            KeyTakenError: it is an intent, and another job has its key.
+            BudgetExceededError: the batch would cost more than it may.
         """
         await checkpoint_if_cancelled()
         now = self._clock.time()
-        new = evolve(entry, id=secrets.token_hex(6), created=now)
-        operation = Operation(lambda table: table.begin(new, now))
+        answer_by = None if answer_within is None else now + answer_within
+        new = evolve(entry, id=secrets.token_hex(6), created=now, answer_by=answer_by)
+        operation = Operation(lambda table: table.begin(new, now, batch))
         try:
             return await self._writer.perform(operation)
         except asyncio.CancelledError:
             if operation.error is None:
                 await self._undo(operation.result())
             raise
+
+    async def attach(self, key: str, identity: str | None, *, again: bool = False) -> Attached | None:
+        """Return the job of a key, from now on ours if nobody watches it; None for a key that is free.
+
+        With `again` a job that failed at the server leaves its key free.
+
+        Raises:
+            UsageError: its request is another than that of `identity`; the message names the fields.
+        """
+        operation = Operation(lambda table: table.attach(key, identity, again=again))
+        try:
+            return await self._writer.perform(operation)
+        except asyncio.CancelledError:
+            if operation.error is None and (found := operation.result()) and found.how == "ours":
+                await self._undo(found.entry)
+            raise
+
+    async def look(self, entry_ids: Collection[str]) -> dict[str, State]:
+        """Return where those of the jobs stand that an owner who lives works on, by id."""
+        return await self._writer.perform(Operation(lambda table: table.look(entry_ids)))
+
+    async def report(self, states: Mapping[str, State]) -> None:
+        """Tell those who follow jobs of ours how far they have come."""
+        await self._writer.perform(Operation(lambda table: table.report(states)))
 
     async def record(self, entry_id: str, state: State) -> None:
         """Record the state of a job.
@@ -125,10 +160,6 @@ class Journal:
     async def find(self, key: str) -> JournalEntry | None:
         """Return the job of that key that succeeded, else the newest that is unfinished, else None."""
         return await self._writer.perform(Operation(lambda table: table.find(key)))
-
-    async def known_jobs(self) -> frozenset[str]:
-        """Return the ids of all jobs on record, ended or not."""
-        return await self._writer.perform(Operation(lambda table: table.known_jobs()))
 
     async def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`, by what each was to cost.

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from ...errors import VeniceError
 from ...sansio.job.states import State, ticket_of
-from .entries import JournalEntry
+from .entries import BatchShare, JournalEntry
 
 if TYPE_CHECKING:
     from .journal import Journal
@@ -25,15 +25,27 @@ class JobRecord:
         self._journal = journal
         self._entry = entry
 
-    async def begin(self, state: State) -> State:
+    @property
+    def id(self) -> str:
+        """The id of the entry; empty as long as there is none."""
+        return self._entry.id
+
+    async def begin(
+        self, state: State, *, answer_within: float | None = None, batch: BatchShare | None = None
+    ) -> State:
         """Start the record, unless it stands already, and return where to go on from.
 
+        The answer to a paid request comes within `answer_within` seconds, or is lost.
+
         Raises:
+            KeyTakenError: another job has the key.
+            BudgetExceededError: the batch would cost more than it may.
             JournalError: it could not be made durable.
         """
         if self._journal is None or self._entry.id:
             return state
-        self._entry = await self._journal.begin(evolve(self._entry, state=state))
+        entry = evolve(self._entry, state=state)
+        self._entry = await self._journal.begin(entry, answer_within=answer_within, batch=batch)
         return self._entry.state
 
     async def record(self, state: State) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -11,19 +11,26 @@ from typing import Final
 from attrs import evolve
 
 from ...errors import JournalError, UsageError
-from ...sansio.job.states import TERMINAL, Failed, State, Stopped, Succeeded
+from ...sansio.job.states import TERMINAL, Failed, Queueing, State, Stopped, Succeeded
+from ...sansio.limits.budget import Budget
 from .entries import (
     COLUMNS,
     UNFINISHED,
     UNSENT,
+    Attached,
+    BatchShare,
     JournalEntry,
+    KeyTakenError,
     Unfinished,
+    differing,
     job_of,
     merge_known,
     pack,
+    pack_progress,
     pack_state,
     state_to_keep,
     unpack,
+    unpack_progress,
 )
 from .leases import is_alive
 
@@ -31,6 +38,8 @@ HISTORY: Final = 30 * 24 * 3600.0
 """Seconds that a finished job without a key stays on record, for people to look at."""
 
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM jobs"  # noqa: S608 - constants
+_SELECT_PROGRESS: Final = f"SELECT {', '.join(COLUMNS)}, progress FROM jobs"  # noqa: S608 - constants
+_TELL: Final = "UPDATE jobs SET progress = ? WHERE id = ? AND kind IN ('Waiting', 'Downloading')"
 
 _WRITTEN: Final = (*(name for name in COLUMNS if name != "ended"), "gets", "stands", "owner", "updated")
 _REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN if name != "id")
@@ -48,8 +57,10 @@ _RELEASED: Final = ", owner = NULL"
 _ENDED: Final = ", owner = NULL, request = NULL, ended = :updated"
 
 # A clip that is there is the best news of a key, then a job under way; the newest of them.
-_BY_KEY: Final = (
-    f"key = ? AND kind IN {('Succeeded', *UNFINISHED)} ORDER BY kind = 'Succeeded' DESC, rowid DESC LIMIT 1"
+_BEST: Final = "ORDER BY kind = 'Succeeded' DESC, kind = 'Failed', rowid DESC LIMIT 1"
+_BY_KEY: Final = f"key = ? AND kind IN {('Succeeded', *UNFINISHED)} {_BEST}"
+_HAS_KEY: Final = (  # of those that have failed, the one that has the key still
+    f"key = ? AND (kind IN {('Succeeded', *UNFINISHED)} OR (kind = 'Failed' AND stands = 1)) {_BEST}"
 )
 
 _KNOWN: Final = 24 * 3600.0  # seconds for which the server knows a job
@@ -80,17 +91,20 @@ class Table:
         self._token = token
         self.erased: bool = False
 
-    def begin(self, entry: JournalEntry, now: float) -> JournalEntry:
+    def begin(self, entry: JournalEntry, now: float, batch: BatchShare | None = None) -> JournalEntry:
         """Add a job under our watch, or take over the entry of the same job that nobody watches.
 
         Raises:
-            UsageError: it is an intent, and another one of its key came first.
+            KeyTakenError: it is an intent, and another job has its key.
+            BudgetExceededError: its batch would cost more than it may.
         """
         if entry.ticket is not None:
             entry = self._continued(entry)
-        elif entry.key is not None and self.find(entry.key) is not None:
-            msg = "Another run works on this request, or has made its clip"
-            raise UsageError(msg, hint="Wait for it, or run the batch again later")
+        elif entry.key is not None and self._of_key(entry.key, again=batch is not None) is not None:
+            msg = "Another job has this key"
+            raise KeyTakenError(msg, hint="Wait for it, or take another key")
+        if batch is not None and batch.max_usd is not None and entry.usd is not None:
+            Budget(batch.max_usd, self.spent(batch.prefix)).reserve(entry.usd)
         freed = "UPDATE jobs SET stands = 0 WHERE key = :key AND stands = 1 AND kind IN ('Failed', 'Stopped')"
         self._connection.execute(freed, {"key": entry.key})
         self._connection.execute(_INSERT, {**pack(entry), "owner": self._token, "updated": now})
@@ -121,11 +135,6 @@ class Table:
             msg = f"The journal {str(self._path)!r} has no entry {name!r}"
             raise JournalError(msg, hint="It was withdrawn, or it is of another journal")
         return found[0]
-
-    def known_jobs(self) -> frozenset[str]:
-        """Return the ids of all jobs on record, ended or not."""
-        rows = self._connection.execute("SELECT json_extract(job, '$[1]') FROM jobs WHERE job IS NOT NULL")
-        return frozenset(name for (name,) in rows)
 
     def withdraw(self, name: str) -> None:
         """Forget an intent; a job with a ticket stays."""
@@ -174,6 +183,52 @@ class Table:
     def find(self, key: str) -> JournalEntry | None:
         """Return the entry that says most of a key."""
         return next(iter(self._select(_BY_KEY, key)), None)
+
+    def attach(self, key: str, identity: str | None, *, again: bool) -> Attached | None:
+        """Find the job of a key, from now on ours if nobody watches it; None for a key that is free.
+
+        With `again` a job that failed at the server leaves its key free.
+
+        Raises:
+            UsageError: it is the job of another request.
+        """
+        entry = self._of_key(key, again=again)
+        if entry is None:
+            return None
+        if names := differing(entry.identity, identity):
+            msg = f"Key {key!r} is of another request: it differs in {', '.join(names)}"
+            raise UsageError(msg, hint="Take another key for another request")
+        if isinstance(entry.state, TERMINAL):
+            return Attached(entry=entry, how="ended")
+        owner = self._connection.execute("SELECT owner FROM jobs WHERE id = ?", (entry.id,)).fetchone()[0]
+        if owner is not None and owner in self._alive():
+            self._connection.execute("UPDATE jobs SET followed = 1 WHERE id = ?", (entry.id,))
+            return Attached(entry=entry, how="works")
+        if isinstance(entry.state, Queueing):
+            return Attached(entry=entry if owner else evolve(entry, answer_by=None), how="nobody")
+        self._connection.execute("UPDATE jobs SET owner = ? WHERE id = ?", (self._token, entry.id))
+        return Attached(entry=entry, how="ours")
+
+    def look(self, names: Collection[str]) -> dict[str, State]:
+        """Return where those of the jobs stand that an owner who lives works on."""
+        alive = self._alive()
+        marks, owners = ", ".join("?" * len(names)), ", ".join("?" * len(alive))
+        where = f"id IN ({marks}) AND owner IN ({owners}) AND kind IN {UNFINISHED}"
+        found = self._connection.execute(f"{_SELECT_PROGRESS} WHERE {where}", (*names, *alive)).fetchall()
+        entries = unpack(row[:-1] for row in found)
+        return {entry.id: unpack_progress(entry, row[-1]) for entry, row in zip(entries, found, strict=True)}
+
+    def report(self, states: Mapping[str, State]) -> None:
+        """Write down for those who follow jobs of ours how far these have come."""
+        ours = self._connection.execute(
+            "SELECT id FROM jobs WHERE owner = ? AND followed = 1", (self._token,)
+        )
+        for (name,) in ours.fetchall():
+            if name in states:
+                self._connection.execute(_TELL, (pack_progress(states[name]), name))
+
+    def _of_key(self, key: str, *, again: bool) -> JournalEntry | None:
+        return self.find(key) if again else next(iter(self._select(_HAS_KEY, key)), None)
 
     def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`."""

@@ -1,0 +1,266 @@
+"""A key: one order, paid for once, however often and by however many clients and processes it is placed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from attrs import evolve
+
+from tests.clients import PRIVATE, PUBLIC, client, wire
+from tests.faulty import FaultyVenice, Reply, json_reply
+from venice_async import (
+    BudgetExceededError,
+    ContentPolicyError,
+    DownloadError,
+    Downloading,
+    Media,
+    PaymentRequiredError,
+    QueueOutcomeUnknownError,
+    UsageError,
+    VeniceError,
+    VideoRequest,
+    Waiting,
+)
+
+pytestmark = pytest.mark.anyio
+
+KEY = "order-4711"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+FAILED = json_reply({"error": "The provider refused it", "credits_refunded": True}, status=422)
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> dict[str, Any]:
+    """Return the options of clients that share a journal."""
+    return {"journal": tmp_path / "jobs.db"}
+
+
+def polls(server: FaultyVenice) -> int:
+    """Return how often the server was asked how a job goes."""
+    return wire(server).count("POST /video/retrieve")
+
+
+async def test_the_same_key_while_we_work_on_it_is_the_very_same_job(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    async with FaultyVenice() as server, client(server, **shared) as venice:
+        job = venice.generate(PUBLIC, to=tmp_path / "a.mp4", key=KEY, tags={"customer": "acme"})
+        assert job is venice.generate(PUBLIC, to=tmp_path / "b.mp4", key=KEY)
+        assert (KEY, {"customer": "acme"}) == (job.key, job.tags)
+        await job.queued()
+        entry = (await venice.pending())[0]
+        assert (KEY, {"customer": "acme"}) == (entry.key, entry.tags)
+        assert tmp_path / "a.mp4" == (await job).path
+        assert 1 == len(server.charges)
+
+
+async def test_a_key_whose_clip_was_made_gives_it_at_once(tmp_path: Path, shared: dict[str, Any]) -> None:
+    to = tmp_path / "clip.mp4"
+    async with FaultyVenice() as server:
+        async with client(server, **shared) as venice:
+            made = await venice.generate(PRIVATE, to=to, key=KEY)
+            calls = len(server.requests)
+            assert made.path == (await venice.generate(PRIVATE, to=to, key=KEY)).path
+        async with client(server, **shared) as venice:
+            again = venice.generate(PRIVATE, to=tmp_path / "no" / "such" / "folder.mp4", key=KEY)
+            assert (made.path, made.sha256) == ((await again).path, (await again).sha256)
+        assert calls == len(server.requests)
+
+
+async def test_what_was_made_and_is_gone_is_an_error_with_its_ticket_and_never_paid_anew(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    async with FaultyVenice() as server, client(server, **shared) as venice:
+        made = await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
+        Path(made).write_bytes(b"cut")
+        with pytest.raises(DownloadError, match="gone or has changed") as raised:
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
+        assert (made.ticket, True) == (raised.value.ticket, raised.value.charged)
+        assert 1 == len(server.charges)
+
+
+async def test_the_job_of_a_client_that_is_gone_is_taken_over_and_goes_where_it_was_bound_for(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    async with FaultyVenice(polls=5) as server:
+        async with client(server, **shared) as venice:
+            await venice.generate(PRIVATE, to=tmp_path / "first.mp4", key=KEY).queued()
+            await venice.aclose()
+        async with client(server, **shared) as venice:
+            job = venice.generate(PRIVATE, to=tmp_path / "second.mp4", key=KEY)
+            assert tmp_path / "first.mp4" == (await job).path
+        assert 1 == len(server.charges)
+    assert not (tmp_path / "second.mp4").exists()
+
+
+async def test_what_another_client_works_on_is_followed_to_its_clip_without_a_call(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    async with FaultyVenice(polls=8) as server:
+        async with client(server, **shared) as first, client(server, **shared) as second:
+            job = first.generate(PUBLIC, to=tmp_path / "first.mp4", key=KEY)
+            ticket = await job.queued()
+            follower = second.generate(PUBLIC, to=tmp_path / "second.mp4", key=KEY)
+            states = [state async for state in follower.updates()]
+            assert await job == await follower
+            assert ticket == follower.ticket
+            assert 0 < max(
+                state.progress or 0 for state in states if isinstance(state, Waiting | Downloading)
+            )
+        assert (1, 9) == (len(server.charges), polls(server))
+
+
+async def test_a_follower_ends_with_the_error_of_the_job_and_so_does_everyone_after_it(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    slow = json_reply({"status": "PROCESSING"})
+    async with FaultyVenice(retrieve=[slow, slow, slow, FAILED]) as server:
+        async with client(server, **shared) as first, client(server, **shared) as second:
+            jobs = [first.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)]
+            await jobs[0].queued()
+            jobs.append(second.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY))
+            for job in jobs:
+                await job.ended()
+            jobs.append(first.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY))
+            errors = []
+            for job in jobs:
+                with pytest.raises(VeniceError) as raised:
+                    await job
+                errors.append((type(raised.value), raised.value.facts))
+        assert [errors[0]] * 3 == errors
+        assert (1, False) == (len(server.charges), errors[0][1]["charged"])
+
+
+async def test_a_follower_takes_over_when_the_client_it_follows_is_gone(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    async with FaultyVenice(polls=9) as server, client(server, **shared) as second:
+        async with client(server, **shared) as first:
+            await first.generate(PUBLIC, to=tmp_path / "first.mp4", key=KEY).queued()
+            follower = second.generate(PUBLIC, to=tmp_path / "second.mp4", key=KEY)
+            await follower.queued()
+            await first.aclose()
+        assert tmp_path / "first.mp4" == (await follower).path
+        assert 1 == len(server.charges)
+
+
+async def test_a_follower_that_is_cancelled_only_stops_following(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    async with FaultyVenice() as server:
+        async with client(server, **shared) as first, client(server, **shared) as second:
+            job = first.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
+            await job.queued()
+            follower = second.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
+            await follower.queued()
+            assert follower.cancel()
+            await follower.ended()
+            assert follower.cancelled()
+            assert ([], 1) == (pending := await second.pending(), pending.held)
+            assert tmp_path / "clip.mp4" == (await job).path
+        assert 1 == len(server.charges)
+
+
+async def test_an_order_placed_by_many_clients_at_once_is_paid_for_once(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    async with FaultyVenice(polls=0) as server:
+        async with client(server, **shared) as first, client(server, **shared) as second:
+
+            async def place(number: int, venice: Any) -> None:
+                paths[number].add(
+                    (await venice.generate(PUBLIC, to=to / f"{number}.mp4", key=str(number))).path
+                )
+
+            to = tmp_path
+            paths: list[set[Path]] = [set() for _ in range(40)]
+            async with anyio.create_task_group() as group:
+                for number in range(40):
+                    for venice in (first, second):
+                        group.start_soon(place, number, venice)
+            assert [{to / f"{number}.mp4"} for number in range(40)] == paths
+        assert 40 == len(server.charges)
+
+
+async def test_an_intent_whose_owner_is_gone_waits_for_its_answer_then_is_unknown_and_never_resent(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    lost = Reply(cut_head_at=0, charged=True)
+    async with FaultyVenice(queue=[lost]) as server:
+        for _ in range(2):
+            async with client(server, **shared) as venice:
+                with pytest.raises(QueueOutcomeUnknownError):
+                    await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
+        assert 1 == len(server.charges)
+        async with client(server, **shared) as venice:
+            await venice.forget((await venice.pending())[0])  # which frees the key
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
+        assert 2 == len(server.charges)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (json_reply({"error": "Insufficient balance"}, status=402), PaymentRequiredError),
+        (json_reply({"error": "The prompt violates the policy"}, status=422), ContentPolicyError),
+    ],
+)
+async def test_what_was_refused_without_a_charge_leaves_its_key_free(
+    tmp_path: Path, shared: dict[str, Any], answer: Reply, expected: type[VeniceError]
+) -> None:
+    other = VideoRequest(model="public-model", prompt="Another one", duration="5s")
+    async with FaultyVenice(queue=[answer]) as server, client(server, **shared) as venice:
+        with pytest.raises(expected):
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
+        with pytest.raises(BudgetExceededError):
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY, max_usd=0.1)
+        await venice.generate(other, to=tmp_path / "clip.mp4", key=KEY)
+        assert ["Another one"] == [charge["prompt"] for charge in server.charges]
+
+
+async def test_another_request_under_a_key_is_refused_and_the_error_names_what_differs(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    request = VideoRequest(model="model", prompt="It moves", duration="5s", image_url=Media(PNG))
+    async with FaultyVenice() as server, client(server, **shared) as venice:
+        await venice.generate(request, to=tmp_path / "clip.mp4", key=KEY)
+        same = evolve(request, image_url=Media(tmp_path / "a.png"))
+        await venice.generate(same, to=tmp_path / "other.mp4", key=KEY, max_usd=0, overwrite=True, priority=3)
+        other = evolve(request, duration="10s", aspect_ratio="16:9", image_url=Media(PNG + b"x"))
+        with pytest.raises(UsageError, match="differs in aspect_ratio, duration, image_url"):
+            await venice.generate(other, to=tmp_path / "clip.mp4", key=KEY)
+        assert 1 == len(server.charges)
+
+
+async def test_the_first_call_of_a_key_has_it_even_if_another_one_comes_before_it_has_paid(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    other = evolve(PUBLIC, prompt="Another one")
+    async with FaultyVenice() as server, client(server, **shared) as venice:
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
+        with pytest.raises(UsageError, match="differs in prompt"):
+            await venice.generate(other, to=tmp_path / "other.mp4", key=KEY, priority=9)
+        assert tmp_path / "clip.mp4" == (await job).path
+        assert 1 == len(server.charges)
+
+
+async def test_a_key_without_a_journal_or_sense_is_refused_at_the_call(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    to = tmp_path / "clip.mp4"
+    async with FaultyVenice() as server:
+        async with client(server) as venice:
+            with pytest.raises(UsageError, match="journal"):
+                venice.generate(PUBLIC, to=to, key=KEY)
+        async with client(server, **shared) as venice:
+            for key in ("", " ", "a\nb", "x" * 256, 4711, b"x"):
+                with pytest.raises(UsageError, match="key"):
+                    venice.generate(PUBLIC, to=to, key=key)  # type: ignore[arg-type] # the mistake
+            for tags in ("x", [("a", "b")], {"a": 1}, {1: "a"}, {"": "a"}, {"a": "\0"}):
+                with pytest.raises(UsageError, match=r"[Tt]ag"):
+                    venice.generate(PUBLIC, to=to, tags=tags)  # type: ignore[arg-type] # the mistake
+        assert [] == server.requests

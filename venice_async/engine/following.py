@@ -1,0 +1,104 @@
+"""Tells a job's followers in other processes how it goes, and looks after the jobs that are followed here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+from attrs import define, field
+
+from ..errors import VeniceError
+from ..io.transport import Clock
+from ..sansio.job.states import Downloading, State, Waiting
+
+if TYPE_CHECKING:
+    from ..io.journal.journal import Journal
+
+EVERY: Final = 1.0  # seconds between two looks, and between two reports
+
+log: logging.Logger = logging.getLogger(__name__)
+
+
+@define
+class _Look:
+    """One look at all jobs that are followed: who asks meanwhile shares it."""
+
+    names: set[str] = field(factory=set[str])
+    found: dict[str, State] = field(factory=dict[str, State])
+    error: VeniceError | None = None
+    done: anyio.Event = field(factory=anyio.Event)
+
+
+class Following:
+    """The news between the processes that share a journal, both ways, at most once a second.
+
+    It costs nothing where nothing is followed: a look is made while somebody waits for it, and only those
+    reports are written that another process has asked for.
+    """
+
+    def __init__(
+        self, journal: Journal, clock: Clock, spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._spawn = spawn
+        self._look: _Look | None = None
+        self._states: dict[str, State] = {}
+        self._reported = -math.inf
+        self._due: asyncio.TimerHandle | None = None
+
+    async def look(self, entry_id: str) -> State | None:
+        """Return where a job stands in a second; None once no living owner works on it.
+
+        Raises:
+            JournalError: the journal cannot tell now.
+        """
+        if self._look is None:
+            self._look = _Look()
+            self._spawn(partial(self._look_at, self._look))
+        look = self._look
+        look.names.add(entry_id)
+        await look.done.wait()
+        if look.error is not None:
+            raise look.error
+        return look.found.get(entry_id)
+
+    def report(self, entry_id: str, state: State) -> None:
+        """Have those who follow a job of ours told where it stands, with the next report that is due."""
+        if not isinstance(state, Waiting | Downloading):
+            self._states.pop(entry_id, None)  # the driver records it itself
+            if not self._states:
+                self.close()
+            return
+        self._states[entry_id] = state
+        if self._due is None:
+            after = self._reported + EVERY - self._clock.monotonic()
+            self._due = asyncio.get_running_loop().call_later(max(0.0, after), self._spawn, self._report_all)
+
+    def close(self) -> None:
+        """Report no more of what has been said so far."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    async def _look_at(self, look: _Look) -> None:
+        try:
+            await self._clock.sleep(EVERY)
+            self._look = None
+            look.found = await self._journal.look(look.names)
+        except VeniceError as error:
+            look.error = error.with_traceback(None)
+        finally:
+            look.done.set()
+
+    async def _report_all(self) -> None:
+        self._due, self._reported = None, self._clock.monotonic()
+        try:
+            await self._journal.report(dict(self._states))
+        except VeniceError as error:
+            log.debug("Those who follow our jobs are not told how they go: %s", error)
