@@ -69,7 +69,7 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None
     assert ours == {name for name in packed if not name.startswith(info.name)}
     assert {
         "venice_async/py.typed",
-        *(f"venice_async/cli/report/report.{kind}" for kind in ("html", "css", "js")),
+        *(f"venice_async/cli/dashboard/page.{kind}" for kind in ("html", "css", "js")),
     } <= ours
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.browser import chromium
+
 from .shell import KEY, ROOT, Server, Shell, environment
 
 
@@ -26,6 +28,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert process.stdout is not None
         yield Server(process.stdout.readline().strip())
         process.terminate()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[int]:
+    """Chromium, by the port of its protocol; tests that need it are skipped where there is none."""
+    with chromium() as port:
+        yield port
 
 
 @pytest.fixture

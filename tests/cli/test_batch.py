@@ -121,7 +121,7 @@ def test_the_report_is_written_beside_the_clips(shell: Shell) -> None:
     said = shell("batch", jobs, *SHARED, "--budget", "1", "--report")
     page = Path("clips/report.html").read_text(encoding="utf-8")
     assert f"Report: {Path('clips/report.html')}" in said.err
-    assert "a picture of a fox in &lt;snow&gt;" in page
+    assert "a picture of a fox in \\u003csnow>" in page
     assert "an owl" in page
 
 

@@ -1,6 +1,6 @@
 """The command line, `venice-async`: generate, quote, models, batch, jobs, resume, sandbox and more.
 
-It needs the extra `cli` (cyclopts, jinja2 and rich): `pip install 'venice-async[cli]'`.
+It needs the extra `cli` (cyclopts and rich): `pip install 'venice-async[cli]'`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_NEEDED = frozenset({"cyclopts", "jinja2", "rich"})
+_NEEDED = frozenset({"cyclopts", "rich"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

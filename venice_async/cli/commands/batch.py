@@ -18,6 +18,7 @@ from ...errors import UsageError
 from ...formatting import as_usd
 from ..batch_file import Line, read_batch, unknown_fields
 from ..batch_run import BatchRun
+from ..explain import hint
 from ..options import BATCH, Asking, Connection, Journalling, Model, Output, Seconds, Usd
 from ..prices import agreed, total_price
 from ..read_input import read_text
@@ -141,7 +142,7 @@ def _open_output(into: Path, results: Path | None, stack: ExitStack) -> TextIO |
 
 def _write_report(run: BatchRun, lines: Sequence[Line], into: Path, started: datetime) -> Path:
     """Write `report.html` into the folder of the clips and return its path."""
-    from ..report.report import ReportItem, write_report  # noqa: PLC0415 - templates and PyAV are loaded by those who ask for a report
+    from ..dashboard.report import ReportItem, write_report  # noqa: PLC0415 - for those who ask for a report
 
     items: list[ReportItem] = []
     for index, line in enumerate(lines):
@@ -156,10 +157,12 @@ def _write_report(run: BatchRun, lines: Sequence[Line], into: Path, started: dat
                 prompt=line.request.prompt,
                 clip=video.path if video else None,
                 duration=None if length is None else str(length),
+                seed=line.request.extra.get("seed"),
                 seconds=seconds,
                 usd=outcome.usd if outcome else None,
                 size=video.size if video else None,
                 error=error.message if error else None,
+                hint=hint(error) if error else None,
                 charged=True if video else error.charged if error else None,
             )
         )

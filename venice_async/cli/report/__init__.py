@@ -1,1 +1,0 @@
-"""The report of a batch, as an HTML page."""
