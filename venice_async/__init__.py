@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from . import seedance
     from .batch import Batch
     from .client import VeniceClient
+    from .engine.reconcile import Settlement
     from .errors import (
         APIError,
         AuthenticationError,
@@ -132,6 +133,7 @@ __all__ = [
     "Retries",
     "Saved",
     "ServerError",
+    "Settlement",
     "Sink",
     "State",
     "Stopped",
@@ -191,6 +193,7 @@ _NAMES = {
         "UsageError",
         "VeniceError",
     ),
+    "engine.reconcile": ("Settlement",),
     "io.delivery.sinks": (
         "MemorySink",
         "Sink",

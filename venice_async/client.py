@@ -16,6 +16,7 @@ from attrs import evolve
 
 from .batch import CONCURRENCY, PAUSE, Batch, BatchOptions, Requests, check_source
 from .engine.consent import OnConsent
+from .engine.reconcile import Settlement, reconcile
 from .engine.runtime import Runtime, Settings
 from .engine.spec import (
     Destination,
@@ -352,6 +353,29 @@ class VeniceClient:
         if not await self._journal().forget(entry.id):
             msg = "Only an unfinished job that nothing works on can be forgotten"
             raise UsageError(msg, hint="Cancel the job first, or leave the client that works on it")
+
+    async def reconcile(self, *, admin_key: str | None = None) -> list[Settlement]:
+        """Settle the paid requests of unknown outcome in the journal by the account's ledger.
+
+        A charge is taken for one of ours if it is of its model and price, came within minutes of it, and no
+        job in the journal accounts for it. What fits more than one stays unsettled, and so does what another
+        process works on.
+
+        Args:
+            admin_key: an ADMIN key of the same account; `VENICE_ADMIN_KEY` by default.
+
+        Returns:
+            what was found of each request, the unsettled ones with a reason.
+
+        Raises:
+            UsageError: there is no admin key, or no journal.
+            AuthenticationError: it is no ADMIN key.
+        """
+        secret = Secret((admin_key or os.environ.get("VENICE_ADMIN_KEY", "")).strip())
+        del admin_key
+        journal = self._journal()
+        async with self._runtime.caller_with(secret) as caller:
+            return await reconcile(self._runtime.shared(), journal, caller)
 
     async def quote(self, request: VideoRequest, *, reference_video_seconds: float | None = None) -> Quote:
         """Return the price of a request at this moment; nothing is queued or reserved.

@@ -15,7 +15,19 @@ from rich.console import Console
 from ..errors import UsageError, VeniceError
 from ..version import __version__
 from . import exit_codes
-from .commands import batch, doctor, generate, jobs, models, quote, resume, sandbox, seedance, upscale
+from .commands import (
+    batch,
+    doctor,
+    generate,
+    jobs,
+    models,
+    quote,
+    reconcile,
+    resume,
+    sandbox,
+    seedance,
+    upscale,
+)
 from .explain import failed_json, report
 from .options import MAIN, Output
 from .screen.screen import Screen
@@ -66,6 +78,7 @@ _add(quote.quote, quote.EXAMPLES)
 _add(models.models, models.EXAMPLES)
 _add(jobs.jobs, jobs.EXAMPLES)
 _add(resume.resume, resume.EXAMPLES)
+_add(reconcile.reconcile, reconcile.EXAMPLES)
 _add(upscale.upscale, upscale.EXAMPLES)
 _add(seedance.reference, seedance.REFERENCE_EXAMPLES, to=_seedance)
 _add(seedance.edit, seedance.EDIT_EXAMPLES, to=_seedance)

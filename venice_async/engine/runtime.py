@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -250,6 +250,27 @@ class Runtime:
     async def ask(self, query: Query[T]) -> T:
         """Return the answer to a call that costs nothing."""
         return await self.shared().caller.ask(query)
+
+    @asynccontextmanager
+    async def caller_with(self, api_key: Secret) -> AsyncGenerator[Caller]:
+        """Call the API with another key of the account, within the same ration.
+
+        Raises:
+            UsageError: there is no such key.
+        """
+        if not api_key.reveal():
+            msg = "There is no admin key"
+            raise UsageError(msg, hint="Pass admin_key=, or set VENICE_ADMIN_KEY")
+        shared, settings = self.shared(), self.settings
+        async with AiohttpTransport(
+            base_url=settings.base_url,
+            api_key=api_key,
+            timeouts=settings.timeouts,
+            session=settings.session,
+            links=settings.links,
+        ) as transport:
+            pacer, clock = shared.caller.pacer, shared.clock
+            yield Caller(transport, pacer, clock, retries=settings.retries, api_key=api_key)
 
     async def drain(self, grace: float) -> list[Ticket]:
         """Start no more jobs, give the paid ones `grace` seconds, and return the tickets of the rest."""

@@ -11,6 +11,7 @@ from typing import Any, cast
 from attrs import define, field
 
 from .clips.media import frame_size, inspect, reference_seconds, seconds_of
+from .ledger import Entry
 from .model import CatalogueModel, Delivery
 from .records import Charge
 from .scenarios import Scenario, Scenarios
@@ -124,6 +125,19 @@ class JobBook:
     def charges(self, now: float) -> list[Charge]:
         """Return what was paid for each job, in the order in which they were queued."""
         return [job.charge(now) for job in list(self._jobs.values())]
+
+    def ledger(self, now: float) -> list[Entry]:
+        """Return what the ledger holds by `now`, in order: a charge for each job, and refunds."""
+        jobs = list(self._jobs.values())
+        charged = [
+            Entry(at=job.queued_at, model=job.model.id, usd=-job.usd, job=job.queue_id) for job in jobs
+        ]
+        refunded = [
+            Entry(at=job.ready_at, model=job.model.id, usd=job.usd, job=job.queue_id)
+            for job in self._failing
+            if job.refunded(now)
+        ]
+        return sorted(charged + refunded, key=lambda entry: entry.at)
 
     def find(self, queue_id: str) -> Job | None:
         """Return a job by its id."""

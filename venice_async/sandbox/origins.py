@@ -29,6 +29,7 @@ _ROUTES: Mapping[tuple[str, str], Point] = {
     ("POST", "/video/complete"): "complete",
     ("GET", "/api_keys/rate_limits"): "rate_limits",
     ("GET", "/billing/balance"): "balance",
+    ("GET", "/billing/usage-history"): "ledger",
 }
 _PATHS = frozenset(path for _, path in _ROUTES)
 _KEYLESS = frozenset({"models", "quote"})
@@ -42,6 +43,7 @@ class ApiOrigin:
     venice: Venice
     plan: FaultPlan
     api_key: str
+    admin_key: str
     requests: list[RecordedRequest]
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -79,7 +81,8 @@ class ApiOrigin:
         if blocked is not None:
             return blocked
         shown = request.headers.get("Authorization")
-        if shown != f"Bearer {self.api_key}" and (shown is not None or point not in _KEYLESS):
+        keys = {f"Bearer {self.admin_key}"} | ({f"Bearer {self.api_key}"} if point != "ledger" else set())
+        if shown not in keys and (shown is not None or point not in _KEYLESS):
             return standard_error(401, "Authentication failed")
         if raw is None:
             size = LARGEST_BODY // 1024**2

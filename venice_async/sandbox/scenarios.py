@@ -41,7 +41,17 @@ Outcome = Literal[
 """
 
 Point = Literal[
-    "models", "quote", "queue", "retrieve", "video", "complete", "link", "revoke", "rate_limits", "balance"
+    "models",
+    "quote",
+    "queue",
+    "retrieve",
+    "video",
+    "complete",
+    "link",
+    "revoke",
+    "rate_limits",
+    "balance",
+    "ledger",
 ]
 """Where a fault strikes: a call by its name; `retrieve` is every poll, `video` one answered by the clip."""
 

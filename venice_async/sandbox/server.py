@@ -46,7 +46,8 @@ class Sandbox:
     Attributes:
         speed: how much faster than in reality jobs run; limits, expiry and faults stay in real seconds.
         port: the API's port on 127.0.0.1; 0 takes a free one.
-        api_key: the only key that is accepted.
+        api_key: the key that is accepted.
+        admin_key: the one that may also read the ledger, `/billing/usage-history`.
         seed: of the job times and ids; the same requests in the same order meet the same ones.
         sigma: spread of the job times around a model's P80: the standard deviation of their logarithm.
         balance: what the account holds, in USD.
@@ -72,6 +73,7 @@ class Sandbox:
     speed: float = field(default=60.0, validator=gt(0))
     port: int = field(default=0, validator=ge(0))
     api_key: str = field(default="venice-sandbox-key", repr=False)
+    admin_key: str = field(default="venice-sandbox-admin-key", repr=False)
     seed: int = 0
     sigma: float = field(default=0.4, validator=ge(0))
     balance: float = 1_000_000.0
@@ -197,7 +199,13 @@ class Sandbox:
             leaks=self._leaks,
         )
         venice.link_base = f"http://{HOST}:{await self._bind(link_origin.handle, 0)}"
-        api_origin = ApiOrigin(venice=venice, plan=self._plan, api_key=self.api_key, requests=self._requests)
+        api_origin = ApiOrigin(
+            venice=venice,
+            plan=self._plan,
+            api_key=self.api_key,
+            admin_key=self.admin_key,
+            requests=self._requests,
+        )
         self.port = await self._bind(api_origin.handle, self.port)
 
     async def _bind(self, handler: Handler, port: int) -> int:

@@ -12,6 +12,7 @@ from .clips.studio import Studio
 from .clock import LoopClock
 from .consent import ConsentDesk
 from .jobs import Job, JobBook, price
+from .ledger import ledger_page
 from .limits import Kind, RateGate
 from .model import ENDS, CatalogueModel
 from .outcomes import failure, refused, status
@@ -212,6 +213,10 @@ class Venice:
         }
         return json_reply(200, content)
 
+    def show_ledger(self, call: Call) -> Reply:
+        """`GET /billing/usage-history`: charges and refunds, a page at a time."""
+        return ledger_page(self.book.ledger(call.now), call.query, self.clock.unix(0.0))
+
     def _model(self, body: Mapping[str, Any]) -> CatalogueModel:
         name = body.get("model")
         if not isinstance(name, str):
@@ -256,6 +261,7 @@ _ANSWERS: Mapping[str, Callable[[Venice, Call], Reply]] = {
     "complete": Venice.complete,
     "rate_limits": Venice.rate_limits,
     "balance": Venice.show_balance,
+    "ledger": Venice.show_ledger,
 }
 
 RATED: Mapping[str, Kind] = {"queue": "queue", "retrieve": "retrieve"}

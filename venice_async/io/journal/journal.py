@@ -161,6 +161,10 @@ class Journal:
         """Return the job of that key that succeeded, else the newest that is unfinished, else None."""
         return await self._writer.perform(Operation(lambda table: table.find(key)))
 
+    async def known_jobs(self) -> frozenset[str]:
+        """Return the ids of all jobs on record, ended or not."""
+        return await self._writer.perform(Operation(lambda table: table.known_jobs()))
+
     async def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`, by what each was to cost.
 

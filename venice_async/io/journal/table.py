@@ -136,6 +136,11 @@ class Table:
             raise JournalError(msg, hint="It was withdrawn, or it is of another journal")
         return found[0]
 
+    def known_jobs(self) -> frozenset[str]:
+        """Return the ids of all jobs on record, ended or not."""
+        rows = self._connection.execute("SELECT json_extract(job, '$[1]') FROM jobs WHERE job IS NOT NULL")
+        return frozenset(name for (name,) in rows)
+
     def withdraw(self, name: str) -> None:
         """Forget an intent; a job with a ticket stays."""
         self._connection.execute("DELETE FROM jobs WHERE id = ? AND job IS NULL", (name,))

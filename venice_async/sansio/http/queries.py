@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
+from urllib.parse import urlencode
 
 from attrs import field, frozen
 
@@ -11,9 +13,10 @@ from ...errors import ProtocolError
 from ...models import AccountLimits, VideoModel
 from ...requests import VideoRequest
 from ...results import Quote, Ticket
+from ..billing import LedgerRow
 from ..converter import request_fields
 from ..retries import Call
-from .replies import account_limits, api_error, items, model, number, parse, parse_object
+from .replies import account_limits, api_error, items, ledger_row, model, number, parse, parse_object, text
 from .wire import ASKING, JSON, SUCCESS, HttpRequest, job_body, secrets_of, to_json
 
 T_co = TypeVar("T_co", covariant=True)
@@ -115,6 +118,50 @@ class ReadLimits:
 
 
 @frozen
+class LedgerPage:
+    """A part of the account's ledger.
+
+    Attributes:
+        rows: the charges and refunds.
+        cursor: what asks for the next part; None for the last.
+    """
+
+    rows: tuple[LedgerRow, ...]
+    cursor: str | None
+
+
+@frozen
+class ReadLedger:
+    """Ask for the ledger from Unix time `start` to `end`, or on from `cursor`. It needs an ADMIN key."""
+
+    start: float
+    end: float
+    cursor: str | None = None
+    page_size: int = 1000
+
+    @property
+    def request(self) -> HttpRequest:
+        """A GET of a page."""
+        span = {"startTimestamp": _iso(self.start), "endTimestamp": _iso(self.end)}
+        span["pageSize"] = str(self.page_size)
+        query = urlencode(span if self.cursor is None else {"cursor": self.cursor})
+        return HttpRequest(
+            call=Call.OTHER, method="GET", url=f"/billing/usage-history?{query}", headers=ASKING
+        )
+
+    def read(self, status: int, headers: Mapping[str, str], body: bytes) -> LedgerPage:
+        """Return the page; a row that makes no sense is an error: it may be the one that is sought."""
+        _check(status, headers, body)
+        said = parse_object(body)
+        rows = [ledger_row(row) for row in items(said.get("data"))]
+        known = tuple(row for row in rows if row is not None)
+        if not isinstance(said.get("data"), list) or len(known) < len(rows):
+            msg = "The answer to a request for the ledger makes no sense"
+            raise ProtocolError(msg)
+        return LedgerPage(known, text(said.get("nextCursor")))
+
+
+@frozen
 class Complete:
     """Delete the server's copy of a public job's media."""
 
@@ -180,6 +227,10 @@ def price_fields(request: VideoRequest, reference_seconds: float | None = None) 
         | options
         | ({} if reference_seconds is None else {STATED_LENGTH: reference_seconds})
     )
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _is_option(value: object) -> bool:

@@ -6,6 +6,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from html import unescape
 from typing import Any, Final, cast
 
@@ -30,6 +31,7 @@ from ...models import (
     ModelLimit,
     VideoModel,
 )
+from ..billing import LedgerRow
 
 Json = Mapping[str, Any]
 
@@ -332,6 +334,28 @@ def account_limits(value: object) -> AccountLimits | None:
         key_expires=text(data.get("keyExpiration")),
         limits=tuple(_model_limits(data)),
     )
+
+
+def ledger_row(value: object) -> LedgerRow | None:
+    """Return a row of the ledger, or None when it makes no sense."""
+    row = mapping(value)
+    amount, at = number(row.get("amount")), _moment(row.get("timestamp"))
+    if amount is None or at is None:
+        return None
+    return LedgerRow(
+        at=at,
+        product=text(row.get("sku")) or "",
+        amount=amount,
+        currency=text(row.get("currency")) or "",
+        job=text(mapping(row.get("inferenceDetails")).get("requestId")),
+    )
+
+
+def _moment(value: object) -> float | None:
+    try:
+        return datetime.fromisoformat(text(value) or "").timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _model_limits(data: Json) -> list[ModelLimit]:

@@ -1,0 +1,95 @@
+"""`venice-async reconcile`: what became of paid requests whose answers were lost."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from attrs import evolve
+from cyclopts import Parameter
+
+from ...errors import UsageError
+from ...formatting import as_usd
+from .. import exit_codes
+from ..explain import ticket_json
+from ..options import Connection, Journalling, Output
+from ..screen.screen import ScreenHere
+from ..session import open_session
+
+if TYPE_CHECKING:
+    from ...engine.reconcile import Settlement
+    from ..screen.screen import Screen
+
+EXAMPLES: Final = """\
+VENICE_ADMIN_KEY=... venice-async reconcile
+venice-async reconcile --json
+"""
+
+
+async def reconcile(
+    *,
+    admin_key: Annotated[str | None, Parameter(metavar="KEY")] = None,
+    journalling: Journalling = Journalling(),
+    connection: Connection = Connection(),
+    output: Output = Output(),
+    screen: ScreenHere,
+) -> int:
+    """Settle paid requests of unknown outcome by the account's ledger. Nothing is paid.
+
+    What was charged can be resumed then; what was not can be sent again.
+
+    Args:
+        admin_key: An ADMIN key of the account; better set VENICE_ADMIN_KEY.
+    """
+    admin_key = admin_key or os.environ.get("VENICE_ADMIN_KEY") or None
+    if admin_key is None:
+        msg = "There is no admin key"
+        raise UsageError(msg, hint="Set VENICE_ADMIN_KEY (make an ADMIN key at venice.ai/settings/api)")
+    if connection.api_key is None and not os.environ.get("VENICE_API_KEY"):
+        connection = evolve(connection, api_key=admin_key)
+    async with open_session(screen, connection, journalling) as session:
+        with screen.waiting("reading the ledger"):
+            found = await session.venice.reconcile(admin_key=admin_key)
+    if screen.as_json:
+        screen.emit([_as_json(one) for one in found])
+    elif found:
+        screen.table(_columns(found), styles=["" for _ in found])
+    _advise(found, screen)
+    unsettled = any(one.finding == "unsettled" for one in found)
+    return exit_codes.UNKNOWN if unsettled else exit_codes.OK
+
+
+def _advise(found: list[Settlement], screen: Screen) -> None:
+    if not found:
+        screen.note("No paid request is of unknown outcome.")
+    if any(one.ticket for one in found):
+        screen.note("Go on with what was charged: venice-async resume --all")
+    if any(one.finding in {"not charged", "refunded"} for one in found):
+        screen.note("What was not charged, or refunded, is out of the journal: send it again if you like.")
+    if any(one.finding == "unsettled" for one in found):
+        screen.insist(
+            "What is unsettled: look at your generations on venice.ai, then venice-async jobs --forget ID"
+        )
+
+
+def _columns(found: list[Settlement]) -> dict[str, list[str]]:
+    return {
+        "id": [one.entry.id for one in found],
+        "outcome": [one.finding for one in found],
+        "price": ["" if one.usd is None else as_usd(one.usd) for one in found],
+        "job": [one.ticket.queue_id if one.ticket else "" for one in found],
+        "model": [one.entry.request.model if one.entry.request else "?" for one in found],
+        "why": [one.reason for one in found],
+        "prompt": [(one.entry.request.prompt if one.entry.request else None) or "" for one in found],
+    }
+
+
+def _as_json(one: Settlement) -> dict[str, Any]:
+    known = {
+        "id": one.entry.id,
+        "outcome": one.finding,
+        "usd": one.usd,
+        "ticket": ticket_json(one.ticket) if one.ticket else None,
+        "reason": one.reason or None,
+    }
+    return {name: value for name, value in known.items() if value is not None}

@@ -1,0 +1,99 @@
+"""Settles paid requests of unknown outcome by the account's ledger."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from attrs import frozen
+
+from ..errors import AuthenticationError
+from ..io.caller import Caller
+from ..io.journal.entries import JournalEntry
+from ..results import Ticket
+from ..sansio.billing import Finding, LedgerRow, Paid, Verdict, settle, spans
+from ..sansio.http.queries import ReadLedger
+from ..sansio.job.states import Queueing, Waiting
+from .spec import Shared
+
+if TYPE_CHECKING:
+    from ..io.journal.journal import Journal
+
+_ADMIN: Final = "The ledger needs an ADMIN key: make one at venice.ai/settings/api"
+
+log: logging.Logger = logging.getLogger(__name__)
+
+
+@frozen(kw_only=True)
+class Settlement:
+    """What the account's ledger says of a paid request whose outcome was unknown.
+
+    Attributes:
+        entry: the request, as the journal knew it.
+        finding: `"charged"`: the job was accepted, and `recover()` watches it from now on where there is a
+            `ticket`; `"refunded"` or `"not charged"`: the journal has let go of it, and it may be sent again;
+            `"unsettled"`: the ledger does not tell, and the journal keeps it.
+        usd: what was charged, in USD or in another currency of the account.
+        ticket: the job, where the ledger names it.
+        reason: why it is unsettled.
+    """
+
+    entry: JournalEntry
+    finding: Finding
+    usd: float | None = None
+    ticket: Ticket | None = None
+    reason: str = ""
+
+
+async def reconcile(shared: Shared, journal: Journal, caller: Caller) -> list[Settlement]:
+    """Settle what nobody works on; `caller` has the admin key. See `VeniceClient.reconcile`."""
+    unknown = [entry for entry in await journal.pending() if isinstance(entry.state, Queueing)]
+    mine = [entry for entry in unknown if await journal.adopt(entry.id)]
+    try:
+        found = await _ask(shared, journal, caller, mine)
+        return [await _settled(journal, entry, verdict) for entry, verdict in zip(mine, found, strict=True)]
+    except AuthenticationError as error:
+        raise error.with_facts(hint=_ADMIN) from None
+    finally:
+        with anyio.CancelScope(shield=True):
+            for entry in mine:
+                await journal.release(entry.id)
+
+
+async def _ask(
+    shared: Shared, journal: Journal, caller: Caller, entries: Sequence[JournalEntry]
+) -> list[Verdict]:
+    now = shared.clock.time()
+    requests = [
+        Paid(
+            model=entry.request.model if entry.request else "",
+            at=entry.created,
+            usd=entry.usd,
+            content=repr(entry.request),
+        )
+        for entry in entries
+    ]
+    rows: list[LedgerRow] = []
+    for start, end in spans(requests, now):
+        page = await caller.ask(ReadLedger(start, end))
+        rows += page.rows
+        while page.cursor is not None:
+            page = await caller.ask(ReadLedger(start, end, page.cursor))
+            rows += page.rows
+    known: Collection[str] = await journal.known_jobs()
+    return settle(requests, rows, known, now)
+
+
+async def _settled(journal: Journal, entry: JournalEntry, verdict: Verdict) -> Settlement:
+    """Write down what was found: a ticket, or that nothing is owed."""
+    row, ticket = verdict.row, None
+    if verdict.finding == "charged" and row is not None and row.job is not None and entry.request is not None:
+        ticket = Ticket(model=entry.request.model, queue_id=row.job)
+        await journal.record(entry.id, Waiting(ticket=ticket))
+    elif verdict.finding in {"refunded", "not charged"}:
+        await journal.withdraw(entry.id)
+    log.info("The paid request %s is %s by the ledger", entry.id, verdict.finding)
+    usd = None if row is None else -row.amount
+    return Settlement(entry=entry, finding=verdict.finding, usd=usd, ticket=ticket, reason=verdict.reason)

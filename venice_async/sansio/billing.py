@@ -1,0 +1,130 @@
+"""What became of paid requests whose answers were lost, by the account's ledger.
+
+Venice has no way to ask for a job by its request. Its ledger lists every charge with its time, its product
+(the model's id and a unit) and the id of the job; a refund is a row of the same id. So a charge belongs to a
+request if it is of the same model and price, came within minutes of it, and its job is not known already.
+What fits several requests, or several charges, is left to a person.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Final, Literal
+
+from attrs import field, frozen
+
+BEFORE: Final = 30.0  # seconds by which the server's clock may be behind
+AFTER: Final = 300.0  # seconds in which a request that was sent is charged, and the ledger shows it
+REFUNDED_WITHIN: Final = 3600.0  # seconds in which a job that fails has failed
+_CENT: Final = 0.01
+_DOLLARS: Final = frozenset({"USD", "BUNDLED_CREDITS"})
+
+Finding = Literal["charged", "refunded", "not charged", "unsettled"]
+"""What the ledger says of a paid request."""
+
+
+@frozen(kw_only=True)
+class LedgerRow:
+    """One row of the account's ledger.
+
+    Attributes:
+        at: when, in seconds since the Unix epoch.
+        product: what was paid for: a model's id, and a unit behind it.
+        amount: negative for a charge, positive for a refund.
+        currency: such as `"USD"` or `"DIEM"`.
+        job: the job's id, where the row is about one.
+    """
+
+    at: float
+    product: str
+    amount: float
+    currency: str
+    job: str | None = None
+
+
+@frozen(kw_only=True)
+class Paid:
+    """A paid request whose outcome is unknown.
+
+    Attributes:
+        model: the model's id.
+        at: when it was sent, in seconds since the Unix epoch.
+        usd: what it was to cost, in USD, where that was asked.
+        content: the same for requests that ask for the same.
+    """
+
+    model: str
+    at: float
+    usd: float | None
+    content: str
+
+
+@frozen(kw_only=True)
+class Verdict:
+    """What the ledger says of one request.
+
+    Attributes:
+        finding: what became of it.
+        row: the charge, where there is one.
+        reason: why it is unsettled.
+    """
+
+    finding: Finding
+    row: LedgerRow | None = field(default=None)
+    reason: str = ""
+
+
+def spans(requests: Sequence[Paid], now: float) -> list[tuple[float, float]]:
+    """Return the spans of time in which the ledger may tell of the requests, in order and without overlap."""
+    found: list[tuple[float, float]] = []
+    for at in sorted(request.at for request in requests):
+        start, end = at - BEFORE, max(at, min(now, at + REFUNDED_WITHIN)) + BEFORE
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], end
+        else:
+            found.append((start, end))
+    return found
+
+
+def settle(
+    requests: Sequence[Paid], rows: Sequence[LedgerRow], known: Collection[str], now: float
+) -> list[Verdict]:
+    """Return what the ledger says of each request; `known` are the ids of jobs that need no explanation."""
+    charges = [row for row in rows if row.amount < 0 and row.job not in known]
+    refunds = {row.job for row in rows if row.amount > 0 and row.job is not None}
+    fitting = [[row for row in charges if _fits(row, request)] for request in requests]
+    return [_verdict(index, requests, fitting, refunds, now) for index in range(len(requests))]
+
+
+def _verdict(
+    index: int,
+    requests: Sequence[Paid],
+    fitting: Sequence[Sequence[LedgerRow]],
+    refunds: Collection[str | None],
+    now: float,
+) -> Verdict:
+    mine = fitting[index]
+    if not mine:
+        if now < requests[index].at + AFTER:
+            return Verdict(finding="unsettled", reason=f"a charge may still come: ask again in {AFTER:.0f} s")
+        return Verdict(finding="not charged")
+    rivals = [other for other, rows in enumerate(fitting) if any(row in mine for row in rows)]
+    alike = all(
+        fitting[other] == mine and requests[other].content == requests[index].content for other in rivals
+    )
+    if len(mine) != len(rivals) or not alike:
+        reason = f"{len(mine)} charges fit {len(rivals)} such requests, and nothing tells which is which"
+        return Verdict(finding="unsettled", reason=reason)
+    row = mine[rivals.index(index)]  # of requests that ask for the same, any charge will do
+    return Verdict(finding="refunded" if row.job is not None and row.job in refunds else "charged", row=row)
+
+
+def _fits(row: LedgerRow, request: Paid) -> bool:
+    same_model = row.product == request.model or row.product.startswith(f"{request.model}-")
+    told = request.usd if row.currency in _DOLLARS else None
+    return (
+        same_model
+        and request.at - BEFORE <= row.at <= request.at + AFTER
+        and (told is None or math.isclose(-row.amount, told, abs_tol=_CENT))
+    )
