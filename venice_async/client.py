@@ -7,14 +7,12 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-import anyio
-from attrs import evolve
-
 from .batch import CONCURRENCY, PAUSE, Batch, BatchOptions, Requests, check_source
+from .engine.choice import cheapest
 from .engine.consent import OnConsent
 from .engine.reconcile import Settlement, reconcile
 from .engine.runtime import Runtime, Settings
@@ -28,8 +26,7 @@ from .engine.spec import (
     recovery,
 )
 from .engine.status import ask_status
-from .errors import BudgetExceededError, UsageError, VeniceError
-from .formatting import as_usd
+from .errors import UsageError, VeniceError
 from .io.delivery.sinks import QueueSink
 from .io.uploads import price_query
 from .job import VideoJob
@@ -50,8 +47,6 @@ if TYPE_CHECKING:
     from .io.journal.journal import Journal
 
 log: logging.Logger = logging.getLogger(__name__)
-
-_QUOTES_AT_ONCE: Final = 8
 
 
 class VeniceClient:
@@ -418,36 +413,7 @@ class VeniceClient:
         """
         if max_usd is not None:
             check_number("max_usd", max_usd, low=0)
-        wanted: dict[str, tuple[VideoModel, VideoRequest]] = {}
-        for model in models:
-            clip = model.shortest() if request is None else evolve(request, model=model.id)
-            fits = request is None or not model.check(clip)
-            if fits and not model.offline and model.accepts.issuperset(accepts):
-                wanted[model.id] = model, clip
-        if not wanted:
-            msg = f"None of the models accepts {', '.join(sorted(accepts)) or 'the request'}"
-            raise UsageError(msg, hint="VideoModel.accepts and VideoModel.check say what each of them takes")
-        prices: dict[str, float] = {}
-        failures: list[VeniceError] = []
-
-        async def ask(name: str, clip: VideoRequest) -> None:
-            async with slots:
-                try:
-                    prices[name] = (await self.quote(clip)).usd
-                except VeniceError as error:
-                    failures.append(error)
-
-        slots = anyio.Semaphore(_QUOTES_AT_ONCE)
-        async with anyio.create_task_group() as group:
-            for name, (_, clip) in wanted.items():
-                group.start_soon(ask, name, clip)
-        if not prices:
-            raise failures[0]
-        cheapest = min(prices, key=lambda name: prices[name])
-        if max_usd is not None and prices[cheapest] > max_usd:
-            msg = f"The cheapest of {len(prices)} models, {cheapest}, costs {as_usd(prices[cheapest])}"
-            raise BudgetExceededError(msg, quoted_usd=prices[cheapest], limit_usd=max_usd)
-        return wanted[cheapest][0]
+        return await cheapest(self.quote, models, accepts=accepts, max_usd=max_usd, request=request)
 
     async def rate_limits(self) -> AccountLimits:
         """Return what the key may do, and the balances."""
