@@ -99,6 +99,13 @@ def test_image_with_consent_asks_for_all_three_statements(
     assert ("Saved" if saved else "Nothing was charged") in said
 
 
+def test_signed_requests_signs_each_of_them(programs: Programs, venice_sandbox: Sandbox) -> None:
+    programs.run(*example("signed_requests.py", "signing-key", "A gondola at dawn", "clip.mp4"))
+    assert [CLIP] == clips(programs.folder)
+    api = [request.headers for request in venice_sandbox.requests if request.origin == "api"]
+    assert len(api) == len({headers["x-signature"] for headers in api}) > 3
+
+
 @pytest.mark.parametrize("scenarios", [[HELD]])
 def test_resume_after_crash_goes_on_with_what_was_paid_for(
     programs: Programs, venice_sandbox: Sandbox

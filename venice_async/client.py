@@ -28,6 +28,7 @@ from .engine.spec import (
 from .engine.status import ask_status
 from .errors import UsageError, VeniceError
 from .io.delivery.sinks import QueueSink
+from .io.request_hook import OnRequest
 from .io.uploads import price_query
 from .job import VideoJob
 from .models import AccountLimits, VideoModel
@@ -72,6 +73,9 @@ class VeniceClient:
         polling: how eagerly to ask.
         retries: how retries are rationed.
         links: how download links are reached, where that is not the plain way.
+        on_request: called with method, path and body of each request to the API; returns headers to add, such
+            as a signature. It may be async. If it fails, nothing is sent.
+        send_key: whether requests carry the key. Without it `on_request` authorizes them; no key is needed.
 
     Raises:
         UsageError: there is no key, or an option makes no sense.
@@ -91,8 +95,13 @@ class VeniceClient:
         polling: Polling | None = None,
         retries: Retries | None = None,
         links: Links | None = None,
+        on_request: OnRequest | None = None,
+        send_key: bool = True,
     ) -> None:
-        secret = Secret(api_key or os.environ.get("VENICE_API_KEY", ""))
+        secret = Secret(api_key or os.environ.get("VENICE_API_KEY") or ("" if send_key else "none"))
+        if not send_key and on_request is None:
+            msg = "Without the key nothing authorizes the requests"
+            raise UsageError(msg, hint="Pass on_request=, a function that does")
         del api_key  # a traceback of this frame must not show it
         self._batches: WeakSet[Batch] = WeakSet()
         self._runtime = Runtime(
@@ -108,6 +117,8 @@ class VeniceClient:
                 polling=polling or Polling(),
                 retries=retries or Retries(),
                 links=links or Links(),
+                on_request=on_request,
+                send_key=send_key,
             )
         )
 

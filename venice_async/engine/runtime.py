@@ -24,6 +24,7 @@ from ..io.clock import SystemClock
 from ..io.disk import deliveries_at_once
 from ..io.pacing.pacer import Pacer
 from ..io.ration.store import RationStore
+from ..io.request_hook import OnRequest, RequestHook
 from ..job import VideoJob, running_loop
 from ..options import Limits, Links, Polling, Retries, Timeouts
 from ..results import Ticket
@@ -97,6 +98,12 @@ def _check_on_state(_: object, __: object, on_state: Any) -> None:
         raise UsageError(msg, hint="Let it put the states into a queue that a task of yours reads")
 
 
+def _check_on_request(_: object, __: object, on_request: Any) -> None:
+    if on_request is not None and not callable(on_request):
+        msg = f"on_request must be a function of method, path and body, not {type(on_request).__name__}"
+        raise UsageError(msg)
+
+
 @frozen(kw_only=True, repr=False)  # a traceback may show it half made
 class Settings:
     """How a client was made; see `VeniceClient`.
@@ -116,6 +123,15 @@ class Settings:
     polling: Polling
     retries: Retries
     links: Links
+    on_request: OnRequest | None = field(validator=_check_on_request)
+    send_key: bool
+
+    @property
+    def hook(self) -> RequestHook | None:
+        """What adds headers to requests, if anything."""
+        if self.on_request is None:
+            return None
+        return RequestHook(self.on_request, urlsplit(self.base_url).path, may_authorize=not self.send_key)
 
 
 class Runtime:
@@ -305,12 +321,20 @@ class Runtime:
             timeouts=settings.timeouts,
             session=settings.session,
             links=settings.links,
+            send_key=settings.send_key,
         )
         await stack.enter_async_context(transport)
         journal = await self._open_journal(stack, clock)
         pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock, store=self._ration())
         stack.push_async_callback(pacer.aclose)
-        caller = Caller(transport, pacer, clock, retries=settings.retries, api_key=settings.api_key)
+        caller = Caller(
+            transport,
+            pacer,
+            clock,
+            retries=settings.retries,
+            api_key=settings.api_key,
+            hook=settings.hook,
+        )
         following = None if journal is None else Following(journal, clock, self.spawn)
         if following is not None:
             stack.callback(following.close)

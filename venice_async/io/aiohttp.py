@@ -204,8 +204,11 @@ class AiohttpTransport:
         timeouts: Timeouts,
         session: aiohttp.ClientSession | None = None,
         links: Links | None = None,
+        send_key: bool = True,
     ) -> None:
         """Talk to `base_url` with `api_key`; a borrowed `session` is used and never closed.
+
+        Without `send_key` the requests carry an authorization of their own, or none.
 
         Raises:
             UsageError: the session authenticates in its own way.
@@ -217,6 +220,7 @@ class AiohttpTransport:
         self._origin = _origin(self._base_url)
         self._route = LinkRoute(links or Links(), api=base_url, lent=session)
         self._api_key = api_key
+        self._send_key = send_key
         self._timeouts = timeouts
         self._api = session
         self._paid = session
@@ -363,8 +367,9 @@ class AiohttpTransport:
         if _origin(url) != self._origin:
             msg = "The key is sent to the API's origin only"
             raise ProtocolError(msg)
-        own = {"accept-encoding": "identity", "authorization": f"Bearer {self._api_key.reveal()}"}
-        headers = {**request.headers, **own}
+        headers = {**request.headers, "accept-encoding": "identity"}
+        if self._send_key:
+            headers["authorization"] = f"Bearer {self._api_key.reveal()}"
         return headers | ({"connection": "close"} if request.call is Call.QUEUE else {})
 
     def _timeout(self) -> aiohttp.ClientTimeout:

@@ -29,6 +29,7 @@ from ..sansio.job.commands import Fetch, Poll, Queue
 from ..sansio.job.events import Accepted, Missed, Refused
 from ..sansio.retries import SCARCE, Attempts, Call, GiveUp, Retry, RetryQuota, Verdict
 from .pacing.pacer import Pacer, Turn
+from .request_hook import RequestHook
 from .transport import Clock, Content, Response, Transport
 
 LONGEST_REPLY: Final = 1024 * 1024  # bytes of JSON
@@ -56,13 +57,21 @@ class Caller:
     """
 
     def __init__(
-        self, transport: Transport, pacer: Pacer, clock: Clock, *, retries: Retries, api_key: Secret
+        self,
+        transport: Transport,
+        pacer: Pacer,
+        clock: Clock,
+        *,
+        retries: Retries,
+        api_key: Secret,
+        hook: RequestHook | None = None,
     ) -> None:
-        """Send through `transport`, which adds `api_key`."""
+        """Send through `transport`, which adds `api_key`, with the headers of `hook`."""
         self.pacer = pacer
         self.clock = clock
         self._transport = transport
         self._api_key = api_key
+        self._hook = hook
         self._quota = RetryQuota.full(retries)
         self.balances: dict[str, float] = {}
         self.deprecations: dict[str, str] = {}
@@ -169,6 +178,8 @@ class Caller:
     @asynccontextmanager
     async def _send(self, request: HttpRequest, turn: Turn | None = None) -> AsyncGenerator[Response]:
         """Send a request, and report its answer to the pacer; a 429 once its body tells what it means."""
+        if self._hook is not None:
+            request = await self._hook.applied(request)
         async with self._transport.send(request) as response:
             if response.status < _FIRST_ERROR:
                 self._quota = self._quota.refunded()
@@ -221,7 +232,8 @@ class Caller:
         return found
 
     def _secrets(self, request: HttpRequest) -> tuple[str, ...]:
-        return (self._api_key.reveal(), *request.secrets)
+        added = () if self._hook is None else tuple(self._hook.secrets)
+        return (self._api_key.reveal(), *request.secrets, *added)
 
 
 @frozen

@@ -64,7 +64,7 @@ class HttpRequest:
     call: Call
     method: str
     url: str = field(repr=False)
-    headers: Mapping[str, str] = field(factory=dict[str, str])
+    headers: Mapping[str, str] = field(factory=dict[str, str], repr=False)
     body: bytes | None = field(default=None, repr=False)
     model: str | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
