@@ -47,7 +47,7 @@ SAID = {  # what the snippets of a page print
     "README": r"(?s)about \d+ s to go\n.*300000 bytes\n.*^2 \S+\.mp4$.*left\.mp4\n0\.75 \('5s'.*\[Charge\(",
     "jobs": r"(?s)clip\.mp4 300000 \w{64}\nabout \d+ s to go\n.*300000 of 300000 bytes",
     "batches": r"(?s)(?=.*^0 \S+\.mp4$)(?=.*^1 \S+\.mp4$)(?=.*^2 \S+\.mp4$).*^2 whole$",
-    "money": r"(?s)\$0\.75; \('5s', .*'480p'.*\$0\.75, above the limit",
+    "money": r"(?s)0\.75 USD; \('5s', .*'480p'.*0\.75 USD, above the limit",
     "crashes": r"(?s)Ticket\(.*left\.mp4\n.*left\.mp4",
     "seedance": r"Strictly edit <Video 1>, changing its weather to snow",
     "services": r"(?s)0 paid job\(s\) are left.*- Queueing\n.*-\S+ Waiting\n.* Succeeded$",
@@ -56,7 +56,7 @@ SAID = {  # what the snippets of a page print
 MADE = {  # the clips that the snippets of a page leave
     "README": {"animated.mp4", "clip.mp4", "later.mp4", "left.mp4", "tested.mp4"},
     "consent": {"agreed.mp4", "portrait.mp4"},
-    "crashes": {"kept-again.mp4", "left.mp4"},
+    "crashes": {"kept.mp4", "left.mp4"},
     "jobs": {"clip.mp4", "later.mp4", "watched.mp4"},
     "media": {"animated.mp4"},
     "services": {"private.mp4", "reported.mp4"},
