@@ -248,10 +248,21 @@ def _json(value: dict[str, Any], headers: dict[str, str]) -> Reply:
     return Reply(body=json.dumps(value).encode(), headers=headers)
 
 
+def clip_start(size: int) -> bytes:
+    """Return what stands before the media in an MP4 of `size` bytes: the least that a player opens."""
+    track = _box(b"tkhd", bytes(84)) + _box(b"mdia", _box(b"minf", b""))
+    index = _box(b"moov", _box(b"mvhd", bytes(100)) + _box(b"trak", track))
+    start = _box(b"ftyp", b"isom\0\0\0\0") + index + (1).to_bytes(4, "big") + b"mdat"
+    return start + (size - len(start) + 8).to_bytes(8, "big")
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
 def write_clip(path: Path, size: int) -> None:
     """Write an MP4 of `size` bytes: whole in its boxes, and nothing to look at."""
-    start = bytes((0, 0, 0, 16)) + b"ftypisom\0\0\0\0" + bytes((0, 0, 0, 8)) + b"moov"
-    start += (1).to_bytes(4, "big") + b"mdat" + (size - len(start)).to_bytes(8, "big")
+    start = clip_start(size)
     block = bytes(range(256)) * (MIB // 256)
     with path.open("wb") as file:
         file.write(start)

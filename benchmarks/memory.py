@@ -34,6 +34,7 @@ from attrs import define, field
 from venice_async import VeniceClient, VideoRequest
 
 from .common import MIB, TOP
+from .loopback import clip_start
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SMALL = 4 * MIB
@@ -83,8 +84,7 @@ async def answer(line: str, body: dict[str, Any], writer: asyncio.StreamWriter) 
 async def send_clip(size: int, writer: asyncio.StreamWriter) -> None:
     """Send an MP4 of `size` bytes."""
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nContent-Length: %d\r\n\r\n" % size)
-    start = bytes((0, 0, 0, 16)) + b"ftypisom\0\0\0\0" + bytes((0, 0, 0, 8)) + b"moov"
-    start += (1).to_bytes(4, "big") + b"mdat" + (size - len(start)).to_bytes(8, "big")
+    start = clip_start(size)
     block = bytes(range(256)) * (MIB // 256)
     writer.write(start)
     for left in range(size - len(start), 0, -MIB):

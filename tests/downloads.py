@@ -13,6 +13,7 @@ from typing import TypeAlias
 from attrs import evolve
 
 from tests.faulty import (
+    SMALLEST,
     FaultyVenice,
     Reply,
     Request,
@@ -143,7 +144,7 @@ class Unreliable(FaultyVenice):
         self.chance = chance
         self.spoilt: Counter[str] = Counter()
         self.clips = [
-            make_mp4(chance.choice([42, 300, 5_000, 150_000]), chance.randrange(1000)) for _ in "12"
+            make_mp4(chance.choice([SMALLEST, 300, 5_000, 150_000]), chance.randrange(1000)) for _ in "12"
         ]
         super().__init__(clip=self.clips[0], polls=0)
 

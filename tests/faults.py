@@ -101,6 +101,7 @@ SPOILS: dict[str, Spoil] = {
     "HTML": lambda _: html_reply(),
     "HTML called a video": lambda _: html_reply(headers={"content-type": "video/mp4"}),
     "boxes of another kind": lambda reply: evolve(reply, body=box(b"skip", bytes(300)) + make_mp4(400)[24:]),
+    "an index without a track": lambda reply: evolve(reply, body=reply.body.replace(b"trak", b"free")),
     "not HTTP": lambda reply: evolve(reply, status=99, headers={"": "\0", "content-length": "-1"}),
     "stall before the head": lambda reply: evolve(reply, delay=3_600),
     "stall after the head": lambda reply: evolve(reply, pause_at=0),
@@ -119,7 +120,13 @@ SPOILS: dict[str, Spoil] = {
 
 UNCHANGING: tuple[Spoil, ...] = tuple(
     SPOILS[name]
-    for name in ("Content-Length too short", "gzip, cut", "gzip that is none", "boxes of another kind")
+    for name in (
+        "Content-Length too short",
+        "gzip, cut",
+        "gzip that is none",
+        "boxes of another kind",
+        "an index without a track",
+    )
 )
 """Those of a clip that come whole: the same a second time is the end."""
 

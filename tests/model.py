@@ -192,7 +192,7 @@ class World:
             job.done = True
 
     def clip(self, name: str) -> bytes:
-        return make_mp4(200, int(name.partition("-")[2]))
+        return make_mp4(300, int(name.partition("-")[2]))
 
     def check(self) -> None:
         """Assert what must hold at any moment."""

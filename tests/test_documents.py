@@ -47,7 +47,7 @@ SAID = {  # what the snippets of a page print
     "README": r"(?s)about \d+ s to go\n.*300000 bytes\n.*^2 \S+\.mp4$.*left\.mp4\n0\.75 \('5s'.*\[Charge\(",
     "jobs": r"(?s)clip\.mp4 300000 \w{64}\nabout \d+ s to go\n.*300000 of 300000 bytes",
     "batches": r"(?s)(?=.*^0 \S+\.mp4$)(?=.*^1 \S+\.mp4$)(?=.*^2 \S+\.mp4$).*^2 whole$",
-    "money": r"(?s)0\.75 USD; \('5s', .*'480p'.*0\.75 USD, above the limit",
+    "money": r"(?s)\$0\.75; \('5s', .*'480p'.*\$0\.75, above the limit",
     "crashes": r"(?s)Ticket\(.*left\.mp4\n.*left\.mp4",
     "seedance": r"Strictly edit <Video 1>, changing its weather to snow",
     "services": r"(?s)0 paid job\(s\) are left.*- Queueing\n.*-\S+ Waiting\n.* Succeeded$",

@@ -1,6 +1,6 @@
 """A raw socket server that can lie, and a small Venice built on it that counts what it charges."""
 
-from .clip import make_mp4
+from .clip import SMALLEST, make_mp4
 from .replies import (
     Reply,
     abuse_block,
@@ -19,6 +19,7 @@ from .server import FaultyServer, Request
 from .venice import FaultyVenice, Job
 
 __all__ = [
+    "SMALLEST",
     "FaultyServer",
     "FaultyVenice",
     "Job",

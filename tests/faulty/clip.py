@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 BRANDS = b"isom\x00\x00\x02\x00isommp42"
-SMALLEST = 42
-"""Bytes of the smallest clip: the type, and an index and a payload of one byte each."""
+SMALLEST = 265
+"""Bytes of the smallest clip: the type, an index, and a payload of one byte."""
 
 
 def make_mp4(size: int, seed: int = 0) -> bytes:
@@ -17,9 +17,7 @@ def make_mp4(size: int, seed: int = 0) -> bytes:
     if size < SMALLEST:
         msg = f"the smallest clip has {SMALLEST} bytes, not {size}"
         raise ValueError(msg)
-    head = box(b"ftyp", BRANDS) + box(b"moov", box(b"mvhd", bytes(100)))
-    if len(head) + 8 >= size:
-        head = box(b"ftyp", BRANDS) + box(b"moov", b"i")
+    head = box(b"ftyp", BRANDS) + INDEX
     noise = random.Random(seed).randbytes(size - len(head) - 8)
     return head + box(b"mdat", noise)
 
@@ -27,3 +25,8 @@ def make_mp4(size: int, seed: int = 0) -> bytes:
 def box(kind: bytes, payload: bytes) -> bytes:
     """Return one box: its length in 4 bytes, its kind, its payload (ISO/IEC 14496-12, 4.2)."""
     return (len(payload) + 8).to_bytes(4, "big") + kind + payload
+
+
+TRACK = box(b"trak", box(b"tkhd", bytes(84)) + box(b"mdia", box(b"minf", b"")))
+INDEX = box(b"moov", box(b"mvhd", bytes(100)) + TRACK)
+"""The least in which a player finds a track."""

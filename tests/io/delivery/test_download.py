@@ -17,7 +17,7 @@ from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.faulty.clip import BRANDS, box, make_mp4
+from tests.faulty.clip import BRANDS, INDEX, box, make_mp4
 from tests.io.answers import (
     FakeResponse,
     HandClock,
@@ -130,7 +130,7 @@ async def test_a_clip_of_unannounced_length_arrives() -> None:
 
 
 async def test_a_last_box_that_runs_to_the_end_is_believed() -> None:
-    clip = box(b"ftyp", BRANDS) + box(b"moov", b"index") + bytes(4) + b"mdat" + b"media"
+    clip = box(b"ftyp", BRANDS) + INDEX + bytes(4) + b"mdat" + b"media"
     sink = MemorySink()
     await received(sink, silent(clip))
     assert clip == sink.data
@@ -388,7 +388,7 @@ async def test_a_cut_within_the_first_bytes_writes_nothing(clip: Path) -> None:
 WEBM = b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm" + bytes(9_000)
 NO_INDEX = box(b"ftyp", BRANDS) + box(b"mdat", bytes(9_000))
 STILL_WRITTEN = box(b"ftyp", BRANDS) + box(b"free", b"") + bytes(4) + b"mdat" + bytes(9_000)
-DAMAGED = box(b"ftyp", BRANDS) + box(b"moov", b"index") + box(b"mdat", bytes(9_000)) + b"\0\0\0\3moof"
+DAMAGED = box(b"ftyp", BRANDS) + INDEX + box(b"mdat", bytes(9_000)) + b"\0\0\0\3moof"
 UNPLAYABLE = {"WebM": WEBM, "no index": NO_INDEX, "still written": STILL_WRITTEN, "damaged": DAMAGED}
 
 
@@ -459,12 +459,7 @@ async def test_what_is_no_file_on_disk_gets_nothing_of_what_no_player_opens() ->
 
 async def test_a_stream_that_was_damaged_on_its_way_goes_on_where_it_stood() -> None:
     """The damage is seen in the middle, and what was handed on before it comes again."""
-    clip = (
-        box(b"ftyp", BRANDS)
-        + box(b"moov", b"index")
-        + box(b"mdat", bytes(5_000))
-        + box(b"free", bytes(5_000))
-    )
+    clip = box(b"ftyp", BRANDS) + INDEX + box(b"mdat", bytes(5_000)) + box(b"free", bytes(5_000))
     at = clip.index(b"free") - 4
     damaged = clip[:at] + b"\0\0\0\3moof" + clip[at + 8 :]
     writer = Writer()

@@ -10,7 +10,7 @@ import pytest
 from venice_async.sandbox import tiny_clip
 from venice_async.sandbox.clips.media import Source, frame_size, inspect
 
-SMALLEST = 156
+SMALLEST = 296
 
 
 def boxes(content: bytes) -> list[tuple[bytes, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from io import BytesIO
 from itertools import pairwise, permutations
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.faulty.clip import BRANDS, box, make_mp4
+from tests.faulty.clip import BRANDS, INDEX, TRACK, box, make_mp4
 from venice_async.errors import NotAVideoError, TruncatedError
 from venice_async.sansio.clip.kinds import described
 from venice_async.sansio.clip.mp4 import LARGEST, BoxWalk, movie_seconds
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FTYP = box(b"ftyp", BRANDS)
-MOOV = box(b"moov", b"index")
+MOOV = INDEX
 MDAT = box(b"mdat", b"media" * 9)
 CLIP = FTYP + MOOV + MDAT
 
@@ -115,6 +116,77 @@ def test_what_is_missing_is_named() -> None:
         walked(FTYP).check_end(announced=True)
     with pytest.raises(TruncatedError, match=r"before its index \(moov\)"):
         walked(FTYP + MDAT).check_end(announced=False)
+
+
+MVHD = box(b"mvhd", bytes(100))
+TKHD = box(b"tkhd", bytes(84))
+MDIA = box(b"mdia", box(b"minf", b""))
+NO_INDEX = {
+    "empty": b"",
+    "noise": random.Random(9).randbytes(500),
+    "words": b"index",
+    "no track": MVHD,
+    "no movie header": TRACK,
+    "a short movie header": box(b"mvhd", bytes(20)) + TRACK,
+    "an empty track": MVHD + box(b"trak", b""),
+    "a track without media": MVHD + box(b"trak", TKHD + box(b"free", bytes(99))),
+    "a track whose media end too late": MVHD
+    + box(b"trak", TKHD + (99).to_bytes(4, "big") + b"mdia" + bytes(8)),
+    "noise before the track": MVHD + b"\0\0\0\3" + TRACK,
+    "zeros behind the header": MVHD + bytes(200),
+    "a hole within": MVHD + bytes(99) + TRACK,
+}
+
+
+@pytest.mark.parametrize("content", [pytest.param(content, id=name) for name, content in NO_INDEX.items()])
+def test_an_index_in_which_no_player_finds_a_track_is_none(content: bytes) -> None:
+    index = box(b"moov", content)
+    for clip in (FTYP + index + MDAT, FTYP + MDAT + index, FTYP + MDAT + open_box(b"moov", content)):
+        for chunks in ([clip], [bytes([byte]) for byte in clip]):
+            for announced in (True, False):
+                with pytest.raises(NotAVideoError, match=r"its index \(moov\) is empty or damaged"):
+                    walked(*chunks).check_end(announced=announced)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TRACK + MVHD,
+        box(b"udta", bytes(9)) + MVHD + box(b"iods", b"") + TRACK,
+        long_box(b"mvhd", bytes(112)) + long_box(b"trak", TKHD + box(b"edts", bytes(28)) + MDIA),
+        MVHD + TRACK + TRACK + box(b"mvex", bytes(40)),
+        MVHD + TRACK + bytes(4),
+        MVHD + TRACK + b"\0\0\0\3 damaged behind what is needed",
+        MVHD + box(b"trak", TKHD + open_box(b"mdia", bytes(30))),
+    ],
+)
+def test_an_index_with_a_track_is_one_in_whatever_order_and_however_it_goes_on(content: bytes) -> None:
+    index = box(b"moov", content)
+    for clip in (FTYP + index + MDAT, FTYP + MDAT + index, FTYP + box(b"moov", b"") + MDAT + index):
+        assert is_whole(clip)
+        walked(*[bytes([byte]) for byte in clip]).check_end(announced=False)
+
+
+def test_the_clips_of_real_muxers_are_whole_wherever_their_index_is_and_in_fragments() -> None:
+    av = pytest.importorskip("av")
+    for kind, flags in (
+        ("mp4", ""),
+        ("mp4", "faststart"),
+        ("mp4", "frag_every_frame+empty_moov"),
+        ("mov", ""),
+    ):
+        file = BytesIO()
+        with av.open(file, "w", format=kind, options={"movflags": flags}) as container:
+            stream = container.add_stream("mpeg4", rate=24)
+            stream.width = stream.height = 16
+            for _ in range(2):
+                container.mux(stream.encode(av.VideoFrame(16, 16, "yuv420p")))
+            container.mux(stream.encode())
+        clip = file.getvalue()
+        assert is_whole(clip)
+        holes = clip.replace(b"trak", b"free")
+        with pytest.raises(NotAVideoError, match="empty or damaged"):
+            walked(holes).check_end(announced=True)
 
 
 def test_the_boxes_may_come_in_any_order() -> None:

@@ -66,9 +66,11 @@ def tiny_clip(size: int = 4096, *, seconds: float = DEFAULT_SECONDS, seed: int =
     give other clips.
 
     Raises:
-        ValueError: when `size` is too small for the boxes, which take 156 bytes.
+        ValueError: when `size` is too small for the boxes, which take 296 bytes.
     """
-    head = _box(b"ftyp", b"isom\0\0\2\0isommp41") + _box(b"moov", _box(b"mvhd", _movie_header(seconds)))
+    track = _box(b"tkhd", bytes(84)) + _box(b"mdia", _box(b"mdhd", bytes(24)))
+    index = _box(b"mvhd", _movie_header(seconds)) + _box(b"trak", track)
+    head = _box(b"ftyp", b"isom\0\0\2\0isommp41") + _box(b"moov", index)
     left = size - len(head)
     if left < _MDAT_HEAD:
         msg = f"a clip takes at least {len(head) + _MDAT_HEAD} bytes, not {size}"

@@ -12,6 +12,10 @@ file. A player needs three of them: `ftyp`, the index (`moov`) and the media (`m
 
 What no player reads is anything behind those three that is no box of the standard: a line end, zeros, a line
 of text, and padding (`free`) of a wrong size. Servers append such things, and clips play nevertheless.
+
+An index counts if a player finds a track in it: a movie header (`mvhd`), and a `trak` with its header
+(`tkhd`) and its media (`mdia`), each with room for its fields (8.2 to 8.4). The index of a movie in fragments
+has them, too; only its tables are empty. What is unsound behind them ends the reading, as in a player.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ _LONG: Final = 16
 _IN_LONG_FORM: Final = 1
 _TO_THE_END: Final = 0
 _NEEDED: Final = {b"ftyp": "type (ftyp)", b"moov": "index (moov)", b"mdat": "media (mdat)"}
+_NEEDED_OF_INDEX: Final = {b"mvhd": 100, b"trak": 100, b"tkhd": 84, b"mdia": 8}
+"""The boxes without which an index is none, and how many bytes of content each has at least."""
 _READ: Final = frozenset(
     b"ftyp styp moov moof mdat mfra meta meco uuid sidx ssix prft emsg pdin imda udta".split()
 )
@@ -43,8 +49,8 @@ _READ: Final = frozenset(
 class BoxWalk:
     """Reads the boxes of one file, from its bytes in order.
 
-    It looks at the headers of the boxes and counts through their content, so that a chunk costs the same
-    whatever its size. Once it has raised it must not be fed again.
+    It looks at the headers of the boxes, in the index two levels deeper, and counts through their content, so
+    that a chunk costs the same whatever its size. Once it has raised it must not be fed again.
 
     Attributes:
         offset: bytes walked.
@@ -59,6 +65,8 @@ class BoxWalk:
         self._open_ended = False
         self._unread = False  # whether the present box is none that a player reads, behind all that it does
         self._seen: set[bytes] = set()
+        self._index = _IndexWalk(0)
+        self._in_index = False
 
     def feed(self, data: bytes) -> None:
         """Read `data`.
@@ -70,7 +78,10 @@ class BoxWalk:
         self.start += data[: _KEPT - len(self.start)]
         position, end = 0, len(data)
         while position < end:
-            step = self._cross(end - position) or self._read_header(data, position)
+            step = self._cross(end - position)
+            if step and self._in_index:
+                self._index.feed(data[position : position + step])
+            step = step or self._read_header(data, position)
             position += step
             self.offset += step
 
@@ -93,6 +104,9 @@ class BoxWalk:
                 msg = f"The clip ends at byte {self.offset}, before its {missing[0]}"
                 raise TruncatedError(msg)
             msg = f"No player opens what came: its {' and '.join(missing)} is missing"
+            raise NotAVideoError(msg)
+        if not self._index.is_readable:
+            msg = "No player opens what came: its index (moov) is empty or damaged"
             raise NotAVideoError(msg)
 
     def _cross(self, available: int) -> int:
@@ -138,11 +152,64 @@ class BoxWalk:
             raise NotAVideoError(msg)
         self._content_left = 0 if self._open_ended else LARGEST if impossible else size - header
         self._seen.add(kind)
+        self._in_index = kind == b"moov" and not self._index.is_readable
+        if self._in_index:
+            self._index = _IndexWalk(LARGEST if self._open_ended else self._content_left)
         self._header.clear()
 
     def _is_playable(self) -> bool:
         """Tell whether all that a player needs is here; of a clip in fragments that cannot be told."""
         return self._seen.issuperset(_NEEDED) and b"moof" not in self._seen
+
+
+class _IndexWalk:
+    """Reads the boxes of one index, and those of its tracks, from its bytes in order."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._content_left = 0
+        self._header = bytearray()
+        self._found: set[bytes] = set()
+        self._is_blank = 0 < size < LARGEST
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether a player finds a track, now that the index is over; or nothing but zeros came.
+
+        No server was seen to send those: it is how programs that stand in for one make up a clip.
+        """
+        return self._is_blank or (self._found.issuperset(_NEEDED_OF_INDEX) and not self._content_left)
+
+    def feed(self, data: bytes) -> None:
+        self._is_blank = self._is_blank and not data.strip(b"\0")
+        position = 0
+        while position < len(data):
+            step = min(self._content_left, len(data) - position)
+            self._content_left -= step
+            if not step:
+                wanted = _LONG if self._header.startswith(b"\0\0\0\1") else _SHORT
+                piece = data[position : position + wanted - len(self._header)]
+                self._header += piece
+                step = len(piece)
+            position += step
+            self._left -= step
+            self._enter_if_complete()
+
+    def _enter_if_complete(self) -> None:
+        """Begin the content of a box; that of a track is read as boxes, as if they stood beside it."""
+        size, kind, header = _number(self._header[:4]), bytes(self._header[4:8]), len(self._header)
+        if header < (_LONG if size == _IN_LONG_FORM else _SHORT):
+            return
+        if size == _IN_LONG_FORM:
+            size = _number(self._header[8:])
+        content = self._left if size == _TO_THE_END else size - header
+        self._header.clear()
+        if not 0 <= content <= self._left:
+            self._content_left = self._left
+            return
+        if content >= _NEEDED_OF_INDEX.get(kind, LARGEST):
+            self._found.add(kind)
+        self._content_left = 0 if kind == b"trak" else content
 
 
 def _number(data: bytes | bytearray) -> int:
@@ -184,6 +251,12 @@ def movie_seconds(read_at: ReadAt, size: int) -> float | None:
                         length = _number(data[4:12] if data[:1] == b"\1" else data[4:8])
         return None if not scale or length in _UNKNOWN_LENGTH else length / scale
     return None
+
+
+def is_quicktime(read_at: ReadAt, size: int) -> bool:
+    """Tell whether a movie of `size` bytes is a QuickTime file, by its brand: ProRes comes in such."""
+    brands = (read_at(box.start, 4) for box in _boxes(read_at, 0, size) if box.kind == b"ftyp")
+    return next(brands, b"") == b"qt  "
 
 
 def _boxes(read_at: ReadAt, start: int, end: int) -> Iterator[_Box]:
