@@ -48,6 +48,42 @@ BUSY = no_capacity()
 NEWS = json_reply({"status": "PROCESSING", "average_execution_time": 145_000, "execution_duration": 1_000})
 
 
+async def test_what_nobody_named_is_named_by_what_came_and_what_was_named_keeps_its_name(
+    tmp_path: Path,
+) -> None:
+    mov = CLIP.replace(b"isom", b"qt  ", 1)
+    folders = [tmp_path / name for name in ("public", "private", "resumed", "batch", "recovered")]
+    for folder in folders:
+        folder.mkdir()
+    public, private, resumed, batch, recovered = folders
+    async with FaultyVenice(clip=mov, polls=0) as server:
+        async with client(server, journal=tmp_path / "jobs.db") as venice:
+            named = await venice.generate(PUBLIC, to=public / "named.mp4")
+            await venice.generate(PUBLIC, to=public)
+            await venice.generate(PRIVATE, to=private)
+            left = venice.generate(PUBLIC, to=resumed / "never.mp4")
+            ticket = await left.queued()
+            left.cancel()
+            await venice.resume(ticket, to=resumed)
+            (outcome,) = [outcome async for outcome in venice.batch([PUBLIC], into=batch)]
+            late = venice.generate(PUBLIC, to=recovered)
+            await late.queued()
+            late.cancel()
+        async with client(server, journal=tmp_path / "jobs.db") as venice:
+            (job,) = await venice.recover()
+            video = await job
+            again = [outcome async for outcome in venice.batch([PUBLIC], into=batch)]
+        charged = len(server.charges)
+    assert (public / "named.mp4", mov) == (named.path, (public / "named.mp4").read_bytes())
+    for folder in folders:
+        assert [".mov"] == [path.suffix for path in folder.iterdir() if path.name != "named.mp4"]
+        assert [mov] * len(list(folder.iterdir())) == [path.read_bytes() for path in folder.iterdir()]
+    assert [video.path] == list(recovered.iterdir())
+    assert outcome.video is not None
+    assert [outcome.video.path] == list(batch.iterdir()) == [one.video and one.video.path for one in again]
+    assert 6 == charged
+
+
 async def test_a_public_job_takes_one_queue_its_polls_and_one_clean_up(tmp_path: Path) -> None:
     async with FaultyVenice(polls=2) as server:
         async with client(server) as venice:

@@ -180,5 +180,6 @@ class Retrieval:
             path = self._target.path_for(ticket.model, ticket.queue_id)
             key = job_key(ticket.model, ticket.queue_id)
             resumed = ticket_of(self._spec.start[0]) is not None
-            return PartFile(path, overwrite=self._target.overwrite, job_key=key, resumed=resumed)
+            named = self._target.name is not None
+            return PartFile(path, overwrite=self._target.overwrite, job_key=key, resumed=resumed, named=named)
         return self._spec.to

@@ -16,6 +16,7 @@ from anyio import CancelScope, get_cancelled_exc_class
 from attrs import frozen
 
 from ...errors import DownloadError
+from ...sansio.clip.mp4 import is_quicktime
 from ..disk import is_out_of_descriptors, lasting_names, sync
 from ..shielding import in_thread
 from .target import disk_error, followed, is_part_of, part_path, unverified_path
@@ -52,18 +53,21 @@ class PartFile:
     batch: int = _MIB
     """Bytes at once: a thread costs about 0.1 ms, a MiB about 1 ms to hash and write."""
 
-    def __init__(self, path: Path, *, overwrite: bool, job_key: str, resumed: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, overwrite: bool, job_key: str, resumed: bool = True, named: bool = True
+    ) -> None:
         """Write for `path`; `job_key` marks whose part file it is.
 
         With `overwrite` a file at `path` is replaced, and the new one has its mode; a symbolic link is
         followed, and stays. Only a `resumed` job can have left something: for a new one the folder is not
-        read.
+        read. A file that nobody `named` gets the suffix of what came: `.mov` if it is a QuickTime file.
         """
         self._path = path
         self._final = path
         self._overwrite = overwrite
         self._job_key = job_key
         self._resumed = resumed
+        self._named = named
         self._is_open = False
         self._file: _Open | None = None
         self._ended = False
@@ -159,6 +163,7 @@ class PartFile:
 
     def _commit(self) -> None:
         file = self._opened()
+        self._take_suffix(file.part)
         if self._overwrite:
             _take_over_mode(file.descriptor, self._final)
         sync(file.descriptor)
@@ -174,6 +179,7 @@ class PartFile:
 
     def _set_aside(self, *, known_only: bool) -> Path | None:
         file = self._opened()
+        self._take_suffix(file.part)
         for number in range(1, _MOST_UNVERIFIED + 1):
             path = unverified_path(self._final, number)
             if os.path.lexists(path):
@@ -188,6 +194,19 @@ class PartFile:
                     self._close()
                 return path
         return None
+
+    def _take_suffix(self, part: Path) -> None:
+        if self._named:
+            return
+        with part.open("rb") as file:
+
+            def read_at(place: int, count: int) -> bytes:
+                file.seek(place)
+                return file.read(count)
+
+            if is_quicktime(read_at, part.stat().st_size):
+                self._path = self._path.with_suffix(".mov")
+                self._final = followed(self._path) if self._overwrite else self._path
 
     def _abort(self) -> None:
         with self._lock:

@@ -51,6 +51,7 @@ class Target:
     def path_for(self, model: str, queue_id: str) -> Path:
         """Return the file for a job: the one that was named, else `{model}-{queue_id}.mp4` in the folder.
 
+        That one ends in `.mov` if a QuickTime file comes, which nobody knows before.
         What a server named never becomes a path: what is more than letters, digits and `._-` is digested.
         """
         return self.folder / (self.name or f"{_safe_name(model)}-{_safe_name(queue_id)}.mp4")
