@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from io import BytesIO
+from functools import partial
 from itertools import pairwise, permutations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 from hypothesis import given
@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from tests.faulty.clip import BRANDS, INDEX, TRACK, box, make_mp4
 from venice_async.errors import NotAVideoError, TruncatedError
 from venice_async.sansio.clip.kinds import described
-from venice_async.sansio.clip.mp4 import LARGEST, BoxWalk, movie_seconds
+from venice_async.sansio.clip.mp4 import LARGEST, BoxWalk, is_quicktime, movie_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 FTYP = box(b"ftyp", BRANDS)
 MOOV = INDEX
@@ -167,26 +168,34 @@ def test_an_index_with_a_track_is_one_in_whatever_order_and_however_it_goes_on(c
         walked(*[bytes([byte]) for byte in clip]).check_end(announced=False)
 
 
-def test_the_clips_of_real_muxers_are_whole_wherever_their_index_is_and_in_fragments() -> None:
+def read_at(file: BinaryIO, place: int, count: int) -> bytes:
+    file.seek(place)
+    return file.read(count)
+
+
+def test_the_clips_of_real_muxers_are_whole_wherever_their_index_is_and_in_fragments(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
-    for kind, flags in (
-        ("mp4", ""),
-        ("mp4", "faststart"),
-        ("mp4", "frag_every_frame+empty_moov"),
-        ("mov", ""),
-    ):
-        file = BytesIO()
-        with av.open(file, "w", format=kind, options={"movflags": flags}) as container:
+    for name, options in {
+        "last.mp4": {},
+        "first.mp4": {"movflags": "faststart"},
+        "fragments.mp4": {"movflags": "frag_every_frame+empty_moov"},
+        "quicktime.mov": {},
+    }.items():
+        with av.open(tmp_path / name, "w", options=options) as container:
             stream = container.add_stream("mpeg4", rate=24)
-            stream.width = stream.height = 16
-            for _ in range(2):
-                container.mux(stream.encode(av.VideoFrame(16, 16, "yuv420p")))
+            stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
+            for number in range(2):
+                frame = av.VideoFrame(16, 16, "yuv420p")
+                frame.pts = number
+                container.mux(stream.encode(frame))
             container.mux(stream.encode())
-        clip = file.getvalue()
+        clip = (tmp_path / name).read_bytes()
         assert is_whole(clip)
-        holes = clip.replace(b"trak", b"free")
+        with (tmp_path / name).open("rb") as file:
+            found = is_quicktime(partial(read_at, file), len(clip))
+        assert (name == "quicktime.mov") == found
         with pytest.raises(NotAVideoError, match="empty or damaged"):
-            walked(holes).check_end(announced=True)
+            walked(clip.replace(b"trak", b"free")).check_end(announced=True)
 
 
 def test_the_boxes_may_come_in_any_order() -> None:
