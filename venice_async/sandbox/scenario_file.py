@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Final, TypeAlias, TypeVar, cast
@@ -33,7 +33,7 @@ _LISTS: Final = frozenset({"scenarios", "faults"})
 _LITERAL: Final = re.compile(r"(.*) not in literal typing\.Literal\[(.*)\]")
 _NAMED: Final = re.compile(r"'(\w+)' must ")
 
-_listed: Final[Callable[[Any], list[Any]]] = list
+Json: TypeAlias = "bool | float | str | list[Json] | dict[str, Json] | None"
 Declared: TypeAlias = tuple[dict[str, list[Scenario]], list[Fault]]
 
 
@@ -74,13 +74,13 @@ def parse_scenarios(text: str, name: str) -> Declared:
     return scenarios, faults
 
 
-def _parsed(text: str, name: str) -> Any:
+def _parsed(text: str, name: str) -> Json:
     """Parse what the name says; without a suffix that says it, JSON, or else TOML."""
     suffix = name.lower().rpartition(".")[2]
     try:
         if suffix != "toml":
             try:
-                return json.loads(text)
+                return cast("Json", json.loads(text))
             except (ValueError, RecursionError):
                 if suffix == "json" or text.lstrip()[:1] == "{":
                     raise
@@ -91,42 +91,41 @@ def _parsed(text: str, name: str) -> Any:
         raise UsageError(msg, hint=_HINT) from error
 
 
-def _entries(content: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _entries(content: Json, name: str) -> Iterator[tuple[str, Mapping[str, Json]]]:
     """Yield each entry, and how a message calls it."""
-    lists: dict[str, Any] = {"": content}
+    lists: Mapping[str, Json] = {"": content}
     if isinstance(content, dict):
-        lists = cast("dict[str, Any]", content if _LISTS & content.keys() else {"": [content]})
+        lists = content if _LISTS & content.keys() else {"": [content]}
     if unknown := sorted(lists.keys() - _LISTS - {""}):
         msg = f"{name} has {unknown[0]!r} beside its scenarios and faults"
         raise UsageError(msg, hint=_HINT)
     for title, entries in lists.items():
         if title == "scenarios" and isinstance(entries, dict):
-            entries = list(_by_model(cast("dict[str, Any]", entries)))  # noqa: PLW2901 - the same, as a list
+            entries = list(_by_model(entries))  # noqa: PLW2901 - the same, as a list
         if not isinstance(entries, list):
             msg = f"{name}: {title or 'what it declares'} is no list"
             raise UsageError(msg, hint=_HINT)
-        for number, entry in enumerate(_listed(entries), 1):
+        for number, entry in enumerate(entries, 1):
             place = f"{title.removesuffix('s') or 'entry'} {number}"
             if not isinstance(entry, dict):
                 msg = f"{name}: {place} is no object"
                 raise UsageError(msg, hint=_HINT)
-            fields = cast("dict[str, Any]", entry)
-            if title and ("on" in fields) != (title == "faults"):
+            if title and ("on" in entry) != (title == "faults"):
                 msg = f"{name}: {place}: " + (
-                    "'on' belongs to a fault" if "on" in fields else "a fault needs 'on'"
+                    "'on' belongs to a fault" if "on" in entry else "a fault needs 'on'"
                 )
                 raise UsageError(msg, hint=_HINT)
-            yield place, fields
+            yield place, entry
 
 
-def _by_model(scenarios: Mapping[str, Any]) -> Iterator[Any]:
+def _by_model(scenarios: Mapping[str, Json]) -> Iterator[Json]:
     """Yield the scenarios of an object by model id, each with its model."""
     for model, found in scenarios.items():
-        for entry in _listed(found if isinstance(found, list) else [found]):
+        for entry in found if isinstance(found, list) else [found]:
             yield {**entry, "model": model} if isinstance(entry, dict) else entry
 
 
-def _fault(entry: Mapping[str, Any]) -> Fault:
+def _fault(entry: Mapping[str, Json]) -> Fault:
     if "model" in entry:
         _model(entry["model"])
     return _structured(entry, Fault)
@@ -142,7 +141,7 @@ def _model(wanted: object) -> str:
     raise _EntryError(msg, "model")
 
 
-def _structured(entry: Mapping[str, Any], kind: type[T]) -> T:
+def _structured(entry: Mapping[str, Json], kind: type[T]) -> T:
     known = fields_dict(cast("type[Any]", kind)).keys()
     called = kind.__name__.lower()
     for name in entry.keys() - known:
