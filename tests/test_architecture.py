@@ -25,7 +25,7 @@ LONGEST = 500
 ROWS: tuple[tuple[str, ...], ...] = (
     ("cli", "sandbox"),
     ("",),
-    ("client", "batch", "seedance", "upscaling"),
+    ("client", "batch", "chaining", "seedance", "upscaling"),
     ("engine.runtime",),  # it starts the jobs
     ("job",),
     ("engine",),
@@ -55,8 +55,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "subprocess": ("cli.*",),
     "cyclopts": ("cli.*",),
     "rich": ("cli", "cli.*"),
-    "av": ("sandbox.*", "cli.*"),
-    "PIL": ("sandbox.*", "cli.*"),
+    "av": ("chaining", "sandbox.*", "cli.*"),
+    "PIL": ("chaining", "sandbox.*", "cli.*"),
     "pytest": ("sandbox.*",),
 }
 

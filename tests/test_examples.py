@@ -16,6 +16,7 @@ import pytest
 from tests.cases import for_each
 from tests.programs import PATIENCE, PICTURE, ROOT, Programs, example, wait_until
 from venice_async.sandbox import Sandbox, Scenario, tiny_clip
+from venice_async.sandbox.clips.render import render_clip
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -71,6 +72,23 @@ def test_text_to_video_saves_a_clip(programs: Programs, venice_sandbox: Sandbox)
     assert [CLIP] == clips(programs.folder)
     assert f"200,000 bytes, sha256 {hashlib.sha256(CLIP).hexdigest()[:12]}" in said
     assert ["A gondola at dawn"] == [request.json["prompt"] for request in paid(venice_sandbox)]
+
+
+class TestChain:
+    @pytest.fixture
+    def venice_sandbox_options(self) -> dict[str, Any]:
+        return {"clips": render_clip(prompt="a boat", model="m", seconds=0.5, width=128, height=128)}
+
+    def test_chain_begins_each_clip_with_the_last_frame_of_the_one_before(
+        self, programs: Programs, venice_sandbox: Sandbox
+    ) -> None:
+        (programs.folder / "portrait.png").write_bytes(PICTURE)
+        said = programs.run(*example("chain.py", "portrait.png", "film.mp4"))
+        assert f"saved {programs.folder / 'film.mp4'}" == said.strip()
+        assert 3 == len(clips(programs.folder))
+        first, second = paid(venice_sandbox)
+        assert first.json["image_url"] != second.json["image_url"]
+        assert second.json["image_url"].startswith("data:image/png;base64,")
 
 
 def test_progress_tells_how_a_job_goes_to_its_end(programs: Programs) -> None:

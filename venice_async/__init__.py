@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import seedance
     from .batch import Batch
+    from .chaining import VideoFile, concat, last_frame, thumbnail
     from .client import VeniceClient
     from .engine.reconcile import Settlement
     from .errors import (
@@ -146,18 +147,23 @@ __all__ = [
     "VeniceClient",
     "VeniceError",
     "Video",
+    "VideoFile",
     "VideoJob",
     "VideoModel",
     "VideoReference",
     "VideoRequest",
     "Waiting",
     "__version__",
+    "concat",
+    "last_frame",
     "seedance",
+    "thumbnail",
     "upscale",
 ]
 
 _NAMES = {
     "batch": ("Batch",),
+    "chaining": ("VideoFile", "concat", "last_frame", "thumbnail"),
     "client": ("VeniceClient",),
     "errors": (
         "APIError",

@@ -17,6 +17,7 @@ from ..version import __version__
 from . import exit_codes
 from .commands import (
     batch,
+    chain,
     doctor,
     generate,
     jobs,
@@ -85,6 +86,9 @@ _add(seedance.edit, seedance.EDIT_EXAMPLES, to=_seedance)
 _add(seedance.extend, seedance.EXTEND_EXAMPLES, to=_seedance)
 _add(seedance.stitch, seedance.STITCH_EXAMPLES, to=_seedance)
 app.command(_seedance)
+_add(chain.last_frame, chain.LAST_FRAME_EXAMPLES)
+_add(chain.thumbnail, chain.THUMBNAIL_EXAMPLES)
+_add(chain.concat, chain.CONCAT_EXAMPLES)
 _add(doctor.doctor, doctor.EXAMPLES)
 _add(sandbox.sandbox, sandbox.EXAMPLES)
 app.register_install_completion_command(name="--install-completion")  # pyright: ignore[reportUnknownMemberType] - it takes any keywords
