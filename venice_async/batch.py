@@ -16,6 +16,7 @@ import anyio
 from attrs import frozen
 
 from .engine.consent import SharedConsent
+from .engine.refusals import Refusals
 from .engine.spec import JobSpec, checked_request
 from .errors import PaymentRequiredError, UsageError, VeniceError
 from .io.journal.entries import BatchShare
@@ -65,6 +66,7 @@ class Batch:
         self._budget = Budget(options.max_usd)
         ask = runtime.settings.on_consent
         self._consent = SharedConsent(ask) if ask else None
+        self._refusals = Refusals(options.give_up_after)
         self._slots = anyio.Semaphore(options.concurrency)
         self._queueing = anyio.Semaphore(_QUEUEING)
         self._probing = anyio.Lock()
@@ -164,13 +166,16 @@ class Batch:
                 usd = entry.usd
                 job = self.jobs[index] = self._runtime.start(self._spec(request, key, usd))
             else:
+                self._refusals.check(request)
                 usd = await self._reserve(request)
                 job = await self._queued(index, request, key, usd)
             video = await _unless_cancelled(job, job.wait())
         except VeniceError as error:
             if usd is not None and error.charged is False and not earlier:
                 self._budget.release(usd)
+            self._refusals.refused(request, error)
             return Outcome(index=index, request=request, error=error, usd=usd, earlier=earlier)
+        self._refusals.worked(request)
         return Outcome(index=index, request=request, video=video, usd=usd, earlier=earlier)
 
     async def _reserve(self, request: VideoRequest) -> float | None:
@@ -186,6 +191,7 @@ class Batch:
         while True:
             async with self._queueing:
                 await self._wait_for_money()
+                self._refusals.check(request)
                 job = self.jobs[index] = self._runtime.start(spec)
                 try:
                     await _unless_cancelled(job, job.queued())
@@ -259,6 +265,7 @@ async def _received(stream: ObjectReceiveStream[Outcome]) -> AsyncIterator[Outco
 Requests: TypeAlias = Iterable[VideoRequest] | AsyncIterable[VideoRequest]
 
 CONCURRENCY: Final = 200  # jobs at once: twice what 40 a minute fill at a model's usual two to three minutes
+GIVE_UP_AFTER: Final = 3  # identical refusals
 PAUSE: Final = 60.0  # seconds between two tries while the balance is used up
 
 
@@ -277,10 +284,13 @@ class BatchOptions:
     concurrency: int = CONCURRENCY
     overwrite: bool = False
     pause: float = PAUSE
+    give_up_after: int | None = GIVE_UP_AFTER
 
     def __attrs_post_init__(self) -> None:
         check_number("concurrency", self.concurrency, low=1, whole=True)
         check_number("pause", self.pause, low=0)
+        if self.give_up_after is not None:
+            check_number("give_up_after", self.give_up_after, low=1, whole=True)
         if self.max_usd is not None:
             check_number("max_usd", self.max_usd, low=0)
         if self.on_error not in {"collect", "stop"}:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from .batch import CONCURRENCY, PAUSE, Batch, BatchOptions, Requests, check_source
+from .batch import CONCURRENCY, GIVE_UP_AFTER, PAUSE, Batch, BatchOptions, Requests, check_source
 from .engine.choice import cheapest
 from .engine.consent import OnConsent
 from .engine.reconcile import Settlement, reconcile
@@ -285,6 +285,7 @@ class VeniceClient:
         concurrency: int = CONCURRENCY,
         overwrite: bool = False,
         pause: float = PAUSE,
+        give_up_after: int | None = GIVE_UP_AFTER,
     ) -> Batch:
         """Return an async iterator of the outcomes of many requests, as they finish.
 
@@ -300,6 +301,8 @@ class VeniceClient:
             concurrency: jobs at once.
             overwrite: whether files may be replaced.
             pause: seconds between two tries while the balance is used up.
+            give_up_after: identical refusals of a request, or of one of its media, after which the others
+                like it are not sent; None sends all.
         """
         self._runtime.shared()
         check_source(requests)
@@ -311,6 +314,7 @@ class VeniceClient:
             concurrency=concurrency,
             overwrite=overwrite,
             pause=pause,
+            give_up_after=give_up_after,
         )
         batch = Batch(self._runtime, requests, options, quote=self.quote)
         self._batches.add(batch)

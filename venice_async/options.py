@@ -133,11 +133,14 @@ class Retries:
         quota: tokens to start with and to hold at most; 50, the order of botocore's standard retry quota.
         cost: tokens one retry takes.
         refund: tokens one success gives back.
+        refunded: whether a job that failed is queued once more where Venice says that its price was given
+            back: the same request under the same key, once. Its ticket is another one then.
     """
 
     quota: float = field(default=50.0, validator=_bound(0))
     cost: float = field(default=5.0, validator=_bound(0))
     refund: float = field(default=1.0, validator=_bound(0))
+    refunded: bool = False
 
 
 def _networks(value: str | Network | Iterable[str | Network]) -> tuple[Network, ...]:

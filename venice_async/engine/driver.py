@@ -11,8 +11,15 @@ from typing import Final
 import anyio
 from attrs import evolve
 
-from ..errors import DownloadError, JobTimeoutError, JournalError, VeniceError
-from ..io.journal.entries import JournalEntry, KeyTakenError
+from ..errors import (
+    APIError,
+    DownloadError,
+    JobFailedError,
+    JobTimeoutError,
+    JournalError,
+    VeniceError,
+)
+from ..io.journal.entries import BatchShare, JournalEntry, KeyTakenError
 from ..io.journal.record import JobRecord
 from ..io.uploads import encode_media, identify
 from ..results import Video
@@ -68,6 +75,7 @@ class Driver:
             shared.orders[spec.key] = self._placed if first is None or first.is_set() else first
         self._stop = anyio.CancelScope()
         self._reason: VeniceError | None = None
+        self._tried_again = False
         self._started: float | None = None
         self._trouble: VeniceError | None = None
         self._deadline = anyio.CancelScope()
@@ -120,7 +128,28 @@ class Driver:
             state, command = step(self.state, event, chance=self._shared.clock.chance())
             command = self._rationed(event, command)
             await self._keep(state)
+            if command is None and self._may_try_again(state):
+                state, command = await self._try_again()
         return state
+
+    def _may_try_again(self, state: State) -> bool:
+        """Tell whether a job failed and was refunded, and is to be queued a second time."""
+        is_new = isinstance(self.spec.start[0], Quoting | Queueing)  # and not one that is resumed
+        if self._tried_again or not is_new or not self._shared.retry_refunded:
+            return False
+        error = state.error if isinstance(state, Failed) and state.job_failed else None
+        return isinstance(error, APIError | JobFailedError) and error.credits_refunded is True
+
+    async def _try_again(self) -> Step:
+        """Begin anew, once: the journal has the first try as failed, and its key is free for the second."""
+        self._tried_again = True
+        ticket = ticket_of(self.state)
+        log.info("Job %s failed and was refunded; it is queued once more", ticket and ticket.queue_id)
+        await self._retrieval.tidy()
+        await self._record.release()
+        self._started = self._trouble = None
+        self._bind(evolve(self.spec, batch=self.spec.batch or BatchShare(prefix="")))
+        return await self._first(self.spec.start)
 
     async def _first(self, start: Step) -> Step:
         """Look up the key, and check before anything is paid; journal a job that came with its ticket."""

@@ -349,6 +349,7 @@ class Runtime:
             questions=questions,
             deliveries=anyio.Semaphore(deliveries_at_once()),
             on_consent=settings.on_consent,
+            retry_refunded=settings.retries.refunded,
             following=following,
         )
 
