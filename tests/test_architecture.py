@@ -53,6 +53,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "secrets": ("io.*", "sandbox.*", "cli.*"),
     "uuid": ("io.*", "sandbox.*"),
     "subprocess": ("cli.*",),
+    "psycopg": ("io.postgres", "io.journal.postgres", "io.ration.postgres"),
+    "cryptography": ("io.journal.postgres",),
     "cyclopts": ("cli.*",),
     "rich": ("cli", "cli.*"),
     "av": ("chaining", "sandbox.*", "cli.*"),
@@ -250,6 +252,8 @@ def test_importing_the_library_loads_nothing_that_only_some_need() -> None:
     some = ["cli", "sandbox", "io.journal.journal"]
     foreign = [
         "sqlite3",
+        "psycopg",
+        "cryptography",
         "rich",
         "cyclopts",
         "av",

@@ -22,8 +22,9 @@ from ..io.aiohttp import AiohttpTransport
 from ..io.caller import Caller
 from ..io.clock import SystemClock
 from ..io.disk import deliveries_at_once
+from ..io.journal.address import is_postgres
 from ..io.pacing.pacer import Pacer
-from ..io.ration.store import RationStore
+from ..io.ration.store import RationStore, account_key
 from ..io.request_hook import OnRequest, RequestHook
 from ..job import VideoJob, running_loop
 from ..options import Limits, Links, Polling, Retries, Timeouts
@@ -356,23 +357,32 @@ class Runtime:
     async def _open_journal(self, stack: AsyncExitStack, clock: SystemClock) -> Journal | None:
         if self.settings.journal is None:
             return None
-        # SQLite is loaded by those who use it, and not on the event loop.
+        # A database is loaded by those who use one, and not on the event loop.
         await anyio.to_thread.run_sync(import_module, "venice_async.io.journal.journal")
         from ..io.journal.journal import Journal  # noqa: PLC0415 - see above
 
-        journal = await Journal.open(self.settings.journal, clock=clock)
+        journal = await Journal.open(
+            self.settings.journal, clock=clock, account=self._account(), secret=self.settings.api_key
+        )
         stack.push_async_callback(journal.aclose)
         return journal
 
+    def _account(self) -> str:
+        settings = self.settings
+        return account_key(settings.base_url, settings.limits.account or settings.api_key.reveal())
+
     def _ration(self) -> RationStore | None:
         """Return the ration that is shared with others who use the same journal; None without one."""
-        settings, path, limits = self.settings, self.settings.journal, self.settings.limits
-        if path is None:
+        journal, limits = self.settings.journal, self.settings.limits
+        if journal is None:
             return None
-        from ..io.ration.sqlite import SqliteRation, account_key  # noqa: PLC0415 - with the journal
+        if is_postgres(journal):
+            from ..io.ration.postgres import PostgresRation  # noqa: PLC0415 - with the journal
 
-        account = account_key(settings.base_url, limits.account or settings.api_key.reveal())
-        return SqliteRation(path, account=account, limits=limits)
+            return PostgresRation(str(journal), account=self._account(), limits=limits)
+        from ..io.ration.sqlite import SqliteRation  # noqa: PLC0415 - with the journal
+
+        return SqliteRation(journal, account=self._account(), limits=limits)
 
     def _check_loop(self) -> None:
         if running_loop() is not self._loop:

@@ -6,10 +6,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
 from venice_async.requests import VideoRequest
 from venice_async.results import Ticket, Video
+from venice_async.sansio.http.secrets import Secret
 from venice_async.sansio.job.states import Downloading, Queueing, State, Waiting
 
 if TYPE_CHECKING:
@@ -24,6 +27,10 @@ INTENT = Queueing(request=REQUEST)
 TICKET = Ticket(model="wan-private", queue_id="123e4567", download_url=LINK)
 WAITING = Waiting(ticket=TICKET)
 VIDEO = Video(path=Path("/clips/fox.mp4"), size=3, sha256="abc", ticket=TICKET)
+
+
+both = pytest.mark.parametrize("path", ["file", "postgres"], indirect=True)
+"""A test that is about every journal, whatever holds it."""
 
 
 class StoppedClock:
@@ -46,8 +53,9 @@ class StoppedClock:
 
 
 @asynccontextmanager
-async def opened(path: Path, clock: StoppedClock | None = None) -> AsyncGenerator[Journal]:
-    journal = await Journal.open(path, clock=clock or StoppedClock())
+async def opened(path: Path | str, clock: StoppedClock | None = None) -> AsyncGenerator[Journal]:
+    secret = Secret("a key")
+    journal = await Journal.open(path, clock=clock or StoppedClock(), account="a", secret=secret)
     try:
         yield journal
     finally:
@@ -67,8 +75,12 @@ def ticket(number: int) -> Ticket:
     return Ticket(model="wan", queue_id=f"job-{number}")
 
 
-def bytes_on_disk(path: Path) -> bytes:
-    """Return all bytes of the journal's file and of those beside it."""
+def bytes_on_disk(path: Path | str) -> bytes:
+    """Return all bytes of the journal's file and of those beside it, or what a dump of the database shows."""
+    if isinstance(path, str):
+        from tests.postgres import dump  # noqa: PLC0415 - only where there is one
+
+        return dump(path)
     return b"".join(place.read_bytes() for place in sorted(path.parent.glob(f"{path.name}*")))
 
 

@@ -24,7 +24,7 @@ import pytest
 from tests.io.answers import fail
 from venice_async.errors import JournalError
 from venice_async.io.journal import file as database
-from venice_async.io.journal import writer
+from venice_async.io.journal import sqlite as sqlite_journal
 from venice_async.sansio.job.states import Queueing, Succeeded, Waiting
 
 from .journals import (
@@ -50,11 +50,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs.db"
 
 
 @contextmanager
@@ -166,7 +161,9 @@ async def test_it_is_durable_and_keeps_nothing_that_was_deleted(path: Path) -> N
         found: dict[str, object] = {}
 
         def look() -> None:
-            connection = journal._writer._connection
+            used = journal._writer._database
+            assert isinstance(used, sqlite_journal.SqliteDatabase)
+            connection = used._connection
             assert connection is not None
             for name in ("journal_mode", "synchronous", "secure_delete", "application_id", "user_version"):
                 (found[name],) = connection.execute(f"PRAGMA {name}").fetchone()
@@ -377,7 +374,7 @@ async def test_another_programs_lock_is_waited_for(path: Path, monkeypatch: pyte
             other.execute("BEGIN IMMEDIATE")
             threading.Timer(1.5 * database.BUSY_TIMEOUT, lambda: other.execute("ROLLBACK")).start()
             entry = await journal.begin(job(INTENT))
-            monkeypatch.setattr(writer, "TRIES", 1)
+            monkeypatch.setattr(sqlite_journal, "TRIES", 1)
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(JournalError, match="another program keeps it locked"):
                 await journal.record(entry.id, WAITING)

@@ -34,6 +34,7 @@ from venice_async.errors import (
 )
 from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
+from venice_async.io.journal.sqlite import SqliteDatabase
 from venice_async.media import Media
 from venice_async.requests import Consent, Element, VideoRequest
 from venice_async.results import ConsentRequest, Ticket
@@ -58,6 +59,7 @@ from .journals import (
     VIDEO,
     WAITING,
     StoppedClock,
+    both,
     bytes_on_disk,
     download,
     ids,
@@ -75,16 +77,12 @@ DAY = 24 * 3600.0
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs.db"
-
-
-@pytest.fixture
-async def journal(path: Path) -> AsyncGenerator[Journal]:
+async def journal(path: Path | str) -> AsyncGenerator[Journal]:
     async with opened(path) as journal:
         yield journal
 
 
+@both
 async def test_an_intent_is_pending_without_a_ticket(journal: Journal) -> None:
     entry = await journal.begin(job(INTENT, request=REQUEST, to="clip.mp4", overwrite=True, key="k", usd=0.5))
     expected = JournalEntry(
@@ -96,24 +94,27 @@ async def test_an_intent_is_pending_without_a_ticket(journal: Journal) -> None:
         key="k",
         usd=0.5,
         created=1_700_000_000.0,
+        account="a",
     )
     assert expected == entry
     assert [expected] == await journal.pending()
     assert expected.ticket is None
 
 
-async def test_a_ticket_survives_a_restart_with_all_that_was_asked_for(path: Path) -> None:
+@both
+async def test_a_ticket_survives_a_restart_with_all_that_was_asked_for(path: Path | str) -> None:
     async with opened(path) as journal:
-        entry_id = (await journal.begin(job(INTENT, request=REQUEST, to=path.parent / "clip.mp4"))).id
+        entry_id = (await journal.begin(job(INTENT, request=REQUEST, to=Path("/clips/clip.mp4")))).id
         await journal.record(entry_id, WAITING)
     async with opened(path) as journal:
         (entry,) = await journal.pending()
     assert (WAITING, TICKET) == (entry.state, entry.ticket)
-    assert (REQUEST, path.parent / "clip.mp4") == (entry.request, entry.to)
+    assert (REQUEST, Path("/clips/clip.mp4")) == (entry.request, entry.to)
     assert entry.ticket is not None
     assert LINK == entry.ticket.download_url
 
 
+@both
 async def test_a_request_comes_back_as_it_was_and_large_media_by_its_digest(journal: Journal) -> None:
     request = VideoRequest(
         model="m",
@@ -127,18 +128,21 @@ async def test_a_request_comes_back_as_it_was_and_large_media_by_its_digest(jour
     assert request == entry.request
 
 
+@both
 async def test_a_path_that_is_no_text_comes_back_whole(journal: Journal) -> None:
     odd = Path("/clips/\udcff\udcfe?#%.mp4")
     await journal.begin(job(INTENT, to=odd))
     assert [odd] == [entry.to for entry in await journal.pending()]
 
 
+@both
 async def test_an_intent_that_is_withdrawn_is_gone(journal: Journal) -> None:
     await journal.withdraw((await journal.begin(job(INTENT, key="k"))).id)
     assert [] == await journal.pending()
     assert None is await journal.find("k")
 
 
+@both
 async def test_a_job_with_a_ticket_cannot_be_withdrawn(journal: Journal) -> None:
     entry_id = (await journal.begin(job(INTENT))).id
     await journal.record(entry_id, WAITING)
@@ -146,7 +150,8 @@ async def test_a_job_with_a_ticket_cannot_be_withdrawn(journal: Journal) -> None
     assert [entry_id] == await ids(journal)
 
 
-async def test_gets_of_a_link_are_remembered(path: Path) -> None:
+@both
+async def test_gets_of_a_link_are_remembered(path: Path | str) -> None:
     async with opened(path) as journal:
         entry_id = (await journal.begin(job(INTENT))).id
         for gets in (1, 2, 3):
@@ -155,7 +160,7 @@ async def test_gets_of_a_link_are_remembered(path: Path) -> None:
         assert [download(3)] == [entry.state for entry in await journal.adopt()]
 
 
-async def test_success_erases_the_link_from_every_file(journal: Journal, path: Path) -> None:
+async def test_success_erases_the_link_from_every_file(journal: Journal, path: Path | str) -> None:
     entry_id = (await journal.begin(job(INTENT, request=REQUEST, key="k"))).id
     for state in (WAITING, download(1), Saved(video=VIDEO)):
         await journal.record(entry_id, state)
@@ -166,7 +171,7 @@ async def test_success_erases_the_link_from_every_file(journal: Journal, path: P
     assert [] == await journal.pending()
 
 
-async def test_success_among_many_jobs_erases_each_link(journal: Journal, path: Path) -> None:
+async def test_success_among_many_jobs_erases_each_link(journal: Journal, path: Path | str) -> None:
     links = [f"https://files.example/{number:04}?signature=mark{number:04}" for number in range(60)]
     tickets = [Ticket(model="m", queue_id=f"q{n}", download_url=link) for n, link in enumerate(links)]
     requests = [VideoRequest(model="m", prompt="p" * (number * 97 % 1500 + 1)) for number in range(60)]
@@ -183,7 +188,8 @@ async def test_success_among_many_jobs_erases_each_link(journal: Journal, path: 
     assert b"mark0001" in bytes_on_disk(path)
 
 
-async def test_a_saved_clip_is_unfinished_until_the_server_is_cleaned_up(path: Path) -> None:
+@both
+async def test_a_saved_clip_is_unfinished_until_the_server_is_cleaned_up(path: Path | str) -> None:
     async with opened(path) as journal:
         await journal.record((await journal.begin(job(WAITING))).id, Saved(video=VIDEO))
     async with opened(path) as journal:
@@ -195,6 +201,7 @@ def failed(error: VeniceError, of: Ticket = TICKET, *, for_good: bool = False) -
 
 
 @pytest.mark.parametrize("stored", [WAITING, download(2), download(MAX_GETS)])
+@both
 async def test_only_the_servers_word_that_the_job_failed_ends_it(journal: Journal, stored: State) -> None:
     errors = [
         JobTimeoutError("late"),
@@ -216,6 +223,7 @@ async def test_only_the_servers_word_that_the_job_failed_ends_it(journal: Journa
 
 
 @pytest.mark.parametrize("stored", [WAITING, download(2)])
+@both
 async def test_what_came_twice_as_it_is_is_known_to_the_next_run_and_may_be_fetched_by_a_person(
     journal: Journal, stored: State
 ) -> None:
@@ -236,8 +244,9 @@ async def test_what_came_twice_as_it_is_is_known_to_the_next_run_and_may_be_fetc
 @pytest.mark.parametrize(
     "error", [JobFailedError("no"), ContentPolicyError("no"), ServerError("twice", status=500)]
 )
+@both
 async def test_a_job_that_failed_is_ended_and_its_link_erased(
-    journal: Journal, path: Path, error: VeniceError
+    journal: Journal, path: Path | str, error: VeniceError
 ) -> None:
     entry_id = (await journal.begin(job(WAITING, request=REQUEST))).id
     await journal.record(entry_id, failed(error, for_good=True))
@@ -248,14 +257,16 @@ async def test_a_job_that_failed_is_ended_and_its_link_erased(
     assert type(error) is type(ended.error)
 
 
+@both
 async def test_an_unknown_outcome_that_was_reported_is_still_pending(journal: Journal) -> None:
     entry_id = (await journal.begin(job(INTENT))).id
     await journal.record(entry_id, Failed(error=QueueOutcomeUnknownError("cut")))
     assert [INTENT] == [entry.state for entry in await journal.pending()]
 
 
+@both
 async def test_what_a_person_forgets_is_struck_off_with_its_gets_and_its_price_still_counted(
-    journal: Journal, path: Path
+    journal: Journal, path: Path | str
 ) -> None:
     entry_id = (await journal.begin(job(WAITING, request=REQUEST, key="k", usd=0.5))).id
     await journal.record(entry_id, download(4))
@@ -283,7 +294,7 @@ OLD_ERRORS = {
 @pytest.mark.parametrize("kind", list(OLD_ERRORS))
 @pytest.mark.parametrize("key", ["k", None])
 async def test_a_job_that_an_older_version_struck_off_for_a_moments_absence_is_pending_again(
-    path: Path, kind: str, key: str | None
+    path: Path | str, kind: str, key: str | None
 ) -> None:
     clock = StoppedClock()
     async with opened(path, clock) as journal:
@@ -306,12 +317,14 @@ async def test_a_job_that_an_older_version_struck_off_for_a_moments_absence_is_p
         assert expected * OLD_ERRORS[kind] == [entry.ticket for entry in await journal.pending()]
 
 
+@both
 async def test_a_failure_that_brings_the_ticket_keeps_it(journal: Journal) -> None:
     entry_id = (await journal.begin(job(INTENT))).id
     await journal.record(entry_id, Failed(error=JobTimeoutError("late").with_ticket(TICKET), ticket=TICKET))
     assert [WAITING] == [entry.state for entry in await journal.adopt()]
 
 
+@both
 async def test_a_job_that_stops_stays_for_whoever_adopts_it(journal: Journal) -> None:
     entry_id = (await journal.begin(job(INTENT))).id
     await journal.record(entry_id, download(1))
@@ -320,7 +333,8 @@ async def test_a_job_that_stops_stays_for_whoever_adopts_it(journal: Journal) ->
     assert [download(1)] == [entry.state for entry in await journal.adopt()]
 
 
-async def test_a_job_that_waits_for_a_person_owes_nothing(path: Path) -> None:
+@both
+async def test_a_job_that_waits_for_a_person_owes_nothing(path: Path | str) -> None:
     question = ConsentRequest(flow="f", policy_text="t", consent_version="1", request=REQUEST)
     asking = AwaitingConsent(request=REQUEST, consent_request=question, asked=("f/1",))
     async with opened(path) as journal:
@@ -335,6 +349,7 @@ async def test_a_job_that_waits_for_a_person_owes_nothing(path: Path) -> None:
             await journal.entry(entry_id)
 
 
+@both
 async def test_a_late_state_does_not_change_a_job_that_has_ended(journal: Journal) -> None:
     entry_id = (await journal.begin(job(WAITING, key="k"))).id
     await journal.record(entry_id, Succeeded(video=VIDEO))
@@ -345,12 +360,14 @@ async def test_a_late_state_does_not_change_a_job_that_has_ended(journal: Journa
     assert isinstance(entry.state, Succeeded)
 
 
+@both
 async def test_a_state_of_no_job_is_an_error_that_carries_the_ticket(journal: Journal) -> None:
     with pytest.raises(JournalError, match="no entry") as caught:
         await journal.record("nobody", WAITING)
     assert TICKET == caught.value.ticket
 
 
+@both
 async def test_adopting_gives_each_job_once_and_one_by_id(journal: Journal) -> None:
     found = [(await journal.begin(job(Waiting(ticket=ticket(number))))).id for number in range(3)]
     assert [] == await journal.adopt()
@@ -362,6 +379,7 @@ async def test_adopting_gives_each_job_once_and_one_by_id(journal: Journal) -> N
     assert found == await ids(journal)
 
 
+@both
 async def test_resuming_a_known_ticket_takes_over_its_entry(journal: Journal) -> None:
     known = (await journal.begin(job(INTENT, request=REQUEST, to="/old.mp4", key="k", usd=0.5))).id
     await journal.record(known, download(3))
@@ -373,8 +391,9 @@ async def test_resuming_a_known_ticket_takes_over_its_entry(journal: Journal) ->
     assert (Path("/new.mp4"), "k", 0.5) == (entry.to, entry.key, entry.usd)
 
 
+@both
 async def test_a_ticket_that_is_watched_is_entered_again_and_ends_with_the_other(
-    journal: Journal, path: Path
+    journal: Journal, path: Path | str
 ) -> None:
     first = (await journal.begin(job(WAITING, key="first"))).id
     second = (await journal.begin(job(WAITING, key="second"))).id
@@ -386,6 +405,7 @@ async def test_a_ticket_that_is_watched_is_entered_again_and_ends_with_the_other
     assert [True, True] == [entry is not None and isinstance(entry.state, Succeeded) for entry in entries]
 
 
+@both
 async def test_gets_stay_counted_after_the_job_has_ended(journal: Journal) -> None:
     entry_id = (await journal.begin(job(WAITING))).id
     await journal.record(entry_id, download(MAX_GETS))
@@ -393,18 +413,21 @@ async def test_gets_stay_counted_after_the_job_has_ended(journal: Journal) -> No
     assert download(MAX_GETS) == (await journal.begin(job(WAITING))).state
 
 
+@both
 async def test_jobs_of_other_models_with_the_same_queue_id_are_other_jobs(journal: Journal) -> None:
     await journal.begin(job(Waiting(ticket=Ticket(model="a", queue_id="q"))))
     await journal.begin(job(Waiting(ticket=Ticket(model="b", queue_id="q"))))
     assert ["a", "b"] == [entry.ticket.model for entry in await journal.pending() if entry.ticket]
 
 
+@both
 async def test_a_queue_id_that_is_no_text_is_kept(journal: Journal) -> None:
     odd = Ticket(model="m", queue_id="\ud800\0'; --")
     await journal.begin(job(Waiting(ticket=odd)))
     assert [odd] == [entry.ticket for entry in await journal.pending()]
 
 
+@both
 async def test_a_key_finds_the_clip_rather_than_a_job_and_a_job_rather_than_nothing(journal: Journal) -> None:
     assert None is await journal.find("k")
     gone = (await journal.begin(job(Waiting(ticket=ticket(1)), key="k"))).id
@@ -425,6 +448,7 @@ async def test_a_key_finds_the_clip_rather_than_a_job_and_a_job_rather_than_noth
     )
 
 
+@both
 async def test_money_is_added_up_exactly_by_prefix(journal: Journal) -> None:
     for number in range(3):
         await journal.begin(job(Waiting(ticket=ticket(number)), key=f"a%/{number}", usd=0.1))
@@ -438,7 +462,8 @@ async def test_money_is_added_up_exactly_by_prefix(journal: Journal) -> None:
     assert 1.3 == await journal.spent("a%/")
 
 
-async def test_history_without_a_key_goes_after_a_month(path: Path) -> None:
+@both
+async def test_history_without_a_key_goes_after_a_month(path: Path | str) -> None:
     clock = StoppedClock()
     async with opened(path, clock) as journal:
         keys = (None, "k", None)
@@ -454,6 +479,7 @@ async def test_history_without_a_key_goes_after_a_month(path: Path) -> None:
         assert [found[2]] == await ids(journal)
 
 
+@both
 async def test_a_cancelled_record_is_written_all_the_same(journal: Journal) -> None:
     entry_id = (await journal.begin(job(INTENT))).id
     task = asyncio.create_task(journal.record(entry_id, WAITING))
@@ -464,6 +490,7 @@ async def test_a_cancelled_record_is_written_all_the_same(journal: Journal) -> N
     assert [WAITING] == [entry.state for entry in await journal.pending()]
 
 
+@both
 async def test_a_record_within_a_cancelled_scope_is_written_and_then_the_scope_ends(journal: Journal) -> None:
     entry_id = (await journal.begin(job(INTENT))).id
     with anyio.CancelScope() as scope:
@@ -474,6 +501,7 @@ async def test_a_record_within_a_cancelled_scope_is_written_and_then_the_scope_e
 
 
 @pytest.mark.parametrize("times", [1, 3])
+@both
 async def test_a_cancelled_begin_leaves_no_intent_and_no_job_unwatched(journal: Journal, times: int) -> None:
     for state in (INTENT, WAITING):
         task = asyncio.create_task(journal.begin(job(state)))
@@ -494,7 +522,8 @@ async def test_a_begin_within_a_cancelled_scope_writes_nothing(journal: Journal)
     assert [] == statements
 
 
-async def test_closing_finishes_what_was_begun(path: Path) -> None:
+@both
+async def test_closing_finishes_what_was_begun(path: Path | str) -> None:
     async with opened(path) as journal:
         entry_id = (await journal.begin(job(INTENT))).id
         late = asyncio.create_task(journal.record(entry_id, WAITING))
@@ -504,7 +533,8 @@ async def test_closing_finishes_what_was_begun(path: Path) -> None:
         assert [WAITING] == [entry.state for entry in await journal.pending()]
 
 
-async def test_a_closed_journal_says_so_and_may_be_closed_again(path: Path) -> None:
+@both
+async def test_a_closed_journal_says_so_and_may_be_closed_again(path: Path | str) -> None:
     async with opened(path) as journal:
         pass
     await journal.aclose()
@@ -580,7 +610,9 @@ async def _sql(journal: Journal, *statements: str, trace: list[str] | None = Non
     """Do something to the journal's own connection, in its thread."""
 
     def act() -> None:
-        connection = journal._writer._connection
+        database = journal._writer._database
+        assert isinstance(database, SqliteDatabase)
+        connection = database._connection
         assert connection is not None
         if trace is not None:
             connection.set_trace_callback(trace.append)

@@ -22,7 +22,7 @@ from venice_async.io.journal import leases
 from venice_async.io.journal.leases import Lease, is_alive, sweep
 from venice_async.sansio.job.states import Waiting
 
-from .journals import INTENT, WAITING, ids, job, opened, ticket
+from .journals import INTENT, WAITING, both, ids, job, opened, ticket
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -35,7 +35,7 @@ from pathlib import Path
 from tests.io.journal.journals import *
 
 async def main():
-    async with opened(Path(sys.argv[1])) as journal:
+    async with opened(sys.argv[1]) as journal:
         for command in iter(sys.stdin.readline, ""):
             match command.strip():
                 case "begin": answer = (await journal.begin(job(WAITING))).id
@@ -46,11 +46,6 @@ async def main():
 
 anyio.run(main)
 """
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs.db"
 
 
 class Neighbour:
@@ -77,7 +72,7 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 
 
 @contextmanager
-def neighbour(path: Path) -> Generator[Neighbour]:
+def neighbour(path: Path | str) -> Generator[Neighbour]:
     command = [sys.executable, "-c", NEIGHBOUR, str(path)]
     root = Path(__file__).parents[2]
     with subprocess.Popen(  # noqa: S603 - our own code
@@ -87,7 +82,8 @@ def neighbour(path: Path) -> Generator[Neighbour]:
         _pipe(process.stdin).close()
 
 
-async def test_two_clients_of_one_process_leave_each_others_jobs_alone(path: Path) -> None:
+@both
+async def test_two_clients_of_one_process_leave_each_others_jobs_alone(path: Path | str) -> None:
     async with opened(path) as first, opened(path) as second:
         mine = (await first.begin(job(WAITING))).id
         assert ([mine], []) == (await ids(first), await ids(second))
@@ -99,14 +95,16 @@ async def test_two_clients_of_one_process_leave_each_others_jobs_alone(path: Pat
         assert ([], []) == (await first.adopt(), await ids(first))
 
 
-async def test_the_jobs_of_a_client_that_closes_are_anyones(path: Path) -> None:
+@both
+async def test_the_jobs_of_a_client_that_closes_are_anyones(path: Path | str) -> None:
     async with opened(path) as second:
         async with opened(path) as first:
             mine = (await first.begin(job(INTENT))).id
         assert [mine] == [entry.id for entry in await second.adopt()]
 
 
-async def test_a_known_ticket_that_another_client_watches_is_entered_again(path: Path) -> None:
+@both
+async def test_a_known_ticket_that_another_client_watches_is_entered_again(path: Path | str) -> None:
     async with opened(path) as first, opened(path) as second:
         mine = await first.begin(job(WAITING))
         theirs = await second.begin(job(WAITING))
@@ -150,7 +148,8 @@ async def test_a_forked_child_does_not_keep_the_jobs_of_its_parent_and_leaves_th
             os.kill(child, signal.SIGKILL)
 
 
-async def test_processes_that_adopt_at_once_get_each_job_once(path: Path) -> None:
+@both
+async def test_processes_that_adopt_at_once_get_each_job_once(path: Path | str) -> None:
     async with opened(path) as journal:
         found = [(await journal.begin(job(Waiting(ticket=ticket(number))))).id for number in range(30)]
     with neighbour(path) as first, neighbour(path) as second, neighbour(path) as third:
@@ -159,7 +158,8 @@ async def test_processes_that_adopt_at_once_get_each_job_once(path: Path) -> Non
     assert sorted(found) == sorted(adopted)
 
 
-async def test_many_clients_write_at_once_and_nothing_is_lost(path: Path) -> None:
+@both
+async def test_many_clients_write_at_once_and_nothing_is_lost(path: Path | str) -> None:
     async def work(number: int) -> None:
         async with opened(path) as journal:
             entry = await journal.begin(job(INTENT, key=str(number)))

@@ -12,7 +12,8 @@ import pytest
 
 from tests.io.journal.journals import opened
 from venice_async.io.ration import sqlite
-from venice_async.io.ration.sqlite import SqliteRation, account_key
+from venice_async.io.ration.sqlite import SqliteRation
+from venice_async.io.ration.store import account_key
 from venice_async.options import Limits
 from venice_async.sansio.limits.ration import Answer, Grant, UnknownVersionError, Wish
 

@@ -7,16 +7,34 @@ import os
 import secrets
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from importlib import import_module
 from typing import Self
 
+from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import evolve
 
 from ...errors import JournalError, VeniceError
+from ...sansio.http.secrets import Secret
 from ...sansio.job.states import State, ticket_of
 from ..transport import Clock
+from .address import is_postgres
 from .entries import Attached, BatchShare, JournalEntry, Unfinished
+from .sqlite import SqliteDatabase
 from .writer import Operation, Writer
+
+
+async def _load_postgres() -> None:
+    """Load what is only needed for Postgres, not on the event loop.
+
+    Raises:
+        JournalError: it is not installed.
+    """
+    try:
+        await to_thread.run_sync(import_module, "venice_async.io.journal.postgres")
+    except ImportError as error:
+        msg = f"A journal in Postgres needs {error.name or 'psycopg'}, which cannot be loaded"
+        raise JournalError(msg, hint="Install it: pip install 'venice-async[postgres]'") from error
 
 
 class Journal:
@@ -28,14 +46,25 @@ class Journal:
     Every method raises `JournalError` when the file cannot be used, and `UsageError` after `aclose`.
     """
 
-    def __init__(self, writer: Writer, *, clock: Clock) -> None:
+    def __init__(self, writer: Writer, *, clock: Clock, account: str = "") -> None:
         """Use a writer that is open; `Journal.open` is the way to get one."""
         self._writer = writer
         self._clock = clock
+        self._account = account
+
+    @property
+    def epoch(self) -> int:
+        """How often we were taken for dead: whoever worked on a job before must look at it again."""
+        return self._writer.epoch
 
     @classmethod
-    async def open(cls, path: str | os.PathLike[str], *, clock: Clock) -> Self:
+    async def open(
+        cls, path: str | os.PathLike[str], *, clock: Clock, account: str = "", secret: Secret | None = None
+    ) -> Self:
         """Open the journal at `path`; file and folder are made if they are missing, for their owner only.
+
+        A path that is a URI of Postgres names a database for many machines. The keys of jobs are those of
+        `account`; in Postgres the links of clips are readable with the `secret` only.
 
         To be closed with `aclose`.
 
@@ -43,14 +72,20 @@ class Journal:
             JournalError: the file is damaged, foreign or of a newer version, and was left as it was; or it
                 cannot be used.
         """
-        writer = Writer(path)
+        if is_postgres(path):
+            await _load_postgres()
+            from .postgres import PostgresDatabase  # noqa: PLC0415 - loaded by those who use it
+
+            writer = Writer(PostgresDatabase(str(path), account=account, secret=secret))
+        else:
+            writer = Writer(SqliteDatabase(path, account=account))
         try:
             await writer.open()
             await writer.perform(Operation(lambda table: table.tidy(clock.time())))
         except BaseException:
             await writer.aclose()
             raise
-        return cls(writer, clock=clock)
+        return cls(writer, clock=clock, account=account)
 
     async def begin(
         self, entry: JournalEntry, *, answer_within: float | None = None, batch: BatchShare | None = None
@@ -72,7 +107,8 @@ class Journal:
         await checkpoint_if_cancelled()
         now = self._clock.time()
         answer_by = None if answer_within is None else now + answer_within
-        new = evolve(entry, id=secrets.token_hex(6), created=now, answer_by=answer_by)
+        name, account = secrets.token_hex(6), self._account
+        new = evolve(entry, id=name, created=now, answer_by=answer_by, account=account)
         operation = Operation(lambda table: table.begin(new, now, batch))
         try:
             return await self._writer.perform(operation)
@@ -113,11 +149,13 @@ class Journal:
         failed; else, as after `Stopped`, the job stays unfinished at what was recorded before, for whoever
         adopts it, until a person forgets it.
 
-        A `JournalError` carries the ticket, which is then known here only.
+        A `JournalError` carries the ticket, which is then known here only; if it is a `StoreAwayError` it is
+        written as soon as the database is back.
         """
         now = self._clock.time()
         try:
-            await self._writer.perform(Operation(lambda table: table.record(entry_id, state, now)))
+            recorded = Operation(lambda table: table.record(entry_id, state, now), keep=True)
+            await self._writer.perform(recorded)
         except JournalError as error:
             ticket = ticket_of(state)
             raise error if ticket is None else error.with_ticket(ticket)  # noqa: B904 - it is the same error

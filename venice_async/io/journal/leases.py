@@ -1,5 +1,7 @@
 """Tells which processes are alive: each user of a journal locks a file, and the lock ends with the process.
 
+One that is stopped keeps its lock. So it also leaves word each second, and counts as dead without it.
+
 A process id may be used again, and a time may lie; a lock does neither, and tells two journals of a process
 apart. A child that is forked lets go of it, since it may outlive its parent: the jobs are the parent's alone.
 """
@@ -14,8 +16,11 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+from time import monotonic
 from typing import Final
 from weakref import WeakSet
+
+from .pulse import EVERY, LEASE, LOST
 
 if sys.platform != "win32":
     import fcntl
@@ -32,12 +37,16 @@ class Lease:
 
     Attributes:
         token: the name of the one who holds it, never given twice.
+        lost: whether it was noticed that it was not renewed in time.
     """
 
     def __init__(self, database: Path, token: str, file: FileIO) -> None:
         self.token = token
         self._database = database
         self._file = file
+        self.lost: bool = False
+        self._renewed = monotonic()
+        self._write(self._renewed)
         _held.add(self)
 
     @classmethod
@@ -47,6 +56,24 @@ class Lease:
         while (file := _lock(_lease_path(database, token))) is None:
             pass
         return cls(database, token, file)
+
+    def renew(self) -> bool:
+        """Leave word that we live; False if that is too late, and for good: others may have our jobs.
+
+        The word is the file's time of change, by the machine's clock that never goes back.
+        """
+        now = monotonic()
+        if self.lost or now - self._renewed > LOST:
+            return False
+        if now - self._renewed > EVERY / 2:
+            self._renewed = now
+            self._write(now)
+        return True
+
+    def _write(self, now: float) -> None:
+        if not self._file.closed:
+            with suppress(OSError):
+                os.utime(self._file.fileno() if os.utime in os.supports_fd else self._file.name, (now, now))
 
     def release(self) -> None:
         """Release it: its token counts as dead from now on."""
@@ -84,8 +111,14 @@ def is_alive(database: Path, token: str) -> bool:
     """Tell whether the lease of `token` is held, by whatever process; nobody holds what is no token."""
     if not re.fullmatch(_TOKEN, token):  # it comes from the file, and is about to be part of a path
         return False
-    with _if_dead(_lease_path(database, token)) as dead:
-        return not dead
+    path = _lease_path(database, token)
+    with _if_dead(path) as dead:
+        if dead:
+            return False
+    try:
+        return monotonic() - path.stat().st_mtime <= LEASE
+    except OSError:
+        return False
 
 
 def sweep(database: Path) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Final
 
 from attrs import evolve
 
 from ...errors import JournalError, UsageError
-from ...sansio.job.states import TERMINAL, Failed, Queueing, State, Stopped, Succeeded
+from ...sansio.job.states import (
+    TERMINAL,
+    Failed,
+    Queueing,
+    Saved,
+    State,
+    Stopped,
+    Succeeded,
+    ticket_of,
+)
 from ...sansio.limits.budget import Budget
 from .entries import (
     COLUMNS,
@@ -32,7 +40,7 @@ from .entries import (
     unpack,
     unpack_progress,
 )
-from .leases import is_alive
+from .store import Connection
 
 HISTORY: Final = 30 * 24 * 3600.0
 """Seconds that a finished job without a key stays on record, for people to look at."""
@@ -41,6 +49,7 @@ _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM jobs"  # noqa: S608 - consta
 _SELECT_PROGRESS: Final = f"SELECT {', '.join(COLUMNS)}, progress FROM jobs"  # noqa: S608 - constants
 _TELL: Final = "UPDATE jobs SET progress = ? WHERE id = ? AND kind IN ('Waiting', 'Downloading')"
 
+_STATE: Final = COLUMNS.index("state")
 _WRITTEN: Final = (*(name for name in COLUMNS if name != "ended"), "gets", "stands", "owner", "updated")
 _REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN if name != "id")
 _INSERT: Final = (
@@ -81,15 +90,44 @@ class Table:
     """The jobs in an open journal, as one owner sees them. Every method belongs into a transaction.
 
     Attributes:
+        connection: where they are.
         erased: whether something secret was erased that the log may still hold.
     """
 
-    def __init__(self, connection: sqlite3.Connection, *, path: Path, token: str) -> None:
-        """Speak for the holder of the lease `token`."""
-        self._connection = connection
-        self._path = path
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        name: str,
+        token: str,
+        alive: Callable[[str], bool],
+        account: str = "",
+        scoped: bool = False,
+    ) -> None:
+        """Speak for the holder of the lease `token` in the journal called `name`.
+
+        Keys are those of `account`, where that is known; so are all jobs of a journal that is `scoped`.
+        """
+        self.connection: Connection = connection
+        self._name = name
         self._token = token
+        self._is_alive = alive
+        self._of_account = f"account IN ('', {account!r})" if account else "0 = 0"
+        self._scoped = scoped
+        self._scope = f" AND {self._of_account}" if scoped else ""
         self.erased: bool = False
+
+    def succeed(self, token: str) -> None:
+        """Speak for a new lease, and keep what nobody has taken since the old one ended."""
+        self.connection.execute("UPDATE jobs SET owner = ? WHERE owner = ?", (token, self._token))
+        self._token = token
+
+    def move(self, connection: Connection) -> None:
+        """Go on in another connection."""
+        self.connection = connection
+
+    def speak(self) -> None:
+        """Say nothing but that we live, which every transaction does."""
 
     def begin(self, entry: JournalEntry, now: float, batch: BatchShare | None = None) -> JournalEntry:
         """Add a job under our watch, or take over the entry of the same job that nobody watches.
@@ -106,14 +144,14 @@ class Table:
         if batch is not None and batch.max_usd is not None and entry.usd is not None:
             Budget(batch.max_usd, self.spent(batch.prefix)).reserve(entry.usd)
         freed = "UPDATE jobs SET stands = 0 WHERE key = :key AND stands = 1 AND kind IN ('Failed', 'Stopped')"
-        self._connection.execute(freed, {"key": entry.key})
-        self._connection.execute(_INSERT, {**pack(entry), "owner": self._token, "updated": now})
+        self.connection.execute(freed, {"key": entry.key})
+        self.connection.execute(_INSERT, {**pack(entry), "owner": self._token, "updated": now})
         return entry
 
     def record(self, name: str, state: State, now: float) -> None:
         """Write down where a job stands. One that has ended stays as it is: someone beside us came first."""
         stored = self.entry(name)
-        if isinstance(stored.state, TERMINAL):
+        if isinstance(stored.state, TERMINAL) or (self._lost(name) and not _matters(stored.state, state)):
             return
         left = state_to_keep(stored.state, state)
         ended = isinstance(left, TERMINAL)
@@ -125,25 +163,25 @@ class Table:
         where = "id = :id"
         if isinstance(left, Succeeded):
             where += f" OR (job = :job AND kind IN {UNFINISHED})"
-        self._connection.execute(f"{change} WHERE {where}", {**pack_state(left), "id": name, "updated": now})
+        self.connection.execute(f"{change} WHERE {where}", {**pack_state(left), "id": name, "updated": now})
         self.erased |= ended
 
     def entry(self, name: str) -> JournalEntry:
         """Return a job's entry."""
         found = self._select("id = ?", name)
         if not found:
-            msg = f"The journal {str(self._path)!r} has no entry {name!r}"
+            msg = f"The journal {self._name!r} has no entry {name!r}"
             raise JournalError(msg, hint="It was withdrawn, or it is of another journal")
         return found[0]
 
     def known_jobs(self) -> frozenset[str]:
         """Return the ids of all jobs on record, ended or not."""
-        rows = self._connection.execute("SELECT json_extract(job, '$[1]') FROM jobs WHERE job IS NOT NULL")
-        return frozenset(name for (name,) in rows)
+        rows = self.connection.execute("SELECT job FROM jobs WHERE job IS NOT NULL")
+        return frozenset(json.loads(job)[1] for (job,) in rows)
 
     def withdraw(self, name: str) -> None:
         """Forget an intent; a job with a ticket stays."""
-        self._connection.execute("DELETE FROM jobs WHERE id = ? AND job IS NULL", (name,))
+        self.connection.execute("DELETE FROM jobs WHERE id = ? AND job IS NULL", (name,))
 
     def forget(self, name: str, now: float) -> bool:
         """Strike off an unfinished job that nobody watches, and tell whether there was one.
@@ -151,43 +189,43 @@ class Table:
         Of a job with a ticket the GETs of its link stay counted, and what it cost.
         """
         alive = self._alive()
-        for entry in self._select(f"{_free(alive)} AND id = ?", *alive, name):
+        for entry in self._select(f"{self._free(alive)} AND id = ?", *alive, name):
             if entry.ticket is None:
                 self.withdraw(name)
             else:
                 ended = {**pack_state(Stopped(ticket=entry.ticket)), "id": name, "updated": now}
-                self._connection.execute(f"{_UPDATE}{_ENDED}, stands = 0 WHERE id = :id", ended)
+                self.connection.execute(f"{_UPDATE}{_ENDED}, stands = 0 WHERE id = :id", ended)
                 self.erased = True
             return True
         return False
 
     def release(self, name: str) -> None:
         """Stop watching a job."""
-        self._connection.execute(
+        self.connection.execute(
             "UPDATE jobs SET owner = NULL WHERE id = ? AND owner = ?", (name, self._token)
         )
 
     def pending(self) -> Unfinished:
         """Return the unfinished jobs that nobody else watches, oldest first."""
         others = self._alive() - {self._token}
-        found = Unfinished(self._select(f"{_free(others)} ORDER BY rowid", *others))
-        every = self._connection.execute(f"SELECT count(*) FROM jobs WHERE kind IN {UNFINISHED}")  # noqa: S608 - constants
+        found = Unfinished(self._select(f"{self._free(others)} ORDER BY rowid", *others, readable=True))
+        every = self.connection.execute(f"SELECT count(*) FROM jobs WHERE kind IN {UNFINISHED}{self._scope}")  # noqa: S608 - constants
         found.held = every.fetchone()[0] - len(found)
         return found
 
     def adopt(self, name: str | None) -> list[JournalEntry]:
         """Take the unfinished jobs that nobody watches, all or the one of that name, and return them."""
         alive = self._alive()
-        where = _free(alive) + ("" if name is None else " AND id = ?")
+        where = self._free(alive) + ("" if name is None else " AND id = ?")
         values = [*alive] if name is None else [*alive, name]
-        entries = self._select(f"{where} ORDER BY rowid", *values)
-        take = f"UPDATE jobs SET owner = ? WHERE {where}"  # noqa: S608 - constants
-        self._connection.execute(take, [self._token, *values])
+        entries = self._select(f"{where} ORDER BY rowid", *values, readable=True)
+        for entry in entries:
+            self.connection.execute("UPDATE jobs SET owner = ? WHERE id = ?", (self._token, entry.id))
         return entries
 
     def find(self, key: str) -> JournalEntry | None:
         """Return the entry that says most of a key."""
-        return next(iter(self._select(_BY_KEY, key)), None)
+        return next(iter(self._select(f"{self._of_account} AND {_BY_KEY}", key)), None)
 
     def attach(self, key: str, identity: str | None, *, again: bool) -> Attached | None:
         """Find the job of a key, from now on ours if nobody watches it; None for a key that is free.
@@ -205,40 +243,43 @@ class Table:
             raise UsageError(msg, hint="Take another key for another request")
         if isinstance(entry.state, TERMINAL):
             return Attached(entry=entry, how="ended")
-        owner = self._connection.execute("SELECT owner FROM jobs WHERE id = ?", (entry.id,)).fetchone()[0]
+        owner = self.connection.execute("SELECT owner FROM jobs WHERE id = ?", (entry.id,)).fetchone()[0]
         if owner is not None and owner in self._alive():
-            self._connection.execute("UPDATE jobs SET followed = 1 WHERE id = ?", (entry.id,))
+            self.connection.execute("UPDATE jobs SET followed = 1 WHERE id = ?", (entry.id,))
             return Attached(entry=entry, how="works")
         if isinstance(entry.state, Queueing):
             return Attached(entry=entry if owner else evolve(entry, answer_by=None), how="nobody")
-        self._connection.execute("UPDATE jobs SET owner = ? WHERE id = ?", (self._token, entry.id))
+        self.connection.execute("UPDATE jobs SET owner = ? WHERE id = ?", (self._token, entry.id))
         return Attached(entry=entry, how="ours")
 
     def look(self, names: Collection[str]) -> dict[str, State]:
         """Return where those of the jobs stand that an owner who lives works on."""
-        alive = self._alive()
+        alive = self._alive() or {self._token}
         marks, owners = ", ".join("?" * len(names)), ", ".join("?" * len(alive))
         where = f"id IN ({marks}) AND owner IN ({owners}) AND kind IN {UNFINISHED}"
-        found = self._connection.execute(f"{_SELECT_PROGRESS} WHERE {where}", (*names, *alive)).fetchall()
+        found = self.connection.execute(f"{_SELECT_PROGRESS} WHERE {where}", (*names, *alive)).fetchall()
         entries = unpack(row[:-1] for row in found)
         return {entry.id: unpack_progress(entry, row[-1]) for entry, row in zip(entries, found, strict=True)}
 
     def report(self, states: Mapping[str, State]) -> None:
         """Write down for those who follow jobs of ours how far these have come."""
-        ours = self._connection.execute(
-            "SELECT id FROM jobs WHERE owner = ? AND followed = 1", (self._token,)
-        )
+        ours = self.connection.execute("SELECT id FROM jobs WHERE owner = ? AND followed = 1", (self._token,))
         for (name,) in ours.fetchall():
             if name in states:
-                self._connection.execute(_TELL, (pack_progress(states[name]), name))
+                self.connection.execute(_TELL, (pack_progress(states[name]), name))
 
     def _of_key(self, key: str, *, again: bool) -> JournalEntry | None:
-        return self.find(key) if again else next(iter(self._select(_HAS_KEY, key)), None)
+        return (
+            self.find(key)
+            if again
+            else next(iter(self._select(f"{self._of_account} AND {_HAS_KEY}", key)), None)
+        )
 
     def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`."""
-        prices = self._connection.execute(
-            "SELECT usd FROM jobs WHERE substr(key, 1, ?) = ? AND usd IS NOT NULL", (len(prefix), prefix)
+        prices = self.connection.execute(
+            f"SELECT usd FROM jobs WHERE {self._of_account} AND substr(key, 1, ?) = ? AND usd IS NOT NULL",  # noqa: S608
+            (len(prefix), prefix),
         )
         return float(sum(Decimal(str(usd)) for (usd,) in prices))  # exact in decimals: 3 times 0.1 is 0.3
 
@@ -246,18 +287,19 @@ class Table:
         """Forget old history, and the questions to a person that nobody waits for any more."""
         alive = self._alive()
         ended = "kind IN ('Succeeded', 'Failed', 'Stopped') AND key IS NULL AND updated < ?"
-        self._connection.execute(f"DELETE FROM jobs WHERE {ended}", (now - HISTORY,))  # noqa: S608 - constants
-        unsent = f"DELETE FROM jobs WHERE {_free(alive, UNSENT)}"  # noqa: S608 - constants
-        self._connection.execute(unsent, [*alive])
-        self._connection.execute(_REVIVE, (now - _KNOWN,))
+        self.connection.execute(f"DELETE FROM jobs WHERE {ended}", (now - HISTORY,))  # noqa: S608 - constants
+        unsent = f"DELETE FROM jobs WHERE {self._free(alive, UNSENT)}"  # noqa: S608 - constants
+        self.connection.execute(unsent, [*alive])
+        if not self._scoped:  # older versions knew files only
+            self.connection.execute(_REVIVE, (now - _KNOWN,))
 
     def _continued(self, entry: JournalEntry) -> JournalEntry:
         """Return `entry` with what is known of its job, as the entry that nobody watches if there is one."""
         job, alive = job_of(entry.state), self._alive()
         known = self._select(f"job = ? AND kind IN {UNFINISHED} ORDER BY rowid DESC", job)
-        most = self._connection.execute("SELECT coalesce(max(gets), 0) FROM jobs WHERE job = ?", (job,))
+        most = self.connection.execute("SELECT coalesce(max(gets), 0) FROM jobs WHERE job = ?", (job,))
         entry = evolve(entry, state=merge_known(entry.state, known, most.fetchone()[0]))
-        under_way = _free(alive, ("Waiting", "Downloading"))
+        under_way = self._free(alive, ("Waiting", "Downloading"))
         for old in self._select(f"job = ? AND {under_way} ORDER BY rowid DESC LIMIT 1", job, *alive):
             entry = evolve(
                 entry,
@@ -269,15 +311,28 @@ class Table:
             )
         return entry
 
-    def _select(self, where: str, *values: object) -> list[JournalEntry]:
-        return unpack(self._connection.execute(f"{_SELECT} WHERE {where}", values))
+    def _select(self, where: str, *values: object, readable: bool = False) -> list[JournalEntry]:
+        """Return the entries, or only those that our key can read."""
+        rows = self.connection.execute(f"{_SELECT} WHERE {where}", values)
+        return unpack(row for row in rows if row[_STATE] is not None or not readable)
+
+    def _lost(self, name: str) -> bool:
+        """Tell whether another owner who lives has taken a job over."""
+        (owner,) = self.connection.execute("SELECT owner FROM jobs WHERE id = ?", (name,)).fetchone()
+        return owner is not None and owner != self._token and self._is_alive(owner)
 
     def _alive(self) -> set[str]:
-        owners = self._connection.execute("SELECT DISTINCT owner FROM jobs WHERE owner IS NOT NULL")
-        return {owner for (owner,) in owners if owner == self._token or is_alive(self._path, owner)}
+        owners = self.connection.execute("SELECT DISTINCT owner FROM jobs WHERE owner IS NOT NULL")
+        return {owner for (owner,) in owners if owner == self._token or self._is_alive(owner)}
+
+    def _free(self, watchers: Collection[str], kinds: tuple[str, ...] = UNFINISHED) -> str:
+        """Return the condition that a job is of `kinds`, and of none of the `watchers`, its parameters."""
+        marks = ", ".join("?" * len(watchers))
+        others = f" OR owner NOT IN ({marks})" if watchers else " OR owner IS NOT NULL"
+        return f"kind IN {kinds}{self._scope} AND (owner IS NULL{others})"
 
 
-def _free(watchers: Collection[str], kinds: tuple[str, ...] = UNFINISHED) -> str:
-    """Return the condition that a job is of one of `kinds`, and of none of the `watchers`, its parameters."""
-    marks, names = ", ".join("?" * len(watchers)), ", ".join(map(repr, kinds))
-    return f"kind IN ({names}) AND (owner IS NULL OR owner NOT IN ({marks}))"
+def _matters(stored: State, state: State) -> bool:
+    """Tell whether even one who writes too late is heard: a ticket is kept, and a clip that is there."""
+    ticket = ticket_of(stored) is None and ticket_of(state) is not None
+    return isinstance(state, Saved | Succeeded) or ticket

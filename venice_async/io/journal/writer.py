@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sqlite3
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from ...errors import UsageError
 from ..shielding import wait_out
-from .file import (
-    FAILURES,
-    explain,
-    is_busy,
-    is_same_file,
-    make_folder,
-    open_database,
-    truncate_log,
-    unusable,
-)
-from .leases import Lease, sweep
+from .pulse import PULSE
+from .store import StoreAwayError
 from .table import Table
-
-TRIES: Final = 40
-"""Tries to begin a transaction, each of `BUSY_TIMEOUT`, while another process keeps the file locked: 10 s."""
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -42,11 +27,13 @@ class Operation(Generic[_T]):
 
     Attributes:
         action: what to do. It may be done again, after a transaction that failed.
+        keep: whether it is done later if the database is away.
         error: why it could not be done.
     """
 
-    def __init__(self, action: Callable[[Table], _T]) -> None:
+    def __init__(self, action: Callable[[Table], _T], *, keep: bool = False) -> None:
         self.action = action
+        self.keep = keep
         self.error: Exception | None = None
         self._result: _T | None = None
 
@@ -61,34 +48,96 @@ class Operation(Generic[_T]):
         return cast("_T", self._result)
 
 
+class Database(Protocol):
+    """What holds the journal. All but `beat_apart` and `epoch` is called in the writer's thread.
+
+    Attributes:
+        table: the jobs, within a transaction.
+    """
+
+    table: Table
+
+    @property
+    def epoch(self) -> int:
+        """How often we were taken for dead."""
+        ...
+
+    def open(self) -> None:
+        """Open it, and make it if it is missing; raise `JournalError`."""
+        ...
+
+    def begin(self, *, patient: bool) -> None:
+        """Begin a transaction, as one who lives; if need be as a new owner, who has what nobody took."""
+        ...
+
+    def commit(self) -> None:
+        """Make it durable."""
+        ...
+
+    def rollback(self) -> None:
+        """Undo it, as far as that is still necessary."""
+        ...
+
+    def erase(self) -> None:
+        """Erase what the end of a job left elsewhere than in its table."""
+        ...
+
+    def beat_apart(self) -> bool:
+        """Say that we live, if that needs no transaction, and tell whether it does not."""
+        ...
+
+    def explain(self, error: Exception) -> Exception:
+        """Return what to raise instead of an error."""
+        ...
+
+    def is_passing(self, error: Exception) -> bool:
+        """Tell whether all that is waiting fails for the same reason."""
+        ...
+
+    def close(self) -> None:
+        """Close it; raise nothing."""
+        ...
+
+
 class Writer:
-    """An open journal file, used in one thread of its own: `open` it first and `aclose` it in the end.
+    """An open journal, used in one thread of its own: `open` it first and `aclose` it in the end.
 
     The thread is not one of anyio's, since waiting for those is not proof against `Task.cancel`, by which
     `asyncio.run` ends its tasks: the wait would end before the write, and the next write would run beside it.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(os.fsdecode(path))
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.journal")
         self._waiting: deque[Operation[Any]] = deque()
+        self._kept: list[Operation[Any]] = []
         self._closed = False
-        self._lease: Lease | None = None
-        self._connection: sqlite3.Connection | None = None
+
+    @property
+    def epoch(self) -> int:
+        """How often we were taken for dead."""
+        return self._database.epoch
 
     async def open(self) -> None:
-        """Open the file, and make it if it is missing.
+        """Open the database, and make it if it is missing.
 
         Raises:
             JournalError: it cannot be used.
         """
-        await self._in_thread(self._open)
+        await self._in_thread(self._database.open)
+        PULSE.add(self)
+
+    def beat(self) -> None:
+        """Say that we live, once a second; called in the thread of the pulse."""
+        if not self._database.beat_apart() and not self._closed:
+            with suppress(RuntimeError):  # it was closed just now
+                self._thread.submit(self._beat)
 
     async def perform(self, operation: Operation[_T]) -> _T:
         """Do it and return its result once the disk has it; a cancellation goes on only then.
 
         Raises:
-            JournalError: the file cannot be used, and nothing was changed.
+            JournalError: the database cannot be used, and nothing was changed.
             UsageError: the journal is closed.
         """
         if self._closed:
@@ -99,9 +148,10 @@ class Writer:
         return operation.result()
 
     async def aclose(self) -> None:
-        """Finish what was begun, and close the file. May be called more than once."""
+        """Finish what was begun, and close. May be called more than once."""
         if not self._closed:
             self._closed = True
+            PULSE.discard(self)
             try:
                 await self._in_thread(self._close)
             finally:
@@ -115,80 +165,48 @@ class Writer:
         if cancelled is not None or problem is not None:
             raise cast("BaseException", cancelled or problem)
 
-    def _open(self) -> None:
-        problem: Exception
-        try:
-            self._path = Path(os.path.realpath(self._path))  # where SQLite, too, puts the files beside it
-            make_folder(self._path)
-            self._lease = Lease.take(self._path)
-            sweep(self._path)
-            self._connection = open_database(self._path, self._lease.token)
-            self._table = Table(self._connection, path=self._path, token=self._lease.token)
-            self._file = self._path.stat()
-        except FAILURES as error:
-            problem = explain(self._path, error)
-        else:
-            return
-        raise problem
-
     def _close(self) -> None:
-        try:
-            if self._connection is not None:
-                self._erase()
-                self._connection.close()
-            if self._lease is not None:
-                self._lease.release()
-        except FAILURES as error:
-            _logger.warning("%s", explain(self._path, error))
+        self._drain()
+        for operation in self._kept:
+            _logger.error("The journal never learned of a job's last state: %s", operation.error)
+        self._database.close()
+
+    def _beat(self) -> None:
+        if not self._closed:
+            self._waiting.append(Operation(lambda table: table.speak()))
+            self._drain()
 
     def _drain(self) -> None:
         """Do all that is waiting; those whose turn was later find it done."""
-        operations = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        operations = self._kept + [self._waiting.popleft() for _ in range(len(self._waiting))]
+        self._kept = []
         if operations:
             self._commit(operations)
-            self._erase()
+            self._database.erase()
 
     def _commit(self, operations: list[Operation[Any]]) -> None:
         """Do it in one transaction, or where that fails in one each, so that nobody suffers for another."""
         try:
             self._transact(operations)
         except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
-            if len(operations) == 1 or is_busy(error):
-                problem = explain(self._path, error) if isinstance(error, FAILURES) else error
+            problem = self._database.explain(error)
+            if len(operations) == 1 or self._database.is_passing(error):
                 for operation in operations:
                     operation.error = problem
+                    if operation.keep and isinstance(problem, StoreAwayError):
+                        self._kept.append(operation)
                 return
             for operation in operations:
                 self._commit([operation])
 
     def _transact(self, operations: list[Operation[Any]]) -> None:
-        connection = self._begin()
+        self._database.begin(patient=not self._closed)
         try:
             for operation in operations:
-                operation.perform(self._table)
-            connection.execute("COMMIT")
+                operation.perform(self._database.table)
+            self._database.commit()
         except BaseException:
-            with suppress(sqlite3.Error):  # some errors have rolled back already
-                connection.execute("ROLLBACK")
+            self._database.rollback()
             raise
-
-    def _begin(self) -> sqlite3.Connection:
-        """Begin a transaction in the file that everybody else sees too."""
-        if self._connection is None or not is_same_file(self._path, self._file):
-            raise unusable(self._path, "the file was removed or replaced while it was in use")
-        for left in reversed(range(TRIES)):
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                break
-            except sqlite3.OperationalError as error:
-                if not left or self._closed or not is_busy(error):
-                    raise
-        return self._connection
-
-    def _erase(self) -> None:
-        """Empty the log once something was erased from the table; if that fails, at a later chance."""
-        if self._connection is not None and self._table.erased:
-            with suppress(sqlite3.Error):
-                self._table.erased = not truncate_log(self._connection)
-            if self._table.erased and self._closed:
-                _logger.warning("Another process keeps the log of %s from being emptied", self._path)
+        for operation in operations:
+            operation.error = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import sqlite3
 from collections.abc import Callable
@@ -31,11 +30,6 @@ _PRAGMAS: Final = (
     "checkpoint_fullfsync = ON",
     "trusted_schema = OFF",
 )
-
-
-def account_key(base_url: str, secret: str) -> str:
-    """Return the name under which processes of one account find each other: a digest, not the secret."""
-    return hashlib.sha256(f"{base_url}\0{secret}".encode()).hexdigest()[:32]
 
 
 class SqliteRation:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Protocol
 
 from ...options import Limits
 from ...sansio.limits.ration import Grant, Ration, Wish
 from ..transport import Clock
+
+
+def account_key(base_url: str, secret: str) -> str:
+    """Return the name under which processes of one account find each other: a digest, not the secret."""
+    return hashlib.sha256(f"{base_url}\0{secret}".encode()).hexdigest()[:32]
 
 
 class RationStore(Protocol):

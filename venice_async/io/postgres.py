@@ -1,0 +1,97 @@
+"""Connections to Postgres, and what to say when there is none: never what is in the URI or in a row."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from ..errors import JournalError, UsageError
+from ..sansio.http.secrets import Secret
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+SCHEMA: Final = "venice_async"
+"""The schema of our tables, beside those of the user."""
+
+# A machine that is gone is noticed after 11 s, and so is a database that is.
+_DEFAULTS: Final = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 11_000,
+    "application_name": "venice-async",
+}
+
+
+def connect(uri: Secret, **settings: object) -> Connection:
+    """Return a connection in which every statement is its own transaction, unless `BEGIN` says otherwise.
+
+    Raises:
+        UsageError: the URI makes no sense.
+        psycopg.Error: there is none to be had.
+    """
+    connection: Connection = psycopg.connect("", autocommit=True, prepare_threshold=None, **_parameters(uri))
+    try:
+        settings = {"search_path": SCHEMA, **settings}
+        connection.execute("; ".join(f"SET {name} = {value}" for name, value in settings.items()).encode())
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def name_of(uri: Secret) -> str:
+    """Return the database's name for people: without user and password."""
+    known = _parameters(uri)
+    host, port, database = (str(known.get(name) or "") for name in ("host", "port", "dbname"))
+    place = "" if host.startswith("/") else host + (port and f":{port}")
+    return f"postgresql://{place}/{database}"
+
+
+def reason(error: Exception) -> str:
+    """Return what an error of Postgres says without values: they may be a link, or a password."""
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        return "it cannot be reached"
+    if isinstance(error, psycopg.Error):
+        known = {
+            "28P01": "the password is wrong",
+            "28000": "the user may not",
+            "3D000": "there is no such database",
+        }
+        known |= {
+            "42501": "the user may not make or use our tables",
+            "55P03": "another process keeps it locked",
+        }
+        state = error.sqlstate or "?"
+        return known.get(state, f"Postgres says {type(error).__name__} ({state})")
+    return type(error).__name__
+
+
+def unusable(uri: Secret, why: str, hint: str = JournalError.hint) -> JournalError:
+    """Return the error that says why a database cannot be used."""
+    return JournalError(f"The journal {name_of(uri)!r} cannot be used: {why}", hint=hint)
+
+
+def cut(connection: Connection) -> None:
+    """End a connection that another thread waits for."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=connection.fileno()) as borrowed:
+        try:
+            borrowed.shutdown(socket.SHUT_RDWR)
+        finally:
+            borrowed.detach()
+
+
+def _parameters(uri: Secret) -> dict[str, Any]:
+    found: dict[str, Any] | None = None
+    with suppress(psycopg.Error, UnicodeError):  # its words would show the URI
+        found = dict(conninfo_to_dict(uri.reveal()))
+    if found is None:
+        msg = "The journal's URI of Postgres makes no sense"
+        raise UsageError(msg, hint="Write postgresql://user:password@host/database, with %40 for an @ within")
+    return {**_DEFAULTS, **found}

@@ -1,0 +1,97 @@
+"""The ration of an account in Postgres: for machines that share a journal there."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Final, cast
+
+import psycopg
+
+from ...errors import JournalError
+from ...options import Limits
+from ...sansio.http.secrets import Secret
+from ...sansio.limits.ration import Grant, Ration, Wish, dump, load
+from ..postgres import Connection, connect, reason, unusable
+
+_BACK: Final = 1.0  # seconds by which a clock that went back shows that it was set
+_LEAVING: Final = 0.5  # seconds to wait for the session to be closed
+_READ: Final = "SELECT ration FROM rations WHERE account = %s FOR UPDATE"
+_NOW: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_MAKE: Final = "INSERT INTO rations (account, ration) VALUES (%s, '') ON CONFLICT DO NOTHING"
+_WRITE: Final = "UPDATE rations SET ration = %s WHERE account = %s"
+
+
+class PostgresRation:
+    """A row of the database, exchanged with in a thread of its own, by the clock of the database."""
+
+    shared = True
+
+    def __init__(self, uri: str, *, account: str, limits: Limits) -> None:
+        """Use the tables at `uri`, which are there; a row that is not starts with `limits`."""
+        self._uri = Secret(uri)
+        self._account = account
+        self._limits = limits
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.ration")
+        self._session: Connection | None = None
+
+    def exchange(self, wish: Wish) -> asyncio.Future[Grant]:
+        """Exchange a wish for a grant in one transaction.
+
+        The future raises `JournalError` while the database is away, and `UnknownVersionError` when another
+        version of this library uses the row: then nothing is changed.
+        """
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._exchange, wish)
+
+    async def aclose(self) -> None:
+        """Close the session, once what was begun is finished."""
+        closed = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
+        await asyncio.wait({closed}, timeout=_LEAVING)
+
+    def _exchange(self, wish: Wish) -> Grant:
+        problem: Exception
+        try:
+            return self._transact(wish)
+        except psycopg.Error as error:
+            problem = unusable(self._uri, reason(error), JournalError.hint)
+            self._close()
+        except BaseException:
+            self._close()
+            raise
+        raise problem
+
+    def _transact(self, wish: Wish) -> Grant:
+        if self._session is None:  # the row need not survive a crash, so nothing waits for the disk
+            self._session = connect(
+                self._uri,
+                synchronous_commit="off",
+                statement_timeout=1_000,
+                idle_in_transaction_session_timeout=1_000,
+            )
+            self._session.execute(_MAKE, [self._account])
+        session = self._session
+        with session.pipeline():
+            session.execute("BEGIN")
+            found = session.execute(_READ, [self._account])
+            clock = session.execute(_NOW)  # in a statement of its own: once the lock is had
+        row, (now,) = found.fetchone(), cast("tuple[float]", clock.fetchone())
+        if row is None:  # somebody has removed it
+            session.execute("ROLLBACK")
+            session.execute(_MAKE, [self._account])
+            return self._transact(wish)
+        ration = load(row[0])
+        if ration is None or ration.latest > now + _BACK:
+            ration = Ration.spent(self._limits, now)
+        grant = ration.exchange(wish, now)
+        with session.pipeline():
+            session.execute(_WRITE, [dump(ration), self._account])
+            session.execute("COMMIT")
+        return grant
+
+    def _close(self) -> None:
+        if self._session is not None:
+            with suppress(psycopg.Error):
+                self._session.close()
+            self._session = None
