@@ -58,12 +58,14 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "cyclopts": ("cli.*",),
     "rich": ("cli", "cli.*"),
     "av": ("chaining", "sandbox.*", "cli.*"),
+    "obstore": ("io.delivery.object_store",),
     "PIL": ("chaining", "sandbox.*", "cli.*"),
     "pytest": ("sandbox.*",),
 }
 
 FOR_ANNOTATIONS = {
     ("client", "aiohttp"),
+    ("client", "obstore"),
     ("engine.runtime", "aiohttp"),
     ("options", "aiohttp"),
     ("options", "ssl"),

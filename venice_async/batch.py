@@ -19,7 +19,10 @@ from .engine.consent import SharedConsent
 from .engine.refusals import Refusals
 from .engine.spec import JobSpec, checked_request
 from .errors import PaymentRequiredError, UsageError, VeniceError
+from .io.delivery.destination import make_folder
+from .io.delivery.object_store import ObjectPlace
 from .io.journal.entries import BatchShare
+from .io.shielding import in_thread
 from .job import VideoJob
 from .options import check_number
 from .requests import VideoRequest
@@ -120,11 +123,8 @@ class Batch:
                 self._failure = error.with_traceback(None)
 
     async def _prepare(self) -> None:
-        try:
-            await anyio.Path(self._options.into).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            msg = f"The folder {str(self._options.into)!r} cannot be made: {error.strerror}"
-            raise UsageError(msg, hint="Choose another folder") from error
+        if isinstance(self._options.into, Path):
+            await in_thread(make_folder, self._options.into)
         if self._runtime.journal is not None and self._options.max_usd is not None:
             self._budget = Budget(self._options.max_usd, await self._runtime.journal.spent(self._prefix))
 
@@ -233,7 +233,7 @@ class Batch:
 
     @property
     def _prefix(self) -> str:
-        return f"{hashlib.sha256(os.fsencode(self._options.into)).hexdigest()[:16]}/"
+        return f"{hashlib.sha256(os.fsencode(str(self._options.into))).hexdigest()[:16]}/"
 
     def _key(self, request: VideoRequest) -> str:
         """Return what tells this request from the others in every run: its key, or its content and turn."""
@@ -277,7 +277,7 @@ class BatchOptions:
         UsageError: it cannot go like that.
     """
 
-    into: Path
+    into: Path | ObjectPlace
     max_usd: float | None = None
     on_error: Literal["collect", "stop"] = "collect"
     key: Callable[[VideoRequest], str] | None = None

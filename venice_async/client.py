@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from .engine.spec import (
     checked_key,
     checked_request,
     checked_tags,
+    folder_for,
     recovery,
 )
 from .engine.status import ask_status
@@ -43,6 +43,7 @@ from .sansio.job.states import State
 
 if TYPE_CHECKING:
     import aiohttp
+    from obstore.store import ObjectStore
 
     from .io.journal.entries import JournalEntry, Unfinished
     from .io.journal.journal import Journal
@@ -157,6 +158,7 @@ class VeniceClient:
         priority: int = 0,
         key: str | None = None,
         tags: Mapping[str, str] | None = None,
+        store: ObjectStore | None = None,
     ) -> VideoJob:
         """Start a job and return it at once; await it for the clip.
 
@@ -165,14 +167,15 @@ class VeniceClient:
 
         Args:
             request: what to generate.
-            to: a file, or an existing folder, where the file is named after model and job; or a sink, or
-                anything with an async `write` or `send`. See `stream` for a job without one.
+            to: a file, or an existing folder, where the file is named after model and job; the URL of an
+                object, such as `s3://bucket/clips/a.mp4`, or of a folder with a slash at its end; or a sink,
+                or anything with an async `write` or `send`. See `stream` for a job without one.
             max_usd: the most it may cost, in USD; the price is asked first, and a price equal to it is
                 allowed.
             reference_video_seconds: the total length of all reference clips, which the price depends on;
                 measured by itself where all of them are files or bytes.
             overwrite: whether a file at `to` may be replaced. The new one has its mode; a symbolic link is
-                followed to the file it leads to.
+                followed to the file it leads to. An object is replaced likewise.
             priority: jobs of a higher one are queued first when the budget is short.
             key: names the order for all who share the journal, for life, such as `"order-4711"`. The same
                 request under it again is the same job: ours if we work on it, else one that follows the
@@ -180,6 +183,8 @@ class VeniceClient:
                 is where the first call wanted it. Another request under it is a `UsageError`, raised when the
                 job is awaited. It is free again if nothing was charged, or once it is forgotten.
             tags: what you want to note about the job, at most 64 names and texts; the journal keeps them.
+            store: a store of `obstore` that `to` lies in, by its URL or by its key alone; by default the URL
+                and the environment say which.
 
         Raises:
             UsageError: the client is not open, or belongs to another event loop, or an argument is of no use,
@@ -192,7 +197,7 @@ class VeniceClient:
             check_number("reference_video_seconds", reference_video_seconds, low=0)
         check_number("priority", priority)
         noted = {} if tags is None else checked_tags(tags)
-        destination = bound_for(to)
+        destination = bound_for(to, store)
         if key is not None:
             checked_key(key)
             self._journal()
@@ -240,7 +245,12 @@ class VeniceClient:
         )
 
     def resume(
-        self, ticket: Ticket | str, *, to: Destination | None = None, overwrite: bool = False
+        self,
+        ticket: Ticket | str,
+        *,
+        to: Destination | None = None,
+        overwrite: bool = False,
+        store: ObjectStore | None = None,
     ) -> VideoJob:
         """Go on watching a job that was queued before, by this process or another. Nothing is paid.
 
@@ -248,11 +258,12 @@ class VeniceClient:
             ticket: the ticket, or the JSON of one.
             to: as for `generate`; left out, the clip is read with `VideoJob.stream`.
             overwrite: as for `generate`.
+            store: as for `generate`.
         """
         found = _parsed(ticket)
         del ticket  # as text it holds the link
         start = watch(_sound(found))
-        sink = QueueSink() if to is None else bound_for(to)
+        sink = QueueSink() if to is None else bound_for(to, store)
         return self._runtime.start(JobSpec(start=start, to=sink, overwrite=overwrite, age=None))
 
     async def status(self, ticket: Ticket | str) -> State:
@@ -286,6 +297,7 @@ class VeniceClient:
         overwrite: bool = False,
         pause: float = PAUSE,
         give_up_after: int | None = GIVE_UP_AFTER,
+        store: ObjectStore | None = None,
     ) -> Batch:
         """Return an async iterator of the outcomes of many requests, as they finish.
 
@@ -294,7 +306,8 @@ class VeniceClient:
 
         Args:
             requests: an iterable or async iterable, read no further ahead than `concurrency`.
-            into: the folder for the clips, made if it is missing; with the journal it also names the batch.
+            into: the folder for the clips, made if it is missing, or the URL of one in an object store; with
+                the journal it also names the batch.
             max_usd: the most that all may cost, in USD, earlier runs into the same folder included.
             on_error: `"stop"` queues nothing more after the first failure; what is paid for still ends.
             key: names a request across runs; its content does by default.
@@ -303,11 +316,12 @@ class VeniceClient:
             pause: seconds between two tries while the balance is used up.
             give_up_after: identical refusals of a request, or of one of its media, after which the others
                 like it are not sent; None sends all.
+            store: as for `generate`.
         """
         self._runtime.shared()
         check_source(requests)
         options = BatchOptions(
-            into=Path(into).absolute(),
+            into=folder_for(into, store),
             max_usd=max_usd,
             on_error=on_error,
             key=key,

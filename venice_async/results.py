@@ -63,13 +63,15 @@ class Video:
     """A clip that arrived whole.
 
     Attributes:
-        path: the file; None when it went to a stream or to memory.
+        path: the file; None when it went to a stream, to memory or to a URL.
+        url: where the clip is, when it was sent to a URL; None for a path.
         size: bytes.
         sha256: the digest of the file, in hexadecimal.
         ticket: the job it came from.
     """
 
     path: Path | None
+    url: str | None = None
     size: int
     sha256: str
     ticket: Ticket
@@ -83,7 +85,11 @@ class Video:
     def __fspath__(self) -> str:
         """Return the path, so that a `Video` can be passed as one."""
         if self.path is None:
-            msg = "This clip was streamed and has no path"
+            msg = (
+                f"This clip is at {self.url} and has no path"
+                if self.url
+                else "This clip was streamed and has no path"
+            )
             raise UsageError(msg)
         return str(self.path)
 

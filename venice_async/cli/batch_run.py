@@ -41,7 +41,7 @@ class BatchRun:
         outcomes: how lines ended and in how many seconds, by their place; None for what is not known.
     """
 
-    def __init__(self, screen: Screen, lines: Sequence[Line], *, into: Path, grace: float) -> None:
+    def __init__(self, screen: Screen, lines: Sequence[Line], *, into: Path | str, grace: float) -> None:
         """Run `lines`; on Ctrl-C, wait `grace` seconds for what is nearly done."""
         self.results: TextIO | None = None
         self.outcomes: dict[int, tuple[Outcome, float | None]] = {}
@@ -127,7 +127,7 @@ class BatchRun:
             price = (
                 "paid earlier" if outcome.earlier else as_usd(outcome.usd) if outcome.usd is not None else ""
             )
-            facts = (str(outcome.video.path), as_bytes(outcome.video.size), price)
+            facts = (str(outcome.video.path or outcome.video.url), as_bytes(outcome.video.size), price)
             self._screen.note(f"{name} ✓ {' · '.join(filter(None, facts))}", "green")
         elif outcome.error is not None and not isinstance(outcome.error, BudgetExceededError):
             self._screen.insist(f"{name} ✗ {in_words(outcome.error)}", "red", wrap=True)

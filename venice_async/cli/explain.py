@@ -68,7 +68,8 @@ def succeeded_json(video: Video, usd: float | None, seconds: float | None) -> di
     """Return a clip as JSON values."""
     known = {
         "ok": True,
-        "path": str(video.path),
+        "path": None if video.path is None else str(video.path),
+        "url": video.url,
         "size": video.size,
         "sha256": video.sha256,
         "seconds": None if seconds is None else round(seconds, 3),

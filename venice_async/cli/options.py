@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
 
 from ..errors import UsageError
 from ..options import BASE_URL
+from ..sansio.object_url import is_object_url
 
 MAIN: Final = Group("Main options", sort_key=1)
 BATCH: Final = Group("Batch", sort_key=2)
@@ -26,6 +28,15 @@ _CONNECTION: Final = Group("Connection", sort_key=8)
 _OUTPUT: Final = Group("Output", sort_key=9)
 _LONGEST: Final = 3600.0  # seconds: more than any model takes
 _ASK_ABOVE: Final = 1.0  # USD
+
+
+def _place(kind: object, tokens: Sequence[Token]) -> Path | str:
+    text = tokens[0].value
+    return text if is_object_url(text) else Path(text)
+
+
+Place: TypeAlias = Annotated[Path | str, Parameter(converter=_place)]
+"""A file, a folder, or the URL of one in an object store."""
 
 Text = Annotated[str, Parameter(metavar="TEXT", allow_leading_hyphen=True)]
 Medium = Annotated[str, Parameter(metavar="MEDIA")]
@@ -156,12 +167,12 @@ class Target:
     """Where the clip goes.
 
     Attributes:
-        output: The clip's file; or a folder, here by default; or - for stdout.
+        output: The clip's file; or a folder, here by default; or s3://bucket/clips/; or - for stdout.
         overwrite: Replace a file that exists.
         timeout: How long to wait for the clip; ten times what is usual, at least 30 minutes, by default.
     """
 
-    output: Annotated[Path, Parameter(alias="-o", metavar="FILE", group=MAIN, allow_leading_hyphen=True)] = (
+    output: Annotated[Place, Parameter(alias="-o", metavar="FILE", group=MAIN, allow_leading_hyphen=True)] = (
         Path()
     )
     overwrite: bool = False

@@ -70,7 +70,7 @@ class Watch:
 
     session: Session
     screen: Screen
-    to: Path | None = None
+    to: Path | str | None = None
     caption: str = ""
     usd: float | None = None
     _started: float = field(factory=time.monotonic, init=False)
@@ -117,13 +117,14 @@ class Watch:
         facts = [as_bytes(video.size), as_seconds(seconds)] + (
             [as_usd(self.usd)] if self.usd is not None else []
         )
-        if video.path is None:
+        place = video.path or video.url
+        if place is None:
             self.screen.note(f"sent to stdout: {' · '.join(facts)}, sha256 {video.sha256}")
         elif self.screen.out.is_terminal:
-            self.screen.result(f"✓ {' · '.join([str(video.path), *facts])}", "green")
+            self.screen.result(f"✓ {' · '.join([str(place), *facts])}", "green")
         else:
-            self.screen.note(f"saved {' · '.join([str(video.path), *facts])}, sha256 {video.sha256}")
-            self.screen.path(video.path)
+            self.screen.note(f"saved {' · '.join([str(place), *facts])}, sha256 {video.sha256}")
+            self.screen.path(place)
 
     async def _failed(self, job: VideoJob, error: VeniceError) -> int:
         """Say why, and how to resume the job if a later try may still bring its clip."""

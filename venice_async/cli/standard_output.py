@@ -40,8 +40,8 @@ class StandardOutput:
             left = left[written:]
 
 
-def destination(output: Path, screen: Screen) -> Path | WriterSink:
-    """Return where a clip goes: a file or folder, or stdout for `-`.
+def destination(output: Path | str, screen: Screen) -> Path | str | WriterSink:
+    """Return where a clip goes: a file, a folder or a URL, or stdout for `-`.
 
     Raises:
         UsageError: stdout is a terminal, or carries JSON.

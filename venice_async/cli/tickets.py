@@ -43,7 +43,9 @@ class Handover:
             screen.insist("        (on the real service; this job ended with the sandbox in this command)")
 
 
-async def hand_over(session: Session, screen: Screen, ticket: Ticket, to: Path | None) -> Handover | None:
+async def hand_over(
+    session: Session, screen: Screen, ticket: Ticket, to: Path | str | None
+) -> Handover | None:
     """See that a ticket is kept: by the journal, or in a new file; None, and a complaint, if it cannot be."""
     where = [] if to is None else ["-o", str(to)]
     by_id = session.again("resume", ticket.queue_id, *where)
@@ -52,7 +54,7 @@ async def hand_over(session: Session, screen: Screen, ticket: Ticket, to: Path |
     if session.journal is not None:
         return Handover(ticket=ticket, kept=f", kept in the journal {session.journal}", command=by_id)
     try:
-        path = await anyio.to_thread.run_sync(save, [ticket], Path() if to in {None, STDOUT} else to)
+        path = await anyio.to_thread.run_sync(save, [ticket], to)
     except OSError as error:
         job = f"job {ticket.queue_id} on {ticket.model}"
         screen.complain(f"The ticket cannot be saved ({error.strerror}): {job}")
@@ -62,14 +64,16 @@ async def hand_over(session: Session, screen: Screen, ticket: Ticket, to: Path |
     )
 
 
-def save(tickets: Sequence[Ticket], to: Path) -> Path:
+def save(tickets: Sequence[Ticket], to: Path | str | None) -> Path:
     """Write tickets, links included, one a line, to a new file in or beside `to`; return its path.
 
-    Only its owner can read it.
+    Only its owner can read it. Where `to` is no path it is made here.
 
     Raises:
         OSError: it cannot be written.
     """
+    if to == STDOUT or not isinstance(to, Path):
+        to = Path()
     folder, name = (to, "venice") if to.is_dir() else (to.parent, to.name)
     path = folder / f"{name}.ticket.json"
     if path.exists() or path.is_symlink():

@@ -19,6 +19,8 @@ from ..errors import (
     JournalError,
     VeniceError,
 )
+from ..io.delivery.destination import size_at
+from ..io.delivery.object_store import ObjectPlace
 from ..io.journal.entries import BatchShare, JournalEntry, KeyTakenError
 from ..io.journal.record import JobRecord
 from ..io.uploads import encode_media, identify
@@ -190,7 +192,7 @@ class Driver:
                 case "ours":
                     return await self._adopt(entry, now)
                 case "ended":
-                    return await _ended(entry.state), None
+                    return await self._ended(entry.state), None
                 case "works":
                     await self._follow(entry)
                 case "nobody" if now >= (entry.answer_by or now):
@@ -203,13 +205,15 @@ class Driver:
     async def _adopt(self, entry: JournalEntry, now: float) -> Step:
         """Go on with a job of the key whose owner is gone, to the destination that was given to it first."""
         spec = recovery(entry, now)
+        if isinstance(spec.to, ObjectPlace) and spec.to == self.spec.to:
+            spec = evolve(spec, to=self.spec.to)  # which may have come with its store
         if entry.to is None:
             spec = evolve(spec, to=self.spec.to, overwrite=self.spec.overwrite)
         else:
             await self._retrieval.tidy()
         self._bind(evolve(spec, request=spec.request or self.spec.request))
-        if isinstance(entry.state, Saved) and not await is_there(entry.state.video):
-            return await _ended(entry.state), None
+        if isinstance(entry.state, Saved) and not await self._is_there(entry.state.video):
+            return await self._ended(entry.state), None
         return spec.start
 
     async def _follow(self, entry: JournalEntry) -> None:
@@ -306,31 +310,29 @@ class Driver:
         average = self.state.average if isinstance(self.state, Waiting | Downloading) else None
         return max(LEAST_DEADLINE, DEADLINE_IN_P80 * (average or 0.0))
 
+    async def _ended(self, state: State) -> State:
+        """Return how a job of an earlier call ended: a clip that is gone was paid for, and is an error."""
+        if not isinstance(state, Saved | Succeeded):
+            return state
+        if await self._is_there(state.video):
+            return Succeeded(video=state.video)
+        place = state.video.path or state.video.url
+        what = "went elsewhere" if place is None else f"{str(place)!r} is gone or has changed"
+        error = DownloadError(
+            f"The clip of this key was delivered before, but {what}",
+            charged=True,
+            ticket=state.ticket,
+            hint="Look for the file, or order it under another key; while Venice still has it,"
+            " resume(ticket, to=...) fetches it again",
+        )
+        return Failed(error=error, ticket=state.ticket)
 
-async def _ended(state: State) -> State:
-    """Return how a job of an earlier call has ended: a clip that is gone was paid for, and is an error."""
-    if not isinstance(state, Saved | Succeeded):
-        return state
-    if await is_there(state.video):
-        return Succeeded(video=state.video)
-    what = (
-        "went elsewhere" if state.video.path is None else f"{str(state.video.path)!r} is gone or has changed"
-    )
-    error = DownloadError(
-        f"The clip of this key was delivered before, but {what}",
-        charged=True,
-        ticket=state.ticket,
-        hint="Look for the file, or order it under another key; while Venice still has it,"
-        " resume(ticket, to=...) fetches it again",
-    )
-    return Failed(error=error, ticket=state.ticket)
-
-
-async def is_there(video: Video) -> bool:
-    """Tell whether the file of a clip is where it was put, with its size."""
-    if video.path is None:
-        return False
-    try:
-        return (await anyio.Path(video.path).stat()).st_size == video.size
-    except OSError:
-        return False
+    async def _is_there(self, video: Video) -> bool:
+        """Tell whether a clip is where it was put, with its size."""
+        try:
+            if video.url is not None:
+                store = self.spec.to.store if isinstance(self.spec.to, ObjectPlace) else None
+                return await size_at(video.url, store) == video.size
+            return video.path is not None and (await anyio.Path(video.path).stat()).st_size == video.size
+        except OSError:
+            return False

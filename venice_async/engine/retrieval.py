@@ -15,10 +15,10 @@ from ..errors import (
     TransportError,
     UsageError,
 )
+from ..io.delivery.destination import CheckedDestination, check_destination
 from ..io.delivery.download import CAN_GO_ON, Delivery
-from ..io.delivery.part_file import PartFile
+from ..io.delivery.object_store import ObjectPlace
 from ..io.delivery.sinks import Sink
-from ..io.delivery.target import Target, check_target, job_key
 from ..io.pacing.polled_job import PolledJob
 from ..io.transport import Response
 from ..results import Ticket, Video
@@ -61,8 +61,8 @@ class Retrieval:
         self._spec = spec
         self._on_progress = on_progress
         self._on_estimate = on_estimate
-        self._target: Target | None = None
-        self._claimed: Path | None = None
+        self._checked: CheckedDestination | None = None
+        self._claimed: Path | str | None = None
         self._watch: PolledJob | None = None
         self._delivery: Delivery | None = None
 
@@ -73,14 +73,15 @@ class Retrieval:
             UsageError: it cannot be used.
             DownloadError: its disk is full or fails.
         """
-        if not isinstance(self._spec.to, str | os.PathLike):
+        to = self._spec.to
+        if not isinstance(to, str | os.PathLike | ObjectPlace):
             return
-        target = await check_target(
-            self._spec.to, overwrite=self._spec.overwrite, recovering=self._spec.recovering
+        checked = await check_destination(
+            to, overwrite=self._spec.overwrite, recovering=self._spec.recovering
         )
-        if target.name is not None:
-            self._claim(target.folder / target.name)
-        self._target = target
+        if checked.claim is not None:
+            self._claim(checked.claim)
+        self._checked = checked
 
     async def tidy(self) -> None:
         """Remove what an unfinished download left."""
@@ -89,7 +90,7 @@ class Retrieval:
             self._watch.close()
         if self._delivery is not None:
             await self._delivery.abort()
-        elif not isinstance(self._spec.to, str | os.PathLike):
+        elif not isinstance(self._spec.to, str | os.PathLike | ObjectPlace):
             await self._spec.to.abort()
 
     def unclaim(self) -> None:
@@ -130,7 +131,7 @@ class Retrieval:
         except DownloadError as error:
             return Refused(error)
 
-    def _claim(self, path: Path) -> None:
+    def _claim(self, path: Path | str) -> None:
         if path in self._shared.claims:
             msg = f"Another job of this client is bound for {str(path)!r}"
             raise UsageError(msg, hint="Choose another name")
@@ -165,7 +166,9 @@ class Retrieval:
             return Interrupted(error, progressed=delivery.gained >= _PROGRESS)
         except DownloadError as error:
             return Refused(error)
-        return Delivered(Video(path=saved.path, size=saved.size, sha256=saved.sha256, ticket=ticket))
+        return Delivered(
+            Video(path=saved.path, url=saved.url, size=saved.size, sha256=saved.sha256, ticket=ticket)
+        )
 
     def _deliver(self, ticket: Ticket) -> Delivery:
         if self._delivery is None:
@@ -175,11 +178,7 @@ class Retrieval:
         return self._delivery
 
     def _sink(self, ticket: Ticket) -> Sink:
-        if isinstance(self._spec.to, str | os.PathLike):
-            assert self._target is not None  # noqa: S101 - the driver checks the target first
-            path = self._target.path_for(ticket.model, ticket.queue_id)
-            key = job_key(ticket.model, ticket.queue_id)
-            resumed = ticket_of(self._spec.start[0]) is not None
-            named = self._target.name is not None
-            return PartFile(path, overwrite=self._target.overwrite, job_key=key, resumed=resumed, named=named)
+        if isinstance(self._spec.to, str | os.PathLike | ObjectPlace):
+            assert self._checked is not None  # noqa: S101 - the driver checks the destination first
+            return self._checked.sink(ticket, resumed=ticket_of(self._spec.start[0]) is not None)
         return self._spec.to

@@ -15,12 +15,14 @@ from attrs import field, frozen
 
 from ..errors import UsageError
 from ..io.caller import Caller
+from ..io.delivery.object_store import ObjectPlace, place_in
 from ..io.delivery.sinks import Sink, WriterSink
 from ..io.journal.entries import BatchShare, JournalEntry
 from ..io.transport import Clock
 from ..options import Timeouts
 from ..requests import VideoRequest
 from ..sansio.job.machine import Step, resume
+from ..sansio.object_url import is_collapsed_url, is_object_url, parse_object_url
 from .cleanup import CleanUps
 from .consent import OnConsent, Questions
 from .following import Following
@@ -28,7 +30,8 @@ from .following import Following
 if TYPE_CHECKING:
     from ..io.journal.journal import Journal
 
-Destination: TypeAlias = str | os.PathLike[str] | Sink
+Destination: TypeAlias = str | os.PathLike[str] | Sink | tuple[object, str]
+"""A path, a URL such as `s3://bucket/clips/a.mp4`, a sink, or a store of `obstore` and a name in it."""
 
 LONGEST_NAME: Final = 255  # characters of a key, or of the name or text of a tag
 MOST_TAGS: Final = 64
@@ -44,7 +47,7 @@ class JobSpec:
     Attributes:
         start: the first state and command.
         request: what was asked for, where it is known.
-        to: a file, a folder, or a sink.
+        to: a file, a folder, a place in an object store, or a sink.
         overwrite: whether a file may be replaced.
         recovering: whether a file that is there may be the very clip, from before a crash.
         priority: jobs of a higher one are queued first.
@@ -60,7 +63,7 @@ class JobSpec:
 
     start: Step
     request: VideoRequest | None = None
-    to: Destination
+    to: str | os.PathLike[str] | ObjectPlace | Sink
     overwrite: bool = False
     recovering: bool = False
     priority: int = 0
@@ -80,7 +83,7 @@ class JobSpec:
             id=self.entry_id,
             state=self.start[0],
             request=self.request,
-            to=Path(self.to) if isinstance(self.to, str | os.PathLike) else None,
+            to=recorded(self.to),
             overwrite=self.overwrite,
             key=self.key,
             tags=self.tags,
@@ -103,7 +106,7 @@ class Shared:
         clean_ups: the deletion of the server's copies.
         deliveries: holds back clips that would take more file descriptors than there are.
         retry_refunded: whether a job that failed and was refunded is queued once more.
-        claims: the files that running jobs are bound for.
+        claims: the files and objects that running jobs are bound for.
         orders: by key, what is set once the job that came with it first has paid, or has ended.
         following: the news between processes that share the journal, if there is one.
     """
@@ -117,7 +120,7 @@ class Shared:
     deliveries: anyio.Semaphore
     on_consent: OnConsent | None = None
     retry_refunded: bool = False
-    claims: set[Path] = field(factory=set[Path])
+    claims: set[Path | str] = field(factory=set[Path | str])
     orders: WeakValueDictionary[str, asyncio.Event] = field(factory=WeakValueDictionary[str, asyncio.Event])
     following: Following | None = None
 
@@ -173,19 +176,65 @@ def _brief(value: object) -> str:
     return shown if len(shown) <= LONGEST_NAME else f"{shown[:40]}… ({len(shown)} characters)"
 
 
-def bound_for(to: object) -> Destination:
-    """Return what `to` means: a path or a sink as it is, anything else as a writer.
+def bound_for(to: object, store: object = None) -> str | os.PathLike[str] | ObjectPlace | Sink:
+    """Return what `to` means: a path or a sink as it is, a URL as a place, anything else as a writer.
+
+    With a `store`, which may also come first in a pair, it is a place in that store.
 
     Raises:
         UsageError: it is none of these.
     """
+    if isinstance(to, tuple) and len(to) == len(("store", "name")):
+        store, to = to
     if to is None:
         msg = "There is no destination"
         raise UsageError(
             msg, hint="Pass to='clip.mp4', or read the clip of venice.stream(request) as it comes"
         )
+    if store is not None:
+        if isinstance(to, str | os.PathLike):
+            return place_in(store, cast("str | os.PathLike[str]", to))
+        msg = "store= needs a name in it: the URL or the key of an object, or a folder's with a slash"
+        raise UsageError(msg, hint="Pass to='clips/a.mp4'")
+    if isinstance(to, str | os.PathLike):
+        return local_or_object(cast("str | os.PathLike[str]", to))
     is_sink = all(hasattr(to, name) for name in ("open", "write", "restart", "commit", "abort"))
-    return cast("Destination", to) if is_sink or isinstance(to, str | os.PathLike) else WriterSink(to)
+    return cast("Sink", to) if is_sink else WriterSink(to)
+
+
+def local_or_object(to: str | os.PathLike[str]) -> str | os.PathLike[str] | ObjectPlace:
+    """Return a path as it is, and a URL as the place in an object store that it names.
+
+    Raises:
+        UsageError: it is a URL where no clip can go.
+    """
+    if isinstance(to, str) and is_object_url(to):
+        return ObjectPlace(url=parse_object_url(to))
+    if not isinstance(to, str) and is_collapsed_url(os.fsdecode(to)):
+        msg = f"A path cannot hold a URL: {os.fsdecode(to)!r} has lost one of its slashes"
+        raise UsageError(msg, hint="Pass the URL as text")
+    return to
+
+
+def folder_for(into: str | os.PathLike[str], store: object = None) -> Path | ObjectPlace:
+    """Return the folder of a batch, absolute; the URL of one may lack the slash at its end.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if store is not None or (isinstance(into, str) and is_object_url(into)):
+        text = os.fspath(into)
+        found = bound_for(text if not text or text.endswith("/") else f"{text}/", store)
+        assert isinstance(found, ObjectPlace)  # noqa: S101 - a URL, or a key in a store
+        return found
+    return Path(local_or_object(into)).absolute()  # type: ignore[arg-type]
+
+
+def recorded(to: str | os.PathLike[str] | ObjectPlace | Sink) -> Path | str | None:
+    """Return how the journal keeps a destination: a path, the text of a URL, or nothing."""
+    if isinstance(to, ObjectPlace):
+        return str(to)
+    return Path(to) if isinstance(to, str | os.PathLike) else None
 
 
 def recovery(entry: JournalEntry, now: float) -> JobSpec:
@@ -193,7 +242,7 @@ def recovery(entry: JournalEntry, now: float) -> JobSpec:
     return JobSpec(
         start=resume(entry.state),
         request=entry.request,
-        to=os.curdir if entry.to is None else entry.to,
+        to=os.curdir if entry.to is None else local_or_object(entry.to),
         overwrite=entry.overwrite,
         recovering=True,
         entry_id=entry.id,

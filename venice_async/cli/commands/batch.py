@@ -19,7 +19,7 @@ from ...formatting import as_usd
 from ..batch_file import Line, read_batch, unknown_fields
 from ..batch_run import BatchRun
 from ..explain import hint
-from ..options import BATCH, Asking, Connection, Journalling, Model, Output, Seconds, Usd
+from ..options import BATCH, Asking, Connection, Journalling, Model, Output, Place, Seconds, Usd
 from ..prices import agreed, total_price
 from ..read_input import read_text
 from ..request_options import Look
@@ -61,7 +61,7 @@ async def batch(
     file: Annotated[Path, Parameter(metavar="FILE", allow_leading_hyphen=True)],
     /,
     *,
-    into: Annotated[Path, Parameter(metavar="FOLDER")],
+    into: Annotated[Place, Parameter(alias="-o", metavar="FOLDER")],
     model: Model | None = None,
     budget: Usd | None = None,
     asking: Asking = Asking(),
@@ -82,13 +82,16 @@ async def batch(
 
     Args:
         file: The requests: .jsonl or .csv; - for JSON lines on stdin.
-        into: Where the clips go; it is made if it is missing.
+        into: Where the clips go, made if it is missing; or s3://bucket/clips/.
         model: The model of lines without one.
         budget: The most that all may cost, earlier runs into the folder included.
         results: Write the outcomes here, as JSON lines.
         report: Write report.html beside the clips: a page to look at.
     """
     started = datetime.now(UTC)
+    if report and not isinstance(into, Path):
+        msg = "--report needs a folder for the clips: the page shows them from beside it"
+        raise UsageError(msg, hint="Leave --report out, or send the clips to a folder")
     defaults = {**look.values(), **({"model": model} if model else {})}
     lines = await anyio.to_thread.run_sync(read_batch, await read_text(file), file, defaults)
     for remark in unknown_fields(lines):
@@ -116,7 +119,7 @@ async def batch(
                 overwrite=course.overwrite,
             )
             code = await run.until_the_end(session, course_of_it, budget)
-    if report:
+    if report and isinstance(into, Path):
         path = await anyio.to_thread.run_sync(_write_report, run, lines, into, started)
         screen.note(f"Report: {path}")
     return code
@@ -126,10 +129,11 @@ def _clips(count: int) -> str:
     return "1 clip" if count == 1 else f"{count} clips"
 
 
-def _open_output(into: Path, results: Path | None, stack: ExitStack) -> TextIO | None:
+def _open_output(into: Path | str, results: Path | None, stack: ExitStack) -> TextIO | None:
     """Make the folder and the file for the outcomes, before any money is spent."""
     try:
-        into.mkdir(parents=True, exist_ok=True)
+        if isinstance(into, Path):
+            into.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"There cannot be a folder {str(into)!r}: {error.strerror}"
         raise UsageError(msg) from error

@@ -67,7 +67,7 @@ async def resume(
                 hint = "'venice-async jobs' lists what is unfinished and watched by no other process"
                 raise UsageError(msg, hint=hint)
             if isinstance(entry.state, Saved):
-                msg = f"The clip is there already: {entry.state.video.path}"
+                msg = f"The clip is there already: {entry.state.video.path or entry.state.video.url}"
                 raise UsageError(msg, hint="'venice-async resume --all' cleans up at the server")
             if to == Path() and entry.to is not None:
                 to, overwrite = Path(entry.to), overwrite or entry.overwrite

@@ -128,9 +128,9 @@ class Screen:
         with self._cleared():
             _print(self.out, text, style)
 
-    def path(self, path: Path | None) -> None:
-        """Print a path on stdout, as a script needs it: the bytes of its name."""
-        if path is None or self.out.is_terminal:
+    def path(self, path: Path | str) -> None:
+        """Print a path or a URL on stdout, as a script needs it: the bytes of its name."""
+        if isinstance(path, str) or self.out.is_terminal:
             self.result(str(path))
         else:
             write_path(path, sys.stdout)

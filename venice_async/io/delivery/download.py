@@ -48,6 +48,7 @@ from ...sansio.clip.ranges import (
     request_headers,
 )
 from ..shielding import in_thread
+from .object_store import ObjectUpload
 from .part_file import PartFile
 from .reading import (
     ChunkBuffer,
@@ -84,11 +85,13 @@ class SavedFile:
 
     Attributes:
         path: the file; None if the sink is not a file.
+        url: where it is, if that is named by a URL.
         size: bytes.
         sha256: the digest of the clip, in hexadecimal.
     """
 
     path: Path | None
+    url: str | None = None
     size: int
     sha256: str
 
@@ -172,8 +175,11 @@ class Delivery:
         if not self._whole:
             msg = "The clip is not whole yet"
             raise TruncatedError(msg, received=self.received, total=self.total)
+        sha256 = self._kept.sha256.hexdigest()
+        if isinstance(self._sink, ObjectUpload):
+            self._sink.sha256 = sha256
         try:
-            path = await self._sink.commit()
+            place = await self._sink.commit()
         except Exception as error:  # noqa: BLE001 - a sink may be anybody's
             await self.abort()
             failure = _named(error)
@@ -182,7 +188,8 @@ class Delivery:
         except BaseException:
             await self.abort()
             raise
-        return SavedFile(path=path, size=self.received, sha256=self._kept.sha256.hexdigest())
+        path, url = (None, place) if isinstance(place, str) else (place, None)
+        return SavedFile(path=path, url=url, size=self.received, sha256=sha256)
 
     async def abort(self) -> None:
         """Remove what was written. It does no harm at any time, also after `finish`."""

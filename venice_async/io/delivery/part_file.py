@@ -17,6 +17,7 @@ from attrs import frozen
 
 from ...errors import DownloadError
 from ...sansio.clip.mp4 import is_quicktime
+from ...sansio.object_url import ObjectUrl
 from ..disk import is_out_of_descriptors, lasting_names, sync
 from ..shielding import in_thread
 from .target import disk_error, followed, is_part_of, part_path, unverified_path
@@ -54,9 +55,16 @@ class PartFile:
     """Bytes at once: a thread costs about 0.1 ms, a MiB about 1 ms to hash and write."""
 
     def __init__(
-        self, path: Path, *, overwrite: bool, job_key: str, resumed: bool = True, named: bool = True
+        self,
+        path: Path,
+        *,
+        overwrite: bool,
+        job_key: str,
+        resumed: bool = True,
+        named: bool = True,
+        url: ObjectUrl | None = None,
     ) -> None:
-        """Write for `path`; `job_key` marks whose part file it is.
+        """Write for `path`; `job_key` marks whose part file it is; `url` is how it, or its folder, was given.
 
         With `overwrite` a file at `path` is replaced, and the new one has its mode; a symbolic link is
         followed, and stays. Only a `resumed` job can have left something: for a new one the folder is not
@@ -68,6 +76,7 @@ class PartFile:
         self._job_key = job_key
         self._resumed = resumed
         self._named = named
+        self._url = url
         self._is_open = False
         self._file: _Open | None = None
         self._ended = False
@@ -87,14 +96,14 @@ class PartFile:
         """Empty the part file."""
         await self._run(self._restart)
 
-    async def commit(self) -> Path:
-        """Flush the part file to disk and rename it.
+    async def commit(self) -> Path | str:
+        """Flush the part file to disk and rename it; return its path or URL.
 
         A file that is in the way and may not be replaced is an error, unless it is this clip, byte by byte.
         When cancelled half-way it still comes about as a whole.
         """
         await self._run(self._commit)
-        return self._path
+        return self._path if self._url is None else str(self._url.named(self._path.name))
 
     async def set_aside(self, *, known_only: bool) -> Path | None:
         """Keep the part file under a name that says that it is not verified, and return that.

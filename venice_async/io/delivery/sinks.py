@@ -51,8 +51,8 @@ class Sink(Protocol):
         """Forget everything written; only if `restartable`."""
         ...
 
-    async def commit(self) -> Path | None:
-        """Make what was written final, and return the file it is now, if it is one."""
+    async def commit(self) -> Path | str | None:
+        """Make what was written final, and return the file or the URL where it is now, if it is kept."""
         ...
 
     async def abort(self) -> None:

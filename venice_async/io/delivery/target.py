@@ -54,7 +54,7 @@ class Target:
         That one ends in `.mov` if a QuickTime file comes, which nobody knows before.
         What a server named never becomes a path: what is more than letters, digits and `._-` is digested.
         """
-        return self.folder / (self.name or f"{_safe_name(model)}-{_safe_name(queue_id)}.mp4")
+        return self.folder / (self.name or job_name(model, queue_id))
 
 
 async def check_target(
@@ -70,6 +70,11 @@ async def check_target(
         DownloadError: the disk is full or fails.
     """
     return await in_thread(_check, to, overwrite, recovering)
+
+
+def job_name(model: str, queue_id: str) -> str:
+    """Return the name of the clip of a job that was given none."""
+    return f"{_safe_name(model)}-{_safe_name(queue_id)}.mp4"
 
 
 def job_key(model: str, queue_id: str) -> str:

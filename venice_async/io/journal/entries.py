@@ -27,6 +27,7 @@ from ...sansio.job.states import (
     Waiting,
     ticket_of,
 )
+from ...sansio.object_url import is_object_url
 
 UNFINISHED: Final = ("Queueing", "Waiting", "Downloading", "Saved")
 """The states in which money is or may be spent and a clip is still owed."""
@@ -42,15 +43,9 @@ COLUMNS: Final = (
 
 
 def _absolute(to: str | os.PathLike[str] | None) -> Path | str | None:
-    if to is None or (isinstance(to, str) and is_url(to)):
+    if isinstance(to, str) and is_object_url(to):
         return to
-    return Path(to).absolute()
-
-
-def is_url(to: str) -> bool:
-    """Tell whether a destination is the URL of an object rather than a path."""
-    scheme, sep, _ = to.partition("://")
-    return bool(sep) and len(scheme) > 1 and scheme.isascii() and scheme.isalnum()
+    return None if to is None else Path(to).absolute()
 
 
 @frozen(kw_only=True)

@@ -1,0 +1,309 @@
+"""Clips in object stores: in memory for the rules, on a real S3 server over sockets for what goes wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import AsyncGenerator, Awaitable, Generator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from obstore.store import MemoryStore, S3Store
+
+from tests.clients import PRIVATE, PUBLIC, client, until
+from tests.faulty import FaultyVenice, Reply, Request, make_mp4, ranged_reply, video_reply
+from tests.s3 import CUT, KEY_ID, SECRET, S3Server
+from venice_async import DownloadError, UsageError, VeniceClient, VideoRequest
+from venice_async.io.delivery import object_store
+from venice_async.io.delivery.object_store import place_in
+from venice_async.sandbox.virtual_time import real_time
+
+pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
+
+URL = "s3://bucket/clips/a.mp4"
+PART = 256 * 1024
+LARGE = make_mp4(3 * PART)
+
+
+@pytest.fixture(scope="session")
+def server_of_s3() -> Generator[S3Server]:
+    server = S3Server()
+    server.start()
+    server.empty()  # and what obstore's threads keep open for good, opened:
+    S3Store(
+        "bucket", endpoint=server.url, client_options={"allow_http": True}, skip_signature=True
+    ).list().collect()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(server_of_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Generator[S3Server]:
+    before = len([*Path("/proc/self/fd").glob("*")])
+    server_of_s3.empty()
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in server_of_s3.environment().items():
+        monkeypatch.setenv(name, value)
+    yield server_of_s3
+    for _ in range(200):  # its threads close what they have served
+        if len([*Path("/proc/self/fd").glob("*")]) <= before:
+            break
+        time.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def stores_take_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = object_store._asked
+
+    async def in_real_time(call: Awaitable[T], place: Any, **before: Any) -> T:
+        with real_time():
+            return await asked(call, place, **before)
+
+    monkeypatch.setattr(object_store, "_asked", in_real_time)
+    monkeypatch.setattr(object_store, "_PATIENT", {"max_retries": 2})
+    monkeypatch.setattr(object_store, "WHOLE", PART)
+    monkeypatch.setattr(object_store, "PART", PART)
+
+
+@pytest.fixture
+async def server() -> AsyncGenerator[FaultyVenice]:
+    async with FaultyVenice(polls=1) as server:
+        yield server
+
+
+@pytest.fixture
+async def venice(server: FaultyVenice) -> AsyncGenerator[VeniceClient]:
+    async with client(server) as venice:
+        yield venice
+
+
+async def test_a_clip_is_an_object_with_its_type_and_digest(
+    s3: S3Server, server: FaultyVenice, venice: VeniceClient
+) -> None:
+    video = await venice.generate(PUBLIC, to=URL)
+    assert (None, URL) == (video.path, video.url)
+    assert {"clips/a.mp4": server.clip} == s3.objects()
+    said = s3.headers("clips/a.mp4")
+    assert ("video/mp4", video.sha256) == (said["content-type"], said["x-amz-meta-sha256"])
+    assert [] == server.asked("GET /link")
+
+
+async def test_a_large_clip_goes_in_parts_and_leaves_nothing_but_itself(
+    s3: S3Server, server: FaultyVenice, venice: VeniceClient
+) -> None:
+    server.clip = LARGE
+    video = await venice.generate(PRIVATE, to="s3://bucket/clips/")
+    assert f"s3://bucket/clips/model-private-{video.ticket.queue_id}.mp4" == video.url
+    assert [LARGE] == [*s3.objects().values()]
+    assert "video/mp4" == s3.headers(f"clips/model-private-{video.ticket.queue_id}.mp4")["content-type"]
+    assert [] == s3.uploads()
+    assert 3 <= len([query for method, _, query in s3.requests if method == "PUT" and "partNumber" in query])
+
+
+@pytest.mark.parametrize("clip", [make_mp4(20_000), LARGE], ids=["whole", "in parts"])
+async def test_what_appears_meanwhile_stays_and_so_does_the_copy_at_venice(
+    s3: S3Server, server: FaultyVenice, venice: VeniceClient, clip: bytes
+) -> None:
+    server.clip = clip
+    job = venice.generate(PUBLIC, to=URL)
+    await job.queued()
+    s3.put("clips/a.mp4", b"of somebody else")
+    with pytest.raises(DownloadError, match="has appeared meanwhile") as raised:
+        await job
+    assert job.ticket == raised.value.ticket
+    assert {"clips/a.mp4": b"of somebody else"} == s3.objects()
+    assert [] == s3.uploads()
+    assert [] == server.asked("POST /video/complete")
+    video = await venice.resume(raised.value.ticket or "", to=URL, overwrite=True)
+    assert {"clips/a.mp4": clip} == s3.objects()
+    assert len(clip) == video.size
+
+
+@pytest.mark.parametrize("clip", [make_mp4(20_000), LARGE], ids=["whole", "in parts"])
+async def test_the_very_clip_from_before_a_crash_is_accepted(
+    s3: S3Server, server: FaultyVenice, tmp_path: Path, clip: bytes
+) -> None:
+    server.clip = clip
+    async with client(server, journal=tmp_path / "jobs.db") as venice:
+        job = venice.generate(PRIVATE, to=URL)
+        await job.queued()
+        job.cancel()
+        await job.ended()
+    s3.put("clips/a.mp4", clip)
+    async with client(server, journal=tmp_path / "jobs.db") as venice:
+        [entry] = await venice.pending()
+        assert URL == entry.to
+        [video] = [await job for job in await venice.recover()]
+    assert (URL, 1) == (video.url, len(server.charges))
+    assert {"clips/a.mp4": clip} == s3.objects()
+
+
+async def test_before_anything_is_paid_the_place_is_refused_where_no_clip_can_go(
+    s3: S3Server, server: FaultyVenice, venice: VeniceClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.put("clips/a.mp4", b"there")
+    refused = {
+        URL: "exists",
+        "s3://missing/a.mp4": "no such bucket",
+        "s3://bucket/a//b.mp4": "not the name of an object",
+        "s3://bucket/a.mp4?X-Amz-Signature=signed": "no user, password or query",
+        f"s3://{KEY_ID}:{SECRET}@bucket/a.mp4": "no user, password or query",
+        "s3:///a.mp4": "names no bucket",
+        "ftp://host/a.mp4": "schemes are",
+        "https://host/a.mp4": "schemes are",
+    }
+    for url, reason in refused.items():
+        with pytest.raises(UsageError, match=reason) as raised:
+            await venice.generate(PUBLIC, to=url)
+        assert SECRET not in str(raised.value)
+        assert "signed" not in str(raised.value)
+    with pytest.raises(UsageError, match="lost one of its slashes"):
+        venice.generate(PUBLIC, to=Path(URL))
+    s3.spoil = lambda *_: 403
+    with pytest.raises(UsageError, match="refuses the credentials"):
+        await venice.generate(PUBLIC, to="s3://bucket/b.mp4")
+    s3.spoil = lambda *_: None
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    object_store._opened.cache_clear()
+    with pytest.raises(UsageError, match="not installed") as raised:
+        await venice.generate(PUBLIC, to=URL)
+    assert "pip install 'venice-async[storage]'" == raised.value.hint
+    assert [] == server.charges
+
+
+@pytest.mark.parametrize("spoilt", [503, CUT, 403])
+async def test_a_store_that_fails_leaves_a_paid_job_to_be_resumed(
+    s3: S3Server, server: FaultyVenice, tmp_path: Path, spoilt: int | str
+) -> None:
+    server.clip = LARGE
+    s3.spoil = lambda method, _, query: spoilt if method == "PUT" and "partNumber" in query else None
+    async with client(server, journal=tmp_path / "jobs.db") as venice:
+        with pytest.raises(DownloadError, match=r"cannot be written to 's3://bucket/clips/a\.mp4'") as raised:
+            await venice.generate(PRIVATE, to=URL)
+        assert SECRET not in "".join(traceback.format_exception(raised.value))
+        assert raised.value.__cause__ is raised.value.__context__ is None
+        assert ({}, []) == (s3.objects(), s3.uploads())
+        s3.spoil = lambda *_: None
+        [job] = await venice.recover()
+        await job
+    assert {"clips/a.mp4": LARGE} == s3.objects()
+    assert (1, 2) == (len(server.charges), server.gets)
+    assert SECRET.encode() not in (tmp_path / "jobs.db").read_bytes()
+
+
+async def test_a_store_that_fails_for_a_moment_is_asked_again(
+    s3: S3Server, server: FaultyVenice, venice: VeniceClient
+) -> None:
+    server.clip = LARGE
+    trouble: list[int | str] = [CUT, 503]
+    s3.spoil = lambda method, _, query: trouble.pop() if trouble and "partNumber" in query else None
+    await venice.generate(PRIVATE, to=URL)
+    assert {"clips/a.mp4": LARGE} == s3.objects()
+
+
+async def test_a_download_that_is_cut_goes_on_and_keeps_the_parts_that_are_there(s3: S3Server) -> None:
+    def cut(request: Request) -> Reply:
+        return ranged_reply(request, LARGE, cut_at=2 * PART + 1000)
+
+    async with FaultyVenice(link=[cut], clip=LARGE) as server, client(server) as venice:
+        await venice.generate(PRIVATE, to=URL)
+        [_, onward] = server.asked("GET /link")
+        assert onward.headers["range"].startswith("bytes=")
+    assert {"clips/a.mp4": LARGE} == s3.objects()
+    begun = [path for method, path, query in s3.requests if method == "POST" and query == "uploads="]
+    assert ["/bucket/clips/.venice-async"] == [path[: len("/bucket/clips/.venice-async")] for path in begun][
+        :1
+    ]
+    assert 1 == sum(".venice-async" in path for path in begun)
+
+
+async def test_a_cancelled_job_leaves_no_object_and_no_part(s3: S3Server) -> None:
+    stalled = video_reply(LARGE, pause_at=2 * PART + 1000)
+    async with FaultyVenice(link=[stalled], clip=LARGE) as server, client(server) as venice:
+        job = venice.generate(PRIVATE, to=URL)
+        await until(lambda: len(s3.uploads()) == 1)
+        job.cancel()
+        await job.ended()
+        assert ({}, []) == (s3.objects(), s3.uploads())
+
+
+async def test_a_batch_is_named_by_its_url_and_pays_for_each_clip_once(
+    s3: S3Server, server: FaultyVenice, tmp_path: Path
+) -> None:
+    requests = [VideoRequest(model="public-model", prompt=f"Gondola {n}", duration="5s") for n in range(2)]
+    urls: list[set[str | None]] = []
+    for into in ("s3://bucket/clips/", "s3://bucket/clips"):
+        async with client(server, journal=tmp_path / "jobs.db") as venice:
+            outcomes = [outcome async for outcome in venice.batch(requests, into=into)]
+        urls.append({outcome.video.url for outcome in outcomes if outcome.video})
+    assert urls[0] == urls[1] == {f"s3://bucket/{key}" for key in s3.objects()}
+    assert (2, 2) == (len(urls[0]), len(server.charges))
+    s3.empty()
+    async with client(server, journal=tmp_path / "jobs.db") as venice:
+        outcomes = [outcome async for outcome in venice.batch(requests, into="s3://bucket/clips/")]
+    assert all(isinstance(outcome.error, UsageError) for outcome in outcomes)
+    assert 2 == len(server.charges)
+
+
+async def test_a_store_object_is_taken_beside_a_url_or_a_name(
+    server: FaultyVenice, venice: VeniceClient
+) -> None:
+    store = MemoryStore()
+    jobs = [
+        venice.generate(PUBLIC, to="memory:///a.mp4", store=store),
+        venice.generate(PUBLIC, to="b.mp4", store=store),
+        venice.generate(PUBLIC, to=(store, "c.mp4")),
+    ]
+    assert ["memory:///a.mp4", "memory:///b.mp4", "memory:///c.mp4"] == [(await job).url for job in jobs]
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        kept = store.get(name)
+        assert server.clip == bytes(kept.bytes())
+        assert hashlib.sha256(server.clip).hexdigest() == kept.attributes["sha256"]
+    within = S3Store("bucket", prefix="films", access_key_id=KEY_ID, secret_access_key=SECRET)
+    assert "s3://bucket/films/a.mp4" == str(place_in(within, "a.mp4"))
+    assert "a.mp4" == place_in(within, "s3://bucket/films/a.mp4").key
+    assert SECRET not in repr(place_in(within, "a.mp4"))
+    with pytest.raises(UsageError, match="not within the store"):
+        venice.generate(PUBLIC, to="s3://other/a.mp4", store=within)
+    with pytest.raises(UsageError, match="sent to a str"):
+        venice.generate(PUBLIC, to=("bucket", "a.mp4"))
+
+
+async def test_two_jobs_are_not_bound_for_one_object(server: FaultyVenice, venice: VeniceClient) -> None:
+    store = MemoryStore()
+    first = venice.generate(PUBLIC, to="a.mp4", store=store)
+    await first.queued()
+    with pytest.raises(UsageError, match="Another job"):
+        await venice.generate(PUBLIC, to="a.mp4", store=store)
+    await first
+    assert 1 == len(server.charges)
+
+
+async def test_a_file_url_is_a_file_whose_folder_is_made(
+    server: FaultyVenice, venice: VeniceClient, tmp_path: Path
+) -> None:
+    clip = tmp_path / "my clips" / "a.mp4"
+    video = await venice.generate(PUBLIC, to=clip.as_uri())
+    assert (None, clip.as_uri()) == (video.path, video.url)
+    assert server.clip == clip.read_bytes()
+    with pytest.raises(UsageError, match="exists"):
+        await venice.generate(PUBLIC, to=clip.as_uri())
+    named = await venice.generate(PUBLIC, to=f"{tmp_path.as_uri()}/new/")
+    assert [Path(str(named.url)).name] == [path.name for path in (tmp_path / "new").iterdir()]
+    with pytest.raises(UsageError, match="absolute path"):
+        await venice.generate(PUBLIC, to="file://a.mp4")
+
+
+async def test_quicktime_is_called_so(venice: VeniceClient, server: FaultyVenice) -> None:
+    server.clip = server.clip.replace(server.clip[8:12], b"qt  ", 1)
+    store = MemoryStore()
+    await venice.generate(PUBLIC, to="a.mov", store=store)
+    assert "video/quicktime" == store.get("a.mov").attributes["Content-Type"]
+    assert ".mov" == Path(str((await venice.generate(PUBLIC, to="clips/", store=store)).url)).suffix

@@ -1,0 +1,494 @@
+"""A clip on its way into an object store: under a temporary name until it is whole, then under its own.
+
+A store shows an object only once it is complete, but the parts of a large one cannot be put on the condition
+that nothing has its name yet, nor carry the digest of what is still to come. So:
+
+| the clip | what is sent |
+|---|---|
+| up to `WHOLE` bytes | held in memory until it is verified, then put at once, on condition, with its digest |
+| larger | parts to `FOLDER/.venice-async/JOB/…`; verified, completed, and then moved, on condition |
+
+What a killed process leaves of a job lies below the job's own temporary prefix, where the next delivery of
+the job removes it. Every call runs in tasks of obstore, of which there is one at a time: one that is on its
+way when a job is cancelled is waited for before `abort` tidies up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import re
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import anyio
+from attrs import evolve, field, frozen
+
+from ...errors import DownloadError, UsageError, VeniceError
+from ...results import Ticket
+from ...sansio.object_url import ObjectUrl, check_key, is_object_url, parse_object_url
+from ..shielding import in_thread, run_to_completion
+from .target import job_key, job_name
+
+if TYPE_CHECKING:
+    from obstore import AsyncWritableFile
+    from obstore.store import ObjectStore
+
+T = TypeVar("T")
+
+WHOLE: Final = 8 << 20
+"""Bytes up to which a clip is put at once. Most are smaller."""
+
+PART: Final = 8 << 20
+"""Bytes of a part: a store takes 10,000 of them, which are 80 GB."""
+
+AT_ONCE: Final = 2
+"""Parts on their way at once: with one being filled, they bound the memory that an upload takes."""
+
+_TEMPORARY: Final = ".venice-async"
+_LONGEST: Final = 5.0  # seconds that a job which is given up waits for what it has on its way
+_QUICKTIME: Final = b"ftypqt  "
+_HEAD: Final = 64  # bytes: where a file says what it is
+_SETTINGS: Final = ("AWS_", "AZURE_", "GOOGLE_", "SSL_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+# What a store is opened with. Obstore's own patience is kept for uploads: ten tries within three minutes.
+_CLIENT: Final = {"default_content_type": "video/mp4", "timeout": "60s"}
+_PATIENT: Final = {"max_retries": 12, "retry_timeout": timedelta(minutes=3)}
+_QUICK: Final = {"max_retries": 4, "retry_timeout": timedelta(seconds=15)}
+
+_STATUS: Final = re.compile(r"status(?: code)?: (\d{3})")
+_CODE: Final = re.compile(r"<Code>(\w{1,40})</Code>")
+_UNREACHED: Final = ("error sending request", "connect", "timed out", "HTTP error")
+_REFUSED: Final = "the store refuses the credentials, or there are none"
+_MISSING: Final = "there is no such bucket"
+
+log: logging.Logger = logging.getLogger(__name__)
+
+
+@frozen(kw_only=True)
+class ObjectPlace:
+    """A place in an object store.
+
+    Attributes:
+        url: its address, of an object or of a folder.
+        store: the store, where the caller passed one; None for the one that the URL and the environment name.
+        prefix: the part of the URL's key that the store puts before every key by itself.
+    """
+
+    url: ObjectUrl
+    store: ObjectStore | None = field(default=None, repr=False, eq=False)
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        return str(self.url)
+
+    def named(self, name: str) -> ObjectPlace:
+        """Return the object itself, or the one of that name if this is a folder."""
+        return evolve(self, url=self.url.named(name))
+
+    @property
+    def key(self) -> str:
+        """The name of the object, as the store is asked for it."""
+        return self.url.key[len(self.prefix) :]
+
+    def temporary(self, job: str) -> str:
+        """Return the prefix of all temporary names of a job, by its key."""
+        return f"{self.url.folder[len(self.prefix) :]}{_TEMPORARY}/{job}"
+
+
+@frozen(kw_only=True)
+class ObjectDestination:
+    """A place in a store that was checked before anything is paid for.
+
+    Attributes:
+        place: the object; or the folder where it is to be named after the job.
+        store: its store.
+        overwrite: whether an object of that name may be replaced.
+    """
+
+    place: ObjectPlace
+    store: ObjectStore = field(repr=False)
+    overwrite: bool
+
+    @property
+    def claim(self) -> str | None:
+        """What no other job may be bound for; None as long as the object has no name."""
+        return None if self.place.url.is_folder else str(self.place)
+
+    def sink(self, ticket: Ticket, *, resumed: bool) -> ObjectUpload:
+        """Return what makes the object of a job; only a `resumed` one can have left something."""
+        return ObjectUpload(
+            self.place.named(job_name(ticket.model, ticket.queue_id)),
+            self.store,
+            overwrite=self.overwrite,
+            job_key=job_key(ticket.model, ticket.queue_id),
+            resumed=resumed,
+            named=not self.place.url.is_folder,
+        )
+
+
+async def check_object(
+    place: ObjectPlace, *, overwrite: bool = False, recovering: bool = False
+) -> ObjectDestination:
+    """Return the destination once it is sure that its bucket is there and lets us in.
+
+    With `recovering` an object may be there already, for it may be the very clip.
+
+    Raises:
+        UsageError: obstore is not installed; the bucket is missing or refuses us; the object exists.
+        DownloadError: the store cannot be reached.
+    """
+    quick, store = await in_thread(_stores, place)
+    exists = not (overwrite or recovering or place.url.is_folder) and await _size(quick, place) is not None
+    if exists:
+        msg = f"{str(place)!r} exists"
+        raise UsageError(
+            msg,
+            hint="Choose another name, or pass overwrite=True to replace it",
+            cli_hint="Choose another name, or pass --overwrite to replace it",
+        )
+    await _asked(quick.list(place.temporary("probe")).collect_async(), place, before=True)
+    return ObjectDestination(place=place, store=store, overwrite=overwrite)
+
+
+async def object_size(place: ObjectPlace) -> int | None:
+    """Return the size of an object in bytes; None if there is none.
+
+    Raises:
+        UsageError: its store cannot be used.
+        DownloadError: its store cannot be reached.
+    """
+    quick, _ = await in_thread(_stores, place)
+    return await _size(quick, place)
+
+
+class ObjectUpload:
+    """A `Sink` that makes an object: whole, verified, and with its digest as metadata, or none.
+
+    Attributes:
+        sha256: the digest of the whole clip, in hexadecimal; to be told before `commit`.
+    """
+
+    restartable: bool = True
+    batch: int = 1 << 20
+
+    def __init__(
+        self,
+        place: ObjectPlace,
+        store: ObjectStore,
+        *,
+        overwrite: bool,
+        job_key: str,
+        resumed: bool = True,
+        named: bool = True,
+    ) -> None:
+        """Make the object of `place`; `job_key` marks whose temporary objects are whose.
+
+        Only a `resumed` job can have left something. An object that nobody `named` gets the suffix of what
+        came: `.mov` if it is a QuickTime file.
+        """
+        self.sha256: str = ""
+        self._place = place
+        self._store = store
+        self._overwrite = overwrite
+        self._folder = place.temporary(job_key)
+        self._resumed = resumed
+        self._named = named
+        self._size = 0
+        self._held: deque[bytes] = deque()
+        self._type = ""
+        self._temporary = ""
+        self._writer: AsyncWritableFile | None = None
+        self._running: asyncio.Future[Any] | None = None
+        self._ended = False
+
+    async def open(self) -> None:
+        """Remove what a killed process left of the job."""
+        if self._resumed:
+            await self._ask(self._remove_leftovers())
+
+    async def write(self, chunks: Sequence[bytes]) -> None:
+        """Append the chunks: parts go out as they fill, and are waited for if too many are on their way."""
+        if not self._size:
+            is_quicktime = _QUICKTIME in b"".join(chunks)[:_HEAD]
+            self._type = "video/quicktime" if is_quicktime else "video/mp4"
+            if is_quicktime and not self._named:
+                url = evolve(self._place.url, key=f"{self._place.url.key.removesuffix('.mp4')}.mov")
+                self._place = evolve(self._place, url=url)
+        self._held += chunks
+        self._size += sum(map(len, chunks))
+        if self._writer is None and self._size > WHOLE:
+            self._writer = self._opened_writer()
+        if self._writer is not None:
+            while self._held:
+                await self._ask(self._writer.write(_taken(self._held, self.batch)))
+
+    async def restart(self) -> None:
+        """Forget everything written."""
+        await self._discard()
+        self._held.clear()
+        self._size, self._writer = 0, None
+
+    async def commit(self) -> str:
+        """Give the object its name, and return its URL.
+
+        An object that is in the way and may not be replaced is an error, unless it is this very clip. When
+        cancelled half-way it still comes about as a whole, or not at all.
+        """
+        if self._writer is None:
+            await self._ask(self._put_whole())
+        else:
+            await self._ask(self._writer.close())
+            await self._ask(self._move())
+        self._ended = True
+        self._held.clear()
+        return str(self._place)
+
+    async def abort(self) -> None:
+        """Remove what was written, in spite of any cancellation; an object that has its final name stays."""
+        if not self._ended:
+            self._ended = True
+            self._held.clear()
+            await run_to_completion(self._discard())
+
+    async def _ask(self, call: Awaitable[T]) -> T:
+        """Return what a call returns. A cancellation leaves it running, for `abort` to wait for."""
+        running: asyncio.Future[T] = asyncio.ensure_future(_asked(call, self._place))
+        self._running = running
+        await asyncio.wait({running})
+        return running.result()
+
+    def _opened_writer(self) -> AsyncWritableFile:
+        import obstore  # noqa: PLC0415 - it is loaded: the destination was checked with it
+
+        self._temporary = f"{self._folder}/{secrets.token_hex(4)}.part"
+        return obstore.open_writer_async(
+            self._store,
+            self._temporary,
+            attributes={"Content-Type": self._type},
+            buffer_size=PART,
+            max_concurrency=AT_ONCE,
+        )
+
+    async def _put_whole(self) -> None:
+        put = self._store.put_async(
+            self._place.key,
+            list(self._held),
+            attributes={"Content-Type": self._type, "sha256": self.sha256},
+            mode="overwrite" if self._overwrite else "create",
+            use_multipart=False,
+        )
+        await self._unless_there(put)
+
+    async def _move(self) -> None:
+        stored = (await self._store.head_async(self._temporary))["size"]
+        if stored != self._size:
+            msg = f"The store has kept {stored} of the {self._size} bytes of the clip"
+            raise DownloadError(msg)
+        await self._unless_there(
+            self._store.rename_async(self._temporary, self._place.key, overwrite=self._overwrite)
+        )
+
+    async def _unless_there(self, call: Awaitable[object]) -> None:
+        """Make the object, unless it is there: made by this job before a crash, if it has the same bytes."""
+        try:
+            await call
+        except Exception as error:
+            if type(error).__name__ != "AlreadyExistsError" or not await self._is_same():
+                raise
+            await self._remove_leftovers()
+
+    async def _is_same(self) -> bool:
+        found = await self._store.get_async(self._place.key)
+        digest = hashlib.sha256()
+        if found.meta["size"] == self._size:
+            async for chunk in found.stream():
+                digest.update(chunk)
+        return digest.hexdigest() == self.sha256
+
+    async def _discard(self) -> None:
+        """End the upload and remove what it left, as far as the store answers in time."""
+        if self._writer is None and self._running is None:
+            return
+        with anyio.move_on_after(_LONGEST):
+            try:
+                await _asked(self._cleaned_up(self._running, self._writer), self._place)
+            except VeniceError as error:
+                log.warning("A part of a clip is left until its job goes on: %s", error.message)
+
+    async def _cleaned_up(
+        self, running: asyncio.Future[Any] | None, writer: AsyncWritableFile | None
+    ) -> None:
+        if running is not None:
+            await asyncio.wait({running})
+        if writer is not None:
+            reason = DownloadError("The delivery has ended")
+            with suppress(Exception):  # it may be over; what is left then, goes now
+                await writer.__aexit__(type(reason), reason, None)
+            await self._remove_leftovers()
+
+    async def _remove_leftovers(self) -> None:
+        left = [found["path"] for found in await self._store.list(self._folder).collect_async()]
+        if left:
+            await self._store.delete_async(left)
+
+
+def place_in(store: object, to: str | os.PathLike[str]) -> ObjectPlace:
+    """Return the place in a store that the caller passed; `to` is a URL or the mere name of the object.
+
+    Raises:
+        UsageError: clips cannot be sent there.
+    """
+    try:
+        from obstore.store import (  # noqa: PLC0415 - who has a store has it loaded
+            AzureStore,
+            GCSStore,
+            LocalStore,
+            MemoryStore,
+            S3Store,
+        )
+    except ImportError:
+        raise _not_installed() from None
+    prefix = str(getattr(store, "prefix", None) or "").strip("/")
+    match store:
+        case S3Store():
+            scheme, bucket = "s3", store.config.get("bucket", "")
+        case GCSStore():
+            scheme, bucket = "gs", store.config.get("bucket", "")
+        case AzureStore():
+            scheme, bucket = "az", store.config.get("container_name", "")
+        case MemoryStore():
+            scheme, bucket = "memory", ""
+        case LocalStore():
+            scheme, bucket = "file", ""
+        case _:
+            msg = f"Clips cannot be sent to a {type(store).__name__}"
+            raise UsageError(msg, hint="Pass an S3Store, GCSStore, AzureStore, LocalStore or MemoryStore")
+    prefix = f"{prefix}/" if prefix else ""
+    text = os.fspath(to)
+    if is_object_url(text):
+        url = parse_object_url(text)
+        if (url.scheme.rstrip("a"), url.bucket) != (scheme, bucket) or not url.key.startswith(prefix):
+            msg = f"{str(url)!r} is not within the store that was passed with it"
+            raise UsageError(msg, hint="Pass the name of the object alone, or the URL without the store")
+    else:
+        check_key(text)
+        url = ObjectUrl(scheme, bucket, prefix + text)
+    return ObjectPlace(url=url, store=store, prefix=prefix)
+
+
+def _stores(place: ObjectPlace) -> tuple[ObjectStore, ObjectStore]:
+    """Return the store of a place twice: for a quick look, and for what may take its time."""
+    if place.store is not None:
+        return place.store, place.store
+    settings = tuple(item for item in os.environ.items() if item[0].upper().startswith(_SETTINGS))
+    root = str(evolve(place.url, key=""))
+    return _opened(root, settings, quick=True), _opened(root, settings, quick=False)
+
+
+@lru_cache(maxsize=32)
+def _opened(root: str, settings: tuple[tuple[str, str], ...], *, quick: bool) -> ObjectStore:
+    """Return the store at `root`, with its connections, for as long as the settings stay as they are.
+
+    Raises:
+        UsageError: there can be none.
+    """
+    try:
+        from obstore.store import from_url  # noqa: PLC0415 - loaded by those who use it
+    except ImportError:
+        raise _not_installed() from None
+    if root.startswith("memory:") and quick:
+        return _opened(root, settings, quick=False)  # there is one
+    retries: Any = _QUICK if quick else _PATIENT
+    options: Any = {"copy_if_not_exists": "multipart"} if root.startswith("s3") else {}
+    plain = any("ENDPOINT" in name and value.startswith("http:") for name, value in settings)
+    try:
+        if root.startswith("memory:"):
+            return from_url(root)
+        client: Any = {**_CLIENT, "allow_http": plain}  # options are taken instead of AWS_ALLOW_HTTP
+        return from_url(root, client_options=client, retry_config=retries, **options)
+    except Exception as error:  # noqa: BLE001 - whatever obstore makes of its settings
+        reason = reason_of(error)
+    msg = f"The store {root!r} cannot be used: {reason}"
+    raise UsageError(msg, hint="Check the URL, and the settings of the store in the environment")
+
+
+async def _size(store: ObjectStore, place: ObjectPlace) -> int | None:
+    async def look() -> int | None:
+        try:
+            size: int = (await store.head_async(place.key))["size"]
+        except FileNotFoundError:
+            return None
+        return size
+
+    return await _asked(look(), place, before=True)
+
+
+async def _asked(call: Awaitable[T], place: ObjectPlace, *, before: bool = False) -> T:
+    """Return what a call of obstore returns; its errors become ours, without the answers they quote."""
+    try:
+        return await call
+    except VeniceError:
+        raise
+    except Exception as error:  # noqa: BLE001 - obstore raises errors of its own and of Python's
+        failure = _failure(error, place, before=before)
+    raise failure
+
+
+def _failure(error: Exception, place: ObjectPlace, *, before: bool) -> VeniceError:
+    """Return what to raise when a store fails; `before` anything is paid, if so."""
+    reason = reason_of(error)
+    if type(error).__name__ == "AlreadyExistsError":
+        message, what = (
+            f"An object {str(place)!r} has appeared meanwhile, and was left as it is",
+            "Move it away",
+        )
+    else:
+        message, what = f"The clip cannot be written to {str(place)!r}: {reason}", "Mend that"
+    if before:
+        kind = UsageError if reason in {_REFUSED, _MISSING} else DownloadError
+        return kind(message, hint="Check the URL, the credentials and the settings in the environment")
+    what = f"{what} or choose another place, then"
+    return DownloadError(
+        message, hint=f"{what} call resume(ticket, to=...)", cli_hint=f"{what} resume the job"
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """Say why a store failed, in words of ours: its own repeat answers, addresses and names of keys."""
+    name, text = type(error).__name__, str(error)
+    status, code = _STATUS.search(text), _CODE.search(text)
+    said = f" ({code[1]})" if code else ""
+    if name in {"PermissionDeniedError", "UnauthenticatedError"} or (status and status[1] in {"401", "403"}):
+        return _REFUSED
+    if isinstance(error, FileNotFoundError) or (status and status[1] == "404"):
+        return _MISSING
+    if status:
+        return f"the store answered {status[1]}{said}"
+    if name == "NotSupportedError":
+        return "the store cannot name an object on condition that there is none"
+    if any(sign in text for sign in _UNREACHED):
+        return "the store cannot be reached"
+    return f"the store failed ({name})"
+
+
+def _taken(held: deque[bytes], most: int) -> bytes:
+    """Take some `most` bytes from what is held, and let go of them there."""
+    taken = [held.popleft()]
+    size = len(taken[0])
+    while held and size < most:
+        taken.append(held.popleft())
+        size += len(taken[-1])
+    return b"".join(taken)
+
+
+def _not_installed() -> UsageError:
+    msg = "Clips are sent to object stores with obstore, which is not installed"
+    return UsageError(msg, hint="pip install 'venice-async[storage]'")
