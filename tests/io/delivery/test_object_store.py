@@ -248,7 +248,7 @@ async def test_a_batch_is_named_by_its_url_and_pays_for_each_clip_once(
     s3.empty()
     async with client(server, journal=tmp_path / "jobs.db") as venice:
         outcomes = [outcome async for outcome in venice.batch(requests, into="s3://bucket/clips/")]
-    assert all(isinstance(outcome.error, UsageError) for outcome in outcomes)
+    assert all(isinstance(outcome.error, DownloadError) for outcome in outcomes)
     assert 2 == len(server.charges)
 
 
