@@ -26,6 +26,7 @@ What holds at any time:
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
@@ -63,7 +64,6 @@ from .reading import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
@@ -188,6 +188,8 @@ class Delivery:
         except BaseException:
             await self.abort()
             raise
+        if self._file is not None and self._file.url is not None and isinstance(place, Path):
+            place = str(self._file.url.named(place.name))
         path, url = (None, place) if isinstance(place, str) else (place, None)
         return SavedFile(path=path, url=url, size=self.received, sha256=sha256)
 

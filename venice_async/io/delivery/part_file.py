@@ -48,6 +48,9 @@ class PartFile:
     Every system call runs in a worker thread, and one at a time: what a cancelled task has left running ends
     before `abort` tidies up after it. The part file is locked while it lives, so that what a killed process
     left behind can be told from what another one is writing.
+
+    Attributes:
+        url: how the file, or its folder, was given, if by a URL.
     """
 
     restartable: bool = True
@@ -64,19 +67,19 @@ class PartFile:
         named: bool = True,
         url: ObjectUrl | None = None,
     ) -> None:
-        """Write for `path`; `job_key` marks whose part file it is; `url` is how it, or its folder, was given.
+        """Write for `path`; `job_key` marks whose part file it is; `url` is how it was given, if as one.
 
         With `overwrite` a file at `path` is replaced, and the new one has its mode; a symbolic link is
         followed, and stays. Only a `resumed` job can have left something: for a new one the folder is not
         read. A file that nobody `named` gets the suffix of what came: `.mov` if it is a QuickTime file.
         """
+        self.url: ObjectUrl | None = url
         self._path = path
         self._final = path
         self._overwrite = overwrite
         self._job_key = job_key
         self._resumed = resumed
         self._named = named
-        self._url = url
         self._is_open = False
         self._file: _Open | None = None
         self._ended = False
@@ -96,14 +99,14 @@ class PartFile:
         """Empty the part file."""
         await self._run(self._restart)
 
-    async def commit(self) -> Path | str:
-        """Flush the part file to disk and rename it; return its path or URL.
+    async def commit(self) -> Path:
+        """Flush the part file to disk and rename it.
 
         A file that is in the way and may not be replaced is an error, unless it is this clip, byte by byte.
         When cancelled half-way it still comes about as a whole.
         """
         await self._run(self._commit)
-        return self._path if self._url is None else str(self._url.named(self._path.name))
+        return self._path
 
     async def set_aside(self, *, known_only: bool) -> Path | None:
         """Keep the part file under a name that says that it is not verified, and return that.
