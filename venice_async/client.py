@@ -23,7 +23,9 @@ from .engine.spec import (
     checked_request,
     checked_tags,
     folder_for,
+    parsed_ticket,
     recovery,
+    sound_ticket,
 )
 from .engine.status import ask_status
 from .errors import UsageError, VeniceError
@@ -260,9 +262,9 @@ class VeniceClient:
             overwrite: as for `generate`.
             store: as for `generate`.
         """
-        found = _parsed(ticket)
+        found = parsed_ticket(ticket)
         del ticket  # as text it holds the link
-        start = watch(_sound(found))
+        start = watch(sound_ticket(found))
         sink = QueueSink() if to is None else bound_for(to, store)
         return self._runtime.start(JobSpec(start=start, to=sink, overwrite=overwrite, age=None))
 
@@ -281,9 +283,9 @@ class VeniceClient:
         Raises:
             VeniceError: the poll told nothing, or Venice does not know the job. It carries the ticket.
         """
-        found = _parsed(ticket)
+        found = parsed_ticket(ticket)
         del ticket  # as text it holds the link
-        return await ask_status(self._runtime.shared(), _sound(found))
+        return await ask_status(self._runtime.shared(), sound_ticket(found))
 
     def batch(
         self,
@@ -463,9 +465,9 @@ class VeniceClient:
 
     async def complete(self, ticket: Ticket | str) -> None:
         """Delete the server's copy of a public job's clip. It neither cancels nor refunds a running job."""
-        found = _parsed(ticket)
+        found = parsed_ticket(ticket)
         del ticket
-        await self._clean(Complete(_sound(found)))
+        await self._clean(Complete(sound_ticket(found)))
 
     async def revoke(self, ticket: Ticket | str) -> None:
         """Delete the server's copy of a private job's clip, and its link with it.
@@ -473,12 +475,12 @@ class VeniceClient:
         Raises:
             UsageError: the ticket has no link.
         """
-        found = _parsed(ticket)
+        found = parsed_ticket(ticket)
         del ticket
-        if _sound(found).download_url is None:
+        if sound_ticket(found).download_url is None:
             msg = "This ticket has no download link"
             raise UsageError(msg, hint="Use complete(ticket) for a public model's job")
-        await self._clean(Revoke(_sound(found)))
+        await self._clean(Revoke(sound_ticket(found)))
 
     async def _clean(self, query: Complete | Revoke) -> None:
         try:
@@ -492,21 +494,3 @@ class VeniceClient:
             msg = "This client keeps no journal"
             raise UsageError(msg, hint="Make it with journal='jobs.db'")
         return self._runtime.journal
-
-
-def _parsed(ticket: object) -> Ticket | UsageError:
-    """Return the ticket or what is wrong with it. Raised here, it would show the text with the link in it."""
-    if isinstance(ticket, Ticket):
-        return ticket
-    if not isinstance(ticket, str | bytes):
-        return UsageError(f"A ticket is wanted, or the JSON of one, not {type(ticket).__name__}")
-    try:
-        return Ticket.from_json(ticket)
-    except UsageError as error:
-        return error.with_traceback(None)
-
-
-def _sound(ticket: Ticket | UsageError) -> Ticket:
-    if isinstance(ticket, UsageError):
-        raise ticket
-    return ticket

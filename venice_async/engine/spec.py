@@ -21,6 +21,7 @@ from ..io.journal.entries import BatchShare, JournalEntry
 from ..io.transport import Clock
 from ..options import Timeouts
 from ..requests import VideoRequest
+from ..results import Ticket
 from ..sansio.job.machine import Step, resume
 from ..sansio.object_url import is_collapsed_url, is_object_url, parse_object_url
 from .cleanup import CleanUps
@@ -174,6 +175,25 @@ def _is_name(value: object) -> bool:
 def _brief(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) <= LONGEST_NAME else f"{shown[:40]}… ({len(shown)} characters)"
+
+
+def parsed_ticket(ticket: object) -> Ticket | UsageError:
+    """Return the ticket or what is wrong with it. Raised here, it would show the text with the link in it."""
+    if isinstance(ticket, Ticket):
+        return ticket
+    if not isinstance(ticket, str | bytes):
+        return UsageError(f"A ticket is wanted, or the JSON of one, not {type(ticket).__name__}")
+    try:
+        return Ticket.from_json(ticket)
+    except UsageError as error:
+        return error.with_traceback(None)
+
+
+def sound_ticket(ticket: Ticket | UsageError) -> Ticket:
+    """Return what `parsed_ticket` found, or raise it."""
+    if isinstance(ticket, UsageError):
+        raise ticket
+    return ticket
 
 
 def bound_for(to: object, store: object = None) -> str | os.PathLike[str] | ObjectPlace | Sink:
