@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 from attrs import evolve
@@ -23,6 +23,7 @@ from ..io.delivery.destination import size_at
 from ..io.delivery.object_store import ObjectPlace
 from ..io.journal.entries import BatchShare, JournalEntry, KeyTakenError
 from ..io.journal.record import JobRecord
+from ..io.journal.store import StoreAwayError
 from ..io.uploads import encode_media, identify
 from ..results import Video
 from ..sansio.job.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
@@ -45,10 +46,12 @@ from ..sansio.retries import Call
 from .following import EVERY
 from .retrieval import Retrieval
 from .spec import JobSpec, Shared, recovery
-from .submission import Submission
+from .submission import AWAY, Submission
 
 LEAST_DEADLINE: Final = 1800.0  # seconds; with the next, the deadline of a job that was given none
 DEADLINE_IN_P80: Final = 10.0
+
+_T = TypeVar("_T")
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -164,7 +167,7 @@ class Driver:
                 return state, None
             await self._retrieval.check_target()
             if ticket_of(state) is not None:
-                known = await self._record.begin(state)
+                known = await self._patiently(lambda: self._record.begin(state))
                 state, command = (state, command) if known == state else resume(known)
         except VeniceError as error:
             state, command = step(state, Refused(error))
@@ -186,7 +189,9 @@ class Driver:
         first = self._shared.orders.get(key, self._placed)
         if first is not self._placed:
             await first.wait()
-        while found := await journal.attach(key, self.spec.identity, again=self.spec.batch is not None):
+        while found := await self._patiently(
+            lambda: journal.attach(key, self.spec.identity, again=self.spec.batch is not None)
+        ):
             entry, now = found.entry, self._shared.clock.time()
             match found.how:
                 case "ours":
@@ -201,6 +206,18 @@ class Driver:
                     self._enter(entry.state)
                     await self._shared.clock.sleep(EVERY)
         return start
+
+    async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Return what the journal says; while it cannot be reached, ask again until the job's deadline."""
+        clock = self._shared.clock
+        given_up = clock.monotonic() + self._shared.timeouts.queue
+        while True:
+            try:
+                return await ask()
+            except StoreAwayError:
+                if clock.monotonic() > given_up:
+                    raise
+            await clock.sleep(AWAY)
 
     async def _adopt(self, entry: JournalEntry, now: float) -> Step:
         """Go on with a job of the key whose owner is gone, to the destination that was given to it first."""

@@ -22,6 +22,7 @@ from ..errors import (
     VeniceError,
 )
 from ..io.journal.record import JobRecord
+from ..io.journal.store import StoreAwayError
 from ..io.pacing.pacer import Turn
 from ..io.shielding import run_to_completion
 from ..io.uploads import Prepared, encode_media, prepare, price_query
@@ -34,6 +35,7 @@ from ..sansio.job.states import Queueing, Waiting
 from ..sansio.retries import Attempts, Call, GiveUp, Retry, Unknown, Verdict
 from .spec import JobSpec, Shared
 
+AWAY: Final = 1.0  # seconds until a journal that cannot be reached is tried again
 _MANY: Final = 3  # refusals of a paid request, from which on each is a warning
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -147,6 +149,8 @@ class Submission:
             await self._record.begin(
                 intent, answer_within=timeouts.connect + timeouts.read, batch=self._spec.batch
             )
+        except StoreAwayError as failure:
+            return Refused(failure), AWAY
         except VeniceError as failure:
             return Refused(failure), None
         at = datetime.fromtimestamp(self._shared.clock.time(), UTC).isoformat(timespec="seconds")

@@ -21,6 +21,7 @@ from ..transport import Clock
 from .address import is_postgres
 from .entries import Attached, BatchShare, JournalEntry, Unfinished
 from .sqlite import SqliteDatabase
+from .store import StoreAwayError
 from .writer import Operation, Writer
 
 
@@ -112,6 +113,9 @@ class Journal:
         operation = Operation(lambda table: table.begin(new, now, batch))
         try:
             return await self._writer.perform(operation)
+        except StoreAwayError:  # nobody knows whether it stands there, and nothing is sent
+            self._writer.keep(Operation(lambda table: table.withdraw(name)))
+            raise
         except asyncio.CancelledError:
             if operation.error is None:
                 await self._undo(operation.result())
@@ -162,11 +166,11 @@ class Journal:
 
     async def withdraw(self, entry_id: str) -> None:
         """Remove an intent, because nothing was charged for certain. A job with a ticket is never removed."""
-        await self._writer.perform(Operation(lambda table: table.withdraw(entry_id)))
+        await self._writer.perform(Operation(lambda table: table.withdraw(entry_id), keep=True))
 
     async def release(self, entry_id: str) -> None:
         """Stop watching a job: it stays unfinished, for whoever adopts it."""
-        await self._writer.perform(Operation(lambda table: table.release(entry_id)))
+        await self._writer.perform(Operation(lambda table: table.release(entry_id), keep=True))
 
     async def pending(self) -> Unfinished:
         """Return the unfinished jobs that we watch or nobody does, oldest first; `held` counts the others."""

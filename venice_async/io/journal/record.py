@@ -10,6 +10,7 @@ from attrs import evolve
 from ...errors import VeniceError
 from ...sansio.job.states import State, ticket_of
 from .entries import BatchShare, JournalEntry
+from .store import StoreAwayError
 
 if TYPE_CHECKING:
     from .journal import Journal
@@ -54,6 +55,8 @@ class JobRecord:
             return
         try:
             await self._journal.record(self._entry.id, state)
+        except StoreAwayError as error:
+            log.warning("A job's state is written once the journal is back: %s", error.message)
         except VeniceError as error:
             ticket = ticket_of(state)
             log.error("The journal cannot record job %s: %s", ticket and ticket.queue_id, error)  # noqa: TRY400 - said in full

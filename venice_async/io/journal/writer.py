@@ -147,6 +147,11 @@ class Writer:
         await self._in_thread(self._drain)
         return operation.result()
 
+    def keep(self, operation: Operation[Any]) -> None:
+        """Have it done before whatever is done next."""
+        operation.keep = True
+        self._kept.append(operation)
+
     async def aclose(self) -> None:
         """Finish what was begun, and close. May be called more than once."""
         if not self._closed:

@@ -57,6 +57,7 @@ from .queues import FifoQueue, PollQueue, TurnQueue, WaitingPoll, WaitingRequest
 REPORT = 0.3  # seconds that an answer waits for company before others are told
 STALE = 5.0  # seconds after which a turn that was not used is given back
 ALIVE = 2.0  # seconds between two words to the others
+PAID_AT_ONCE = 4  # paid requests on their way: each is an unknown outcome if the process is killed then
 RETRY = 0.5  # seconds until a store that could not be reached is tried again
 LEAVING = 0.5  # seconds that leaving may take to tell the others
 _NO_BID: Bid = (-math.inf, -math.inf)
@@ -105,7 +106,7 @@ class Pacer:
         self._polls = PollQueue(polling=polling, clock=clock)
         self._queues: dict[Lane, TurnQueue[Any]] = {
             "free": FifoQueue(),
-            "queue": FifoQueue(),
+            "queue": FifoQueue(most=PAID_AT_ONCE),
             "polls": self._polls,
             "clean-up": FifoQueue(),
         }
@@ -173,6 +174,8 @@ class Pacer:
             yield turn
         finally:
             turn.left()
+            self._queues[lane].left(request)
+            self._look_again()
 
     async def _wait(self, lane: Lane, request: WaitingRequest) -> None:
         queue, now = self._queues[lane], self._clock.monotonic()
@@ -308,6 +311,7 @@ class Pacer:
 
     def _give_back(self, lane: Lane, request: WaitingRequest) -> None:
         self._queues[lane].ended(request, self._clock.monotonic(), overloaded_for=None)
+        self._queues[lane].left(request)
         self._report(Answer(token=request.token, unsent=True))
         request.token = ""
         request.event.clear()
@@ -346,5 +350,8 @@ class Pacer:
             self._again.clear()
         elif self._store.shared:
             self._report_at = min(self._report_at, now + REPORT)
+        self._look_again()
+
+    def _look_again(self) -> None:
         with suppress(RuntimeError):  # the loop is closing, and nobody waits
             self._look()

@@ -110,11 +110,18 @@ class TurnQueue(Protocol[R]):
         """Take in that a request ended; a model that was overloaded is left alone for so many seconds."""
         ...
 
+    def left(self, request: R) -> None:
+        """Take in that all that belongs to a turn is over."""
+        ...
+
 
 class FifoQueue:
     """By priority and then first come, first served."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, most: float = math.inf) -> None:
+        """Let at most so many have a turn at the same time."""
+        self._most = most
+        self._out = set[WaitingRequest]()
         self._waiting: dict[WaitingRequest, None] = {}
         self._overloaded: dict[str | None, float] = {}  # by model, until when; infinity while one tries
 
@@ -129,7 +136,9 @@ class FifoQueue:
         self._waiting.pop(request, None)
 
     def opens(self, now: float) -> float:
-        """Return when the first model is not overloaded."""
+        """Return when the first model is not overloaded; not before a turn is over if there are too many."""
+        if len(self._out) >= self._most:
+            return math.inf
         if not self._overloaded:
             return now if self._waiting else math.inf
         return max(
@@ -138,13 +147,19 @@ class FifoQueue:
 
     def bids(self, now: float) -> tuple[Bid, ...]:
         """Return priorities, and how long they have waited."""
-        return tuple([(one.priority, now - one.since) for one in self._ready(BIDS, now)])
+        return tuple(
+            [
+                (one.priority, now - one.since)
+                for one in self._ready(min(BIDS, self._most - len(self._out)), now)
+            ]
+        )
 
     def grant(self, count: int, now: float) -> list[WaitingRequest]:
         """Return the first in line."""
-        first = self._ready(count, now)
+        first = self._ready(min(count, self._most - len(self._out)), now)
         for request in first:
             self.withdraw(request)
+            self._out.add(request)
             if request.model in self._overloaded:
                 self._overloaded[request.model] = math.inf
         return first
@@ -156,16 +171,20 @@ class FifoQueue:
         if overloaded_for is not None and request.model is not None:
             self._overloaded[request.model] = now + overloaded_for
 
-    def _ready(self, count: int, now: float) -> list[WaitingRequest]:
+    def left(self, request: WaitingRequest) -> None:
+        """Take in that all that belongs to a turn is over."""
+        self._out.discard(request)
+
+    def _ready(self, count: float, now: float) -> list[WaitingRequest]:
         ready, trying = list[WaitingRequest](), set[str | None]()
         for one in sorted(self._waiting, key=lambda one: (-one.priority, one.place)):
             if one.model in self._overloaded:
                 if self._overloaded[one.model] > now or one.model in trying:
                     continue
                 trying.add(one.model)
-            ready.append(one)
-            if len(ready) == count:
+            if len(ready) >= count:
                 break
+            ready.append(one)
         return ready
 
 
@@ -229,6 +248,9 @@ class PollQueue:
 
     def ended(self, request: WaitingPoll, now: float, *, overloaded_for: float | None) -> None:
         """Do nothing: a poll that met an overloaded model is a matter of its job alone."""
+
+    def left(self, request: WaitingPoll) -> None:
+        """Do nothing: polls may be as many as there are."""
 
     def _schedule(self, request: WaitingPoll, now: float) -> None:
         request.due = max(request.watch.due(now), request.not_before)
