@@ -17,6 +17,8 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 SCHEMA: Final = "venice_async"
 """The schema of our tables, beside those of the user."""
 
+HINT: Final = "Check the URI, the database and the way to it"
+
 # A machine that is gone is noticed after 11 s, and so is a database that is.
 _DEFAULTS: Final = {
     "connect_timeout": 5,
@@ -73,7 +75,7 @@ def reason(error: Exception) -> str:
     return type(error).__name__
 
 
-def unusable(uri: Secret, why: str, hint: str = JournalError.hint) -> JournalError:
+def unusable(uri: Secret, why: str, hint: str = HINT) -> JournalError:
     """Return the error that says why a database cannot be used."""
     return JournalError(f"The journal {name_of(uri)!r} cannot be used: {why}", hint=hint)
 

@@ -159,7 +159,7 @@ class PostgresDatabase:
         """Return what to raise instead of an error of Postgres."""
         if not isinstance(error, psycopg.Error):
             return error
-        said = unusable(self._uri, reason(error), "Check the URI, the database and the way to it")
+        said = unusable(self._uri, reason(error))
         return StoreAwayError(said.message) if self.is_passing(error) else said
 
     def is_passing(self, error: Exception) -> bool:

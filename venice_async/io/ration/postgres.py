@@ -9,7 +9,6 @@ from typing import Final, cast
 
 import psycopg
 
-from ...errors import JournalError
 from ...options import Limits
 from ...sansio.http.secrets import Secret
 from ...sansio.limits.ration import Grant, Ration, Wish, dump, load
@@ -55,7 +54,7 @@ class PostgresRation:
         try:
             return self._transact(wish)
         except psycopg.Error as error:
-            problem = unusable(self._uri, reason(error), JournalError.hint)
+            problem = unusable(self._uri, reason(error))
             self._close()
         except BaseException:
             self._close()
