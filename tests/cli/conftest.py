@@ -12,21 +12,23 @@ import pytest
 
 from tests.browser import chromium
 
-from .shell import KEY, ROOT, Server, Shell, environment
+from .venice import LET_GO
+from .shell import KEY, Server, Shell, environment
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A sandbox in a process of its own, fast and with clips that cost nothing to make."""
+    folder = tmp_path_factory.mktemp("server")
     with subprocess.Popen(
         [sys.executable, "-m", "tests.cli.venice"],
-        cwd=ROOT,
-        env=environment(tmp_path_factory.mktemp("server")),
+        cwd=folder,
+        env=environment(folder),
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
-        yield Server(process.stdout.readline().strip())
+        yield Server(process.stdout.readline().strip(), folder / LET_GO)
         process.terminate()
 
 
@@ -43,6 +45,7 @@ def shell(
 ) -> Shell:
     """Commands run in an empty folder, with a key for the server, and with nobody at a terminal."""
     monkeypatch.chdir(tmp_path)
+    server.let_go.unlink(missing_ok=True)
     for name in ("VENICE_JOURNAL", "VENICE_ASK_ABOVE", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VENICE_API_KEY", KEY)

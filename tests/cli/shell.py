@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 from urllib.request import Request, urlopen
 
 from attrs import frozen
@@ -24,21 +24,27 @@ from venice_async.cli import main
 ROOT = Path(__file__).parents[2]
 KEY = "venice-sandbox-key"
 COMMAND = (sys.executable, "-W", "error", "-m", "venice_async.cli")
-PATIENCE = 120.0  # seconds until a test gives up; what it waits for takes a second or two
+PATIENCE = 600.0  # seconds until a test that is stuck gives up; how long a machine takes is no matter
 
 
 @frozen
 class Server:
-    """The Venice that commands talk to."""
+    """The Venice that commands talk to.
+
+    Attributes:
+        base_url: where it listens.
+        let_go: the file that makes it give the answers that it holds.
+    """
 
     base_url: str
+    let_go: Path
 
     @property
     def spent(self) -> float:
         """USD that were charged since it started."""
         headers = {"Authorization": f"Bearer {KEY}"}
         request = Request(f"{self.base_url}/billing/balance", headers=headers)  # noqa: S310 - our own server
-        with urlopen(request, timeout=60) as answer:  # noqa: S310 - our own server
+        with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - our own server
             left: float = json.load(answer)["balances"]["usd"]
         return round(1_000_000 - left, 4)
 
@@ -107,6 +113,16 @@ def beside(*arguments: str, folder: Path, env: Mapping[str, str]) -> subprocess.
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def read_until(stream: IO[str] | None, wanted: str) -> None:
+    """Read lines until one says what is wanted."""
+    said = list[str]()
+    for line in iter(stream.readline if stream else str, ""):
+        said.append(line)
+        if wanted in line:
+            return
+    raise AssertionError(f"{wanted!r} was not said before the end: {said}")
 
 
 class Terminal:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from .shell import PATIENCE, Said, Shell, beside
-from .venice import NEVER, PRIVATE, PUBLIC, REFUSED
+from .shell import PATIENCE, Said, Shell, beside, read_until
+from .venice import NEVER, PRIVATE, PUBLIC, REFUSED, UNDONE
 
 SHARED = ("--duration", "5s", "--resolution", "480p", "--into", "clips")
 
@@ -83,16 +83,17 @@ def test_without_a_budget_a_dear_batch_needs_a_word(shell: Shell) -> None:
 
 
 def test_interrupted_and_run_again_every_clip_is_there_and_none_is_paid_twice(shell: Shell) -> None:
-    jobs = _file(*({"model": PUBLIC, "prompt": f"fox {number}"} for number in range(12)))
+    models = [PUBLIC] + [UNDONE] * 11  # so that one is done, and two are under way, when it is interrupted
+    jobs = _file(*({"model": model, "prompt": f"fox {number}"} for number, model in enumerate(models)))
     before = shell.server.spent
     arguments = ("batch", jobs, *SHARED, "--budget", "3", "--concurrency", "3", "--grace", "0")
     process = beside(*arguments, folder=shell.folder, env=shell.environment())
-    assert process.stdout is not None
-    process.stdout.readline()
+    read_until(process.stdout, "")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert 130 == process.returncode, err
     assert "Run the same command again to go on" in err
+    shell.server.let_go.touch()
     again = shell("batch", jobs, *SHARED, "--budget", "3")
     assert (0, [True] * 12) == (again.code, [outcome["ok"] for outcome in _outcomes(again)]), again.err
     assert 3.0 == pytest.approx(shell.server.spent - before)
@@ -102,10 +103,8 @@ def test_without_a_journal_the_tickets_that_are_handed_over_go_to_a_file(shell: 
     jobs = _file({"model": NEVER, "prompt": "a fox"}, {"model": NEVER, "prompt": "an owl"})
     arguments = ("batch", jobs, *SHARED, "--budget", "1", "--no-journal", "--grace", "0", "--verbose")
     process = beside(*arguments, folder=shell.folder, env=shell.environment())
-    assert process.stderr is not None
-    queued = 0
-    while queued < 2:
-        queued += "Queued as" in process.stderr.readline()
+    for _ in range(2):
+        read_until(process.stderr, "Queued as")
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=PATIENCE)
     assert 143 == process.returncode, err

@@ -17,8 +17,8 @@ import pytest
 
 from venice_async.cli.exit_codes import TABLE
 
-from .shell import COMMAND, PATIENCE, ROOT, Shell, Terminal, beside, called, environment
-from .venice import CONSENT, NEVER, PUBLIC, SLOW
+from .shell import COMMAND, PATIENCE, ROOT, Shell, Terminal, beside, called, environment, read_until
+from .venice import CONSENT, NEVER, PUBLIC, HELD
 
 CHEAP = ("-p", "a fox", "--duration", "5s", "--resolution", "480p")
 QUICK = ("--sandbox", "--speed", "1000", "-m", PUBLIC, *CHEAP)
@@ -75,9 +75,7 @@ def test_ctrl_c_keeps_the_ticket_and_says_how_to_go_on(shell: Shell) -> None:
     process = beside(
         "generate", "-m", NEVER, *CHEAP, "-o", "fox.mp4", folder=shell.folder, env=shell.environment()
     )
-    assert process.stderr is not None
-    while "queued: job" not in process.stderr.readline():
-        pass
+    read_until(process.stderr, "queued: job")
     assert "1 unfinished is being watched by another process.\n" == shell("jobs").err
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE)
@@ -90,9 +88,7 @@ def test_ctrl_c_keeps_the_ticket_and_says_how_to_go_on(shell: Shell) -> None:
 
 def test_sigterm_does_the_same_with_an_exit_code_of_its_own(shell: Shell) -> None:
     process = beside("generate", "-m", NEVER, *CHEAP, "--json", folder=shell.folder, env=shell.environment())
-    assert process.stderr is not None
-    while "queued: job" not in process.stderr.readline():
-        pass
+    read_until(process.stderr, "queued: job")
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=PATIENCE)
     assert 143 == process.returncode
@@ -102,26 +98,24 @@ def test_sigterm_does_the_same_with_an_exit_code_of_its_own(shell: Shell) -> Non
 
 def test_ctrl_c_during_the_paid_request_waits_for_its_answer(shell: Shell) -> None:
     spent = shell.server.spent
-    process = beside("generate", "-m", SLOW, *CHEAP, folder=shell.folder, env=shell.environment())
-    assert process.stderr is not None
-    while shell.server.spent == spent:  # the server has the request, and takes its time to answer
+    process = beside("generate", "-m", HELD, *CHEAP, folder=shell.folder, env=shell.environment())
+    while process.poll() is None and shell.server.spent == spent:  # the server has the request
         pass
     process.send_signal(signal.SIGINT)
+    read_until(process.stderr, "its answer is awaited")
+    shell.server.let_go.touch()
     _, err = process.communicate(timeout=PATIENCE)
     assert 130 == process.returncode
-    assert "its answer is awaited" in err
-    assert f"on {SLOW}, kept in the journal" in err
+    assert f"on {HELD}, kept in the journal" in err
 
 
 def test_a_second_ctrl_c_gives_up_and_says_that_the_outcome_is_unknown(shell: Shell) -> None:
     spent = shell.server.spent
-    process = beside("generate", "-m", SLOW, *CHEAP, folder=shell.folder, env=shell.environment())
-    assert process.stderr is not None
-    while shell.server.spent == spent:  # the server has the request, and takes its time to answer
+    process = beside("generate", "-m", HELD, *CHEAP, folder=shell.folder, env=shell.environment())
+    while process.poll() is None and shell.server.spent == spent:  # the server has the request
         pass
     process.send_signal(signal.SIGINT)
-    while "Ctrl-C again gives up" not in process.stderr.readline():
-        pass
+    read_until(process.stderr, "Ctrl-C again gives up")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert 130 == process.returncode

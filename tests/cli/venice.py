@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import anyio
 from attrs import evolve
@@ -16,8 +18,19 @@ CONSENT = "seedance-2-0-image-to-video"
 REFUSED = "content-refused"
 NEVER = "never-done"
 LOST = "answer-lost"
-SLOW = "slow-to-queue"
+HELD = "answer-held"
+UNDONE = "clip-held"
 BROKE = "balance-empty"
+
+LET_GO = Path("let-go")
+"""A file in the folder of the server: once it is there, answers that were held are given."""
+
+
+async def _once_let_go(answer: bytes) -> AsyncIterator[bytes]:
+    while not LET_GO.exists():
+        await anyio.sleep(0.01)
+    yield answer
+
 
 SCENARIOS = {
     REFUSED: Scenario(outcome="content_policy", seconds=1, recommended_model=PUBLIC),
@@ -25,14 +38,15 @@ SCENARIOS = {
 }
 FAULTS = (
     Fault(on="queue", model=LOST, drop="after", times=None),
-    Fault(on="queue", model=SLOW, delay=1.5, times=None),
+    Fault(on="queue", model=HELD, raw=_once_let_go, times=None),
+    Fault(on="retrieve", model=UNDONE, raw=_once_let_go, times=None),
     Fault(on="queue", model=BROKE, status=402, body={"error": "Insufficient balance"}, times=None),
 )
 
 
 def _models() -> list[CatalogueModel]:
     public = next(model for model in CATALOGUE if model.id == PUBLIC)
-    return [*CATALOGUE, *(evolve(public, id=name) for name in (REFUSED, NEVER, LOST, SLOW, BROKE))]
+    return [*CATALOGUE, *(evolve(public, id=name) for name in (REFUSED, NEVER, LOST, HELD, UNDONE, BROKE))]
 
 
 def _clip(*, prompt: str, model: str, seconds: float, width: int, height: int) -> bytes:
