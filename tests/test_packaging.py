@@ -109,7 +109,7 @@ def test_the_wheel_offers_a_command_and_a_pytest_plugin_that_load(wheel: Path) -
     } == offered
     code = "import venice_async.cli, venice_async.sandbox.pytest_plugin as plugin; print(plugin.__file__)"
     found = subprocess.run(  # noqa: S603 - our own code
-        [sys.executable, "-c", code], cwd=wheel, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], cwd=wheel, capture_output=True, text=True, check=True, timeout=300
     )
     assert found.stdout.startswith(str(wheel.resolve()))
 

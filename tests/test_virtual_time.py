@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
 import subprocess
 import sys
@@ -33,12 +34,25 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def test_an_hour_of_sleep_takes_no_time() -> None:
-    began, real = now(), time.monotonic()
+@pytest.fixture
+def real_waits(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Note how long the selector was asked to wait in reality, in seconds, each time that it was."""
+    waits, select = list[float | None](), selectors.DefaultSelector.select
+
+    def noting(selector: selectors.DefaultSelector, timeout: float | None = None) -> virtual_time.Ready:
+        waits.extend([] if timeout == 0 else [timeout])
+        return select(selector, timeout)
+
+    monkeypatch.setattr(selectors.DefaultSelector, "select", noting)
+    return waits
+
+
+async def test_an_hour_of_sleep_takes_no_time(real_waits: list[float | None]) -> None:
+    began = now()
     for _ in range(3_600):
         await anyio.sleep(1)
     assert pytest.approx(3_600) == now() - began
-    assert time.monotonic() - real < 60  # a machine may be slow, an hour is not
+    assert [] == real_waits
 
 
 async def test_timers_fire_in_order_and_on_time() -> None:
@@ -120,8 +134,9 @@ async def run_by_asyncio(work: Callable[[], None]) -> None:
 
 @pytest.mark.parametrize("run", [run_by_anyio, run_with_a_limiter, run_by_asyncio])
 async def test_the_clock_stands_still_while_a_thread_works(
-    run: Callable[[Callable[[], None]], Awaitable[None]],
+    run: Callable[[Callable[[], None]], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(virtual_time, "PATIENCE", float("inf"))
     began = now()
     async with asyncio.timeout(SOON):
         for _ in range(3):
@@ -129,12 +144,13 @@ async def test_the_clock_stands_still_while_a_thread_works(
     assert began == now()
 
 
-async def test_the_clock_goes_on_once_a_thread_is_idle() -> None:
+async def test_the_clock_goes_on_once_a_thread_is_idle(real_waits: list[float | None]) -> None:
     await anyio.to_thread.run_sync(int)
-    began, real = now(), time.monotonic()
+    real_waits.clear()
+    began = now()
     await anyio.sleep(1_000)
     assert pytest.approx(1_000) == now() - began
-    assert time.monotonic() - real < 60
+    assert [] == real_waits
 
 
 async def test_a_thousand_short_errands_never_lose_a_race_with_a_timer() -> None:
@@ -192,9 +208,10 @@ async def test_blocks_of_real_time_may_overlap() -> None:
 async def test_real_time_counts_all_of_its_block_and_nothing_before() -> None:
     time.sleep(0.1)  # noqa: ASYNC251 - blocks on purpose: only reality passes
     began = now()
+    real = time.monotonic()
     with real_time():
         time.sleep(0.02)  # noqa: ASYNC251 - likewise
-    assert 0.02 <= now() - began < 0.1
+    assert 0.02 <= now() - began <= time.monotonic() - real
 
 
 async def test_what_arrives_at_the_last_moment_comes_before_the_timer(
@@ -202,21 +219,21 @@ async def test_what_arrives_at_the_last_moment_comes_before_the_timer(
 ) -> None:
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
-    monkeypatch.setattr(virtual_time, "SETTLING", 0.05)
     with ours, theirs:
         ours.setblocking(False)  # noqa: FBT003 - the socket's own signature
         loop.call_soon(theirs.send, b"1")
         assert b"1" == await loop.sock_recv(ours, 1)
-        threading.Timer(0.01, theirs.send, [b"2"]).start()
+        monkeypatch.setattr(time, "sleep", lambda _: theirs.send(b"2"))  # another thread gets its turn
         async with asyncio.timeout(SOON):
             assert b"2" == await loop.sock_recv(ours, 1)
 
 
 async def test_the_default_executor_ends_in_real_time() -> None:
-    loop = asyncio.get_running_loop()
-    abandoned = loop.run_in_executor(None, time.sleep, 0.1)
+    loop, may_end = asyncio.get_running_loop(), threading.Event()
+    abandoned = loop.run_in_executor(None, may_end.wait)
     abandoned.cancel()
-    async with asyncio.timeout(5):
+    threading.Timer(0.05, may_end.set).start()
+    async with asyncio.timeout(600):
         await loop.shutdown_default_executor()
 
 
@@ -251,6 +268,4 @@ def test_anyio_takes_the_loop_as_its_factory() -> None:
         await asyncio.to_thread(int)
         return now()
 
-    real = time.monotonic()
     assert pytest.approx(START, abs=0.5) == anyio.run(main, backend_options=options)
-    assert time.monotonic() - real < 60

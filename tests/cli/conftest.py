@@ -12,8 +12,8 @@ import pytest
 
 from tests.browser import chromium
 
-from .venice import LET_GO
 from .shell import KEY, Server, Shell, environment
+from .venice import LET_GO
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 from urllib.request import Request, urlopen
 
+import pytest
 from attrs import frozen
 
 from venice_async.cli import main
@@ -122,7 +123,7 @@ def read_until(stream: IO[str] | None, wanted: str) -> None:
         said.append(line)
         if wanted in line:
             return
-    raise AssertionError(f"{wanted!r} was not said before the end: {said}")
+    pytest.fail(f"{wanted!r} was not said before the end: {said}")
 
 
 class Terminal:

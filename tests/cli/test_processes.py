@@ -18,7 +18,7 @@ import pytest
 from venice_async.cli.exit_codes import TABLE
 
 from .shell import COMMAND, PATIENCE, ROOT, Shell, Terminal, beside, called, environment, read_until
-from .venice import CONSENT, NEVER, PUBLIC, HELD
+from .venice import CONSENT, HELD, NEVER, PUBLIC
 
 CHEAP = ("-p", "a fox", "--duration", "5s", "--resolution", "480p")
 QUICK = ("--sandbox", "--speed", "1000", "-m", PUBLIC, *CHEAP)

@@ -85,7 +85,7 @@ async def serve(pipe):
     held = video_reply(CLIP, pause_at=200_000, pause=0.4)
     async with FaultyVenice(clip=CLIP, polls=0, link=[held] * JOBS) as server:
         os.write(pipe, server.base_url.encode())
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()  # until it is killed
 
 async def main(base_url):
     requests = [VideoRequest(model="a-private", prompt=f"p{i}", duration="5s") for i in range(JOBS)]
@@ -115,7 +115,7 @@ def test_more_jobs_than_descriptors_all_bring_their_clip() -> None:
         [sys.executable, "-c", BATCH],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,  # where it is stuck
         check=False,
         cwd=Path(__file__).parents[2],
     )

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from functools import partial
 from io import BytesIO
 from types import ModuleType
@@ -23,7 +22,7 @@ import venice_async.sandbox
 from venice_async.errors import UsageError
 from venice_async.sandbox import Fault, Sandbox, Scenario, serve
 
-from .talk import CLIP, PRIVATE, Talk, talk
+from .talk import CLIP, IMAGE, PICTURE, PRIVATE, TEXT, Talk, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -83,12 +82,14 @@ async def test_neither_key_nor_link_is_in_its_repr() -> None:
 
 @pytest.mark.parametrize("anyio_backend", [REAL, UVLOOP])
 async def test_a_job_runs_on_a_real_loop_too() -> None:
-    async with talk(scenarios={"*": Scenario(seconds=3)}) as venice:
+    scenarios = {TEXT: Scenario(seconds=3), IMAGE: Scenario(outcome="never")}
+    async with talk(scenarios=scenarios) as venice:
+        running = await venice.retrieve((await venice.queue(IMAGE, image_url=PICTURE)).json)
         ticket = (await venice.queue()).json
-        running = await venice.retrieve(ticket)
-        await anyio.sleep(0.06)
-        done = await venice.retrieve(ticket)
-    assert ("PROCESSING", CLIP) == (running.json["status"], done.content)
+        with anyio.fail_after(600):
+            while CLIP != (await venice.retrieve(ticket)).content:
+                await anyio.sleep(0.06)
+    assert "PROCESSING" == running.json["status"]
 
 
 @pytest.mark.parametrize("anyio_backend", [REAL, UVLOOP])
@@ -104,20 +105,21 @@ async def test_cuts_and_resets_work_on_a_real_loop_too() -> None:
 
 @pytest.mark.parametrize("anyio_backend", [REAL, UVLOOP])
 async def test_it_closes_at_once_whatever_hangs() -> None:
-    faults = [Fault(on="quote", hang=600), Fault(on="queue", delay=600), Fault(on="video", stall_at=5)]
-    timeout = aiohttp.ClientTimeout(total=300)
+    """It may take a slow machine a while, but what hangs does so for an hour, or for ever."""
+    faults = [Fault(on="quote", hang=3600), Fault(on="queue", delay=3600), Fault(on="video", stall_at=5)]
+    timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(timeout=timeout) as session, anyio.create_task_group() as tasks:
-        async with Sandbox(clips=CLIP, scenarios={"*": Scenario(seconds=0)}, faults=faults[:1]) as sandbox:
-            venice = Talk(sandbox, session)
-            ticket = (await venice.queue()).json
-            sandbox.inject(*faults[1:])
-            for call in (venice.quote, venice.queue, lambda: venice.retrieve(ticket)):
-                tasks.start_soon(_disconnected, call)
-            with anyio.fail_after(300):
+        with anyio.fail_after(600):
+            async with Sandbox(
+                clips=CLIP, scenarios={"*": Scenario(seconds=0)}, faults=faults[:1]
+            ) as sandbox:
+                venice = Talk(sandbox, session)
+                ticket = (await venice.queue()).json
+                sandbox.inject(*faults[1:])
+                for call in (venice.quote, venice.queue, lambda: venice.retrieve(ticket)):
+                    tasks.start_soon(_disconnected, call)
                 while len(sandbox.requests) < 4:  # noqa: ASYNC110 - the sandbox tells nobody
                     await anyio.sleep(0.01)
-            began = time.perf_counter()
-        assert time.perf_counter() - began < 30
 
 
 async def _disconnected(call: Any) -> None:
