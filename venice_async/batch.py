@@ -18,7 +18,8 @@ from attrs import frozen
 from .engine.consent import SharedConsent
 from .engine.refusals import Refusals
 from .engine.spec import JobSpec, checked_request
-from .errors import PaymentRequiredError, UsageError, VeniceError
+from .errors import BudgetExceededError, PaymentRequiredError, UsageError, VeniceError
+from .formatting import as_usd
 from .io.delivery.destination import make_folder
 from .io.delivery.object_store import ObjectPlace
 from .io.journal.entries import BatchShare
@@ -179,9 +180,13 @@ class Batch:
         return Outcome(index=index, request=request, video=video, usd=usd, earlier=earlier)
 
     async def _reserve(self, request: VideoRequest) -> float | None:
-        if self._options.max_usd is None:
+        if self._options.max_usd is None and self._options.max_each is None:
             return None
         usd = (await self._quote(request)).usd
+        most = None if self._options.max_each is None else self._options.max_each(request)
+        if most is not None and usd > most:
+            message = f"The quote is {as_usd(usd)}, above the limit of {as_usd(most)} for this request"
+            raise BudgetExceededError(message, cli_hint="Raise its max_usd", quoted_usd=usd, limit_usd=most)
         self._budget.reserve(usd)
         return usd
 
@@ -285,6 +290,7 @@ class BatchOptions:
     overwrite: bool = False
     pause: float = PAUSE
     give_up_after: int | None = GIVE_UP_AFTER
+    max_each: Callable[[VideoRequest], float | None] | None = None
 
     def __attrs_post_init__(self) -> None:
         check_number("concurrency", self.concurrency, low=1, whole=True)

@@ -300,6 +300,7 @@ class VeniceClient:
         pause: float = PAUSE,
         give_up_after: int | None = GIVE_UP_AFTER,
         store: ObjectStore | None = None,
+        max_each: Callable[[VideoRequest], float | None] | None = None,
     ) -> Batch:
         """Return an async iterator of the outcomes of many requests, as they finish.
 
@@ -319,6 +320,7 @@ class VeniceClient:
             give_up_after: identical refusals of a request, or of one of its media, after which the others
                 like it are not sent; None sends all.
             store: as for `generate`.
+            max_each: returns the most that a request may cost, in USD, or None for no limit of its own.
         """
         self._runtime.shared()
         check_source(requests)
@@ -331,6 +333,7 @@ class VeniceClient:
             overwrite=overwrite,
             pause=pause,
             give_up_after=give_up_after,
+            max_each=max_each,
         )
         batch = Batch(self._runtime, requests, options, quote=self.quote)
         self._batches.add(batch)

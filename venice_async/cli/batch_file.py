@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -15,12 +16,14 @@ from attrs import frozen
 from ..errors import InvalidRequestError, UsageError, VeniceError
 from ..requests import VideoRequest
 from .request_options import KNOWN, as_field, parsed
+from .variants import Variants
 
-_NAMES: Final = ("key", "id")  # what a line may call itself, so that it is known again in another run
+_NAMES: Final = ("key", "id", "name")  # what a line may call itself, so that it is known again in another run
 _SHORT: Final = {"image": "image_url", "end_image": "end_image_url", "video": "video_url"}
 _SIMILAR: Final = 0.8  # how alike a name is to one that was meant
 _TRUE: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _SHOWN: Final = 5  # faults told at once
+_NUMBERS: Final = frozenset({"upscale_factor", "seed"})
 _TABLES: Final = frozenset({".csv", ".tsv", ".tab"})
 _SEPARATOR: Final = re.compile(
     r'"?sep=(.)"?(?:\r\n|\r|\n)', re.IGNORECASE
@@ -40,20 +43,26 @@ class Line:
         number: its line in the file, from 1.
         request: the request.
         key: what the line calls itself, or None.
+        variant: what tells it from the other requests of its line.
+        max_usd: the most it may cost, in USD, or None.
         unknown: fields that the library does not know; they are sent as they are.
     """
 
     number: int
     request: VideoRequest
     key: str | None = None
+    variant: str = ""
+    max_usd: float | None = None
     unknown: tuple[str, ...] = ()
 
 
-def read_batch(text: str, path: Path, defaults: Mapping[str, Any]) -> list[Line]:
+def read_batch(
+    text: str, path: Path, defaults: Mapping[str, Any], variants: Variants | None = None
+) -> list[Line]:
     """Return the requests in the text of a file: CSV if the name says so, else JSON Lines, as on stdin.
 
-    Media are http(s) or `data:` URLs, or files, relative to the folder of the batch file. `defaults` fill in
-    what a line leaves out.
+    Each line becomes as many as `variants` say. Media are http(s) or `data:` URLs, or files, relative to the
+    folder of the batch file. `defaults` fill in what a line leaves out.
 
     Raises:
         UsageError: there is no request.
@@ -62,18 +71,24 @@ def read_batch(text: str, path: Path, defaults: Mapping[str, Any]) -> list[Line]
     suffix = path.suffix.lower()
     table = suffix in _TABLES or (suffix == ".txt" and text.lstrip()[:1] not in {"{", "#"})
     folder = Path() if str(path) == "-" else path.parent
+    variants = variants or Variants()
     lines: list[Line] = []
     faults: list[str] = []
     keys: dict[str, int] = {}
     for number, row in _csv(text) if table else _json_lines(text):
         try:
-            line = _line(number, row, folder, defaults)
+            if isinstance(row, str):
+                raise InvalidRequestError(row, field="body")
+            found = [_line(number, part, folder, defaults, name) for part, name in variants.of(row)]
         except VeniceError as error:
             faults.append(f"line {number}: {error.message}")
             continue
-        lines.append(line)
-        if line.key is not None and keys.setdefault(line.key, number) != number:
-            faults.append(f"lines {keys[line.key]} and {number} have the same key {line.key!r}")
+        lines += found
+        faults += [
+            f"lines {keys[key]} and {number} have the same key {key!r}"
+            for key in (line.key for line in found if line.key is not None)
+            if keys.setdefault(key, number) != number
+        ]
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         msg = f"{path}: {'; '.join(faults[:_SHOWN])}{more}"
@@ -132,23 +147,24 @@ def _cell(name: str, text: str) -> Any:
     """Return what a cell of a table means: lists and objects are JSON, several media are parted by blanks."""
     if name == "audio":
         return _TRUE.get(text.strip().lower(), text)
-    if name == "upscale_factor" and text.strip().isdecimal():
+    if name in _NUMBERS and text.strip().isdecimal():
         return int(text)
     if text.lstrip()[:1] in {"[", "{"}:
         return parsed(text)
     return text.split() if name.endswith("_urls") else text
 
 
-def _line(number: int, row: Row, folder: Path, defaults: Mapping[str, Any]) -> Line:
-    if isinstance(row, str):
-        raise InvalidRequestError(row, field="body")
+def _line(
+    number: int, row: Mapping[str, Any], folder: Path, defaults: Mapping[str, Any], variant: str
+) -> Line:
     said = {**defaults, **{_SHORT.get(name, name): part for name, part in row.items() if part is not None}}
     names = [said.pop(name) for name in _NAMES if name in said]
+    max_usd = _dollars(said.pop("max_usd", None))
     filled = defaults.get("extra", {})
     extra = {**filled, **said.pop("extra", {})}
     unknown = {name: said.pop(name) for name in list(said) if name not in KNOWN}
     for name in unknown:
-        if near := get_close_matches(name, (*KNOWN, *_SHORT, *_NAMES), n=1, cutoff=_SIMILAR):
+        if near := get_close_matches(name, (*KNOWN, *_SHORT, *_NAMES, "max_usd"), n=1, cutoff=_SIMILAR):
             msg = f'{name!r} is no known field, and {near[0]!r} may be meant; in "extra" it is sent as it is'
             raise InvalidRequestError(msg, field=name)
     if "model" not in said:
@@ -158,6 +174,19 @@ def _line(number: int, row: Row, folder: Path, defaults: Mapping[str, Any]) -> L
     return Line(
         number=number,
         request=VideoRequest(**fields, extra={**extra, **unknown}),
-        key=str(names[0]) if names else None,
+        key=" ".join(filter(None, (str(names[0]), variant))) if names else None,
+        variant=variant,
+        max_usd=max_usd,
         unknown=tuple(name for name in unknown if name not in filled),
     )
+
+
+def _dollars(value: object) -> float | None:
+    try:
+        usd = None if value is None else float(str(value).strip().removeprefix("$"))
+    except ValueError:
+        usd = math.nan
+    if usd is None or 0 <= usd < math.inf:
+        return usd
+    msg = f"max_usd is no sum of USD: {value!r}"
+    raise InvalidRequestError(msg, field="max_usd")

@@ -49,7 +49,8 @@ class BatchRun:
         self._lines = lines
         self._into = into
         self._grace = grace
-        numbers, keys = [line.number for line in lines], [line.key for line in lines]
+        numbers = [line.number for line in lines]
+        keys = [line.key or line.variant or None for line in lines]
         self._board = Board(screen, {}, total=len(lines), numbers=numbers, keys=keys, queues=True)
         self._queued_at: dict[str, float] = {}
         self._stopped = 0
@@ -67,6 +68,11 @@ class BatchRun:
             return None
         keys = {id(line.request): line.key for line in self._lines}
         return lambda request: keys.get(id(request)) or request_key(request)
+
+    def max_each(self) -> Callable[[VideoRequest], float | None] | None:
+        """Return what limits the price of a request, where lines have limits of their own."""
+        limits = {id(line.request): line.max_usd for line in self._lines if line.max_usd is not None}
+        return (lambda request: limits.get(id(request))) if limits else None
 
     async def until_the_end(self, session: Session, batch: Batch, budget: float | None) -> int:
         """Show the batch until it ends, and return the exit code."""
@@ -117,7 +123,7 @@ class BatchRun:
     def _say(self, outcome: Outcome, *, there: bool) -> None:
         """Say how a line ended; what was there already or is over the budget is summed up later."""
         board, line = self._board, self._lines[outcome.index]
-        name = f"{line.number:>4}{f' {line.key}' if line.key else ''}"
+        name = " ".join(filter(None, (f"{line.number:>4}", line.key or line.variant)))
         board.there += there and outcome.video is not None
         board.done += not there and outcome.video is not None
         board.failed += outcome.video is None
@@ -134,7 +140,8 @@ class BatchRun:
 
     def _as_json(self, outcome: Outcome, seconds: float | None) -> Mapping[str, Any]:
         line = self._lines[outcome.index]
-        known = {"line": line.number, **({"key": line.key} if line.key else {})}
+        told = {"key": line.key, "variant": line.variant or None}
+        known = {"line": line.number, **{name: said for name, said in told.items() if said is not None}}
         if outcome.video is not None:
             return {**known, **succeeded_json(outcome.video, outcome.usd, seconds)}
         assert outcome.error is not None  # noqa: S101 - an outcome has one of the two

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 
-from ..errors import BudgetExceededError
+from ..errors import BudgetExceededError, VeniceError
 from ..formatting import as_usd
 from ..io.uploads import reference_seconds
 from ..sansio.http.queries import STATED_LENGTH, price_fields
@@ -65,15 +64,35 @@ async def agreed(usd: float, max_usd: float | None, asking: Asking, screen: Scre
     return usd
 
 
-async def total_price(venice: VeniceClient, requests: Sequence[VideoRequest]) -> float:
-    """Return what all requests cost, in USD; equal ones are asked about once."""
+async def all_prices(venice: VeniceClient, requests: Sequence[VideoRequest]) -> list[float | VeniceError]:
+    """Return what each request costs, in USD, or why that is not known; equal ones are asked about once."""
     names = [
         repr((price_fields(request), request.reference_video_urls, request.video_references))
         for request in requests
     ]
+
+    async def ask(request: VideoRequest) -> float | VeniceError:
+        try:
+            return (await venice.quote(request)).usd
+        except VeniceError as error:
+            return error
+
     asked = dict(zip(names, requests, strict=True))
-    prices = dict(zip(asked, await each(asked.values(), venice.quote), strict=True))
-    return math.fsum(prices[name].usd * count for name, count in Counter(names).items())
+    prices = dict(zip(asked, await each(asked.values(), ask), strict=True))
+    return [prices[name] for name in names]
+
+
+async def total_price(venice: VeniceClient, requests: Sequence[VideoRequest]) -> float:
+    """Return what all requests cost, in USD.
+
+    Raises:
+        VeniceError: the first that has no price.
+    """
+    prices = await all_prices(venice, requests)
+    for price in prices:
+        if isinstance(price, VeniceError):
+            raise price
+    return math.fsum(price for price in prices if isinstance(price, float | int))
 
 
 async def each(items: Iterable[_T], ask: Callable[[_T], Awaitable[_R]]) -> list[_R]:

@@ -17,18 +17,33 @@ from cyclopts.validators import Number
 from ...errors import UsageError
 from ...formatting import as_usd
 from ..batch_file import Line, read_batch, unknown_fields
+from ..batch_prices import foresee
 from ..batch_run import BatchRun
 from ..explain import hint
-from ..options import BATCH, Asking, Connection, Journalling, Model, Output, Place, Seconds, Usd
+from ..options import (
+    BATCH,
+    MAIN,
+    Asking,
+    Connection,
+    Journalling,
+    Model,
+    Output,
+    Place,
+    Seconds,
+    Text,
+    Usd,
+)
 from ..prices import agreed, total_price
 from ..read_input import read_text
 from ..request_options import Look
 from ..screen.screen import ScreenHere
 from ..session import open_session
+from ..variants import variants
 
 EXAMPLES: Final = """\
 venice-async batch jobs.jsonl --into clips/ --budget 20
 venice-async batch jobs.csv --into clips/ --budget 20 --results results.jsonl --report
+venice-async batch animals.csv --into clips/ -p "A {animal} in {place}" --vary seed=1,2 --dry-run
 echo '{"prompt": "a fox", "duration": "5s"}' | venice-async batch - -m wan-2-7-text-to-video --into clips/
 
 A line of jobs.jsonl: {"model": "wan-2-7-text-to-video", "prompt": "a fox", "duration": "5s", "key": "fox"}
@@ -48,6 +63,7 @@ class Course:
         overwrite: Replace files that exist.
         grace: On Ctrl-C: how long to wait for what is nearly done.
         timeout: How long one job may take.
+        give_up_after: Identical refusals of a prompt or image after which no more like it are sent; 0: never.
     """
 
     stop_on_error: bool = False
@@ -55,6 +71,23 @@ class Course:
     overwrite: bool = False
     grace: Annotated[float, Parameter(metavar="SECONDS", show_default=True, validator=Number(gte=0))] = 5.0
     timeout: Seconds | None = None
+    give_up_after: Annotated[int, Parameter(metavar="N", show_default=True, validator=Number(gte=0))] = 3
+
+
+@Parameter(name="*", group=MAIN)
+@frozen(kw_only=True)
+class Many:
+    """How a line becomes several.
+
+    Attributes:
+        prompt: The prompt of lines without one; {animal} stands for the column animal.
+        vary: Make every combination, such as --vary seed=1,2,3 --vary aspect_ratio=16:9,9:16. Repeatable.
+        count: Takes of each line; where there is a seed, they have different ones.
+    """
+
+    prompt: Annotated[Text | None, Parameter(alias="-p")] = None
+    vary: Annotated[tuple[str, ...], Parameter(metavar="NAME=VALUES", allow_leading_hyphen=True)] = ()
+    count: Annotated[int, Parameter(metavar="N", validator=Number(gte=1))] = 1
 
 
 async def batch(
@@ -64,6 +97,8 @@ async def batch(
     into: Annotated[Place, Parameter(alias="-o", metavar="FOLDER")],
     model: Model | None = None,
     budget: Usd | None = None,
+    dry_run: bool = False,
+    many: Many = Many(),
     asking: Asking = Asking(),
     results: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     report: bool = False,
@@ -85,6 +120,7 @@ async def batch(
         into: Where the clips go, made if it is missing; or s3://bucket/clips/.
         model: The model of lines without one.
         budget: The most that all may cost, earlier runs into the folder included.
+        dry_run: Say what all would cost, and what cannot be priced; queue nothing.
         results: Write the outcomes here, as JSON lines.
         report: Write report.html beside the clips: a page to look at.
     """
@@ -93,9 +129,14 @@ async def batch(
         msg = "--report needs a folder for the clips: the page shows them from beside it"
         raise UsageError(msg, hint="Leave --report out, or send the clips to a folder")
     defaults = {**look.values(), **({"model": model} if model else {})}
-    lines = await anyio.to_thread.run_sync(read_batch, await read_text(file), file, defaults)
+    seed = defaults.get("extra", {}).get("seed")
+    wanted = variants(template=many.prompt, vary=many.vary, count=many.count, seed=seed)
+    lines = await anyio.to_thread.run_sync(read_batch, await read_text(file), file, defaults, wanted)
     for remark in unknown_fields(lines):
         screen.insist(f"{file}: {remark}", "yellow")
+    if dry_run:
+        async with open_session(screen, connection) as session:
+            return await foresee(session.venice, lines, budget, screen)
     run = BatchRun(screen, lines, into=into, grace=course.grace)
     with ExitStack() as stack:
         run.results = await anyio.to_thread.run_sync(_open_output, into, results, stack)
@@ -117,6 +158,8 @@ async def batch(
                 key=run.key(),
                 concurrency=course.concurrency,
                 overwrite=course.overwrite,
+                give_up_after=course.give_up_after or None,
+                max_each=run.max_each(),
             )
             code = await run.until_the_end(session, course_of_it, budget)
     if report and isinstance(into, Path):
