@@ -23,7 +23,7 @@ from ..io.delivery.destination import size_at
 from ..io.delivery.object_store import ObjectPlace
 from ..io.journal.entries import BatchShare, JournalEntry, KeyTakenError
 from ..io.journal.record import JobRecord
-from ..io.journal.store import StoreAwayError
+from ..io.journal.store import LeaseLostError, StoreAwayError
 from ..io.uploads import encode_media, identify
 from ..results import Video
 from ..sansio.job.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
@@ -117,7 +117,11 @@ class Driver:
         self._record = JobRecord(self._shared.journal, spec.entry)
         self._submission = Submission(self._shared, spec, self._record)
         self._retrieval = Retrieval(
-            self._shared, spec, on_progress=self._on_progress, on_estimate=self._on_estimate
+            self._shared,
+            spec,
+            on_progress=self._on_progress,
+            on_estimate=self._on_estimate,
+            check=self._record.check,
         )
 
     async def _perform_all(self) -> State:
@@ -125,7 +129,12 @@ class Driver:
         state, command = await self._first(self.spec.start)
         while command is not None:
             self._enter(state)
-            event = await self._perform(command)
+            try:
+                self._record.check()
+                event = await self._perform(command)
+            except LeaseLostError:
+                state, command = await self._regain((self.state, command))
+                continue
             if isinstance(event, Refused) and isinstance(event.error, KeyTakenError):
                 self._retrieval.unclaim()
                 state, command = await self._first((state, command))
@@ -232,6 +241,29 @@ class Driver:
         if isinstance(entry.state, Saved) and not await self._is_there(entry.state.video):
             return await self._ended(entry.state), None
         return spec.start
+
+    async def _regain(self, now: Step) -> Step:
+        """Look at a job that others may have taken over: go on with it, or follow its new owner."""
+        followed = False
+        try:
+            while True:
+                found = await self._patiently(self._record.regain)
+                match found.how:
+                    case "works":
+                        await self._retrieval.tidy()
+                        await self._follow(found.entry)
+                        followed = True
+                    case "ended":
+                        return await self._ended(found.entry.state), None
+                    case _ if followed:
+                        start = resume(found.entry.state)
+                        self._bind(evolve(self.spec, entry_id=found.entry.id, start=start, recovering=True))
+                        await self._retrieval.check_target()
+                        return start
+                    case _:
+                        return now
+        except VeniceError as error:
+            return step(self.state, Refused(error))
 
     async def _follow(self, entry: JournalEntry) -> None:
         """Publish the states of a job that another process works on, as long as one does."""

@@ -19,6 +19,7 @@ from ..io.delivery.destination import CheckedDestination, check_destination
 from ..io.delivery.download import CAN_GO_ON, Delivery
 from ..io.delivery.object_store import ObjectPlace
 from ..io.delivery.sinks import Sink
+from ..io.journal.store import LeaseLostError
 from ..io.pacing.polled_job import PolledJob
 from ..io.transport import Response
 from ..results import Ticket, Video
@@ -50,8 +51,11 @@ class Retrieval:
         *,
         on_progress: Callable[[int, int | None], None],
         on_estimate: Callable[[float | None], None],
+        check: Callable[[], None],
     ) -> None:
         """Poll for the job of `spec` and download its clip.
+
+        Before each request `check` raises `LeaseLostError` if another process may have the job by now.
 
         `on_progress` is told the bytes received and announced; `on_estimate` the seconds that are left, by
         what is known of the model before the first poll.
@@ -61,6 +65,7 @@ class Retrieval:
         self._spec = spec
         self._on_progress = on_progress
         self._on_estimate = on_estimate
+        self._check = check
         self._checked: CheckedDestination | None = None
         self._claimed: Path | str | None = None
         self._watch: PolledJob | None = None
@@ -104,6 +109,11 @@ class Retrieval:
         watch = self._watch = self._watch or self._watched(command.ticket.model)
         async with self._caller.pacer.poll_turn(watch, after=command.after) as turn:
             try:
+                self._check()
+            except LeaseLostError:
+                turn.unsent()
+                raise
+            try:
                 async with self._caller.poll(command, turn) as response:
                     succeeded = response.status in SUCCESS
                     if succeeded and carries_video(response.headers, await response.peek()):
@@ -119,6 +129,7 @@ class Retrieval:
         delivery = self._deliver(command.ticket)
         await self._shared.clock.sleep(command.after)
         try:
+            self._check()
             async with (
                 self._shared.deliveries,
                 self._caller.fetch(command, delivery.headers_for_next()) as response,

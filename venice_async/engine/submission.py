@@ -22,7 +22,7 @@ from ..errors import (
     VeniceError,
 )
 from ..io.journal.record import JobRecord
-from ..io.journal.store import StoreAwayError
+from ..io.journal.store import LeaseLostError, StoreAwayError
 from ..io.pacing.pacer import Turn
 from ..io.shielding import run_to_completion
 from ..io.uploads import Prepared, encode_media, prepare, price_query
@@ -149,7 +149,13 @@ class Submission:
             await self._record.begin(
                 intent, answer_within=timeouts.connect + timeouts.read, batch=self._spec.batch
             )
+            self._record.check()
+        except LeaseLostError as failure:
+            await self._record.withdraw()
+            turn.unsent()
+            return Refused(failure), AWAY
         except StoreAwayError as failure:
+            turn.unsent()
             return Refused(failure), AWAY
         except VeniceError as failure:
             return Refused(failure), None

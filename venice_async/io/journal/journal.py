@@ -137,6 +137,10 @@ class Journal:
                 await self._undo(found.entry)
             raise
 
+    async def regain(self, entry_id: str) -> Attached:
+        """Look again at a job that was ours before we were taken for dead."""
+        return await self._writer.perform(Operation(lambda table: table.regain(entry_id)))
+
     async def look(self, entry_ids: Collection[str]) -> dict[str, State]:
         """Return where those of the jobs stand that an owner who lives works on, by id."""
         return await self._writer.perform(Operation(lambda table: table.look(entry_ids)))

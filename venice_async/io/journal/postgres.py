@@ -68,7 +68,7 @@ _ALIVE: Final = f"""SELECT word > clock_timestamp() - interval '{LEASE} s' AND E
     WHERE locktype = 'advisory' AND classid = {_LOCKS} AND objid = CAST(number AS oid)
     AND objsubid = 2 AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-    OR (word < pg_postmaster_start_time()
+    OR (word BETWEEN pg_postmaster_start_time() - interval '1 day' AND pg_postmaster_start_time()
     AND clock_timestamp() < pg_postmaster_start_time() + interval '{_BACK} s')
     FROM owners WHERE token = ?"""  # noqa: S608 - constants
 

@@ -9,8 +9,8 @@ from attrs import evolve
 
 from ...errors import VeniceError
 from ...sansio.job.states import State, ticket_of
-from .entries import BatchShare, JournalEntry
-from .store import StoreAwayError
+from .entries import Attached, BatchShare, JournalEntry
+from .store import LeaseLostError, StoreAwayError
 
 if TYPE_CHECKING:
     from .journal import Journal
@@ -25,6 +25,24 @@ class JobRecord:
         """Write `entry` to `journal`; one that has an id stands there already."""
         self._journal = journal
         self._entry = entry
+        self._epoch = 0 if journal is None else journal.epoch
+
+    def check(self) -> None:
+        """Check that nobody can have taken the job over.
+
+        Raises:
+            LeaseLostError: we were taken for dead meanwhile.
+        """
+        if self._journal is not None and self._entry.id and self._journal.epoch != self._epoch:
+            msg = "This process was stopped, or cut off from its journal; others may have its jobs"
+            raise LeaseLostError(msg)
+
+    async def regain(self) -> Attached:
+        """Look at the job again: it is ours, or has another owner, or has ended."""
+        assert self._journal is not None  # noqa: S101 - there was a lease to lose
+        found = await self._journal.regain(self._entry.id)
+        self._epoch = self._journal.epoch
+        return found
 
     @property
     def id(self) -> str:
@@ -45,7 +63,7 @@ class JobRecord:
         """
         if self._journal is None or self._entry.id:
             return state
-        entry = evolve(self._entry, state=state)
+        entry, self._epoch = evolve(self._entry, state=state), self._journal.epoch
         self._entry = await self._journal.begin(entry, answer_within=answer_within, batch=batch)
         return self._entry.state
 

@@ -16,6 +16,10 @@ class StoreAwayError(JournalError):
     hint = "Start the database, or check the way to it"
 
 
+class LeaseLostError(JournalError):
+    """We were taken for dead: whoever works on a job must look at it before it sends anything."""
+
+
 class JobStore(Protocol):
     """The jobs of an account, whatever holds them; see `Journal`."""
 

@@ -241,13 +241,21 @@ class Table:
         if names := differing(entry.identity, identity):
             msg = f"Key {key!r} is of another request: it differs in {', '.join(names)}"
             raise UsageError(msg, hint="Take another key for another request")
+        return self._regained(entry, intents=False)
+
+    def regain(self, name: str) -> Attached:
+        """Look again at a job that was ours: it is, or another has taken it over, or it has ended."""
+        return self._regained(self.entry(name), intents=True)
+
+    def _regained(self, entry: JournalEntry, *, intents: bool) -> Attached:
+        """Take a job that nobody watches; an intent only if it is our own."""
         if isinstance(entry.state, TERMINAL):
             return Attached(entry=entry, how="ended")
         owner = self.connection.execute("SELECT owner FROM jobs WHERE id = ?", (entry.id,)).fetchone()[0]
-        if owner is not None and owner in self._alive():
+        if owner is not None and owner in self._alive() and not (intents and owner == self._token):
             self.connection.execute("UPDATE jobs SET followed = 1 WHERE id = ?", (entry.id,))
             return Attached(entry=entry, how="works")
-        if isinstance(entry.state, Queueing):
+        if isinstance(entry.state, Queueing) and not intents:
             return Attached(entry=entry if owner else evolve(entry, answer_by=None), how="nobody")
         self.connection.execute("UPDATE jobs SET owner = ? WHERE id = ?", (self._token, entry.id))
         return Attached(entry=entry, how="ours")

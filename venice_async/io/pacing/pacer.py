@@ -69,9 +69,14 @@ log: logging.Logger = logging.getLogger(__name__)
 class Turn:
     """The right to send one request now."""
 
-    def __init__(self, ended: Callable[[int | None, Mapping[str, str], bytes], None]) -> None:
-        """Report the outcome to `ended`, once."""
+    def __init__(
+        self,
+        ended: Callable[[int | None, Mapping[str, str], bytes], None],
+        given_back: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Report the outcome to `ended`, or that there is none to `given_back`, once."""
         self._ended: Callable[[int | None, Mapping[str, str], bytes], None] | None = ended
+        self._given_back = given_back
 
     def answered(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
         """Report the head of the answer as soon as it is read; `headers` have lower-case names.
@@ -80,6 +85,12 @@ class Turn:
         A turn that is left without an answer counts as a request that failed.
         """
         self._end(status, headers, body)
+
+    def unsent(self) -> None:
+        """Give it back: no request was sent."""
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            self._given_back()
 
     def left(self) -> None:
         """Count the request as failed unless it was answered."""
@@ -169,7 +180,7 @@ class Pacer:
         while self._is_stale(request):
             self._give_back(lane, request)
             await self._wait(lane, request)
-        turn = Turn(partial(self._ended, lane, request))
+        turn = Turn(partial(self._ended, lane, request), partial(self._give_back, lane, request))
         try:
             yield turn
         finally:

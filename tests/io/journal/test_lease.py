@@ -1,0 +1,104 @@
+"""A process that is stopped is taken for dead; when it wakes it looks before it sends anything."""
+
+# the lease is made to run out:
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.clients import PRIVATE, PUBLIC, client
+from tests.faulty import FaultyVenice
+from venice_async import VeniceClient, VideoRequest
+from venice_async.io.journal.pulse import LEASE
+from venice_async.io.journal.sqlite import SqliteDatabase
+from venice_async.sansio.job.states import Queueing, Waiting
+
+from .journals import INTENT, TICKET, WAITING, both, download, ids, job, opened
+
+if TYPE_CHECKING:
+    from venice_async.io.journal.journal import Journal
+
+pytestmark = pytest.mark.anyio
+
+
+def stopped(journal: Journal) -> None:
+    """Make it as if the process had said nothing for as long as a lease lasts."""
+    database = journal._writer._database
+    if isinstance(database, SqliteDatabase):
+        assert database._lease is not None
+        database._lease._renewed -= LEASE + 1
+        database._lease._write(database._lease._renewed)
+    else:
+        from tests.postgres import execute  # noqa: PLC0415 - only where there is one
+        from venice_async.io.journal.postgres import PostgresDatabase  # noqa: PLC0415 - see above
+
+        assert isinstance(database, PostgresDatabase)
+        database._spoken -= LEASE + 1
+        execute(
+            database._uri.reveal(),
+            f"UPDATE venice_async.owners SET word = '-infinity' WHERE token = '{database._token}'",  # noqa: S608
+        )
+
+
+@both
+async def test_the_jobs_of_a_process_that_is_stopped_are_anyones_and_it_writes_too_late(
+    path: Path | str,
+) -> None:
+    async with opened(path) as first, opened(path) as second:
+        mine = (await first.begin(job(WAITING))).id
+        intent = (await first.begin(job(INTENT))).id
+        assert [] == await second.adopt()
+        stopped(first)
+        assert [mine, intent] == [entry.id for entry in await second.adopt()]
+        before = first.epoch
+        await first.record(mine, download(3))
+        await first.record(intent, Waiting(ticket=TICKET))
+        assert 1 == first.epoch == before
+        assert [WAITING, WAITING] == [(await second.entry(name)).state for name in (mine, intent)]
+        assert ([], [mine, intent]) == (await first.adopt(), await ids(second))
+
+
+@both
+async def test_a_process_that_wakes_keeps_what_nobody_has_taken(path: Path | str) -> None:
+    async with opened(path) as first, opened(path) as second:
+        kept, taken = [(await first.begin(job(Queueing(request=INTENT.request)))).id for _ in range(2)]
+        stopped(first)
+        assert [taken] == [entry.id for entry in await second.adopt(taken)]
+        assert "ours" == (await first.regain(kept)).how
+        assert "works" == (await first.regain(taken)).how
+        assert [kept] == await ids(first)
+
+
+@pytest.mark.parametrize("request_", [PUBLIC, PRIVATE])
+async def test_a_job_that_was_taken_over_is_followed_to_its_clip_by_the_one_that_wakes(
+    tmp_path: Path, request_: VideoRequest
+) -> None:
+    async with FaultyVenice() as server, client(server, journal=tmp_path / "jobs.db") as sleeper:
+        async with client(server, journal=tmp_path / "jobs.db") as heir:
+            order = sleeper.generate(request_, to=tmp_path / "a.mp4")
+            await order.queued()
+            stopped(_journal(sleeper))
+            (inherited,) = await heir.recover()
+            video = await order
+            assert (video.path, video.sha256) == ((await inherited).path, (await inherited).sha256)
+        assert (tmp_path / "a.mp4", 1) == (video.path, len(server.charges))
+        assert [] == await sleeper.pending()
+
+
+async def test_a_process_that_was_stopped_and_lost_nothing_goes_on(tmp_path: Path) -> None:
+    async with FaultyVenice() as server, client(server, journal=tmp_path / "jobs.db") as sleeper:
+        order = sleeper.generate(PUBLIC, to=tmp_path / "a.mp4")
+        await order.queued()
+        stopped(_journal(sleeper))
+        assert tmp_path / "a.mp4" == (await order).path
+        assert 1 == len(server.charges)
+
+
+def _journal(venice: VeniceClient) -> Journal:
+    journal = venice._runtime.journal
+    assert journal is not None
+    return journal
