@@ -79,6 +79,12 @@ class S3Server:
         """Put an object, as somebody else would."""
         models.s3_backends[_ACCOUNT]["aws"].put_object(bucket, key, data)
 
+    def begin_upload(self, key: str, bucket: str = "bucket") -> None:
+        """Begin an upload, and leave it at that."""
+        models.s3_backends[_ACCOUNT]["aws"].create_multipart_upload(
+            bucket, key, {}, "STANDARD", {}, None, "", ""
+        )
+
     def headers(self, key: str, bucket: str = "bucket") -> dict[str, str]:
         """Return what is said of an object."""
         return dict(self._bucket(bucket).keys[key].metadata)

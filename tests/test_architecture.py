@@ -44,7 +44,14 @@ ROWS: tuple[tuple[str, ...], ...] = (
 
 # What touches the world, and the modules that may: the rest of the package decides or passes on.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("io.aiohttp", "io.links", "sandbox", "sandbox.*", "cli.dashboard.server"),
+    "aiohttp": (
+        "io.aiohttp",
+        "io.delivery.s3_requests",
+        "io.links",
+        "sandbox",
+        "sandbox.*",
+        "cli.dashboard.server",
+    ),
     "sqlite3": ("io.*",),
     "socket": ("io.*", "sandbox.*", "cli.*"),
     "ssl": ("io.*", "sandbox.*"),
@@ -58,7 +65,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "cyclopts": ("cli.*",),
     "rich": ("cli", "cli.*"),
     "av": ("chaining", "sandbox.*", "cli.*"),
-    "obstore": ("io.delivery.object_store",),
+    "obstore": ("io.delivery.object_store", "io.delivery.s3_requests"),
     "PIL": ("chaining", "sandbox.*", "cli.*"),
     "pytest": ("sandbox.*",),
 }

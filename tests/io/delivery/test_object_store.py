@@ -8,8 +8,10 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Generator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import AsyncMock
 
 import pytest
 from obstore.store import MemoryStore, S3Store
@@ -19,8 +21,10 @@ from tests.faulty import FaultyVenice, Reply, Request, make_mp4, ranged_reply, v
 from tests.s3 import CUT, KEY_ID, SECRET, S3Server
 from venice_async import DownloadError, UsageError, VeniceClient, VideoRequest
 from venice_async.io.delivery import object_store
-from venice_async.io.delivery.object_store import place_in
+from venice_async.io.delivery.object_store import ObjectUpload, place_in
+from venice_async.io.delivery.s3_requests import S3Requests
 from venice_async.sandbox.virtual_time import real_time
+from venice_async.sansio.http.secrets import Secret
 
 pytestmark = pytest.mark.anyio
 
@@ -102,7 +106,8 @@ async def test_a_large_clip_goes_in_parts_and_leaves_nothing_but_itself(
     video = await venice.generate(PRIVATE, to="s3://bucket/clips/")
     assert f"s3://bucket/clips/model-private-{video.ticket.queue_id}.mp4" == video.url
     assert [LARGE] == [*s3.objects().values()]
-    assert "video/mp4" == s3.headers(f"clips/model-private-{video.ticket.queue_id}.mp4")["content-type"]
+    said = s3.headers(f"clips/model-private-{video.ticket.queue_id}.mp4")
+    assert ("video/mp4", video.sha256) == (said["content-type"], said["x-amz-meta-sha256"])
     assert [] == s3.uploads()
     assert 3 <= len([query for method, _, query in s3.requests if method == "PUT" and "partNumber" in query])
 
@@ -307,3 +312,53 @@ async def test_quicktime_is_called_so(venice: VeniceClient, server: FaultyVenice
     await venice.generate(PUBLIC, to="a.mov", store=store)
     assert "video/quicktime" == store.get("a.mov").attributes["Content-Type"]
     assert ".mov" == Path(str((await venice.generate(PUBLIC, to="clips/", store=store)).url)).suffix
+
+
+async def test_what_a_killed_process_left_of_an_upload_goes_when_its_job_goes_on(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stalled = video_reply(LARGE, pause_at=2 * PART + 1000)
+    async with FaultyVenice(link=[stalled], clip=LARGE) as server:
+        with monkeypatch.context() as killed:
+            killed.setattr(ObjectUpload, "abort", AsyncMock())
+            async with client(server, journal=tmp_path / "jobs.db") as venice:
+                job = venice.generate(PRIVATE, to=URL)
+                await until(lambda: len(s3.uploads()) == 1)
+                job.cancel()
+                await job.ended()
+        [temporary] = s3.uploads()
+        s3.put(temporary, LARGE)  # and one that got as far as being moved, and one of somebody else:
+        s3.begin_upload("clips/a.mp4")
+        s3.begin_upload("clips/b.mp4")
+        assert {} == {key: data for key, data in s3.objects().items() if ".venice-async" not in key}
+        async with client(server, journal=tmp_path / "jobs.db") as venice:
+            [job] = await venice.recover()
+            await job
+    assert ({"clips/a.mp4": LARGE}, ["clips/b.mp4"]) == (s3.objects(), s3.uploads())
+    assert 1 == len(server.charges)
+
+
+async def test_with_credentials_that_only_obstore_knows_a_large_clip_lacks_its_digest_alone(
+    s3: S3Server, server: FaultyVenice, venice: VeniceClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(S3Requests, "of", AsyncMock(return_value=None))
+    server.clip = LARGE
+    await venice.generate(PRIVATE, to=URL)
+    assert ({"clips/a.mp4": LARGE}, []) == (s3.objects(), s3.uploads())
+    assert "video/mp4" == s3.headers("clips/a.mp4")["content-type"]
+
+
+def test_requests_are_signed_as_in_the_example_of_the_vendor() -> None:
+    requests = S3Requests(
+        root="https://examplebucket.s3.amazonaws.com/",
+        bucket="examplebucket",
+        region="us-east-1",
+        key_id="AKIAIOSFODNN7EXAMPLE",
+        secret=Secret("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+    )
+    at = datetime(2013, 5, 24, tzinfo=UTC)
+    _, headers = requests._signed(at, "GET", "", query={"lifecycle": ""}, headers={}, body="")
+    expected = "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"
+    assert headers["authorization"].endswith(f"Signature={expected}")
+    assert "wJalr" not in repr(requests)
+    assert "AKIA" not in repr(requests)

@@ -35,6 +35,7 @@ from ...errors import DownloadError, UsageError, VeniceError
 from ...results import Ticket
 from ...sansio.object_url import ObjectUrl, check_key, is_object_url, parse_object_url
 from ..shielding import in_thread, run_to_completion
+from .s3_requests import S3Requests
 from .target import job_key, job_name
 
 if TYPE_CHECKING:
@@ -292,9 +293,16 @@ class ObjectUpload:
         if stored != self._size:
             msg = f"The store has kept {stored} of the {self._size} bytes of the clip"
             raise DownloadError(msg)
-        await self._unless_there(
-            self._store.rename_async(self._temporary, self._place.key, overwrite=self._overwrite)
-        )
+        s3 = await S3Requests.of(self._store)
+        if s3 is None:
+            move: Awaitable[object] = self._store.rename_async(
+                self._temporary, self._place.key, overwrite=self._overwrite
+            )
+        else:
+            about = {"content-type": self._type, "x-amz-meta-sha256": self.sha256}
+            source = self._place.prefix + self._temporary
+            move = s3.move(source, self._place.url.key, about, overwrite=self._overwrite)
+        await self._unless_there(move)
 
     async def _unless_there(self, call: Awaitable[object]) -> None:
         """Make the object, unless it is there: made by this job before a crash, if it has the same bytes."""
@@ -335,7 +343,18 @@ class ObjectUpload:
             await self._remove_leftovers()
 
     async def _remove_leftovers(self) -> None:
+        """Remove the temporary objects of the job, and abort its uploads.
+
+        Where such an object is whole, its move may have been under way, which is an upload of the very name.
+        """
         left = [found["path"] for found in await self._store.list(self._folder).collect_async()]
+        s3 = await S3Requests.of(self._store)
+        if s3 is not None:
+            begun = await s3.uploads(f"{self._place.prefix}{self._folder}/")
+            begun += await s3.uploads(self._place.url.key) if left else []
+            for key, upload in begun:
+                if key == self._place.url.key or f"/{_TEMPORARY}/" in f"/{key}":
+                    await s3.abort(key, upload)
         if left:
             await self._store.delete_async(left)
 
