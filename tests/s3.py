@@ -81,9 +81,8 @@ class S3Server:
 
     def begin_upload(self, key: str, bucket: str = "bucket") -> None:
         """Begin an upload, and leave it at that."""
-        models.s3_backends[_ACCOUNT]["aws"].create_multipart_upload(
-            bucket, key, {}, "STANDARD", {}, None, "", ""
-        )
+        backend: Any = models.s3_backends[_ACCOUNT]["aws"]
+        backend.create_multipart_upload(bucket, key, {}, "STANDARD", {}, None, "", "")
 
     def headers(self, key: str, bucket: str = "bucket") -> dict[str, str]:
         """Return what is said of an object."""
