@@ -65,7 +65,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "cyclopts": ("cli.*",),
     "rich": ("cli", "cli.*"),
     "av": ("chaining", "sandbox.*", "cli.*"),
-    "obstore": ("io.delivery.object_store", "io.delivery.s3_requests"),
+    "obstore": ("io.delivery.object_store", "io.delivery.s3_requests", "io.delivery.stores"),
     "PIL": ("chaining", "sandbox.*", "cli.*"),
     "pytest": ("sandbox.*",),
 }

@@ -21,7 +21,7 @@ from .engine.spec import JobSpec, checked_request
 from .errors import BudgetExceededError, PaymentRequiredError, UsageError, VeniceError
 from .formatting import as_usd
 from .io.delivery.destination import make_folder
-from .io.delivery.object_store import ObjectPlace
+from .io.delivery.stores import ObjectPlace
 from .io.journal.entries import BatchShare
 from .io.shielding import in_thread
 from .job import VideoJob

@@ -20,7 +20,7 @@ from ..errors import (
     VeniceError,
 )
 from ..io.delivery.destination import size_at
-from ..io.delivery.object_store import ObjectPlace
+from ..io.delivery.stores import ObjectPlace
 from ..io.journal.entries import BatchShare, JournalEntry, KeyTakenError
 from ..io.journal.record import JobRecord
 from ..io.journal.store import LeaseLostError, StoreAwayError

@@ -15,8 +15,8 @@ from attrs import field, frozen
 
 from ..errors import UsageError
 from ..io.caller import Caller
-from ..io.delivery.object_store import ObjectPlace, place_in
 from ..io.delivery.sinks import Sink, WriterSink
+from ..io.delivery.stores import ObjectPlace, place_in
 from ..io.journal.entries import BatchShare, JournalEntry
 from ..io.transport import Clock
 from ..options import Timeouts

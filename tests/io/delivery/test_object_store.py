@@ -20,9 +20,10 @@ from tests.clients import PRIVATE, PUBLIC, client, until
 from tests.faulty import FaultyVenice, Reply, Request, make_mp4, ranged_reply, video_reply
 from tests.s3 import CUT, KEY_ID, SECRET, S3Server
 from venice_async import DownloadError, UsageError, VeniceClient, VideoRequest
-from venice_async.io.delivery import object_store
-from venice_async.io.delivery.object_store import ObjectUpload, place_in
+from venice_async.io.delivery import object_store, stores
+from venice_async.io.delivery.object_store import ObjectUpload
 from venice_async.io.delivery.s3_requests import S3Requests
+from venice_async.io.delivery.stores import place_in
 from venice_async.sandbox.virtual_time import real_time
 from venice_async.sansio.http.secrets import Secret
 
@@ -64,14 +65,15 @@ def s3(server_of_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Generator[S3S
 
 @pytest.fixture(autouse=True)
 def stores_take_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = object_store._asked
+    asked = stores.asked
 
     async def in_real_time(call: Awaitable[T], place: Any, **before: Any) -> T:
         with real_time():
             return await asked(call, place, **before)
 
-    monkeypatch.setattr(object_store, "_asked", in_real_time)
-    monkeypatch.setattr(object_store, "_PATIENT", {"max_retries": 2})
+    monkeypatch.setattr(object_store, "asked", in_real_time)
+    monkeypatch.setattr(stores, "asked", in_real_time)
+    monkeypatch.setattr(stores, "_PATIENT", {"max_retries": 2})
     monkeypatch.setattr(object_store, "WHOLE", PART)
     monkeypatch.setattr(object_store, "PART", PART)
 
@@ -176,7 +178,7 @@ async def test_before_anything_is_paid_the_place_is_refused_where_no_clip_can_go
         await venice.generate(PUBLIC, to="s3://bucket/b.mp4")
     s3.spoil = lambda *_: None
     monkeypatch.setitem(sys.modules, "obstore.store", None)
-    object_store._opened.cache_clear()
+    stores._opened.cache_clear()
     with pytest.raises(UsageError, match="not installed") as raised:
         await venice.generate(PUBLIC, to=URL)
     assert "pip install 'venice-async[storage]'" == raised.value.hint

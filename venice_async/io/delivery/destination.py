@@ -14,9 +14,10 @@ from ...errors import UsageError
 from ...results import Ticket
 from ...sansio.object_url import ObjectUrl, parse_object_url
 from ..shielding import in_thread
-from .object_store import ObjectPlace, check_object, object_size, place_in
+from .object_store import check_object, object_size
 from .part_file import PartFile
 from .sinks import Sink
+from .stores import ObjectPlace, place_in
 from .target import Target, check_target, job_key
 
 Place: TypeAlias = str | os.PathLike[str] | ObjectPlace

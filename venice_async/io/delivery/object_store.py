@@ -18,14 +18,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import os
-import re
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from datetime import timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -33,9 +29,9 @@ from attrs import evolve, field, frozen
 
 from ...errors import DownloadError, UsageError, VeniceError
 from ...results import Ticket
-from ...sansio.object_url import ObjectUrl, check_key, is_object_url, parse_object_url
 from ..shielding import in_thread, run_to_completion
 from .s3_requests import S3Requests
+from .stores import TEMPORARY, ObjectPlace, asked, size_of, stores
 from .target import job_key, job_name
 
 if TYPE_CHECKING:
@@ -53,55 +49,10 @@ PART: Final = 8 << 20
 AT_ONCE: Final = 2
 """Parts on their way at once: with one being filled, they bound the memory that an upload takes."""
 
-_TEMPORARY: Final = ".venice-async"
 _LONGEST: Final = 5.0  # seconds that a job which is given up waits for what it has on its way
 _QUICKTIME: Final = b"ftypqt  "
 _HEAD: Final = 64  # bytes: where a file says what it is
-_SETTINGS: Final = ("AWS_", "AZURE_", "GOOGLE_", "SSL_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-
-# What a store is opened with. Obstore's own patience is kept for uploads: ten tries within three minutes.
-_CLIENT: Final = {"default_content_type": "video/mp4", "timeout": "60s"}
-_PATIENT: Final = {"max_retries": 12, "retry_timeout": timedelta(minutes=3)}
-_QUICK: Final = {"max_retries": 4, "retry_timeout": timedelta(seconds=15)}
-
-_STATUS: Final = re.compile(r"status(?: code)?: (\d{3})")
-_CODE: Final = re.compile(r"<Code>(\w{1,40})</Code>")
-_UNREACHED: Final = ("error sending request", "connect", "timed out", "HTTP error")
-_REFUSED: Final = "the store refuses the credentials, or there are none"
-_MISSING: Final = "there is no such bucket"
-
 log: logging.Logger = logging.getLogger(__name__)
-
-
-@frozen(kw_only=True)
-class ObjectPlace:
-    """A place in an object store.
-
-    Attributes:
-        url: its address, of an object or of a folder.
-        store: the store, where the caller passed one; None for the one that the URL and the environment name.
-        prefix: the part of the URL's key that the store puts before every key by itself.
-    """
-
-    url: ObjectUrl
-    store: ObjectStore | None = field(default=None, repr=False, eq=False)
-    prefix: str = ""
-
-    def __str__(self) -> str:
-        return str(self.url)
-
-    def named(self, name: str) -> ObjectPlace:
-        """Return the object itself, or the one of that name if this is a folder."""
-        return evolve(self, url=self.url.named(name))
-
-    @property
-    def key(self) -> str:
-        """The name of the object, as the store is asked for it."""
-        return self.url.key[len(self.prefix) :]
-
-    def temporary(self, job: str) -> str:
-        """Return the prefix of all temporary names of a job, by its key."""
-        return f"{self.url.folder[len(self.prefix) :]}{_TEMPORARY}/{job}"
 
 
 @frozen(kw_only=True)
@@ -146,8 +97,8 @@ async def check_object(
         UsageError: obstore is not installed; the bucket is missing or refuses us; the object exists.
         DownloadError: the store cannot be reached.
     """
-    quick, store = await in_thread(_stores, place)
-    exists = not (overwrite or recovering or place.url.is_folder) and await _size(quick, place) is not None
+    quick, store = await in_thread(stores, place)
+    exists = not (overwrite or recovering or place.url.is_folder) and await size_of(quick, place) is not None
     if exists:
         msg = f"{str(place)!r} exists"
         raise UsageError(
@@ -155,7 +106,7 @@ async def check_object(
             hint="Choose another name, or pass overwrite=True to replace it",
             cli_hint="Choose another name, or pass --overwrite to replace it",
         )
-    await _asked(quick.list(place.temporary("probe")).collect_async(), place, before=True)
+    await asked(quick.list(place.temporary("probe")).collect_async(), place, before=True)
     return ObjectDestination(place=place, store=store, overwrite=overwrite)
 
 
@@ -166,8 +117,8 @@ async def object_size(place: ObjectPlace) -> int | None:
         UsageError: its store cannot be used.
         DownloadError: its store cannot be reached.
     """
-    quick, _ = await in_thread(_stores, place)
-    return await _size(quick, place)
+    quick, _ = await in_thread(stores, place)
+    return await size_of(quick, place)
 
 
 class ObjectUpload:
@@ -261,7 +212,7 @@ class ObjectUpload:
 
     async def _ask(self, call: Awaitable[T]) -> T:
         """Return what a call returns. A cancellation leaves it running, for `abort` to wait for."""
-        running: asyncio.Future[T] = asyncio.ensure_future(_asked(call, self._place))
+        running: asyncio.Future[T] = asyncio.ensure_future(asked(call, self._place))
         self._running = running
         await asyncio.wait({running})
         return running.result()
@@ -327,7 +278,7 @@ class ObjectUpload:
             return
         with anyio.move_on_after(_LONGEST):
             try:
-                await _asked(self._cleaned_up(self._running, self._writer), self._place)
+                await asked(self._cleaned_up(self._running, self._writer), self._place)
             except VeniceError as error:
                 log.warning("A part of a clip is left until its job goes on: %s", error.message)
 
@@ -353,149 +304,10 @@ class ObjectUpload:
             begun = await s3.uploads(f"{self._place.prefix}{self._folder}/")
             begun += await s3.uploads(self._place.url.key) if left else []
             for key, upload in begun:
-                if key == self._place.url.key or f"/{_TEMPORARY}/" in f"/{key}":
+                if key == self._place.url.key or f"/{TEMPORARY}/" in f"/{key}":
                     await s3.abort(key, upload)
         if left:
             await self._store.delete_async(left)
-
-
-def place_in(store: object, to: str | os.PathLike[str]) -> ObjectPlace:
-    """Return the place in a store that the caller passed; `to` is a URL or the mere name of the object.
-
-    Raises:
-        UsageError: clips cannot be sent there.
-    """
-    try:
-        from obstore.store import (  # noqa: PLC0415 - who has a store has it loaded
-            AzureStore,
-            GCSStore,
-            LocalStore,
-            MemoryStore,
-            S3Store,
-        )
-    except ImportError:
-        raise _not_installed() from None
-    prefix = str(getattr(store, "prefix", None) or "").strip("/")
-    match store:
-        case S3Store():
-            scheme, bucket = "s3", store.config.get("bucket", "")
-        case GCSStore():
-            scheme, bucket = "gs", store.config.get("bucket", "")
-        case AzureStore():
-            scheme, bucket = "az", store.config.get("container_name", "")
-        case MemoryStore():
-            scheme, bucket = "memory", ""
-        case LocalStore():
-            scheme, bucket = "file", ""
-        case _:
-            msg = f"Clips cannot be sent to a {type(store).__name__}"
-            raise UsageError(msg, hint="Pass an S3Store, GCSStore, AzureStore, LocalStore or MemoryStore")
-    prefix = f"{prefix}/" if prefix else ""
-    text = os.fspath(to)
-    if is_object_url(text):
-        url = parse_object_url(text)
-        if (url.scheme.rstrip("a"), url.bucket) != (scheme, bucket) or not url.key.startswith(prefix):
-            msg = f"{str(url)!r} is not within the store that was passed with it"
-            raise UsageError(msg, hint="Pass the name of the object alone, or the URL without the store")
-    else:
-        check_key(text)
-        url = ObjectUrl(scheme, bucket, prefix + text)
-    return ObjectPlace(url=url, store=store, prefix=prefix)
-
-
-def _stores(place: ObjectPlace) -> tuple[ObjectStore, ObjectStore]:
-    """Return the store of a place twice: for a quick look, and for what may take its time."""
-    if place.store is not None:
-        return place.store, place.store
-    settings = tuple(item for item in os.environ.items() if item[0].upper().startswith(_SETTINGS))
-    root = str(evolve(place.url, key=""))
-    return _opened(root, settings, quick=True), _opened(root, settings, quick=False)
-
-
-@lru_cache(maxsize=32)
-def _opened(root: str, settings: tuple[tuple[str, str], ...], *, quick: bool) -> ObjectStore:
-    """Return the store at `root`, with its connections, for as long as the settings stay as they are.
-
-    Raises:
-        UsageError: there can be none.
-    """
-    try:
-        from obstore.store import from_url  # noqa: PLC0415 - loaded by those who use it
-    except ImportError:
-        raise _not_installed() from None
-    if root.startswith("memory:") and quick:
-        return _opened(root, settings, quick=False)  # there is one
-    retries: Any = _QUICK if quick else _PATIENT
-    options: Any = {"copy_if_not_exists": "multipart"} if root.startswith("s3") else {}
-    plain = any("ENDPOINT" in name and value.startswith("http:") for name, value in settings)
-    try:
-        if root.startswith("memory:"):
-            return from_url(root)
-        client: Any = {**_CLIENT, "allow_http": plain}  # options are taken instead of AWS_ALLOW_HTTP
-        return from_url(root, client_options=client, retry_config=retries, **options)
-    except Exception as error:  # noqa: BLE001 - whatever obstore makes of its settings
-        reason = reason_of(error)
-    msg = f"The store {root!r} cannot be used: {reason}"
-    raise UsageError(msg, hint="Check the URL, and the settings of the store in the environment")
-
-
-async def _size(store: ObjectStore, place: ObjectPlace) -> int | None:
-    async def look() -> int | None:
-        try:
-            size: int = (await store.head_async(place.key))["size"]
-        except FileNotFoundError:
-            return None
-        return size
-
-    return await _asked(look(), place, before=True)
-
-
-async def _asked(call: Awaitable[T], place: ObjectPlace, *, before: bool = False) -> T:
-    """Return what a call of obstore returns; its errors become ours, without the answers they quote."""
-    try:
-        return await call
-    except VeniceError:
-        raise
-    except Exception as error:  # noqa: BLE001 - obstore raises errors of its own and of Python's
-        failure = _failure(error, place, before=before)
-    raise failure
-
-
-def _failure(error: Exception, place: ObjectPlace, *, before: bool) -> VeniceError:
-    """Return what to raise when a store fails; `before` anything is paid, if so."""
-    reason = reason_of(error)
-    if type(error).__name__ == "AlreadyExistsError":
-        message, what = (
-            f"An object {str(place)!r} has appeared meanwhile, and was left as it is",
-            "Move it away",
-        )
-    else:
-        message, what = f"The clip cannot be written to {str(place)!r}: {reason}", "Mend that"
-    if before:
-        kind = UsageError if reason in {_REFUSED, _MISSING} else DownloadError
-        return kind(message, hint="Check the URL, the credentials and the settings in the environment")
-    what = f"{what} or choose another place, then"
-    return DownloadError(
-        message, hint=f"{what} call resume(ticket, to=...)", cli_hint=f"{what} resume the job"
-    )
-
-
-def reason_of(error: Exception) -> str:
-    """Say why a store failed, in words of ours: its own repeat answers, addresses and names of keys."""
-    name, text = type(error).__name__, str(error)
-    status, code = _STATUS.search(text), _CODE.search(text)
-    said = f" ({code[1]})" if code else ""
-    if name in {"PermissionDeniedError", "UnauthenticatedError"} or (status and status[1] in {"401", "403"}):
-        return _REFUSED
-    if isinstance(error, FileNotFoundError) or (status and status[1] == "404"):
-        return _MISSING
-    if status:
-        return f"the store answered {status[1]}{said}"
-    if name == "NotSupportedError":
-        return "the store cannot name an object on condition that there is none"
-    if any(sign in text for sign in _UNREACHED):
-        return "the store cannot be reached"
-    return f"the store failed ({name})"
 
 
 def _taken(held: deque[bytes], most: int) -> bytes:
@@ -506,8 +318,3 @@ def _taken(held: deque[bytes], most: int) -> bytes:
         taken.append(held.popleft())
         size += len(taken[-1])
     return b"".join(taken)
-
-
-def _not_installed() -> UsageError:
-    msg = "Clips are sent to object stores with obstore, which is not installed"
-    return UsageError(msg, hint="pip install 'venice-async[storage]'")
