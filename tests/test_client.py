@@ -84,6 +84,23 @@ async def test_what_nobody_named_is_named_by_what_came_and_what_was_named_keeps_
     assert 6 == charged
 
 
+@pytest.mark.parametrize("link", ["https://10.0.0.1/clip", "http://example.com/clip", "no url"])
+async def test_a_link_that_is_refused_unasked_never_uses_up_its_gets(tmp_path: Path, link: str) -> None:
+    queued = json_reply({"model": "model-private", "queue_id": "job-1", "download_url": link})
+    async with FaultyVenice(queue=[queued], polls=0) as server:
+        async with client(server, journal=tmp_path / "jobs.db") as venice:
+            job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+            for _ in range(7):
+                with pytest.raises(DownloadError, match="The server's link") as caught:
+                    await job
+                assert caught.value.unsent
+                (entry,) = await venice.pending()
+                assert 0 == getattr(entry.state, "gets", 0)
+                (job,) = await venice.recover()
+            job.cancel()
+        assert [] == server.asked("GET /link")
+
+
 async def test_a_public_job_takes_one_queue_its_polls_and_one_clean_up(tmp_path: Path) -> None:
     async with FaultyVenice(polls=2) as server:
         async with client(server) as venice:

@@ -434,6 +434,7 @@ class DownloadFacts(Facts, total=False):
     total: int | None
     final: bool
     unverified: Path | None
+    unsent: bool
 
 
 class DownloadError(VeniceError):
@@ -444,6 +445,7 @@ class DownloadError(VeniceError):
         total: bytes announced, where they were.
         final: whether fetching it again would change nothing: the same whole bytes came twice.
         unverified: the file that is kept beside the destination though it could not be verified, if one is.
+        unsent: whether its link was not requested, for it leads where links may not: that counts as no GET.
     """
 
     hint = "Call resume(ticket, to=...) to fetch it again: nothing needs to be paid again"
@@ -452,6 +454,7 @@ class DownloadError(VeniceError):
     total: int | None = None
     final: bool = False
     unverified: Path | None = None
+    unsent: bool = False
     _known: ClassVar[frozenset[str]] = DownloadFacts.__optional_keys__
 
     def __init__(self, message: str, **facts: Unpack[DownloadFacts]) -> None:

@@ -292,19 +292,25 @@ class AiohttpTransport:
 
     async def _follow(self, request: HttpRequest) -> aiohttp.ClientResponse:
         """Send a request to a link, following its redirects by hand."""
-        url = request.url
+        url, location = request.url, None
         for redirects in range(_REDIRECTS + 1):
             try:
+                if redirects:
+                    url = self._route.rules.next_hop(url, location)
                 opened = await self._hop(request, url)
             except Exception as error:
-                if not redirects or not isinstance(failure := _translated(error), ConnectError):
+                failure = _translated(error)
+                if redirects and isinstance(failure, DownloadError):
+                    failure.unsent = False  # the link itself was used
+                    raise failure from None
+                if not redirects or not isinstance(failure, ConnectError):
                     raise
                 msg = f"The link redirects to where nothing answers: {failure.message}"
                 raise DisconnectedError(msg) from None  # the link itself was used
             if opened.status not in _REDIRECT_CODES:
                 return opened
             opened.close()
-            url = self._route.rules.next_hop(url, opened.headers.get("location"))
+            location = opened.headers.get("location")
         msg = f"The link redirects more than {_REDIRECTS} times"
         raise DownloadError(msg)
 

@@ -18,6 +18,7 @@ import pytest
 from venice_async.errors import (
     AuthenticationError,
     BadRequestError,
+    ConnectError,
     ContentPolicyError,
     DownloadError,
     JobFailedError,
@@ -158,6 +159,19 @@ async def test_gets_of_a_link_are_remembered(path: Path | str) -> None:
             await journal.record(entry_id, download(gets))
     async with opened(path) as journal:
         assert [download(3)] == [entry.state for entry in await journal.adopt()]
+
+
+@both
+async def test_a_get_that_was_not_made_is_not_counted(journal: Journal) -> None:
+    entry_id = (await journal.begin(job(WAITING))).id
+    for error in (ConnectError("nobody there"), DownloadError("inside", unsent=True)):
+        await journal.record(entry_id, download(3))
+        await journal.record(entry_id, failed(error))
+        assert [download(2)] == [entry.state for entry in await journal.pending()]
+        assert download(2) == (await journal.begin(job(WAITING))).state
+    await journal.record(entry_id, download(3))
+    await journal.record(entry_id, failed(DownloadError("within a redirect")))
+    assert [download(3)] == [entry.state for entry in await journal.pending()][:1]
 
 
 async def test_success_erases_the_link_from_every_file(journal: Journal, path: Path | str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, cast
 
 from attrs import evolve, field, frozen
 
-from ...errors import DownloadError, JournalError, UsageError
+from ...errors import ConnectError, DownloadError, JournalError, UsageError
 from ...requests import VideoRequest
 from ...results import Ticket
 from ...sansio.converter import converter, dump_state, load_state
@@ -147,6 +147,9 @@ def state_to_keep(stored: State, state: State) -> State:
     if isinstance(state, Stopped) or (isinstance(state, Failed) and not state.job_failed):
         left = stored if ticket_of(stored) or state.ticket is None else Waiting(ticket=state.ticket)
         error = state.error if isinstance(state, Failed) else None
+        unsent = isinstance(error, ConnectError) or (isinstance(error, DownloadError) and error.unsent)
+        if isinstance(left, Downloading) and left.gets and unsent:
+            return evolve(left, gets=left.gets - 1)  # it was counted before it was to be made
         if isinstance(left, Waiting | Downloading) and isinstance(error, DownloadError) and error.final:
             return evolve(left, final=error.message)  # another run need not fetch it to know
         return left

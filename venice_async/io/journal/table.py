@@ -59,7 +59,7 @@ _INSERT: Final = (
 _UPDATE: Final = (
     "UPDATE jobs SET state = :state, kind = :kind, job = coalesce(:job, job),"
     " model = coalesce(:model, model), size = :size, sha256 = :sha256,"
-    " gets = CASE WHEN gets > :gets THEN gets ELSE :gets END,"
+    " gets = CASE WHEN gets > :gets AND :kind <> 'Downloading' THEN gets ELSE :gets END,"
     " updated = :updated, progress = NULL"
 )
 _RELEASED: Final = ", owner = NULL"

@@ -73,11 +73,11 @@ class LinkRules:
         sent, scheme, host = _parsed(url)
         if host is None:
             msg = "The server's link is not a URL"
-            raise DownloadError(msg)
+            raise DownloadError(msg, unsent=True)
         here = is_loopback(host)
         if scheme != "https" and not (self.loopback and scheme == "http" and here):
             msg = "The server's link is not https, and was not followed"
-            raise DownloadError(msg)
+            raise DownloadError(msg, unsent=True)
         try:
             ipaddress.ip_address(host)
             admitted = self.admits(host)
@@ -124,13 +124,15 @@ def leads_inside(address: str) -> DownloadError:
     """Return the error for a link that leads to a private `address`, and how to allow it."""
     found = known_network(address)
     if found is None:
-        return DownloadError("The server's link leads to a private address, and was not followed")
+        msg = "The server's link leads to a private address, and was not followed"
+        return DownloadError(msg, unsent=True)
     network, kind = found
     return DownloadError(
         f"The server's link leads to a private address ({address}, {kind}), and was not followed",
         hint=f'If that is right here, make the client with links=Links(allow=["{network}"]), and call'
         " resume(ticket, to=...): nothing needs to be paid again",
         cli_hint=f"If that is right here, resume it with --allow {network}: nothing needs to be paid again",
+        unsent=True,
     )
 
 
