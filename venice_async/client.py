@@ -414,12 +414,17 @@ class VeniceClient:
             reference_video_seconds: the total length of all reference clips, which the price may depend on.
         """
         checked_request(request)
-        self._runtime.shared()
-        return await self._runtime.ask(await price_query(request, reference_video_seconds))
+        suggestions = self._runtime.shared().suggestions
+        try:
+            return await self._runtime.ask(await price_query(request, reference_video_seconds))
+        except VeniceError as error:
+            raise await suggestions.explained(error, request.model) from error.__cause__
 
     async def models(self) -> list[VideoModel]:
         """Return the catalogue of video models."""
-        return await self._runtime.ask(ListModels())
+        models = await self._runtime.ask(ListModels())
+        self._runtime.shared().suggestions.learn(models)
+        return models
 
     async def choose(
         self,

@@ -25,6 +25,7 @@ from ..io.journal.entries import BatchShare, JournalEntry, KeyTakenError
 from ..io.journal.record import JobRecord
 from ..io.journal.store import LeaseLostError, StoreAwayError
 from ..io.uploads import encode_media, identify
+from ..requests import VideoRequest
 from ..results import Video
 from ..sansio.job.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
 from ..sansio.job.events import Event, Interrupted, Missed, Refused, StopAsked
@@ -281,9 +282,9 @@ class Driver:
     async def _perform(self, command: Command) -> Event:
         match command:
             case AskPrice():
-                return await self._submission.ask_price(command)
+                return await self._explained(await self._submission.ask_price(command), command.request)
             case Queue():
-                return await self._submission.queue(command)
+                return await self._explained(await self._submission.queue(command), command.request)
             case AskConsent():
                 return await self._submission.ask_consent(command.consent_request)
             case Poll():
@@ -292,6 +293,12 @@ class Driver:
                 return await self._within_deadline(lambda: self._retrieval.fetch(command))
             case CleanUp():
                 return await self._shared.clean_ups.clean_up(command.video.ticket)
+
+    async def _explained(self, event: Event, request: VideoRequest) -> Event:
+        """Return `event`; a refusal of a model that does not exist says which may be meant."""
+        if not isinstance(event, Refused):
+            return event
+        return Refused(await self._shared.suggestions.explained(event.error, request.model))
 
     def _rationed(self, event: Event, command: Command | None) -> Command | None:
         """Keep the latest trouble for the deadline to tell, and delay the next try if retries are scarce."""

@@ -38,6 +38,7 @@ from .consent import OnConsent, Questions
 from .driver import Driver
 from .following import Following
 from .spec import JobSpec, Shared
+from .suggestions import Suggestions
 
 if TYPE_CHECKING:
     import aiohttp
@@ -347,6 +348,7 @@ class Runtime:
             journal=journal,
             timeouts=settings.timeouts,
             clean_ups=CleanUps(caller),
+            suggestions=Suggestions(caller),
             questions=questions,
             deliveries=anyio.Semaphore(deliveries_at_once()),
             on_consent=settings.on_consent,

@@ -27,6 +27,7 @@ from ..sansio.object_url import is_collapsed_url, is_object_url, parse_object_ur
 from .cleanup import CleanUps
 from .consent import OnConsent, Questions
 from .following import Following
+from .suggestions import Suggestions
 
 if TYPE_CHECKING:
     from ..io.journal.journal import Journal
@@ -103,6 +104,7 @@ class Shared:
         journal: where tickets outlive a crash, if anywhere.
         timeouts: how long to wait.
         on_consent: whom to ask for consent.
+        suggestions: what a misspelt model may have meant.
         questions: the questions that people are being asked.
         clean_ups: the deletion of the server's copies.
         deliveries: holds back clips that would take more file descriptors than there are.
@@ -117,6 +119,7 @@ class Shared:
     journal: Journal | None
     timeouts: Timeouts
     clean_ups: CleanUps
+    suggestions: Suggestions
     questions: Questions
     deliveries: anyio.Semaphore
     on_consent: OnConsent | None = None
