@@ -414,17 +414,12 @@ class VeniceClient:
             reference_video_seconds: the total length of all reference clips, which the price may depend on.
         """
         checked_request(request)
-        suggestions = self._runtime.shared().suggestions
-        try:
-            return await self._runtime.ask(await price_query(request, reference_video_seconds))
-        except VeniceError as error:
-            raise await suggestions.explained(error, request.model) from error.__cause__
+        self._runtime.shared()
+        return await self._runtime.ask(await price_query(request, reference_video_seconds))
 
     async def models(self) -> list[VideoModel]:
         """Return the catalogue of video models."""
-        models = await self._runtime.ask(ListModels())
-        self._runtime.shared().suggestions.learn(models)
-        return models
+        return await self._runtime.ask(ListModels())
 
     async def choose(
         self,

@@ -267,7 +267,11 @@ class Runtime:
 
     async def ask(self, query: Query[T]) -> T:
         """Return the answer to a call that costs nothing."""
-        return await self.shared().caller.ask(query)
+        shared = self.shared()
+        try:
+            return await shared.caller.ask(query)
+        except VeniceError as error:
+            raise await shared.suggestions.explained(error, query.request.model) from error.__cause__
 
     @asynccontextmanager
     async def caller_with(self, api_key: Secret) -> AsyncGenerator[Caller]:
