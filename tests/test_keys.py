@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +24,15 @@ from venice_async import (
     PaymentRequiredError,
     QueueOutcomeUnknownError,
     UsageError,
+    VeniceClient,
     VeniceError,
     VideoRequest,
     Waiting,
 )
+from venice_async.io.clock import SystemClock
+from venice_async.io.journal.entries import JournalEntry
+from venice_async.io.journal.journal import Journal
+from venice_async.sansio.job.states import Queueing
 
 pytestmark = pytest.mark.anyio
 
@@ -201,6 +210,25 @@ async def test_an_intent_whose_owner_is_gone_waits_for_its_answer_then_is_unknow
         assert 2 == len(server.charges)
 
 
+async def test_the_answer_to_an_intent_may_come_as_long_as_its_owner_would_have_waited(
+    tmp_path: Path, shared: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, clock = asyncio.get_running_loop(), SystemClock()
+    epoch = time.time() - loop.time()
+    monkeypatch.setattr(SystemClock, "time", lambda _: epoch + loop.time())
+    owner = await Journal.open(shared["journal"], clock=clock)
+    intent = JournalEntry(state=Queueing(request=PUBLIC), to=tmp_path / "clip.mp4", key=KEY)
+    begun = await owner.begin(intent, answer_within=40)
+    await owner.aclose()
+    async with FaultyVenice() as server, client(server, **shared) as venice:
+        at = loop.time()
+        with pytest.raises(QueueOutcomeUnknownError):
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
+        assert 39 <= loop.time() - at <= 42
+        assert [begun.id] == [entry.id for entry in await venice.pending()]
+        assert [] == server.charges
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
@@ -264,3 +292,52 @@ async def test_a_key_without_a_journal_or_sense_is_refused_at_the_call(
                 with pytest.raises(UsageError, match=r"[Tt]ag"):
                     venice.generate(PUBLIC, to=to, tags=tags)  # type: ignore[arg-type] # the mistake
         assert [] == server.requests
+
+
+async def test_two_clients_with_the_same_batch_never_exceed_its_budget_together(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    requests = [evolve(PUBLIC, prompt=f"Gondola {index}") for index in range(8)]
+    async with FaultyVenice(polls=0) as server:
+        async with client(server, **shared) as first, client(server, **shared) as second:
+            errors: list[type[VeniceError]] = []
+
+            async def run(venice: VeniceClient, mine: list[VideoRequest]) -> None:
+                async for outcome in venice.batch(mine, into=tmp_path / "clips", max_usd=1.0):
+                    errors.extend([type(outcome.error)] if outcome.error else [])
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(run, first, requests[:4])
+                group.start_soon(run, second, requests[4:])
+        assert 4 == len(server.charges)
+        assert [BudgetExceededError] * 4 == errors
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # in real time
+async def test_two_processes_that_place_the_same_orders_at_once_pay_for_each_once(
+    tmp_path: Path,
+) -> None:
+    async with FaultyVenice(polls=0) as server:
+        command = [sys.executable, "-c", ORDERS, server.base_url, str(tmp_path)]
+        root = Path(__file__).parents[1]
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(partial(anyio.run_process, command, cwd=root))
+        assert 20 == len(server.charges)
+    assert 20 == len(list(tmp_path.glob("*.mp4")))
+
+
+ORDERS = """
+import anyio, sys
+from pathlib import Path
+from tests.clients import KEY, PUBLIC
+from venice_async import Limits, VeniceClient
+
+async def main(url, folder):
+    limits = Limits(queue_per_minute=6000, retrieve_per_minute=6000)
+    async with VeniceClient(KEY, base_url=url, journal=folder / "jobs.db", limits=limits) as venice:
+        jobs = [venice.generate(PUBLIC, to=folder / f"{n}.mp4", key=str(n)) for n in range(20)]
+        assert {folder / f"{n}.mp4" for n in range(20)} == {(await job).path for job in jobs}
+
+anyio.run(main, sys.argv[1], Path(sys.argv[2]))
+"""

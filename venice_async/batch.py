@@ -7,7 +7,15 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
@@ -17,7 +25,7 @@ from attrs import frozen
 
 from .engine.consent import SharedConsent
 from .engine.refusals import Refusals
-from .engine.spec import JobSpec, checked_request
+from .engine.spec import JobSpec, checked_request, checked_tags
 from .errors import BudgetExceededError, PaymentRequiredError, UsageError, VeniceError
 from .formatting import as_usd
 from .io.delivery.destination import make_folder
@@ -215,6 +223,7 @@ class Batch:
             to=self._options.into,
             overwrite=self._options.overwrite,
             key=key,
+            tags=checked_tags(self._options.tags(request)) if self._options.tags else {},
             batch=BatchShare(prefix=self._prefix, max_usd=self._options.max_usd),
             usd=usd,
             on_consent=self._consent,
@@ -286,6 +295,7 @@ class BatchOptions:
     max_usd: float | None = None
     on_error: Literal["collect", "stop"] = "collect"
     key: Callable[[VideoRequest], str] | None = None
+    tags: Callable[[VideoRequest], Mapping[str, str]] | None = None
     concurrency: int = CONCURRENCY
     overwrite: bool = False
     pause: float = PAUSE
@@ -302,9 +312,10 @@ class BatchOptions:
         if self.on_error not in {"collect", "stop"}:
             msg = f"on_error must be 'collect' or 'stop', not {self.on_error!r}"
             raise UsageError(msg)
-        if self.key is not None and not callable(self.key):
-            msg = f"key must be a function of a request, not {self.key!r}"
-            raise UsageError(msg)
+        for name, function in {"key": self.key, "tags": self.tags}.items():
+            if function is not None and not callable(function):
+                msg = f"{name} must be a function of a request, not {function!r}"
+                raise UsageError(msg)
 
 
 def check_source(requests: object) -> None:

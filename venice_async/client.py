@@ -295,6 +295,7 @@ class VeniceClient:
         max_usd: float | None = None,
         on_error: Literal["collect", "stop"] = "collect",
         key: Callable[[VideoRequest], str] | None = None,
+        tags: Callable[[VideoRequest], Mapping[str, str]] | None = None,
         concurrency: int = CONCURRENCY,
         overwrite: bool = False,
         pause: float = PAUSE,
@@ -314,6 +315,7 @@ class VeniceClient:
             max_usd: the most that all may cost, in USD, earlier runs into the same folder included.
             on_error: `"stop"` queues nothing more after the first failure; what is paid for still ends.
             key: names a request across runs; its content does by default.
+            tags: what to note about the job of a request, as `generate` takes it.
             concurrency: jobs at once.
             overwrite: whether files may be replaced.
             pause: seconds between two tries while the balance is used up.
@@ -329,6 +331,7 @@ class VeniceClient:
             max_usd=max_usd,
             on_error=on_error,
             key=key,
+            tags=tags,
             concurrency=concurrency,
             overwrite=overwrite,
             pause=pause,
@@ -370,14 +373,19 @@ class VeniceClient:
             log.warning("%d unfinished jobs are held by another living process, and not recovered", held)
         return jobs
 
-    async def forget(self, entry: JournalEntry) -> None:
-        """Remove an unfinished job from the journal, once you know what became of it.
+    async def find(self, key: str) -> JournalEntry | None:
+        """Return the job that has a key, finished or not, as the journal knows it; None for a free key."""
+        return await self._journal().of_key(checked_key(key))
 
-        It is for a paid request of unknown outcome, and for a job whose clip will not come any more. A batch
-        that is run again pays for such a request anew.
+    async def forget(self, entry: JournalEntry) -> None:
+        """Remove an unfinished job from the journal, once you know what became of it, and free its key.
+
+        It is for a paid request of unknown outcome, and for a job whose clip will not come any more; also to
+        free the key of a job that failed. The next `generate` with the key, or a batch that is run again,
+        pays for such a request anew.
 
         Raises:
-            UsageError: the job has ended, or somebody works on it.
+            UsageError: the job has ended and its key is not to be freed, or somebody works on it.
         """
         if not await self._journal().forget(entry.id):
             msg = "Only an unfinished job that nothing works on can be forgotten"

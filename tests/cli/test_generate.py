@@ -82,6 +82,20 @@ def test_a_failure_is_an_object_for_scripts(shell: Shell) -> None:
     assert REFUSED == said.json["ticket"]["model"]
 
 
+def test_an_order_with_a_key_is_paid_for_once_and_jobs_shows_key_and_tags(shell: Shell) -> None:
+    before = shell.server.spent
+    order = ("--key", "order-4711", "--tag", "customer=acme", "--json", "-q")
+    first = shell("generate", "-m", PUBLIC, *CHEAP, *order, "-o", "fox.mp4")
+    again = shell("generate", "-m", PUBLIC, *CHEAP, *order, "-o", "other.mp4", "--max-usd", "0")
+    assert (0, str(shell.folder / "fox.mp4")) == (again.code, again.json["path"]) == (0, first.json["path"])
+    assert 0.25 == pytest.approx(shell.server.spent - before)
+    other = ("--key", "order-4712", "--tag", "customer=acme", "-q")
+    shell("generate", "-m", NEVER, *CHEAP, *other, "-o", "owl.mp4", "--timeout", "0.2")
+    (job,) = shell("jobs", "--json").json
+    assert ("order-4712", {"customer": "acme"}) == (job["key"], job["tags"])
+    assert {"order-4712", "customer=acme"} <= set(shell("jobs").out.split())
+
+
 def test_a_timeout_says_how_to_go_on_and_ends_with_6(shell: Shell) -> None:
     said = shell("generate", "-m", NEVER, *CHEAP, "-o", "fox.mp4", "--timeout", "0.2", "--json")
     job = said.json["ticket"]["queue_id"]

@@ -11,14 +11,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
+from ..engine.spec import checked_tags
 from ..errors import InvalidRequestError, UsageError, VeniceError
 from ..requests import VideoRequest
 from .request_options import KNOWN, as_field, parsed
 from .variants import Variants
 
 _NAMES: Final = ("key", "id", "name")  # what a line may call itself, so that it is known again in another run
+_TAG: Final = "tag:"  # what a column begins with that is a tag
 _SHORT: Final = {"image": "image_url", "end_image": "end_image_url", "video": "video_url"}
 _SIMILAR: Final = 0.8  # how alike a name is to one that was meant
 _TRUE: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -45,6 +47,7 @@ class Line:
         key: what the line calls itself, or None.
         variant: what tells it from the other requests of its line.
         max_usd: the most it may cost, in USD, or None.
+        tags: what it notes for the journal.
         unknown: fields that the library does not know; they are sent as they are.
     """
 
@@ -53,6 +56,7 @@ class Line:
     key: str | None = None
     variant: str = ""
     max_usd: float | None = None
+    tags: Mapping[str, str] = field(factory=dict[str, str])
     unknown: tuple[str, ...] = ()
 
 
@@ -160,11 +164,12 @@ def _line(
     said = {**defaults, **{_SHORT.get(name, name): part for name, part in row.items() if part is not None}}
     names = [said.pop(name) for name in _NAMES if name in said]
     max_usd = _dollars(said.pop("max_usd", None))
+    tags = _tags(said)
     filled = defaults.get("extra", {})
     extra = {**filled, **said.pop("extra", {})}
     unknown = {name: said.pop(name) for name in list(said) if name not in KNOWN}
     for name in unknown:
-        if near := get_close_matches(name, (*KNOWN, *_SHORT, *_NAMES, "max_usd"), n=1, cutoff=_SIMILAR):
+        if near := get_close_matches(name, (*KNOWN, *_SHORT, *_NAMES, "max_usd", "tags"), n=1, cutoff=_SIMILAR):
             msg = f'{name!r} is no known field, and {near[0]!r} may be meant; in "extra" it is sent as it is'
             raise InvalidRequestError(msg, field=name)
     if "model" not in said:
@@ -177,6 +182,7 @@ def _line(
         key=" ".join(filter(None, (str(names[0]), variant))) if names else None,
         variant=variant,
         max_usd=max_usd,
+        tags=tags,
         unknown=tuple(name for name in unknown if name not in filled),
     )
 
@@ -190,3 +196,14 @@ def _dollars(value: object) -> float | None:
         return usd
     msg = f"max_usd is no sum of USD: {value!r}"
     raise InvalidRequestError(msg, field="max_usd")
+
+
+def _tags(said: dict[str, Any]) -> dict[str, str]:
+    """Take the tags out of a line: an object `tags`, and columns such as `tag:customer`."""
+    found: object = said.pop("tags", {})
+    columns = {name: str(said.pop(name)) for name in list(said) if name.startswith(_TAG)}
+    try:
+        whole = checked_tags(found)
+        return checked_tags({**whole, **{name.removeprefix(_TAG): text for name, text in columns.items()}})
+    except UsageError as error:
+        raise InvalidRequestError(error.message, field="tags") from None

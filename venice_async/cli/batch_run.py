@@ -74,6 +74,11 @@ class BatchRun:
         limits = {id(line.request): line.max_usd for line in self._lines if line.max_usd is not None}
         return (lambda request: limits.get(id(request))) if limits else None
 
+    def tags(self) -> Callable[[VideoRequest], Mapping[str, str]] | None:
+        """Return what notes are made of a request, where lines have any."""
+        tags = {id(line.request): line.tags for line in self._lines if line.tags}
+        return (lambda request: tags.get(id(request), {})) if tags else None
+
     async def until_the_end(self, session: Session, batch: Batch, budget: float | None) -> int:
         """Show the batch until it ends, and return the exit code."""
         board, interrupts = self._board, self._screen.interrupts

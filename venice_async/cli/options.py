@@ -186,10 +186,27 @@ class Making:
 
     Attributes:
         max_usd: The most it may cost.
+        key: Names the order, such as order-4711, paid for once however often it comes; needs the journal.
+        tag: A note for the journal, such as --tag customer=acme. Repeatable.
     """
 
     target: Target = Target()
     max_usd: Annotated[Usd | None, Parameter(group=MAIN)] = None
+    key: Annotated[str | None, Parameter(metavar="KEY", group=_JOURNAL)] = None
+    tag: Annotated[tuple[str, ...], Parameter(metavar="NAME=TEXT", group=_JOURNAL)] = ()
     asking: Asking = Asking()
     journalling: Journalling = Journalling()
     connection: Connection = Connection()
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The notes, by name.
+
+        Raises:
+            UsageError: one has no name.
+        """
+        pairs = [item.partition("=") for item in self.tag]
+        if not all(name and equals for name, equals, _ in pairs):
+            msg = "--tag takes NAME=TEXT"
+            raise UsageError(msg, hint="Such as --tag customer=acme")
+        return {name: text for name, _, text in pairs}

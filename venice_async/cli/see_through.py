@@ -34,16 +34,22 @@ if TYPE_CHECKING:
 async def see_through(
     request: VideoRequest, screen: Screen, making: Making, *, reference_seconds: float | None = None
 ) -> int:
-    """Have the price agreed to, queue the request, watch its job, and return the exit code."""
-    request, to = readable(request), making.target.output
+    """Have the price agreed to, queue the request, watch its job, and return the exit code.
+
+    An order whose key is known has been paid for, so that its price is nobody's concern any more.
+    """
+    request, to, tags = readable(request), making.target.output, making.tags
     bound_for = destination(to, screen)
     async with open_session(
         screen, making.connection, making.journalling, seconds=making.target.timeout
     ) as session:
         screen.interrupts.farewell = "Interrupted before anything was queued. Nothing was charged."
-        usd, length = await quoted(session.venice, request, screen, reference_seconds)
-        limit = await agreed(usd, making.max_usd, making.asking, screen)
-        caption = f"{request.model} · {as_usd(usd)}"
+        known = None if making.key is None else await session.venice.find(making.key)
+        usd, length, limit = known.usd if known else None, reference_seconds, making.max_usd
+        if known is None:
+            usd, length = await quoted(session.venice, request, screen, reference_seconds)
+            limit = await agreed(usd, making.max_usd, making.asking, screen)
+        caption = request.model if usd is None else f"{request.model} · {as_usd(usd)}"
         if not screen.live:
             screen.note(caption)
         job = session.venice.generate(
@@ -52,6 +58,8 @@ async def see_through(
             max_usd=limit,
             reference_video_seconds=length,
             overwrite=making.target.overwrite,
+            key=making.key,
+            tags=tags,
         )
         return await Watch(session, screen, to=to, caption=caption, usd=usd).until_the_end([job])
 

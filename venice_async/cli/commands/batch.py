@@ -47,7 +47,7 @@ venice-async batch animals.csv --into clips/ -p "A {animal} in {place}" --vary s
 echo '{"prompt": "a fox", "duration": "5s"}' | venice-async batch - -m wan-2-7-text-to-video --into clips/
 
 A line of jobs.jsonl: {"model": "wan-2-7-text-to-video", "prompt": "a fox", "duration": "5s", "key": "fox"}
-The first line of jobs.csv: key,model,prompt,duration,image_url
+The first line of jobs.csv: key,model,prompt,duration,image_url,tag:customer
 Run the same command again to go on: with the journal, nothing is paid for twice.
 """
 
@@ -156,6 +156,7 @@ async def batch(
                 max_usd=math.inf if budget is None else budget,
                 on_error="stop" if course.stop_on_error else "collect",
                 key=run.key(),
+                tags=run.tags(),
                 concurrency=course.concurrency,
                 overwrite=course.overwrite,
                 give_up_after=course.give_up_after or None,

@@ -16,6 +16,7 @@ EXAMPLES = """\
 venice-async generate --sandbox -m wan-2-7-text-to-video -p "a fox in the snow" --duration 5s -o fox.mp4
 venice-async generate -m wan-2-7-image-to-video -p "she turns" --image portrait.png --duration 5s -o turn.mp4
 venice-async generate -m wan-2-7-text-to-video -p "rain" --duration 10s --max-usd 2 --json
+venice-async generate -m wan-2-7-text-to-video -p "rain" --duration 5s --key order-4711 --tag customer=acme
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -22,6 +23,9 @@ from ..session import journal_path
 if TYPE_CHECKING:
     from ...io.journal.entries import JournalEntry, Unfinished
     from ..screen.screen import Screen
+
+_IN_BATCH: Final = re.compile(r"[0-9a-f]{16}/(.*)#[0-9]+", re.DOTALL)
+_CONTENT: Final = re.compile(r"[0-9a-f]{64}")
 
 EXAMPLES: Final = """\
 venice-async jobs
@@ -87,6 +91,10 @@ def _model(entry: JournalEntry) -> str | None:
 
 def _columns(entries: Unfinished) -> dict[str, list[str]]:
     now = time.time()
+    noted = {
+        "key": [_key(entry) for entry in entries],
+        "tags": [", ".join(f"{name}={text}" for name, text in entry.tags.items()) for entry in entries],
+    }
     return {
         "job": [
             entry.ticket.queue_id if entry.ticket else f"{entry.id} (outcome unknown)" for entry in entries
@@ -98,8 +106,15 @@ def _columns(entries: Unfinished) -> dict[str, list[str]]:
         ],
         "queued": [f"{as_seconds(max(0.0, now - entry.created))} ago" for entry in entries],
         "to": [str(entry.to or "") for entry in entries],
+        **{title: cells for title, cells in noted.items() if any(cells)},
         "prompt": [(entry.request.prompt if entry.request else None) or "" for entry in entries],
     }
+
+
+def _key(entry: JournalEntry) -> str:
+    """Return the key that a person gave; in a batch one stands behind the name of its folder, if any does."""
+    batch = _IN_BATCH.fullmatch(entry.key or "")
+    return (entry.key or "") if batch is None else "" if _CONTENT.fullmatch(batch[1]) else batch[1]
 
 
 def _as_json(entry: JournalEntry) -> dict[str, Any]:
@@ -110,5 +125,7 @@ def _as_json(entry: JournalEntry) -> dict[str, Any]:
         "state": type(entry.state).__name__,
         "to": None if entry.to is None else str(entry.to),
         "created": entry.created,
+        "key": _key(entry) or None,
+        "tags": dict(entry.tags),
         "prompt": entry.request.prompt if entry.request else None,
     }

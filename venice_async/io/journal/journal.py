@@ -188,7 +188,7 @@ class Journal:
         return await self._writer.perform(Operation(lambda table: table.adopt(entry_id)))
 
     async def forget(self, entry_id: str) -> bool:
-        """Remove an unfinished job; return whether there was one.
+        """Remove an unfinished job, or free the key of one that failed; return whether there was one.
 
         One that somebody watches, whose request may be on its way, stays.
         """
@@ -210,6 +210,10 @@ class Journal:
     async def known_jobs(self) -> frozenset[str]:
         """Return the ids of all jobs on record, ended or not."""
         return await self._writer.perform(Operation(lambda table: table.known_jobs()))
+
+    async def of_key(self, key: str) -> JournalEntry | None:
+        """Return the job that has a key: as `find` does, or one that failed and has it still."""
+        return await self._writer.perform(Operation(lambda table: table.of_key(key)))
 
     async def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`, by what each was to cost.

@@ -138,7 +138,7 @@ class Table:
         """
         if entry.ticket is not None:
             entry = self._continued(entry)
-        elif entry.key is not None and self._of_key(entry.key, again=batch is not None) is not None:
+        elif entry.key is not None and (self.find if batch else self.of_key)(entry.key) is not None:
             msg = "Another job has this key"
             raise KeyTakenError(msg, hint="Wait for it, or take another key")
         if batch is not None and batch.max_usd is not None and entry.usd is not None:
@@ -186,7 +186,8 @@ class Table:
     def forget(self, name: str, now: float) -> bool:
         """Strike off an unfinished job that nobody watches, and tell whether there was one.
 
-        Of a job with a ticket the GETs of its link stay counted, and what it cost.
+        One that failed gives its key back. Of a job with a ticket the GETs of its link stay counted, and what
+        it cost.
         """
         alive = self._alive()
         for entry in self._select(f"{self._free(alive)} AND id = ?", *alive, name):
@@ -197,7 +198,10 @@ class Table:
                 self.connection.execute(f"{_UPDATE}{_ENDED}, stands = 0 WHERE id = :id", ended)
                 self.erased = True
             return True
-        return False
+        if not self._select("id = ? AND kind = 'Failed' AND stands = 1", name):
+            return False
+        self.connection.execute("UPDATE jobs SET stands = 0 WHERE id = ?", (name,))
+        return True
 
     def release(self, name: str) -> None:
         """Stop watching a job."""
@@ -235,7 +239,7 @@ class Table:
         Raises:
             UsageError: it is the job of another request.
         """
-        entry = self._of_key(key, again=again)
+        entry = self.find(key) if again else self.of_key(key)
         if entry is None:
             return None
         if names := differing(entry.identity, identity):
@@ -276,12 +280,9 @@ class Table:
             if name in states:
                 self.connection.execute(_TELL, (pack_progress(states[name]), name))
 
-    def _of_key(self, key: str, *, again: bool) -> JournalEntry | None:
-        return (
-            self.find(key)
-            if again
-            else next(iter(self._select(f"{self._of_account} AND {_HAS_KEY}", key)), None)
-        )
+    def of_key(self, key: str) -> JournalEntry | None:
+        """Return the entry that has a key: as `find` does, or the one that failed and has it still."""
+        return next(iter(self._select(f"{self._of_account} AND {_HAS_KEY}", key)), None)
 
     def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`."""
