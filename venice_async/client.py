@@ -164,8 +164,8 @@ class VeniceClient:
     ) -> VideoJob:
         """Start a job and return it at once; await it for the clip.
 
-        With a `key` it is paid for once, however often, and by however many processes, it is called: see
-        `key`. The rest of the arguments count for the first call of a key.
+        With a `key` it is paid for once, however often and by however many processes it is called. The other
+        arguments are those of the first call.
 
         Args:
             request: what to generate.
@@ -179,12 +179,10 @@ class VeniceClient:
             overwrite: whether a file at `to` may be replaced. The new one has its mode; a symbolic link is
                 followed to the file it leads to. An object is replaced likewise.
             priority: jobs of a higher one are queued first when the budget is short.
-            key: names the order for all who share the journal, for life, such as `"order-4711"`. The same
-                request under it again is the same job: ours if we work on it, else one that follows the
-                process that does, takes over from one that died, or returns the clip that was made. The clip
-                is where the first call wanted it. Another request under it is a `UsageError`, raised when the
-                job is awaited. It is free again if nothing was charged, or once it is forgotten.
-            tags: what you want to note about the job, at most 64 names and texts; the journal keeps them.
+            key: names the order for life, such as `"order-4711"`, for all who share the journal. The same
+                request under it is the same job, be it watched here, followed, taken over or long finished;
+                another request is a `UsageError` at the await. It is free if nothing was charged.
+            tags: notes for the journal: at most 64 names and texts.
             store: a store of `obstore` that `to` lies in, by its URL or by its key alone; by default the URL
                 and the environment say which.
 
@@ -380,9 +378,8 @@ class VeniceClient:
     async def forget(self, entry: JournalEntry) -> None:
         """Remove an unfinished job from the journal, once you know what became of it, and free its key.
 
-        It is for a paid request of unknown outcome, and for a job whose clip will not come any more; also to
-        free the key of a job that failed. The next `generate` with the key, or a batch that is run again,
-        pays for such a request anew.
+        It is for a paid request of unknown outcome, a job whose clip will not come any more, and the key of
+        one that failed. The next `generate` with the key, or batch that is run again, pays anew.
 
         Raises:
             UsageError: the job has ended and its key is not to be freed, or somebody works on it.
