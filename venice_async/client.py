@@ -164,8 +164,7 @@ class VeniceClient:
     ) -> VideoJob:
         """Start a job and return it at once; await it for the clip.
 
-        With a `key` it is paid for once, however often and by however many processes it is called. The other
-        arguments are those of the first call.
+        With a `key` it is paid for once, however often it is called, and as the first call wanted it.
 
         Args:
             request: what to generate.
@@ -379,7 +378,7 @@ class VeniceClient:
         """Remove an unfinished job from the journal, once you know what became of it, and free its key.
 
         It is for a paid request of unknown outcome, a job whose clip will not come any more, and the key of
-        one that failed. The next `generate` with the key, or batch that is run again, pays anew.
+        one that failed: the next `generate` with it, or batch, pays anew.
 
         Raises:
             UsageError: the job has ended and its key is not to be freed, or somebody works on it.
