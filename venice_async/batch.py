@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 import anyio
 from attrs import frozen
 
+from .engine.arguments import checked_request, checked_tags
 from .engine.consent import SharedConsent
 from .engine.refusals import Refusals
-from .engine.spec import JobSpec, checked_request, checked_tags
+from .engine.spec import JobSpec
 from .errors import BudgetExceededError, PaymentRequiredError, UsageError, VeniceError
 from .formatting import as_usd
 from .io.delivery.destination import make_folder

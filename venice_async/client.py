@@ -11,22 +11,12 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from .batch import CONCURRENCY, GIVE_UP_AFTER, PAUSE, Batch, BatchOptions, Requests, check_source
+from .engine import arguments
 from .engine.choice import cheapest
 from .engine.consent import OnConsent
 from .engine.reconcile import Settlement, reconcile
 from .engine.runtime import Runtime, Settings
-from .engine.spec import (
-    Destination,
-    JobSpec,
-    bound_for,
-    checked_key,
-    checked_request,
-    checked_tags,
-    folder_for,
-    parsed_ticket,
-    recovery,
-    sound_ticket,
-)
+from .engine.spec import Destination, JobSpec, recovery
 from .engine.status import ask_status
 from .errors import UsageError, VeniceError
 from .io.delivery.sinks import QueueSink
@@ -189,16 +179,16 @@ class VeniceClient:
             UsageError: the client is not open, or belongs to another event loop, or an argument is of no use,
                 or there is a key and no journal.
         """
-        checked_request(request)
+        arguments.checked_request(request)
         if max_usd is not None:
             check_number("max_usd", max_usd, low=0)
         if reference_video_seconds is not None:
             check_number("reference_video_seconds", reference_video_seconds, low=0)
         check_number("priority", priority)
-        noted = {} if tags is None else checked_tags(tags)
-        destination = bound_for(to, store)
+        noted = {} if tags is None else arguments.checked_tags(tags)
+        destination = arguments.bound_for(to, store)
         if key is not None:
-            checked_key(key)
+            arguments.checked_key(key)
             self._journal()
             job = self._runtime.working_on(key)
             if (
@@ -259,10 +249,10 @@ class VeniceClient:
             overwrite: as for `generate`.
             store: as for `generate`.
         """
-        found = parsed_ticket(ticket)
+        found = arguments.parsed_ticket(ticket)
         del ticket  # as text it holds the link
-        start = watch(sound_ticket(found))
-        sink = QueueSink() if to is None else bound_for(to, store)
+        start = watch(arguments.sound_ticket(found))
+        sink = QueueSink() if to is None else arguments.bound_for(to, store)
         return self._runtime.start(JobSpec(start=start, to=sink, overwrite=overwrite, age=None))
 
     async def status(self, ticket: Ticket | str) -> State:
@@ -280,9 +270,9 @@ class VeniceClient:
         Raises:
             VeniceError: the poll told nothing, or Venice does not know the job. It carries the ticket.
         """
-        found = parsed_ticket(ticket)
+        found = arguments.parsed_ticket(ticket)
         del ticket  # as text it holds the link
-        return await ask_status(self._runtime.shared(), sound_ticket(found))
+        return await ask_status(self._runtime.shared(), arguments.sound_ticket(found))
 
     def batch(
         self,
@@ -324,7 +314,7 @@ class VeniceClient:
         self._runtime.shared()
         check_source(requests)
         options = BatchOptions(
-            into=folder_for(into, store),
+            into=arguments.folder_for(into, store),
             max_usd=max_usd,
             on_error=on_error,
             key=key,
@@ -372,7 +362,7 @@ class VeniceClient:
 
     async def find(self, key: str) -> JournalEntry | None:
         """Return the job that has a key, finished or not, as the journal knows it; None for a free key."""
-        return await self._journal().of_key(checked_key(key))
+        return await self._journal().of_key(arguments.checked_key(key))
 
     async def forget(self, entry: JournalEntry) -> None:
         """Remove an unfinished job from the journal, once you know what became of it, and free its key.
@@ -417,7 +407,7 @@ class VeniceClient:
             request: what it would be.
             reference_video_seconds: the total length of all reference clips, which the price may depend on.
         """
-        checked_request(request)
+        arguments.checked_request(request)
         self._runtime.shared()
         return await self._runtime.ask(await price_query(request, reference_video_seconds))
 
@@ -472,9 +462,9 @@ class VeniceClient:
 
     async def complete(self, ticket: Ticket | str) -> None:
         """Delete the server's copy of a public job's clip. It neither cancels nor refunds a running job."""
-        found = parsed_ticket(ticket)
+        found = arguments.parsed_ticket(ticket)
         del ticket
-        await self._clean(Complete(sound_ticket(found)))
+        await self._clean(Complete(arguments.sound_ticket(found)))
 
     async def revoke(self, ticket: Ticket | str) -> None:
         """Delete the server's copy of a private job's clip, and its link with it.
@@ -482,12 +472,12 @@ class VeniceClient:
         Raises:
             UsageError: the ticket has no link.
         """
-        found = parsed_ticket(ticket)
+        found = arguments.parsed_ticket(ticket)
         del ticket
-        if sound_ticket(found).download_url is None:
+        if arguments.sound_ticket(found).download_url is None:
             msg = "This ticket has no download link"
             raise UsageError(msg, hint="Use complete(ticket) for a public model's job")
-        await self._clean(Revoke(sound_ticket(found)))
+        await self._clean(Revoke(arguments.sound_ticket(found)))
 
     async def _clean(self, query: Complete | Revoke) -> None:
         try:

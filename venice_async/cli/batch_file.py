@@ -13,13 +13,14 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from ..engine.spec import checked_tags
+from ..engine.arguments import checked_tags
 from ..errors import InvalidRequestError, UsageError, VeniceError
 from ..requests import VideoRequest
 from .request_options import KNOWN, as_field, parsed
 from .variants import Variants
 
 _NAMES: Final = ("key", "id", "name")  # what a line may call itself, so that it is known again in another run
+_OURS: Final = ("max_usd", "tags")  # what a line says to us alone
 _TAG: Final = "tag:"  # what a column begins with that is a tag
 _SHORT: Final = {"image": "image_url", "end_image": "end_image_url", "video": "video_url"}
 _SIMILAR: Final = 0.8  # how alike a name is to one that was meant
@@ -169,7 +170,9 @@ def _line(
     extra = {**filled, **said.pop("extra", {})}
     unknown = {name: said.pop(name) for name in list(said) if name not in KNOWN}
     for name in unknown:
-        if near := get_close_matches(name, (*KNOWN, *_SHORT, *_NAMES, "max_usd", "tags"), n=1, cutoff=_SIMILAR):
+        if near := get_close_matches(
+            name, (*KNOWN, *_SHORT, *_NAMES, "max_usd", "tags"), n=1, cutoff=_SIMILAR
+        ):
             msg = f'{name!r} is no known field, and {near[0]!r} may be meant; in "extra" it is sent as it is'
             raise InvalidRequestError(msg, field=name)
     if "model" not in said:

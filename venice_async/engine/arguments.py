@@ -1,0 +1,146 @@
+"""What is passed to a client, checked before anything is done."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, cast
+
+from ..errors import UsageError
+from ..io.delivery.stores import ObjectPlace, place_in
+from ..io.delivery.sinks import Sink, WriterSink
+from ..requests import VideoRequest
+from ..results import Ticket
+from ..sansio.object_url import is_collapsed_url, is_object_url, parse_object_url
+
+LONGEST_NAME: Final = 255  # characters of a key, or of the name or text of a tag
+MOST_TAGS: Final = 64
+_UNSPEAKABLE: Final = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
+)  # no database and no terminal takes these
+
+
+def checked_request(request: object) -> VideoRequest:
+    """Return `request` if it is a request.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(request, VideoRequest):
+        return request
+    msg = f"A request must be a VideoRequest, not {type(request).__name__}"
+    raise UsageError(msg, hint="Make one: VideoRequest(model=..., prompt=..., duration='5s')")
+
+
+def checked_key(key: object) -> str:
+    """Return `key` if it can name a job.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if isinstance(key, str) and key.strip() and _is_name(key):
+        return key
+    msg = f"key must be text of 1 to {LONGEST_NAME} characters, none of them a control, not {_brief(key)}"
+    raise UsageError(msg, hint="Pass what names the order with you, such as key='order-4711'")
+
+
+def checked_tags(tags: object) -> dict[str, str]:
+    """Return a copy of `tags` if they are such.
+
+    Raises:
+        UsageError: they are none.
+    """
+    known = dict(cast("Mapping[object, object]", tags)) if isinstance(tags, Mapping) else None
+    if known is None or len(known) > MOST_TAGS:
+        msg = f"tags must be a mapping of at most {MOST_TAGS} names to texts, not {_brief(tags)}"
+        raise UsageError(msg, hint="Pass tags={'customer': 'acme'}")
+    for name, value in known.items():
+        if not (name and _is_name(name) and _is_name(value)):
+            msg = f"A tag is a name and a text, each of at most {LONGEST_NAME} characters and none of them a"
+            msg += f" control, not {_brief(name)}: {_brief(value)}"
+            raise UsageError(msg)
+    return cast("dict[str, str]", known)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_NAME and not _UNSPEAKABLE.search(value)
+
+
+def _brief(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[:40]}… ({len(shown)} characters)"
+
+
+def parsed_ticket(ticket: object) -> Ticket | UsageError:
+    """Return the ticket or what is wrong with it. Raised here, it would show the text with the link in it."""
+    if isinstance(ticket, Ticket):
+        return ticket
+    if not isinstance(ticket, str | bytes):
+        return UsageError(f"A ticket is wanted, or the JSON of one, not {type(ticket).__name__}")
+    try:
+        return Ticket.from_json(ticket)
+    except UsageError as error:
+        return error.with_traceback(None)
+
+
+def sound_ticket(ticket: Ticket | UsageError) -> Ticket:
+    """Return what `parsed_ticket` found, or raise it."""
+    if isinstance(ticket, UsageError):
+        raise ticket
+    return ticket
+
+
+def bound_for(to: object, store: object = None) -> str | os.PathLike[str] | ObjectPlace | Sink:
+    """Return what `to` means: a path or a sink as it is, a URL as a place, anything else as a writer.
+
+    With a `store`, which may also come first in a pair, it is a place in that store.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if isinstance(to, tuple) and len(to) == len(("store", "name")):
+        store, to = to
+    if to is None:
+        msg = "There is no destination"
+        raise UsageError(
+            msg, hint="Pass to='clip.mp4', or read the clip of venice.stream(request) as it comes"
+        )
+    if store is not None:
+        if isinstance(to, str | os.PathLike):
+            return place_in(store, cast("str | os.PathLike[str]", to))
+        msg = "store= needs a name in it: the URL or the key of an object, or a folder's with a slash"
+        raise UsageError(msg, hint="Pass to='clips/a.mp4'")
+    if isinstance(to, str | os.PathLike):
+        return local_or_object(cast("str | os.PathLike[str]", to))
+    is_sink = all(hasattr(to, name) for name in ("open", "write", "restart", "commit", "abort"))
+    return cast("Sink", to) if is_sink else WriterSink(to)
+
+
+def local_or_object(to: str | os.PathLike[str]) -> str | os.PathLike[str] | ObjectPlace:
+    """Return a path as it is, and a URL as the place in an object store that it names.
+
+    Raises:
+        UsageError: it is a URL where no clip can go.
+    """
+    if isinstance(to, str) and is_object_url(to):
+        return ObjectPlace(url=parse_object_url(to))
+    if not isinstance(to, str) and is_collapsed_url(os.fsdecode(to)):
+        msg = f"A path cannot hold a URL: {os.fsdecode(to)!r} has lost one of its slashes"
+        raise UsageError(msg, hint="Pass the URL as text")
+    return to
+
+
+def folder_for(into: str | os.PathLike[str], store: object = None) -> Path | ObjectPlace:
+    """Return the folder of a batch, absolute; the URL of one may lack the slash at its end.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if store is not None or (isinstance(into, str) and is_object_url(into)):
+        text = os.fspath(into)
+        found = bound_for(text if not text or text.endswith("/") else f"{text}/", store)
+        assert isinstance(found, ObjectPlace)  # noqa: S101 - a URL, or a key in a store
+        return found
+    return Path(local_or_object(into)).absolute()  # type: ignore[arg-type]
