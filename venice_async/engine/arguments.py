@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final, cast
 
 from ..errors import UsageError
-from ..io.delivery.stores import ObjectPlace, place_in
 from ..io.delivery.sinks import Sink, WriterSink
+from ..io.delivery.stores import ObjectPlace, place_in
 from ..requests import VideoRequest
 from ..results import Ticket
 from ..sansio.object_url import is_collapsed_url, is_object_url, parse_object_url
