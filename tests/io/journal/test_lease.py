@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-def stopped(journal: Journal) -> None:
-    """Make it as if the process had said nothing for as long as a lease lasts."""
-    database = journal._writer._database
+def stopped(journal: Journal) -> threading.Event:
+    """Make it as if the process had said nothing for as long as a lease lasts, until the event is set."""
+    database, awake = journal._writer._database, threading.Event()
+    begin = database.begin
+
+    def begin_once_awake(*, patient: bool) -> None:
+        awake.wait()
+        begin(patient=patient)
+
+    database.begin = begin_once_awake  # type: ignore[method-assign]
     if isinstance(database, SqliteDatabase):
         assert database._lease is not None
         database._lease._renewed -= LEASE + 1
@@ -42,6 +50,7 @@ def stopped(journal: Journal) -> None:
             database._uri.reveal(),
             f"UPDATE venice_async.owners SET word = '-infinity' WHERE token = '{database._token}'",  # noqa: S608
         )
+    return awake
 
 
 @both
@@ -52,8 +61,9 @@ async def test_the_jobs_of_a_process_that_is_stopped_are_anyones_and_it_writes_t
         mine = (await first.begin(job(WAITING))).id
         intent = (await first.begin(job(INTENT))).id
         assert [] == await second.adopt()
-        stopped(first)
+        awake = stopped(first)
         assert [mine, intent] == [entry.id for entry in await second.adopt()]
+        awake.set()
         before = first.epoch
         await first.record(mine, download(3))
         await first.record(intent, Waiting(ticket=TICKET))
@@ -66,8 +76,9 @@ async def test_the_jobs_of_a_process_that_is_stopped_are_anyones_and_it_writes_t
 async def test_a_process_that_wakes_keeps_what_nobody_has_taken(path: Path | str) -> None:
     async with opened(path) as first, opened(path) as second:
         kept, taken = [(await first.begin(job(Queueing(request=INTENT.request)))).id for _ in range(2)]
-        stopped(first)
+        awake = stopped(first)
         assert [taken] == [entry.id for entry in await second.adopt(taken)]
+        awake.set()
         assert "ours" == (await first.regain(kept)).how
         assert "works" == (await first.regain(taken)).how
         assert [kept] == await ids(first)
@@ -81,8 +92,9 @@ async def test_a_job_that_was_taken_over_is_followed_to_its_clip_by_the_one_that
         async with client(server, journal=tmp_path / "jobs.db") as heir:
             order = sleeper.generate(request_, to=tmp_path / "a.mp4")
             await order.queued()
-            stopped(_journal(sleeper))
+            awake = stopped(_journal(sleeper))
             (inherited,) = await heir.recover()
+            awake.set()
             video = await order
             assert (video.path, video.sha256) == ((await inherited).path, (await inherited).sha256)
         assert (tmp_path / "a.mp4", 1) == (video.path, len(server.charges))
@@ -93,7 +105,7 @@ async def test_a_process_that_was_stopped_and_lost_nothing_goes_on(tmp_path: Pat
     async with FaultyVenice() as server, client(server, journal=tmp_path / "jobs.db") as sleeper:
         order = sleeper.generate(PUBLIC, to=tmp_path / "a.mp4")
         await order.queued()
-        stopped(_journal(sleeper))
+        stopped(_journal(sleeper)).set()
         assert tmp_path / "a.mp4" == (await order).path
         assert 1 == len(server.charges)
 

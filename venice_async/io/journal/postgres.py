@@ -176,7 +176,7 @@ class PostgresDatabase:
 
     def _connect(self) -> None:
         """Open a session, and go on in it as a new owner, who has what nobody took from the old one."""
-        self._tried = monotonic()
+        self._tried, before = monotonic(), self._tried
         session = connect(
             self._uri,
             synchronous_commit="on",
@@ -208,6 +208,7 @@ class PostgresDatabase:
             self._epoch += 1
             _logger.warning("The journal's database is back; jobs that others have taken over are theirs")
         self._session, self._token, self._spoken = session, token, spoken
+        self._tried = before  # which failed
 
     def _table(self, connection: _Connection, token: str) -> Table:
         def alive(owner: str) -> bool:
