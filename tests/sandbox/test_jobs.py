@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -10,6 +11,7 @@ import anyio
 import pytest
 from attrs import evolve
 
+from venice_async import VeniceClient, VideoRequest
 from venice_async.sandbox import Outcome, Scenario
 
 from .talk import CLIP, PRIVATE, TEXT, Talk, talk
@@ -119,14 +121,38 @@ async def test_delete_media_on_completion_deletes_with_the_first_delivery() -> N
     assert (CLIP, 404) == (first.content, second.status)
 
 
-async def test_a_clip_expires_after_a_day() -> None:
-    async with talk(scenarios=AT_ONCE) as venice:
+async def test_a_clip_expires_and_so_does_the_id_of_its_job_after_a_day() -> None:
+    async with talk(scenarios=AT_ONCE, media_lifetime=3600) as venice:
         ticket = (await venice.queue()).json
-        await anyio.sleep(86_399)
-        before = await venice.retrieve(ticket)
-        await anyio.sleep(1)
-        after = await venice.retrieve(ticket)
-    assert [200, 404] == [before.status, after.status]
+        seen: list[Any] = []
+        for seconds in (3599, 1, 82_799, 1):
+            await anyio.sleep(seconds)
+            seen.append(await venice.retrieve(ticket))
+    assert [200, 404, 404, 400] == [answer.status for answer in seen]
+    assert "Request ID is invalid" in seen[-1].json["error"]
+
+
+async def test_a_clip_outlives_the_id_of_its_job_at_its_link() -> None:
+    async with talk(scenarios=AT_ONCE, id_lifetime=3600) as venice:
+        ticket = (await venice.queue(PRIVATE)).json
+        await anyio.sleep(3600)
+        poll = await venice.retrieve(ticket)
+        clip = await venice.fetch("GET", ticket["download_url"])
+    assert (400, CLIP) == (poll.status, clip.content)
+
+
+async def test_a_clip_may_come_without_any_content_type_and_an_id_may_be_a_number(tmp_path: Path) -> None:
+    odd = Scenario(seconds=0, content_type="", numeric_id=True)
+    async with talk(scenarios={"*": odd}) as venice:
+        ticket = (await venice.queue()).json
+        clip = await venice.retrieve({**ticket, "queue_id": str(ticket["queue_id"])})
+        async with VeniceClient(venice.sandbox.api_key, base_url=venice.sandbox.base_url) as client:
+            for model in (TEXT, PRIVATE):
+                request = VideoRequest(model=model, prompt="p", duration="5s")
+                video = await client.generate(request, to=tmp_path)
+                assert (True, len(CLIP)) == (video.ticket.queue_id.isdigit(), video.size)
+    assert isinstance(ticket["queue_id"], int)
+    assert ("Content-Type" not in clip.headers, CLIP) == (True, clip.content)
 
 
 async def failure(outcome: Outcome, **more: Any) -> tuple[int, Any, bool]:

@@ -12,7 +12,7 @@ import pytest
 
 from venice_async.sandbox import Fault, RateLimits
 
-from .talk import Answer, Talk, talk
+from .talk import UPSCALE, Answer, Talk, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +42,16 @@ async def test_a_hundred_and_twenty_polls_a_minute_and_not_one_more() -> None:
         ticket = (await venice.queue()).json
         answers = [(await venice.retrieve(ticket)).status for _ in range(121)]
     assert [200] * 120 + [429] == answers
+
+
+async def test_forty_quotes_for_upscaling_a_minute_while_others_are_not_counted() -> None:
+    async with talk() as venice:
+        clip = {"video_url": "https://example.com/x.mp4", "duration": None}
+        answers = [(await venice.quote(UPSCALE, **clip)).status for _ in range(41)]
+        others = [(await venice.quote()).status for _ in range(41)]
+        await anyio.sleep(60)
+        later = (await venice.quote(UPSCALE, **clip)).status
+    assert ([200] * 40 + [429], [200] * 41, 200) == (answers, others, later)
 
 
 async def test_limits_are_in_real_seconds_whatever_the_speed() -> None:

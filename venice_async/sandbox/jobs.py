@@ -59,11 +59,12 @@ class Job:
 
     @property
     def media(self) -> tuple[Clip, dict[str, str]]:
-        """The clip as it is handed over, and its content type: a MOV if ProRes was asked for."""
+        """The clip as it is handed over, and its content type, if any: a MOV if ProRes was asked for."""
         clip, kind = self.clip or b"", "video/mp4"
         if self.prores:
             clip, kind = bytes(clip[:8]) + b"qt  " + bytes(clip[12:]), "video/quicktime"
-        return clip, {"Content-Type": self.scenario.content_type or kind}
+        named = self.scenario.content_type
+        return clip, {} if named == "" else {"Content-Type": named or kind}
 
     def known(self, now: float) -> bool:
         """Whether a poll knows the job by now."""
@@ -156,8 +157,9 @@ class JobBook:
         """Accept a request: from here on it is a job, and paid for."""
         scenario = self.scenario(model.id)
         self.serve(model.id)
+        name = self._names.getrandbits(128)
         job = Job(
-            queue_id=str(uuid.UUID(int=self._names.getrandbits(128), version=4)),
+            queue_id=str(name >> 75) if scenario.numeric_id else str(uuid.UUID(int=name, version=4)),
             model=model,
             scenario=scenario,
             order=_order(model, body),

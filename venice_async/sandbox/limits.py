@@ -12,7 +12,7 @@ from attrs.validators import ge, gt, in_, optional
 from .clock import LoopClock
 from .replies import Reply, standard_error
 
-Kind = Literal["queue", "retrieve"]
+Kind = Literal["queue", "retrieve", "upscale_quote"]
 
 _NONE_OR_COUNT: Any = optional(ge(0))
 
@@ -24,6 +24,7 @@ class RateLimits:
     Attributes:
         queue: requests to `/video/queue` in a period; 40 by the vendor's rate limit page.
         retrieve: requests to `/video/retrieve` in a period; 120 by the same page.
+        upscale_quote: requests to `/video/quote` for upscaling in a period.
         period: seconds that a window spans.
         window: `fixed` windows follow each other, a `sliding` one ends at every request.
             Which of them the vendor has is not documented.
@@ -38,6 +39,7 @@ class RateLimits:
 
     queue: int = field(default=40, validator=ge(0))
     retrieve: int = field(default=120, validator=ge(0))
+    upscale_quote: int = field(default=40, validator=ge(0))
     period: float = field(default=60.0, validator=gt(0))
     window: Literal["fixed", "sliding"] = field(default="fixed", validator=in_(("fixed", "sliding")))
     phase: float = field(default=0.0, validator=ge(0))
@@ -51,7 +53,12 @@ class RateLimits:
 
     def allowed(self, kind: Kind) -> int:
         """Return how many requests of a kind a window takes."""
-        return self.queue if kind == "queue" else self.retrieve
+        allowed: dict[Kind, int] = {
+            "queue": self.queue,
+            "retrieve": self.retrieve,
+            "upscale_quote": self.upscale_quote,
+        }
+        return allowed[kind]
 
 
 class RateGate:
@@ -61,7 +68,11 @@ class RateGate:
         self.limits = limits
         self._clock = clock
         self._origin = clock.now()
-        self._taken: dict[Kind, deque[float]] = {"queue": deque(), "retrieve": deque()}
+        self._taken: dict[Kind, deque[float]] = {
+            "queue": deque(),
+            "retrieve": deque(),
+            "upscale_quote": deque(),
+        }
         self._failed: deque[float] = deque()
         self._blocked_until = -math.inf
 

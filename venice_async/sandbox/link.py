@@ -11,7 +11,7 @@ from .clock import LoopClock
 from .jobs import Clip, Job, JobBook
 from .replies import Reply, standard_error
 
-_PATH = re.compile(r"/media/([0-9a-f-]{36})\.mp4")
+_PATH = re.compile(r"/media/([0-9a-f-]{8,36})\.mp4")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 

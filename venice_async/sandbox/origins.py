@@ -16,7 +16,7 @@ from .link import LinkHost
 from .records import RecordedRequest
 from .replies import Reply, coded_error, standard_error
 from .scenarios import Fault, Point
-from .venice import RATED, Call, Venice
+from .venice import Call, Venice
 from .wire import LARGEST_BODY, read_body, send
 
 PREFIX = "/api/v1"
@@ -93,8 +93,8 @@ class ApiOrigin:
 
     def _answer(self, point: Point, points: tuple[Point, ...], call: Call) -> tuple[Reply, Fault | None]:
         headers: dict[str, str] = {}
-        if point in RATED:
-            headers, refusal = self.venice.gate.take(RATED[point], call.now)
+        if (kind := self.venice.rated(point, call.body)) is not None:
+            headers, refusal = self.venice.gate.take(kind, call.now)
             if refusal is not None:
                 return _with(refusal, headers), None
         model = (call.body or {}).get("model")

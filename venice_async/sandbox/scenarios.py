@@ -87,7 +87,8 @@ class Scenario:
         link_after: seconds after it is done for which its link is not there: a GET is answered `link_status`,
             and COMPLETED comes without the URL that it is to bring.
         link_status: 404 or 403.
-        content_type: what a clip is called instead of `video/mp4`.
+        content_type: what a clip is called instead of `video/mp4`; an empty text leaves the header out.
+        numeric_id: whether the job's id is a number, in the answer to the paid request and afterwards.
         ticket_in: where the answer to the paid request has the ticket, when it is one level down.
         recommended_model: the model named in a refusal by the provider.
         suggested_prompt: the prompt offered in a refusal of the prompt.
@@ -110,6 +111,7 @@ class Scenario:
     link_after: float = field(default=0.0, validator=ge(0))
     link_status: Literal[403, 404] = field(default=404, validator=in_((403, 404)))
     content_type: str | None = None
+    numeric_id: bool = False
     ticket_in: Literal["data", "result"] | None = None
     recommended_model: str | None = None
     suggested_prompt: str | None = None

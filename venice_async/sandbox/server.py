@@ -57,6 +57,8 @@ class Sandbox:
         limits: rate limits and the abuse block; None for none. May be set at any time.
         clips: fixed bytes, or a function like `render_clip`, instead of rendered clips.
         media_lifetime: seconds for which clips and links are kept.
+        id_lifetime: seconds for which the id of a job is known; then a poll is answered 400 "Request ID is
+            invalid.".
         completes: what `/video/complete` does: `deletes` the clip; `invalid`: answers 400 "Request ID is
             invalid." to every id, as the vendor's does at present; `fails`: says `{"success": false}`.
         strict: whether `aspect_ratio` must be given wherever the catalogue lists any, as at the vendor's;
@@ -83,6 +85,7 @@ class Sandbox:
     _limits: RateLimits | None = field(factory=RateLimits, alias="limits")
     clips: Clips | None = field(default=None, repr=False)
     media_lifetime: float = field(default=86_400.0, validator=gt(0))
+    id_lifetime: float = field(default=86_400.0, validator=gt(0))
     completes: Completes = field(default="deletes", validator=in_(get_args(Completes)))
     strict: bool = False
     link_gets: int = field(default=5, validator=ge(0))
@@ -178,6 +181,7 @@ class Sandbox:
             clock=clock,
             balance=self.balance,
             media_lifetime=self.media_lifetime,
+            id_lifetime=self.id_lifetime,
             completes=self.completes,
             strict=self.strict,
         )

@@ -74,6 +74,7 @@ class Venice:
         models: the catalogue by id.
         balance: what the account held at the start, in USD.
         media_lifetime: seconds for which a clip and its link are kept, counted from when the job was queued.
+        id_lifetime: seconds for which the job's id is known, counted alike.
         completes: what becomes of a clean-up.
         strict: whether `aspect_ratio` is needed wherever the catalogue lists any.
         link_base: the origin of links, once it is known.
@@ -86,6 +87,7 @@ class Venice:
     clock: LoopClock
     balance: float
     media_lifetime: float
+    id_lifetime: float
     completes: Completes = "deletes"
     strict: bool = False
     link_base: str = ""
@@ -107,10 +109,19 @@ class Venice:
             news |= {"x-venice-balance-usd": f"{left:.4f}", "x-venice-balance-diem": "0"}
         return evolve(reply, headers={**reply.headers, **news}) if news else reply
 
+    def rated(self, point: Point, body: Mapping[str, Any] | None) -> Kind | None:
+        """Return which limit a call counts for, if any: of quotes only those for upscaling."""
+        if point == "quote":
+            model = self.models.get(str((body or {}).get("model")))
+            return "upscale_quote" if model is not None and model.upscales else None
+        return point if point in {"queue", "retrieve"} else None
+
     async def delivers(self, body: Mapping[str, Any] | None, now: float) -> bool:
         """Whether a poll with this body is answered by a clip, which is made if it is."""
         job = self.book.find(str((body or {}).get("queue_id")))
         if job is None or job.delivery != "inline" or job.unfetched or self._gone(job, now):
+            return False
+        if now >= job.queued_at + self.id_lifetime:
             return False
         if not job.known(now) or not job.done(now):
             return False
@@ -150,14 +161,17 @@ class Venice:
                 coded_error(402, "INSUFFICIENT_BALANCE", "Insufficient balance to complete this request")
             )
         job = self.book.open(model, body, call.now)
-        ticket = {"model": model.id, "queue_id": job.queue_id}
+        ticket: dict[str, Any] = {
+            "model": model.id,
+            "queue_id": int(job.queue_id) if scenario.numeric_id else job.queue_id,
+        }
         ticket |= {"download_url": self.link_of(job)} if job.delivery == "link" else {}
         return json_reply(200, {scenario.ticket_in: ticket} if scenario.ticket_in else ticket)
 
     def retrieve(self, call: Call) -> Reply:
         """`POST /video/retrieve`."""
         body = call.json()
-        job = self._job(*check_job(body, optional=("delete_media_on_completion",)))
+        job = self._job(*check_job(body, optional=("delete_media_on_completion",)), call.now)
         if not job.known(call.now):
             return standard_error(job.scenario.unknown_status, _UNKNOWN[job.scenario.unknown_status])
         if job.delivery != "link" and self._gone(job, call.now):
@@ -238,9 +252,9 @@ class Venice:
         if asked is not None:
             raise Refused(asked)
 
-    def _job(self, model: str, queue_id: str) -> Job:
+    def _job(self, model: str, queue_id: str, now: float) -> Job:
         job = self.book.find(queue_id)
-        if job is None:
+        if job is None or now >= job.queued_at + self.id_lifetime:
             raise Refused(standard_error(400, _UNKNOWN_ID))
         if job.model.id != model:
             raise Refused(standard_error(404, _UNKNOWN_MEDIA))
@@ -264,5 +278,4 @@ _ANSWERS: Mapping[str, Callable[[Venice, Call], Reply]] = {
     "ledger": Venice.show_ledger,
 }
 
-RATED: Mapping[str, Kind] = {"queue": "queue", "retrieve": "retrieve"}
 """Calls that the rate limits count."""

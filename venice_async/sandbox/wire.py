@@ -17,6 +17,8 @@ LARGEST_BODY = 35 * 1024 * 1024
 """Bytes that a request's body may have; 35 MB by the vendor's documents."""
 
 _PIECE = 256 * 1024
+_AS_IT_IS = Fault(on="video", raw=lambda answer: answer)
+"""aiohttp names a type where none is to be named."""
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time at all: closing sends RST
 
 
@@ -38,6 +40,8 @@ async def send(
 ) -> web.StreamResponse:
     """Send one answer and return it; with a fault that ends the connection, never return."""
     headers = {"Date": date, **reply.headers}
+    if reply.body and fault is None and "Content-Type" not in reply.headers:
+        fault = _AS_IT_IS
     if fault is None and len(reply.body) <= _PIECE:
         return web.Response(status=reply.status, body=bytes(reply.body), headers=headers)
     if fault is not None:
