@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import socket
 import stat
 from pathlib import Path
@@ -15,7 +16,7 @@ from venice_async.cli.commands import doctor
 from venice_async.cli.commands.doctor import _check_balance
 
 from .shell import KEY, Shell
-from .venice import LOST, NEVER, PRIVATE, PUBLIC
+from .venice import LOST, NEVER, ODD, PRIVATE, PUBLIC
 
 CHEAP = ("-p", "a fox", "--duration", "5s", "--resolution", "480p")
 
@@ -115,6 +116,15 @@ def test_a_request_whose_outcome_is_unknown_is_listed_as_such(shell: Shell) -> N
     assert 7 == shell("resume", "--all").code
 
 
+def test_an_answer_that_nobody_understood_is_shown_with_how_to_make_a_ticket_of_it(shell: Shell) -> None:
+    assert 7 == shell("generate", "-m", ODD, *CHEAP, "-o", "fox.mp4").code
+    said = shell("jobs")
+    assert '{"as": "job seventeen"}' in said.err
+    ticket = shlex.quote(json.dumps({"model": ODD, "queue_id": "JOB"}))
+    assert f"echo {ticket} | venice-async resume - -o {shell.folder / 'fox.mp4'}" in said.err
+    assert ['{"as": "job seventeen"}'] == [entry["answer"] for entry in shell("jobs", "--json").json]
+
+
 def test_a_paid_request_of_unknown_outcome_is_struck_once_a_person_says_so(shell: Shell) -> None:
     shell("generate", "-m", LOST, *CHEAP)
     [entry] = shell("jobs", "--json").json
@@ -163,7 +173,7 @@ def test_a_resume_of_nothing_is_one_clear_line(shell: Shell, arguments: tuple[st
 def test_the_doctor_finds_all_in_order(shell: Shell) -> None:
     said = shell("doctor")
     assert 0 == said.code, said.out
-    assert ["journal", "key", "balance", "limits", "models", "clock"] == re.findall(
+    assert ["journal", "key", "balance", "limits", "delivery", "models", "clock"] == re.findall(
         r"^[✓!✗] (\w+)", said.out, re.MULTILINE
     )
 

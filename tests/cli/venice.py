@@ -18,6 +18,7 @@ CONSENT = "seedance-2-0-image-to-video"
 REFUSED = "content-refused"
 NEVER = "never-done"
 LOST = "answer-lost"
+ODD = "answer-odd"
 HELD = "answer-held"
 UNDONE = "clip-held"
 BROKE = "balance-empty"
@@ -38,6 +39,7 @@ SCENARIOS = {
 }
 FAULTS = (
     Fault(on="queue", model=LOST, drop="after", times=None),
+    Fault(on="queue", model=ODD, status=200, processed=True, body={"as": "job seventeen"}, times=None),
     Fault(on="queue", model=HELD, raw=_once_let_go, times=None),
     Fault(on="retrieve", model=UNDONE, raw=_once_let_go, times=None),
     Fault(on="queue", model=BROKE, status=402, body={"error": "Insufficient balance"}, times=None),
@@ -46,7 +48,10 @@ FAULTS = (
 
 def _models() -> list[CatalogueModel]:
     public = next(model for model in CATALOGUE if model.id == PUBLIC)
-    return [*CATALOGUE, *(evolve(public, id=name) for name in (REFUSED, NEVER, LOST, HELD, UNDONE, BROKE))]
+    return [
+        *CATALOGUE,
+        *(evolve(public, id=name) for name in (REFUSED, NEVER, LOST, ODD, HELD, UNDONE, BROKE)),
+    ]
 
 
 def _clip(*, prompt: str, model: str, seconds: float, width: int, height: int) -> bytes:

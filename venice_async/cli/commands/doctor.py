@@ -60,6 +60,11 @@ class Finding:
     code: int = exit_codes.FAILED
 
 
+_DELIVERY: Final = Finding(
+    "delivery", "by link if the answer to the paid request has a download_url, whatever the model's privacy"
+)
+
+
 async def doctor(
     *,
     journalling: Journalling = Journalling(),
@@ -97,7 +102,7 @@ async def _check_service(session: Session) -> list[Finding]:
     except VeniceError as error:
         refused = isinstance(error, AuthenticationError | PermissionDeniedError)
         return [_trouble("key" if refused else "service", error)]
-    found = [_check_key(account), _check_balance(account), _check_limits(account)]
+    found = [_check_key(account), _check_balance(account), _check_limits(account), _DELIVERY]
     try:
         found.append(_check_models(await session.venice.models()))
     except VeniceError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -78,7 +80,18 @@ def _advise(entries: Unfinished | None, path: Path | None, screen: Screen) -> No
     if any(entry.ticket for entry in entries or ()):
         screen.note("Go on with: venice-async resume --all")
     if any(entry.ticket is None for entry in entries or ()):
+        for entry in entries or ():
+            if (answer := _answer(entry)) is not None:
+                screen.note(f"{entry.id}: the server answered, and nobody understood: {answer}")
+                name, to = _model(entry) or "MODEL", shlex.quote(str(entry.to or "."))
+                ticket = shlex.quote(json.dumps({"model": name, "queue_id": "JOB"}))
+                screen.note(f"If that names a job: echo {ticket} | venice-async resume - -o {to}")
         screen.note("Look at your account for an unknown outcome, then: venice-async jobs --forget ID")
+
+
+def _answer(entry: JournalEntry) -> str | None:
+    """Return what was kept of an answer to the paid request that made no sense, without secrets."""
+    return entry.state.answer if isinstance(entry.state, Queueing) else None
 
 
 def _names(entry: JournalEntry) -> set[str]:
@@ -128,4 +141,5 @@ def _as_json(entry: JournalEntry) -> dict[str, Any]:
         "key": _key(entry) or None,
         "tags": dict(entry.tags),
         "prompt": entry.request.prompt if entry.request else None,
+        "answer": _answer(entry),
     }
