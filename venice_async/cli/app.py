@@ -18,6 +18,7 @@ from . import exit_codes
 from .commands import (
     batch,
     chain,
+    dashboard,
     doctor,
     generate,
     jobs,
@@ -79,6 +80,7 @@ _add(quote.quote, quote.EXAMPLES)
 _add(models.models, models.EXAMPLES)
 _add(jobs.jobs, jobs.EXAMPLES)
 _add(resume.resume, resume.EXAMPLES)
+_add(dashboard.dashboard, dashboard.EXAMPLES)
 _add(reconcile.reconcile, reconcile.EXAMPLES)
 _add(upscale.upscale, upscale.EXAMPLES)
 _add(seedance.reference, seedance.REFERENCE_EXAMPLES, to=_seedance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def open_journal(path: Path | None) -> AsyncGenerator[Journal | None]:
-    """Open a journal for the block; None for one that does not exist, which is not made.
+async def open_journal(path: Path | str | None) -> AsyncGenerator[Journal | None]:
+    """Open a journal for the block; None for a file that does not exist, which is not made.
 
     Raises:
-        JournalError: the file cannot be used.
+        JournalError: it cannot be used.
     """
     try:
-        there = path is not None and await anyio.Path(path).exists()
+        there = path is not None and (isinstance(path, str) or await anyio.Path(path).exists())
     except OSError as error:
         msg = f"The journal {str(path)!r} cannot be used: {error.strerror}"
         raise JournalError(msg) from error
@@ -39,3 +40,11 @@ async def open_journal(path: Path | None) -> AsyncGenerator[Journal | None]:
         yield journal
     finally:
         await journal.aclose()
+
+
+def name_of(journal: Path | str) -> str:
+    """Return what a journal is called: its file, or its database without user and password."""
+    if not isinstance(journal, str):
+        return str(journal)
+    parts = urlsplit(journal)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -118,11 +118,12 @@ class Journalling:
     """Where tickets are kept through a crash.
 
     Attributes:
-        journal: Keeps tickets through a crash; VENICE_JOURNAL, or a file in your state folder, by default.
+        journal: Keeps tickets through a crash; VENICE_JOURNAL, or a file in your state folder, by default; or
+            the URI of a Postgres database.
         no_journal: Keep no journal.
     """
 
-    journal: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    journal: Annotated[str | None, Parameter(metavar="FILE|URI")] = None
     no_journal: bool = False
 
 

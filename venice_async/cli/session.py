@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from ..errors import UsageError
+from ..io.journal.address import is_postgres
 from ..options import Links, Timeouts
 from ..sansio.http.secrets import Secret
 from .exit_codes import NoKeyError
@@ -42,7 +43,7 @@ class Session:
         venice: the client.
         connection: the options it was opened by.
         journalling: the same for its journal.
-        journal: the journal's file, or None.
+        journal: the journal's file, or the URI of its database, or None.
         base_url: where the API is.
         api_key: the key.
     """
@@ -50,7 +51,7 @@ class Session:
     venice: VeniceClient
     connection: Connection
     journalling: Journalling
-    journal: Path | None
+    journal: Path | str | None
     base_url: str
     api_key: Secret
 
@@ -132,8 +133,8 @@ def check_speed(speed: float) -> None:
         raise UsageError(msg)
 
 
-def journal_path(connection: Connection, journalling: Journalling) -> Path | None:
-    """Return the journal's file, or None for none.
+def journal_path(connection: Connection, journalling: Journalling) -> Path | str | None:
+    """Return the journal's file, or the URI of its database, or None for none.
 
     Each service has one of its own, in the user's state folder by the XDG Base Directory Specification: a
     ticket is good only where it was given.
@@ -144,11 +145,11 @@ def journal_path(connection: Connection, journalling: Journalling) -> Path | Non
     if journalling.no_journal and journalling.journal is not None:
         msg = "--journal and --no-journal exclude each other"
         raise UsageError(msg)
-    named = journalling.journal or Path(os.environ.get("VENICE_JOURNAL", ""))
+    named = journalling.journal or os.environ.get("VENICE_JOURNAL", "")
     if journalling.no_journal:
         return None
-    if named != Path():
-        return named
+    if named:
+        return named if is_postgres(named) else Path(named)
     if connection.sandbox:
         return None
     state = os.environ.get("XDG_STATE_HOME", "")

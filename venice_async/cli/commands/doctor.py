@@ -22,7 +22,7 @@ from ...sansio.http.queries import ListModels
 from .. import exit_codes
 from ..exit_codes import exit_code
 from ..explain import CHOOSE, hint
-from ..journals import open_journal
+from ..journals import name_of, open_journal
 from ..options import Connection, Journalling, Output
 from ..screen.screen import ScreenHere
 from ..session import journal_path, open_session
@@ -204,10 +204,11 @@ async def _check_journal(connection: Connection, journalling: Journalling) -> Fi
             advice = "A crash may lose a paid job's ticket; leave out --no-journal"
             return Finding("journal", "none is kept", advice, ok=None)
         async with open_journal(path) as journal:
-            if journal is None:
+            if journal is None and not isinstance(path, str):
                 return await anyio.to_thread.run_sync(_check_folder, path)
+            assert journal is not None  # noqa: S101 - a database is opened or an error
             entries = await journal.pending()
-        mode = (await anyio.Path(path).stat()).st_mode
+        mode = 0 if isinstance(path, str) else (await anyio.Path(path).stat()).st_mode
     except VeniceError as error:
         return _trouble("journal", error)
     if stat.S_IMODE(mode) & 0o077:
@@ -215,7 +216,7 @@ async def _check_journal(connection: Connection, journalling: Journalling) -> Fi
         return Finding("journal", f"{path} can be read by others", advice, ok=False, code=exit_codes.FILES)
     held = f", {entries.held} watched by another process" if entries.held else ""
     advice = "Go on with them: venice-async resume --all" if entries else ""
-    return Finding("journal", f"{path}, {len(entries)} unfinished{held}", advice)
+    return Finding("journal", f"{name_of(path)}, {len(entries)} unfinished{held}", advice)
 
 
 def _check_folder(path: Path) -> Finding:

@@ -16,7 +16,7 @@ from ...formatting import as_seconds
 from ...sansio.job.states import Queueing
 from .. import exit_codes
 from ..explain import ticket_json
-from ..journals import open_journal
+from ..journals import name_of, open_journal
 from ..options import Connection, Journalling, Output
 from ..screen.board import phase
 from ..screen.screen import ScreenHere
@@ -71,10 +71,12 @@ async def jobs(
     return exit_codes.OK
 
 
-def _advise(entries: Unfinished | None, path: Path | None, screen: Screen) -> None:
+def _advise(entries: Unfinished | None, path: Path | str | None, screen: Screen) -> None:
     held = entries.held if entries is not None else 0
     if entries or not held:
-        screen.note(f"{len(entries)} unfinished in {path}" if entries else "Nothing is unfinished.")
+        screen.note(
+            f"{len(entries)} unfinished in {path and name_of(path)}" if entries else "Nothing is unfinished."
+        )
     if held:
         screen.note(f"{held} unfinished {'is' if held == 1 else 'are'} being watched by another process.")
     if any(entry.ticket for entry in entries or ()):

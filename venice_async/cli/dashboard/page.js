@@ -5,12 +5,13 @@
   const PAGE = 60; // cards made at once; more as one scrolls, so that thousands of jobs cost nothing
   const COMPACT_FROM = 200;
   const SHOWN = [["all", "All"], ["working", "Working"], ["done", "Clips"], ["failed", "Failed"], ["waiting", "Not ended"]];
+  const place_of = (row) => row.n ?? -(row.created ?? 0);
   const ORDERS = {
-    newest: ["Newest first", (a, b) => b.created - a.created || b.n - a.n],
-    oldest: ["Oldest first", (a, b) => a.created - b.created || a.n - b.n],
-    batch: ["In order of the batch", (a, b) => a.n - b.n],
-    price: ["Dearest first", (a, b) => (b.usd ?? -1) - (a.usd ?? -1) || a.n - b.n],
-    took: ["Slowest first", (a, b) => (b.took ?? -1) - (a.took ?? -1) || a.n - b.n],
+    newest: ["Newest first", (a, b) => b.created - a.created || place_of(b) - place_of(a)],
+    oldest: ["Oldest first", (a, b) => a.created - b.created || place_of(a) - place_of(b)],
+    batch: ["In order of the batch", (a, b) => place_of(a) - place_of(b)],
+    price: ["Dearest first", (a, b) => (b.usd ?? -1) - (a.usd ?? -1) || place_of(a) - place_of(b)],
+    took: ["Slowest first", (a, b) => (b.took ?? -1) - (a.took ?? -1) || place_of(a) - place_of(b)],
   };
 
   const $ = (selector) => document.querySelector(selector);
@@ -82,6 +83,7 @@
   const fact = (name, value, kind) => (value ? el("div", { class: kind }, el("dt", { text: name }), el("dd", { text: value })) : null);
 
   // -- A job -----------------------------------------------------------------------------------------------
+  const name = (row) => row.key ?? (row.n === undefined ? row.id : String(row.n + 1));
   const reckon = (row) => {
     // `share` is known for bytes; of the rest is known since when and how long it will probably take.
     if (row.share !== null && row.share !== undefined) return [row.share, null];
@@ -106,16 +108,16 @@
       row.hint && el("p", { class: "hint", dir: "auto", text: row.hint }));
   };
   const player = (row) => {
-    const name = "clip " + (row.key ?? row.n + 1);
+    const label = "clip " + name(row);
     const play = () => {
-      const video = el("video", { controls: true, playsinline: true, src: row.clip, poster: row.poster, width: row.width, height: row.height, "aria-label": name });
+      const video = el("video", { controls: true, playsinline: true, src: row.clip, poster: row.poster, width: row.width, height: row.height, "aria-label": label });
       button.replaceWith(video);
       video.closest(".card").classList.add("playing");
       video.focus();
       video.play().catch(() => {});
     };
     const picture = row.poster && el("img", { src: row.poster, alt: "", loading: "lazy", decoding: "async", on: { error: () => picture.remove() } });
-    const button = el("button", { type: "button", "aria-label": "Play " + name, on: { click: play } }, picture, el("span"));
+    const button = el("button", { type: "button", "aria-label": "Play " + label, on: { click: play } }, picture, el("span"));
     return button;
   };
   const promptOf = (row) => {
@@ -140,7 +142,7 @@
   const cardOf = (row) => el("article", { class: "card " + row.status, id: "clip-" + row.id, "data-status": row.status },
     stageOf(row),
     el("div", { class: "text" },
-      el("p", { class: "head" }, el("span", null, el("b", { text: row.key ?? row.n + 1, dir: "auto" }), " "), el("code", { text: row.model ?? "" })),
+      el("p", { class: "head" }, el("span", null, el("b", { text: name(row), dir: "auto" }), " "), el("code", { text: row.model ?? "" })),
       promptOf(row),
       row.prompt && copy(row),
       row.reason && el("p", { class: "why", dir: "auto", text: row.reason + (row.hint ? " → " + row.hint : "") }),
@@ -158,7 +160,7 @@
         row.size !== null && row.size !== undefined && el("span", { text: bytes(row.size) }))));
 
   // -- The list --------------------------------------------------------------------------------------------
-  const words = (row) => (row.words ??= [row.key, row.model, row.prompt, row.name, row.label, row.reason, row.owner, row.n + 1, ...Object.entries(row.tags ?? {}).flat()].join("\n").toLowerCase());
+  const words = (row) => (row.words ??= [row.key, row.model, row.prompt, row.name, row.label, row.reason, row.owner, name(row), ...Object.entries(row.tags ?? {}).flat()].join("\n").toLowerCase());
   const sort = () => { sorted = [...rows.values()].sort(ORDERS[order][1]); };
   const filter = () => {
     const wanted = field.value.trim().toLowerCase();

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from attrs import evolve, field, frozen
 
@@ -126,6 +126,42 @@ def differing(known: str | None, wanted: str | None) -> list[str]:
         return []
     one, other = json.loads(known), json.loads(wanted)
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+
+
+@frozen(kw_only=True)
+class Seen:
+    """What an onlooker sees of a job.
+
+    Attributes:
+        entry: the job.
+        state: where it stands by its worker's last word, which is newer than the entry's.
+        worker: the lease of the living process that works on it, or None.
+    """
+
+    entry: JournalEntry
+    state: State
+    worker: str | None = None
+
+
+@frozen(kw_only=True)
+class Look:
+    """What changed in a journal since the look before.
+
+    Attributes:
+        changed: the jobs that are new or stand elsewhere.
+        gone: the ids of those that are no longer there.
+        rations: the accounts' rations as they are stored, by name.
+        marks: what tells the next look what changed.
+    """
+
+    changed: list[Seen]
+    gone: list[str]
+    rations: Mapping[str, str]
+    marks: Mapping[str, Mark]
+
+
+Mark: TypeAlias = tuple[float, str | None, str | None]
+"""When a job was last written to, its living worker, and what that said last."""
 
 
 class Unfinished(list[JournalEntry]):

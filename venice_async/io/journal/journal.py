@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Self
+from typing import Final, Self
 
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -19,10 +19,12 @@ from ...sansio.http.secrets import Secret
 from ...sansio.job.states import State, ticket_of
 from ..transport import Clock
 from .address import is_postgres
-from .entries import Attached, BatchShare, JournalEntry, Unfinished
+from .entries import Attached, BatchShare, JournalEntry, Look, Mark, Seen, Unfinished, unpack_progress
 from .sqlite import SqliteDatabase
 from .store import StoreAwayError
 from .writer import Operation, Writer
+
+_PART: Final = 200  # jobs that an onlooker reads at once
 
 
 async def _load_postgres() -> None:
@@ -215,6 +217,25 @@ class Journal:
         """Return the job that has a key: as `find` does, or one that failed and has it still."""
         return await self._writer.perform(Operation(lambda table: table.of_key(key)))
 
+    async def watch(self, before: Mapping[str, Mark], *, most: int) -> Look:
+        """Look at the newest `most` jobs and all unfinished ones: what changed since the marks of `before`.
+
+        Nothing is written. The entries hold links: show nobody more than is meant for people.
+        """
+        marks = await self._writer.perform(Operation(lambda table: table.marks(most)))
+        names = [name for name, mark in marks.items() if before.get(name) != mark]
+        changed = [
+            Seen(entry=entry, state=unpack_progress(entry, marks[entry.id][2]), worker=marks[entry.id][1])
+            for start in range(0, len(names), _PART)  # others may write between two parts
+            for entry in await self._entries(names[start : start + _PART])
+        ]
+        return Look(
+            changed=changed,
+            gone=[name for name in before if name not in marks],
+            rations=await self._writer.perform(Operation(lambda table: table.rations())),
+            marks=marks,
+        )
+
     async def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`, by what each was to cost.
 
@@ -225,6 +246,9 @@ class Journal:
     async def aclose(self) -> None:
         """Finish what was begun and close the file. Our unfinished jobs are anyone's from then on."""
         await self._writer.aclose()
+
+    async def _entries(self, names: Sequence[str]) -> list[JournalEntry]:
+        return await self._writer.perform(Operation(lambda table: table.entries(names)))
 
     async def _undo(self, entry: JournalEntry) -> None:
         """Undo what a cancelled caller will never learn of."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -29,6 +29,7 @@ from .entries import (
     BatchShare,
     JournalEntry,
     KeyTakenError,
+    Mark,
     Unfinished,
     differing,
     job_of,
@@ -283,6 +284,26 @@ class Table:
     def of_key(self, key: str) -> JournalEntry | None:
         """Return the entry that has a key: as `find` does, or the one that failed and has it still."""
         return next(iter(self._select(f"{self._of_account} AND {_HAS_KEY}", key)), None)
+
+    def marks(self, most: int) -> dict[str, Mark]:
+        """Return what tells whether one of the newest `most` jobs, or of the unfinished, has changed."""
+        alive = self._alive()
+        newest = f"SELECT id FROM jobs ORDER BY created DESC, id LIMIT {int(most)}"  # noqa: S608 - a number
+        found = self.connection.execute(
+            f"SELECT id, updated, owner, progress FROM jobs WHERE id IN ({newest}) OR kind IN {UNFINISHED}"  # noqa: S608
+        )
+        return {
+            name: (updated, owner if owner in alive else None, progress)
+            for name, updated, owner, progress in found
+        }
+
+    def entries(self, names: Sequence[str]) -> list[JournalEntry]:
+        """Return those of the jobs that are there."""
+        return self._select(f"id IN ({', '.join('?' * len(names))})", *names, readable=True)
+
+    def rations(self) -> dict[str, str]:
+        """Return the accounts' rations, as they are stored."""
+        return dict(self.connection.execute("SELECT account, ration FROM rations").fetchall())
 
     def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`."""

@@ -106,6 +106,10 @@ class Bucket:
         """Return the requests a second to spend at present: `rate`, or more when some would lapse."""
         return max(self.rate, self._belief.spare(self._ledger, now) * self.share)
 
+    def used(self, since: float) -> int:
+        """Return how many of our requests the server can have counted since then, within the last period."""
+        return self._ledger.counted_at_most(since)
+
     def opens(self, now: float) -> float | None:
         """Return `now` if a request may be sent, else when to ask again; None: after an answer."""
         when = self._when(now)

@@ -1,0 +1,84 @@
+"""`venice-async dashboard`: a live page of the jobs in a journal."""
+
+from __future__ import annotations
+
+import secrets
+import webbrowser
+from typing import Annotated, Final
+
+import anyio
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from ...errors import UsageError
+from ...io.clock import SystemClock
+from .. import exit_codes
+from ..journals import name_of
+from ..options import Connection, Journalling, Output
+from ..screen.screen import ScreenHere
+from ..session import journal_path
+
+EXAMPLES: Final = """\
+venice-async dashboard --open
+venice-async dashboard --journal jobs.db --port 8788
+venice-async dashboard --host 0.0.0.0 --token "$(cat /run/secrets/dashboard)"
+"""
+
+
+async def dashboard(
+    *,
+    host: Annotated[str, Parameter(metavar="ADDRESS", show_default=True)] = "127.0.0.1",
+    port: Annotated[
+        int, Parameter(metavar="PORT", show_default=True, validator=Number(gte=0, lte=65535))
+    ] = 8788,
+    token: Annotated[str | None, Parameter(metavar="TOKEN", env_var="VENICE_DASHBOARD_TOKEN")] = None,
+    known_as: Annotated[tuple[str, ...], Parameter(metavar="NAME")] = (),
+    open: bool = False,  # noqa: A002 - the name of the option
+    journalling: Journalling = Journalling(),
+    connection: Connection = Connection(),
+    output: Output = Output(),
+    screen: ScreenHere,
+) -> int:
+    """Show the jobs of a journal on a live page, in a browser.
+
+    It reads the journal and needs no key: clips, progress, failures and what to
+    do about them, spend and rate limit, whichever process works. Ctrl-C ends it.
+
+    Args:
+        host: The address to listen on; other than loopback only with a token.
+        port: The port; 0 takes a free one.
+        token: What opens the page; better set VENICE_DASHBOARD_TOKEN. Made up where one is needed.
+        known_as: A name by which a proxy reaches it. Repeatable.
+        open: Open the page in your browser.
+    """
+    path = journal_path(connection, journalling)
+    if path is None:
+        msg = "There is no journal to look at"
+        raise UsageError(msg, hint="Name its file with --journal")
+    from ...io.journal.journal import Journal  # noqa: PLC0415 - loaded by those who use it
+    from ..dashboard.feed import Feed  # noqa: PLC0415 - see above
+    from ..dashboard.server import is_loopback, serving  # noqa: PLC0415 - see above
+
+    if token is None and not is_loopback(host):
+        token = secrets.token_urlsafe(24)
+    journal = await Journal.open(path, clock=SystemClock())
+    try:
+        feed = Feed(journal, place=name_of(path))
+        async with serving(feed, host=host, port=port, token=token, names=known_as) as at:
+            place = f"[{host}]" if ":" in host else host
+            url = f"http://{place}:{at}/" + (f"?token={token}" if token else "")
+            if screen.as_json:
+                screen.emit({"url": url})
+            else:
+                screen.result(url)
+            screen.note(f"The jobs of {name_of(path)}; Ctrl-C ends it.", "dim")
+            if token and not is_loopback(host):
+                screen.insist("The page is not encrypted: put a proxy with TLS before it.", "yellow")
+            if open:
+                await anyio.to_thread.run_sync(webbrowser.open, url)
+            with anyio.CancelScope() as scope:
+                screen.interrupts.on_stop = scope.cancel
+                await anyio.sleep_forever()
+    finally:
+        await journal.aclose()
+    return exit_codes.OK

@@ -1,0 +1,159 @@
+"""What the page shows of a job and of the account's ration: for people, without links and keys."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
+
+from ...sansio.job.states import (
+    AwaitingConsent,
+    Downloading,
+    Failed,
+    Queueing,
+    Quoting,
+    Saved,
+    Stopped,
+    Succeeded,
+    Waiting,
+)
+from ...sansio.limits.failures import PERIOD as FAILURES_LAST
+from ...sansio.limits.ledger import PERIOD
+from ...sansio.limits.ration import DEAD, Ration, UnknownVersionError, load
+from ..explain import hint
+from .report import asked_length
+
+if TYPE_CHECKING:
+    from ...io.journal.entries import Seen
+
+_TYPICAL: Final = 0.8  # of a model's P80: what half of its jobs take, roughly
+_EPOCH: Final = 1e9  # seconds: a moment above it is of a clock that counts from 1970, below it of a machine's
+_RESUME: Final = "Go on with: venice-async resume --all"
+_LOOK: Final = "Look at your account. Once you know that no clip will come: venice-async jobs --forget "
+
+
+def row_of(seen: Seen, typical: dict[str, float]) -> dict[str, Any]:
+    """Return what the page shows of a job; `typical` is how many seconds a job of a model takes."""
+    entry = seen.entry
+    request, model = entry.request, entry.ticket.model if entry.ticket else None
+    model = model or (request.model if request else None)
+    row: dict[str, Any] = {
+        "id": entry.id,
+        "key": entry.key,
+        "tags": dict(entry.tags) or None,
+        "model": model,
+        "prompt": request.prompt if request else None,
+        "duration": asked_length(str(request.duration)) if request and request.duration else None,
+        "seed": request.extra.get("seed") if request else None,
+        "usd": entry.usd,
+        "created": entry.created,
+        "ended": entry.ended,
+        "took": None if entry.ended is None else entry.ended - entry.created,
+        "since": entry.created,
+        "whole": typical.get(model or ""),
+        **_standing(seen),
+    }
+    return {name: value for name, value in row.items() if value is not None} | {"charged": row["charged"]}
+
+
+def _standing(seen: Seen) -> dict[str, Any]:
+    """Return where a job stands, whether it was paid for, and what to do about it."""
+    entry, state, at_work = seen.entry, seen.state, seen.worker is not None
+    owner = seen.worker[:8] if seen.worker else None
+    paid: dict[str, Any] = {"charged": True, "owner": owner}
+    match state:
+        case Succeeded(video=video) | Saved(video=video):
+            return {**paid, "status": "done", "label": "Done", **_file(video.path), "size": video.size}
+        case Failed(error=error):
+            note = {True: "paid for", False: "nothing charged", None: "charge unknown"}[error.charged]
+            return {
+                "status": "failed",
+                "label": "Failed",
+                "note": note,
+                "reason": error.message,
+                "hint": hint(error) or None,
+                "charged": error.charged,
+            }
+        case Stopped():
+            return {**paid, "status": "waiting", "label": "Given up", "reason": "A person struck it off."}
+        case Waiting(final=str() as reason) | Downloading(final=str() as reason):
+            said = {"status": "waiting", "label": "Cannot be fetched", "reason": reason}
+            return {**paid, **said, "note": "paid for", "hint": _LOOK + entry.id}
+        case Waiting() | Downloading() if not at_work:
+            said = {"status": "waiting", "label": "Interrupted", "reason": "No process works on it."}
+            return {**paid, **said, "note": "paid for", "hint": _RESUME}
+        case Waiting(elapsed=elapsed, eta=eta):
+            known = {} if elapsed is None or eta is None else {"whole": elapsed + eta}
+            return {**paid, "status": "working", "label": "Generating", **known}
+        case Downloading(progress=share):
+            return {**paid, "status": "working", "label": "Downloading", "share": share}
+        case Queueing() if at_work:
+            return {"status": "working", "label": "Queueing", "charged": False, "whole": 0, "owner": owner}
+        case Queueing():
+            return {
+                "status": "waiting",
+                "label": "Outcome unknown",
+                "note": "perhaps paid for",
+                "reason": "The answer to its paid request was lost.",
+                "hint": _LOOK + entry.id,
+                "charged": None,
+                "perhaps": True,
+            }
+        case AwaitingConsent() | Quoting():
+            label = "Asking the price" if isinstance(state, Quoting) else "Waits for consent"
+            return {"status": "working" if at_work else "waiting", "label": label, "charged": False}
+
+
+def _file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    if not path.is_file():
+        return {
+            "label": "File missing",
+            "reason": "The clip is no longer where it was saved.",
+            "name": path.name,
+        }
+    return {"name": path.name, "file": path}
+
+
+def loaded(text: str) -> Ration | None:
+    """Return a stored ration; None for one that is damaged or of another version."""
+    try:
+        return load(text)
+    except UnknownVersionError:
+        return None
+
+
+def typical_seconds(ration: Ration) -> dict[str, float]:
+    """Return how many seconds a job of a model takes, by what the ration's processes have learned."""
+    found: dict[str, float] = {}
+    for name, model in ration.models.items():
+        if model.completions:
+            found[name] = median(seconds for _, _, seconds in model.completions)
+        elif model.p80 is not None:
+            found[name] = model.p80 * _TYPICAL
+    return found
+
+
+def gauges(name: str, ration: Ration) -> dict[str, Any]:
+    """Return what the page shows of a ration, at this moment."""
+    now = time.time() if ration.latest > _EPOCH else time.monotonic()
+    limits = ration.limits
+    alive = {process: one for process, one in ration.processes.items() if now - one.at < DEAD}
+    holders = [
+        {
+            "process": process[:8],
+            "flying": sum(flight.process == process for flight in ration.flights.values()),
+            "wanting": sum(map(len, one.bids.values())),
+        }
+        for process, one in sorted(alive.items())
+    ]
+    return {
+        "name": f"account {name[:8]}",
+        "polls": [ration.polls.used(now - PERIOD), ration.polls.limit * limits.share],
+        "queue": [ration.queue.used(now - PERIOD), ration.queue.limit * limits.share],
+        "failures": [sum(now - FAILURES_LAST < at for at in ration.failures.failed), limits.failures],
+        "blocked": max(ration.blocked_until - now, 0.0),
+        "holders": holders,
+    }

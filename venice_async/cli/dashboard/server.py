@@ -1,0 +1,264 @@
+"""The server of the live page: what it hands out, and to whom.
+
+It shows what people may see and no more: rows without links and keys, and the clips that the journal names.
+Whoever asks has to name us as we are known (no other site can have its name lead here), to have the token
+where one is needed, and to come from our own page to change anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import secrets
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import anyio
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from ...errors import UsageError, VeniceError
+from ...requests import Consent
+from .feed import Feed
+from .page import asset, live_page
+
+HEARTBEAT: Final = 15.0  # seconds of silence, after which a line tells that the server lives
+_POSTERS: Final = 500  # pictures that are kept, some 15 KB each
+_LEAVING: Final = 0.5  # seconds that open answers are waited for in the end
+_LOCAL: Final = ("localhost", "127.0.0.1", "::1")
+_KINDS: Final = {".mp4": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime"}
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+    " img-src 'self' data:; media-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach what listens on `host`."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@asynccontextmanager
+async def serving(
+    feed: Feed, *, host: str, port: int, token: str | None, names: Collection[str] = ()
+) -> AsyncGenerator[int]:
+    """Serve the page within the block, and give the port; `names` are hosts that it is also known by.
+
+    Raises:
+        UsageError: the port cannot be used.
+    """
+    dashboard = _Dashboard(feed, host=host, token=token, names=names)
+    runner = web.AppRunner(dashboard.app, access_log=None, shutdown_timeout=_LEAVING)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            msg = f"Port {port} of {host} cannot be used: {error.strerror or error}"
+            raise UsageError(msg, hint="Choose another one with --port, or 0 for any") from error
+        looking = asyncio.create_task(feed.keep_looking())
+        try:
+            yield int(runner.addresses[0][1])
+        finally:
+            looking.cancel()
+            dashboard.end()
+            with suppress(asyncio.CancelledError):
+                await looking
+    finally:
+        await runner.cleanup()
+
+
+class _Dashboard:
+    def __init__(self, feed: Feed, *, host: str, token: str | None, names: Collection[str]) -> None:
+        self._feed = feed
+        self._token = token
+        self._names = {*names, host, *(_LOCAL if is_loopback(host) else (*_LOCAL, socket.gethostname()))}
+        self._any_address = not is_loopback(host)
+        self._csrf = secrets.token_urlsafe(24)
+        self._session = secrets.token_urlsafe(24)
+        self._posters: dict[str, bytes] = {}
+        self._drawing = anyio.Semaphore(1)
+        self._ended = False
+        self.app = web.Application(middlewares=[self._guard], client_max_size=1 << 16)
+        self.app.add_routes(
+            [
+                web.get("/", self._page),
+                web.get("/page.css", self._asset),
+                web.get("/page.js", self._asset),
+                web.get("/events", self._events),
+                web.get("/clips/{job}", self._clip),
+                web.get("/posters/{job}", self._poster),
+                web.post("/answer", self._answer),
+            ]
+        )
+
+    def end(self) -> None:
+        """End the streams."""
+        self._ended = True
+        self._feed.tell()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Answer only who names us as we are known and has the token, and tell browsers what not to do."""
+        try:
+            answer = self._refused(request) or await handler(request)
+        except web.HTTPException as error:
+            answer = web.Response(status=error.status, text=error.text)
+        if not answer.prepared:
+            answer.headers.update(_HEADERS)
+            answer.headers.setdefault("Cache-Control", "no-store")
+        return answer
+
+    def _refused(self, request: web.Request) -> web.Response | None:
+        if not self._is_ours(request.headers.get("Host", "")):
+            return web.Response(status=421, text="This server is not known by that name.\n")
+        if self._token is None:
+            return None
+        if request.path == "/" and _same(request.query.get("token", ""), self._token):
+            answer = web.Response(status=303, headers={"Location": "/"})  # the token leaves the address
+            answer.set_cookie(self._cookie(request), self._session, httponly=True, samesite="Lax", path="/")
+            return answer
+        presented = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        cookie = request.cookies.get(self._cookie(request), "")
+        if _same(presented, self._token) or _same(cookie, self._session):
+            return None
+        text = "Open the address that 'venice-async dashboard' printed: it holds the token.\n"
+        return web.Response(status=401, text=text, headers={"WWW-Authenticate": "Bearer"})
+
+    def _is_ours(self, host: str) -> bool:
+        with suppress(ValueError):
+            name = urlsplit(f"//{host}").hostname or ""
+            if name in self._names:
+                return True
+            ip_address(name)
+            return self._any_address
+        return False
+
+    def _cookie(self, request: web.Request) -> str:
+        """Return the cookie's name: cookies are shared by all ports of a host."""
+        return f"venice_async_{request.headers.get('Host', '').rpartition(':')[2] or 80}"
+
+    async def _page(self, _: web.Request) -> web.Response:
+        return web.Response(text=live_page("Jobs", self._csrf), content_type="text/html")
+
+    async def _asset(self, request: web.Request) -> web.Response:
+        kind = "text/css" if request.path.endswith(".css") else "text/javascript"
+        return web.Response(text=asset(request.path[1:]), content_type=kind)
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        """Tell what changes, beginning after the event that the browser has seen last."""
+        answer = web.StreamResponse(
+            headers={**_HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        )
+        answer.headers["X-Accel-Buffering"] = "no"
+        await answer.prepare(request)
+        seen, trouble = request.headers.get("Last-Event-ID", ""), None
+        self._feed.listen(1)
+        try:
+            await answer.write(b"retry: 2000\n\n")
+            while not self._ended:
+                if self._feed.trouble != trouble:
+                    trouble = self._feed.trouble
+                    event = "fine" if trouble is None else "trouble"
+                    await answer.write(f"event: {event}\ndata: {json.dumps(trouble)}\n\n".encode())
+                news = self._feed.news(seen)
+                if news is not None:
+                    seen = news.id
+                    await answer.write(f"id: {news.id}\nevent: news\ndata: {news.text}\n\n".encode())
+                    continue
+                await self._feed.changed(HEARTBEAT)
+                await answer.write(b": \n\n")
+        except ConnectionError:
+            pass  # the reader left
+        finally:
+            self._feed.listen(-1)
+        return answer
+
+    async def _clip(self, request: web.Request) -> web.StreamResponse:
+        """Hand out the clip that the journal names, or a range of it."""
+        path = self._feed.file(request.match_info["job"])
+        if path is None or not await anyio.to_thread.run_sync(path.is_file):
+            raise web.HTTPNotFound(text="There is no such clip.\n")
+        kind = _KINDS.get(path.suffix.lower(), "application/octet-stream")
+        return _Clip(path, headers={"Content-Type": kind, "Cache-Control": "private, no-cache"})
+
+    async def _poster(self, request: web.Request) -> web.Response:
+        """Hand out a picture of a clip, made when it is first asked for."""
+        job = request.match_info["job"]
+        path = self._feed.file(job)
+        if path is not None and job not in self._posters:
+            async with self._drawing:
+                if job not in self._posters:
+                    if len(self._posters) >= _POSTERS:
+                        del self._posters[next(iter(self._posters))]
+                    self._posters[job] = await anyio.to_thread.run_sync(_picture, path)
+        if path is None or not self._posters[job]:
+            raise web.HTTPNotFound(text="There is no picture of it.\n")
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return web.Response(body=self._posters[job], content_type="image/jpeg", headers=headers)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        """Take a person's answer to a question of consent, from our own page only."""
+        origin = request.headers.get("Origin")
+        foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("Host")
+        if (
+            foreign
+            or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"
+            or not _same(request.headers.get("X-CSRF-Token", ""), self._csrf)
+        ):
+            raise web.HTTPForbidden(text="Answers are taken from the dashboard's own page only.\n")
+        questions = self._feed.questions
+        try:
+            said = await request.json()
+            consent = None if said["consent"] is None else Consent(**said["consent"])
+            key = str(said["key"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise web.HTTPBadRequest(text="An answer names a key and a consent.\n") from None
+        except VeniceError as error:
+            raise web.HTTPBadRequest(text=f"{error.message}\n") from None
+        if consent is not None and not consent.complete:
+            raise web.HTTPBadRequest(text="A consent holds all three statements, each true.\n")
+        if questions is None or not await questions.answer(key, consent):
+            raise web.HTTPConflict(text="Nobody waits for that answer any more.\n")
+        return web.Response(status=204)
+
+
+class _Clip(web.FileResponse):
+    """A file, or a range of it, as it is: never a compressed one that lies beside it."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        plain = request.headers.copy()
+        plain.popall("Accept-Encoding", None)
+        return await super().prepare(request.clone(headers=plain))
+
+
+def _picture(path: Path) -> bytes:
+    try:
+        from .poster import look  # noqa: PLC0415 - PyAV is in an extra, and the page does without
+    except ImportError:
+        return b""
+    seen = look(path)
+    return b"" if seen is None else seen.jpeg
+
+
+def _same(said: str, known: str) -> bool:
+    """Compare in a time that tells nothing."""
+    return hmac.compare_digest(sha256(said.encode()).digest(), sha256(known.encode()).digest())
