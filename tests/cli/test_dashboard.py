@@ -134,14 +134,9 @@ async def test_a_person_sees_jobs_begin_end_and_play(browser: int, tmp_path: Pat
         await page.until(f"!!document.querySelector('#clip-{first}.failed')")
         assert "The model is out of ideas" in (await page.texts(".failed .reason"))[0]
         assert await page.run("!!document.querySelector('video')")
-        assert ["2 of 2"] == [
-            text.removeprefix("Clips ").replace("1 of 2", "2 of 2")
-            for text in await page.texts(".totals .done")
-        ]
         assert [] == page.trouble
-        assert {stage.address} == {
-            re.match(r"http://[^/]*/", address)[0] for address in page.asked if address[:5] != "data:"
-        }  # type: ignore[index]
+        asked = [address for address in page.asked if not address.startswith(("data:", stage.address))]
+        assert [] == asked
 
 
 async def test_a_person_answers_a_question_of_consent(browser: int, tmp_path: Path) -> None:
@@ -269,7 +264,7 @@ async def test_answers_are_taken_from_the_own_page_only(tmp_path: Path) -> None:
             async with session.post(f"{stage.address}answer", json=said, headers=headers) as answer:
                 assert 403 == answer.status, headers
         part = {"terms_and_privacy": True, "legal_right": "yes", "screening": True}
-        wrong = {**said, "consent": part}, {"key": "order-7"}, []
+        wrong: tuple[Any, ...] = {**said, "consent": part}, {"key": "order-7"}, []
         for body in wrong:
             headers = {"X-CSRF-Token": csrf}
             async with session.post(f"{stage.address}answer", json=body, headers=headers) as answer:
