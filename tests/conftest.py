@@ -46,9 +46,11 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _kept_by_the_process() -> None:
-    """Open beforehand what uvloop opens once and never closes: the pipe its signals come through."""
+    """Open beforehand what uvloop and obstore open once and never close, to be woken by."""
     with suppress(ImportError):
         importlib.import_module("uvloop").new_event_loop().close()
+    with suppress(ImportError):
+        importlib.import_module("obstore.store").MemoryStore().list().collect()
 
 
 @pytest.fixture(scope="session")

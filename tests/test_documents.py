@@ -52,6 +52,7 @@ SAID = {  # what the snippets of a page print
     "crashes": r"(?s)Ticket\(.*left\.mp4\n.*left\.mp4",
     "seedance": r"Strictly edit <Video 1>, changing its weather to snow",
     "services": r"(?s)0 paid job\(s\) are left.*- Queueing\n.*-\S+ Waiting\n.* Succeeded$",
+    "storage": r"^memory:///clips/dawn\.mp4 300000$",
     "testing": r"(?s)policies.*\[Charge\(.*refunded=True.*\)\] \d+\n100000$",
 }
 MADE = {  # the clips that the snippets of a page leave

@@ -237,3 +237,13 @@ def test_the_length_of_reference_clips_counts_in_the_price_that_is_agreed_to(she
     wanted = ("-m", PUBLIC, "-p", "a fox", "--duration", "5s", *clip, "-o", "fox.mp4", "--max-usd", "0")
     assert "leaves out the reference clips" in shell("generate", *wanted).err
     assert "leaves out" not in shell("generate", *wanted, "--reference-seconds", "10").err
+
+
+def test_a_clip_goes_to_a_url_which_is_what_stdout_says(shell: Shell) -> None:
+    url = f"{shell.folder.as_uri()}/films/fox.mp4"
+    said = shell("generate", "--model", PUBLIC, *CHEAP, "-o", url)
+    assert (0, f"{url}\n") == (said.code, said.out)
+    assert tiny_clip(20_000) == Path("films/fox.mp4").read_bytes()
+    again = shell("generate", "--model", PUBLIC, *CHEAP, "-o", url, "--overwrite", "--json")
+    assert (url, False) == (again.json["url"], "path" in again.json)
+    assert 2 == shell("generate", "--model", PUBLIC, *CHEAP, "-o", "ftp://host/fox.mp4").code

@@ -43,8 +43,8 @@ T = TypeVar("T")
 WHOLE: Final = 8 << 20
 """Bytes up to which a clip is put at once. Most are smaller."""
 
-PART: Final = 8 << 20
-"""Bytes of a part: a store takes 10,000 of them, which are 80 GB."""
+PART: Final = 5 << 20
+"""Bytes of a part, the least that S3 takes: 10,000 of them are 50 GB."""
 
 AT_ONCE: Final = 2
 """Parts on their way at once: with one being filled, they bound the memory that an upload takes."""
