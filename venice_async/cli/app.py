@@ -36,6 +36,7 @@ from .screen.screen import Screen
 from .screen.streams import prepare
 
 NAME: Final = "venice-async"
+_DONE: Final = frozenset({"__complete", "--install-completion"})  # what cyclopts does by itself
 _HELP: Final = frozenset({"--help", "-h", "--version"})
 _INTRODUCTION: Final = """\
 Venice.ai video generation: a prompt in, a verified video file out.
@@ -118,7 +119,8 @@ def _run(arguments: Sequence[str]) -> int:
     )
     if "screen" not in provided:  # it prints a help page, or the version
         command(*bound.args, **bound.kwargs)
-        return exit_codes.OK if _HELP.intersection(arguments) else exit_codes.USAGE
+        asked = _HELP.intersection(arguments) or _DONE.intersection(arguments[:1])
+        return exit_codes.OK if asked else exit_codes.USAGE
     screen = Screen(bound.arguments.get("output", Output()))
     work = cast("Callable[..., Awaitable[int]]", command)
     with screen.logs():

@@ -17,7 +17,7 @@ from ...sansio.job.states import Queueing
 from .. import exit_codes
 from ..explain import ticket_json
 from ..journals import name_of, open_journal
-from ..options import Connection, Journalling, Output
+from ..options import JOBS, Connection, Journalling, Output
 from ..screen.board import phase
 from ..screen.screen import ScreenHere
 from ..session import journal_path
@@ -38,7 +38,7 @@ venice-async jobs --forget 5f0c9a1be377
 
 async def jobs(
     *,
-    forget: Annotated[str | None, Parameter(metavar="ID")] = None,
+    forget: Annotated[str | None, Parameter(metavar="ID"), JOBS] = None,
     journalling: Journalling = Journalling(),
     connection: Connection = Connection(),
     output: Output = Output(),

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from ...errors import UsageError
 from ...results import Ticket
 from ...sansio.job.states import Saved
-from ..options import Connection, Journalling, Output, Target
+from ..options import JOBS, Connection, Journalling, Output, Target
 from ..read_input import read_text
 from ..screen.screen import ScreenHere
 from ..see_through import Watch
@@ -26,7 +26,7 @@ venice-async resume clip.mp4.ticket.json -o clip.mp4
 
 
 async def resume(
-    what: Annotated[str | None, Parameter(metavar="JOB|TICKET", allow_leading_hyphen=True)] = None,
+    what: Annotated[str | None, Parameter(metavar="JOB|TICKET", allow_leading_hyphen=True), JOBS] = None,
     /,
     *,
     everything: Annotated[bool, Parameter(name="--all")] = False,
