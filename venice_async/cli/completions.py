@@ -11,13 +11,15 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import anyio
+from cyclopts import Parameter
 
 from ..errors import VeniceError
 from .journals import open_journal
 from .options import Connection, Journalling
+from .session import journal_path
 
 if TYPE_CHECKING:
     from cyclopts.completion import CompletionContext
@@ -69,8 +71,6 @@ async def _ask(connection: Connection) -> dict[str, str]:
 
 
 async def _unfinished(connection: Connection, journalling: Journalling) -> dict[str, str]:
-    from .session import journal_path  # noqa: PLC0415 - it imports the options that name this module
-
     try:
         async with open_journal(journal_path(connection, journalling)) as journal:
             entries = [] if journal is None else await journal.pending()
@@ -114,3 +114,7 @@ def _keep(path: Path | None, known: dict[str, str]) -> None:
         path.write_text(json.dumps(known), encoding="utf-8")
     except OSError:
         return
+
+
+JOBS: Final = Parameter(completer=jobs)
+Model = Annotated[str, Parameter(name=["--model", "-m"], metavar="ID", completer=models)]

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
@@ -16,9 +16,6 @@ from cyclopts.validators import Number
 from ..errors import UsageError
 from ..options import BASE_URL
 from ..sansio.object_url import is_object_url
-
-if TYPE_CHECKING:
-    from cyclopts.completion import CompletionContext
 
 MAIN: Final = Group("Main options", sort_key=1)
 BATCH: Final = Group("Batch", sort_key=2)
@@ -43,24 +40,6 @@ Place: TypeAlias = Annotated[Path | str, Parameter(converter=_place)]
 
 Text = Annotated[str, Parameter(metavar="TEXT", allow_leading_hyphen=True)]
 Medium = Annotated[str, Parameter(metavar="MEDIA")]
-
-
-def _models(context: CompletionContext) -> dict[str, str]:
-    """Return the models that a shell may offer."""
-    from .completions import models  # noqa: PLC0415 - it reads the options of this module
-
-    return models(context)
-
-
-def _jobs(context: CompletionContext) -> dict[str, str]:
-    """Return the unfinished jobs that a shell may offer."""
-    from .completions import jobs  # noqa: PLC0415 - it reads the options of this module
-
-    return jobs(context)
-
-
-JOBS: Final = Parameter(completer=_jobs)
-Model = Annotated[str, Parameter(name=["--model", "-m"], metavar="ID", completer=_models)]
 Usd = Annotated[float, Parameter(metavar="USD", validator=Number(gte=0))]
 Seconds = Annotated[float, Parameter(metavar="SECONDS", validator=Number(gt=0))]
 Fields = Annotated[tuple[str, ...], Parameter(metavar="NAME=JSON", allow_leading_hyphen=True)]

@@ -19,20 +19,9 @@ from ...formatting import as_usd
 from ..batch_file import Line, read_batch, unknown_fields
 from ..batch_prices import foresee
 from ..batch_run import BatchRun
+from ..completions import Model
 from ..explain import hint
-from ..options import (
-    BATCH,
-    MAIN,
-    Asking,
-    Connection,
-    Journalling,
-    Model,
-    Output,
-    Place,
-    Seconds,
-    Text,
-    Usd,
-)
+from ..options import BATCH, MAIN, Asking, Connection, Journalling, Output, Place, Seconds, Text, Usd
 from ..prices import agreed, total_price
 from ..read_input import read_text
 from ..request_options import Look

@@ -7,7 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ...requests import VideoRequest
-from ..options import Making, Model, Output, ReferenceSeconds, Text
+from ..completions import Model
+from ..options import Making, Output, ReferenceSeconds, Text
 from ..request_options import Look, Material
 from ..screen.screen import ScreenHere
 from ..see_through import see_through

@@ -15,9 +15,10 @@ from ...errors import UsageError
 from ...formatting import as_seconds
 from ...sansio.job.states import Queueing
 from .. import exit_codes
+from ..completions import JOBS
 from ..explain import ticket_json
 from ..journals import name_of, open_journal
-from ..options import JOBS, Connection, Journalling, Output
+from ..options import Connection, Journalling, Output
 from ..screen.board import phase
 from ..screen.screen import ScreenHere
 from ..session import journal_path

@@ -9,7 +9,8 @@ from cyclopts import Parameter
 from ...formatting import as_usd
 from ...requests import VideoRequest
 from .. import exit_codes
-from ..options import Connection, Medium, Model, Output, ReferenceSeconds
+from ..completions import Model
+from ..options import Connection, Medium, Output, ReferenceSeconds
 from ..request_options import Look, medium
 from ..screen.screen import ScreenHere
 from ..session import open_session

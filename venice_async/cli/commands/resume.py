@@ -11,7 +11,8 @@ from cyclopts import Parameter
 from ...errors import UsageError
 from ...results import Ticket
 from ...sansio.job.states import Saved
-from ..options import JOBS, Connection, Journalling, Output, Target
+from ..completions import JOBS
+from ..options import Connection, Journalling, Output, Target
 from ..read_input import read_text
 from ..screen.screen import ScreenHere
 from ..see_through import Watch

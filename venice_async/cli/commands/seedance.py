@@ -9,7 +9,8 @@ from cyclopts import Parameter
 
 from ... import seedance as builders
 from ...errors import UsageError
-from ..options import Making, Medium, Model, Output, ReferenceSeconds, Text
+from ..completions import Model
+from ..options import Making, Medium, Output, ReferenceSeconds, Text
 from ..request_options import Look, media, medium
 from ..screen.screen import ScreenHere
 from ..see_through import see_through

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from ...upscaling import upscale as upscaling
-from ..options import Fields, Making, Medium, Model, Output, Text
+from ..completions import Model
+from ..options import Fields, Making, Medium, Output, Text
 from ..request_options import medium, named_fields
 from ..screen.screen import ScreenHere
 from ..see_through import see_through
