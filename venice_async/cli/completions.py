@@ -46,7 +46,7 @@ def models(context: CompletionContext) -> dict[str, str]:
 def jobs(context: CompletionContext) -> dict[str, str]:
     """Return the ids of unfinished jobs, each with its key or prompt."""
     given = context.get("--journal")
-    journal = Path(given.raw) if given is not None and given.raw else None
+    journal = given.raw if given is not None else None
     return anyio.run(_unfinished, _connection(context), Journalling(journal=journal))
 
 
