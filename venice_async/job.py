@@ -76,6 +76,10 @@ class VideoJob:
         """Tell whether the job ended by `cancel`, or by leaving its client early."""
         return isinstance(self.state, Stopped)
 
+    def cancelling(self) -> bool:
+        """Tell whether the job was asked to stop, and has not ended yet."""
+        return self._driver.stopping and not self.done()
+
     def cancel(self) -> bool:
         """Stop watching the job; return False if it has ended.
 

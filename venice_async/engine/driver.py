@@ -86,6 +86,11 @@ class Driver:
         self._trouble: VeniceError | None = None
         self._deadline = anyio.CancelScope()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop.cancel_called
+
     def stop(self, reason: VeniceError | None = None) -> None:
         """End the job soon: it is no longer watched or, if it is not paid for, fails for `reason`."""
         self._reason = reason or self._reason

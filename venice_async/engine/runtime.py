@@ -243,9 +243,9 @@ class Runtime:
         return job
 
     def working_on(self, key: str) -> VideoJob | None:
-        """Return our job of that key, unless it has ended."""
+        """Return our job of that key, unless it has ended or is about to."""
         job = self._keyed.get(key)
-        return None if job is None or job.done() else job
+        return None if job is None or job.done() or job.cancelling() else job
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` in the task group of the jobs."""
