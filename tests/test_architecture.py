@@ -23,7 +23,7 @@ LONGEST = 500
 # From top to bottom. A module imports from the rows below its own, and from its own without a cycle. A name
 # stands for all that is in it, less what has a name of its own further up or down.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("cli", "sandbox"),
+    ("__main__", "cli", "sandbox"),
     ("",),
     ("client", "batch", "chaining", "seedance", "upscaling"),
     ("engine.runtime",),  # it starts the jobs
@@ -79,7 +79,7 @@ FOR_ANNOTATIONS = {
 }
 """A borrowed session is named in a signature, and nowhere else."""
 
-LOADED_WHEN_ASKED = {("results", "notebook"), ("errors", "results")}
+LOADED_WHEN_ASKED = {("results", "notebook"), ("models", "notebook"), ("errors", "results")}
 """A value becomes a picture only in a notebook, which asks for it by `_repr_html_`; an error names the
 type of its ticket for type checkers alone."""
 

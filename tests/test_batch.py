@@ -54,6 +54,13 @@ async def collect(batch: Batch) -> dict[int, Outcome]:
     return {outcome.index: outcome async for outcome in batch}
 
 
+async def test_an_awaited_batch_is_the_list_of_outcomes_in_the_order_of_the_requests(tmp_path: Path) -> None:
+    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+        outcomes = await venice.batch(several(3), into=tmp_path)
+    assert [0, 1, 2] == [outcome.index for outcome in outcomes]
+    assert [ContentPolicyError] == [type(outcome.error) for outcome in outcomes if outcome.error]
+
+
 async def test_each_request_ends_in_one_outcome_and_the_folder_is_made(tmp_path: Path) -> None:
     async with FaultyVenice() as server, client(server) as venice:
         outcomes = await collect(venice.batch(several(5), into=tmp_path / "new" / "clips"))

@@ -453,10 +453,20 @@ async def test_the_client_may_be_entered_and_left_by_different_tasks(tmp_path: P
         assert (await job).path == tmp_path / "clip.mp4"
 
 
+async def test_a_client_without_a_block_is_opened_once_and_closed_for_good(tmp_path: Path) -> None:
+    async with FaultyVenice() as server:
+        venice = await client(server).open()
+        assert venice is await venice.open()
+        assert (await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")).path == tmp_path / "clip.mp4"
+        await venice.aclose()
+        with pytest.raises(UsageError, match="once"):
+            await venice.open()
+
+
 async def test_use_outside_the_block_is_a_clear_error(tmp_path: Path) -> None:
     async with FaultyVenice() as server:
         venice = client(server)
-        with pytest.raises(UsageError, match="not open"):
+        with pytest.raises(UsageError, match=r"not open yet.*'async with.*'await venice\.open\(\)'"):
             venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         async with venice:
             pass

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pytest
 
 from tests.cases import for_each
-from venice_async.errors import ContentPolicyError
+from tests.clients import PUBLIC, client, until
+from tests.faulty import FaultyVenice
+from venice_async.errors import ContentPolicyError, UsageError
 from venice_async.formatting import as_bytes, as_seconds, as_usd
+from venice_async.io.journal.entries import JournalEntry, Unfinished
+from venice_async.models import AccountLimits, ModelLimit, VideoModel
 from venice_async.notebook import state_html, video_html
 from venice_async.requests import VideoRequest
-from venice_async.results import ConsentRequest, Ticket, Video
+from venice_async.results import ConsentRequest, Listing, Outcome, Quote, Ticket, Video
 from venice_async.sansio.job.states import (
     AwaitingConsent,
     Downloading,
@@ -151,13 +157,106 @@ def test_no_link_is_ever_shown() -> None:
     assert "s3cret" not in shown
 
 
+MODELS = Listing(
+    [
+        VideoModel(id="a-text-to-video", model_type="text-to-video", durations=("5s", "10s"), beta=True),
+        VideoModel(id="<b>b</b>", model_type="text-to-video", audio=True),
+    ]
+)
+ACCOUNT = AccountLimits(
+    access_permitted=True,
+    tier="paid",
+    balances={"USD": 12.5, "DIEM": 3.0},
+    limits=(
+        ModelLimit(model="m", amount=40, type="RPM"),
+        ModelLimit(model="m", amount=5000, type="RPD"),
+        ModelLimit(model="", amount=20, type="RPM"),
+    ),
+)
+
+
+def cells(html: str) -> list[str]:
+    return re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", html)
+
+
+def test_models_are_a_table_of_what_each_takes() -> None:
+    html = MODELS._repr_html_()
+    assert cells(html) == [
+        *("model", "kind", "takes", "durations", "sound", ""),
+        *("a-text-to-video", "text-to-video", "text", "5s, 10s", "", "beta"),
+        *("&lt;b&gt;b&lt;/b&gt;", "text-to-video", "text", "", "yes", ""),
+    ]
+    assert Page(html).text.endswith("2 in all")
+    assert re.findall(r"(?:color|background):(?!inherit|none)", html) == []  # those of a light or dark page
+
+
+def test_limits_and_prices_can_be_read_in_a_notebook_and_a_terminal() -> None:
+    first = "tier paid, $12.50 and 3 DIEM left, the key does not expire"
+    assert str(ACCOUNT).splitlines() == [first, "m: 40 RPM, 5,000 RPD", "all models: 20 RPM"]
+    assert Page(ACCOUNT._repr_html_()).text == f"{first}modellimitm40 RPM, 5,000 RPDall models20 RPM"
+    assert Page(Quote(usd=0.75)._repr_html_()).text == "$0.75 at this moment; nothing is reserved"
+
+
+def test_outcomes_and_the_journal_are_tables_without_links() -> None:
+    outcomes = Listing(
+        [
+            Outcome(index=0, request=REQUEST, video=VIDEO, usd=0.5),
+            Outcome(index=1, request=VideoRequest(model="m", prompt="x" * 90), error=UsageError("<i>no</i>")),
+        ]
+    )
+    head = ["#", "model", "prompt", "clip", "error", "price"]
+    first = ["0", "m", "p", "2.5 MB", "", "$0.50"]
+    second = ["1", "m", "x" * 80 + "…", "", "&lt;i&gt;no&lt;/i&gt;.", ""]
+    assert cells(outcomes._repr_html_()) == [*head, *first, *second]
+    entry = JournalEntry(state=Waiting(ticket=TICKET, elapsed=45), request=REQUEST, key="order-1", usd=0.5)
+    html = Unfinished([entry])._repr_html_()
+    assert {"id-1", "order-1", "Generating 45 s so far", "$0.50"} <= set(cells(html))
+    assert "s3cret" not in html
+    assert "None" in Unfinished()._repr_html_()
+
+
+class Cell:
+    """Stands for IPython: the one cell in which a job is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def display(self, bundle: dict[str, str], *, raw: bool, display_id: bool) -> Cell:
+        assert raw
+        assert display_id
+        self.update(bundle, raw=raw)
+        return self
+
+    def update(self, bundle: dict[str, str], *, raw: bool) -> None:
+        assert raw
+        self.shown.append(Page(bundle["text/html"]).text)
+
+
+@pytest.mark.anyio
+async def test_a_job_redraws_itself_in_its_one_cell_until_its_clip_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = Cell()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
+    monkeypatch.setitem(sys.modules, "IPython.display", cell)
+    async with FaultyVenice() as server, client(server) as venice:
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        job._ipython_display_()
+        await job
+        await until(lambda: "cannot be read" not in cell.shown[-1] and "clip.mp4" in cell.shown[-1])
+        job._ipython_display_()  # again: there is nothing left to follow
+    assert cell.shown[0] == "Queueing"
+    assert cell.shown[-1] == cell.shown[-2]
+    assert re.fullmatch(r"VideoJob \S+: Succeeded", job._repr_mimebundle_()["text/plain"].strip("<>"))
+
+
 @pytest.mark.parametrize(
     ("usd", "text"),
     [
         (0, "$0.00"),
         (0.5, "$0.50"),
         (0.0125, "$0.0125"),
-        (0.125, "$0.125"),
+        (0.125, "$0.1250"),
         (1204, "$1,204.00"),
         (0.1 + 0.2, "$0.30"),
     ],

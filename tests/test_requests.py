@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inspect import cleandoc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -360,3 +361,29 @@ def test_a_repr_is_short_and_shows_no_query() -> None:
     assert "<20000 characters>" in shown
     assert "'few': 7" in shown
     assert len(shown) < 2500
+
+
+def test_a_request_shows_what_is_set_and_no_query_of_a_url() -> None:
+    request = VideoRequest(
+        model="m",
+        prompt="A gondola",
+        duration=5,
+        image_url="https://a.example/b?signature=s3cret",
+        elements=[Element(video_url="https://a.example/c.mp4")],
+    )
+    assert (
+        "VideoRequest(model='m', prompt='A gondola', duration='5s', image_url='https://a.example/b?…', "
+        "elements=(Element(video_url='https://a.example/c.mp4')))"
+    ) == repr(request)
+
+
+@pytest.mark.parametrize("file", [Path("cat.png"), b"PNG"])
+def test_a_file_that_is_not_wrapped_gets_the_hint_that_text_gets(file: Any) -> None:
+    cases: list[dict[str, Any]] = [
+        {"image_url": file},
+        {"reference_image_urls": [file]},
+        {"image_url": "cat.png"},
+    ]
+    for given in cases:
+        with pytest.raises(InvalidRequestError, match=r"pass Media\(path\)"):
+            VideoRequest(model="m", prompt="p", **given)

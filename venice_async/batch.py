@@ -13,12 +13,13 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Generator,
     Iterable,
     Mapping,
 )
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import anyio
 from attrs import frozen
@@ -36,7 +37,7 @@ from .io.shielding import in_thread
 from .job import VideoJob
 from .options import check_number
 from .requests import VideoRequest
-from .results import Outcome, Quote
+from .results import Listing, Outcome, Quote
 from .sansio.converter import request_key
 from .sansio.job.machine import begin
 from .sansio.limits.budget import Budget
@@ -55,7 +56,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 class Batch:
-    """The outcomes of many requests, as they finish: `async for outcome in batch`.
+    """The outcomes of many requests, as they finish: `async for outcome in batch`, or all: `await batch`.
 
     Attributes:
         jobs: the running jobs, by the index of their request.
@@ -98,6 +99,17 @@ class Batch:
         """Read and queue nothing more. Paid jobs go on."""
         self._stopping.set()
         self._reading.cancel()
+
+    def __await__(self) -> Generator[Any, Any, list[Outcome]]:
+        """Wait for all outcomes; see `wait`."""
+        return self.wait().__await__()
+
+    async def wait(self) -> list[Outcome]:
+        """Return all outcomes, in the order of the requests. A request that failed is one of them.
+
+        Cancelled, it queues nothing more; jobs that are paid for go on until their client is left.
+        """
+        return Listing(sorted([outcome async for outcome in self], key=lambda outcome: outcome.index))
 
     async def __aiter__(self) -> AsyncIterator[Outcome]:
         """Yield each request's outcome once, in the order in which they finish.

@@ -26,7 +26,7 @@ from .job import VideoJob
 from .models import AccountLimits, VideoModel
 from .options import BASE_URL, Limits, Links, Polling, Retries, Timeouts, check_number
 from .requests import VideoRequest
-from .results import Quote, Ticket
+from .results import Listing, Quote, Ticket
 from .sansio.converter import request_fields
 from .sansio.http.queries import Complete, ListModels, ReadLimits, Revoke
 from .sansio.http.secrets import Secret
@@ -46,10 +46,10 @@ log: logging.Logger = logging.getLogger(__name__)
 class VeniceClient:
     """Turns prompts into verified video files. All its jobs share one budget of requests.
 
-    Enter it with `async with`, from any task; jobs run until they end or the block is left. Leaving normally
-    waits for the jobs that still run; leaving by an error stops watching them, deletes nothing and returns
-    within a second. A paid request that is on its way then is not given up: `asyncio.run` ends once its
-    answer is journalled, after the read timeout at most.
+    Enter it with `async with`, from any task, or call `open` and `aclose`. Jobs run until they end or the
+    block is left. Leaving normally waits for the jobs that still run; leaving by an error stops watching
+    them, deletes nothing and returns within a second. A paid request that is on its way then is not given up:
+    `asyncio.run` ends once its answer is journalled, after the read timeout at most.
 
     Args:
         api_key: the key; `VENICE_API_KEY` by default. It is shown nowhere.
@@ -134,6 +134,12 @@ class VeniceClient:
             await self._runtime.close()
         else:
             await self._runtime.stop()
+
+    async def open(self) -> Self:
+        """Open the client without a block, as for a notebook, unless it is open; `aclose` closes it."""
+        if not self._runtime.is_open:
+            await self._runtime.open()
+        return self
 
     async def aclose(self) -> None:
         """Stop watching all jobs and close, as leaving the block by an error does."""
@@ -290,7 +296,7 @@ class VeniceClient:
         store: ObjectStore | None = None,
         max_each: Callable[[VideoRequest], float | None] | None = None,
     ) -> Batch:
-        """Return an async iterator of the outcomes of many requests, as they finish.
+        """Return an async iterator of the outcomes of many requests, as they finish; or await it for all.
 
         A request that fails is an outcome and stops nothing else. An empty balance (402) pauses the rest.
         With a journal a batch can be run again: what was paid for is not paid for again.
@@ -355,7 +361,7 @@ class VeniceClient:
         its job raises `QueueOutcomeUnknownError`. How many jobs another living client holds is logged.
         """
         journal, now = self._journal(), self._runtime.shared().clock.time()
-        jobs = [self._runtime.start(recovery(entry, now)) for entry in await journal.adopt()]
+        jobs = Listing(self._runtime.start(recovery(entry, now)) for entry in await journal.adopt())
         if held := (await journal.pending()).held:
             log.warning("%d unfinished jobs are held by another living process, and not recovered", held)
         return jobs
@@ -413,7 +419,7 @@ class VeniceClient:
 
     async def models(self) -> list[VideoModel]:
         """Return the catalogue of video models."""
-        return await self._runtime.ask(ListModels())
+        return Listing(await self._runtime.ask(ListModels()))
 
     async def choose(
         self,

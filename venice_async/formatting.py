@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Final
+from typing import Any, Final
+
+from attrs import fields
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
@@ -47,3 +49,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def as_date(moment: datetime) -> str:
     """Return date and time to the minute: `22 November 2026, 10:07`."""
     return f"{moment.day} {moment:%B %Y, %H:%M}"
+
+
+def short_repr(value: Any) -> str:
+    """Return the repr of an attrs instance with those fields only that are not at their defaults."""
+    shown: list[str] = []
+    for item in fields(value.__class__):
+        default: Any = item.default
+        part = getattr(value, item.name)
+        if item.repr and part != (default.factory() if hasattr(default, "factory") else default):
+            shown.append(f"{item.name}={item.repr(part) if callable(item.repr) else repr(part)}")
+    return f"{type(value).__name__}({', '.join(shown)})"

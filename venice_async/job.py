@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import Context
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
 import anyio
 
@@ -19,6 +20,9 @@ from .results import Ticket, Video
 from .sansio.job.states import TERMINAL, Failed, State, Stopped, Succeeded, ticket_of
 
 log: logging.Logger = logging.getLogger(__name__)
+
+_REDRAWN: Final = 0.5  # seconds at least between two pictures of a job
+_redrawing: set[asyncio.Task[None]] = set()  # the event loop holds tasks weakly
 
 
 class VideoJob:
@@ -234,6 +238,29 @@ class VideoJob:
     def _repr_html_(self) -> str:
         """Show where the job stands, in a notebook."""
         return state_html(self.state)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """Show where the job stands, in a notebook or a terminal."""
+        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
+
+    def _ipython_display_(self) -> None:
+        """Show the job in a cell, and redraw it there until it has ended; IPython calls it."""
+        ipython: Any = import_module("IPython")
+        display: Any = import_module("IPython.display")
+        handle = display.display(self._repr_mimebundle_(), raw=True, display_id=True)
+        in_terminal = type(ipython.get_ipython()).__name__ == "TerminalInteractiveShell"  # it only adds lines
+        if handle is not None and not in_terminal and not self.done() and running_loop() is self._loop:
+            task = self._loop.create_task(
+                self._redraw(lambda: handle.update(self._repr_mimebundle_(), raw=True)),
+                context=Context(),  # not that of this cell: an export takes no news of a cell that has ended
+            )
+            _redrawing.add(task)
+            task.add_done_callback(_redrawing.discard)
+
+    async def _redraw(self, draw: Callable[[], object]) -> None:
+        async for _ in self.updates():
+            draw()
+            await anyio.sleep(0 if self.done() else _REDRAWN)
 
     def __del__(self) -> None:
         """Log a failure that nobody looked at."""

@@ -35,6 +35,9 @@ _SIGNATURES: Final = (
 )
 
 
+_HEAD: Final = 64  # bytes that tell a media type
+
+
 def sniff(head: bytes) -> str | None:
     """Return the media type that the first bytes of a file tell, or None."""
     for offset, signature, media_type in _SIGNATURES:
@@ -90,6 +93,12 @@ class Media:
             return f"Media({str(self.path)!r})"
         size = "not kept" if self.data is None else f"{len(self.data)} bytes"
         return f"Media(<{size}>, sha256={self.sha256!r})"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str | bytes]:
+        """Show a picture that is in memory, in a notebook."""
+        kind = self.media_type or sniff((self.data or b"")[:_HEAD])
+        picture = {kind: self.data} if self.data and kind in {"image/png", "image/jpeg"} else {}
+        return {"text/plain": repr(self), **picture}
 
 
 MediaInput: TypeAlias = str | Media

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 from attrs import field, frozen
 
+from .formatting import as_usd, short_repr
 from .requests import VideoRequest
 
 DEFAULT_PROMPT_LIMIT: Final = 2500  # characters; the vendor's default where a model names none
@@ -90,12 +91,16 @@ class VideoModel:
     offline: bool = False
     beta: bool = False
     uncensored: bool = False
-    description: str = ""
+    description: str = field(default="", repr=False)
     region_restrictions: tuple[str, ...] = ()
     deprecation: Deprecation | None = None
-    pricing: Mapping[str, Any] | None = field(default=None, hash=False)
+    pricing: Mapping[str, Any] | None = field(default=None, hash=False, repr=False)
     traits: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(factory=dict[str, Any], eq=False, repr=False)
+
+    def __repr__(self) -> str:
+        """Show what the catalogue says of it, in short."""
+        return short_repr(self)
 
     @property
     def accepts(self) -> frozenset[str]:
@@ -353,3 +358,34 @@ class AccountLimits:
     balances: Mapping[str, float] = field(factory=dict[str, float], hash=False)
     key_expires: str | None = None
     limits: tuple[ModelLimit, ...] = ()
+
+    def by_model(self) -> dict[str, str]:
+        """Return the rate limits of each model in words, such as `40 RPM, 500 RPD`."""
+        words: dict[str, str] = {}
+        for limit in self.limits:
+            said = f"{limit.amount:,.10g} {limit.type}"
+            name = limit.model or "all models"
+            words[name] = f"{words[name]}, {said}" if name in words else said
+        return words
+
+    def __str__(self) -> str:
+        """Return the account in a line, then a line for each model that has limits of its own."""
+        left = [
+            as_usd(amount) if currency == "USD" else f"{amount:,g} {currency}"
+            for currency, amount in self.balances.items()
+        ]
+        facts = (
+            "" if self.access_permitted else "no access",
+            f"tier {self.tier}" if self.tier else "",
+            "" if self.charged else "not charged",
+            f"{' and '.join(left)} left" if left else "",
+            f"the key expires {self.key_expires}" if self.key_expires else "the key does not expire",
+        )
+        first = ", ".join(filter(None, facts))
+        return "\n".join([first, *(f"{model}: {said}" for model, said in self.by_model().items())])
+
+    def _repr_html_(self) -> str:
+        """Show the limits as a table, in a notebook."""
+        from .notebook import limits_html  # noqa: PLC0415 - only a notebook asks for pictures
+
+        return limits_html(self)

@@ -1,15 +1,22 @@
-"""Jobs and clips as HTML, for notebooks. Imported only when one is shown."""
+"""Jobs, clips, models and limits as HTML, for notebooks. Imported only when one is shown.
+
+Colours are those of the page around, so that what is shown can be read in a light and in a dark notebook.
+"""
 
 from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
-from .formatting import as_bytes, as_seconds
+from .formatting import as_bytes, as_seconds, as_usd
+from .models import AccountLimits, VideoModel
+from .requests import VideoRequest
+from .results import Outcome
 from .sansio.job.states import (
     AwaitingConsent,
     Downloading,
@@ -24,6 +31,7 @@ from .sansio.job.states import (
     ticket_of,
 )
 
+_PROMPT: Final = 80  # characters of a prompt in a table
 INLINE_LIMIT: Final = 20 * 1024 * 1024
 """Bytes: a clip up to this size is embedded in the notebook, as base64."""
 
@@ -60,6 +68,102 @@ _HEAD: Final = (
 )
 _BAR: Final = '<progress max="1"{value} style="width:100%"></progress>'
 _SMALL: Final = '<div style="font-size:.85em;opacity:.75">{text}</div>'
+
+
+_TABLE: Final = (
+    '<table style="border-collapse:collapse;color:inherit;background:none;font-variant-numeric:tabular-nums">'
+    "<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+)
+_CELL: Final = (
+    '<{tag} style="text-align:left;vertical-align:top;padding:.2em 1em .2em 0;color:inherit;background:none;'
+    'border:0;border-bottom:1px solid #8888;white-space:{wrap}">{text}</{tag}>'
+)
+
+
+def table_html(columns: Mapping[str, Sequence[str]]) -> str:
+    """Return a table of texts by the titles of their columns; a column without any text is left out."""
+    shown = {title: cells for title, cells in columns.items() if any(cells)}
+    head = "".join(_CELL.format(tag="th", text=escape(title), wrap="nowrap") for title in shown)
+    body = ""
+    for first, *rest in zip(*shown.values(), strict=True):  # the first is a name, to be copied
+        cells = _CELL.format(tag="td", text=escape(first), wrap="nowrap")
+        cells += "".join(_CELL.format(tag="td", text=escape(cell), wrap="normal") for cell in rest)
+        body += f"<tr>{cells}</tr>"
+    return _TABLE.format(head=head, body=body)
+
+
+def limits_html(account: AccountLimits) -> str:
+    """Return what a key may do, and what is left, as HTML."""
+    about, words = str(account).partition("\n")[0], account.by_model()
+    table = table_html({"model": list(words), "limit": list(words.values())}) if words else ""
+    return f"<div>{escape(about)}</div>{table}"
+
+
+def listing_html(items: Sequence[object]) -> str:
+    """Return models, outcomes, jobs or entries of a journal as a table."""
+    if not items:
+        return _SMALL.format(text="None")
+    rows = [_row(item) for item in items]
+    table = table_html({title: [row.get(title, "") for row in rows] for title in rows[0]})
+    return table + _SMALL.format(text=f"{len(items)} in all")
+
+
+def _row(item: Any) -> dict[str, str]:
+    """Return the cells of one item by the titles of their columns."""
+    match item:
+        case VideoModel():
+            notes = [word for word in ("offline", "beta") if getattr(item, word)]
+            notes += [f"ends {(item.deprecation.removes_at or 'some day')[:10]}"] if item.deprecation else []
+            return {
+                "model": item.id,
+                "kind": item.model_type,
+                "takes": ", ".join(sorted(item.accepts)),
+                "durations": ", ".join(item.durations),
+                "resolutions": ", ".join(item.resolutions),
+                "aspect ratios": ", ".join(item.aspect_ratios),
+                "sound": "to choose" if item.audio_configurable else "yes" if item.audio else "",
+                "": ", ".join(notes),
+            }
+        case Outcome():
+            ended = "" if item.video is None else str(item.video.path or as_bytes(item.video.size))
+            return {
+                "#": str(item.index),
+                "model": item.request.model,
+                "prompt": _short(item.request),
+                "clip": ended,
+                "error": "" if item.error is None else str(item.error),
+                "price": "" if item.usd is None else as_usd(item.usd),
+            }
+        case _:  # a job, or an entry of the journal
+            ticket, request, to = ticket_of(item.state), item.request, getattr(item, "to", None)
+            usd: float | None = getattr(item, "usd", None)
+            return {
+                "job": ticket.queue_id if ticket else "not queued",
+                "key": item.key or "",
+                "model": request.model if request else ticket.model if ticket else "",
+                "prompt": _short(request),
+                "state": " ".join(filter(None, _told(item.state))),
+                "to": "" if to is None else str(to),
+                "price": "" if usd is None else as_usd(usd),
+            }
+
+
+def _short(request: VideoRequest | None) -> str:
+    prompt = " ".join(((request and request.prompt) or "").split())
+    return prompt if len(prompt) <= _PROMPT else f"{prompt[:_PROMPT]}…"
+
+
+def _told(state: State) -> tuple[str, str]:
+    """Return a state in words: what it is, and how far or why."""
+    match state:
+        case Succeeded(video=video):
+            return "Done", str(video.path or as_bytes(video.size))
+        case Failed(error=error):
+            return "Failed", str(error)
+        case Stopped():
+            return "No longer watched", ""
+        case _:
+            return _progress(state)[:2]
 
 
 def state_html(state: State) -> str:

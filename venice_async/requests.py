@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 from attrs import Attribute, field, fields, frozen
 
+from .formatting import short_repr
 from .media import Media, MediaInput
 from .validators import (
     LIMITS,
@@ -68,6 +69,10 @@ class Element:
     video_url: MediaInput | None = media_field()
     audio_url: MediaInput | None = media_field()
 
+    def __repr__(self) -> str:
+        """Show what is set."""
+        return short_repr(self)
+
     def __attrs_post_init__(self) -> None:
         """Refuse images beside a clip."""
         if self.video_url is not None and (self.frontal_image_url is not None or self.reference_image_urls):
@@ -119,6 +124,10 @@ class ImageReference:
     type: str | None = field(default=None, validator=word)
     ref_name: str | None = field(default=None, validator=word)
 
+    def __repr__(self) -> str:
+        """Show what is set."""
+        return short_repr(self)
+
 
 @frozen(kw_only=True)
 class VideoReference:
@@ -133,6 +142,10 @@ class VideoReference:
     video_url: MediaInput = field(validator=lambda _, a, value: check_media(a.name, value), repr=brief)
     ref_name: str | None = field(default=None, validator=word)
     audio_url: MediaInput | None = media_field()
+
+    def __repr__(self) -> str:
+        """Show what is set."""
+        return short_repr(self)
 
 
 def _consents(instance: object, attribute: Attribute[Any], value: object) -> None:
@@ -256,6 +269,10 @@ class VideoRequest:
     extra: Mapping[str, Any] = field(
         factory=dict[str, Any], converter=_fields_of_tomorrow, hash=False, repr=brief
     )
+
+    def __repr__(self) -> str:
+        """Show what is set."""
+        return short_repr(self)
 
     def __attrs_post_init__(self) -> None:
         """Refuse fields that exclude or need each other."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from attrs import field, frozen
 
 from .errors import UsageError, VeniceError
+from .formatting import as_usd
 from .requests import VideoRequest
+
+T = TypeVar("T")
 
 
 @frozen(kw_only=True)
@@ -104,6 +107,10 @@ class Quote:
 
     usd: float
 
+    def _repr_html_(self) -> str:
+        """Show the price, in a notebook."""
+        return f"<b>{as_usd(self.usd)}</b> at this moment; nothing is reserved"
+
 
 @frozen(kw_only=True)
 class ConsentRequest:
@@ -152,3 +159,12 @@ class Outcome:
     error: VeniceError | None = None
     usd: float | None = None
     earlier: bool = False
+
+
+class Listing(list[T]):
+    """A list that shows itself as a table, in a notebook."""
+
+    def _repr_html_(self) -> str:
+        from .notebook import listing_html  # noqa: PLC0415 - only a notebook asks for pictures
+
+        return listing_html(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
@@ -34,6 +35,7 @@ LIMITS: Final[Mapping[str, int]] = {
     "body": 35 * 1024 * 1024,  # bytes of JSON; video generation guide
 }
 
+_WRAP: Final = "For a file on this machine, pass Media(path); for bytes, Media(data)"
 _SHOWN: Final = 60  # characters of a media URL or prompt that a repr shows
 _DATA_URL: Final = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w.+=\"-]+)*,.", re.ASCII | re.DOTALL)
 
@@ -51,10 +53,11 @@ def check_media(name: str, value: object) -> None:
         return
     if not isinstance(value, str):
         msg = f"{name} takes a URL or Media, not {type(value).__name__}"
-        raise refuse(msg, name)
+        wrapped = isinstance(value, os.PathLike | bytes | bytearray | memoryview)
+        raise refuse(msg, name, None, _WRAP if wrapped else "")
     if not (is_http(value) or _DATA_URL.match(value)):
         msg = f"{name} must be an http(s) or data: URL, not {brief(value)}"
-        error = refuse(msg, name, "http(s) or data: URL", "For a file on this machine, pass Media(path)")
+        error = refuse(msg, name, "http(s) or data: URL", _WRAP)
         raise error.with_facts(cli_hint="Name a file, or an http(s) URL")
 
 

@@ -24,7 +24,7 @@ from venice_async.cli import main
 
 ROOT = Path(__file__).parents[2]
 KEY = "venice-sandbox-key"
-COMMAND = (sys.executable, "-W", "error", "-m", "venice_async.cli")
+COMMAND = (sys.executable, "-W", "error", "-m", "venice_async")
 PATIENCE = 600.0  # seconds until a test that is stuck gives up; how long a machine takes is no matter
 
 

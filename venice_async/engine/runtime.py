@@ -161,6 +161,11 @@ class Runtime:
         """The journal, if the client is open and keeps one."""
         return None if self._shared is None else self._shared.journal
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened and nobody has begun to close it."""
+        return self._task is not None and not self._task.done() and not self._leave.is_set()
+
     async def open(self) -> None:
         """Open the sessions and the journal.
 
@@ -170,7 +175,7 @@ class Runtime:
         """
         if self._task is not None:
             msg = "A client is entered once"
-            raise UsageError(msg, hint="Make a new VeniceClient for each block")
+            raise UsageError(msg, hint="Make a new VeniceClient")
         self._loop = asyncio.get_running_loop()
         self._leave = anyio.Event()
         ready: asyncio.Future[None] = self._loop.create_future()
@@ -261,7 +266,7 @@ class Runtime:
         task = self._opened()
         if self._shared is None or task.done() or self._leave.is_set():
             msg = "The client is closed"
-            raise UsageError(msg, hint="Make a new VeniceClient, and call it inside its block")
+            raise UsageError(msg, hint="Make a new VeniceClient, and enter or open it")
         self._check_loop()
         return self._shared
 
@@ -398,7 +403,10 @@ class Runtime:
     def _opened(self) -> asyncio.Task[None]:
         if self._task is None:
             msg = "The client is not open yet"
-            raise UsageError(msg, hint="Use it inside 'async with VeniceClient() as venice:'")
+            raise UsageError(
+                msg,
+                hint="Use it inside 'async with VeniceClient() as venice:', or 'await venice.open()' first",
+            )
         return self._task
 
 

@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 
 from ...errors import ConnectError, DownloadError, JournalError, UsageError
 from ...requests import VideoRequest
-from ...results import Ticket
+from ...results import Listing, Ticket
 from ...sansio.converter import converter, dump_state, load_state
 from ...sansio.job.states import (
     AwaitingConsent,
@@ -164,7 +164,7 @@ Mark: TypeAlias = tuple[float, str | None, str | None]
 """When a job was last written to, its living worker, and what that said last."""
 
 
-class Unfinished(list[JournalEntry]):
+class Unfinished(Listing[JournalEntry]):
     """The unfinished jobs that we watch or nobody does.
 
     Attributes:
