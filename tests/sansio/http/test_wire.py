@@ -38,6 +38,7 @@ from venice_async.requests import (
     VideoRequest,
 )
 from venice_async.results import ConsentRequest, Ticket
+from venice_async.sansio.http import wire
 from venice_async.sansio.http.wire import (
     EncodedMedia,
     HttpRequest,
@@ -191,7 +192,7 @@ def test_a_lone_surrogate_in_a_prompt_goes_out_as_a_question_mark() -> None:
 
 
 def test_encoded_media_go_out_wherever_they_stand_whatever_the_other_texts_are() -> None:
-    url = EncodedMedia("data:image/png;base64,AAAA")
+    url = EncodedMedia("image/png", "digest", [b"AA", b"AA"])
     extra = {"media": "media", "list": [url, "media-", {"deep": url}], '"media"': 1}
     request = VideoRequest(
         model="m", prompt='"media"', image_url=url, elements=[Element(video_url=url)], extra=extra
@@ -199,11 +200,19 @@ def test_encoded_media_go_out_wherever_they_stand_whatever_the_other_texts_are()
     expected = {
         "model": "m",
         "prompt": '"media"',
-        "image_url": url,
-        "elements": [{"video_url": url}],
+        "image_url": "data:image/png;base64,AAAA",
+        "elements": [{"video_url": "data:image/png;base64,AAAA"}],
         **extra,
+        "list": ["data:image/png;base64,AAAA", "media-", {"deep": "data:image/png;base64,AAAA"}],
     }
     assert expected == json.loads(request_body(request))
+
+
+def test_a_long_text_is_written_in_pieces_that_make_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "TEXT_PIECE", 7)
+    text = 'a "long"\\ text,\n with \x00, \U0001f98a, ä and \ud800 \ud83e'
+    expected = text.replace("\ud800", "?").replace("\ud83e", "?")
+    assert [expected, {"deep": expected}] == sent(prompt=text, extra={"new": [text, {"deep": text}]})["new"]
 
 
 def test_media_that_is_not_encoded_yet_never_goes_out() -> None:

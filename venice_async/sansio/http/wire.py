@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias, assert_never, cast, overload
+from typing import Any, Final, Self, TypeAlias, assert_never, cast, overload
 
 from attrs import field, frozen
 
@@ -39,6 +39,8 @@ ASKING: Final[Mapping[str, str]] = {"accept": "application/json"}
 JSON: Final[Mapping[str, str]] = {"content-type": "application/json", **ASKING}
 SUCCESS: Final = range(200, 300)
 
+TEXT_PIECE: Final = 1 << 18
+"""Characters of a text that are written as JSON at once, for meanwhile no other thread runs."""
 _POLL: Final[Mapping[str, str]] = {**JSON, "accept": "application/json, video/mp4"}
 _VIDEO: Final = ("video/", "application/octet-stream", "binary/octet-stream", "application/mp4")
 _WRAPPERS: Final = ("data", "result", "job", "video", "response")  # around the answer to a paid request
@@ -135,31 +137,51 @@ def request_body(request: VideoRequest) -> bytes:
 
 
 class EncodedMedia(str):
-    """A data: URL of our own making, in which JSON has nothing to escape."""
+    """The `data:` URL of a file or of bytes, in pieces: to copy 35 MB at once holds up all other threads.
 
-    __slots__ = ()
+    As a text it ends in the digest of its bytes instead.
+
+    Attributes:
+        pieces: the URL, in which JSON has nothing to escape.
+    """
+
+    __slots__ = ("pieces",)
+    pieces: Sequence[bytes]
+
+    def __new__(cls, media_type: str, sha256: str, pieces: Sequence[bytes]) -> Self:
+        """Return the URL of media of a type and digest, its bytes in Base64."""
+        start = f"data:{media_type};base64,"
+        url = super().__new__(cls, start + sha256)
+        url.pieces = (start.encode(), *pieces)
+        return url
 
 
 def to_json(fields: Mapping[str, Any]) -> bytes:
-    """Return fields as JSON. Encoded media are copied into it: to look at each of 35 MB takes too long."""
+    """Return fields as JSON; media and long texts are put in piece by piece."""
     mark = "media"
     while True:
-        media: list[EncodedMedia] = []
+        media: list[Sequence[bytes]] = []
         text = json.dumps(_without_media(fields, media, mark), ensure_ascii=False)
         pieces = text.split(f'"{mark}"')
         if len(pieces) == len(media) + 1:
             break
         mark += "-"  # it is a text of the request, too
     found = [pieces[0].encode("utf-8", "replace")]
-    for url, piece in zip(media, pieces[1:], strict=True):
-        found += [b'"', url.encode("ascii"), b'"', piece.encode("utf-8", "replace")]
+    for parts, piece in zip(media, pieces[1:], strict=True):
+        found += [b'"', *parts, b'"', piece.encode("utf-8", "replace")]
     return b"".join(found)
 
 
-def _without_media(value: Any, media: list[EncodedMedia], mark: str) -> Any:
-    """Return `value` with a mark for each of its encoded media, which go to `media`."""
+def _without_media(value: Any, media: list[Sequence[bytes]], mark: str) -> Any:
+    """Return `value` with a mark for each of its media and long texts, the pieces of which go to `media`."""
     if isinstance(value, EncodedMedia):
-        media.append(value)
+        media.append(value.pieces)
+        return mark
+    if isinstance(value, str) and len(value) > TEXT_PIECE:
+        parts = (value[start : start + TEXT_PIECE] for start in range(0, len(value), TEXT_PIECE))
+        media.append(
+            [json.dumps(part, ensure_ascii=False)[1:-1].encode("utf-8", "replace") for part in parts]
+        )
         return mark
     if isinstance(value, Part):
         value = set_fields(value)
