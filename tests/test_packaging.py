@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 import subprocess
 import sys
@@ -36,11 +37,14 @@ def files() -> list[Path]:
     """Return the files of the repository, without what is ignored."""
     patterns = [*ignored(), ".git"]
 
-    def kept(path: Path) -> bool:
-        parts = path.relative_to(ROOT).parts
-        return not any(fnmatch.fnmatch(part, pattern) for part in parts for pattern in patterns)
+    def kept(name: str) -> bool:
+        return not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
-    return [path for path in ROOT.rglob("*") if kept(path) and path.is_file()]
+    found: list[Path] = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = filter(kept, folders)  # what is ignored may be large
+        found += [Path(folder) / name for name in names if kept(name)]
+    return found
 
 
 def build(*command: str) -> None:
@@ -54,8 +58,7 @@ def build(*command: str) -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the wheel's content."""
     folder = tmp_path_factory.mktemp("wheel")
-    options = ("--no-deps", "--no-build-isolation", "--no-cache-dir", "--disable-pip-version-check")
-    build("pip", "wheel", "--quiet", *options, "--wheel-dir", str(folder), str(ROOT))
+    build("hatchling", "build", "--target", "wheel", "--directory", str(folder))
     (archive,) = folder.glob("venice_async-*-py3-none-any.whl")
     with zipfile.ZipFile(archive) as content:
         content.extractall(folder / "content")  # noqa: S202 - we have just built it

@@ -12,6 +12,8 @@ import sys
 import termios
 import time
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -85,6 +87,18 @@ class Shell:
         code = main(arguments)
         out, err = self._capture.readouterr()
         return Said(code, out, err)
+
+    def encoded(self, encoding: str, *arguments: str) -> tuple[int, bytes, bytes]:
+        """Run a command within this process; return how it ended, and what its streams were in `encoding`."""
+        out, err = BytesIO(), BytesIO()
+        with (
+            redirect_stdout(TextIOWrapper(out, encoding, write_through=True)) as said,
+            redirect_stderr(TextIOWrapper(err, encoding, write_through=True)) as told,
+        ):
+            code = main(arguments)
+        said.detach()
+        told.detach()
+        return code, out.getvalue(), err.getvalue()
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the environment for a command beside this process."""

@@ -62,17 +62,11 @@ def test_a_path_comes_back_byte_by_byte_whatever_stdout_can_encode(shell: Shell)
     ):
         for option in ([], ["--json"]):
             wanted = os.fsencode(shell.folder) + b"/" + name + f"-{number}{len(option)}.mp4".encode()
-            done = subprocess.run(  # noqa: S603 - our own command
-                [*COMMAND, "generate", *CHEAP, "-o", wanted, *option],
-                env=shell.environment(PYTHONIOENCODING=encoding),
-                capture_output=True,
-                check=False,
-            )
-            said = os.fsencode(json.loads(done.stdout)["path"]) if option else done.stdout.removesuffix(b"\n")
-            if (done.returncode, said) != (0, wanted) or (
-                option and encoding != "utf-8" and not done.stdout.isascii()
-            ):
-                wrong.append((wanted, encoding, option, done))
+            command = ("generate", *CHEAP, "--no-journal", "-o", os.fsdecode(wanted), *option)
+            code, out, err = shell.encoded(encoding, *command)
+            said = os.fsencode(json.loads(out)["path"]) if option else out.removesuffix(b"\n")
+            if (code, said) != (0, wanted) or (option and encoding != "utf-8" and not out.isascii()):
+                wrong.append((wanted, encoding, option, code, out, err))
     assert [] == wrong
 
 
@@ -85,13 +79,8 @@ def test_what_an_encoding_lacks_is_written_in_another_way(shell: Shell) -> None:
     )
     for command in commands:
         for encoding in ("ascii", "cp1252", "utf-16"):
-            done = subprocess.run(  # noqa: S603 - our own command
-                [*COMMAND, *command],
-                env=shell.environment(PYTHONIOENCODING=encoding),
-                capture_output=True,
-                check=False,
-            )
-            assert (0, False) == (done.returncode, b"Traceback" in done.stderr), (command, done)
+            code, _, err = shell.encoded(encoding, *command)
+            assert (0, False) == (code, b"Traceback" in err), (command, encoding, err)
     doctor = subprocess.run(  # noqa: S603 - our own command
         [*COMMAND, "doctor"], env=shell.environment(PYTHONIOENCODING="ascii"), capture_output=True, check=True
     )

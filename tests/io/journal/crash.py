@@ -5,7 +5,7 @@
 
 Every line is JSON: the number of calls that had returned, and what a process that comes later finds. A step
 is an SQL statement, or a file that is opened, locked, linked, changed or removed. The processes are forked
-from this one, which never starts a thread; so they cost little.
+from this one, which has done it all once; so they cost little.
 """
 
 # the connection is traced:
@@ -17,9 +17,12 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import sys
+import threading
 import time
+import warnings
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from functools import partial
@@ -170,6 +173,24 @@ def live(path: Path, report: int, before: Callable[[], None]) -> None:
     asyncio.run(run())
 
 
+def rehearse(path: Path) -> None:
+    """Use a journal once, so that what is imported and compiled on the way is there in every process."""
+
+    async def run() -> None:
+        async for _ in life(path):
+            pass
+
+    path.parent.mkdir()
+    asyncio.run(run())
+    asyncio.run(aftermath(path))
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    # what is left is the pulse of journals, which now waits for one and begins anew in a child
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+    shutil.rmtree(path.parent)
+
+
 def look(path: Path, report: int) -> None:
     os.write(report, json.dumps(asyncio.run(aftermath(path))).encode())
 
@@ -203,6 +224,7 @@ def _read(descriptor: int) -> bytes:
 
 def main(folder: Path, mode: str, first: int, second: int) -> None:
     path = folder / "jobs.db"
+    rehearse(folder / "rehearsal" / "jobs.db")
     if mode == "steps":
         step = first
         while one(path, before=partial(die_at, step, folder), seconds=None):
@@ -210,7 +232,7 @@ def main(folder: Path, mode: str, first: int, second: int) -> None:
     else:
         chance = random.Random(second)
         for _ in range(first):
-            one(path, before=lambda: None, seconds=chance.random() * 0.12)
+            one(path, before=lambda: None, seconds=chance.random() * 0.05)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ class Fleet:
             answers=tuple(self._answers[name]),
         )
         self._answers[name] = []
-        if self.dumped:
+        if self.dumped and chance.random() < 0.1:
             copy = load(dump(self.ration))
             assert copy is not None
             assert copy == self.ration
