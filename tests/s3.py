@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import define, field
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import (  # pyright: ignore[reportMissingTypeStubs]
+    DomainDispatcherApplication,
+    create_backend_app,
+)
 from moto.s3 import models
 from werkzeug.serving import make_server
 
-vars(models)["S3_UPLOAD_PART_MIN_SIZE"] = 1  # parts of a test are small
+_MODELS: Any = models
+_MODELS.S3_UPLOAD_PART_MIN_SIZE = 1  # parts of a test are small
 CUT = "cut"
 _ACCOUNT = "123456789012"  # moto's
 KEY_ID, SECRET = "AKIDEXAMPLE", "the-secret-access-key"

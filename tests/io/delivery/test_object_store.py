@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from unittest.mock import AsyncMock
 
 import pytest
-from obstore.store import MemoryStore, S3Store
+from obstore.store import LocalStore, MemoryStore, S3Store
 
 from tests.clients import PRIVATE, PUBLIC, client, until
 from tests.faulty import FaultyVenice, Reply, Request, make_mp4, ranged_reply, video_reply
@@ -301,6 +301,9 @@ async def test_a_file_url_is_a_file_whose_folder_is_made(
         await venice.generate(PUBLIC, to=clip.as_uri())
     named = await venice.generate(PUBLIC, to=f"{tmp_path.as_uri()}/new/")
     assert [Path(str(named.url)).name] == [path.name for path in (tmp_path / "new").iterdir()]
+    within = await venice.generate(PUBLIC, to="100%/a.mp4", store=LocalStore(tmp_path))
+    assert (tmp_path / "100%" / "a.mp4").as_uri() == within.url
+    assert server.clip == (tmp_path / "100%" / "a.mp4").read_bytes()
     with pytest.raises(UsageError, match="absolute path"):
         await venice.generate(PUBLIC, to="file://a.mp4")
 
@@ -345,6 +348,18 @@ async def test_with_credentials_that_only_obstore_knows_a_large_clip_lacks_its_d
     await venice.generate(PRIVATE, to=URL)
     assert ({"clips/a.mp4": LARGE}, []) == (s3.objects(), s3.uploads())
     assert "video/mp4" == s3.headers("clips/a.mp4")["content-type"]
+
+
+async def test_where_s3_refuses_what_only_we_ask_for_the_clip_is_moved_by_obstore(
+    s3: S3Server, server: FaultyVenice, venice: VeniceClient
+) -> None:
+    server.clip = LARGE
+    refusals = [403]
+    s3.spoil = lambda _, path, query: (
+        refusals.pop() if refusals and path.endswith("/clips/a.mp4") and "partNumber" in query else None
+    )
+    await venice.generate(PRIVATE, to=URL)
+    assert ({"clips/a.mp4": LARGE}, []) == (s3.objects(), s3.uploads())
 
 
 def test_requests_are_signed_as_in_the_example_of_the_vendor() -> None:

@@ -30,8 +30,8 @@ from attrs import evolve, field, frozen
 from ...errors import DownloadError, UsageError, VeniceError
 from ...results import Ticket
 from ..shielding import in_thread, run_to_completion
-from .s3_requests import S3Requests
-from .stores import TEMPORARY, ObjectPlace, asked, size_of, stores
+from .s3_requests import RefusedError, S3Requests
+from .stores import ObjectPlace, asked, listed, reason_of, size_of, stores
 from .target import job_key, job_name
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ async def check_object(
             hint="Choose another name, or pass overwrite=True to replace it",
             cli_hint="Choose another name, or pass --overwrite to replace it",
         )
-    await asked(quick.list(place.temporary("probe")).collect_async(), place, before=True)
+    await asked(listed(quick, place.temporary("probe")), place, before=True)
     return ObjectDestination(place=place, store=store, overwrite=overwrite)
 
 
@@ -244,16 +244,20 @@ class ObjectUpload:
         if stored != self._size:
             msg = f"The store has kept {stored} of the {self._size} bytes of the clip"
             raise DownloadError(msg)
+        await self._unless_there(self._renamed())
+
+    async def _renamed(self) -> None:
+        """Move the temporary object to its name; on S3 with its digest, where we can and may ask for that."""
         s3 = await S3Requests.of(self._store)
-        if s3 is None:
-            move: Awaitable[object] = self._store.rename_async(
-                self._temporary, self._place.key, overwrite=self._overwrite
-            )
-        else:
+        if s3 is not None:
             about = {"content-type": self._type, "x-amz-meta-sha256": self.sha256}
             source = self._place.prefix + self._temporary
-            move = s3.move(source, self._place.url.key, about, overwrite=self._overwrite)
-        await self._unless_there(move)
+            try:
+                return await s3.move(source, self._place.url.key, about, overwrite=self._overwrite)
+            except RefusedError as error:
+                log.info("The clip is moved without its digest: %s", reason_of(error))
+        await self._store.rename_async(self._temporary, self._place.key, overwrite=self._overwrite)
+        return None
 
     async def _unless_there(self, call: Awaitable[object]) -> None:
         """Make the object, unless it is there: made by this job before a crash, if it has the same bytes."""
@@ -290,7 +294,7 @@ class ObjectUpload:
         if writer is not None:
             reason = DownloadError("The delivery has ended")
             with suppress(Exception):  # it may be over; what is left then, goes now
-                await writer.__aexit__(type(reason), reason, None)
+                await writer.__aexit__(type(reason), reason, None)  # pyright: ignore[reportUnknownMemberType]
             await self._remove_leftovers()
 
     async def _remove_leftovers(self) -> None:
@@ -298,16 +302,26 @@ class ObjectUpload:
 
         Where such an object is whole, its move may have been under way, which is an upload of the very name.
         """
-        left = [found["path"] for found in await self._store.list(self._folder).collect_async()]
-        s3 = await S3Requests.of(self._store)
-        if s3 is not None:
-            begun = await s3.uploads(f"{self._place.prefix}{self._folder}/")
-            begun += await s3.uploads(self._place.url.key) if left else []
-            for key, upload in begun:
-                if key == self._place.url.key or f"/{TEMPORARY}/" in f"/{key}":
-                    await s3.abort(key, upload)
+        left = await listed(self._store, self._folder)
+        try:
+            await self._abort_uploads(also_named=bool(left))
+        except RefusedError as error:
+            log.warning(
+                "Uploads that were never completed may be left in %s: %s", self._folder, reason_of(error)
+            )
         if left:
             await self._store.delete_async(left)
+
+    async def _abort_uploads(self, *, also_named: bool) -> None:
+        s3 = await S3Requests.of(self._store)
+        if s3 is None:
+            return
+        key = self._place.url.key
+        begun = await s3.uploads(f"{self._place.prefix}{self._folder}/")
+        if also_named:
+            begun += [found for found in await s3.uploads(key) if found[0] == key]
+        for name, upload in begun:
+            await s3.abort(name, upload)
 
 
 def _taken(held: deque[bytes], most: int) -> bytes:

@@ -21,6 +21,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import aiohttp
 import anyio
 from attrs import field, frozen
+from yarl import URL
 
 from ...sansio.http.secrets import Secret
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 Query: TypeAlias = "Mapping[str, str]"
 
+_BEYOND: Final = (
+    *("skip_signature", "request_payer", "server_side_encryption", "sse_kms_key_id"),
+    *("sse_bucket_key_enabled", "sse_customer_key_base64"),
+)
 _TRIES: Final = 4
 _PAUSE: Final = 0.2  # seconds before the second try, twice as long before each further one
 _PATIENCE: Final = aiohttp.ClientTimeout(total=60.0)
@@ -67,9 +72,10 @@ class S3Requests:
 
     @classmethod
     async def of(cls, store: ObjectStore) -> Self | None:
-        """Return what speaks for a store of S3; None for another, or one whose credentials we cannot know.
+        """Return what speaks for a store of S3; None for another, or one that we cannot speak for.
 
-        Those of an instance, a container or a web identity are fetched by obstore, which keeps them.
+        The credentials of an instance, a container or a web identity are known to obstore alone, and what is
+        set for encryption or payment only it can say.
         """
         from obstore import sign_async  # noqa: PLC0415 - who has a store has it loaded
         from obstore.store import S3Store  # noqa: PLC0415 - see above
@@ -87,7 +93,7 @@ class S3Requests:
             setting("secret_access_key"),
             setting("session_token", "token"),
         )
-        if not key_id or not secret:
+        if not key_id or not secret or any(map(setting, _BEYOND)):
             return None
         url = (await sign_async(store, "GET", "x", _MINUTE)).partition("?")[0]
         prefix = str(store.prefix or "").strip("/")
@@ -171,10 +177,8 @@ class S3Requests:
 
     def _signed(
         self, now: datetime, method: str, key: str, *, query: Query, headers: Query, body: str
-    ) -> tuple[aiohttp.typedefs.StrOrURL, dict[str, str]]:
+    ) -> tuple[URL, dict[str, str]]:
         """Return the URL and the headers of a request, signed at that moment."""
-        from yarl import URL  # noqa: PLC0415 - it comes with aiohttp
-
         at, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
         place = urlsplit(self.root + quote(key))
         asked = urlencode(sorted(query.items()), quote_via=quote, safe="-_.~")

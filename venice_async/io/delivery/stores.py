@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
 
 from attrs import evolve, field, frozen
 
@@ -107,7 +108,7 @@ def place_in(store: object, to: str | os.PathLike[str]) -> ObjectPlace:
             raise UsageError(msg, hint="Pass the name of the object alone, or the URL without the store")
     else:
         check_key(text)
-        url = ObjectUrl(scheme, bucket, prefix + text)
+        url = ObjectUrl(scheme, bucket, quote(prefix + text) if scheme == "file" else prefix + text)
     return ObjectPlace(url=url, store=store, prefix=prefix)
 
 
@@ -145,6 +146,12 @@ def _opened(root: str, settings: tuple[tuple[str, str], ...], *, quick: bool) ->
         reason = reason_of(error)
     msg = f"The store {root!r} cannot be used: {reason}"
     raise UsageError(msg, hint="Check the URL, and the settings of the store in the environment")
+
+
+async def listed(store: ObjectStore, prefix: str) -> list[str]:
+    """Return the names of the objects below a prefix."""
+    found = store.list(prefix)  # pyright: ignore[reportUnknownMemberType]
+    return [item["path"] for item in await found.collect_async()]
 
 
 async def size_of(store: ObjectStore, place: ObjectPlace) -> int | None:
