@@ -119,6 +119,7 @@ async def test_every_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     async with Sandbox(clips=made, strict=True) as sandbox:
         monkeypatch.setenv("VENICE_API_KEY", sandbox.api_key)
         monkeypatch.setenv("VENICE_BASE_URL", sandbox.base_url)
+        monkeypatch.setenv("VENICE_ADMIN_KEY", sandbox.admin_key)
         if "recover()" in page.text:
             await leave_a_job_unfinished(sandbox)
         names: dict[str, Any] = {"show_to_the_user": agree}
