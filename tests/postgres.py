@@ -93,6 +93,12 @@ def control(running: PostgresServer, *words: str) -> None:
     subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)  # noqa: S603 - our own
 
 
+def start_again(running: PostgresServer) -> None:
+    """Start a server that was stopped, where it was."""
+    options = f"'-h \"\" -k {socket_folder(running)}'"
+    control(running, "-w", "-l", str(running.log), "-o", options, "start")
+
+
 def socket_folder(running: PostgresServer) -> str:
     """Return where the server listens."""
     return parse_qs(urlsplit(running.get_uri()).query)["host"][0]

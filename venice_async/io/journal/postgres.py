@@ -115,12 +115,16 @@ class PostgresDatabase:
     def begin(self, *, patient: bool) -> None:
         """Begin a transaction when no other process is in one, as an owner who lives."""
         now = self._busy = monotonic()
-        if self._session is not None and not self._session.closed and now - self._spoken <= LOST:
+        if self._session is not None and now - self._spoken <= LOST:
             spoken = f"UPDATE owners SET word = clock_timestamp() WHERE token = '{self._token}'"  # noqa: S608
-            self._lock(self._session)
-            if self._session.execute(spoken.encode()).rowcount:
-                self._spoken = now
-                return
+            try:
+                self._lock(self._session)
+                if self._session.execute(spoken.encode()).rowcount:
+                    self._spoken = now
+                    return
+            except psycopg.Error:
+                if not self._session.closed:
+                    raise
         self._end()
         if not patient or now - self._tried < _PAUSE:
             msg = f"The journal {name_of(self._uri)!r} cannot be reached"
