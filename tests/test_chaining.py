@@ -108,6 +108,9 @@ def test_clips_that_differ_are_not_joined_and_the_error_says_in_what(red: Path) 
     for other, said in ((silent, "sound: aac and none"), (wide, "size: 128x96 and 160x96")):
         with pytest.raises(UsageError, match=said):
             asyncio.run(concat([red, other], to=red.with_name("film.mp4")))
+    unplanned = make(red.with_name("matroska.mkv"))
+    with pytest.raises(UsageError, match=r"matroska\.mkv' does not say when its frames are to be decoded"):
+        asyncio.run(concat([unplanned], to=red.with_name("film.mp4")))
     assert not red.with_name("film.mp4").exists()
 
 

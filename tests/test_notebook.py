@@ -18,6 +18,7 @@ from tests.faulty import FaultyVenice
 from venice_async.errors import ContentPolicyError, UsageError
 from venice_async.formatting import as_bytes, as_seconds, as_usd
 from venice_async.io.journal.entries import JournalEntry, Unfinished
+from venice_async.media import Media
 from venice_async.models import AccountLimits, ModelLimit, VideoModel
 from venice_async.notebook import state_html, video_html
 from venice_async.requests import VideoRequest
@@ -195,6 +196,16 @@ def test_limits_and_prices_can_be_read_in_a_notebook_and_a_terminal() -> None:
     assert str(ACCOUNT).splitlines() == [first, "m: 40 RPM, 5,000 RPD", "all models: 20 RPM"]
     assert Page(ACCOUNT._repr_html_()).text == f"{first}modellimitm40 RPM, 5,000 RPDall models20 RPM"
     assert Page(Quote(usd=0.75)._repr_html_()).text == "$0.75 at this moment; nothing is reserved"
+
+
+def test_a_picture_in_memory_is_shown_and_a_file_is_not_read() -> None:
+    png = b"\x89PNG\r\n\x1a\n..."
+    assert Media(png)._repr_mimebundle_()["image/png"] == png
+    assert (
+        list(Media("cat.png")._repr_mimebundle_())
+        == list(Media(b"GIF8")._repr_mimebundle_())
+        == ["text/plain"]
+    )
 
 
 def test_outcomes_and_the_journal_are_tables_without_links() -> None:

@@ -340,10 +340,15 @@ def _moved(container: InputContainer, begin: Fraction, last: dict[str, int]) -> 
 
     `last` has the decoding time of the last packet of each stream, which must increase.
     """
+    starts = [Fraction(each.start_time or 0) * (each.time_base or 1) for each in _copied(container)]
+    begin -= max(Fraction(0), min(starts))
     for packet in container.demux(_copied(container)):
         kind, base = packet.stream.type, packet.stream.time_base
-        if packet.dts is None or packet.pts is None or base is None:  # the end of a stream
+        if not packet.size:  # the end of a stream
             continue
+        if packet.dts is None or packet.pts is None or base is None:
+            msg = f"{container.name!r} does not say when its frames are to be decoded"
+            raise UsageError(msg, hint="Convert it to MP4, then join it")
         shift = round(begin / base)
         packet.dts, packet.pts = packet.dts + shift, packet.pts + shift
         if packet.dts <= last.get(kind, packet.dts - 1):
