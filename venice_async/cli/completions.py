@@ -11,7 +11,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import anyio
 from cyclopts import Parameter
@@ -22,7 +22,11 @@ from .options import Connection, Journalling
 from .session import journal_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cyclopts.completion import CompletionContext
+
+    from ..io.journal.entries import JournalEntry
 
 _DAY: Final = 24 * 3600.0
 _PATIENCE: Final = 2.0  # seconds that a person waits for after a key press
@@ -73,7 +77,7 @@ async def _ask(connection: Connection) -> dict[str, str]:
 async def _unfinished(connection: Connection, journalling: Journalling) -> dict[str, str]:
     try:
         async with open_journal(journal_path(connection, journalling)) as journal:
-            entries = [] if journal is None else await journal.pending()
+            entries: Sequence[JournalEntry] = () if journal is None else await journal.pending()
     except VeniceError:
         return {}
     found: dict[str, str] = {}
@@ -98,12 +102,14 @@ def _read(path: Path | None) -> tuple[dict[str, str], bool]:
     if path is None:
         return {}, False
     try:
-        known: Any = json.loads(path.read_text(encoding="utf-8"))
+        known: object = json.loads(path.read_text(encoding="utf-8"))
         age = time.time() - path.stat().st_mtime
     except (OSError, ValueError):
         return {}, False
-    sound = isinstance(known, dict)
-    return ({str(name): str(kind) for name, kind in known.items()} if sound else {}), sound and age < _DAY
+    if not isinstance(known, dict):
+        return {}, False
+    items = cast("dict[str, Any]", known).items()
+    return {name: str(kind) for name, kind in items}, age < _DAY
 
 
 def _keep(path: Path | None, known: dict[str, str]) -> None:

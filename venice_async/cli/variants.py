@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from string import Formatter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from attrs import frozen
 
@@ -32,7 +32,7 @@ class Variants:
     """
 
     template: str | None = None
-    vary: Mapping[str, Sequence[Any]] = {}
+    vary: Mapping[str, Sequence[object]] = {}
     count: int = 1
     seed: object = None
 
@@ -76,11 +76,15 @@ def variants(*, template: str | None, vary: Sequence[str], count: int, seed: obj
     """
     if template is not None:
         _placeholders(template)
-    axes: dict[str, Sequence[Any]] = {}
+    axes: dict[str, Sequence[object]] = {}
     for item in vary:
         name, equals, text = item.partition("=")
-        said = parsed(text)
-        values: list[Any] = said if isinstance(said, list) else [parsed(part) for part in text.split(",")]
+        said: object = parsed(text)
+        values = (
+            cast("Sequence[object]", said)
+            if isinstance(said, list)
+            else [parsed(part) for part in text.split(",")]
+        )
         if not equals or not name.isidentifier() or not text or not values or name in axes:
             msg = f"--vary takes NAME=VALUE,VALUE, each name once, not {item!r}"
             raise UsageError(msg, hint="Such as --vary seed=1,2,3 --vary aspect_ratio=16:9,9:16")
@@ -88,8 +92,8 @@ def variants(*, template: str | None, vary: Sequence[str], count: int, seed: obj
     return Variants(template=template, vary=axes, count=count, seed=seed)
 
 
-def _several(name: str, part: Any) -> Sequence[Any]:
-    return part if isinstance(part, list) and name in _ONE_VALUE else ()
+def _several(name: str, part: object) -> Sequence[object]:
+    return cast("Sequence[object]", part) if isinstance(part, list) and name in _ONE_VALUE else ()
 
 
 def _placeholders(template: str) -> set[str]:

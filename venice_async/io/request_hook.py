@@ -6,7 +6,7 @@ import inspect
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import anyio
 from attrs import evolve, field, frozen
@@ -63,8 +63,7 @@ class RequestHook:
             msg = f"it must return a mapping of headers, not {type(given).__name__}"
             raise TypeError(msg)
         headers: dict[str, str] = {}
-        said: Mapping[Any, Any] = given
-        for name, value in said.items():
+        for name, value in cast("Mapping[object, object]", given).items():
             if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(value, str):
                 msg = f"{name!r} is no header with a text"
                 raise TypeError(msg)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final, TextIO
+from typing import Annotated, Any, Final, TextIO
 
 import anyio
 from attrs import frozen
@@ -117,7 +117,7 @@ async def batch(
     if report and not isinstance(into, Path):
         msg = "--report needs a folder for the clips: the page shows them from beside it"
         raise UsageError(msg, hint="Leave --report out, or send the clips to a folder")
-    defaults = {**look.values(), **({"model": model} if model else {})}
+    defaults: dict[str, Any] = {**look.values(), **({"model": model} if model else {})}
     seed = defaults.get("extra", {}).get("seed")
     wanted = variants(template=many.prompt, vary=many.vary, count=many.count, seed=seed)
     lines = await anyio.to_thread.run_sync(read_batch, await read_text(file), file, defaults, wanted)
