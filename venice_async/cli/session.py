@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from ..errors import UsageError
-from ..io.journal.address import is_postgres
+from ..io.journal.address import is_postgres, shown
 from ..options import Links, Timeouts
 from ..sansio.http.secrets import Secret
 from .exit_codes import NoKeyError
@@ -59,7 +59,7 @@ class Session:
         """Return the command line of `words` on the same service and journal, without a key."""
         base_url, journal = self.connection.base_url, self.journalling.journal
         options = ["--base-url", base_url] if base_url else []
-        options += ["--journal", str(journal)] if journal else []
+        options += ["--journal", shown(journal)] if journal else []
         options += [word for network in self.connection.allow for word in ("--allow", network)]
         return as_command(["venice-async", *words, *options])
 
