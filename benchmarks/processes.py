@@ -98,7 +98,8 @@ async def trial(arguments: argparse.Namespace) -> None:
                     await asyncio.sleep(12)
                     processes[0].send_signal(signal.SIGCONT)
                 if arguments.crash and running is not None:
-                    await asyncio.sleep(6)
+                    while len(sandbox.charges) < arguments.jobs // 2:  # noqa: ASYNC110 - of other processes
+                        await asyncio.sleep(0.1)
                     await asyncio.to_thread(postgres.control, running, "stop", "-m", "immediate")
                     await asyncio.sleep(5)
                     await asyncio.to_thread(postgres.start_again, running)
