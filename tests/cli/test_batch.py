@@ -186,3 +186,16 @@ def test_ctrl_c_hands_over_every_job_that_is_paid_for(shell: Shell, journal: tup
         assert 30 == len(Path("clips/venice.ticket.json").read_text().splitlines())
     else:
         assert 30 == len(shell("jobs", "--json").json)
+
+
+def test_a_batch_goes_to_a_url_and_a_second_run_pays_for_nothing(shell: Shell) -> None:
+    jobs = _file({"model": PUBLIC, "prompt": "a fox"}, {"model": PRIVATE, "prompt": "an owl"})
+    into = f"{shell.folder.as_uri()}/films/"
+    first = shell("batch", jobs, *SHARED[:-2], "-o", into, "--budget", "1")
+    second = shell("batch", jobs, *SHARED[:-2], "--into", into, "--budget", "1")
+    urls = {(shell.folder / "films" / path.name).as_uri() for path in Path("films").iterdir()}
+    assert (0, 0, 2) == (first.code, second.code, len(urls))
+    assert urls == {o["url"] for o in _outcomes(first)} == {o["url"] for o in _outcomes(second)}
+    refused = shell("batch", jobs, *SHARED[:-2], "--into", into, "--budget", "1", "--report")
+    assert 2 == refused.code
+    assert "--report needs a folder" in refused.err
