@@ -154,11 +154,9 @@ class Submission:
             await self._record.withdraw()
             turn.unsent()
             return Refused(failure), AWAY
-        except StoreAwayError as failure:
-            turn.unsent()
-            return Refused(failure), AWAY
         except VeniceError as failure:
-            return Refused(failure), None
+            turn.unsent()
+            return Refused(failure), AWAY if isinstance(failure, StoreAwayError) else None
         at = datetime.fromtimestamp(self._shared.clock.time(), UTC).isoformat(timespec="seconds")
         paid = queue_request(prepared.body, consents_of(command), model=command.request.model)
         event = await self._caller.pay(paid, command, turn)
