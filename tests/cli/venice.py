@@ -15,6 +15,8 @@ from venice_async.sandbox.clips.render import render_clip
 PUBLIC = "wan-2-7-text-to-video"
 PRIVATE = "grok-imagine-text-to-video-private"
 CONSENT = "seedance-2-0-image-to-video"
+AT_ONCE = "done-when-first-asked-for"
+"""Nobody waits a second for its next poll."""
 REFUSED = "content-refused"
 NEVER = "never-done"
 LOST = "answer-lost"
@@ -34,6 +36,7 @@ async def _once_let_go(answer: bytes) -> AsyncIterator[bytes]:
 
 
 SCENARIOS = {
+    AT_ONCE: Scenario(seconds=0),
     REFUSED: Scenario(outcome="content_policy", seconds=1, recommended_model=PUBLIC),
     NEVER: Scenario(outcome="never"),
 }
@@ -50,7 +53,7 @@ def _models() -> list[CatalogueModel]:
     public = next(model for model in CATALOGUE if model.id == PUBLIC)
     return [
         *CATALOGUE,
-        *(evolve(public, id=name) for name in (REFUSED, NEVER, LOST, ODD, HELD, UNDONE, BROKE)),
+        *(evolve(public, id=name) for name in (AT_ONCE, REFUSED, NEVER, LOST, ODD, HELD, UNDONE, BROKE)),
     ]
 
 
