@@ -16,7 +16,7 @@ from venice_async.cli.commands import doctor
 from venice_async.cli.commands.doctor import _check_balance
 
 from .shell import KEY, Shell
-from .venice import LOST, NEVER, ODD, PRIVATE, PUBLIC
+from .venice import LOST, LOST_ONCE, NEVER, ODD, PRIVATE, PUBLIC
 
 CHEAP = ("-p", "a fox", "--duration", "5s", "--resolution", "480p")
 
@@ -74,12 +74,12 @@ def test_models_are_chosen_by_what_they_accept_and_misspelt_names_get_suggestion
 def test_reconcile_says_what_became_of_a_lost_answer_and_resume_brings_its_clip(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert 7 == shell("generate", "-m", LOST, *CHEAP, "-o", "fox.mp4").code
+    assert 7 == shell("generate", "-m", LOST_ONCE, *CHEAP, "-o", "fox.mp4").code
     said = shell("reconcile")
     assert (2, True) == (said.code, "VENICE_ADMIN_KEY" in said.err)
     monkeypatch.setenv("VENICE_ADMIN_KEY", "venice-sandbox-admin-key")
     [found] = shell("reconcile", "--json").json
-    assert ("charged", 0.25, LOST) == (found["outcome"], found["usd"], found["ticket"]["model"])
+    assert ("charged", 0.25, LOST_ONCE) == (found["outcome"], found["usd"], found["ticket"]["model"])
     assert 0 == shell("resume", "--all").code
     assert 20_000 == Path("fox.mp4").stat().st_size
     assert "No paid request is of unknown outcome" in shell("reconcile").err

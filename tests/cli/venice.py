@@ -20,6 +20,7 @@ AT_ONCE = "done-when-first-asked-for"
 REFUSED = "content-refused"
 NEVER = "never-done"
 LOST = "answer-lost"
+LOST_ONCE = "answer-lost-for-one-job"
 ODD = "answer-odd"
 HELD = "answer-held"
 UNDONE = "clip-held"
@@ -42,6 +43,7 @@ SCENARIOS = {
 }
 FAULTS = (
     Fault(on="queue", model=LOST, drop="after", times=None),
+    Fault(on="queue", model=LOST_ONCE, drop="after", times=None),
     Fault(on="queue", model=ODD, status=200, processed=True, body={"as": "job seventeen"}, times=None),
     Fault(on="queue", model=HELD, raw=_once_let_go, times=None),
     Fault(on="retrieve", model=UNDONE, raw=_once_let_go, times=None),
@@ -53,7 +55,10 @@ def _models() -> list[CatalogueModel]:
     public = next(model for model in CATALOGUE if model.id == PUBLIC)
     return [
         *CATALOGUE,
-        *(evolve(public, id=name) for name in (AT_ONCE, REFUSED, NEVER, LOST, ODD, HELD, UNDONE, BROKE)),
+        *(
+            evolve(public, id=name)
+            for name in (AT_ONCE, REFUSED, NEVER, LOST, LOST_ONCE, ODD, HELD, UNDONE, BROKE)
+        ),
     ]
 
 
