@@ -25,7 +25,7 @@ LONGEST = 500
 ROWS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli", "sandbox"),
     ("",),
-    ("client", "batch", "chaining", "seedance", "upscaling"),
+    ("client", "batch", "journal_calls", "chaining", "seedance", "upscaling"),
     ("engine.runtime",),  # it starts the jobs
     ("job",),
     ("engine",),

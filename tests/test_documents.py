@@ -21,6 +21,7 @@ import venice_async
 from tests.documents import GUIDE, PAGES, README, ROOT, Block, Page, spans
 from tests.programs import PICTURE, Programs
 from venice_async import (
+    Budget,
     Limits,
     Links,
     Polling,
@@ -316,7 +317,17 @@ def test_the_table_of_options_is_complete_and_agrees_with_the_defaults() -> None
             owner, values = option(span)
             assert values == {name: default_of(owner)[name] for name in values}
             named.setdefault(owner, set()).update(values)
-    owners = ("VeniceClient", "Timeouts", "Limits", "Polling", "Retries", "Links", "generate", "batch")
+    owners = (
+        "VeniceClient",
+        "Budget",
+        "Timeouts",
+        "Limits",
+        "Polling",
+        "Retries",
+        "Links",
+        "generate",
+        "batch",
+    )
     assert {owner: set(default_of(owner)) for owner in owners} == named
 
 
@@ -332,7 +343,7 @@ def option(text: str) -> tuple[str, Mapping[str, object]]:
 def default_of(owner: str) -> dict[str, object]:
     """Return the defaults of an options class or of a method of the client."""
     kinds: dict[str, type[Any]] = {
-        kind.__name__: kind for kind in (Timeouts, Limits, Polling, Retries, Links)
+        kind.__name__: kind for kind in (Budget, Timeouts, Limits, Polling, Retries, Links)
     }
     if owner in kinds:
         return attrs.asdict(kinds[owner]())

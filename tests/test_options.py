@@ -10,9 +10,9 @@ import pytest
 from attrs import fields
 
 from tests.cases import for_each
-from venice_async import Limits, Links, Polling, Retries, Timeouts, UsageError
+from venice_async import Budget, Limits, Links, Polling, Retries, Timeouts, UsageError
 
-KINDS: list[Any] = [Timeouts, Limits, Polling, Retries, Links]
+KINDS: list[Any] = [Budget, Timeouts, Limits, Polling, Retries, Links]
 
 
 @for_each(

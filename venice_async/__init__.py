@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from .job import VideoJob
     from .media import Media
     from .models import AccountLimits, Deprecation, ModelLimit, Problem, VideoModel
-    from .options import Limits, Links, Polling, Retries, Timeouts
+    from .options import Budget, Limits, Links, Polling, Retries, Timeouts
     from .requests import (
         CameraPoint,
         Consent,
@@ -86,6 +86,7 @@ __all__ = [
     "AwaitingConsent",
     "BadRequestError",
     "Batch",
+    "Budget",
     "BudgetExceededError",
     "CameraPoint",
     "ConflictError",
@@ -208,6 +209,7 @@ _NAMES = {
     "job": ("VideoJob",),
     "media": ("Media",),
     "options": (
+        "Budget",
         "Limits",
         "Links",
         "Polling",

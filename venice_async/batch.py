@@ -40,7 +40,7 @@ from .requests import VideoRequest
 from .results import Listing, Outcome, Quote
 from .sansio.converter import request_key
 from .sansio.job.machine import begin
-from .sansio.limits.budget import Budget
+from .sansio.limits.budget import Reservations
 
 if TYPE_CHECKING:
     from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -77,7 +77,7 @@ class Batch:
         self._quote = quote
         self._requests = requests
         self._options = options
-        self._budget = Budget(options.max_usd)
+        self._budget = Reservations(options.max_usd)
         ask = runtime.settings.on_consent
         self._consent = SharedConsent(ask) if ask else None
         self._refusals = Refusals(options.give_up_after)
@@ -148,7 +148,8 @@ class Batch:
         if isinstance(self._options.into, Path):
             await in_thread(make_folder, self._options.into)
         if self._runtime.journal is not None and self._options.max_usd is not None:
-            self._budget = Budget(self._options.max_usd, await self._runtime.journal.spent(self._prefix))
+            spent = await self._runtime.journal.spent(self._prefix)
+            self._budget = Reservations(self._options.max_usd, spent)
 
     async def _start_all(self, start: Callable[..., object], outcomes: ObjectSendStream[Outcome]) -> None:
         """Read the requests; a source that fails ends the batch once what was started has ended."""
@@ -201,7 +202,8 @@ class Batch:
         return Outcome(index=index, request=request, video=video, usd=usd, earlier=earlier)
 
     async def _reserve(self, request: VideoRequest) -> float | None:
-        if self._options.max_usd is None and self._options.max_each is None:
+        asked = self._options.max_usd is not None or self._options.max_each is not None
+        if not asked and not self._runtime.capped:
             return None
         usd = (await self._quote(request)).usd
         most = None if self._options.max_each is None else self._options.max_each(request)

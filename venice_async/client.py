@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import TracebackType
@@ -14,17 +15,17 @@ from .batch import CONCURRENCY, GIVE_UP_AFTER, PAUSE, Batch, BatchOptions, Reque
 from .engine import arguments
 from .engine.choice import cheapest
 from .engine.consent import OnConsent
-from .engine.reconcile import Settlement, reconcile
 from .engine.runtime import Runtime, Settings
-from .engine.spec import Destination, JobSpec, recovery
+from .engine.spec import Destination, JobSpec
 from .engine.status import ask_status
 from .errors import UsageError, VeniceError
 from .io.delivery.sinks import QueueSink
 from .io.request_hook import OnRequest
 from .io.uploads import price_query
 from .job import VideoJob
+from .journal_calls import JournalCalls
 from .models import AccountLimits, VideoModel
-from .options import BASE_URL, Limits, Links, Polling, Retries, Timeouts, check_number
+from .options import BASE_URL, Budget, Limits, Links, Polling, Retries, Timeouts, check_number
 from .requests import VideoRequest
 from .results import Listing, Quote, Ticket
 from .sansio.converter import request_fields
@@ -37,13 +38,11 @@ if TYPE_CHECKING:
     import aiohttp
     from obstore.store import ObjectStore
 
-    from .io.journal.entries import JournalEntry, Unfinished
-    from .io.journal.journal import Journal
 
 log: logging.Logger = logging.getLogger(__name__)
 
 
-class VeniceClient:
+class VeniceClient(JournalCalls):
     """Turns prompts into verified video files. All its jobs share one budget of requests.
 
     Enter it with `async with`, from any task, or call `open` and `aclose`. Jobs run until they end or the
@@ -61,6 +60,8 @@ class VeniceClient:
             `Consent`, or None for no. It may be async; a plain function runs in a worker thread.
         on_state: told every state of every job, on the event loop; must be quick.
         journal: a file, such as `"jobs.db"`, that keeps tickets through a crash; None keeps them in memory.
+        budget: the most that a day and a month may cost, for all processes of the journal, which it needs; a
+            number is USD a day. By default `VENICE_DAILY_USD` and `VENICE_MONTHLY_USD`, if they are set.
         timeouts: how long to wait.
         limits: what the key allows.
         polling: how eagerly to ask.
@@ -83,6 +84,7 @@ class VeniceClient:
         on_consent: OnConsent | None = None,
         on_state: Callable[[VideoJob, State], None] | None = None,
         journal: str | os.PathLike[str] | None = None,
+        budget: Budget | float | None = None,
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
         polling: Polling | None = None,
@@ -105,6 +107,7 @@ class VeniceClient:
                 on_consent=on_consent,
                 on_state=on_state,
                 journal=journal,
+                budget=Budget.meant(budget, has_journal=journal is not None),
                 timeouts=timeouts or Timeouts(),
                 limits=limits or Limits(),
                 polling=polling or Polling(),
@@ -191,6 +194,8 @@ class VeniceClient:
         if reference_video_seconds is not None:
             check_number("reference_video_seconds", reference_video_seconds, low=0)
         check_number("priority", priority)
+        if self._runtime.capped and max_usd is None:
+            max_usd = math.inf  # the price is asked
         noted = {} if tags is None else arguments.checked_tags(tags)
         destination = arguments.bound_for(to, store)
         if key is not None:
@@ -317,6 +322,7 @@ class VeniceClient:
             store: as for `generate`.
             max_each: returns the most that a request may cost, in USD, or None for no limit of its own.
         """
+        _ = self._runtime.capped
         self._runtime.shared()
         check_source(requests)
         options = BatchOptions(
@@ -346,65 +352,6 @@ class VeniceClient:
         for batch in list(self._batches):
             batch.stop()
         return await self._runtime.drain(grace)
-
-    async def pending(self) -> Unfinished:
-        """Return what the journal holds unfinished, oldest first.
-
-        What another living client is watching is not among them: the list's `held` says how many those are.
-        """
-        return await self._journal().pending()
-
-    async def recover(self) -> list[VideoJob]:
-        """Start a job for everything unfinished in the journal that no living process works on.
-
-        Each is bound for its recorded destination. One whose paid request has no outcome is not sent again:
-        its job raises `QueueOutcomeUnknownError`. How many jobs another living client holds is logged.
-        """
-        journal, now = self._journal(), self._runtime.shared().clock.time()
-        jobs = Listing(self._runtime.start(recovery(entry, now)) for entry in await journal.adopt())
-        if held := (await journal.pending()).held:
-            log.warning("%d unfinished jobs are held by another living process, and not recovered", held)
-        return jobs
-
-    async def find(self, key: str) -> JournalEntry | None:
-        """Return the job that has a key, finished or not, as the journal knows it; None for a free key."""
-        return await self._journal().of_key(arguments.checked_key(key))
-
-    async def forget(self, entry: JournalEntry) -> None:
-        """Remove an unfinished job from the journal, once you know what became of it, and free its key.
-
-        It is for a paid request of unknown outcome, a job whose clip will not come any more, and the key of
-        one that failed: the next `generate` with it, or batch, pays anew.
-
-        Raises:
-            UsageError: the job has ended and its key is not to be freed, or somebody works on it.
-        """
-        if not await self._journal().forget(entry.id):
-            msg = "Only an unfinished job that nothing works on can be forgotten"
-            raise UsageError(msg, hint="Cancel the job first, or leave the client that works on it")
-
-    async def reconcile(self, *, admin_key: str | None = None) -> list[Settlement]:
-        """Settle the paid requests of unknown outcome in the journal by the account's ledger.
-
-        A charge is taken for one of ours if it is of its model and price, came within minutes of it, and no
-        job in the journal accounts for it. What fits more than one stays unsettled, and so does what another
-        process works on.
-
-        Args:
-            admin_key: an ADMIN key of the same account; `VENICE_ADMIN_KEY` by default.
-
-        Returns:
-            what was found of each request, the unsettled ones with a reason.
-
-        Raises:
-            UsageError: there is no admin key, or no journal.
-            AuthenticationError: it is no ADMIN key.
-        """
-        secret = Secret((admin_key or os.environ.get("VENICE_ADMIN_KEY", "")).strip())
-        del admin_key
-        journal = self._journal()
-        async with self._runtime.caller_with(secret) as caller:
-            return await reconcile(self._runtime.shared(), journal, caller)
 
     async def quote(self, request: VideoRequest, *, reference_video_seconds: float | None = None) -> Quote:
         """Return the price of a request at this moment; nothing is queued or reserved.
@@ -490,10 +437,3 @@ class VeniceClient:
             await self._runtime.ask(query)
         except VeniceError as error:
             raise error.with_ticket(query.ticket) from None
-
-    def _journal(self) -> Journal:
-        self._runtime.shared()
-        if self._runtime.journal is None:
-            msg = "This client keeps no journal"
-            raise UsageError(msg, hint="Make it with journal='jobs.db'")
-        return self._runtime.journal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -102,6 +103,58 @@ class Limits:
     share: float = field(default=1.0, validator=_bound(0, above=True, high=1))
     account: str | None = field(default=None, validator=_check_name)
     failures: int = field(default=20, validator=_bound(2, high=50, whole=True))
+
+
+NO_JOURNAL: Final = "A daily or monthly budget needs a journal, in which all processes count what they pay"
+WITH_JOURNAL: Final = "Pass journal='jobs.db', or limit each job with max_usd"
+
+
+@frozen(kw_only=True)
+class Budget:
+    """The most that all jobs of a journal may cost, whichever processes queue them. Days and months are UTC.
+
+    What is reserved counts from the moment it is sent, and a request of unknown outcome counts; what was
+    refused or refunded does not.
+
+    Attributes:
+        daily: USD a day; None for no limit.
+        monthly: USD a calendar month; None for no limit.
+    """
+
+    daily: float | None = field(default=None, validator=_bound(0, or_none=True))
+    monthly: float | None = field(default=None, validator=_bound(0, or_none=True))
+
+    def __bool__(self) -> bool:
+        """Tell whether there is any limit."""
+        return self.daily is not None or self.monthly is not None
+
+    @classmethod
+    def meant(cls, said: Budget | float | None, *, has_journal: bool) -> Budget:
+        """Return the budget that is meant: a number is USD a day, and None what the environment says.
+
+        Raises:
+            UsageError: it is none, or there is no journal to count in.
+        """
+        if said is None:
+            return cls.of_environment()
+        budget = said if isinstance(said, Budget) else cls(daily=said)
+        if budget and not has_journal:
+            raise UsageError(NO_JOURNAL, hint=WITH_JOURNAL)
+        return budget
+
+    @classmethod
+    def of_environment(cls) -> Budget:
+        """Return what `VENICE_DAILY_USD` and `VENICE_MONTHLY_USD` say.
+
+        Raises:
+            UsageError: one of them is no sum.
+        """
+        said = {name: os.environ.get(f"VENICE_{name.upper()}_USD", "") for name in ("daily", "monthly")}
+        try:
+            return cls(**{name: float(text) for name, text in said.items() if text.strip()})
+        except ValueError:
+            msg = "VENICE_DAILY_USD and VENICE_MONTHLY_USD must be numbers of at least 0"
+            raise UsageError(msg) from None
 
 
 @frozen(kw_only=True)

@@ -27,7 +27,7 @@ from ..io.pacing.pacer import Pacer
 from ..io.ration.store import RationStore, account_key
 from ..io.request_hook import OnRequest, RequestHook
 from ..job import VideoJob, running_loop
-from ..options import Limits, Links, Polling, Retries, Timeouts
+from ..options import NO_JOURNAL, WITH_JOURNAL, Budget, Limits, Links, Polling, Retries, Timeouts
 from ..results import Ticket
 from ..sansio.http.links import is_loopback
 from ..sansio.http.queries import Query
@@ -125,6 +125,7 @@ class Settings:
     polling: Polling
     retries: Retries
     links: Links
+    budget: Budget
     on_request: OnRequest | None = field(validator=_check_on_request)
     send_key: bool
 
@@ -165,6 +166,17 @@ class Runtime:
     def is_open(self) -> bool:
         """Whether it was opened and nobody has begun to close it."""
         return self._task is not None and not self._task.done() and not self._leave.is_set()
+
+    @property
+    def capped(self) -> bool:
+        """Whether a budget bounds what may be paid, so that prices are asked first.
+
+        Raises:
+            UsageError: one does, and there is no journal to count in.
+        """
+        if self.settings.budget and self.settings.journal is None:
+            raise UsageError(NO_JOURNAL, hint=WITH_JOURNAL)
+        return bool(self.settings.budget)
 
     async def open(self) -> None:
         """Open the sessions and the journal.
@@ -373,7 +385,11 @@ class Runtime:
         from ..io.journal.journal import Journal  # noqa: PLC0415 - see above
 
         journal = await Journal.open(
-            self.settings.journal, clock=clock, account=self._account(), secret=self.settings.api_key
+            self.settings.journal,
+            clock=clock,
+            account=self._account(),
+            secret=self.settings.api_key,
+            budget=self.settings.budget,
         )
         stack.push_async_callback(journal.aclose)
         return journal

@@ -66,7 +66,9 @@ class Submission:
             self.encoded = self.encoded or await encode_media(command.request)
             seconds = command.reference_video_seconds
             query = await price_query(command.request, seconds, encoded=self.encoded)
-            return Priced((await self._caller.ask(query)).usd)
+            usd = (await self._caller.ask(query)).usd
+            self._record.expect(usd)
+            return Priced(usd)
         except VeniceError as error:
             return Refused(error)
 

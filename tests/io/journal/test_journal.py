@@ -181,8 +181,8 @@ async def test_success_erases_the_link_from_every_file(journal: Journal, path: P
         assert MARK in bytes_on_disk(path)
     await journal.record(entry_id, Succeeded(video=VIDEO))
     assert MARK not in bytes_on_disk(path)
-    assert b"a fox" not in bytes_on_disk(path)
     assert [] == await journal.pending()
+    assert REQUEST == (await journal.entry(entry_id)).request
 
 
 async def test_success_among_many_jobs_erases_each_link(journal: Journal, path: Path | str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import time
 from pathlib import Path
@@ -26,9 +25,6 @@ from ..session import journal_path
 if TYPE_CHECKING:
     from ...io.journal.entries import JournalEntry, Unfinished
     from ..screen.screen import Screen
-
-_IN_BATCH: Final = re.compile(r"[0-9a-f]{16}/(.*)#[0-9]+", re.DOTALL)
-_CONTENT: Final = re.compile(r"[0-9a-f]{64}")
 
 EXAMPLES: Final = """\
 venice-async jobs
@@ -86,7 +82,7 @@ def _advise(entries: Unfinished | None, path: Path | str | None, screen: Screen)
         for entry in entries or ():
             if (answer := _answer(entry)) is not None:
                 screen.note(f"{entry.id}: the server answered, and nobody understood: {answer}")
-                name, to = _model(entry) or "MODEL", shlex.quote(str(entry.to or "."))
+                name, to = entry.model or "MODEL", shlex.quote(str(entry.to or "."))
                 ticket = shlex.quote(json.dumps({"model": name, "queue_id": "JOB"}))
                 screen.note(f"If that names a job: echo {ticket} | venice-async resume - -o {to}")
         screen.note("Look at your account for an unknown outcome, then: venice-async jobs --forget ID")
@@ -101,21 +97,17 @@ def _names(entry: JournalEntry) -> set[str]:
     return {entry.id, *([entry.ticket.queue_id] if entry.ticket else [])}
 
 
-def _model(entry: JournalEntry) -> str | None:
-    return entry.ticket.model if entry.ticket else entry.request.model if entry.request else None
-
-
 def _columns(entries: Unfinished) -> dict[str, list[str]]:
     now = time.time()
     noted = {
-        "key": [_key(entry) for entry in entries],
+        "key": [entry.name for entry in entries],
         "tags": [", ".join(f"{name}={text}" for name, text in entry.tags.items()) for entry in entries],
     }
     return {
         "job": [
             entry.ticket.queue_id if entry.ticket else f"{entry.id} (outcome unknown)" for entry in entries
         ],
-        "model": [_model(entry) or "?" for entry in entries],
+        "model": [entry.model or "?" for entry in entries],
         "state": [
             "perhaps paid for" if isinstance(entry.state, Queueing) else phase(entry.state)
             for entry in entries
@@ -127,21 +119,15 @@ def _columns(entries: Unfinished) -> dict[str, list[str]]:
     }
 
 
-def _key(entry: JournalEntry) -> str:
-    """Return the key that a person gave; in a batch one stands behind the name of its folder, if any does."""
-    batch = _IN_BATCH.fullmatch(entry.key or "")
-    return (entry.key or "") if batch is None else "" if _CONTENT.fullmatch(batch[1]) else batch[1]
-
-
 def _as_json(entry: JournalEntry) -> dict[str, Any]:
     return {
         "id": entry.id,
         "ticket": ticket_json(entry.ticket) if entry.ticket else None,
-        "model": _model(entry),
+        "model": entry.model,
         "state": type(entry.state).__name__,
         "to": None if entry.to is None else str(entry.to),
         "created": entry.created,
-        "key": _key(entry) or None,
+        "key": entry.name or None,
         "tags": dict(entry.tags),
         "prompt": entry.request.prompt if entry.request else None,
         "answer": _answer(entry),

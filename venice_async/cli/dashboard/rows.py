@@ -36,11 +36,10 @@ _LOOK: Final = "Look at your account. Once you know that no clip will come: veni
 def row_of(seen: Seen, typical: dict[str, float]) -> dict[str, Any]:
     """Return what the page shows of a job; `typical` is how many seconds a job of a model takes."""
     entry = seen.entry
-    request, model = entry.request, entry.ticket.model if entry.ticket else None
-    model = model or (request.model if request else None)
+    request, model = entry.request, entry.model
     row: dict[str, Any] = {
         "id": entry.id,
-        "key": entry.key,
+        "key": entry.name or None,
         "tags": dict(entry.tags) or None,
         "model": model,
         "prompt": request.prompt if request else None,

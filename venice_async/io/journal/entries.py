@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -41,6 +42,9 @@ COLUMNS: Final = (
 )
 """The columns that a `JournalEntry` is made of."""
 
+_IN_BATCH: Final = re.compile(r"[0-9a-f]{16}/(.*)#[0-9]+", re.DOTALL)
+_CONTENT: Final = re.compile(r"[0-9a-f]{64}")
+
 
 def _absolute(to: str | os.PathLike[str] | None) -> Path | str | None:
     if isinstance(to, str) and is_object_url(to):
@@ -55,8 +59,8 @@ class JournalEntry:
     Attributes:
         id: its name within the journal; empty before it stands there.
         state: where it stands.
-        request: what was asked for, large media by digest only; None for a job resumed by its ticket, and
-            once it has ended.
+        request: what was asked for, large media by digest only, and once it has ended without the queries of
+            URLs and the content of `data:` URLs; None for a job resumed by its ticket.
         to: the destination, a path that is absolute, or a URL as it was given; None for a sink.
         overwrite: whether a file there may be replaced.
         key: the caller's name for it, by which `Journal.find` knows it.
@@ -82,6 +86,19 @@ class JournalEntry:
     identity: str | None = field(default=None, repr=False)
     answer_by: float | None = None
     ended: float | None = None
+
+    @property
+    def model(self) -> str | None:
+        """The model's id, where it is known."""
+        return self.ticket.model if self.ticket else self.request.model if self.request else None
+
+    @property
+    def name(self) -> str:
+        """The key that a person gave, without what a batch puts around it; empty where there is none."""
+        batch = _IN_BATCH.fullmatch(self.key or "")
+        if batch is None:
+            return self.key or ""
+        return "" if _CONTENT.fullmatch(batch[1]) else batch[1]
 
     @property
     def ticket(self) -> Ticket | None:
@@ -246,6 +263,26 @@ def pack_state(state: State) -> dict[str, Any]:
         "size": video and video.size,
         "sha256": video and video.sha256,
     }
+
+
+def pack_ended(request: VideoRequest | None) -> str | None:
+    """Return what is kept of the request of a job that has ended, without what may be a secret in its media.
+
+    A URL loses its query, in which signatures stand, and a `data:` URL all of its content.
+    """
+    return None if request is None else json.dumps(_plain(converter().unstructure(request)))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        scheme, _, _ = value.partition(":")
+        kept = {"data": value.partition(",")[0], "http": value.partition("?")[0]}
+        return kept.get(scheme.lower().removesuffix("s"), value) if scheme != value else value
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in cast("dict[str, object]", value).items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in cast("list[object]", value)]
+    return value
 
 
 def pack_progress(state: State) -> str:

@@ -15,11 +15,14 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import evolve
 
 from ...errors import JournalError, VeniceError
+from ...options import Budget
 from ...sansio.http.secrets import Secret
 from ...sansio.job.states import State, ticket_of
 from ..transport import Clock
 from .address import is_postgres
 from .entries import Attached, BatchShare, JournalEntry, Look, Mark, Seen, Unfinished, unpack_progress
+from .history import Wanted
+from .spending import Paid
 from .sqlite import SqliteDatabase
 from .store import StoreAwayError
 from .writer import Operation, Writer
@@ -49,8 +52,11 @@ class Journal:
     Every method raises `JournalError` when the file cannot be used, and `UsageError` after `aclose`.
     """
 
-    def __init__(self, writer: Writer, *, clock: Clock, account: str = "") -> None:
+    def __init__(
+        self, writer: Writer, *, clock: Clock, account: str = "", budget: Budget | None = None
+    ) -> None:
         """Use a writer that is open; `Journal.open` is the way to get one."""
+        self._budget = budget
         self._writer = writer
         self._clock = clock
         self._account = account
@@ -62,12 +68,19 @@ class Journal:
 
     @classmethod
     async def open(
-        cls, path: str | os.PathLike[str], *, clock: Clock, account: str = "", secret: Secret | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        clock: Clock,
+        account: str = "",
+        secret: Secret | None = None,
+        budget: Budget | None = None,
     ) -> Self:
         """Open the journal at `path`; file and folder are made if they are missing, for their owner only.
 
         A path that is a URI of Postgres names a database for many machines. The keys of jobs are those of
-        `account`; in Postgres the links of clips are readable with the `secret` only.
+        `account`; in Postgres the links of clips are readable with the `secret` only. Paid
+        requests are kept within `budget`.
 
         To be closed with `aclose`.
 
@@ -88,7 +101,7 @@ class Journal:
         except BaseException:
             await writer.aclose()
             raise
-        return cls(writer, clock=clock, account=account)
+        return cls(writer, clock=clock, account=account, budget=budget)
 
     async def begin(
         self, entry: JournalEntry, *, answer_within: float | None = None, batch: BatchShare | None = None
@@ -105,14 +118,14 @@ class Journal:
 
         Raises:
             KeyTakenError: it is an intent, and another job has its key.
-            BudgetExceededError: the batch would cost more than it may.
+            BudgetExceededError: the batch, the day or the month would cost more than it may.
         """
         await checkpoint_if_cancelled()
         now = self._clock.time()
         answer_by = None if answer_within is None else now + answer_within
         name, account = secrets.token_hex(6), self._account
         new = evolve(entry, id=name, created=now, answer_by=answer_by, account=account)
-        operation = Operation(lambda table: table.begin(new, now, batch))
+        operation = Operation(lambda table: table.begin(new, now, batch, self._budget))
         try:
             return await self._writer.perform(operation)
         except StoreAwayError:  # nobody knows whether it stands there, and nothing is sent
@@ -235,6 +248,25 @@ class Journal:
             rations=await self._writer.perform(Operation(lambda table: table.rations())),
             marks=marks,
         )
+
+    async def paid(self, since: float = 0.0) -> list[Paid]:
+        """Return what was paid, or may have been, since a moment in seconds since the Unix epoch."""
+        return await self._writer.perform(Operation(lambda table: table.paid(since)))
+
+    async def history(self, wanted: Wanted) -> list[JournalEntry]:
+        """Return the jobs that are wanted, ended or not, newest first."""
+        loose = wanted.key is None and wanted.tag is None
+        operation = Operation(
+            lambda table: table.history(
+                kinds=wanted.kinds,
+                model=wanted.model,
+                since=wanted.since,
+                limit=wanted.limit if loose else None,
+            )
+        )
+        return [entry for entry in await self._writer.perform(operation) if wanted.fits(entry)][
+            : wanted.limit
+        ]
 
     async def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`, by what each was to cost.

@@ -44,6 +44,10 @@ class JobRecord:
         self._epoch = self._journal.epoch
         return found
 
+    def expect(self, usd: float) -> None:
+        """Note what the job will cost, for the entry that is yet to stand there."""
+        self._entry = evolve(self._entry, usd=usd)
+
     @property
     def id(self) -> str:
         """The id of the entry; empty as long as there is none."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
 from attrs import evolve
 
-from ...errors import JournalError, UsageError
+from ...errors import BudgetExceededError, JournalError, UsageError
+from ...options import Budget
 from ...sansio.job.states import (
     TERMINAL,
     Failed,
@@ -20,7 +22,7 @@ from ...sansio.job.states import (
     Succeeded,
     ticket_of,
 )
-from ...sansio.limits.budget import Budget
+from ...sansio.limits.budget import Reservations
 from .entries import (
     COLUMNS,
     UNFINISHED,
@@ -35,15 +37,17 @@ from .entries import (
     job_of,
     merge_known,
     pack,
+    pack_ended,
     pack_progress,
     pack_state,
     state_to_keep,
     unpack,
     unpack_progress,
 )
+from .spending import Paid, spans, total
 from .store import Connection
 
-HISTORY: Final = 30 * 24 * 3600.0
+HISTORY: Final = 400 * 24 * 3600.0
 """Seconds that a finished job without a key stays on record, for people to look at."""
 
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM jobs"  # noqa: S608 - constants
@@ -64,7 +68,7 @@ _UPDATE: Final = (
     " updated = :updated, progress = NULL"
 )
 _RELEASED: Final = ", owner = NULL"
-_ENDED: Final = ", owner = NULL, request = NULL, ended = :updated"
+_ENDED: Final = ", owner = NULL, request = :request, ended = :updated"
 
 # A clip that is there is the best news of a key, then a job under way; the newest of them.
 _BEST: Final = "ORDER BY kind = 'Succeeded' DESC, kind = 'Failed', rowid DESC LIMIT 1"
@@ -130,12 +134,18 @@ class Table:
     def speak(self) -> None:
         """Say nothing but that we live, which every transaction does."""
 
-    def begin(self, entry: JournalEntry, now: float, batch: BatchShare | None = None) -> JournalEntry:
+    def begin(
+        self,
+        entry: JournalEntry,
+        now: float,
+        batch: BatchShare | None = None,
+        budget: Budget | None = None,
+    ) -> JournalEntry:
         """Add a job under our watch, or take over the entry of the same job that nobody watches.
 
         Raises:
             KeyTakenError: it is an intent, and another job has its key.
-            BudgetExceededError: its batch would cost more than it may.
+            BudgetExceededError: its batch, or the day or the month, would cost more than it may.
         """
         if entry.ticket is not None:
             entry = self._continued(entry)
@@ -143,7 +153,9 @@ class Table:
             msg = "Another job has this key"
             raise KeyTakenError(msg, hint="Wait for it, or take another key")
         if batch is not None and batch.max_usd is not None and entry.usd is not None:
-            Budget(batch.max_usd, self.spent(batch.prefix)).reserve(entry.usd)
+            Reservations(batch.max_usd, self.spent(batch.prefix)).reserve(entry.usd)
+        if budget and entry.ticket is None:
+            self._check_budget(budget, entry.usd, now)
         freed = "UPDATE jobs SET stands = 0 WHERE key = :key AND stands = 1 AND kind IN ('Failed', 'Stopped')"
         self.connection.execute(freed, {"key": entry.key})
         self.connection.execute(_INSERT, {**pack(entry), "owner": self._token, "updated": now})
@@ -164,7 +176,8 @@ class Table:
         where = "id = :id"
         if isinstance(left, Succeeded):
             where += f" OR (job = :job AND kind IN {UNFINISHED})"
-        self.connection.execute(f"{change} WHERE {where}", {**pack_state(left), "id": name, "updated": now})
+        values = {**pack_state(left), "id": name, "updated": now, "request": pack_ended(stored.request)}
+        self.connection.execute(f"{change} WHERE {where}", values)
         self.erased |= ended
 
     def entry(self, name: str) -> JournalEntry:
@@ -196,6 +209,7 @@ class Table:
                 self.withdraw(name)
             else:
                 ended = {**pack_state(Stopped(ticket=entry.ticket)), "id": name, "updated": now}
+                ended["request"] = pack_ended(entry.request)
                 self.connection.execute(f"{_UPDATE}{_ENDED}, stands = 0 WHERE id = :id", ended)
                 self.erased = True
             return True
@@ -312,6 +326,52 @@ class Table:
             (len(prefix), prefix),
         )
         return float(sum(Decimal(str(usd)) for (usd,) in prices))  # exact in decimals: 3 times 0.1 is 0.3
+
+    def paid(self, since: float) -> list[Paid]:
+        """Return what was paid, or may have been, for the jobs that began at a moment or later."""
+        rows = self.connection.execute(
+            f"SELECT usd, created, model, tags, destination, url FROM jobs"  # noqa: S608 - constants
+            f" WHERE created >= ? AND usd IS NOT NULL AND kind NOT IN {UNSENT}{self._scope}",
+            (since,),
+        )
+        return [
+            Paid(
+                usd=usd,
+                at=created,
+                model=model,
+                tags={} if tags is None else json.loads(tags),
+                to=url if destination is None else os.fsdecode(destination),
+            )
+            for usd, created, model, tags, destination, url in rows
+        ]
+
+    def history(
+        self, *, kinds: Collection[str], model: str | None, since: float, limit: int | None
+    ) -> list[JournalEntry]:
+        """Return the jobs that began at a moment or later, newest first, of some states or of any."""
+        where, values = f"created >= ?{self._scope}", [since, *kinds]
+        if kinds:
+            where += f" AND kind IN ({', '.join('?' * len(kinds))})"
+        if model is not None:
+            where, values = f"{where} AND model = ?", [*values, model]
+        most = "" if limit is None else f" LIMIT {int(limit)}"
+        return self._select(f"{where} ORDER BY created DESC, id{most}", *values, readable=True)
+
+    def _check_budget(self, budget: Budget, usd: float | None, now: float) -> None:
+        """Check that a paid request may go, by what the day and the month have cost.
+
+        Raises:
+            BudgetExceededError: it may not.
+        """
+        if usd is None:
+            msg = "The price is not known, and so not whether the budget allows it"
+            raise BudgetExceededError(msg, hint="Pass max_usd=, so that the price is asked first")
+        day, month = spans(now)
+        paid = self.paid(month)
+        for name, most, since in (("daily", budget.daily, day), ("monthly", budget.monthly, month)):
+            hint = f"Raise Budget({name}=...) or VENICE_{name.upper()}_USD, or wait: days and months are UTC"
+            spent = total(one for one in paid if one.at >= since)
+            Reservations(most, spent, of=f"the {name} ", hint=hint).reserve(usd)
 
     def tidy(self, now: float) -> None:
         """Forget old history, and the questions to a person that nobody waits for any more."""

@@ -8,11 +8,12 @@ from ...errors import BudgetExceededError
 from ...formatting import as_usd
 
 
-class Budget:
-    """A budget from which prices are reserved before they are spent, exact to the cent."""
+class Reservations:
+    """A sum from which prices are reserved before they are spent, exact to the cent."""
 
-    def __init__(self, limit: float | None, spent: float = 0.0) -> None:
-        """Allow `limit` USD, of which `spent` are gone; None for no limit."""
+    def __init__(self, limit: float | None, spent: float = 0.0, *, of: str = "", hint: str = "") -> None:
+        """Allow `limit` USD, of which `spent` are gone; None for no limit. Errors say whose limit it is."""
+        self._of, self._hint = of, hint
         self._limit = None if limit is None else _exact(limit)
         self._reserved = _exact(spent)
 
@@ -29,10 +30,12 @@ class Budget:
         """
         if self._limit is not None and self._reserved + _exact(usd) > self._limit:
             left, limit = float(self._limit - self._reserved), float(self._limit)
-            message = f"The quote is {as_usd(usd)}, and {as_usd(left)} of {as_usd(limit)} are left"
+            left_of = f"{as_usd(max(left, 0.0))} of {self._of}{as_usd(limit)} are left"
+            message = f"The quote is {as_usd(usd)}, and {left_of}"
             raise BudgetExceededError(
                 message,
-                cli_hint="Raise --budget, or ask for less",
+                hint=self._hint or BudgetExceededError.hint,
+                cli_hint=self._hint or "Raise --budget, or ask for less",
                 quoted_usd=usd,
                 limit_usd=limit,
             )

@@ -1,0 +1,154 @@
+"""What a client does with its journal: what is unfinished, what ended, what it cost."""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from .engine import arguments
+from .engine.reconcile import Settlement, reconcile
+from .engine.runtime import Runtime
+from .engine.spec import recovery
+from .errors import UsageError
+from .job import VideoJob
+from .options import check_number
+from .results import Listing
+from .sansio.http.secrets import Secret
+from .sansio.job.states import State
+
+if TYPE_CHECKING:
+    from .io.journal.entries import JournalEntry, Unfinished
+    from .io.journal.journal import Journal
+
+log: logging.Logger = logging.getLogger(__name__)
+
+
+class JournalCalls:
+    """The calls of a `VeniceClient` that need a journal; without one they raise `UsageError`."""
+
+    _runtime: Runtime
+
+    async def pending(self) -> Unfinished:
+        """Return what the journal holds unfinished, oldest first.
+
+        What another living client is watching is not among them: the list's `held` says how many those are.
+        """
+        return await self._journal().pending()
+
+    async def recover(self) -> list[VideoJob]:
+        """Start a job for everything unfinished in the journal that no living process works on.
+
+        Each is bound for its recorded destination. One whose paid request has no outcome is not sent again:
+        its job raises `QueueOutcomeUnknownError`. How many jobs another living client holds is logged.
+        """
+        journal, now = self._journal(), self._runtime.shared().clock.time()
+        jobs = Listing(self._runtime.start(recovery(entry, now)) for entry in await journal.adopt())
+        if held := (await journal.pending()).held:
+            log.warning("%d unfinished jobs are held by another living process, and not recovered", held)
+        return jobs
+
+    async def find(self, key: str) -> JournalEntry | None:
+        """Return the job that has a key, finished or not, as the journal knows it; None for a free key."""
+        return await self._journal().of_key(arguments.checked_key(key))
+
+    async def forget(self, entry: JournalEntry) -> None:
+        """Remove an unfinished job from the journal, once you know what became of it, and free its key.
+
+        It is for a paid request of unknown outcome, a job whose clip will not come any more, and the key of
+        one that failed: the next `generate` with it, or batch, pays anew.
+
+        Raises:
+            UsageError: the job has ended and its key is not to be freed, or somebody works on it.
+        """
+        if not await self._journal().forget(entry.id):
+            msg = "Only an unfinished job that nothing works on can be forgotten"
+            raise UsageError(msg, hint="Cancel the job first, or leave the client that works on it")
+
+    async def reconcile(self, *, admin_key: str | None = None) -> list[Settlement]:
+        """Settle the paid requests of unknown outcome in the journal by the account's ledger.
+
+        A charge is taken for one of ours if it is of its model and price, came within minutes of it, and no
+        job in the journal accounts for it. What fits more than one stays unsettled, and so does what another
+        process works on.
+
+        Args:
+            admin_key: an ADMIN key of the same account; `VENICE_ADMIN_KEY` by default.
+
+        Returns:
+            what was found of each request, the unsettled ones with a reason.
+
+        Raises:
+            UsageError: there is no admin key, or no journal.
+            AuthenticationError: it is no ADMIN key.
+        """
+        secret = Secret((admin_key or os.environ.get("VENICE_ADMIN_KEY", "")).strip())
+        del admin_key
+        journal = self._journal()
+        async with self._runtime.caller_with(secret) as caller:
+            return await reconcile(self._runtime.shared(), journal, caller)
+
+    async def history(
+        self,
+        *,
+        state: str | type[State] | None = None,
+        model: str | None = None,
+        key: str | None = None,
+        tag: str | None = None,
+        since: datetime | timedelta | str | None = None,
+        limit: int | None = None,
+    ) -> list[JournalEntry]:
+        """Return the journal's jobs, ended or not, newest first. It keeps them for 400 days, without links.
+
+        Args:
+            state: a state's class or its name, such as `"succeeded"`, or `"unfinished"`.
+            model: the model's id.
+            key: the key of the job, or of its line in a batch.
+            tag: the name of a tag, or name and text, such as `"project=dawn"`.
+            since: when they began or later: a moment, or how long ago, such as `"7d"` or a `timedelta`.
+            limit: how many at most.
+
+        Raises:
+            UsageError: there is no journal, or an argument makes no sense.
+        """
+        journal, now = self._journal(), self._runtime.shared().clock.time()
+        from .io.journal.history import Wanted, kinds_of, moment  # noqa: PLC0415 - with the journal
+
+        if limit is not None:
+            check_number("limit", limit, low=0, whole=True)
+        return await journal.history(
+            Wanted(
+                kinds=kinds_of(state), model=model, key=key, tag=tag, since=moment(since, now), limit=limit
+            )
+        )
+
+    async def spend(
+        self, *, since: datetime | timedelta | str | None = None, by: str = "model"
+    ) -> dict[str, float]:
+        """Return what the journal's jobs have cost in USD, by name, the dearest first.
+
+        A request of unknown outcome counts, one that was refused or refunded does not. Only jobs whose price
+        was asked count: those with a `max_usd`, of a batch with a limit, or under a budget.
+
+        Args:
+            since: as for `history`.
+            by: `"model"`, `"day"` (of UTC, in their order), `"folder"`, `"tag"` (each as `"name=text"`: a job
+                with two tags counts twice), or `"tag:project"` (by the texts of one tag). What has no such
+                name counts under `""`.
+
+        Raises:
+            UsageError: there is no journal, or an argument makes no sense.
+        """
+        journal, now = self._journal(), self._runtime.shared().clock.time()
+        from .io.journal.history import moment  # noqa: PLC0415 - with the journal
+        from .io.journal.spending import grouped  # noqa: PLC0415 - see above
+
+        return grouped(await journal.paid(moment(since, now)), by)
+
+    def _journal(self) -> Journal:
+        self._runtime.shared()
+        if self._runtime.journal is None:
+            msg = "This client keeps no journal"
+            raise UsageError(msg, hint="Make it with journal='jobs.db'")
+        return self._runtime.journal
