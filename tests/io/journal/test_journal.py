@@ -477,7 +477,7 @@ async def test_money_is_added_up_exactly_by_prefix(journal: Journal) -> None:
 
 
 @both
-async def test_history_without_a_key_goes_after_a_month(path: Path | str) -> None:
+async def test_history_without_a_key_goes_after_400_days(path: Path | str) -> None:
     clock = StoppedClock()
     async with opened(path, clock) as journal:
         keys = (None, "k", None)
@@ -485,7 +485,7 @@ async def test_history_without_a_key_goes_after_a_month(path: Path | str) -> Non
         for number, entry_id in enumerate(found[:2]):
             video = VIDEO.__class__(path=None, size=1, sha256="a", ticket=ticket(number))
             await journal.record(entry_id, Succeeded(video=video))
-    clock.now += 31 * DAY
+    clock.now += 401 * DAY
     async with opened(path, clock) as journal:
         with pytest.raises(JournalError, match="no entry"):
             await journal.entry(found[0])
