@@ -387,16 +387,18 @@ class Runtime:
         journal = await Journal.open(
             self.settings.journal,
             clock=clock,
-            account=self._account(),
+            account=account_key("", self._account_secret()),
             secret=self.settings.api_key,
             budget=self.settings.budget,
         )
         stack.push_async_callback(journal.aclose)
         return journal
 
+    def _account_secret(self) -> str:
+        return self.settings.limits.account or self.settings.api_key.reveal()
+
     def _account(self) -> str:
-        settings = self.settings
-        return account_key(settings.base_url, settings.limits.account or settings.api_key.reveal())
+        return account_key(self.settings.base_url, self._account_secret())
 
     def _ration(self) -> RationStore | None:
         """Return the ration that is shared with others who use the same journal; None without one."""

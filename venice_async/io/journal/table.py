@@ -244,7 +244,7 @@ class Table:
 
     def find(self, key: str) -> JournalEntry | None:
         """Return the entry that says most of a key."""
-        return next(iter(self._select(f"{self._of_account} AND {_BY_KEY}", key)), None)
+        return next(iter(self._select(f"0 = 0{self._scope} AND {_BY_KEY}", key)), None)
 
     def attach(self, key: str, identity: str | None, *, again: bool) -> Attached | None:
         """Find the job of a key, from now on ours if nobody watches it; None for a key that is free.
@@ -322,7 +322,7 @@ class Table:
     def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`."""
         prices = self.connection.execute(
-            f"SELECT usd FROM jobs WHERE {self._of_account} AND substr(key, 1, ?) = ? AND usd IS NOT NULL",  # noqa: S608
+            f"SELECT usd FROM jobs WHERE substr(key, 1, ?) = ? AND usd IS NOT NULL{self._scope}",  # noqa: S608
             (len(prefix), prefix),
         )
         return float(sum(Decimal(str(usd)) for (usd,) in prices))  # exact in decimals: 3 times 0.1 is 0.3
