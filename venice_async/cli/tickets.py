@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 from attrs import frozen
 
+from ..io.journal.address import shown
 from .standard_output import STDOUT
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ async def hand_over(
     if session.connection.sandbox:
         return Handover(ticket=ticket, kept="", command=by_id, works=False)
     if session.journal is not None:
-        return Handover(ticket=ticket, kept=f", kept in the journal {session.journal}", command=by_id)
+        return Handover(ticket=ticket, kept=f", kept in the journal {shown(session.journal)}", command=by_id)
     try:
         path = await anyio.to_thread.run_sync(save, [ticket], to)
     except OSError as error:

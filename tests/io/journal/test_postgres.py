@@ -17,6 +17,7 @@ import pytest
 from tests.postgres import dump, execute
 from venice_async.errors import JournalError, UsageError
 from venice_async.io.journal import postgres as module
+from venice_async.io.journal.address import shown
 from venice_async.io.journal.journal import Journal
 from venice_async.io.journal.store import StoreAwayError
 from venice_async.io.postgres import connect
@@ -130,6 +131,12 @@ async def test_a_database_that_cannot_be_reached_is_an_error_without_its_passwor
     assert "S1GN4TUR3" not in str(caught.value) + caplog.text
     assert "S1GN4TUR3" not in repr(caught.value.__context__) + repr(caught.value.__cause__)
     assert ours
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    assert "postgresql://me@host:5/db" == shown("postgresql://me:S1GN4@TUR3@host:5/db")
+    assert "postgres:///db?host=/a&password=..." == shown("postgres:///db?host=/a&password=S1GN4TUR3")
+    assert "a:b@c/jobs.db" == shown("a:b@c/jobs.db")
 
 
 async def test_a_pooler_that_gives_each_transaction_another_session_is_refused(
