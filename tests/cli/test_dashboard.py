@@ -110,8 +110,11 @@ async def event(stream: aiohttp.StreamReader) -> tuple[str, dict[str, Any]]:
             return number, json.loads(line[6:])
 
 
-async def test_a_person_sees_jobs_begin_end_and_play(browser: int, tmp_path: Path) -> None:
+async def test_a_person_sees_jobs_begin_end_and_play(
+    browser: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What another process does appears by itself; a card that is being played stays."""
+    monkeypatch.setenv("VENICE_DAILY_USD", "5")
     film = render_clip(prompt="a fox", model="model", seconds=1.0, width=160, height=90)
     async with staged(tmp_path) as stage, tab(browser) as page:
         await page.look(stage.address)
@@ -124,6 +127,9 @@ async def test_a_person_sees_jobs_begin_end_and_play(browser: int, tmp_path: Pat
         assert await page.texts(".owners li") == [
             f"process {(await stage.journal.watch({}, most=1)).changed[0].worker[:8]} 1 job"  # type: ignore[index]
         ]
+        today = await page.texts(".spend h2 small")
+        assert ["today $0.25, this month $0.25 (UTC)"] == today
+        assert ["$0.25 of $5.00"] == await page.texts(".spend .gauge p span:last-child")
         second = await stage.job("two", film)
         await page.until(f"!!document.querySelector('#clip-{second}.done button')")
         await page.click(f"#clip-{second} button")

@@ -29,7 +29,7 @@ def test_without_a_terminal_each_change_is_a_plain_line(shell: Shell) -> None:
     said = shell("generate", "--model", PUBLIC, *CHEAP, "-o", "fox.mp4")
     assert "\x1b" not in said.err + said.out
     words = [line.partition("] ")[2].split(":")[0].split(",")[0] for line in said.err.splitlines()]
-    assert ["", "queueing", "queued"] == words[:3]
+    assert ["", "asking the price", "queueing", "queued"] == words[:4]
     assert len(words) == len(said.err.splitlines())
     assert "saved and verified" in words
 

@@ -11,6 +11,7 @@ from venice_async import VideoRequest
 from venice_async.cli.commands import seedance, upscale
 
 from .shell import Shell
+from .venice import PUBLIC
 
 MODEL = "seedance-2-0-reference-to-video"
 
@@ -109,3 +110,16 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
     said = shell(*arguments)
     assert (2, "", 1, []) == (said.code, said.out, len(said.err.splitlines()), asked), said.err
     assert ["a.mp4", "b.mp4", "hero.png", "voice.mp3"] == sorted(path.name for path in Path().iterdir())
+
+
+def test_spend_is_told_by_model_day_and_folder_without_a_key(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0 == shell("generate", "-m", PUBLIC, "-p", "a fox", "--duration", "5s", "-o", "fox.mp4").code
+    monkeypatch.delenv("VENICE_API_KEY")
+    said = shell("spend", "--since", "7d")
+    assert (0, f"{PUBLIC}\t$0.75\n") == (said.code, said.out), said.err
+    assert "$0.75 for 1 job." in said.err
+    assert {str(shell.folder): 0.75} == shell("spend", "--by", "folder", "--json").json["spend"]
+    assert 2 == shell("spend", "--by", "week").code
+    assert 2 == shell("spend", "--since", "soon").code

@@ -28,6 +28,7 @@ from .commands import (
     resume,
     sandbox,
     seedance,
+    spend,
     upscale,
 )
 from .explain import failed_json, report
@@ -81,6 +82,7 @@ _add(quote.quote, quote.EXAMPLES)
 _add(models.models, models.EXAMPLES)
 _add(jobs.jobs, jobs.EXAMPLES)
 _add(resume.resume, resume.EXAMPLES)
+_add(spend.spend, spend.EXAMPLES)
 _add(dashboard.dashboard, dashboard.EXAMPLES)
 _add(reconcile.reconcile, reconcile.EXAMPLES)
 _add(upscale.upscale, upscale.EXAMPLES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ async def see_through(
         job = session.venice.generate(
             request,
             to=bound_for,
-            max_usd=limit,
+            max_usd=math.inf if limit is None else limit,  # the price is asked, so that spend knows it
             reference_video_seconds=length,
             overwrite=making.target.overwrite,
             key=making.key,

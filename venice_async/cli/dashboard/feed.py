@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -13,11 +14,13 @@ import anyio
 from attrs import define, frozen
 
 from ...errors import JournalError
-from .rows import gauges, loaded, row_of, typical_seconds
+from ...options import Budget
+from .rows import gauges, loaded, row_of, spend_since, spending, typical_seconds
 
 if TYPE_CHECKING:
     from ...io.journal.entries import Look, Mark
     from ...io.journal.journal import Journal
+    from ...io.journal.spending import Paid
     from ...requests import Consent
 
 MOST: Final = 5_000  # ended jobs that are shown, the newest
@@ -71,6 +74,7 @@ class Feed:
         self._facts_text = ""
         self._marks: Mapping[str, Mark] = {}
         self._typical: dict[str, float] = {}
+        self._paid: list[Paid] = []
         self._listeners = 0
         self._listened = asyncio.Event()
         self._changed = asyncio.Event()
@@ -96,6 +100,9 @@ class Feed:
         """Take in what changed in the journal."""
         look = await self._journal.watch(self._marks, most=MOST)
         made, facts = await anyio.to_thread.run_sync(self._made, look)
+        if look.changed or look.gone or not self._number:
+            self._paid = await self._journal.paid(spend_since(time.time()))
+        facts["spend"] = spending(self._paid, Budget.of_environment(), time.time())
         if self.questions is not None:
             facts["questions"] = await self.questions.questions()
         self._marks = look.marks

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
+from ...io.journal.spending import Paid, grouped, spans, total
+from ...options import Budget
 from ...sansio.job.states import (
     AwaitingConsent,
     Downloading,
@@ -27,6 +31,9 @@ from .report import asked_length
 if TYPE_CHECKING:
     from ...io.journal.entries import Seen
 
+_DAYS: Final = 14
+_DAY: Final = 86_400.0  # seconds
+_MODELS: Final = 8  # the dearest of the month
 _TYPICAL: Final = 0.8  # of a model's P80: what half of its jobs take, roughly
 _EPOCH: Final = 1e9  # seconds: a moment above it is of a clock that counts from 1970, below it of a machine's
 _RESUME: Final = "Go on with: venice-async resume --all"
@@ -155,4 +162,26 @@ def gauges(name: str, ration: Ration) -> dict[str, Any]:
         "failures": [sum(now - FAILURES_LAST < at for at in ration.failures.failed), limits.failures],
         "blocked": max(ration.blocked_until - now, 0.0),
         "holders": holders,
+    }
+
+
+def spend_since(now: float) -> float:
+    """Return since when spend is shown: the month, or two weeks if those began before."""
+    day, month = spans(now)
+    return min(month, day - (_DAYS - 1) * _DAY)
+
+
+def spending(paid: Sequence[Paid], budget: Budget, now: float) -> dict[str, Any]:
+    """Return what the page shows of money: the last days, the month's models, and the budget."""
+    day, month = spans(now)
+    this_month = [one for one in paid if one.at >= month]
+    by_day = grouped(paid, "day")
+    dates = [datetime.fromtimestamp(day - back * _DAY, UTC).date().isoformat() for back in range(_DAYS)]
+    return {
+        "days": [[date, by_day.get(date, 0.0)] for date in reversed(dates)],
+        "models": list(grouped(this_month, "model").items())[:_MODELS],
+        "today": total(one for one in paid if one.at >= day),
+        "month": total(this_month),
+        "daily": budget.daily,
+        "monthly": budget.monthly,
     }

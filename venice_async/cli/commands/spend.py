@@ -1,0 +1,56 @@
+"""`venice-async spend`: what the jobs of a journal have cost."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from ...formatting import as_usd
+from ...io.journal.history import moment
+from ...io.journal.spending import grouped, total
+from .. import exit_codes
+from ..journals import open_journal
+from ..options import Connection, Journalling, Output
+from ..screen.screen import ScreenHere
+from ..session import journal_path
+
+EXAMPLES: Final = """\
+venice-async spend --since 7d
+venice-async spend --by day
+venice-async spend --since 2026-11-01 --by tag:project
+"""
+
+
+async def spend(
+    *,
+    since: Annotated[str | None, Parameter(metavar="WHEN")] = None,
+    by: Annotated[str, Parameter(metavar="WAY", show_default=True)] = "model",
+    journalling: Journalling = Journalling(),
+    connection: Connection = Connection(),
+    output: Output = Output(),
+    screen: ScreenHere,
+) -> int:
+    """Add up what the jobs in the journal have cost. No key is needed.
+
+    It knows the price of a job where that was asked: by the commands always. A
+    request of unknown outcome counts, one that was refunded does not.
+
+    Args:
+        since: How long ago, such as 12h, 7d or 4w; or a date of UTC.
+        by: model, day (of UTC), folder, tag (each tag by itself), or tag:NAME (by the texts of one tag).
+    """
+    start = moment(since, time.time())
+    async with open_journal(journal_path(connection, journalling)) as journal:
+        paid = [] if journal is None else await journal.paid(start)
+    sums = grouped(paid, by)
+    if screen.as_json:
+        screen.emit({"by": by, "usd": total(paid), "spend": sums})
+        return exit_codes.OK
+    if sums:
+        names = [name or "(none)" for name in sums]
+        screen.table({by: names, "spent": [as_usd(usd) for usd in sums.values()]}, ["" for _ in sums])
+    jobs = "1 job" if len(paid) == 1 else f"{len(paid)} jobs"
+    screen.note(f"{as_usd(total(paid))} for {jobs}.")
+    return exit_codes.OK
