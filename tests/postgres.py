@@ -62,7 +62,7 @@ def new_database(running: PostgresServer, name: str) -> str:
 def _make_template(running: PostgresServer) -> None:
     with closing(psycopg.connect(running.get_uri(), autocommit=True)) as connection:
         connection.execute("SELECT pg_advisory_lock(1)")
-        if connection.execute(f"SELECT 1 FROM pg_database WHERE datname = '{TEMPLATE}'".encode()).fetchone():
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone():
             return
         connection.execute(f"CREATE DATABASE {TEMPLATE}".encode())
         database = postgres.PostgresDatabase(running.get_uri(TEMPLATE), account="", secret=None)
