@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import aiohttp
     from anyio.abc import TaskGroup
 
-    from ..io.journal.journal import Journal
+    from ..io.journal.store import JobStore
 
 with suppress(ImportError):  # anyio would load it at its first call, which is on the event loop
     import_module("anyio._backends._asyncio")
@@ -158,7 +158,7 @@ class Runtime:
         self._draining = False
 
     @property
-    def journal(self) -> Journal | None:
+    def journal(self) -> JobStore | None:
         """The journal, if the client is open and keeps one."""
         return None if self._shared is None else self._shared.journal
 
@@ -377,7 +377,7 @@ class Runtime:
             following=following,
         )
 
-    async def _open_journal(self, stack: AsyncExitStack, clock: SystemClock) -> Journal | None:
+    async def _open_journal(self, stack: AsyncExitStack, clock: SystemClock) -> JobStore | None:
         if self.settings.journal is None:
             return None
         # A database is loaded by those who use one, and not on the event loop.

@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.clients import PRIVATE, PUBLIC, client
 from tests.faulty import FaultyVenice
 from venice_async import VeniceClient, VideoRequest
+from venice_async.io.journal.journal import Journal
 from venice_async.io.journal.pulse import LEASE
 from venice_async.io.journal.sqlite import SqliteDatabase
 from venice_async.sansio.job.states import Queueing, Waiting
 
 from .journals import INTENT, TICKET, WAITING, both, download, ids, job, opened
-
-if TYPE_CHECKING:
-    from venice_async.io.journal.journal import Journal
 
 pytestmark = pytest.mark.anyio
 
@@ -112,5 +109,5 @@ async def test_a_process_that_was_stopped_and_lost_nothing_goes_on(tmp_path: Pat
 
 def _journal(venice: VeniceClient) -> Journal:
     journal = venice._runtime.journal
-    assert journal is not None
+    assert isinstance(journal, Journal)
     return journal

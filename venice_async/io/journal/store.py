@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import JournalError
 from ...sansio.job.states import State
-from .entries import JournalEntry, Unfinished
+from .entries import Attached, BatchShare, JournalEntry, Unfinished
+
+if TYPE_CHECKING:
+    from .history import Wanted
+    from .spending import Paid
 
 
 class StoreAwayError(JournalError):
@@ -21,15 +25,20 @@ class LeaseLostError(JournalError):
 
 
 class JobStore(Protocol):
-    """The jobs of an account, whatever holds them; see `Journal`."""
+    """The jobs of an account, whatever holds them: all that engine, batch and client know of a journal.
+
+    `Journal` is the one for users' jobs, over a file or a database; its methods say more.
+    """
 
     @property
     def epoch(self) -> int:
         """How often we were taken for dead: whoever worked on a job before must look at it again."""
         ...
 
-    async def begin(self, entry: JournalEntry) -> JournalEntry:
-        """Record a job that we watch."""
+    async def begin(
+        self, entry: JournalEntry, *, answer_within: float | None = None, batch: BatchShare | None = None
+    ) -> JournalEntry:
+        """Record a job that we watch, before it is paid for; raise `KeyTakenError`, `BudgetExceededError`."""
         ...
 
     async def record(self, entry_id: str, state: State) -> None:
@@ -37,31 +46,59 @@ class JobStore(Protocol):
         ...
 
     async def withdraw(self, entry_id: str) -> None:
-        """Remove an intent."""
+        """Remove an intent: nothing was charged for certain."""
         ...
 
     async def release(self, entry_id: str) -> None:
         """Stop watching a job."""
         ...
 
+    async def attach(self, key: str, identity: str | None, *, again: bool = False) -> Attached | None:
+        """Return the job of a key, from now on ours if nobody watches it; None for a key that is free."""
+        ...
+
+    async def regain(self, entry_id: str) -> Attached:
+        """Look again at a job that was ours before we were taken for dead."""
+        ...
+
+    async def look(self, entry_ids: Collection[str]) -> dict[str, State]:
+        """Return where those of the jobs stand that an owner who lives works on, by id."""
+        ...
+
+    async def report(self, states: Mapping[str, State]) -> None:
+        """Tell those who follow jobs of ours how far they have come."""
+        ...
+
+    async def adopt(self, entry_id: str | None = None) -> list[JournalEntry]:
+        """Take over the unfinished jobs that nobody watches, or the one of that id."""
+        ...
+
+    async def forget(self, entry_id: str) -> bool:
+        """Remove an unfinished job that nobody watches, or free the key of one that failed."""
+        ...
+
     async def pending(self) -> Unfinished:
         """Return the unfinished jobs that we watch or nobody does."""
         ...
 
-    async def adopt(self, entry_id: str | None = None) -> list[JournalEntry]:
-        """Take over the unfinished jobs that nobody watches."""
-        ...
-
-    async def forget(self, entry_id: str) -> bool:
-        """Remove an unfinished job that nobody watches."""
-        ...
-
-    async def entry(self, entry_id: str) -> JournalEntry:
-        """Return an entry."""
-        ...
-
     async def find(self, key: str) -> JournalEntry | None:
-        """Return the job of that key."""
+        """Return the job of a key that succeeded or is unfinished."""
+        ...
+
+    async def of_key(self, key: str) -> JournalEntry | None:
+        """Return the job that has a key, be it one that failed."""
+        ...
+
+    async def known_jobs(self) -> frozenset[str]:
+        """Return the server's ids of all jobs on record."""
+        ...
+
+    async def history(self, wanted: Wanted) -> list[JournalEntry]:
+        """Return the jobs that are wanted, ended or not, newest first."""
+        ...
+
+    async def paid(self, since: float = 0.0) -> list[Paid]:
+        """Return what was paid, or may have been, since a moment in seconds since the Unix epoch."""
         ...
 
     async def spent(self, prefix: str) -> float:
@@ -95,6 +132,3 @@ class Connection(Protocol):
     def execute(self, sql: str, parameters: Any = (), /) -> Rows:
         """Execute a statement within the transaction."""
         ...
-
-
-Values = Mapping[str, object]
