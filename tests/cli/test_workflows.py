@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,24 @@ def test_spend_is_told_by_model_day_and_folder_without_a_key(
     assert {str(shell.folder): 0.75} == shell("spend", "--by", "folder", "--json").json["spend"]
     assert 2 == shell("spend", "--by", "week").code
     assert 2 == shell("spend", "--since", "soon").code
+
+
+def test_jobs_lists_what_ended_with_prices_and_times(shell: Shell) -> None:
+    made = shell("generate", "-m", PUBLIC, "-p", "a fox", "--duration", "5s", "--key", "one", "-o", "fox.mp4")
+    assert 0 == made.code, made.err
+    assert 0 == shell("generate", "-m", PUBLIC, "-p", "an owl", "--duration", "5s", "-o", "owl.mp4").code
+    assert "" == shell("jobs").out
+    newest, oldest = shell("jobs", "--all", "--json").json
+    assert ("an owl", None) == (newest["prompt"], newest["key"])
+    assert ("a fox", "one", 0.75, "Succeeded") == tuple(
+        oldest[name] for name in ("prompt", "key", "usd", "state")
+    )
+    assert str(shell.folder / "fox.mp4") == oldest["to"]
+    began, ended = (datetime.fromisoformat(oldest[name]) for name in ("created", "ended"))
+    assert began.tzinfo is not None
+    assert began <= ended
+    assert [oldest] == shell("jobs", "--all", "--key", "one", "--since", "1h", "--json").json
+    assert [newest] == shell("jobs", "--state", "succeeded", "--all", "--limit", "1", "--json").json
+    assert [] == shell("jobs", "--state", "failed", "--json").json
+    assert {"one", "$0.75"} <= set(shell("jobs", "--all").out.split())
+    assert 2 == shell("jobs", "--state", "lost").code

@@ -1,20 +1,24 @@
-"""`venice-async jobs`: what is unfinished."""
+"""`venice-async jobs`: what is unfinished, and with `--all` what has ended."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+from attrs import frozen
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from ...errors import UsageError
-from ...formatting import as_seconds
-from ...sansio.job.states import Queueing
+from ...formatting import as_seconds, as_usd
+from ...io.journal.history import Wanted, kinds_of, moment
+from ...sansio.job.states import Failed, Queueing, Saved, Succeeded
 from .. import exit_codes
-from ..completions import JOBS
+from ..completions import JOBS, Model
 from ..explain import ticket_json
 from ..journals import name_of, open_journal
 from ..options import Connection, Journalling, Output
@@ -23,63 +27,108 @@ from ..screen.screen import ScreenHere
 from ..session import journal_path
 
 if TYPE_CHECKING:
-    from ...io.journal.entries import JournalEntry, Unfinished
+    from ...io.journal.entries import JournalEntry
     from ..screen.screen import Screen
 
 EXAMPLES: Final = """\
 venice-async jobs
-venice-async jobs --json
+venice-async jobs --all --since 7d --state failed
+venice-async jobs --all --tag project=dawn --json
 venice-async jobs --forget 5f0c9a1be377
 """
+
+
+@Parameter(name="*")
+@frozen(kw_only=True)
+class Filters:
+    """Which jobs.
+
+    Attributes:
+        all: Also those that have ended, the newest first.
+        state: Only those of a state, such as succeeded, failed or unfinished.
+        model: Only those of a model.
+        key: Only those of a key.
+        tag: Only those with a tag, NAME or NAME=TEXT.
+        since: Only those that began so long ago, such as 12h or 7d, or since a date of UTC.
+        limit: How many at most.
+    """
+
+    all: bool = False
+    state: Annotated[str | None, Parameter(metavar="STATE")] = None
+    model: Model | None = None
+    key: Annotated[str | None, Parameter(metavar="KEY")] = None
+    tag: Annotated[str | None, Parameter(metavar="NAME[=TEXT]")] = None
+    since: Annotated[str | None, Parameter(metavar="WHEN")] = None
+    limit: Annotated[int | None, Parameter(metavar="N", validator=Number(gte=0))] = None
+
+    def wanted(self, now: float) -> Wanted:
+        """Return them as the journal takes them; without `all`, or a state, only the unfinished.
+
+        Raises:
+            UsageError: one makes no sense.
+        """
+        state = self.state or (None if self.all else "unfinished")
+        since = moment(self.since, now)
+        return Wanted(
+            kinds=kinds_of(state), model=self.model, key=self.key, tag=self.tag, since=since, limit=self.limit
+        )
 
 
 async def jobs(
     *,
     forget: Annotated[str | None, Parameter(metavar="ID"), JOBS] = None,
+    filters: Filters = Filters(),
     journalling: Journalling = Journalling(),
     connection: Connection = Connection(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
-    """List the jobs in the journal that are unfinished. No key is needed.
-
-    Those that another living process watches are only counted.
+    """List the jobs in the journal that are unfinished, or with --all every job. No key is needed.
 
     Args:
         forget: Strike a job off, once you know that no clip of it will come.
     """
     path = journal_path(connection, journalling)
+    wanted = filters.wanted(time.time())
     async with open_journal(path) as journal:
-        entries = None if journal is None else await journal.pending()
-        if forget is not None:
-            ids = [entry.id for entry in entries or () if forget in _names(entry)]
-            if journal is None or not ids or not await journal.forget(ids[0]):
-                msg = f"The journal has no unfinished job, and no paid request of unknown outcome, {forget!r}"
-                raise UsageError(
-                    msg, hint="'venice-async jobs' lists them, unless another process works on them"
-                )
-            screen.note(f"Forgot {forget}.")
-            return exit_codes.OK
+        entries: list[JournalEntry] = []
+        elsewhere: set[str] = set()
+        if journal is not None and forget is not None:
+            ids = [entry.id for entry in await journal.pending() if forget in _names(entry)]
+            if ids and await journal.forget(ids[0]):
+                screen.note(f"Forgot {forget}.")
+                return exit_codes.OK
+        elif journal is not None:
+            entries = await journal.history(wanted)
+            looked = await journal.watch({}, most=0)
+            elsewhere = {seen.entry.id for seen in looked.changed if seen.worker is not None}
+    if forget is not None:
+        msg = f"The journal has no unfinished job, and no paid request of unknown outcome, {forget!r}"
+        raise UsageError(msg, hint="'venice-async jobs' lists them, and those that another process works on")
+    if not filters.all:
+        entries.reverse()  # the oldest first: it is the one to look at
     if screen.as_json:
-        screen.emit([_as_json(entry) for entry in entries or ()])
+        screen.emit([_as_json(entry, elsewhere) for entry in entries])
     elif entries:
-        screen.table(_columns(entries), styles=["" for _ in entries])
-    _advise(entries, path, screen)
+        screen.table(_columns(entries, elsewhere), styles=["" for _ in entries])
+    if filters == Filters():
+        _advise([entry for entry in entries if entry.id not in elsewhere], len(elsewhere), path, screen)
+    else:
+        screen.note("1 job." if len(entries) == 1 else f"{len(entries)} jobs.")
     return exit_codes.OK
 
 
-def _advise(entries: Unfinished | None, path: Path | str | None, screen: Screen) -> None:
-    held = entries.held if entries is not None else 0
+def _advise(entries: list[JournalEntry], held: int, path: Path | str | None, screen: Screen) -> None:
     if entries or not held:
         screen.note(
             f"{len(entries)} unfinished in {path and name_of(path)}" if entries else "Nothing is unfinished."
         )
     if held:
         screen.note(f"{held} unfinished {'is' if held == 1 else 'are'} being watched by another process.")
-    if any(entry.ticket for entry in entries or ()):
+    if any(entry.ticket for entry in entries):
         screen.note("Go on with: venice-async resume --all")
-    if any(entry.ticket is None for entry in entries or ()):
-        for entry in entries or ():
+    if any(entry.ticket is None for entry in entries):
+        for entry in entries:
             if (answer := _answer(entry)) is not None:
                 screen.note(f"{entry.id}: the server answered, and nobody understood: {answer}")
                 name, to = entry.model or "MODEL", shlex.quote(str(entry.to or "."))
@@ -97,38 +146,63 @@ def _names(entry: JournalEntry) -> set[str]:
     return {entry.id, *([entry.ticket.queue_id] if entry.ticket else [])}
 
 
-def _columns(entries: Unfinished) -> dict[str, list[str]]:
+def _columns(entries: list[JournalEntry], elsewhere: set[str]) -> dict[str, list[str]]:
     now = time.time()
     noted = {
         "key": [entry.name for entry in entries],
         "tags": [", ".join(f"{name}={text}" for name, text in entry.tags.items()) for entry in entries],
+        "price": [as_usd(entry.usd) if entry.usd is not None else "" for entry in entries],
+        "took": [as_seconds(entry.ended - entry.created) if entry.ended else "" for entry in entries],
     }
     return {
-        "job": [
-            entry.ticket.queue_id if entry.ticket else f"{entry.id} (outcome unknown)" for entry in entries
-        ],
+        "job": [entry.ticket.queue_id if entry.ticket else _unqueued(entry, elsewhere) for entry in entries],
         "model": [entry.model or "?" for entry in entries],
-        "state": [
-            "perhaps paid for" if isinstance(entry.state, Queueing) else phase(entry.state)
-            for entry in entries
-        ],
+        "state": [_standing(entry, elsewhere) for entry in entries],
         "queued": [f"{as_seconds(max(0.0, now - entry.created))} ago" for entry in entries],
-        "to": [str(entry.to or "") for entry in entries],
+        "to": [str(_file(entry) or "") for entry in entries],
         **{title: cells for title, cells in noted.items() if any(cells)},
         "prompt": [(entry.request.prompt if entry.request else None) or "" for entry in entries],
     }
 
 
-def _as_json(entry: JournalEntry) -> dict[str, Any]:
+def _unqueued(entry: JournalEntry, elsewhere: set[str]) -> str:
+    unknown = isinstance(entry.state, Queueing) and entry.id not in elsewhere
+    return f"{entry.id} (outcome unknown)" if unknown else entry.id
+
+
+def _standing(entry: JournalEntry, elsewhere: set[str]) -> str:
+    if entry.id in elsewhere:
+        return f"{phase(entry.state)}, by another process"
+    return "perhaps paid for" if isinstance(entry.state, Queueing) else phase(entry.state)
+
+
+def _file(entry: JournalEntry) -> Path | str | None:
+    """Return where the clip is, or is to go."""
+    video = entry.state.video if isinstance(entry.state, Succeeded | Saved) else None
+    return (video and video.path) or entry.to
+
+
+def _iso(seconds: float | None) -> str | None:
+    return (
+        None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    )
+
+
+def _as_json(entry: JournalEntry, elsewhere: set[str]) -> dict[str, Any]:
+    file = _file(entry)
     return {
         "id": entry.id,
         "ticket": ticket_json(entry.ticket) if entry.ticket else None,
         "model": entry.model,
         "state": type(entry.state).__name__,
-        "to": None if entry.to is None else str(entry.to),
-        "created": entry.created,
+        "elsewhere": entry.id in elsewhere,
+        "to": None if file is None else str(file),
+        "created": _iso(entry.created),
+        "ended": _iso(entry.ended),
+        "usd": entry.usd,
         "key": entry.name or None,
         "tags": dict(entry.tags),
         "prompt": entry.request.prompt if entry.request else None,
+        "error": entry.state.error.message if isinstance(entry.state, Failed) else None,
         "answer": _answer(entry),
     }
