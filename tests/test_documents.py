@@ -246,7 +246,7 @@ def test_every_command_of_the_guide_runs(
     for words in lines:
         assert 0 == main(words[1:]), (words, capsys.readouterr())
         said[words[1]] = capsys.readouterr().out
-    assert {"models", "quote", "generate", "batch", "jobs", "resume", "doctor"} == said.keys()
+    assert {"models", "quote", "generate", "batch", "jobs", "spend", "resume", "doctor"} == said.keys()
     assert CLIP == (tmp_path / "dawn.mp4").read_bytes()
     assert [CLIP] == [path.read_bytes() for path in tmp_path.glob("clips/*.mp4")]
     assert (tmp_path / "clips" / "report.html").exists()

@@ -124,6 +124,20 @@ def test_the_report_is_written_beside_the_clips(shell: Shell) -> None:
     assert "an owl" in page
 
 
+def test_the_report_of_a_second_run_has_the_times_of_the_first(shell: Shell) -> None:
+    jobs = _file({"model": PUBLIC, "prompt": "a fox", "key": "fox", "tags": {"film": "dawn"}})
+    reports = []
+    for _ in range(2):
+        assert 0 == shell("batch", jobs, *SHARED, "--budget", "1", "--report").code
+        page = Path("clips/report.html").read_text(encoding="utf-8")
+        reports.append(json.loads(page.partition('id="data">')[2].partition("</script>")[0]))
+    (first,), (second,) = (report["rows"] for report in reports)
+    assert ("fox", {"film": "dawn"}) == (second["key"], second["tags"])
+    assert abs(first["took"] - second["took"]) < 1
+    assert reports[1]["finished"] <= reports[0]["finished"]
+    assert second["took"] <= reports[1]["finished"] - reports[1]["started"] + 0.01
+
+
 def test_a_table_does_as_well(shell: Shell) -> None:
     table = _file("key,model,prompt,audio", f'one,{PUBLIC},"a fox, running",no', name="jobs.csv")
     said = shell("batch", table, *SHARED, "--budget", "1")

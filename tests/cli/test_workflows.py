@@ -145,3 +145,16 @@ def test_jobs_lists_what_ended_with_prices_and_times(shell: Shell) -> None:
     assert [] == shell("jobs", "--state", "failed", "--json").json
     assert {"one", "$0.75"} <= set(shell("jobs", "--all").out.split())
     assert 2 == shell("jobs", "--state", "lost").code
+
+
+def test_a_daily_budget_of_the_environment_holds_for_commands(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VENICE_DAILY_USD", "1")
+    made = [
+        shell("generate", "-m", PUBLIC, "-p", "a fox", "--duration", "5s", "-o", f"{name}.mp4")
+        for name in ("one", "two")
+    ]
+    assert [0, 3] == [said.code for said in made], made
+    assert "$0.25 of the daily $1.00 are left" in made[1].err
+    assert "VENICE_DAILY_USD" in made[1].err

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from ..errors import UsageError
 from ..io.journal.address import is_postgres, shown
-from ..options import Links, Timeouts
+from ..options import Budget, Links, Timeouts
 from ..sansio.http.secrets import Secret
 from .exit_codes import NoKeyError
 from .explain import CHOOSE
@@ -98,6 +98,7 @@ async def open_session(
             on_consent=consent_asker(screen),
             on_state=on_state,
             journal=journal,
+            budget=Budget() if connection.sandbox else None,  # its money is none
             links=Links(allow=connection.allow),
             timeouts=Timeouts(job=seconds),
         )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 
 import anyio
 from attrs import frozen
@@ -26,8 +26,11 @@ from ..prices import agreed, total_price
 from ..read_input import read_text
 from ..request_options import Look
 from ..screen.screen import ScreenHere
-from ..session import open_session
+from ..session import Session, open_session
 from ..variants import variants
+
+if TYPE_CHECKING:
+    from ...io.journal.entries import JournalEntry
 
 EXAMPLES: Final = """\
 venice-async batch jobs.jsonl --into clips/ --budget 20
@@ -152,8 +155,9 @@ async def batch(
                 max_each=run.max_each(),
             )
             code = await run.until_the_end(session, course_of_it, budget)
+            known = await _known(run, session) if report else {}
     if report and isinstance(into, Path):
-        path = await anyio.to_thread.run_sync(_write_report, run, lines, into, started)
+        path = await anyio.to_thread.run_sync(_write_report, run, lines, into, started, known)
         screen.note(f"Report: {path}")
     return code
 
@@ -177,19 +181,48 @@ def _open_output(into: Path | str, results: Path | None, stack: ExitStack) -> Te
         raise UsageError(msg) from error
 
 
-def _write_report(run: BatchRun, lines: Sequence[Line], into: Path, started: datetime) -> Path:
-    """Write `report.html` into the folder of the clips and return its path."""
+async def _known(run: BatchRun, session: Session) -> dict[str, JournalEntry]:
+    """Return what the journal knows of clips that an earlier run made, by the server's id of their jobs."""
+    earlier = any(outcome.video and seconds is None for outcome, seconds in run.outcomes.values())
+    if session.journal is None or not earlier:
+        return {}
+    entries = await session.venice.history(state="succeeded")
+    return {entry.ticket.queue_id: entry for entry in entries if entry.ticket is not None}
+
+
+def _write_report(
+    run: BatchRun,
+    lines: Sequence[Line],
+    into: Path,
+    started: datetime,
+    known: Mapping[str, JournalEntry],
+) -> Path:
+    """Write `report.html` into the folder of the clips and return its path.
+
+    What an earlier run made has the times that are `known` of it.
+    """
     from ..dashboard.report import ReportItem, write_report  # noqa: PLC0415 - for those who ask for a report
 
     items: list[ReportItem] = []
+    began: list[datetime] = []
+    ended: list[datetime] = []
     for index, line in enumerate(lines):
         outcome, seconds = run.outcomes.get(index, (None, None))
         video, error = (outcome.video, outcome.error) if outcome else (None, None)
         length = line.request.duration
+        entry = known.get(video.ticket.queue_id) if video and seconds is None else None
+        if entry is not None and entry.ended is not None:
+            seconds = entry.ended - entry.created
+            began.append(datetime.fromtimestamp(entry.created, UTC))
+            ended.append(datetime.fromtimestamp(entry.ended, UTC))
+        elif outcome is not None:
+            began.append(started)
+            ended.append(datetime.now(UTC))
         items.append(
             ReportItem(
                 index=index,
-                key=line.key,
+                key=line.key or line.variant or None,
+                tags=line.tags,
                 model=line.request.model,
                 prompt=line.request.prompt,
                 clip=video.path if video else None,
@@ -204,9 +237,10 @@ def _write_report(run: BatchRun, lines: Sequence[Line], into: Path, started: dat
             )
         )
     path = into / "report.html"
-    title, finished = f"{into.resolve().name}: {_clips(len(items))}", datetime.now(UTC).astimezone()
+    title = f"{into.resolve().name}: {_clips(len(items))}"
+    first, last = min(began, default=started).astimezone(), max(ended, default=started).astimezone()
     try:
-        write_report(path, items, title=title, started=started.astimezone(), finished=finished)
+        write_report(path, items, title=title, started=first, finished=last)
     except OSError as error:
         msg = f"The report cannot be written: {error.strerror}"
         raise UsageError(msg, hint="The clips are there") from error
