@@ -21,6 +21,7 @@ from venice_async.io.clock import SystemClock
 from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
 from venice_async.sandbox.clips.render import render_clip
+from venice_async.sansio.http.secrets import Secret
 from venice_async.sansio.job.states import Failed, Queueing, Succeeded, Waiting
 
 from .shell import Shell, beside
@@ -78,9 +79,18 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(folder: Path, *, questions: Asked | None = None, **options: Any) -> AsyncGenerator[Stage]:
-    journal = await Journal.open(folder / "jobs.db", clock=SystemClock())
-    onlooker = await Journal.open(folder / "jobs.db", clock=SystemClock())
+async def staged(
+    folder: Path,
+    *,
+    questions: Asked | None = None,
+    place: str | None = None,
+    account: str = "",
+    secret: Secret | None = None,
+    **options: Any,
+) -> AsyncGenerator[Stage]:
+    path = place or folder / "jobs.db"
+    journal = await Journal.open(path, clock=SystemClock(), account=account, secret=secret)
+    onlooker = await Journal.open(path, clock=SystemClock())
     feed = Feed(onlooker, place="jobs.db", questions=questions)
     try:
         async with serving(feed, **{"host": "127.0.0.1", "port": 0, "token": None, **options}) as port:
@@ -167,9 +177,46 @@ async def test_it_is_read_on_a_phone_in_the_dark_and_without_motion(browser: int
             await stage.job(f"a-long-name-of-an-order-{number}")
         await page.look(stage.address, width=390, dark=True, still=True)
         await page.until("document.querySelectorAll('.card').length === 3")
+        assert [] == await page.texts(".panels")
+        await page.click(".account summary")
+        assert ["Spend", "Workers"] == [text.split()[0] for text in await page.texts(".panel")]
         style = "getComputedStyle(document.querySelector('.bar i')).transitionDuration"
         assert (390, "0s") == (await page.run("document.documentElement.scrollWidth"), await page.run(style))
         assert "rgb(19, 20, 22)" == await page.run("getComputedStyle(document.body).backgroundColor")
+
+
+async def test_jobs_of_a_process_that_is_gone_say_how_they_go_on(browser: int, tmp_path: Path) -> None:
+    """What was on its way is told apart from what was paid for."""
+    async with staged(tmp_path) as stage, tab(browser) as page:
+        await stage.job("paid")
+        intent = JournalEntry(state=Queueing(request=REQUEST), request=REQUEST, key="perhaps", usd=0.25)
+        await stage.journal.begin(intent)
+        await page.look(stage.address)
+        await page.until("document.querySelectorAll('.card.working').length === 2")
+        await stage.journal.aclose()
+        await page.until("document.querySelectorAll('.card.waiting').length === 2")
+        perhaps, paid = await page.texts(".stage")
+        assert "Interrupted paid for No process works on it. Go on with: venice-async resume --all" == paid
+        assert perhaps.startswith("Outcome unknown perhaps paid for The answer to its paid request was lost.")
+        assert "venice-async jobs --forget" in perhaps
+        assert ["Spent $0.25 and up to $0.25 unknown"] == await page.texts(".totals .spent")
+        assert ["Workers 0 processes Nobody works on this journal now."] == await page.texts(".owners")
+
+
+async def test_a_database_is_looked_at_as_a_file_is(postgres: str, tmp_path: Path) -> None:
+    """Without the key, by which alone the links in it can be read."""
+    secret = Secret("venice-key")
+    async with staged(tmp_path, place=postgres, account="mine", secret=secret) as stage:
+        await stage.job("one", b"clip", tags={"project": "dawn"})
+        await stage.job("two")
+        await stage.feed.look()
+        news = stage.feed.news("")
+        assert news is not None
+        rows = {row["key"]: row for row in json.loads(news.text)["rows"]}
+        assert {"one": "done", "two": "working"} == {key: row["status"] for key, row in rows.items()}
+        assert "a fox" == rows["one"]["prompt"]
+        assert 0.5 == json.loads(news.text)["spend"]["today"]
+        assert "SECRETLINK" not in news.text
 
 
 async def test_a_stream_goes_on_after_the_event_that_was_seen_last(tmp_path: Path) -> None:

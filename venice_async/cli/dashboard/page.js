@@ -16,7 +16,7 @@
 
   const $ = (selector) => document.querySelector(selector);
   const main = $("main"), nav = $("nav"), field = $("nav input"), select = $("nav select"), view = $("nav .view");
-  const more = $(".more"), empty = $(".empty"), link = $(".link"), panels = $(".panels"), asked = $(".questions");
+  const more = $(".more"), empty = $(".empty"), link = $(".link"), panels = $(".account"), asked = $(".questions");
   const embedded = document.getElementById("data");
   const live = embedded === null;
   const rows = new Map(); // by id
@@ -274,7 +274,7 @@
   const account = () => {
     const found = [data.spend && spendPanel(data.spend), ...(data.rations ?? []).map(rationPanel), data.owners && ownersPanel(data.owners)].filter(Boolean);
     panels.hidden = !found.length;
-    panels.replaceChildren(...found);
+    $(".panels").replaceChildren(...found);
     $("footer").textContent = live ? "The jobs of " + (data.place ?? "a journal") + ". Days are UTC." : "The clips lie beside this page: move them together.";
   };
 
@@ -376,6 +376,7 @@
   });
   document.addEventListener("play", (event) => { for (const video of document.querySelectorAll("video")) if (video !== event.target) video.pause(); }, true);
   if (SHOWN.some(([kind]) => kind === location.hash.slice(1))) shown = location.hash.slice(1);
+  panels.open = matchMedia("(min-width: 44rem)").matches; // on a phone the jobs come first
   if (live) listen();
   else take({ ...JSON.parse(embedded.textContent), whole: true });
 })();
