@@ -30,6 +30,12 @@ CLIP = tiny_clip(2_000)
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
 
 
+@pytest.fixture(params=["file", "postgres"])
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """A journal of each kind."""
+    return request.getfixturevalue("postgres") if request.param == "postgres" else tmp_path / "jobs.db"
+
+
 def request(prompt: str = "a fox", model: str = MODEL, **fields: Any) -> VideoRequest:
     return VideoRequest(model=model, prompt=prompt, duration="5s", **fields)
 
@@ -117,10 +123,10 @@ def test_what_is_no_moment_is_refused(since: Any) -> None:
         moment(since, NOON)
 
 
-async def test_a_budget_holds_over_all_clients_of_a_journal(tmp_path: Path) -> None:
+async def test_a_budget_holds_over_all_clients_of_a_journal(tmp_path: Path, journal: Any) -> None:
     """However many ask at once: what is over it is refused before it goes, and says how much is left."""
-    async with quiet() as sandbox, venice(sandbox, tmp_path, budget=2.0) as one:
-        async with venice(sandbox, tmp_path, budget=Budget(daily=2.0)) as other:
+    async with quiet() as sandbox, venice(sandbox, tmp_path, journal=journal, budget=2.0) as one:
+        async with venice(sandbox, tmp_path, journal=journal, budget=Budget(daily=2.0)) as other:
             jobs = [
                 client.generate(request(f"shot {number}"), to=tmp_path / f"{number}.mp4")
                 for number, client in enumerate([one, other] * 4)
