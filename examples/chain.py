@@ -1,6 +1,6 @@
 """Chains clips: an image becomes a clip, its last frame the next clip, and both together one film.
 
-python examples/chain.py portrait.png film.mp4
+python examples/chain.py MODEL portrait.png film.mp4
 
 It needs VENICE_API_KEY and the extra `media`. The two clips are kept beside the film.
 """
@@ -13,22 +13,20 @@ from pathlib import Path
 
 from venice_async import Media, VeniceClient, VideoRequest, concat, last_frame
 
-MODEL = "wan-2-7-image-to-video"
 
-
-async def main(image: str, film: str) -> None:
+async def main(model: str, image: str, film: str) -> None:
     """Make one clip after the other, for at most 2 USD."""
     scenes, clips, start = ["The boat leaves", "It arrives at the island"], list[Path](), Media(image)
     async with VeniceClient() as venice:
         for number, scene in enumerate(scenes, 1):
             to = Path(film).with_name(f"scene-{number}.mp4")
-            request = VideoRequest(model=MODEL, prompt=scene, duration="5s", image_url=start)
+            request = VideoRequest(model=model, prompt=scene, duration="5s", image_url=start)
             start = await last_frame(await venice.generate(request, to=to, max_usd=1.00))
             clips.append(to)
     print(f"saved {(await concat(clips, to=film)).path}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 4:
         sys.exit(__doc__)
     asyncio.run(main(*sys.argv[1:]))

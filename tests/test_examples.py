@@ -85,7 +85,7 @@ class TestChain:
         self, programs: Programs, venice_sandbox: Sandbox
     ) -> None:
         (programs.folder / "portrait.png").write_bytes(PICTURE)
-        said = programs.run(*example("chain.py", "portrait.png", "film.mp4"))
+        said = programs.run(*example("chain.py", "wan-2-7-image-to-video", "portrait.png", "film.mp4"))
         assert f"saved {programs.folder / 'film.mp4'}" == said.strip()
         assert 3 == len(clips(programs.folder))
         first, second = paid(venice_sandbox)
