@@ -267,7 +267,7 @@
     gauge("Polls in 60 s", ration.polls[0] / ration.polls[1], ration.polls[0] + " of " + Math.floor(ration.polls[1])),
     gauge("Paid requests in 60 s", ration.queue[0] / ration.queue[1], ration.queue[0] + " of " + Math.floor(ration.queue[1])),
     gauge("Failed requests in 30 s", ration.failures[0] / ration.failures[1], ration.failures[0] + " of " + ration.failures[1]),
-    lines(ration.holders.map((one) => [one.process, count(one.flying, "request", "requests") + " on the way, " + one.wanting + " want a turn"]), "Who holds what"));
+    lines(ration.holders.map((one) => [one.process, one.flying + " on the way, " + one.wanting + " waiting"]), "Who holds what"));
   const ownersPanel = (owners) => el("section", { class: "panel owners" },
     el("h2", null, "Workers", el("small", { text: count(owners.filter((one) => one.alive).length, "process", "processes") })),
     owners.length ? lines(owners.map((one) => [one.name + (one.alive ? "" : " (gone)"), count(one.jobs, "job", "jobs")]), "Workers") : el("p", { class: "gauge" }, el("small", { text: "Nobody works on this journal now." })));
