@@ -159,8 +159,8 @@ def _columns(entries: list[JournalEntry], elsewhere: set[str]) -> dict[str, list
         "model": [entry.model or "?" for entry in entries],
         "state": [_standing(entry, elsewhere) for entry in entries],
         "queued": [f"{as_seconds(max(0.0, now - entry.created))} ago" for entry in entries],
-        "to": [str(_file(entry) or "") for entry in entries],
         **{title: cells for title, cells in noted.items() if any(cells)},
+        "to": [str(_file(entry) or "") for entry in entries],
         "prompt": [(entry.request.prompt if entry.request else None) or "" for entry in entries],
     }
 
