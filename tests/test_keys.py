@@ -20,6 +20,7 @@ from venice_async import (
     ContentPolicyError,
     DownloadError,
     Downloading,
+    Limits,
     Media,
     PaymentRequiredError,
     QueueOutcomeUnknownError,
@@ -340,6 +341,35 @@ async def test_two_clients_with_the_same_batch_never_exceed_its_budget_together(
                 group.start_soon(run, second, requests[4:])
         assert 4 == len(server.charges)
         assert [BudgetExceededError] * 4 == errors
+
+
+async def test_another_api_key_that_finds_only_jobs_of_others_is_warned_unless_its_account_is_named(
+    tmp_path: Path, shared: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with FaultyVenice(polls=0) as server:
+        async with client(server, **shared) as venice:
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
+        async with client(server, **shared):
+            assert "" == caplog.text
+        url = server.base_url
+        async with VeniceClient("next-key", base_url=url, limits=Limits(account="team"), **shared):
+            assert "" == caplog.text
+        async with VeniceClient("next-key", base_url=url, **shared):
+            assert "holds 1 jobs of other API keys" in caplog.text
+
+
+async def test_draining_leaves_out_what_another_client_works_on(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    async with (
+        FaultyVenice(polls=9) as server,
+        client(server, **shared) as first,
+        client(server, **shared) as second,
+    ):
+        ticket = await first.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY).queued()
+        await second.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY).queued()
+        assert [] == await second.drain(grace=0)
+        assert [ticket] == await first.drain(grace=0)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # in real time

@@ -1,5 +1,8 @@
 """Calls that cost nothing: prices, models, limits, clean-up."""
 
+# a clean-up is asked for from within:
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
@@ -20,6 +23,7 @@ from venice_async import (
     BadRequestError,
     BudgetExceededError,
     DisconnectedError,
+    JournalError,
     Media,
     ProtocolError,
     Quote,
@@ -286,6 +290,19 @@ UNCLEAN = (
     json_reply({"success": False}),
     Reply(delay=3600),
 )
+
+
+async def test_a_process_whose_jobs_are_anothers_meanwhile_does_not_clean_up() -> None:
+    def taken_over() -> None:
+        msg = "Others may have the job"
+        raise JournalError(msg)
+
+    async with FaultyVenice() as server, client(server) as venice:
+        for link in (None, f"{server.base_url}/clip"):
+            ticket = Ticket(model="public-model", queue_id="1", download_url=link)
+            event = await venice._runtime.shared().clean_ups.clean_up(ticket, taken_over)
+            assert isinstance(event.error, JournalError)
+        assert [] == server.requests
 
 
 async def test_a_clean_up_that_is_refused_is_not_tried_again_for_an_hour(tmp_path: Path) -> None:

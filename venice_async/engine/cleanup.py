@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -34,16 +35,19 @@ class CleanUps:
         self._one = anyio.Lock()
         self._quiet_until = -math.inf
 
-    async def clean_up(self, ticket: Ticket) -> CleanedUp:
-        """Delete the server's copy of a job's clip, or leave it to expire. It never raises."""
+    async def clean_up(self, ticket: Ticket, check: Callable[[], None]) -> CleanedUp:
+        """Delete the server's copy of a job's clip, or leave it to expire. It never raises.
+
+        Nothing is sent once `check` raises: then another process has the job, and cleans up itself.
+        """
         if ticket.download_url is None:
-            return await self._complete(ticket)
-        event = await self._sent(Revoke(ticket))
+            return await self._complete(ticket, check)
+        event = await self._sent(Revoke(ticket), check)
         if event.error is not None:
             log.warning("The link of job %s may still work: %s", ticket.queue_id, event.error.message)
         return event
 
-    async def _complete(self, ticket: Ticket) -> CleanedUp:
+    async def _complete(self, ticket: Ticket, check: Callable[[], None]) -> CleanedUp:
         with anyio.move_on_after(_LONGEST) as waiting:
             await self._one.acquire()
         if waiting.cancelled_caught:
@@ -52,7 +56,7 @@ class CleanUps:
             now = self._caller.clock.monotonic()
             if now < self._quiet_until:
                 return CleanedUp()
-            event = await self._sent(Complete(ticket))
+            event = await self._sent(Complete(ticket), check)
             if event.error is not None:
                 log.debug("The copy of job %s is left to expire: %s", ticket.queue_id, event.error.message)
             match event.error:
@@ -66,10 +70,10 @@ class CleanUps:
         finally:
             self._one.release()
 
-    async def _sent(self, query: Complete | Revoke) -> CleanedUp:
+    async def _sent(self, query: Complete | Revoke, check: Callable[[], None]) -> CleanedUp:
         with anyio.move_on_after(_LONGEST):
             try:
-                await self._caller.ask(query)
+                await self._caller.ask(query, check=check)
             except VeniceError as error:
                 return CleanedUp(error)
             return CleanedUp()

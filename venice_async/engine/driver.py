@@ -82,6 +82,7 @@ class Driver:
         self._stop = anyio.CancelScope()
         self._reason: VeniceError | None = None
         self._tried_again = False
+        self._followed = False
         self._started: float | None = None
         self._trouble: VeniceError | None = None
         self._deadline = anyio.CancelScope()
@@ -90,6 +91,11 @@ class Driver:
     def stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._stop.cancel_called
+
+    @property
+    def following(self) -> bool:
+        """Whether another process works on the job, and we only watch."""
+        return self._followed
 
     def stop(self, reason: VeniceError | None = None) -> None:
         """End the job soon: it is no longer watched or, if it is not paid for, fails for `reason`."""
@@ -276,6 +282,7 @@ class Driver:
         assert self._shared.following is not None  # noqa: S101 - there is a journal
         state: State | None = entry.state
         given_up = self._shared.clock.monotonic() + self._span()
+        self._followed = True
         while state is not None and not isinstance(state, TERMINAL):
             self._enter(state)
             try:
@@ -283,6 +290,7 @@ class Driver:
             except JournalError:
                 if self._shared.clock.monotonic() > given_up:
                     raise
+        self._followed = False
 
     async def _perform(self, command: Command) -> Event:
         match command:
@@ -297,7 +305,7 @@ class Driver:
             case Fetch():
                 return await self._within_deadline(lambda: self._retrieval.fetch(command))
             case CleanUp():
-                return await self._shared.clean_ups.clean_up(command.video.ticket)
+                return await self._shared.clean_ups.clean_up(command.video.ticket, self._record.check)
 
     async def _explained(self, event: Event, request: VideoRequest) -> Event:
         """Return `event`; a refusal of a model that does not exist says which may be meant."""

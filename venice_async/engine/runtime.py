@@ -11,7 +11,7 @@ from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
 import anyio.to_thread
@@ -52,6 +52,12 @@ with suppress(ImportError):  # anyio would load it at its first call, which is o
 T = TypeVar("T")
 
 LEAVING: Final = 0.9  # seconds: leaving by error returns within one
+
+_OTHER_KEYS: Final = (
+    "The journal holds %d jobs of other API keys and none of this one. If they are of the same account, they"
+    " are out of sight, and an order that is repeated is paid for again: go on with the former key until they"
+    ' are done, and pass the same Limits(account="...") with each key of an account'
+)
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -153,7 +159,7 @@ class Runtime:
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leave = anyio.Event()
-        self._jobs: WeakSet[VideoJob] = WeakSet()
+        self._jobs: WeakKeyDictionary[VideoJob, Driver] = WeakKeyDictionary()
         self._keyed: WeakValueDictionary[str, VideoJob] = WeakValueDictionary()
         self._draining = False
 
@@ -253,7 +259,7 @@ class Runtime:
             raise UsageError(msg)
         driver = Driver(shared, spec)
         job = VideoJob(driver, on_state=self.settings.on_state)
-        self._jobs.add(job)
+        self._jobs[job] = driver
         if spec.key is not None and self.working_on(spec.key) is None:
             self._keyed[spec.key] = job
         self.spawn(driver.run)
@@ -312,7 +318,10 @@ class Runtime:
             yield Caller(transport, pacer, clock, retries=settings.retries, api_key=api_key)
 
     async def drain(self, grace: float) -> list[Ticket]:
-        """Start no more jobs, give the paid ones `grace` seconds, and return the tickets of the rest."""
+        """Start no more jobs, give the paid ones `grace` seconds, and return the tickets of the rest.
+
+        What another process works on is not among them.
+        """
         self._draining = True
         jobs = [job for job in self._jobs if not job.done()]
         for job in jobs:
@@ -322,7 +331,8 @@ class Runtime:
         for job in jobs:
             job.cancel()
         await _ended(jobs, within=LEAVING)
-        return [job.ticket for job in jobs if job.ticket and not isinstance(job.state, Succeeded | Failed)]
+        left = [job for job in jobs if not self._jobs[job].following]
+        return [job.ticket for job in left if job.ticket and not isinstance(job.state, Succeeded | Failed)]
 
     async def _run(self, ready: asyncio.Future[None]) -> None:
         async with AsyncExitStack() as stack:
@@ -392,6 +402,8 @@ class Runtime:
             budget=self.settings.budget,
         )
         stack.push_async_callback(journal.aclose)
+        if self.settings.limits.account is None and (others := await journal.strangers()):
+            log.warning(_OTHER_KEYS, others)
         return journal
 
     def _account_secret(self) -> str:

@@ -76,8 +76,10 @@ class Caller:
         self.balances: dict[str, float] = {}
         self.deprecations: dict[str, str] = {}
 
-    async def ask(self, query: Query[T]) -> T:
+    async def ask(self, query: Query[T], *, check: Callable[[], None] = lambda: None) -> T:
         """Return the answer to a call that costs nothing, tried again as the verdicts allow.
+
+        Before each try, at its turn, `check` may raise what forbids it.
 
         Raises:
             VeniceError: what the last try ended in.
@@ -85,7 +87,7 @@ class Caller:
         attempts = Attempts()
         while True:
             try:
-                return await self._ask_once(query)
+                return await self._ask_once(query, check)
             except VeniceError as error:
                 failure = error.with_traceback(None)  # its frames hold what the server said
             decided: Verdict = GiveUp()
@@ -162,13 +164,19 @@ class Caller:
         self._quota = left or self._quota
         return left is not None
 
-    async def _ask_once(self, query: Query[T]) -> T:
+    async def _ask_once(self, query: Query[T], check: Callable[[], None]) -> T:
         request, read = query.request, query.read
         async with AsyncExitStack() as stack:
             turn = None
             if request.call is not Call.REVOKE:
                 turns = self.pacer.clean_up_turn if isinstance(query, Complete) else self.pacer.free_turn
                 turn = await stack.enter_async_context(turns())
+            try:
+                check()
+            except VeniceError:
+                if turn is not None:
+                    turn.unsent()
+                raise
             response = await stack.enter_async_context(self._send(request, turn))
             content = await response.read(LONGEST_CATALOGUE)
         if content.failure is not None and response.status < _FIRST_ERROR:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +19,8 @@ SCHEMA: Final = "venice_async"
 """The schema of our tables, beside those of the user."""
 
 HINT: Final = "Check the URI, the database and the way to it"
+
+_PATIENCE: Final = 10.0  # seconds until a session that was opened has to be of use
 
 # A machine that is gone is noticed after 11 s, and so is a database that is.
 _DEFAULTS: Final = {
@@ -41,7 +44,15 @@ def connect(uri: Secret, **settings: object) -> Connection:
     connection: Connection = psycopg.connect("", autocommit=True, prepare_threshold=None, **_parameters(uri))
     try:
         settings = {"search_path": SCHEMA, **settings}
-        connection.execute("; ".join(f"SET {name} = {value}" for name, value in settings.items()).encode())
+        giving_up = threading.Timer(_PATIENCE, cut, [connection])  # a pooler may have no session left
+        giving_up.daemon = True
+        giving_up.start()
+        try:
+            connection.execute(
+                "; ".join(f"SET {name} = {value}" for name, value in settings.items()).encode()
+            )
+        finally:
+            giving_up.cancel()
     except BaseException:
         connection.close()
         raise
@@ -69,6 +80,7 @@ def reason(error: Exception) -> str:
         known |= {
             "42501": "the user may not make or use our tables",
             "55P03": "another process keeps it locked",
+            "08P01": "a pooler in between has no session for us; it has to be in session mode",
         }
         state = error.sqlstate or "?"
         return known.get(state, f"Postgres says {type(error).__name__} ({state})")

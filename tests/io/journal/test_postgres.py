@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import pytest
+from attrs import evolve
 
 from tests.postgres import dump, execute
 from venice_async.errors import JournalError, UsageError
@@ -22,9 +23,9 @@ from venice_async.io.journal.journal import Journal
 from venice_async.io.journal.store import StoreAwayError
 from venice_async.io.postgres import connect
 from venice_async.sansio.http.secrets import Secret
-from venice_async.sansio.job.states import Queueing, Succeeded
+from venice_async.sansio.job.states import Queueing, Succeeded, Waiting
 
-from .journals import INTENT, MARK, REQUEST, VIDEO, WAITING, StoppedClock, download, ids, job, opened
+from .journals import INTENT, MARK, REQUEST, TICKET, VIDEO, WAITING, StoppedClock, download, ids, job, opened
 
 pytestmark = pytest.mark.anyio
 OURS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname ="
@@ -61,6 +62,27 @@ async def test_with_another_key_a_job_is_left_alone_and_without_one_it_is_shown_
     assert shown.ticket is not None
     assert (entry_id, None) == (shown.id, shown.ticket.download_url)
     await reader.aclose()
+
+
+async def test_under_another_key_of_the_account_a_job_with_a_link_is_followed_but_never_taken_over(
+    postgres: str,
+) -> None:
+    other = await journal_of(postgres, "another key")
+    async with opened(postgres) as journal:
+        await journal.begin(job(WAITING, key="k"))
+        found = await other.attach("k", None)
+        assert found is not None
+        assert ("works", None) == (found.how, found.entry.ticket and found.entry.ticket.download_url)
+    with pytest.raises(JournalError, match=r"only another API key.*Run once with the API key") as raised:
+        await other.attach("k", None)
+    assert (True, TICKET.queue_id) == (
+        raised.value.charged,
+        raised.value.ticket and raised.value.ticket.queue_id,
+    )
+    await other.begin(job(Waiting(ticket=evolve(TICKET, download_url=None))))
+    await other.aclose()
+    async with opened(postgres) as journal:
+        assert WAITING in [entry.state for entry in await journal.adopt()]
 
 
 async def test_the_jobs_and_keys_of_another_account_are_its_own(postgres: str) -> None:

@@ -71,6 +71,7 @@ class JournalEntry:
         identity: what tells its request from another, where that is known.
         answer_by: until when, in seconds since the Unix epoch, a paid request may yet be answered.
         ended: when it ended, in seconds since the Unix epoch; None for one that is unfinished.
+        sealed: whether its link is left out here, as only another API key of the account can read it.
     """
 
     id: str = ""
@@ -86,6 +87,7 @@ class JournalEntry:
     identity: str | None = field(default=None, repr=False)
     answer_by: float | None = None
     ended: float | None = None
+    sealed: bool = field(default=False, repr=False)
 
     @property
     def model(self) -> str | None:
@@ -104,6 +106,12 @@ class JournalEntry:
     def ticket(self) -> Ticket | None:
         """What names the job at the server; None for a paid request whose outcome is not known."""
         return ticket_of(self.state)
+
+
+class Sealed(str):
+    """The text of a state without its links, which another API key encrypted."""
+
+    __slots__ = ()
 
 
 class KeyTakenError(UsageError):
@@ -330,6 +338,7 @@ def _entry(row: tuple[Any, ...]) -> JournalEntry | None:
             identity=cells["identity"],
             answer_by=cells["answer_by"],
             ended=cells["ended"],
+            sealed=isinstance(cells["state"], Sealed),
         )
     except Exception:  # noqa: BLE001 - whatever a damaged row makes the converter raise
         return None

@@ -268,6 +268,10 @@ class Journal:
             : wanted.limit
         ]
 
+    async def strangers(self) -> int:
+        """Return how many jobs are unfinished or have a key that are of other accounts; 0 if one is ours."""
+        return await self._writer.perform(Operation(lambda table: table.strangers(self._account)))
+
     async def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`, by what each was to cost.
 

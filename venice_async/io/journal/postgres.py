@@ -35,6 +35,7 @@ from ...errors import JournalError
 from ...sansio.http.secrets import Secret
 from ..postgres import SCHEMA, connect, cut, name_of, reason, unusable
 from ..postgres import Connection as Session
+from .entries import Sealed
 from .pulse import LEASE, LOST
 from .store import StoreAwayError
 from .table import Table
@@ -281,12 +282,12 @@ class _Connection:
             raise JournalError(msg)
         return _with_links(state, self._seal)
 
-    def _opened(self, state: str) -> str | None:
-        """Return a state with its links; None for one that another key encrypted. Without a key: none."""
+    def _opened(self, state: str) -> str:
+        """Return a state with its links, or without them if another key encrypted them, or we have none."""
         try:
             return _with_links(state, self._open)
         except InvalidToken:
-            return None
+            return Sealed(_with_links(state, lambda _: None))
 
     def _seal(self, link: str) -> str:
         return self._fernet.encrypt(link.encode()).decode() if self._fernet else ""
@@ -298,7 +299,7 @@ class _Connection:
 class _Rows:
     """The rows of a statement, with links that can be read."""
 
-    def __init__(self, cursor: psycopg.Cursor[tuple[Any, ...]], opened: Callable[[str], str | None]) -> None:
+    def __init__(self, cursor: psycopg.Cursor[tuple[Any, ...]], opened: Callable[[str], str]) -> None:
         self._cursor = cursor
         self._opened = opened
         names = [column.name for column in cursor.description or ()]

@@ -32,6 +32,7 @@ from .entries import (
     JournalEntry,
     KeyTakenError,
     Mark,
+    Sealed,
     Unfinished,
     differing,
     job_of,
@@ -276,6 +277,12 @@ class Table:
             return Attached(entry=entry, how="works")
         if isinstance(entry.state, Queueing) and not intents:
             return Attached(entry=entry if owner else evolve(entry, answer_by=None), how="nobody")
+        if entry.sealed:
+            msg = (
+                f"The clip of key {entry.key!r} has a link that only another API key of the account can read"
+            )
+            hint = "Run once with the API key that ordered it, or see another process of that key deliver it"
+            raise JournalError(msg, hint=hint, ticket=entry.ticket, charged=True)
         self.connection.execute("UPDATE jobs SET owner = ? WHERE id = ?", (self._token, entry.id))
         return Attached(entry=entry, how="ours")
 
@@ -326,6 +333,14 @@ class Table:
             (len(prefix), prefix),
         )
         return float(sum(Decimal(str(usd)) for (usd,) in prices))  # exact in decimals: 3 times 0.1 is 0.3
+
+    def strangers(self, account: str) -> int:
+        """Return how many jobs are other accounts' that are unfinished or have a key; 0 if any is ours."""
+        counted = f"""SELECT count(CASE WHEN account = ? THEN 1 END),
+            count(CASE WHEN account NOT IN ('', ?) AND (key IS NOT NULL OR kind IN {UNFINISHED}) THEN 1 END)
+            FROM jobs"""  # noqa: S608 - constants
+        ours, theirs = self.connection.execute(counted, (account, account)).fetchone()
+        return 0 if ours else theirs
 
     def paid(self, since: float) -> list[Paid]:
         """Return what was paid, or may have been, for the jobs that began at a moment or later."""
@@ -390,7 +405,9 @@ class Table:
         most = self.connection.execute("SELECT coalesce(max(gets), 0) FROM jobs WHERE job = ?", (job,))
         entry = evolve(entry, state=merge_known(entry.state, known, most.fetchone()[0]))
         under_way = self._free(alive, ("Waiting", "Downloading"))
-        for old in self._select(f"job = ? AND {under_way} ORDER BY rowid DESC LIMIT 1", job, *alive):
+        for old in self._select(
+            f"job = ? AND {under_way} ORDER BY rowid DESC LIMIT 1", job, *alive, readable=True
+        ):
             entry = evolve(
                 entry,
                 id=old.id,
@@ -404,7 +421,7 @@ class Table:
     def _select(self, where: str, *values: object, readable: bool = False) -> list[JournalEntry]:
         """Return the entries, or only those that our key can read."""
         rows = self.connection.execute(f"{_SELECT} WHERE {where}", values)
-        return unpack(row for row in rows if row[_STATE] is not None or not readable)
+        return unpack(row for row in rows if not (readable and isinstance(row[_STATE], Sealed)))
 
     def _lost(self, name: str) -> bool:
         """Tell whether another owner who lives has taken a job over."""
