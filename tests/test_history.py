@@ -41,7 +41,7 @@ def request(prompt: str = "a fox", model: str = MODEL, **fields: Any) -> VideoRe
 
 
 def venice(sandbox: Sandbox, folder: Path, **options: Any) -> VeniceClient:
-    journal = {"journal": folder / "jobs.db", **options}
+    journal: dict[str, Any] = {"journal": folder / "jobs.db", **options}
     return VeniceClient(sandbox.api_key, base_url=sandbox.base_url, **journal)
 
 

@@ -92,8 +92,9 @@ async def staged(
     journal = await Journal.open(path, clock=SystemClock(), account=account, secret=secret)
     onlooker = await Journal.open(path, clock=SystemClock())
     feed = Feed(onlooker, place="jobs.db", questions=questions)
+    asked: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "token": None, **options}
     try:
-        async with serving(feed, **{"host": "127.0.0.1", "port": 0, "token": None, **options}) as port:
+        async with serving(feed, **asked) as port:
             yield Stage(journal, feed, port, folder)
     finally:
         await onlooker.aclose()
@@ -235,6 +236,18 @@ async def test_a_stream_goes_on_after_the_event_that_was_seen_last(tmp_path: Pat
             async with session.get(f"{stage.address}events", headers=headers) as answer:
                 _, news = await event(answer.content)
                 assert (whole_again, keys) == (news["whole"], sorted(row["key"] for row in news["rows"]))
+
+
+async def test_a_silent_stream_tells_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("venice_async.cli.dashboard.server.HEARTBEAT", 0.01)
+    async with (
+        staged(tmp_path) as stage,
+        asking() as session,
+        session.get(f"{stage.address}events") as answer,
+    ):
+        await event(answer.content)
+        beats = [await answer.content.readline() for _ in range(4)]
+        assert {b"\n", b": \n"} == set(beats)
 
 
 async def test_clips_are_handed_out_in_ranges_and_nothing_else_is(tmp_path: Path) -> None:

@@ -48,8 +48,9 @@ class Paid:
                 return [f"{name}={value}" for name, value in self.tags.items()] or [""]
             case "tag", _, name:
                 return [self.tags.get(name, "")]
-        msg = f"Spend is counted by {', '.join(WAYS)} or tag:NAME, not by {by!r}"
-        raise UsageError(msg)
+            case _:
+                msg = f"Spend is counted by {', '.join(WAYS)} or tag:NAME, not by {by!r}"
+                raise UsageError(msg)
 
 
 def grouped(paid: Iterable[Paid], by: str) -> dict[str, float]:
