@@ -16,6 +16,7 @@ from attrs import define, field
 from tests.windows import EPOCH, Window
 from venice_async.io.pacing.pacer import Pacer
 from venice_async.io.pacing.polled_job import PolledJob
+from venice_async.io.pacing.slots import PAID
 from venice_async.options import Limits, Polling
 from venice_async.sansio.limits.ration import Grant, Ration, Wish
 
@@ -269,6 +270,33 @@ async def test_forty_can_be_queued_at_once_if_the_server_says_so_and_never_more_
     assert 40 == sum(at < 40 for at in times)
     assert 0 == window.refused
     assert times[-1] == pytest.approx(107.1, abs=2)
+
+
+async def test_the_clients_of_a_process_have_four_paid_requests_on_their_way_together(
+    clock: LoopClock,
+) -> None:
+    on_their_way, most, paid = 0, 0, list[tuple[int, float]]()
+
+    async def pay(number: int, pacer: Pacer, priority: float) -> None:
+        nonlocal on_their_way, most
+        async with pacer.queue_turn(priority=priority) as turn:
+            on_their_way += 1
+            most = max(most, on_their_way)
+            paid.append((number, priority))
+            await clock.sleep(1)
+            on_their_way -= 1
+            turn.answered(200, OK)
+
+    pacers = [make(clock, queue_per_minute=60_000) for _ in range(3)]
+    async with anyio.create_task_group() as group:
+        for number, pacer in enumerate(pacers):
+            for priority in range(5):
+                group.start_soon(pay, number, pacer, priority)
+            await clock.sleep(0.5)  # by then the first has taken all
+    assert (4, 15) == (most, len(paid))
+    for number in (1, 2):
+        assert [4, 3, 2, 1, 0] == [priority for other, priority in paid if other == number]
+    assert 4 == PAID.free
 
 
 async def test_a_waiter_that_is_cancelled_frees_its_place_at_once(clock: LoopClock) -> None:

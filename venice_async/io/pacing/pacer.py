@@ -53,11 +53,11 @@ from ..ration.store import MemoryRation, RationStore
 from ..transport import Clock
 from .polled_job import PolledJob
 from .queues import FifoQueue, PollQueue, TurnQueue, WaitingPoll, WaitingRequest
+from .slots import PAID
 
 REPORT = 0.3  # seconds that an answer waits for company before others are told
 STALE = 5.0  # seconds after which a turn that was not used is given back
 ALIVE = 2.0  # seconds between two words to the others
-PAID_AT_ONCE = 4  # paid requests on their way: each is an unknown outcome if the process is killed then
 RETRY = 0.5  # seconds until a store that could not be reached is tried again
 LEAVING = 0.5  # seconds that leaving may take to tell the others
 _NO_BID: Bid = (-math.inf, -math.inf)
@@ -115,9 +115,10 @@ class Pacer:
         self._store = store or MemoryRation(limits, clock)
         self._process = secrets.token_hex(8)
         self._polls = PollQueue(polling=polling, clock=clock)
+        self._paid = FifoQueue(PAID)
         self._queues: dict[Lane, TurnQueue[Any]] = {
             "free": FifoQueue(),
-            "queue": FifoQueue(most=PAID_AT_ONCE),
+            "queue": self._paid,
             "polls": self._polls,
             "clean-up": FifoQueue(),
         }
@@ -146,6 +147,7 @@ class Pacer:
 
         While `model` is overloaded, requests for others go ahead.
         """
+        PAID.join(self._paid, self._look_again)
         return self._turn("queue", WaitingRequest(priority=priority, model=model))
 
     def poll_turn(self, watch: PolledJob, *, after: float = 0.0) -> AbstractAsyncContextManager[Turn]:
@@ -163,6 +165,7 @@ class Pacer:
     async def aclose(self) -> None:
         """Tell the others what came of our turns, so that they need not wait for our word; then let go."""
         self._closed = True
+        PAID.leave(self._paid)
         if self._timer is not None:
             self._timer.cancel()
         if self._store.shared and self._asked_at > -math.inf:

@@ -36,6 +36,7 @@ from ...options import Polling
 from ...sansio.limits.ration import BIDS, Bid
 from ..transport import Clock
 from .polled_job import ModelTimes, PolledJob
+from .slots import Slots
 
 _order = itertools.count()
 
@@ -118,9 +119,9 @@ class TurnQueue(Protocol[R]):
 class FifoQueue:
     """By priority and then first come, first served."""
 
-    def __init__(self, *, most: float = math.inf) -> None:
-        """Let at most so many have a turn at the same time."""
-        self._most = most
+    def __init__(self, slots: Slots | None = None) -> None:
+        """Let those have a turn for whom there are `slots`, where that matters."""
+        self._slots = slots or Slots()
         self._out = set[WaitingRequest]()
         self._waiting: dict[WaitingRequest, None] = {}
         self._overloaded: dict[str | None, float] = {}  # by model, until when; infinity while one tries
@@ -137,7 +138,7 @@ class FifoQueue:
 
     def opens(self, now: float) -> float:
         """Return when the first model is not overloaded; not before a turn is over if there are too many."""
-        if len(self._out) >= self._most:
+        if self._slots.free < 1:
             return math.inf
         if not self._overloaded:
             return now if self._waiting else math.inf
@@ -148,15 +149,15 @@ class FifoQueue:
     def bids(self, now: float) -> tuple[Bid, ...]:
         """Return priorities, and how long they have waited."""
         return tuple(
-            [
-                (one.priority, now - one.since)
-                for one in self._ready(min(BIDS, self._most - len(self._out)), now)
-            ]
+            [(one.priority, now - one.since) for one in self._ready(min(BIDS, self._slots.free), now)]
         )
 
     def grant(self, count: int, now: float) -> list[WaitingRequest]:
         """Return the first in line."""
-        first = self._ready(min(count, self._most - len(self._out)), now)
+        taken = self._slots.take(count)
+        first = self._ready(taken, now)
+        if len(first) < taken:
+            self._slots.give_back(self, taken - len(first))
         for request in first:
             self.withdraw(request)
             self._out.add(request)
@@ -173,7 +174,9 @@ class FifoQueue:
 
     def left(self, request: WaitingRequest) -> None:
         """Take in that all that belongs to a turn is over."""
-        self._out.discard(request)
+        if request in self._out:
+            self._out.remove(request)
+            self._slots.give_back(self)
 
     def _ready(self, count: float, now: float) -> list[WaitingRequest]:
         ready, trying = list[WaitingRequest](), set[str | None]()
