@@ -30,6 +30,7 @@ from venice_async import (
     VideoRequest,
     Waiting,
 )
+from venice_async.engine.runtime import Runtime
 from venice_async.io.clock import SystemClock
 from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
@@ -42,14 +43,13 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 FAILED = json_reply({"error": "The provider refused it", "credits_refunded": True}, status=422)
 
 
-@pytest.fixture
-def shared(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """Return the options of clients that share a journal, in a file unless a test asks for Postgres, too."""
-    in_postgres = getattr(request, "param", "file") == "postgres"
-    return {"journal": request.getfixturevalue("postgres") if in_postgres else tmp_path / "jobs.db"}
-
-
-both = pytest.mark.parametrize("shared", ["file", "postgres"], indirect=True)
+@pytest.fixture(params=["file", "postgres"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return the options of clients that share a journal, in a file and in Postgres."""
+    if request.param == "file":
+        return {"journal": tmp_path / "jobs.db"}
+    monkeypatch.setattr(Runtime, "_ration", lambda _: None)  # it goes by the database's clock, which is real
+    return {"journal": request.getfixturevalue("postgres")}
 
 
 def polls(server: FaultyVenice) -> int:
@@ -96,7 +96,6 @@ async def test_what_was_made_and_is_gone_is_an_error_with_its_ticket_and_never_p
         assert 1 == len(server.charges)
 
 
-@both
 async def test_the_job_of_a_client_that_is_gone_is_taken_over_and_goes_where_it_was_bound_for(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
@@ -111,7 +110,6 @@ async def test_the_job_of_a_client_that_is_gone_is_taken_over_and_goes_where_it_
     assert not (tmp_path / "second.mp4").exists()
 
 
-@both
 async def test_what_another_client_works_on_is_followed_to_its_clip_without_a_call(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
@@ -150,7 +148,6 @@ async def test_a_follower_ends_with_the_error_of_the_job_and_so_does_everyone_af
         assert (1, False) == (len(server.charges), errors[0][1]["charged"])
 
 
-@both
 async def test_a_follower_takes_over_when_the_client_it_follows_is_gone(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
@@ -203,7 +200,6 @@ async def test_an_order_placed_by_many_clients_at_once_is_paid_for_once(
         assert 40 == len(server.charges)
 
 
-@both
 async def test_an_intent_whose_owner_is_gone_waits_for_its_answer_then_is_unknown_and_never_resent(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
@@ -259,7 +255,6 @@ async def test_what_was_refused_without_a_charge_leaves_its_key_free(
         assert ["Another one"] == [charge["prompt"] for charge in server.charges]
 
 
-@both
 async def test_another_request_under_a_key_is_refused_and_the_error_names_what_differs(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
@@ -374,10 +369,10 @@ async def test_draining_leaves_out_what_another_client_works_on(
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # in real time
 async def test_two_processes_that_place_the_same_orders_at_once_pay_for_each_once(
-    tmp_path: Path,
+    tmp_path: Path, shared: dict[str, Any]
 ) -> None:
     async with FaultyVenice(polls=0) as server:
-        command = [sys.executable, "-c", ORDERS, server.base_url, str(tmp_path)]
+        command = [sys.executable, "-c", ORDERS, server.base_url, str(tmp_path), str(shared["journal"])]
         root = Path(__file__).parents[1]
         async with anyio.create_task_group() as group:
             for _ in range(2):
@@ -392,11 +387,11 @@ from pathlib import Path
 from tests.clients import KEY, PUBLIC
 from venice_async import Limits, VeniceClient
 
-async def main(url, folder):
+async def main(url, folder, journal):
     limits = Limits(queue_per_minute=6000, retrieve_per_minute=6000)
-    async with VeniceClient(KEY, base_url=url, journal=folder / "jobs.db", limits=limits) as venice:
+    async with VeniceClient(KEY, base_url=url, journal=journal, limits=limits) as venice:
         jobs = [venice.generate(PUBLIC, to=folder / f"{n}.mp4", key=str(n)) for n in range(6)]
         assert {folder / f"{n}.mp4" for n in range(6)} == {(await job).path for job in jobs}
 
-anyio.run(main, sys.argv[1], Path(sys.argv[2]))
+anyio.run(main, sys.argv[1], Path(sys.argv[2]), sys.argv[3])
 """
