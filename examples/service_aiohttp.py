@@ -120,8 +120,8 @@ class Clips:
             yield DONE
 
     async def find_clip(self, name: str) -> Path:
-        """Return the finished clip, also of an earlier run: its file is named after model and job."""
-        found = await asyncio.to_thread(lambda: next(self.folder.glob(f"*-{name}.mp4"), None))
+        """Return the finished clip, also of an earlier run: its file is named after prompt and job."""
+        found = await asyncio.to_thread(lambda: next(self.folder.glob(f"*-{name[:8]}.mp4"), None))
         if found is None:
             raise web.HTTPNotFound
         return found

@@ -96,8 +96,8 @@ async def order(wanted: Order, request: Request) -> dict[str, str]:
 
 
 def find(clip: Annotated[str, Path(pattern=r"^[\w-]{8,80}$")]) -> VideoJob | FilePath:
-    """Return the job, or the finished clip, also of an earlier run: its file is named after model and job."""
-    found = next(FOLDER.glob(f"*-{clip}.mp4"), None) or jobs.get(clip)
+    """Return the job, or the finished clip, also of an earlier run: it is named after prompt and job."""
+    found = next(FOLDER.glob(f"*-{clip[:8]}.mp4"), None) or jobs.get(clip)
     if found is None:
         raise HTTPException(404)
     return found

@@ -182,7 +182,7 @@ async def run_block(chance: random.Random, jobs: int, found: Counter[str], spoil
     with tempfile.TemporaryDirectory() as name:
         async with Unreliable(chance) as server:
             limits = Limits(queue_per_minute=100_000, retrieve_per_minute=100_000)
-            async with VeniceClient("key", base_url=server.base_url, limits=limits) as venice:
+            async with VeniceClient("key", base_url=server.base_url, limits=limits, sidecars=False) as venice:
                 work = [download(venice, number, server, Path(name)) for number in range(jobs)]
                 found.update(await asyncio.gather(*work))
         gets = Counter(request.path for request in server.asked("GET /link"))

@@ -358,6 +358,7 @@ class Process:
         limits = Limits(queue_per_minute=100_000, retrieve_per_minute=100_000)
         self.venice = VeniceClient(
             "key",
+            sidecars=False,
             base_url=f"{ORIGIN}/api/v1",
             journal=self.folder / "jobs.db",
             limits=limits,

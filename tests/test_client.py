@@ -115,7 +115,7 @@ async def test_a_private_job_is_fetched_once_by_link_and_then_revoked(tmp_path: 
     async with FaultyVenice(polls=1) as server:
         async with client(server) as venice:
             video = await venice.generate(PRIVATE, to=tmp_path)
-        assert tmp_path / "model-private-job-1.mp4" == video.path
+        assert tmp_path / "A-gondola-at-dawn-job-1.mp4" == video.path
         polls = ["POST /video/retrieve"] * 2
         assert ["POST /video/queue", *polls, "GET /link", "DELETE /link"] == wire(server)
 

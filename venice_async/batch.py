@@ -41,6 +41,7 @@ from .results import Listing, Outcome, Quote
 from .sansio.converter import request_key
 from .sansio.job.machine import begin
 from .sansio.limits.budget import Reservations
+from .sansio.naming import checked_pattern, with_number
 
 if TYPE_CHECKING:
     from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -187,7 +188,7 @@ class Batch:
         try:
             if entry is not None:
                 usd = entry.usd
-                job = self.jobs[index] = self._runtime.start(self._spec(request, key, usd))
+                job = self.jobs[index] = self._runtime.start(self._spec(index, request, key, usd))
             else:
                 self._refusals.check(request)
                 usd = await self._reserve(request)
@@ -215,7 +216,7 @@ class Batch:
 
     async def _queued(self, index: int, request: VideoRequest, key: str, usd: float | None) -> VideoJob:
         """Return the job once it is queued or has failed; an empty balance is waited out."""
-        spec = self._spec(request, key, usd)
+        spec = self._spec(index, request, key, usd)
         while True:
             async with self._queueing:
                 await self._wait_for_money()
@@ -231,11 +232,11 @@ class Batch:
                 self.paused = False
                 return job
 
-    def _spec(self, request: VideoRequest, key: str, usd: float | None) -> JobSpec:
+    def _spec(self, index: int, request: VideoRequest, key: str, usd: float | None) -> JobSpec:
         return JobSpec(
             start=begin(request),
             request=request,
-            to=self._options.into,
+            to=self._options.place_of(index),
             overwrite=self._options.overwrite,
             key=key,
             tags=checked_tags(self._options.tags(request)) if self._options.tags else {},
@@ -316,6 +317,7 @@ class BatchOptions:
     pause: float = PAUSE
     give_up_after: int | None = GIVE_UP_AFTER
     max_each: Callable[[VideoRequest], float | None] | None = None
+    name: str | None = None
 
     def __attrs_post_init__(self) -> None:
         check_number("concurrency", self.concurrency, low=1, whole=True)
@@ -327,10 +329,19 @@ class BatchOptions:
         if self.on_error not in {"collect", "stop"}:
             msg = f"on_error must be 'collect' or 'stop', not {self.on_error!r}"
             raise UsageError(msg)
+        if self.name is not None:
+            checked_pattern(self.name)
         for name, function in {"key": self.key, "tags": self.tags}.items():
             if function is not None and not callable(function):
                 msg = f"{name} must be a function of a request, not {function!r}"
                 raise UsageError(msg)
+
+    def place_of(self, index: int) -> str | Path | ObjectPlace:
+        """Return where the clip of request `index` goes: the folder, or a pattern in it."""
+        if self.name is None:
+            return self.into
+        name = with_number(self.name, index + 1)
+        return self.into.named(name) if isinstance(self.into, ObjectPlace) else self.into / name
 
 
 def check_source(requests: object) -> None:

@@ -158,7 +158,7 @@ async def save_image(image: Media, to: str | os.PathLike[str], *, overwrite: boo
 
 async def _destination(to: str | os.PathLike[str], *, overwrite: bool) -> tuple[Path, PartFile]:
     target = await check_target(to, overwrite=overwrite)
-    if target.name is None:
+    if not isinstance(target.name, str):
         msg = f"{os.fspath(to)!r} is a folder"
         raise UsageError(msg, hint="Name a file in it")
     path = target.folder / target.name

@@ -70,6 +70,8 @@ class VeniceClient(JournalCalls):
         on_request: called with method, path and body of each request to the API; returns headers to add, such
             as a signature. It may be async. If it fails, nothing is sent.
         send_key: whether requests carry the key. Without it `on_request` authorizes them; no key is needed.
+        sidecars: whether a JSON file beside each clip, `clip.mp4.json`, tells what was asked for, what it
+            cost and what came: no links, no key, media by their digests.
 
     Raises:
         UsageError: there is no key, or an option makes no sense.
@@ -92,6 +94,7 @@ class VeniceClient(JournalCalls):
         links: Links | None = None,
         on_request: OnRequest | None = None,
         send_key: bool = True,
+        sidecars: bool = True,
     ) -> None:
         secret = Secret(api_key or os.environ.get("VENICE_API_KEY") or ("" if send_key else "none"))
         if not send_key and on_request is None:
@@ -115,6 +118,7 @@ class VeniceClient(JournalCalls):
                 links=links or Links(),
                 on_request=on_request,
                 send_key=send_key,
+                sidecars=sidecars,
             )
         )
 
@@ -167,9 +171,12 @@ class VeniceClient(JournalCalls):
 
         Args:
             request: what to generate.
-            to: a file, or an existing folder, where the file is named after model and job; the URL of an
+            to: a file, or an existing folder, where the file is named after prompt and job; the URL of an
                 object, such as `s3://bucket/clips/a.mp4`, or of a folder with a slash at its end; or a sink,
-                or anything with an async `write` or `send`. See `stream` for a job without one.
+                or anything with an async `write` or `send`. See `stream` for a job without one. A path or URL
+                may be a pattern, such as `"clips/{key}-{model}-{n:03}.mp4"`, of which the first name that is
+                free is taken; the fields are key, model, prompt, id, n, date, seed, duration, resolution,
+                aspect_ratio and tag.NAME. Write `{{` for a brace.
             max_usd: the most it may cost, in USD; the price is asked first, and a price equal to it is
                 allowed.
             reference_video_seconds: the total length of all reference clips, which the price depends on;
@@ -300,6 +307,7 @@ class VeniceClient(JournalCalls):
         give_up_after: int | None = GIVE_UP_AFTER,
         store: ObjectStore | None = None,
         max_each: Callable[[VideoRequest], float | None] | None = None,
+        name: str | None = None,
     ) -> Batch:
         """Return an async iterator of the outcomes of many requests, as they finish; or await it for all.
 
@@ -320,6 +328,8 @@ class VeniceClient(JournalCalls):
             give_up_after: identical refusals of a request, or of one of its media, after which the others
                 like it are not sent; None sends all.
             store: as for `generate`.
+            name: a pattern for the clips' names in the folder, such as `"{key}-{n:03}"`; see `generate`. `n`
+                is the request's place in the batch, from 1.
             max_each: returns the most that a request may cost, in USD, or None for no limit of its own.
         """
         _ = self._runtime.capped
@@ -336,6 +346,7 @@ class VeniceClient(JournalCalls):
             pause=pause,
             give_up_after=give_up_after,
             max_each=max_each,
+            name=name,
         )
         batch = Batch(self._runtime, requests, options, quote=self.quote)
         self._batches.add(batch)

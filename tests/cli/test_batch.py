@@ -31,7 +31,9 @@ def test_each_line_becomes_a_clip_and_an_outcome(shell: Shell) -> None:
     assert [(1, "fox", True, 0.25), (2, None, True, 0.25)] == [
         (outcome["line"], outcome.get("key"), outcome["ok"], outcome["usd"]) for outcome in _outcomes(said)
     ]
-    assert {Path(outcome["path"]) for outcome in _outcomes(said)} == set((shell.folder / "clips").iterdir())
+    assert {Path(outcome["path"]) for outcome in _outcomes(said)} == set(
+        (shell.folder / "clips").glob("*.mp4")
+    )
     assert "2 made · $0.50 of $1.00" in said.err
 
 
@@ -207,7 +209,7 @@ def test_a_batch_goes_to_a_url_and_a_second_run_pays_for_nothing(shell: Shell) -
     into = f"{shell.folder.as_uri()}/films/"
     first = shell("batch", jobs, *SHARED[:-2], "-o", into, "--budget", "1")
     second = shell("batch", jobs, *SHARED[:-2], "--into", into, "--budget", "1")
-    urls = {(shell.folder / "films" / path.name).as_uri() for path in Path("films").iterdir()}
+    urls = {(shell.folder / "films" / path.name).as_uri() for path in Path("films").glob("*.mp4")}
     assert (0, 0, 2) == (first.code, second.code, len(urls))
     assert urls == {o["url"] for o in _outcomes(first)} == {o["url"] for o in _outcomes(second)}
     refused = shell("batch", jobs, *SHARED[:-2], "--into", into, "--budget", "1", "--report")

@@ -59,9 +59,14 @@ def test_the_journal_is_kept_for_its_owner_only_and_each_service_has_one_of_its_
     assert 0o700 == stat.S_IMODE(shell.journal.parent.stat().st_mode)
 
 
-def test_no_journal_leaves_no_file(shell: Shell) -> None:
-    shell("generate", "-m", PUBLIC, *CHEAP, "-o", "fox.mp4", "--no-journal")
+def test_without_journal_and_sidecar_there_is_the_clip_alone(shell: Shell) -> None:
+    shell("generate", "-m", PUBLIC, *CHEAP, "-o", "fox.mp4", "--no-journal", "--no-sidecar")
     assert ["fox.mp4"] == [path.name for path in shell.folder.iterdir()]
+    shell(
+        "generate", "-m", PUBLIC, *CHEAP, "--name", "{model}-{tag.mood}", "--tag", "mood=calm", "--no-journal"
+    )
+    name = f"{PUBLIC}-calm.mp4"
+    assert ["fox.mp4", name, f"{name}.json"] == sorted(path.name for path in shell.folder.iterdir())
 
 
 def test_a_refused_job_is_one_line_with_what_was_spent_and_exit_code_1(shell: Shell) -> None:

@@ -125,4 +125,4 @@ def test_takes_become_clips_and_a_line_may_have_a_limit_of_its_own(shell: Shell)
         key: outcome["ok"] for key, outcome in outcomes.items()
     }
     assert "above the limit of $0.10 for this request" in outcomes["owl"]["error"]["message"]
-    assert (3, 2) == (said.code, len(list(Path("clips").iterdir())))
+    assert (3, 2) == (said.code, len(list(Path("clips").glob("*.mp4"))))

@@ -15,6 +15,7 @@ from cyclopts.validators import Number
 
 from ..errors import UsageError
 from ..options import BASE_URL
+from ..sansio.naming import checked_pattern
 from ..sansio.object_url import is_object_url
 
 MAIN: Final = Group("Main options", sort_key=1)
@@ -120,10 +121,12 @@ class Journalling:
         journal: Keeps tickets through a crash; VENICE_JOURNAL, or a file in your state folder, by default; or
             the URI of a Postgres database.
         no_journal: Keep no journal.
+        no_sidecar: Write no .json file beside each clip.
     """
 
     journal: Annotated[str | None, Parameter(metavar="FILE|URI")] = None
     no_journal: bool = False
+    no_sidecar: bool = False
 
 
 @Parameter(name="*", group=_MONEY)
@@ -168,6 +171,7 @@ class Target:
 
     Attributes:
         output: The clip's file; or a folder, here by default; or s3://bucket/clips/; or - for stdout.
+        name: The clip's name in the folder, such as '{key}-{model}'; by default its prompt and a short id.
         overwrite: Replace a file that exists.
         timeout: How long to wait for the clip; ten times what is usual, at least 30 minutes, by default.
     """
@@ -175,8 +179,18 @@ class Target:
     output: Annotated[Place, Parameter(alias="-o", metavar="FILE", group=MAIN, allow_leading_hyphen=True)] = (
         Path()
     )
+    name: Text | None = None
     overwrite: bool = False
     timeout: Seconds | None = None
+
+    @property
+    def place(self) -> Path | str:
+        """The file, the folder, or the pattern in it."""
+        if self.name is None:
+            return self.output
+        if isinstance(self.output, Path):
+            return self.output / checked_pattern(self.name)
+        return f"{self.output.rstrip('/')}/{checked_pattern(self.name)}"
 
 
 @Parameter(name="*")

@@ -39,7 +39,7 @@ async def see_through(
 
     An order whose key is known has been paid for, so that its price is nobody's concern any more.
     """
-    request, to, tags = readable(request), making.target.output, making.tags
+    request, to, tags = readable(request), making.target.place, making.tags
     bound_for = destination(to, screen)
     async with open_session(
         screen, making.connection, making.journalling, seconds=making.target.timeout

@@ -101,6 +101,7 @@ async def open_session(
             budget=Budget() if connection.sandbox else None,  # its money is none
             links=Links(allow=connection.allow),
             timeouts=Timeouts(job=seconds),
+            sidecars=not journalling.no_sidecar,
         )
         yield Session(
             venice=await stack.enter_async_context(client),

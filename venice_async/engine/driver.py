@@ -46,6 +46,7 @@ from ..sansio.job.states import (
 from ..sansio.retries import Call
 from .following import EVERY
 from .retrieval import Retrieval
+from .sidecar import write_sidecar
 from .spec import JobSpec, Shared, recovery
 from .submission import AWAY, Submission
 
@@ -330,6 +331,10 @@ class Driver:
         paid_failure = isinstance(state, Failed) and state.ticket is not None
         if isinstance(state, Failed):
             state.error.with_traceback(None)  # its frames hold what the server said
+        if isinstance(state, Saved) and self._shared.sidecars:
+            await write_sidecar(
+                state.video, self.spec, usd=self._submission.usd, now=self._shared.clock.time()
+            )
         if by_link or paid_failure or isinstance(state, Saved | Succeeded):
             await self._record.record(state)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,7 @@ from ..sansio.job.events import (
     StillGoing,
 )
 from ..sansio.job.states import ticket_of
+from ..sansio.naming import known_values, own_key
 from .spec import JobSpec, Shared
 
 _PROGRESS: Final = 256 * 1024  # bytes: a delivery that gained as much was not in vain
@@ -81,8 +83,13 @@ class Retrieval:
         to = self._spec.to
         if not isinstance(to, str | os.PathLike | ObjectPlace):
             return
+        spec = self._spec
+        ticket = ticket_of(spec.start[0])
+        model = spec.request.model if spec.request is not None else ticket.model if ticket else ""
+        date = datetime.fromtimestamp(self._shared.clock.time(), UTC).date().isoformat()
+        values = known_values(spec.request, model=model, key=own_key(spec.key), tags=spec.tags, date=date)
         checked = await check_destination(
-            to, overwrite=self._spec.overwrite, recovering=self._spec.recovering
+            to, overwrite=spec.overwrite, recovering=spec.recovering, values=values
         )
         if checked.claim is not None:
             self._claim(checked.claim)

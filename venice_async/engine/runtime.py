@@ -134,6 +134,7 @@ class Settings:
     budget: Budget
     on_request: OnRequest | None = field(validator=_check_on_request)
     send_key: bool
+    sidecars: bool = True
 
     @property
     def hook(self) -> RequestHook | None:
@@ -384,6 +385,7 @@ class Runtime:
             deliveries=anyio.Semaphore(deliveries_at_once()),
             on_consent=settings.on_consent,
             retry_refunded=settings.retries.refunded,
+            sidecars=settings.sidecars,
             following=following,
         )
 

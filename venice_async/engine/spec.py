@@ -100,6 +100,7 @@ class Shared:
         clean_ups: the deletion of the server's copies.
         deliveries: holds back clips that would take more file descriptors than there are.
         retry_refunded: whether a job that failed and was refunded is queued once more.
+        sidecars: whether a JSON file beside each clip tells how it came about.
         claims: the files and objects that running jobs are bound for.
         orders: by key, what is set once the job that came with it first has paid, or has ended.
         following: the news between processes that share the journal, if there is one.
@@ -115,6 +116,7 @@ class Shared:
     deliveries: anyio.Semaphore
     on_consent: OnConsent | None = None
     retry_refunded: bool = False
+    sidecars: bool = False
     claims: set[Path | str] = field(factory=set[Path | str])
     orders: WeakValueDictionary[str, asyncio.Event] = field(factory=WeakValueDictionary[str, asyncio.Event])
     following: Following | None = None

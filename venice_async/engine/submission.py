@@ -47,6 +47,7 @@ class Submission:
     Attributes:
         accepted: the ticket, also where a job was stopped while its paid request was on its way.
         encoded: the request with its media as URLs, until the paid request is made of it.
+        usd: the price in USD, once it is asked or known.
     """
 
     def __init__(self, shared: Shared, spec: JobSpec, record: JobRecord) -> None:
@@ -57,6 +58,7 @@ class Submission:
         self._spec = spec
         self._record = record
         self.encoded: VideoRequest | None = None
+        self.usd: float | None = spec.usd
         self._prepared: Prepared | None = None
         self._attempts = Attempts()
 
@@ -66,9 +68,9 @@ class Submission:
             self.encoded = self.encoded or await encode_media(command.request)
             seconds = command.reference_video_seconds
             query = await price_query(command.request, seconds, encoded=self.encoded)
-            usd = (await self._caller.ask(query)).usd
-            self._record.expect(usd)
-            return Priced(usd)
+            self.usd = (await self._caller.ask(query)).usd
+            self._record.expect(self.usd)
+            return Priced(self.usd)
         except VeniceError as error:
             return Refused(error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import time
@@ -103,9 +104,9 @@ async def test_a_large_clip_goes_in_parts_and_leaves_nothing_but_itself(
 ) -> None:
     server.clip = LARGE
     video = await venice.generate(PRIVATE, to="s3://bucket/clips/")
-    assert f"s3://bucket/clips/model-private-{video.ticket.queue_id}.mp4" == video.url
+    assert f"s3://bucket/clips/A-gondola-at-dawn-{video.ticket.queue_id}.mp4" == video.url
     assert [LARGE] == [*s3.objects().values()]
-    said = s3.headers(f"clips/model-private-{video.ticket.queue_id}.mp4")
+    said = s3.headers(f"clips/A-gondola-at-dawn-{video.ticket.queue_id}.mp4")
     assert ("video/mp4", video.sha256) == (said["content-type"], said["x-amz-meta-sha256"])
     assert [] == s3.uploads()
     assert 3 <= len([query for method, _, query in s3.requests if method == "PUT" and "partNumber" in query])
@@ -376,3 +377,15 @@ def test_requests_are_signed_as_in_the_example_of_the_vendor() -> None:
     assert headers["authorization"].endswith(f"Signature={expected}")
     assert "wJalr" not in repr(requests)
     assert "AKIA" not in repr(requests)
+
+
+async def test_objects_never_take_the_name_of_another_and_have_their_sidecars() -> None:
+    store = MemoryStore()
+    async with FaultyVenice() as server, client(server, sidecars=True) as venice:
+        videos = [await venice.generate(PUBLIC, to="clips/{prompt}.mp4", store=store) for _ in range(2)]
+    names = ["clips/A-gondola-at-dawn-2.mp4", "clips/A-gondola-at-dawn.mp4"]
+    assert [f"memory:///{name}" for name in reversed(names)] == [video.url for video in videos]
+    assert sorted([*names, *(f"{name}.json" for name in names)]) == sorted(
+        item["path"] for item in store.list().collect()
+    )
+    assert videos[0].sha256 == json.loads(bytes(store.get(f"{names[1]}.json").bytes()))["sha256"]

@@ -52,6 +52,7 @@ class Course:
     Attributes:
         stop_on_error: Queue nothing more after a failure.
         concurrency: Jobs at once.
+        name: How clips are called, such as '{key}-{n:03}'; by default by their prompts and short ids.
         overwrite: Replace files that exist.
         grace: On Ctrl-C: how long to wait for what is nearly done.
         timeout: How long one job may take.
@@ -60,6 +61,7 @@ class Course:
 
     stop_on_error: bool = False
     concurrency: Annotated[int, Parameter(metavar="N", show_default=True, validator=Number(gte=1))] = 200
+    name: Text | None = None
     overwrite: bool = False
     grace: Annotated[float, Parameter(metavar="SECONDS", show_default=True, validator=Number(gte=0))] = 5.0
     timeout: Seconds | None = None
@@ -151,6 +153,7 @@ async def batch(
                 tags=run.tags(),
                 concurrency=course.concurrency,
                 overwrite=course.overwrite,
+                name=course.name,
                 give_up_after=course.give_up_after or None,
                 max_each=run.max_each(),
             )

@@ -51,7 +51,7 @@ async def resume(
         raise UsageError(msg, hint="'venice-async jobs' lists what is unfinished")
     tickets = [] if what is None else await _tickets(what)
     async with open_session(screen, connection, journalling, seconds=target.timeout) as session:
-        to, overwrite = target.output, target.overwrite
+        to, overwrite = target.place, target.overwrite
         if what is None:
             if session.journal is None:
                 msg = "--all needs the journal"

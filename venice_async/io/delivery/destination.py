@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, TypeAlias
 from urllib.request import url2pathname
 
 import anyio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ...errors import UsageError
 from ...results import Ticket
+from ...sansio.naming import Naming, checked_pattern, filled, in_folder, is_pattern
 from ...sansio.object_url import ObjectUrl, parse_object_url
 from ..shielding import in_thread
 from .object_store import check_object, object_size
 from .part_file import PartFile
 from .sinks import Sink
 from .stores import ObjectPlace, place_in
-from .target import Target, check_target, job_key
+from .target import NO_VALUES, Target, check_target, job_key
 
 Place: TypeAlias = str | os.PathLike[str] | ObjectPlace
 """A file or folder, or an object or its folder."""
@@ -52,46 +54,59 @@ class FileDestination:
     @property
     def claim(self) -> Path | None:
         """The file, if it has a name."""
-        return None if self.target.name is None else self.target.folder / self.target.name
+        return self.target.folder / self.target.name if isinstance(self.target.name, str) else None
 
     def sink(self, ticket: Ticket, *, resumed: bool) -> PartFile:
         """Return what writes the file of a job."""
         return PartFile(
-            self.target.path_for(ticket.model, ticket.queue_id),
+            self.target.path_for(ticket.queue_id),
             overwrite=self.target.overwrite,
             job_key=job_key(ticket.model, ticket.queue_id),
             resumed=resumed,
-            named=self.target.name is not None,
+            naming=self.target.name if isinstance(self.target.name, Naming) else None,
+            queue_id=ticket.queue_id,
             url=self.url,
         )
 
 
 async def check_destination(
-    place: Place, *, overwrite: bool = False, recovering: bool = False
+    place: Place,
+    *,
+    overwrite: bool = False,
+    recovering: bool = False,
+    values: Mapping[str, str] = NO_VALUES,
 ) -> CheckedDestination:
     """Return a place once it is sure that a clip can be put there.
 
     With `recovering` something may be there already, for it may be the very clip: that is settled in the end.
+    `values` are what the fields of a pattern stand for.
 
     Raises:
         UsageError: it cannot be used, or is taken.
         DownloadError: its disk is full or fails, its store cannot be reached.
     """
     if not isinstance(place, ObjectPlace):
-        target = await check_target(place, overwrite=overwrite, recovering=recovering)
+        target = await check_target(place, overwrite=overwrite, recovering=recovering, values=values)
         return FileDestination(target=target)
+    naming: Naming | None = None
+    if place.url.is_folder:
+        naming = in_folder(values)
+    elif is_pattern(place.url.key):
+        folder, _, name = checked_pattern(place.url.key).rpartition("/")
+        naming = Naming(pattern=name, values=values)
+        key = f"{filled(folder, values)}/" if folder else ""
+        place = evolve(place, url=evolve(place.url, key=key))
     if place.url.scheme != "file":
-        return await check_object(place, overwrite=overwrite, recovering=recovering)
-    text = file_of(place)
+        return await check_object(place, overwrite=overwrite, recovering=recovering, naming=naming)
+    text = file_of(place.url)
     await in_thread(make_folder, Path(text) if place.url.is_folder else Path(text).parent)
-    return FileDestination(
-        target=await check_target(text, overwrite=overwrite, recovering=recovering), url=place.url
-    )
+    target = await check_target(text, overwrite=overwrite, recovering=recovering)
+    return FileDestination(target=target if naming is None else evolve(target, name=naming), url=place.url)
 
 
-def file_of(place: ObjectPlace) -> str:
+def file_of(url: ObjectUrl) -> str:
     """Return the path that a `file:` URL stands for; a folder's ends with a slash."""
-    return url2pathname(f"/{place.url.key}")
+    return url2pathname(f"/{url.key}")
 
 
 def make_folder(folder: Path) -> None:
@@ -117,5 +132,5 @@ async def size_at(url: str, store: object = None) -> int | None:
     """
     place = ObjectPlace(url=parse_object_url(url)) if store is None else place_in(store, url)
     if place.url.scheme == "file":
-        return (await anyio.Path(file_of(place)).stat()).st_size
+        return (await anyio.Path(file_of(place.url)).stat()).st_size
     return await object_size(place)

@@ -20,19 +20,21 @@ import hashlib
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from ...errors import DownloadError, UsageError, VeniceError
 from ...results import Ticket
+from ...sansio.naming import Naming
 from ..shielding import in_thread, run_to_completion
 from .s3_requests import RefusedError, S3Requests
 from .stores import ObjectPlace, asked, listed, reason_of, size_of, stores
-from .target import job_key, job_name
+from .target import job_key
 
 if TYPE_CHECKING:
     from obstore import AsyncWritableFile
@@ -60,14 +62,16 @@ class ObjectDestination:
     """A place in a store that was checked before anything is paid for.
 
     Attributes:
-        place: the object; or the folder where it is to be named after the job.
+        place: the object; or the folder where the naming gives it a name.
         store: its store.
         overwrite: whether an object of that name may be replaced.
+        naming: what gives an object in a folder its name.
     """
 
     place: ObjectPlace
     store: ObjectStore = field(repr=False)
     overwrite: bool
+    naming: Naming | None = None
 
     @property
     def claim(self) -> str | None:
@@ -77,21 +81,23 @@ class ObjectDestination:
     def sink(self, ticket: Ticket, *, resumed: bool) -> ObjectUpload:
         """Return what makes the object of a job; only a `resumed` one can have left something."""
         return ObjectUpload(
-            self.place.named(job_name(ticket.model, ticket.queue_id)),
+            self.place,
             self.store,
             overwrite=self.overwrite,
             job_key=job_key(ticket.model, ticket.queue_id),
             resumed=resumed,
-            named=not self.place.url.is_folder,
+            naming=self.naming,
+            queue_id=ticket.queue_id,
         )
 
 
 async def check_object(
-    place: ObjectPlace, *, overwrite: bool = False, recovering: bool = False
+    place: ObjectPlace, *, overwrite: bool = False, recovering: bool = False, naming: Naming | None = None
 ) -> ObjectDestination:
     """Return the destination once it is sure that its bucket is there and lets us in.
 
-    With `recovering` an object may be there already, for it may be the very clip.
+    With `recovering` an object may be there already, for it may be the very clip. In a folder the object is
+    named by `naming`.
 
     Raises:
         UsageError: obstore is not installed; the bucket is missing or refuses us; the object exists.
@@ -107,7 +113,7 @@ async def check_object(
             cli_hint="Choose another name, or pass --overwrite to replace it",
         )
     await asked(listed(quick, place.temporary("probe")), place, before=True)
-    return ObjectDestination(place=place, store=store, overwrite=overwrite)
+    return ObjectDestination(place=place, store=store, overwrite=overwrite, naming=naming)
 
 
 async def object_size(place: ObjectPlace) -> int | None:
@@ -139,20 +145,24 @@ class ObjectUpload:
         overwrite: bool,
         job_key: str,
         resumed: bool = True,
-        named: bool = True,
+        naming: Naming | None = None,
+        queue_id: str = "",
     ) -> None:
         """Make the object of `place`; `job_key` marks whose temporary objects are whose.
 
-        Only a `resumed` job can have left something. An object that nobody `named` gets the suffix of what
-        came: `.mov` if it is a QuickTime file.
+        Only a `resumed` job can have left something. With a `naming`, `place` is a folder, and the object has
+        the first of the names for job `queue_id` that is free, with the suffix of what came: `.mov` if it is
+        a QuickTime file.
         """
         self.sha256: str = ""
-        self._place = place
+        self._given = place
+        self._names = None if naming is None else partial(naming.names, queue_id)
+        self._naming = naming
+        self._place = place if self._names is None else place.named(next(self._names()))
         self._store = store
-        self._overwrite = overwrite
+        self._overwrite = overwrite and (naming is None or naming.names_the_job)
         self._folder = place.temporary(job_key)
         self._resumed = resumed
-        self._named = named
         self._size = 0
         self._held: deque[bytes] = deque()
         self._type = ""
@@ -171,9 +181,8 @@ class ObjectUpload:
         if not self._size:
             is_quicktime = _QUICKTIME in b"".join(chunks)[:_HEAD]
             self._type = "video/quicktime" if is_quicktime else "video/mp4"
-            if is_quicktime and not self._named:
-                url = evolve(self._place.url, key=f"{self._place.url.key.removesuffix('.mp4')}.mov")
-                self._place = evolve(self._place, url=url)
+            if is_quicktime and self._names is not None:
+                self._place = self._given.named(next(self._names(".mov")))
         self._held += chunks
         self._size += sum(map(len, chunks))
         if self._writer is None and self._size > WHOLE:
@@ -230,21 +239,22 @@ class ObjectUpload:
         )
 
     async def _put_whole(self) -> None:
-        put = self._store.put_async(
-            self._place.key,
-            list(self._held),
-            attributes={"Content-Type": self._type, "sha256": self.sha256},
-            mode="overwrite" if self._overwrite else "create",
-            use_multipart=False,
+        await self._make(
+            lambda: self._store.put_async(
+                self._place.key,
+                list(self._held),
+                attributes={"Content-Type": self._type, "sha256": self.sha256},
+                mode="overwrite" if self._overwrite else "create",
+                use_multipart=False,
+            )
         )
-        await self._unless_there(put)
 
     async def _move(self) -> None:
         stored = (await self._store.head_async(self._temporary))["size"]
         if stored != self._size:
             msg = f"The store has kept {stored} of the {self._size} bytes of the clip"
             raise DownloadError(msg)
-        await self._unless_there(self._renamed())
+        await self._make(self._renamed)
 
     async def _renamed(self) -> None:
         """Move the temporary object to its name; on S3 with its digest, where we can and may ask for that."""
@@ -259,14 +269,29 @@ class ObjectUpload:
         await self._store.rename_async(self._temporary, self._place.key, overwrite=self._overwrite)
         return None
 
-    async def _unless_there(self, call: Awaitable[object]) -> None:
-        """Make the object, unless it is there: made by this job before a crash, if it has the same bytes."""
-        try:
-            await call
-        except Exception as error:
-            if type(error).__name__ != "AlreadyExistsError" or not await self._is_same():
-                raise
-            await self._remove_leftovers()
+    async def _make(self, call: Callable[[], Awaitable[object]]) -> None:
+        """Make the object by `call`, with the next of its names if another object has the one it has.
+
+        One of the same bytes was made by this job before a crash, unless its name may be that of another.
+        """
+        suffix = f".{self._place.key.rpartition('.')[2]}"
+        names = None if self._names is None else self._names(suffix)
+        while True:
+            try:
+                await call()
+            except Exception as error:
+                if type(error).__name__ != "AlreadyExistsError":
+                    raise
+                if (self._naming is None or self._naming.names_the_job) and await self._is_same():
+                    await self._remove_leftovers()
+                    return
+                if names is None:
+                    raise
+                while (place := self._given.named(next(names))) == self._place:
+                    pass
+                self._place = place
+            else:
+                return
 
     async def _is_same(self) -> bool:
         found = await self._store.get_async(self._place.key)

@@ -17,6 +17,7 @@ from attrs import frozen
 
 from ...errors import DownloadError
 from ...sansio.clip.mp4 import is_quicktime
+from ...sansio.naming import Naming
 from ...sansio.object_url import ObjectUrl
 from ..disk import is_out_of_descriptors, lasting_names, sync
 from ..shielding import in_thread
@@ -64,22 +65,26 @@ class PartFile:
         overwrite: bool,
         job_key: str,
         resumed: bool = True,
-        named: bool = True,
+        naming: Naming | None = None,
+        queue_id: str = "",
         url: ObjectUrl | None = None,
     ) -> None:
         """Write for `path`; `job_key` marks whose part file it is; `url` is how it was given, if as one.
 
         With `overwrite` a file at `path` is replaced, and the new one has its mode; a symbolic link is
         followed, and stays. Only a `resumed` job can have left something: for a new one the folder is not
-        read. A file that nobody `named` gets the suffix of what came: `.mov` if it is a QuickTime file.
+        read. With a `naming` the file has the first of its names for job `queue_id` that is free, with the
+        suffix of what came: `.mov` if it is a QuickTime file. Then a file is replaced only if its name is
+        that of the job.
         """
         self.url: ObjectUrl | None = url
         self._path = path
         self._final = path
-        self._overwrite = overwrite
+        self._overwrite = overwrite and (naming is None or naming.names_the_job)
         self._job_key = job_key
         self._resumed = resumed
-        self._named = named
+        self._naming = naming
+        self._queue_id = queue_id
         self._is_open = False
         self._file: _Open | None = None
         self._ended = False
@@ -182,7 +187,7 @@ class PartFile:
         is_new = False
         try:
             with lasting_names(self._final.parent):
-                is_new = _publish(file.part, self._final, overwrite=self._overwrite)
+                is_new = self._publish(file.part)
                 self._close()
         except OSError:
             if is_new:
@@ -207,8 +212,22 @@ class PartFile:
                 return path
         return None
 
+    def _publish(self, part: Path) -> bool:
+        """Give the part file its name, the first that is free, and return whether nothing had it before."""
+        names = None if self._naming is None else self._naming.names(self._queue_id, self._path.suffix)
+        same_is_ours = self._naming is None or self._naming.names_the_job
+        while True:
+            try:
+                return _publish(part, self._final, overwrite=self._overwrite, same_is_ours=same_is_ours)
+            except _TakenError:
+                if names is None:
+                    raise
+            while (path := self._path.with_name(next(names))) == self._path:
+                pass
+            self._path = self._final = path
+
     def _take_suffix(self, part: Path) -> None:
-        if self._named:
+        if self._naming is None:
             return
         with part.open("rb") as file:
 
@@ -217,7 +236,7 @@ class PartFile:
                 return file.read(count)
 
             if is_quicktime(read_at, part.stat().st_size):
-                self._path = self._path.with_suffix(".mov")
+                self._path = self._path.with_name(next(self._naming.names(self._queue_id, ".mov")))
                 self._final = followed(self._path) if self._overwrite else self._path
 
     def _abort(self) -> None:
@@ -281,10 +300,15 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _publish(part: Path, path: Path, *, overwrite: bool) -> bool:
+class _TakenError(DownloadError):
+    """Another file has the name."""
+
+
+def _publish(part: Path, path: Path, *, overwrite: bool, same_is_ours: bool = True) -> bool:
     """Give `part` the name `path`: at any moment there is the old file, the new one, or none.
 
-    Return whether nothing had that name before.
+    Return whether nothing had that name before. With `same_is_ours` a file of the same bytes is this very
+    clip, published before a crash.
     """
     is_new = not os.path.lexists(path)
     if overwrite:
@@ -293,21 +317,23 @@ def _publish(part: Path, path: Path, *, overwrite: bool) -> bool:
     try:
         path.hardlink_to(part)
     except FileExistsError:
-        _require_same(part, path)
+        _require_same(part, path, same_is_ours=same_is_ours)
         is_new = False
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise
-        _publish_without_links(part, path)  # whatever it is called: this file system has no links
+        _publish_without_links(
+            part, path, same_is_ours=same_is_ours
+        )  # whatever it is called: this file system has no links
         return is_new
     _drop(part)
     return is_new
 
 
-def _publish_without_links(part: Path, path: Path) -> None:
+def _publish_without_links(part: Path, path: Path, *, same_is_ours: bool) -> None:
     """Rename after a look, where the file system has nothing better."""
     if os.path.lexists(path):
-        _require_same(part, path)
+        _require_same(part, path, same_is_ours=same_is_ours)
         _drop(part)
     else:
         part.rename(path)
@@ -318,14 +344,12 @@ def _drop(part: Path) -> None:
         part.unlink()
 
 
-def _require_same(part: Path, path: Path) -> None:
+def _require_same(part: Path, path: Path, *, same_is_ours: bool) -> None:
     """Refuse a file that is in the way, unless it is this clip: published before a crash, and unrecorded."""
-    if not _is_same(part, path):
+    if not (same_is_ours and _is_same(part, path)):
         msg = f"A file {str(path)!r} has appeared meanwhile, and was left as it is"
         what = "Move it away or choose another place, then"
-        raise DownloadError(
-            msg, hint=f"{what} call resume(ticket, to=...)", cli_hint=f"{what} resume the job"
-        )
+        raise _TakenError(msg, hint=f"{what} call resume(ticket, to=...)", cli_hint=f"{what} resume the job")
 
 
 def _is_same(part: Path, path: Path) -> bool:

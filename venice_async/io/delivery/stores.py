@@ -14,6 +14,7 @@ from attrs import evolve, field, frozen
 
 from ...errors import DownloadError, UsageError, VeniceError
 from ...sansio.object_url import ObjectUrl, check_key, is_object_url, parse_object_url
+from ..shielding import in_thread
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -165,6 +166,19 @@ async def size_of(store: ObjectStore, place: ObjectPlace) -> int | None:
         return size
 
     return await asked(look(), place, before=True)
+
+
+async def put_text(place: ObjectPlace, url: str, text: str, *, overwrite: bool) -> None:
+    """Put a small JSON text at `url`, which lies in the store of `place`.
+
+    Raises:
+        DownloadError: it cannot be put there; something has that name already, unless it may be replaced.
+    """
+    quick, _ = await in_thread(stores, place)
+    key = parse_object_url(url).key[len(place.prefix) :]
+    attributes: Any = {"Content-Type": "application/json"}
+    mode: Any = "overwrite" if overwrite else "create"
+    await asked(quick.put_async(key, text.encode(), attributes=attributes, mode=mode), place)
 
 
 async def asked(call: Awaitable[T], place: ObjectPlace, *, before: bool = False) -> T:

@@ -8,15 +8,20 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NoReturn
 
 from attrs import frozen
 
 from ...errors import DownloadError, UsageError, VeniceError
+from ...sansio.naming import Naming, checked_pattern, filled, in_folder, is_pattern
 from ..shielding import in_thread
 
-_SAFE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}", re.ASCII)
+NO_VALUES: Final[Mapping[str, str]] = MappingProxyType({})
+"""What is known of a job that nothing is known of."""
+
 _KEY_LENGTH: Final = 16
 _SHOWN: Final = 40  # characters of the final name within the part file's, at most 4 bytes each
 _LONG_NAME: Final = 240  # bytes, to which a file system lets us add some
@@ -40,41 +45,38 @@ class Target:
 
     Attributes:
         folder: the existing folder, absolute.
-        name: the file's name; None if it is to be named after the job.
+        name: the file's name, or the naming that gives it one.
         overwrite: whether a file of that name may be replaced.
     """
 
     folder: Path
-    name: str | None
+    name: str | Naming
     overwrite: bool
 
-    def path_for(self, model: str, queue_id: str) -> Path:
-        """Return the file for a job: the one that was named, else `{model}-{queue_id}.mp4` in the folder.
-
-        That one ends in `.mov` if a QuickTime file comes, which nobody knows before.
-        What a server named never becomes a path: what is more than letters, digits and `._-` is digested.
-        """
-        return self.folder / (self.name or job_name(model, queue_id))
+    def path_for(self, queue_id: str) -> Path:
+        """Return the file for a job: the one that was named, else the best that its naming gives."""
+        name = self.name if isinstance(self.name, str) else next(self.name.names(queue_id))
+        return self.folder / name
 
 
 async def check_target(
-    to: str | os.PathLike[str], *, overwrite: bool = False, recovering: bool = False
+    to: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    recovering: bool = False,
+    values: Mapping[str, str] = NO_VALUES,
 ) -> Target:
     """Return where `to` leads, once it is sure that a file can be made there.
 
-    `to` is a file, or a folder: one that exists, or any text that ends with a separator. With `recovering` a
-    file may be there already, for it may be the very clip: that is settled when the clip is published.
+    `to` is a file, or a folder: one that exists, or any text that ends with a separator; or a pattern, of
+    whose fields `values` are known, and whose folders are made. With `recovering` a file may be there
+    already, for it may be the very clip: that is settled when the clip is published.
 
     Raises:
         UsageError: the folder is missing or not writable; the file exists, or cannot be one.
         DownloadError: the disk is full or fails.
     """
-    return await in_thread(_check, to, overwrite, recovering)
-
-
-def job_name(model: str, queue_id: str) -> str:
-    """Return the name of the clip of a job that was given none."""
-    return f"{_safe_name(model)}-{_safe_name(queue_id)}.mp4"
+    return await in_thread(_check, to, overwrite, recovering, values)
 
 
 def job_key(model: str, queue_id: str) -> str:
@@ -113,35 +115,51 @@ def disk_error(path: Path, error: OSError) -> DownloadError:
     )
 
 
-def _safe_name(text: str) -> str:
-    if _SAFE.fullmatch(text):
-        return text
-    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", text, flags=re.ASCII).strip("-")[:_SHOWN]
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_KEY_LENGTH]
-    return f"{readable}-{digest}" if readable else digest
-
-
-def _check(to: str | os.PathLike[str], overwrite: bool, recovering: bool) -> Target:  # noqa: FBT001 - threads are passed positions only
+def _check(
+    to: str | os.PathLike[str],
+    overwrite: bool,  # noqa: FBT001 - threads are passed positions only
+    recovering: bool,  # noqa: FBT001
+    values: Mapping[str, str],
+) -> Target:
     try:
-        return _find(os.fspath(to), overwrite=overwrite, may_exist=overwrite or recovering)
+        return _find(os.fspath(to), values, overwrite=overwrite, may_exist=overwrite or recovering)
     except (TypeError, ValueError):
         _refuse(f"to= is not the path of a file or a folder: {to!r}", "Pass a path like 'clip.mp4'")
 
 
-def _find(text: str, *, overwrite: bool, may_exist: bool) -> Target:
+def _find(text: str, values: Mapping[str, str], *, overwrite: bool, may_exist: bool) -> Target:
     if not text:
         _refuse("to= is empty", "Pass a path like 'clip.mp4'")
-    path = Path(text).absolute()
     is_folder = text.endswith(("/", os.sep)) or os.path.isdir(text)  # noqa: PTH112 - unlike Path's it never raises
-    folder, name = (path, None) if is_folder else (path.parent, path.name)
+    name: str | Naming = in_folder(values)
+    if is_folder:
+        folder = path = Path(text).absolute()
+    else:
+        path = Path(text).absolute()
+        folder, name = path.parent, path.name
+        if is_pattern(text):
+            if not folder.is_dir():
+                folder = _made(checked_pattern(text).removesuffix(name), values)
+            name = Naming(pattern=checked_pattern(name), values=values)
     _check_folder(folder)
-    file = folder / (name or "clip.mp4")
-    if name is not None:
+    file = folder / (name if isinstance(name, str) else "clip.mp4")
+    if isinstance(name, str):
         file = followed(path) if overwrite else path
         _check_folder(file.parent)
         _check_file(file, may_exist=may_exist)
     _try_writing(file)
     return Target(folder=folder, name=name, overwrite=overwrite)
+
+
+def _made(pattern: str, values: Mapping[str, str]) -> Path:
+    """Return the folder that a pattern leads to, made if the pattern names it."""
+    folder = Path(filled(pattern, values)).absolute()
+    try:
+        if is_pattern(pattern):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return folder
 
 
 def _check_folder(folder: Path) -> None:

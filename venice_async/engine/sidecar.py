@@ -1,0 +1,154 @@
+"""The sidecar of a clip: a JSON file beside it that tells what was asked for, what it cost and what came.
+
+It holds no secrets: no link, no key, media by their digests, and URLs without what follows the `?`, which is
+often a signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
+
+from ..errors import VeniceError
+from ..io.delivery.destination import file_of
+from ..io.delivery.stores import ObjectPlace, put_text
+from ..io.delivery.target import part_path
+from ..io.shielding import in_thread
+from ..media import Media
+from ..sansio.converter import request_fields, set_fields
+from ..sansio.naming import own_key
+from ..sansio.object_url import parse_object_url
+from ..version import __version__
+
+if TYPE_CHECKING:
+    from ..results import Video
+    from .spec import JobSpec
+
+SUFFIX: Final = ".json"
+"""What a sidecar's name adds to that of its clip."""
+
+MAKER: Final = "venice_async"
+"""The member that tells a sidecar from another JSON file, and holds the version that wrote it."""
+
+_LONGEST: Final = 64 * 1024  # characters of a text, such as a prompt, that is no medium
+
+log: logging.Logger = logging.getLogger(__name__)
+
+
+def contents(
+    video: Video, spec: JobSpec, *, usd: float | None, began: float | None, saved: float
+) -> dict[str, Any]:
+    """Return what the sidecar of a clip says; files that are media of the request are read for their digests.
+
+    `usd` is the price where it was asked; `began` and `saved` are in seconds since the Unix epoch.
+    """
+    known = {
+        MAKER: __version__,
+        "file": (str(video.path or video.url)).replace("\\", "/").rpartition("/")[2],
+        "size": video.size,
+        "sha256": video.sha256,
+        "ticket": {"model": video.ticket.model, "queue_id": video.ticket.queue_id},
+        "key": own_key(spec.key),
+        "tags": dict(spec.tags) or None,
+        "request": None if spec.request is None else _without_secrets(request_fields(spec.request)),
+        "usd": usd,
+        "began": None if began is None else _iso(began),
+        "saved": _iso(saved),
+    }
+    return {item: value for item, value in known.items() if value is not None}
+
+
+async def write_sidecar(video: Video, spec: JobSpec, *, usd: float | None, now: float) -> None:
+    """Write the sidecar of a clip that is kept, beside it. It never raises: the clip is what was paid for.
+
+    A file or an object of its name that is no sidecar stays as it is, unless the clip, too, may be replaced.
+    """
+
+    def make() -> str:
+        began = None if spec.age is None else now - spec.age
+        made = contents(video, spec, usd=usd, began=began, saved=now)
+        return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
+
+    place = spec.to if isinstance(spec.to, ObjectPlace) else None
+    try:
+        if place is not None and place.url.scheme != "file" and video.url is not None:
+            await put_text(place, video.url + SUFFIX, await in_thread(make), overwrite=spec.overwrite)
+        elif path := video.path or (video.url and Path(file_of(parse_object_url(video.url)))):
+            await in_thread(_write, path.with_name(path.name + SUFFIX), make, spec.overwrite)
+    except (OSError, VeniceError) as error:
+        reason = error.message if isinstance(error, VeniceError) else type(error).__name__
+        log.warning("There is no sidecar beside %s: %s", video.path or video.url, reason)
+
+
+def _write(path: Path, make: Callable[[], str], overwrite: bool) -> None:  # noqa: FBT001 - threads are passed positions only
+    if not overwrite and os.path.lexists(path) and not _is_sidecar(path):
+        log.warning("There is no sidecar %s: another file has its name", path)
+        return
+    draft = part_path(path, "sidecar")
+    try:
+        draft.write_text(make(), encoding="utf-8", errors="replace")
+        draft.replace(path)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+
+
+def _is_sidecar(path: Path) -> bool:
+    try:
+        return MAKER in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _without_secrets(value: Any) -> Any:
+    match value:
+        case Media():
+            digest = value.sha256 or _digest_of(value.path)
+            known = {"path": value.path and str(value.path), "sha256": digest, "media_type": value.media_type}
+            return {name: part for name, part in known.items() if part is not None}
+        case str() if value.startswith("data:"):
+            return {"sha256": hashlib.sha256(value.encode()).hexdigest(), "of": "a data: URL"}
+        case str() if value.startswith(("http://", "https://")):
+            return _bare(value)
+        case str():
+            return value[:_LONGEST]
+        case dict():
+            return {name: _without_secrets(part) for name, part in cast("dict[str, Any]", value).items()}
+        case list() | tuple():
+            return [_without_secrets(part) for part in cast("list[Any]", value)]
+        case bool() | int() | float() | None:
+            return value
+        case _:
+            return _without_secrets(set_fields(value))
+
+
+def _bare(url: str) -> str:
+    """Return a URL without what may be a secret: user, password, query and fragment."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{(parts.netloc).rpartition('@')[2]}{parts.path}"
+    except ValueError:
+        return url.partition("?")[0]
+
+
+def _digest_of(path: Path | None) -> str | None:
+    try:
+        if path is not None:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        pass  # it may be gone by now
+    return None

@@ -1,0 +1,203 @@
+"""The names of clips: patterns such as `clips/{key}-{model}-{n:03}.mp4`, and the one that folders use.
+
+A value never leaves its place in the path: of a key, a prompt or an id only letters and digits are kept, with
+`-` between them. So neither a table nor the server can name a file elsewhere. Two jobs never share a name: a
+pattern gives one name after the other, and the first that is free is taken.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from hashlib import sha256
+from itertools import count
+from string import Formatter
+from typing import Final
+
+from attrs import field, frozen
+
+from ..errors import UsageError
+from ..requests import VideoRequest
+from .converter import request_fields
+
+FIELDS: Final = (
+    "key",
+    "model",
+    "prompt",
+    "id",
+    "n",
+    "date",
+    "seed",
+    "duration",
+    "resolution",
+    "aspect_ratio",
+)
+"""What a pattern may hold in braces, besides `tag.NAME`."""
+
+_BATCH_KEY: Final = re.compile(r"[0-9a-f]{16}/(.+)#(\d+)", re.DOTALL)
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_OF_REQUEST: Final = ("prompt", "seed", "duration", "resolution", "aspect_ratio")
+_LATE: Final = frozenset({"id", "n"})  # known once the job is queued, or once a name is free
+_LONGEST: Final = 60  # bytes of one value: seven of them fit into a name
+_LONGEST_NAME: Final = 200  # bytes of a name, to which a part file adds some
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,5}")
+
+
+def is_pattern(text: str) -> bool:
+    """Tell whether a destination has fields in braces."""
+    return "{" in text or "}" in text
+
+
+def slug(text: str, longest: int = _LONGEST) -> str:
+    """Return what of a text a file name can hold: letters and digits, with `-` between them."""
+    whole = "-".join(re.findall(r"[^\W_]+(?:\.[^\W_]+)*", unicodedata.normalize("NFC", text)))
+    short = _cut(whole, longest)
+    if "-" in short and whole[len(short) : len(short) + 1] not in {"", "-"}:
+        short = short.rpartition("-")[0]  # no half word
+    return short.rstrip("-.")
+
+
+@frozen(kw_only=True)
+class Naming:
+    """How the file of one job is called within its folder.
+
+    Attributes:
+        pattern: the file's name, with fields in braces.
+        values: what the fields stand for, as far as it is known before the job is queued.
+        suffix: what the name ends with, if the pattern names no other.
+    """
+
+    pattern: str
+    values: Mapping[str, str] = field(factory=dict[str, str])
+
+    def names(self, job_id: str, suffix: str = ".mp4") -> Iterator[str]:
+        """Yield the names that the file of job `job_id` may have, the best first; they never end."""
+        values = {**self.values, "id": _short(job_id)}
+        counted = any(name == "n" for name, _ in _fields(self.pattern))
+        for number in count(1):
+            stem, ending = _split(filled(self.pattern, {**values, "n": str(number)}), suffix)
+            stem = stem or values["id"] or "clip"
+            tail = "" if counted or number == 1 else f"-{number}"
+            yield f"{_cut(stem, _LONGEST_NAME - len(tail))}{tail}{ending}"
+
+    @property
+    def names_the_job(self) -> bool:
+        """Whether the name holds the job's id, so that no other job has it."""
+        return any(name == "id" for name, _ in _fields(self.pattern))
+
+
+def known_values(
+    request: VideoRequest | None, *, model: str, key: str | None, tags: Mapping[str, str], date: str
+) -> dict[str, str]:
+    """Return what the fields of a pattern stand for, without those that the job does not have."""
+    asked = {} if request is None else request_fields(request)
+    found: dict[str, object] = {name: asked.get(name) for name in _OF_REQUEST}
+    found |= {"key": key, "model": model, "date": date}
+    found |= {f"tag.{name}": value for name, value in tags.items()}
+    return {name: str(value) for name, value in found.items() if isinstance(value, str | int)}
+
+
+def in_folder(values: Mapping[str, str]) -> Naming:
+    """Return how a clip in a folder is called by default: by its prompt, else by its model."""
+    return Naming(pattern="{prompt}-{id}" if "prompt" in values else "{model}-{id}", values=values)
+
+
+def own_key(key: str | None) -> str | None:
+    """Return the caller's part of a job's key: a batch adds its folder to it, and makes one where none is."""
+    found = None if key is None else _BATCH_KEY.fullmatch(key)
+    if found is None:
+        return key
+    if _DIGEST.fullmatch(found[1]):
+        return None
+    return found[1] if found[2] == "1" else f"{found[1]}-{found[2]}"
+
+
+def checked_pattern(text: str) -> str:
+    """Return a pattern that makes sense.
+
+    Raises:
+        UsageError: a brace is open, a field is none, or is not known early enough for the name of a folder.
+    """
+    folders, _, _ = text.rpartition("/")
+    try:
+        fields = list(_fields(text))
+        late = {name for name, _ in _fields(folders)} & _LATE
+    except ValueError:
+        msg = f"The pattern {text!r} has a brace that is not closed"
+        raise UsageError(msg, hint="Write {{ and }} for braces in a name") from None
+    for name, form in fields:
+        if name not in FIELDS and not name.startswith("tag."):
+            close = get_close_matches(name, FIELDS, 1)
+            meant = f" Did you mean {{{close[0]}}}?" if close else ""
+            msg = f"A name has no field {{{name}}}.{meant}"
+            raise UsageError(msg, hint=f"Fields are {', '.join(FIELDS)} and tag.NAME")
+        if not re.fullmatch(r"\d{0,3}", form):
+            msg = f"{{{name}:{form}}} makes no sense in a name"
+            raise UsageError(
+                msg,
+                hint="After the colon goes a number: {n:03} has three digits, {prompt:20} at most 20 bytes",
+            )
+    if late:
+        msg = f"{{{min(late)}}} is not known before the job is queued, so no folder can be called by it"
+        raise UsageError(msg, hint="Use it in the file's name")
+    return text
+
+
+def with_number(pattern: str, number: int) -> str:
+    """Return a pattern in which `{n}` stands for `number`."""
+    parts: list[str] = []
+    for literal, name, form, _ in Formatter().parse(pattern):
+        parts.append(literal.replace("{", "{{").replace("}", "}}"))
+        if name is not None:
+            spec = f":{form}" if form else ""
+            parts.append(format(number, form or "") if name == "n" else f"{{{name}{spec}}}")
+    return "".join(parts)
+
+
+def _short(job_id: str) -> str:
+    """Return what names a job in a file's name: of the usual ids eight characters tell them apart."""
+    if _UUID.fullmatch(job_id):
+        return job_id[:8]
+    short = slug(job_id)
+    if short and short == job_id:
+        return short
+    return f"{_cut(short, 20)}-{sha256(job_id.encode(errors='replace')).hexdigest()[:16]}"
+
+
+def _fields(pattern: str) -> Iterator[tuple[str, str]]:
+    for _, name, form, conversion in Formatter().parse(pattern):
+        if name is not None:
+            yield f"{name}!{conversion}" if conversion else name, form or ""
+
+
+def filled(pattern: str, values: Mapping[str, str]) -> str:
+    """Return a pattern with its fields filled in; one without a value goes with the separator before it."""
+    text = ""
+    gap = False
+    for literal, name, form, _ in Formatter().parse(pattern):
+        text += literal.lstrip("-_ ") if gap and not text else literal
+        gap = False
+        if name is None:
+            continue
+        value = values.get(name, "")
+        if name == "n":
+            text += format(int(value), form or "")
+        elif found := slug(value, int(form or _LONGEST)):
+            text += found
+        else:
+            text, gap = text.rstrip("-_ "), True
+    return text
+
+
+def _split(name: str, suffix: str) -> tuple[str, str]:
+    stem, dot, ending = name.rpartition(".")
+    if not dot or not _SUFFIX.fullmatch(f".{ending}"):
+        return name, suffix
+    return stem, suffix if ending.lower() in {"mp4", "mov"} else f".{ending}"
+
+
+def _cut(text: str, longest: int) -> str:
+    return text.encode(errors="ignore")[:longest].decode(errors="ignore")
