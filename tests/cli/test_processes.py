@@ -107,6 +107,7 @@ def test_a_second_ctrl_c_gives_up_and_says_that_the_outcome_is_unknown(shell: Sh
     _, err = process.communicate(timeout=PATIENCE)
     assert 130 == process.returncode
     assert "It is not known whether the job was queued and paid for" in err
+    assert "Nothing was charged" not in err
     assert "Traceback" not in err
 
 

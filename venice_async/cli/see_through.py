@@ -90,6 +90,7 @@ class Watch:
         running = dict(enumerate(jobs))
         board = Board(self.screen, running, total=len(jobs), caption=self.caption)
         interrupts = self.screen.interrupts
+        interrupts.farewell = "Interrupted."  # from here on something may have been charged
         interrupts.on_stop = lambda: self._stop(jobs)
         interrupts.on_insist = lambda: self._give_up(jobs)
         try:
