@@ -2,6 +2,7 @@
 
     python -m tests.io.journal.crash FOLDER steps FIRST STRIDE
     python -m tests.io.journal.crash FOLDER moments COUNT SEED
+    python -m tests.io.journal.crash URI steps FIRST STRIDE
 
 Every line is JSON: the number of calls that had returned, and what a process that comes later finds. A step
 is an SQL statement, or a file that is opened, locked, linked, changed or removed. The processes are forked
@@ -32,7 +33,9 @@ from typing import Any, Final
 from venice_async.errors import JobFailedError
 from venice_async.io.clock import SystemClock
 from venice_async.io.journal import file as database
+from venice_async.io.journal.address import is_postgres
 from venice_async.io.journal.journal import Journal
+from venice_async.sansio.http.secrets import Secret
 from venice_async.sansio.job.states import Failed, Saved, Succeeded, Waiting
 
 from .journals import (
@@ -72,9 +75,13 @@ EXPECTED: Final[tuple[State, ...]] = (
 SUCCEEDED: Final = 10  # calls
 
 
-async def life(path: Path) -> AsyncGenerator[None]:
+async def opened(path: Path | str) -> Journal:
+    return await Journal.open(path, clock=SystemClock(), account="a", secret=Secret("a key"))
+
+
+async def life(path: Path | str) -> AsyncGenerator[None]:
     """Use the journal; yields whenever a call has returned."""
-    journal = await Journal.open(path, clock=SystemClock())
+    journal = await opened(path)
     yield
     a = await journal.begin(job(INTENT, request=REQUEST, to="/a", key="a"))
     yield
@@ -104,9 +111,9 @@ async def life(path: Path) -> AsyncGenerator[None]:
     yield
 
 
-async def aftermath(path: Path) -> dict[str, Any]:
+async def aftermath(path: Path | str) -> dict[str, Any]:
     """Return what someone finds who comes later and takes over."""
-    journal = await Journal.open(path, clock=SystemClock())
+    journal = await opened(path)
     try:
         found = sorted(
             (str(entry.to)[1:], type(entry.state).__name__, getattr(entry.state, "gets", 0))
@@ -121,11 +128,11 @@ async def aftermath(path: Path) -> dict[str, Any]:
         "unfinished": found,
         "succeeded": succeeded,
         "leaked": leaked,
-        "files": sorted(place.name for place in path.parent.iterdir()),
+        "files": sorted(place.name for place in path.parent.iterdir()) if isinstance(path, Path) else [],
     }
 
 
-def die_at(step: int, folder: Path) -> None:
+def die_at(step: int, folder: Path | None) -> None:
     """Be killed just before the `step`-th thing done to the journal."""
     taken = 0
 
@@ -145,8 +152,18 @@ def die_at(step: int, folder: Path) -> None:
         connection.set_trace_callback(take)
         return connection
 
-    connected, database._connect = database._connect, connect
-    sys.addaudithook(audit)
+    def execute(connection: Any, *arguments: Any) -> Any:
+        take(None)
+        return executed(connection, *arguments)
+
+    if folder is not None:
+        connected, database._connect = database._connect, connect
+        sys.addaudithook(audit)
+        return
+    from psycopg import Connection  # noqa: PLC0415 - only where there is one
+
+    executed = Connection.execute
+    Connection.execute = execute  # type: ignore[method-assign,assignment]
 
 
 def child(work: Callable[[], None]) -> int:
@@ -162,7 +179,7 @@ def child(work: Callable[[], None]) -> int:
     os._exit(0)
 
 
-def live(path: Path, report: int, before: Callable[[], None]) -> None:
+def live(path: Path | str, report: int, before: Callable[[], None]) -> None:
     """Use the journal, and write a byte to `report` whenever a call has returned."""
 
     async def run() -> None:
@@ -173,14 +190,15 @@ def live(path: Path, report: int, before: Callable[[], None]) -> None:
     asyncio.run(run())
 
 
-def rehearse(path: Path) -> None:
+def rehearse(path: Path | str) -> None:
     """Use a journal once, so that what is imported and compiled on the way is there in every process."""
 
     async def run() -> None:
         async for _ in life(path):
             pass
 
-    path.parent.mkdir()
+    if isinstance(path, Path):
+        path.parent.mkdir()
     asyncio.run(run())
     asyncio.run(aftermath(path))
     for thread in threading.enumerate():
@@ -188,17 +206,38 @@ def rehearse(path: Path) -> None:
             thread.join()
     # what is left is the pulse of journals, which now waits for one and begins anew in a child
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-    shutil.rmtree(path.parent)
+    if isinstance(path, Path):
+        shutil.rmtree(path.parent)
 
 
-def look(path: Path, report: int) -> None:
+def look(path: Path | str, report: int) -> None:
     os.write(report, json.dumps(asyncio.run(aftermath(path))).encode())
 
 
-def one(path: Path, *, before: Callable[[], None], seconds: float | None) -> bool:
+def clear(path: Path | str) -> None:
+    """Remove what the one before has left."""
+    if isinstance(path, Path):
+        for place in path.parent.iterdir():
+            place.unlink()
+    else:
+        from tests.postgres import empty  # noqa: PLC0415 - only where there is one
+
+        empty(path)
+
+
+def settle(path: Path | str) -> None:
+    """Wait until the database has noticed that a session has ended, which it does a moment later."""
+    if isinstance(path, str):
+        from tests.postgres import execute  # noqa: PLC0415 - only where there is one
+
+        others = "pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        while execute(path, f"SELECT FROM {others} AND backend_type = 'client backend'"):
+            time.sleep(0.005)
+
+
+def one(path: Path | str, *, before: Callable[[], None], seconds: float | None) -> bool:
     """Let a process live and die, print what came of it, and return whether it was killed."""
-    for place in path.parent.iterdir():
-        place.unlink()
+    clear(path)
     reading, writing = os.pipe()
     process = child(lambda: live(path, writing, before))
     os.close(writing)
@@ -208,6 +247,7 @@ def one(path: Path, *, before: Callable[[], None], seconds: float | None) -> boo
             os.kill(process, signal.SIGKILL)
     calls = len(_read(reading))
     _, status = os.waitpid(process, 0)
+    settle(path)
     reading, writing = os.pipe()
     second = child(lambda: look(path, writing))
     os.close(writing)
@@ -222,9 +262,10 @@ def _read(descriptor: int) -> bytes:
         return file.read()
 
 
-def main(folder: Path, mode: str, first: int, second: int) -> None:
-    path = folder / "jobs.db"
-    rehearse(folder / "rehearsal" / "jobs.db")
+def main(place: str, mode: str, first: int, second: int) -> None:
+    folder = None if is_postgres(place) else Path(place)
+    path = place if folder is None else folder / "jobs.db"
+    rehearse(place if folder is None else folder / "rehearsal" / "jobs.db")
     if mode == "steps":
         step = first
         while one(path, before=partial(die_at, step, folder), seconds=None):
@@ -236,4 +277,4 @@ def main(folder: Path, mode: str, first: int, second: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
