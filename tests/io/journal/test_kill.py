@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked to be killed")
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
-MOMENTS = 30
+MOMENTS = 15
 SEED = 7
-STRIDE = 3
+STRIDE = 4
 
 
 @pytest.fixture
