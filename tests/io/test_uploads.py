@@ -11,10 +11,11 @@ import pytest
 
 from venice_async import Media, VideoRequest
 from venice_async.io import uploads
-from venice_async.io.uploads import encode_media, prepare, reference_seconds
+from venice_async.io.uploads import encode_media, identify, prepare, reference_seconds
 from venice_async.sandbox import tiny_clip
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +47,22 @@ async def test_no_call_encodes_or_decodes_much_at_once_so_that_other_threads_run
         assert (5.0, 0) == await reference_seconds(request(reference_video_urls=[source]))
     assert len(sizes) > 2 * 2_000_000 / (256 * 1024)
     assert max(sizes) <= 256 * 1024
+
+
+async def test_the_same_clip_is_the_same_request_in_a_file_as_bytes_and_as_a_url(tmp_path: Path) -> None:
+    data = tiny_clip(600_001)
+    (tmp_path / "clip.mp4").write_bytes(data)
+    url = f"data:video/mp4;base64,{base64.b64encode(data).decode()}"
+    sources = (Media(data), Media(tmp_path / "clip.mp4"), url)
+    builds: tuple[Callable[[Any], dict[str, Any]], ...] = (
+        lambda clip: {"video_url": clip},
+        lambda clip: {"elements": [{"video_url": clip}]},
+        lambda clip: {"extra": {"newer": {"b": 1, "clip": clip}}},
+    )
+    for build in builds:
+        known = {await identify(await encode_media(request(**build(source)))) for source in sources}
+        other = await identify(await encode_media(request(**build(Media(data[:-1])))))
+        assert (1, True) == (len(known), other not in known)
 
 
 async def test_the_length_of_a_clip_in_a_url_is_told_wherever_its_index_is_and_in_lines() -> None:

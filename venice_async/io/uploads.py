@@ -17,9 +17,9 @@ from ..errors import InvalidRequestError
 from ..media import Media, sniff
 from ..requests import VideoRequest
 from ..sansio.clip.mp4 import movie_seconds
-from ..sansio.converter import PARTS, request_fields, set_fields
+from ..sansio.converter import PARTS, request_fields
 from ..sansio.http.queries import STATED_LENGTH, Price, price_body
-from ..sansio.http.wire import EncodedMedia, request_body
+from ..sansio.http.wire import EncodedMedia, json_pieces, request_body
 from ..validators import LIMITS
 from .shielding import in_thread
 
@@ -70,14 +70,20 @@ async def identify(encoded: VideoRequest) -> str:
     """Return what tells a request whose media are URLs from another: a digest of each field that is sent.
 
     It is JSON by field, so that `differing` can name the fields that are others. Consents are no part of it.
+    Media of your own and the same as a `data:` URL are one: what is sent counts.
     """
     return _digests(encoded) if _is_small(encoded) else await in_thread(_digests, encoded)
 
 
 def _digests(encoded: VideoRequest) -> str:
-    known = sorted(request_fields(encoded).items())
-    texts = {name: json.dumps(value, sort_keys=True, default=set_fields) for name, value in known}
-    return json.dumps({name: hashlib.sha256(text.encode()).hexdigest()[:32] for name, text in texts.items()})
+    return json.dumps({name: _digest(value) for name, value in sorted(request_fields(encoded).items())})
+
+
+def _digest(value: Any) -> str:
+    found = hashlib.sha256()
+    for piece in json_pieces(value, sort_keys=True):
+        found.update(piece)
+    return found.hexdigest()[:32]
 
 
 async def price_query(

@@ -456,6 +456,37 @@ def test_a_poll_answered_with_nonsense_is_a_miss(said: object) -> None:
     assert isinstance(event.error, ProtocolError)
 
 
+def test_what_names_another_job_says_nothing_of_ours_whatever_it_says() -> None:
+    link = {"url": "https://cdn.example/x"}
+    answers: list[tuple[int, dict[str, Any]]] = [
+        *(
+            (200, {"status": word, "queue_id": "q2", **link})
+            for word in ("FAILED", "COMPLETED", "PROCESSING")
+        ),
+        (200, {"status": "FAILED", "data": {"queue_id": 7}}),
+        (422, {"error": "content policy", "queue_id": "q2", "credits_refunded": True}),
+        (500, {"error": {"message": "inference failed", "queue_id": "q2"}}),
+        (404, {"error": "not found", "queue_id": "q2"}),
+    ]
+    for status, said in answers:
+        event = answer(Poll(TICKET), said, status)
+        assert isinstance(event, Missed), said
+        assert isinstance(event.error, ProtocolError), said
+    for own in ("q1", None, ""):
+        said = {"status": "COMPLETED", "model": "renamed", "queue_id": own, **link}
+        assert Completed(link="https://cdn.example/x") == answer(Poll(TICKET), said)
+
+
+def test_the_answer_to_a_poll_may_lie_one_level_down() -> None:
+    working = {"data": {"queue_id": "q1", "status": "PROCESSING", "execution_duration": 1_000}}
+    assert StillGoing(elapsed=1.0) == answer(Poll(TICKET), working)
+    done = {"success": True, "result": {"status": "COMPLETED", "video_url": "https://cdn.example/x"}}
+    assert Completed(link="https://cdn.example/x") == answer(Poll(TICKET), done)
+    failed = answer(Poll(TICKET), {"data": {"status": "failed", "error": "out of memory"}})
+    assert isinstance(failed, Refused)
+    assert "The job ended as failed: out of memory" == failed.error.message
+
+
 @pytest.mark.parametrize(
     ("status", "kind"), [(302, APIError), (404, NotFoundError), (422, ContentPolicyError), (503, ServerError)]
 )

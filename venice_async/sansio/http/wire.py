@@ -43,7 +43,7 @@ TEXT_PIECE: Final = 1 << 18
 """Characters of a text that are written as JSON at once, for meanwhile no other thread runs."""
 _POLL: Final[Mapping[str, str]] = {**JSON, "accept": "application/json, video/mp4"}
 _VIDEO: Final = ("video/", "application/octet-stream", "binary/octet-stream", "application/mp4")
-_WRAPPERS: Final = ("data", "result", "job", "video", "response")  # around the answer to a paid request
+_WRAPPERS: Final = ("data", "result", "job", "video", "response")  # around the answer about a job
 _SHOWN: Final = 200  # characters of an answer without an id that the message of its error shows
 _FAILED: Final = frozenset({"failed", "error", "cancelled", "canceled", "rejected", "expired"})
 _CONFLICT: Final = 409
@@ -113,7 +113,7 @@ def decode(
         case Queue():
             return _queue_answer(command, status, headers, body)
         case Poll():
-            return _poll_answer(status, headers, body)
+            return _poll_answer(command, status, headers, body)
         case Fetch():
             return Refused(api_error(status, headers, body))
         case _:
@@ -158,10 +158,15 @@ class EncodedMedia(str):
 
 def to_json(fields: Mapping[str, Any]) -> bytes:
     """Return fields as JSON; media and long texts are put in piece by piece."""
+    return b"".join(json_pieces(fields))
+
+
+def json_pieces(value: Any, *, sort_keys: bool = False) -> list[bytes]:
+    """Return a value as JSON in pieces: media and long texts are not copied at once."""
     mark = "media"
     while True:
         media: list[Sequence[bytes]] = []
-        text = json.dumps(_without_media(fields, media, mark), ensure_ascii=False)
+        text = json.dumps(_without_media(value, media, mark), ensure_ascii=False, sort_keys=sort_keys)
         pieces = text.split(f'"{mark}"')
         if len(pieces) == len(media) + 1:
             break
@@ -169,7 +174,7 @@ def to_json(fields: Mapping[str, Any]) -> bytes:
     found = [pieces[0].encode("utf-8", "replace")]
     for parts, piece in zip(media, pieces[1:], strict=True):
         found += [b'"', *parts, b'"', piece.encode("utf-8", "replace")]
-    return b"".join(found)
+    return found
 
 
 def _without_media(value: Any, media: list[Sequence[bytes]], mark: str) -> Any:
@@ -268,13 +273,20 @@ def _consent_request(said: Mapping[str, Any]) -> ConsentRequest | None:
     )
 
 
-def _poll_answer(status: int, headers: Mapping[str, str], body: bytes) -> PollEvent:
+def _poll_answer(command: Poll, status: int, headers: Mapping[str, str], body: bytes) -> PollEvent:
+    """Read the answer to a poll, which may lie one level down; one that names another job is no news."""
+    whole = parse_object(body)
+    levels = (whole, *(mapping(whole.get(name)) for name in _WRAPPERS))
+    ids = {identifier(level.get("queue_id")) for level in (*levels, mapping(whole.get("error")))} - {None}
+    if ids and command.ticket.queue_id not in ids:
+        return Missed(ProtocolError("The answer to a poll is about another job"))
     if status not in SUCCESS:
         return Missed(api_error(status, headers, body))
-    said = parse_object(body)
+    said = next((level for level in levels if text(level.get("status"))), whole)
     word = text(said.get("status"))
     if word is not None and word.lower() in _FAILED:
-        return Refused(_failed(status, headers, body, word))
+        unwrapped = body if said is whole else json.dumps(said).encode()
+        return Refused(_failed(status, headers, unwrapped, word))
     elapsed = seconds(said.get("execution_duration"))
     link = next((url for name in ("download_url", "video_url", "url") if (url := text(said.get(name)))), None)
     if link is not None or (word is not None and word.lower() == "completed"):
