@@ -25,8 +25,8 @@ LONGEST = 500
 ROWS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli", "sandbox"),
     ("",),
-    ("client", "batch", "journal_calls", "chaining", "seedance", "upscaling"),
-    ("engine.runtime",),  # it starts the jobs
+    ("client", "batch", "journal_calls", "chaining", "seedance", "upscaling", "webhook"),
+    ("engine.runtime", "engine.completion"),  # they start the jobs, and tell of their end
     ("job",),
     ("engine",),
     ("io.caller", "io.uploads", "io.delivery", "io.journal"),
@@ -51,6 +51,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "sandbox",
         "sandbox.*",
         "cli.dashboard.server",
+        "webhook",
     ),
     "sqlite3": ("io.*",),
     "socket": ("io.*", "sandbox.*", "cli.*"),

@@ -55,6 +55,7 @@ TREE: dict[str, Any] = {
     "BudgetExceededError": {},
     "DownloadError": {"TruncatedError": {}, "NotAVideoError": {}},
     "JournalError": {},
+    "WebhookError": {},
     "ProtocolError": {},
 }
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         TruncatedError,
         UsageError,
         VeniceError,
+        WebhookError,
     )
     from .io.delivery.sinks import MemorySink, Sink
     from .io.journal.entries import JournalEntry
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     )
     from .upscaling import upscale
     from .version import __version__
+    from .webhook import Webhook, verify_webhook
 
 __all__ = [
     "APIError",
@@ -154,12 +156,15 @@ __all__ = [
     "VideoReference",
     "VideoRequest",
     "Waiting",
+    "Webhook",
+    "WebhookError",
     "__version__",
     "concat",
     "last_frame",
     "seedance",
     "thumbnail",
     "upscale",
+    "verify_webhook",
 ]
 
 _NAMES = {
@@ -199,6 +204,7 @@ _NAMES = {
         "TruncatedError",
         "UsageError",
         "VeniceError",
+        "WebhookError",
     ),
     "engine.reconcile": ("Settlement",),
     "io.delivery.sinks": (
@@ -240,6 +246,7 @@ _NAMES = {
         "Waiting",
     ),
     "upscaling": ("upscale",),
+    "webhook": ("Webhook", "verify_webhook"),
     "version": ("__version__",),
     "seedance": (),
 }

@@ -14,6 +14,7 @@ from weakref import WeakSet
 from .batch import CONCURRENCY, GIVE_UP_AFTER, PAUSE, Batch, BatchOptions, Requests, check_source
 from .engine import arguments
 from .engine.choice import cheapest
+from .engine.completion import OnDone
 from .engine.consent import OnConsent
 from .engine.runtime import Runtime, Settings
 from .engine.spec import Destination, JobSpec
@@ -59,6 +60,9 @@ class VeniceClient(JournalCalls):
         on_consent: asked, with a `ConsentRequest`, when the server wants a person's consent; returns a
             `Consent`, or None for no. It may be async; a plain function runs in a worker thread.
         on_state: told every state of every job, on the event loop; must be quick.
+        on_done: called with each job of this client that has ended, by a clip or a failure; a `Webhook`, or a
+            function, which may be async; a plain one runs in a worker thread. What it raises is logged, and
+            changes nothing. With a journal it is called at least once, by another process if this one dies.
         journal: a file, such as `"jobs.db"`, that keeps tickets through a crash; None keeps them in memory.
         budget: the most that a day and a month may cost, for all processes of the journal, which it needs; a
             number is USD a day. By default `VENICE_DAILY_USD` and `VENICE_MONTHLY_USD`, if they are set.
@@ -85,6 +89,7 @@ class VeniceClient(JournalCalls):
         session: aiohttp.ClientSession | None = None,
         on_consent: OnConsent | None = None,
         on_state: Callable[[VideoJob, State], None] | None = None,
+        on_done: OnDone | None = None,
         journal: str | os.PathLike[str] | None = None,
         budget: Budget | float | None = None,
         timeouts: Timeouts | None = None,
@@ -109,6 +114,7 @@ class VeniceClient(JournalCalls):
                 session=session,
                 on_consent=on_consent,
                 on_state=on_state,
+                on_done=on_done,
                 journal=journal,
                 budget=Budget.meant(budget, has_journal=journal is not None),
                 timeouts=timeouts or Timeouts(),

@@ -24,6 +24,7 @@
     │   ├── TruncatedError              the clip ends too early
     │   └── NotAVideoError              something else came where a clip should be
     ├── JournalError                    the journal file cannot be used
+    ├── WebhookError                    a webhook was not taken, or is not genuine
     └── ProtocolError                   a reply nobody can make sense of
 
 Every error says what happened, whether money was spent (`charged`: yes, no, or None for unknown) and what to
@@ -473,6 +474,10 @@ class JournalError(VeniceError):
     """The journal file is damaged, foreign or not usable, and was left as it was."""
 
     hint = "Move the file away, or name another one"
+
+
+class WebhookError(VeniceError):
+    """A webhook was not taken by its receiver, or what was received is not a genuine one."""
 
 
 class ProtocolError(VeniceError):

@@ -65,6 +65,7 @@ class Driver:
         spec: what the job is to do.
         state: where it stands. It is terminal once everything that belongs to the job is closed.
         begun: whether `run` has begun.
+        performed: whether the job is done here, and is not one that ended before or that others do.
         on_change: called with every new state, and with the first.
     """
 
@@ -72,6 +73,7 @@ class Driver:
         self.spec = spec
         self.state: State = spec.start[0]
         self.begun: bool = False
+        self.performed: bool = False
         self.on_change: Callable[[State], None] | None = None
         self._told = False
         self._shared = shared
@@ -97,6 +99,11 @@ class Driver:
     def following(self) -> bool:
         """Whether another process works on the job, and we only watch."""
         return self._followed
+
+    @property
+    def entry_id(self) -> str:
+        """The id of the job's entry in the journal; empty where there is none."""
+        return self._record.id
 
     def stop(self, reason: VeniceError | None = None) -> None:
         """End the job soon: it is no longer watched or, if it is not paid for, fails for `reason`."""
@@ -142,6 +149,7 @@ class Driver:
         state, command = await self._first(self.spec.start)
         while command is not None:
             self._enter(state)
+            self.performed = True
             try:
                 self._record.check()
                 event = await self._perform(command)
@@ -150,6 +158,7 @@ class Driver:
                 continue
             if isinstance(event, Refused) and isinstance(event.error, KeyTakenError):
                 self._retrieval.unclaim()
+                self.performed = False
                 state, command = await self._first((state, command))
                 continue
             state, command = step(self.state, event, chance=self._shared.clock.chance())
@@ -267,6 +276,7 @@ class Driver:
                         await self._follow(found.entry)
                         followed = True
                     case "ended":
+                        self.performed = False
                         return await self._ended(found.entry.state), None
                     case _ if followed:
                         start = resume(found.entry.state)

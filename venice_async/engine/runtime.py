@@ -34,6 +34,7 @@ from ..sansio.http.queries import Query
 from ..sansio.http.secrets import Secret
 from ..sansio.job.states import Failed, State, Succeeded
 from .cleanup import CleanUps
+from .completion import Completions, OnDone, check_on_done
 from .consent import OnConsent, Questions
 from .driver import Driver
 from .following import Following
@@ -135,6 +136,7 @@ class Settings:
     on_request: OnRequest | None = field(validator=_check_on_request)
     send_key: bool
     sidecars: bool = True
+    on_done: OnDone | None = field(default=None, validator=check_on_done)
 
     @property
     def hook(self) -> RequestHook | None:
@@ -157,6 +159,7 @@ class Runtime:
         self.settings: Settings = settings
         self._shared: Shared | None = None
         self._group: TaskGroup | None = None
+        self._completions: Completions | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leave = anyio.Event()
@@ -237,6 +240,8 @@ class Runtime:
         self._check_loop()
         task = self._task
         self._leave.set()
+        if self._completions is not None:
+            self._completions.hurry()
         if self._group is not None:
             self._group.cancel_scope.cancel()
         else:
@@ -261,6 +266,8 @@ class Runtime:
         driver = Driver(shared, spec)
         job = VideoJob(driver, on_state=self.settings.on_state)
         self._jobs[job] = driver
+        if self._completions is not None:
+            self._completions.watch(job, driver)
         if spec.key is not None and self.working_on(spec.key) is None:
             self._keyed[spec.key] = job
         self.spawn(driver.run)
@@ -338,6 +345,9 @@ class Runtime:
     async def _run(self, ready: asyncio.Future[None]) -> None:
         async with AsyncExitStack() as stack:
             self._shared = await self._open_services(stack)
+            if self.settings.on_done is not None:
+                self._completions = Completions(self.settings.on_done, self._shared)
+                await stack.enter_async_context(self._completions.running())
             try:
                 async with anyio.create_task_group() as self._group:
                     ready.set_result(None)
@@ -402,6 +412,7 @@ class Runtime:
             account=account_key("", self._account_secret()),
             secret=self.settings.api_key,
             budget=self.settings.budget,
+            tells=self.settings.on_done is not None,
         )
         stack.push_async_callback(journal.aclose)
         if self.settings.limits.account is None and (others := await journal.strangers()):

@@ -53,9 +53,16 @@ class Journal:
     """
 
     def __init__(
-        self, writer: Writer, *, clock: Clock, account: str = "", budget: Budget | None = None
+        self,
+        writer: Writer,
+        *,
+        clock: Clock,
+        account: str = "",
+        budget: Budget | None = None,
+        tells: bool = False,
     ) -> None:
         """Use a writer that is open; `Journal.open` is the way to get one."""
+        self._tells = tells
         self._budget = budget
         self._writer = writer
         self._clock = clock
@@ -75,12 +82,14 @@ class Journal:
         account: str = "",
         secret: Secret | None = None,
         budget: Budget | None = None,
+        tells: bool = False,
     ) -> Self:
         """Open the journal at `path`; file and folder are made if they are missing, for their owner only.
 
         A path that is a URI of Postgres names a database for many machines. The keys of jobs are those of
         `account`; in Postgres the links of clips are readable with the `secret` only. Paid
-        requests are kept within `budget`.
+        requests are kept within `budget`. Where somebody `tells` of the end of a job, it is kept in mind
+        until they have.
 
         To be closed with `aclose`.
 
@@ -101,7 +110,7 @@ class Journal:
         except BaseException:
             await writer.aclose()
             raise
-        return cls(writer, clock=clock, account=account, budget=budget)
+        return cls(writer, clock=clock, account=account, budget=budget, tells=tells)
 
     async def begin(
         self, entry: JournalEntry, *, answer_within: float | None = None, batch: BatchShare | None = None
@@ -177,11 +186,21 @@ class Journal:
         """
         now = self._clock.time()
         try:
-            recorded = Operation(lambda table: table.record(entry_id, state, now), keep=True)
+            recorded = Operation(
+                lambda table: table.record(entry_id, state, now, tell=self._tells), keep=True
+            )
             await self._writer.perform(recorded)
         except JournalError as error:
             ticket = ticket_of(state)
             raise error if ticket is None else error.with_ticket(ticket)  # noqa: B904 - it is the same error
+
+    async def adopt_untold(self) -> list[JournalEntry]:
+        """Take over and return the ended jobs whose end is still to be told by somebody who died."""
+        return await self._writer.perform(Operation(lambda table: table.adopt_untold()))
+
+    async def told(self, entry_id: str) -> None:
+        """Note that the end of a job was told."""
+        await self._writer.perform(Operation(lambda table: table.told(entry_id), keep=True))
 
     async def withdraw(self, entry_id: str) -> None:
         """Remove an intent, because nothing was charged for certain. A job with a ticket is never removed."""

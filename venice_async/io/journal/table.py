@@ -69,7 +69,9 @@ _UPDATE: Final = (
     " updated = :updated, progress = NULL"
 )
 _RELEASED: Final = ", owner = NULL"
-_ENDED: Final = ", owner = NULL, request = :request, ended = :updated"
+_ENDED: Final = ", request = :request, ended = :updated"
+_UNTOLD: Final = ", owner = CASE WHEN id = :id THEN owner END"
+"""An ended job that has an owner is one whose end is still to be told, by that owner or who outlives it."""
 
 # A clip that is there is the best news of a key, then a job under way; the newest of them.
 _BEST: Final = "ORDER BY kind = 'Succeeded' DESC, kind = 'Failed', rowid DESC LIMIT 1"
@@ -162,14 +164,19 @@ class Table:
         self.connection.execute(_INSERT, {**pack(entry), "owner": self._token, "updated": now})
         return entry
 
-    def record(self, name: str, state: State, now: float) -> None:
-        """Write down where a job stands. One that has ended stays as it is: someone beside us came first."""
+    def record(self, name: str, state: State, now: float, *, tell: bool = False) -> None:
+        """Write down where a job stands. One that has ended stays as it is: someone beside us came first.
+
+        With `tell` the end of the job is to be told by its owner, who calls `told` then.
+        """
         stored = self.entry(name)
         if isinstance(stored.state, TERMINAL) or (self._lost(name) and not _matters(stored.state, state)):
             return
         left = state_to_keep(stored.state, state)
         ended = isinstance(left, TERMINAL)
-        change = _UPDATE + (_ENDED if ended else _RELEASED if isinstance(state, TERMINAL) else "")
+        change = _UPDATE + (_ENDED if ended else "")
+        if isinstance(state, TERMINAL):
+            change += _UNTOLD if ended and tell else _RELEASED
         if isinstance(left, Failed) and left.error.charged is False:
             change += ", usd = NULL"
         if isinstance(left, Failed) and left.ticket is None:
@@ -211,7 +218,7 @@ class Table:
             else:
                 ended = {**pack_state(Stopped(ticket=entry.ticket)), "id": name, "updated": now}
                 ended["request"] = pack_ended(entry.request)
-                self.connection.execute(f"{_UPDATE}{_ENDED}, stands = 0 WHERE id = :id", ended)
+                self.connection.execute(f"{_UPDATE}{_ENDED}{_RELEASED}, stands = 0 WHERE id = :id", ended)
                 self.erased = True
             return True
         if not self._select("id = ? AND kind = 'Failed' AND stands = 1", name):
@@ -221,9 +228,25 @@ class Table:
 
     def release(self, name: str) -> None:
         """Stop watching a job."""
+        unended = f"kind IN {(*UNFINISHED, *UNSENT)}"
         self.connection.execute(
-            "UPDATE jobs SET owner = NULL WHERE id = ? AND owner = ?", (name, self._token)
+            f"UPDATE jobs SET owner = NULL WHERE id = ? AND owner = ? AND {unended}",  # noqa: S608 - constants
+            (name, self._token),
         )
+
+    def adopt_untold(self) -> list[JournalEntry]:
+        """Take the ended jobs whose end somebody who died was to tell, and return them."""
+        alive = self._alive()
+        where = f"owner IS NOT NULL AND {self._free(alive, ('Succeeded', 'Failed'))}"
+        entries = self._select(f"{where} ORDER BY rowid", *alive, readable=True)
+        for entry in entries:
+            self.connection.execute("UPDATE jobs SET owner = ? WHERE id = ?", (self._token, entry.id))
+        return entries
+
+    def told(self, name: str) -> None:
+        """Note that the end of a job was told."""
+        ended = "UPDATE jobs SET owner = NULL WHERE id = ? AND kind IN ('Succeeded', 'Failed')"
+        self.connection.execute(ended, (name,))
 
     def pending(self) -> Unfinished:
         """Return the unfinished jobs that nobody else watches, oldest first."""

@@ -1,0 +1,236 @@
+"""A signed request to a server of yours when a job has ended: `VeniceClient(on_done=Webhook(url, secret))`.
+
+It is made as the specification "Standard Webhooks" wants it, so that libraries of other languages verify it:
+
+| header              | is                                                                       |
+|---------------------|--------------------------------------------------------------------------|
+| `webhook-id`        | names the event: the same whenever it is sent again                      |
+| `webhook-timestamp` | when this try was made, in seconds since the Unix epoch                  |
+| `webhook-signature` | `v1,` and the HMAC-SHA256 of `id.timestamp.body` in base64               |
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+from attrs import Attribute, field, frozen
+
+from .errors import APIError, JobFailedError, UsageError, WebhookError
+from .io.clock import SystemClock
+from .io.transport import Clock
+from .job import VideoJob
+from .options import check_number
+from .sansio.http.links import is_loopback
+from .sansio.http.secrets import Secret
+from .sansio.job.states import Failed, Succeeded
+
+TOLERANCE: Final = 300.0  # seconds between a signature and its verification, as Standard Webhooks has it
+ONE_TRY: Final = 15.0  # seconds
+LONGEST_PAUSE: Final = 300.0  # seconds
+_LEAST: Final = 16  # characters of a secret
+_GONE: Final = 410  # by which a receiver says that it wants no more of this
+_PREFIX: Final = "whsec_"  # of a secret in base64
+
+
+def _key(secret: str) -> bytes:
+    """Return the bytes to sign with: of text as it is, of `whsec_…` what its base64 says.
+
+    Raises:
+        UsageError: it is too short, or no base64.
+    """
+    try:
+        key = (
+            base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+            if secret.startswith(_PREFIX)
+            else secret.encode()
+        )
+    except (ValueError, binascii.Error):
+        key = b""
+    del secret  # a traceback of this frame must not show it
+    if len(key) < _LEAST:
+        msg = f"The secret of a webhook must have at least {_LEAST} characters, or be whsec_ and base64"
+        raise UsageError(msg, hint="Make one with: python -c 'import secrets; print(secrets.token_hex())'")
+    return key
+
+
+def _sealed(secret: object) -> Secret:
+    if not isinstance(secret, str):
+        msg = f"The secret of a webhook must be a text, not {type(secret).__name__}"
+        raise UsageError(msg)
+    _key(secret)
+    return Secret(secret)
+
+
+def _check_url(_: object, __: Attribute[str], url: object) -> None:
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else urlsplit("")
+        sound = bool(parts.hostname) and parts.port != 0 and parts.username is None
+        sound = sound and (
+            parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+        )
+    except ValueError:
+        sound = False
+    if not sound:  # it is not shown: it may hold a token
+        msg = "The url of a webhook must be https, or http to this machine, without user and password"
+        raise UsageError(msg, hint="Such as 'https://shop.example/hooks/venice'")
+
+
+def _check_patience(_: object, __: Attribute[float], value: object) -> None:
+    check_number("Webhook.patience", value, low=0)
+
+
+def _signature(key: bytes, name: str, timestamp: str, body: bytes) -> str:
+    signed = hmac.new(key, f"{name}.{timestamp}.".encode() + body, hashlib.sha256)
+    return base64.b64encode(signed.digest()).decode()
+
+
+@frozen
+class Webhook:
+    """Posts the end of a job to a URL, as signed JSON, until it is taken with a status of 2xx.
+
+    It is sent at least once: tell repetitions by their `id`. 410 and the end of `patience` end the tries.
+    Redirects are not followed. The body holds neither keys nor download links.
+
+    Attributes:
+        url: where to; https, or http to this machine. It is not shown, for it may hold a token.
+        secret: what the body is signed with, at least 16 characters, or `whsec_…`; not shown either.
+        patience: seconds for which it is tried, with pauses that grow to five minutes.
+        clock: time and chance.
+    """
+
+    url: str = field(repr=False, validator=_check_url)
+    secret: Secret = field(repr=False, converter=_sealed)
+    patience: float = field(default=3600.0, kw_only=True, validator=_check_patience)
+    clock: Clock = field(factory=SystemClock, repr=False, eq=False, kw_only=True)
+
+    async def __call__(self, job: VideoJob) -> None:
+        """Tell the end of a job.
+
+        Raises:
+            WebhookError: the receiver did not take it.
+        """
+        event = _event(job, self.clock.time())
+        body = json.dumps(event, ensure_ascii=False).encode()
+        deadline, pause = self.clock.monotonic() + self.patience, 1.0
+        while True:
+            try:
+                await self._post(str(event["id"]), body)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                wait = pause * (0.5 + self.clock.chance())
+                gone = isinstance(error, aiohttp.ClientResponseError) and error.status == _GONE
+                if gone or self.clock.monotonic() + wait > deadline:
+                    why = (
+                        error.status
+                        if isinstance(error, aiohttp.ClientResponseError)
+                        else type(error).__name__
+                    )
+                    msg = f"{urlsplit(self.url).hostname} did not take the webhook {event['id']}: {why}"
+                    raise WebhookError(
+                        msg, hint="See why the receiver fails"
+                    ) from None  # errors show the URL
+            else:
+                return
+            await self.clock.sleep(wait)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _post(self, name: str, body: bytes) -> None:
+        timestamp = str(int(self.clock.time()))
+        headers = {
+            "Content-Type": "application/json",
+            "webhook-id": name,
+            "webhook-timestamp": timestamp,
+            "webhook-signature": "v1," + _signature(_key(self.secret.reveal()), name, timestamp, body),
+        }
+        timeout = aiohttp.ClientTimeout(total=ONE_TRY)
+        async with (
+            aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session,
+            session.post(self.url, data=body, headers=headers, allow_redirects=False) as answer,
+        ):
+            if not answer.ok or answer.status >= 300:  # noqa: PLR2004 - a redirect is no success
+                answer.raise_for_status()
+                raise aiohttp.ClientResponseError(answer.request_info, (), status=answer.status)
+
+
+def verify_webhook(
+    body: bytes,
+    headers: Mapping[str, str],
+    secret: str | Iterable[str],
+    *,
+    tolerance: float = TOLERANCE,
+    clock: Clock | None = None,
+) -> dict[str, Any]:
+    """Return what a webhook says, once it is certain that it is genuine and new.
+
+    Args:
+        body: the body as it was received, before anything parsed it.
+        headers: those of the request, in whatever case.
+        secret: the secret of the `Webhook`, or several while one is being replaced.
+        tolerance: seconds that its timestamp may be off.
+        clock: what tells the time.
+
+    Returns:
+        the event: `id`, `type`, `timestamp` and `data`.
+
+    Raises:
+        WebhookError: it is not genuine, or too old.
+    """
+    known = {name.lower(): value for name, value in headers.items()}
+    keys = [_key(each) for each in ([secret] if isinstance(secret, str) else secret)]
+    del secret
+    name, timestamp = known.get("webhook-id", ""), known.get("webhook-timestamp", "")
+    now = (clock or SystemClock()).time()
+    given = [text.removeprefix("v1,") for text in known.get("webhook-signature", "").split(" ")]
+    genuine = [
+        hmac.compare_digest(_signature(key, name, timestamp, body).encode(), text.encode())
+        for key in keys
+        for text in given
+    ]
+    if not name or not any(genuine):
+        msg = "The signature of this webhook is wrong"
+        raise WebhookError(msg, hint="Pass the body as it came, byte by byte, and the secret of the sender")
+    if not timestamp.isdigit() or abs(now - int(timestamp)) > tolerance:
+        msg = "This webhook is too old, or from the future"
+        raise WebhookError(msg, hint="It may be a replay; else compare the clocks of both machines")
+    return cast("dict[str, Any]", json.loads(body))
+
+
+def _event(job: VideoJob, now: float) -> dict[str, object]:
+    """Return what is told of a job that has ended. Nothing in it opens anything."""
+    state = job.state
+    data: dict[str, object] = {
+        "key": job.key,
+        "tags": dict(job.tags),
+        "queue_id": job.ticket and job.ticket.queue_id,
+        "model": job.ticket.model if job.ticket else job.request and job.request.model,
+    }
+    if isinstance(state, Succeeded):
+        video = state.video
+        data |= {
+            "file": video.path and video.path.name,
+            "url": video.url,
+            "size": video.size,
+            "sha256": video.sha256,
+        }
+    elif isinstance(state, Failed):
+        error = state.error
+        data |= {"error": type(error).__name__, "message": error.message, "charged": error.charged}
+        if isinstance(error, APIError | JobFailedError):
+            data["credits_refunded"] = error.credits_refunded
+    kind = f"video.{type(state).__name__.lower()}"
+    event: dict[str, object] = {
+        "type": kind,
+        "timestamp": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
+        "data": data,
+    }
+    # An event that another process sends again has the same id: of a job that was queued it tells no more.
+    told = f"{data['model']} {job.ticket.queue_id} {kind}" if job.ticket else json.dumps(event)
+    return {"id": f"evt_{hashlib.sha256(told.encode()).hexdigest()[:32]}", **event}
