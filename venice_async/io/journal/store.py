@@ -45,6 +45,14 @@ class JobStore(Protocol):
         """Record the state of a job."""
         ...
 
+    async def adopt_untold(self) -> list[JournalEntry]:
+        """Take over the ended jobs whose end somebody who died was to tell."""
+        ...
+
+    async def told(self, entry_id: str) -> None:
+        """Note that the end of a job was told."""
+        ...
+
     async def withdraw(self, entry_id: str) -> None:
         """Remove an intent: nothing was charged for certain."""
         ...
