@@ -1,4 +1,4 @@
-"""A web service with FastAPI: order a clip, follow its events, play it.
+"""A web service with FastAPI: order a clip, follow its events, play it. Run as many of it as you like.
 
 python examples/service_fastapi.py clips 8080
 
@@ -6,14 +6,19 @@ python examples/service_fastapi.py clips 8080
     curl -N localhost:8080/clips/ID/events
     curl -o clip.mp4 localhost:8080/clips/ID/video
 
-A journal beside the clips records what was paid for: kill the service and start it again, and it resumes. On
-SIGTERM it queues nothing more, waits a moment for paid jobs, and leaves the rest to its next start. Run it as
-one process: the running jobs are known to the process that runs them.
+The id of a clip is its key in the journal, which all replicas share: whichever is asked knows every clip, and
+goes on with those of one that was killed. An order with an `Idempotency-Key` may be sent again, and is paid
+for once. The journal lies beside the clips, or where `VENICE_JOURNAL` says, such as in Postgres. With
+`WEBHOOK_URL` and `WEBHOOK_SECRET` the end of each clip is told there.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
 import sys
+import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path as FilePath
@@ -33,50 +38,73 @@ from venice_async import (
     ContentPolicyError,
     Failed,
     InvalidRequestError,
+    JournalEntry,
+    JournalError,
     State,
+    Stopped,
     Succeeded,
     Ticket,
+    UsageError,
     VeniceClient,
     VeniceError,
     VideoJob,
     VideoRequest,
+    Webhook,
 )
 
-FOLDER = FilePath(sys.argv[1] if len(sys.argv) > 1 else "clips")
+FOLDER = FilePath(sys.argv[1] if len(sys.argv) > 1 else "clips").absolute()
 MAX_USD = 2.00  # for one clip
-ENDS = {"succeeded", "failed", "stopped"}
+ENDS = {"succeeded", "failed"}
 GRACE = 2.0  # seconds that paid jobs get when the service stops
+EVERY = 15.0  # seconds between two looks for the jobs of a replica that died
+RECONNECT = 1000  # milliseconds after which a browser whose stream was cut comes back
 CALLER_ERRORS = (InvalidRequestError, BadRequestError, BudgetExceededError, ConsentError, ContentPolicyError)
-
-jobs: dict[str, VideoJob] = {}
-
-
-def remember(job: VideoJob, state: State) -> None:
-    """Find a job by the id of its ticket. When it has succeeded, its file is enough."""
-    if isinstance(state, Succeeded):
-        jobs.pop(state.video.ticket.queue_id, None)
-    elif job.ticket is not None:
-        jobs[job.ticket.queue_id] = job
+Id = Annotated[str, Path(pattern=r"^[\w-]{8,80}$")]
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-    """Open the client, and resume what an earlier run left unfinished."""
-    async with VeniceClient(journal=FOLDER / "jobs.db", on_state=remember) as venice:
+    """Open the client, and go on with what nobody works on."""
+    journal = os.environ.get("VENICE_JOURNAL") or FOLDER / "jobs.db"
+    hook = (
+        Webhook(os.environ["WEBHOOK_URL"], os.environ["WEBHOOK_SECRET"])
+        if "WEBHOOK_URL" in os.environ
+        else None
+    )
+    async with VeniceClient(journal=journal, on_done=hook) as venice:
         app.state.venice = venice
-        for job in await venice.recover():
-            remember(job, job.state)
+        adopting = asyncio.create_task(adopt(venice))
         yield
+        adopting.cancel()
 
 
 app = FastAPI(lifespan=lifespan)
+
+
+async def adopt(venice: VeniceClient) -> None:
+    """Go on with the jobs of earlier runs, and of replicas that died."""
+    while True:
+        try:
+            for entry in await venice.pending():
+                follow(venice, entry)
+        except JournalError as error:
+            logging.getLogger(__name__).warning("%s", error)
+        await asyncio.sleep(EVERY)
+
+
+def follow(venice: VeniceClient, entry: JournalEntry) -> VideoJob:
+    """Return the job of an order, whichever replica works on it. It never pays: its price may be 0."""
+    assert entry.request is not None  # noqa: S101 - of an order it is known
+    assert entry.to is not None  # noqa: S101 - see above
+    return venice.generate(entry.request, to=entry.to, key=entry.key, max_usd=0)
 
 
 @app.exception_handler(VeniceError)
 async def refuse(_: Request, error: VeniceError) -> JSONResponse:
     """Answer what went wrong, and whether money was spent."""
     answer = {"error": str(error), "charged": error.charged}
-    return JSONResponse(answer, status_code=422 if isinstance(error, CALLER_ERRORS) else 503)
+    status = 422 if isinstance(error, CALLER_ERRORS) else 409 if isinstance(error, UsageError) else 503
+    return JSONResponse(answer, status_code=status)
 
 
 class Order(BaseModel):
@@ -88,28 +116,38 @@ class Order(BaseModel):
 
 
 @app.post("/clips", status_code=202)
-async def order(wanted: Order, request: Request) -> dict[str, str]:
-    """Queue a clip. 202 means that it is paid for. The answer holds the id of the ticket, never its link."""
+async def order(
+    wanted: Order,
+    request: Request,
+    idempotency_key: Annotated[str | None, Header(pattern=r"^[\w-]{8,80}$")] = None,
+) -> dict[str, str]:
+    """Queue a clip. 202 means that it is paid for."""
     venice: VeniceClient = request.app.state.venice
-    job = venice.generate(VideoRequest(**wanted.model_dump()), to=FOLDER, max_usd=MAX_USD)
-    return {"id": (await job.queued()).queue_id}
+    name = idempotency_key or uuid.uuid4().hex
+    to = FOLDER / f"{name}.mp4"
+    await venice.generate(VideoRequest(**wanted.model_dump()), to=to, key=name, max_usd=MAX_USD).queued()
+    return {"id": name}
 
 
-def find(clip: Annotated[str, Path(pattern=r"^[\w-]{8,80}$")]) -> VideoJob | FilePath:
-    """Return the job, or the finished clip, also of an earlier run: it is named after prompt and job."""
-    found = next(FOLDER.glob(f"*-{clip[:8]}.mp4"), None) or jobs.get(clip)
-    if found is None:
+async def find(clip: Id, request: Request) -> JournalEntry:
+    """Look a clip up in the journal."""
+    entry: JournalEntry | None = await request.app.state.venice.find(clip)
+    if entry is None:
         raise HTTPException(404)
-    return found
+    return entry
 
 
-Found = Annotated[Any, Depends(find)]
+Found = Annotated[JournalEntry, Depends(find)]
 
 
 @app.get("/clips/{clip}")  # noqa: FAST003 - for find
-async def show(found: Found) -> dict[str, Any]:
+async def show(found: Found, request: Request) -> dict[str, Any]:
     """Return the state of a clip."""
-    return as_json(found.state) if isinstance(found, VideoJob) else {"state": "succeeded"}
+    state = found.state
+    if not isinstance(state, Succeeded | Failed):
+        job = follow(request.app.state.venice, found)
+        state = job.state if job.ticket else state
+    return as_json(state)
 
 
 def refuse_after_the_end(last_event_id: Annotated[str | None, Header()] = None) -> None:
@@ -123,22 +161,33 @@ def refuse_after_the_end(last_event_id: Annotated[str | None, Header()] = None) 
     response_class=EventSourceResponse,
     dependencies=[Depends(refuse_after_the_end)],
 )
-async def events(found: Found) -> AsyncGenerator[ServerSentEvent]:
-    """Send each state as a server-sent event, until the job has ended."""
-    if isinstance(found, FilePath):
-        yield ServerSentEvent(id="succeeded", event="succeeded", data={"state": "succeeded"})
-        return
-    async for state in found.updates():
+async def events(found: Found, request: Request) -> AsyncGenerator[ServerSentEvent]:
+    """Send each state as a server-sent event, until the job has ended.
+
+    If this replica stops first, the stream is cut: the browser comes back to another one.
+    """
+    async for state in states(request.app.state.venice, found):
         known = as_json(state)
-        yield ServerSentEvent(id=known["state"], event=known["state"], data=known)
+        yield ServerSentEvent(id=known["state"], event=known["state"], data=known, retry=RECONNECT)
+
+
+async def states(venice: VeniceClient, found: JournalEntry) -> AsyncGenerator[State]:
+    """Yield where a paid job stands whenever that changes."""
+    if isinstance(found.state, Succeeded | Failed):
+        yield found.state
+        return
+    job = follow(venice, found)
+    async for state in job.updates():
+        if (job.ticket or isinstance(state, Failed)) and not isinstance(state, Stopped):
+            yield state
 
 
 @app.get("/clips/{clip}/video")  # noqa: FAST003 - for find
 async def play(found: Found) -> FileResponse:
     """Send the clip. A file has its final name only when it is verified."""
-    if isinstance(found, VideoJob):
+    if not isinstance(found.state, Succeeded):
         raise HTTPException(404, "There is no clip yet")
-    return FileResponse(found)
+    return FileResponse(found.state.video)
 
 
 def as_json(state: State) -> dict[str, Any]:
