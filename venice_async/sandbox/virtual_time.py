@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import sys
 import threading
 import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from concurrent.futures import Executor
+    from types import FrameType
     from typing import TypeVarTuple
 
     Arguments = TypeVarTuple("Arguments")
@@ -39,7 +41,10 @@ THREAD_GLANCE = 0.001
 """Real seconds between two looks at busy worker threads; a result wakes the loop sooner."""
 
 PATIENCE = 2.0
-"""Real seconds that the clock stands still for what is busy, which may after all be waiting for a timer."""
+"""Real seconds that the clock stands still for a task that spins or a thread that waits: for it, perhaps."""
+
+WORKING = 60.0
+"""Real seconds that it stands still for threads that work, however slow the machine is."""
 
 CRAWL = 0.01
 """Most seconds that the clock then moves per look: a machine that hiccups is not a thread that waits."""
@@ -56,7 +61,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         """Start a clock of its own at `START`."""
         self._errands: set[asyncio.Future[Any]] = set()
-        self._jumping = _JumpingSelector(busy=self._is_busy)
+        self._jumping = _JumpingSelector(busy=self._is_busy, working=self._is_working)
         super().__init__(self._jumping)
 
     def time(self) -> float:
@@ -85,6 +90,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         errands = any(not errand.done() for errand in self._errands)
         return errands or any(_works_for(self, thread) for thread in threading.enumerate())
 
+    def _is_working(self) -> bool:
+        """Tell whether no busy thread waits for another thread, such as the loop's."""
+        ours = [thread for thread in threading.enumerate() if _works_for(self, thread) or _serves(thread)]
+        frames = sys._current_frames()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - its documented name
+        return not any(_waits(frames[thread.ident]) for thread in ours if thread.ident in frames)
+
 
 def real_time() -> AbstractContextManager[None]:
     """Let time run at its real pace within a block, whatever kind of loop is running."""
@@ -95,11 +106,14 @@ def real_time() -> AbstractContextManager[None]:
 class _JumpingSelector(selectors.DefaultSelector):
     """A selector that owns the clock, and moves it instead of waiting."""
 
-    def __init__(self, *, busy: Callable[[], bool]) -> None:
+    def __init__(self, *, busy: Callable[[], bool], working: Callable[[], bool]) -> None:
         super().__init__()
         self._busy = busy
+        self._working = working
         self._now = START
         self._still = 0.0
+        self._worked = 0.0
+        self._for_threads = False
         self._looked = time.monotonic()
         self._lively = False
         self._real_blocks = 0
@@ -136,6 +150,7 @@ class _JumpingSelector(selectors.DefaultSelector):
             self._look()
             return ready
         if self._busy():
+            self._for_threads = True
             return super().select(min(timeout, THREAD_GLANCE))
         return self._settle() or self._jump(timeout)
 
@@ -150,12 +165,24 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def _jump(self, seconds: float) -> Ready:
         self._now += seconds
-        self._still = 0.0
+        self._still = self._worked = 0.0
         return []
 
     def _creep(self) -> None:
         """Move at the real pace once the clock has stopped for too long."""
-        self._still += self._run_on(most=CRAWL) if self._still > PATIENCE else min(self._look(), CRAWL)
+        passed = min(self._look(), CRAWL)
+        if self._for_threads:
+            self._for_threads = False
+            self._worked += passed
+            # A thread that has ended its work waits for more; then its result has woken us.
+            too_long = self._worked > PATIENCE and not (self._is_work() or super().select(0))
+        else:
+            self._still += passed
+            too_long = self._still > PATIENCE
+        self._now += passed if too_long else 0.0
+
+    def _is_work(self) -> bool:
+        return self._worked <= WORKING and self._working()
 
     def _run_on(self, *, most: float) -> float:
         passed = min(self._look(), most)
@@ -175,3 +202,13 @@ def _works_for(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> boo
     loop and, in a deque that only the loop's thread changes, which workers are idle.
     """
     return getattr(thread, "loop", None) is loop and thread not in getattr(thread, "idle_workers", ())
+
+
+def _serves(thread: threading.Thread) -> bool:
+    """Tell whether `thread` is of an executor that asyncio made."""
+    return thread.name.startswith("asyncio_")
+
+
+def _waits(frame: FrameType) -> bool:
+    code = frame.f_code
+    return code.co_filename == threading.__file__ and "bootstrap" not in code.co_name
