@@ -78,7 +78,10 @@ async def test_beside_each_clip_a_file_tells_how_it_came_about_and_no_secret(tmp
     request = evolve(
         PRIVATE, image_url=Media(PNG), end_image_url=url, extra={"reference": {"url": url, "take": 2}}
     )
-    async with FaultyVenice() as server, client(server, journal=tmp_path / "j.db", sidecars=True) as venice:
+    async with (
+        FaultyVenice(polls=4) as server,
+        client(server, journal=tmp_path / "j.db", sidecars=True) as venice,
+    ):
         video = await venice.generate(
             request, to=tmp_path / "clip.mp4", max_usd=9, key="order-1", tags={"customer": "acme"}
         )
@@ -103,7 +106,8 @@ async def test_beside_each_clip_a_file_tells_how_it_came_about_and_no_secret(tmp
         },
         "usd": 0.25,
     } == said
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", time) for time in times)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", time) for time in times)
+    assert times[0] < times[1]
     link = video.ticket.download_url
     assert link is not None
     assert not any(secret in text for secret in (link, KEY, "hush"))

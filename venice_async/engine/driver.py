@@ -47,7 +47,7 @@ from ..sansio.retries import Call
 from .following import EVERY
 from .retrieval import Retrieval
 from .sidecar import write_sidecar
-from .spec import JobSpec, Shared, recovery
+from .spec import JobSpec, Shared, born, recovery
 from .submission import AWAY, Submission
 
 LEAST_DEADLINE: Final = 1800.0  # seconds; with the next, the deadline of a job that was given none
@@ -78,6 +78,7 @@ class Driver:
         self._told = False
         self._shared = shared
         self._bind(spec)
+        self._born = born(spec, shared.clock.time())
         self._placed = asyncio.Event()
         if spec.key is not None:
             first = shared.orders.get(spec.key)
@@ -260,6 +261,7 @@ class Driver:
         else:
             await self._retrieval.tidy()
         self._bind(evolve(spec, request=spec.request or self.spec.request))
+        self._born = born(spec, now)
         if isinstance(entry.state, Saved) and not await self._is_there(entry.state.video):
             return await self._ended(entry.state), None
         return spec.start
@@ -342,9 +344,8 @@ class Driver:
         if isinstance(state, Failed):
             state.error.with_traceback(None)  # its frames hold what the server said
         if isinstance(state, Saved) and self._shared.sidecars:
-            await write_sidecar(
-                state.video, self.spec, usd=self._submission.usd, now=self._shared.clock.time()
-            )
+            now, usd = self._shared.clock.time(), self._submission.usd
+            await write_sidecar(state.video, self.spec, usd=usd, began=self._born, now=now)
         if by_link or paid_failure or isinstance(state, Saved | Succeeded):
             await self._record.record(state)
 

@@ -66,14 +66,15 @@ def contents(
     return {item: value for item, value in known.items() if value is not None}
 
 
-async def write_sidecar(video: Video, spec: JobSpec, *, usd: float | None, now: float) -> None:
+async def write_sidecar(
+    video: Video, spec: JobSpec, *, usd: float | None, began: float | None, now: float
+) -> None:
     """Write the sidecar of a clip that is kept, beside it. It never raises: the clip is what was paid for.
 
     A file or an object of its name that is no sidecar stays as it is, unless the clip, too, may be replaced.
     """
 
     def make() -> str:
-        began = None if spec.age is None else now - spec.age
         made = contents(video, spec, usd=usd, began=began, saved=now)
         return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
 
@@ -110,7 +111,7 @@ def _is_sidecar(path: Path) -> bool:
 
 
 def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _without_secrets(value: Any) -> Any:

@@ -129,6 +129,11 @@ def recorded(to: str | os.PathLike[str] | ObjectPlace | Sink) -> Path | str | No
     return Path(to) if isinstance(to, str | os.PathLike) else None
 
 
+def born(spec: JobSpec, now: float) -> float | None:
+    """Return when a job began, in seconds since the Unix epoch as `now` is; None where that is not known."""
+    return None if spec.age is None else now - spec.age
+
+
 def recovery(entry: JournalEntry, now: float) -> JobSpec:
     """Return the spec to go on with a journalled job, at Unix time `now`. What was sent is never resent."""
     return JobSpec(
