@@ -148,6 +148,18 @@ class Clips:
             raise web.HTTPNotFound
         return web.FileResponse(Path(found.state.video))
 
+    async def healthz(self, _: web.Request) -> web.Response:
+        """Tell that the process lives."""
+        return web.json_response({"status": "alive"})
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """Tell that the journal can be reached."""
+        try:
+            await self.venice.find("readyz")
+        except VeniceError as error:
+            return web.json_response({"error": str(error)}, status=503)
+        return web.json_response({"status": "ready"})
+
     async def states(self, found: JournalEntry) -> AsyncGenerator[State]:
         """Yield where a paid job stands whenever that changes."""
         if isinstance(found.state, Succeeded | Failed):
@@ -181,6 +193,8 @@ def main(folder: str, port: str) -> None:
     Path(folder).mkdir(mode=0o700, exist_ok=True)
     clips, app = Clips(Path(folder)), web.Application()
     app.router.add_post("/clips", clips.order)
+    app.router.add_get("/healthz", clips.healthz)
+    app.router.add_get("/readyz", clips.readyz)
     for path, handler in (("", clips.show), ("/events", clips.events), ("/video", clips.play)):
         app.router.add_get(f"/clips/{{clip:{ID}}}{path}", handler)
     app.cleanup_ctx.append(clips.run)

@@ -9,7 +9,7 @@ python examples/service_fastapi.py clips 8080
 The id of a clip is its key in the journal, which all replicas share: whichever is asked knows every clip, and
 goes on with those of one that was killed. An order with an `Idempotency-Key` may be sent again, and is paid
 for once. The journal lies beside the clips, or where `VENICE_JOURNAL` says, such as in Postgres. With
-`WEBHOOK_URL` and `WEBHOOK_SECRET` the end of each clip is told there.
+`WEBHOOK_URL` and `WEBHOOK_SECRET` the end of each clip is told there. `HOST` is the address to serve at.
 """
 
 from __future__ import annotations
@@ -150,6 +150,19 @@ async def show(found: Found, request: Request) -> dict[str, Any]:
     return as_json(state)
 
 
+@app.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Tell that the process lives."""
+    return {"status": "alive"}
+
+
+@app.get("/readyz")
+async def readyz(request: Request) -> dict[str, str]:
+    """Tell that the journal can be reached, or answer 503."""
+    await request.app.state.venice.find("readyz")
+    return {"status": "ready"}
+
+
 def refuse_after_the_end(last_event_id: Annotated[str | None, Header()] = None) -> None:
     """Answer 204 to a browser that has seen the end, so that it stops reconnecting."""
     if last_event_id in ENDS:
@@ -214,4 +227,4 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     FOLDER.mkdir(mode=0o700, exist_ok=True)
-    Server(uvicorn.Config(app, host="127.0.0.1", port=int(sys.argv[2]))).run()
+    Server(uvicorn.Config(app, host=os.environ.get("HOST", "127.0.0.1"), port=int(sys.argv[2]))).run()

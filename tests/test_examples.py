@@ -157,6 +157,7 @@ def test_a_service_of_two_replicas_survives_a_kill_and_leaves_in_good_order(
             assert 422 == ask(port, "POST", "/clips", {**order, "model": "no-such-model"})[0]
             assert 422 == ask(port, "POST", "/clips", {**order, "model": DEAR, "duration": "20s"})[0]
             assert 404 == ask(port, "GET", "/clips/no-such-clip/events")[0]
+            assert [200, 200] == [ask(port, "GET", f"/{name}z")[0] for name in ("health", "ready")]
             placed = [ask(each, "POST", "/clips", order, headers=named) for each in (port, other)]
             assert [(202, {"id": "order-4711"})] * 2 == placed  # paid for once
             assert 409 == ask(other, "POST", "/clips", {**order, "prompt": "Rain"}, headers=named)[0]
@@ -188,6 +189,20 @@ def test_a_service_of_two_replicas_survives_a_kill_and_leaves_in_good_order(
         assert "waiting" == ask(port, "GET", f"/clips/{second}")[1]["state"]
     assert [CLIP] == clips(programs.folder / "clips")
     assert (2, 0) == (len(venice_sandbox.charges), programs.output().count("Traceback"))
+
+
+@pytest.mark.parametrize("scenarios", [[HELD]])
+def test_dbos_sqlite_goes_on_after_a_kill_with_what_was_paid_for(
+    programs: Programs, venice_sandbox: Sandbox
+) -> None:
+    command = example("dbos_sqlite.py", PRIVATE, "clips", "order-4711", "A gondola at dawn")
+    with programs.started(*command) as process:
+        wait_until(lambda: venice_sandbox.count("retrieve"))
+        process.kill()
+    let_go(venice_sandbox)
+    assert "clip: " in programs.run(*command)
+    assert [CLIP] == clips(programs.folder / "clips")
+    assert 1 == len(venice_sandbox.charges)
 
 
 def test_batch_from_csv_makes_a_clip_for_every_line_and_pays_for_none_twice(
