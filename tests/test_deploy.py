@@ -9,7 +9,7 @@ from configparser import RawConfigParser
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 import yaml
 
