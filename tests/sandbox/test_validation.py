@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from venice_async.sandbox import CATALOGUE, CatalogueModel
@@ -44,6 +44,7 @@ MODELS = st.sampled_from(CATALOGUE)
 
 
 @given(more=BODIES, model=MODELS)
+@example(more={"resolution": [None]}, model=next(each for each in CATALOGUE if not each.resolutions))
 def test_any_body_is_accepted_and_priced_or_refused(more: dict[str, Any], model: CatalogueModel) -> None:
     body = {"prompt": "x", "duration": (*model.durations, "5s")[0], "aspect_ratio": "16:9", **more}
     for check in (check_queue, check_quote):

@@ -202,7 +202,7 @@ def price(model: CatalogueModel, body: Mapping[str, Any]) -> float:
     images = body.get("reference_image_urls")
     usd = model.usd(
         seconds=seconds_of(body, upscales=model.takes_clip),
-        resolution=body.get("resolution"),
+        resolution=body.get("resolution") if model.resolutions else None,
         audio=body.get("audio", True),
         reference_seconds=reference_seconds(body),
         images=body.get(
