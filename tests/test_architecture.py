@@ -24,6 +24,7 @@ LONGEST = 500
 # stands for all that is in it, less what has a name of its own further up or down.
 ROWS: tuple[tuple[str, ...], ...] = (
     ("__main__", "cli", "sandbox"),
+    ("fleet",),
     ("",),
     ("client", "batch", "journal_calls", "chaining", "seedance", "upscaling", "webhook"),
     ("engine.runtime", "engine.completion"),  # they start the jobs, and tell of their end
@@ -52,6 +53,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "sandbox.*",
         "cli.dashboard.server",
         "webhook",
+        "fleet.metrics",
     ),
     "sqlite3": ("io.*",),
     "socket": ("io.*", "sandbox.*", "cli.*"),
@@ -61,7 +63,9 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "secrets": ("io.*", "sandbox.*", "cli.*"),
     "uuid": ("io.*", "sandbox.*"),
     "subprocess": ("cli.*",),
-    "psycopg": ("io.postgres", "io.journal.postgres", "io.ration.postgres"),
+    "psycopg": ("io.postgres", "io.journal.postgres", "io.ration.postgres", "fleet.*"),
+    "psycopg_pool": ("fleet.*",),
+    "procrastinate": ("fleet.*",),
     "cryptography": ("io.journal.postgres",),
     "cyclopts": ("cli.*",),
     "rich": ("cli", "cli.*"),

@@ -170,6 +170,7 @@ class VeniceClient(JournalCalls):
         key: str | None = None,
         tags: Mapping[str, str] | None = None,
         store: ObjectStore | None = None,
+        on_consent: OnConsent | None = None,
     ) -> VideoJob:
         """Start a job and return it at once; await it for the clip.
 
@@ -196,6 +197,7 @@ class VeniceClient(JournalCalls):
             tags: notes for the journal: at most 64 names and texts.
             store: a store of `obstore` that `to` lies in, by its URL or by its key alone; by default the URL
                 and the environment say which.
+            on_consent: asked instead of the client's `on_consent`.
 
         Raises:
             UsageError: the client is not open, or belongs to another event loop, or an argument is of no use,
@@ -230,6 +232,7 @@ class VeniceClient(JournalCalls):
                 priority=priority,
                 key=key,
                 tags=noted,
+                on_consent=on_consent,
             )
         )
 

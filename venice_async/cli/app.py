@@ -30,6 +30,7 @@ from .commands import (
     seedance,
     spend,
     upscale,
+    worker,
 )
 from .explain import failed_json, report
 from .options import MAIN, Output
@@ -71,6 +72,13 @@ _seedance: Final = App(
     group_parameters=MAIN,
 )
 
+_fleet: Final = App(
+    name="fleet",
+    help="Many machines: what their workers and replicas need.",
+    help_epilogue="",
+    group_parameters=MAIN,
+)
+
 
 def _add(command: Callable[..., Awaitable[int]], examples: str, to: App = app) -> None:
     to.command(command, help_epilogue=f"Examples\n{indent(examples, '  ')}")
@@ -84,6 +92,9 @@ _add(jobs.jobs, jobs.EXAMPLES)
 _add(resume.resume, resume.EXAMPLES)
 _add(spend.spend, spend.EXAMPLES)
 _add(dashboard.dashboard, dashboard.EXAMPLES)
+_add(worker.worker, worker.EXAMPLES)
+_add(worker.migrate, worker.MIGRATE_EXAMPLES, to=_fleet)
+app.command(_fleet)
 _add(reconcile.reconcile, reconcile.EXAMPLES)
 _add(upscale.upscale, upscale.EXAMPLES)
 _add(seedance.reference, seedance.REFERENCE_EXAMPLES, to=_seedance)

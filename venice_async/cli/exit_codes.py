@@ -39,6 +39,7 @@ TIMEOUT: Final = 6
 UNKNOWN: Final = 7
 SERVICE: Final = 8
 FILES: Final = 9
+RESTART: Final = 75
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
@@ -66,6 +67,7 @@ TABLE: Final = (
         SERVICE, "network or service; try again", (TransportError, RateLimitError, ServerError, ProtocolError)
     ),
     Meaning(FILES, "the clip, the journal or the output cannot be written", (DownloadError, JournalError)),
+    Meaning(RESTART, "a worker that is to be started again"),
     Meaning(INTERRUPTED, "interrupted by Ctrl-C; resume it"),
     Meaning(TERMINATED, "ended by SIGTERM; resume it"),
 )

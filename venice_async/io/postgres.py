@@ -41,7 +41,7 @@ def connect(uri: Secret, **settings: object) -> Connection:
         UsageError: the URI makes no sense.
         psycopg.Error: there is none to be had.
     """
-    connection: Connection = psycopg.connect("", autocommit=True, prepare_threshold=None, **_parameters(uri))
+    connection: Connection = psycopg.connect("", autocommit=True, prepare_threshold=None, **parameters(uri))
     try:
         settings = {"search_path": SCHEMA, **settings}
         giving_up = threading.Timer(_PATIENCE, cut, [connection])  # a pooler may have no session left
@@ -61,7 +61,7 @@ def connect(uri: Secret, **settings: object) -> Connection:
 
 def name_of(uri: Secret) -> str:
     """Return the database's name for people: without user and password."""
-    known = _parameters(uri)
+    known = parameters(uri)
     host, port, database = (str(known.get(name) or "") for name in ("host", "port", "dbname"))
     place = "" if host.startswith("/") else host + (port and f":{port}")
     return f"postgresql://{place}/{database}"
@@ -101,7 +101,12 @@ def cut(connection: Connection) -> None:
             borrowed.detach()
 
 
-def _parameters(uri: Secret) -> dict[str, Any]:
+def parameters(uri: Secret) -> dict[str, Any]:
+    """Return what a connection is made with.
+
+    Raises:
+        UsageError: the URI makes no sense.
+    """
     found: dict[str, Any] | None = None
     with suppress(psycopg.Error, UnicodeError):  # its words would show the URI
         found = dict(conninfo_to_dict(uri.reveal()))

@@ -1,0 +1,255 @@
+"""A fleet: submitted anywhere, done by workers, followed from anywhere; any of them may go at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import psycopg
+import pytest
+
+from tests.postgres import execute
+from venice_async import (
+    BudgetExceededError,
+    Consent,
+    ConsentDeclinedError,
+    JobError,
+    Limits,
+    Media,
+    Polling,
+    Succeeded,
+    UsageError,
+    VideoRequest,
+)
+from venice_async.sandbox import Sandbox, tiny_clip
+
+pytest.importorskip("procrastinate")
+
+from venice_async.fleet import RESTART, Fleet, Submitted, Worker
+from venice_async.fleet.schema import migrate
+from venice_async.sansio.http.secrets import Secret
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize("anyio_backend", ["asyncio"]),  # databases do not live in virtual time
+]
+
+GENEROUS = Limits(queue_per_minute=60_000, retrieve_per_minute=120_000)
+EAGER = Polling(price=1e-6, min_gap=0.05, max_gap=0.2)
+CLIP = tiny_clip(50_000)
+KEY = "order-4711"
+
+
+def asked(prompt: str = "A gondola at dawn", **fields: Any) -> VideoRequest:
+    return VideoRequest(model="wan-2-7-text-to-video", prompt=prompt, duration="5s", **fields)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncGenerator[Sandbox]:
+    async with Sandbox(speed=600, clips=CLIP) as running:
+        yield running
+
+
+@pytest.fixture
+def uri(postgres: str) -> str:
+    """Return a database with the tables of a fleet, and nothing in them."""
+    migrate(Secret(postgres))
+    execute(postgres, "TRUNCATE venice_async.orders, venice_async.procrastinate_jobs CASCADE")
+    return postgres
+
+
+def worker(uri: str, sandbox: Sandbox, **options: Any) -> Worker:
+    known: dict[str, Any] = {"keys": {"": sandbox.api_key}, "limits": GENEROUS, "polling": EAGER}
+    return Worker(uri, base_url=sandbox.base_url, **(known | options))
+
+
+@asynccontextmanager
+async def working(uri: str, sandbox: Sandbox, **options: Any) -> AsyncGenerator[Worker]:
+    one = worker(uri, sandbox, **options)
+    running = asyncio.create_task(one.run())
+    try:
+        yield one
+    finally:
+        one.stop()
+        assert 0 == await running
+
+
+async def test_a_job_that_one_replica_submits_is_followed_to_its_clip_by_another(
+    uri: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    async with Fleet(uri) as one, Fleet(uri) as other:
+        job = await one.submit(asked(), key=KEY, to=tmp_path / "clip.mp4", max_usd=1.0)
+        assert Submitted(request=asked()) == await job.state()
+        assert await other.job("another").state() is None
+        async with working(uri, sandbox):
+            states = [state async for state in other.job(KEY).updates()]
+            assert (Submitted, Succeeded) == (type(states[0]), type(states[-1]))
+        assert (tmp_path / "clip.mp4") == (await job).path
+        assert CLIP == (tmp_path / "clip.mp4").read_bytes()
+        await one.submit(asked(), key=KEY, to=tmp_path / "other.mp4")
+        assert (tmp_path / "clip.mp4") == (await other.job(KEY)).path
+    assert 1 == len(sandbox.charges)
+    assert [] == execute(uri, "SELECT * FROM venice_async.procrastinate_jobs")
+
+
+async def test_a_key_is_of_one_request_and_a_destination_is_good_on_every_machine(
+    uri: str, tmp_path: Path
+) -> None:
+    async with Fleet(uri) as fleet:
+        for _ in range(2):
+            await fleet.submit(asked(), key=KEY, to="s3://bucket/clips/")
+        with pytest.raises(UsageError, match="differs in prompt"):
+            await fleet.submit(asked("Another"), key=KEY, to="s3://bucket/clips/")
+        with pytest.raises(UsageError, match="absolute path or a URL"):
+            await fleet.submit(asked(), key="another", to="clip.mp4")
+        with pytest.raises(UsageError, match="no job of key"):
+            await fleet.job("another")
+    assert [(1,)] == execute(uri, "SELECT count(*) FROM venice_async.procrastinate_jobs")
+
+
+async def test_a_job_is_there_if_the_transaction_of_its_caller_is_and_only_then(
+    uri: str, tmp_path: Path
+) -> None:
+    image = tmp_path / "a.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(400_000))
+    portrait = VideoRequest(model="m", prompt="p", duration="5s", image_url=Media(image))
+    async with Fleet(uri) as fleet, await psycopg.AsyncConnection.connect(uri) as connection:
+        before = await (await connection.execute("SHOW search_path")).fetchone()
+        job = await fleet.submit(portrait, key=KEY, to=tmp_path / "a.mp4", connection=connection)
+        assert before == await (await connection.execute("SHOW search_path")).fetchone()
+        assert await job.state() is None
+        await connection.rollback()
+        assert await job.state() is None
+        await fleet.submit(portrait, key=KEY, to=tmp_path / "a.mp4", connection=connection.cursor())
+        await connection.commit()
+        assert Submitted(request=portrait) == await job.state()
+    (arguments,) = execute(uri, "SELECT args FROM venice_async.procrastinate_jobs")[0]
+    assert ["order"] == [*arguments]  # type: ignore[misc]
+
+
+async def test_a_job_is_cancelled_in_time_or_not_and_its_key_is_free_if_it_was(
+    uri: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    async with Fleet(uri) as fleet:
+        job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
+        assert await job.cancel()
+        with pytest.raises(JobError, match="cancelled before it was queued"):
+            await job
+        async with working(uri, sandbox):
+            await (await fleet.submit(asked("Another"), key=KEY, to=tmp_path / "a.mp4"))
+            assert not await job.cancel()
+    assert 1 == len(sandbox.charges)
+
+
+async def test_a_named_budget_holds_over_many_jobs(uri: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    async with Fleet(uri) as fleet, working(uri, sandbox):
+        jobs = [
+            await fleet.submit(asked(f"{n}"), key=f"{n}", to=tmp_path / f"{n}.mp4", budget=("dawn", 1.6))
+            for n in range(4)
+        ]
+        ends = await asyncio.gather(*(job.wait() for job in jobs), return_exceptions=True)
+    dear = [end for end in ends if isinstance(end, BudgetExceededError)]
+    assert (len(ends) - len(dear)) == len(sandbox.charges)
+    assert sum(charge.usd for charge in sandbox.charges) <= 1.6
+    assert dear
+
+
+async def test_a_question_waits_in_the_store_for_whoever_answers_it(
+    uri: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    png = b"\x89PNG\r\n\x1a\n" + bytes(20)
+    faces = VideoRequest(
+        model="seedance-2-0-image-to-video", prompt="a face", duration="5s", image_url=Media(png)
+    )
+    async with Fleet(uri) as fleet, working(uri, sandbox):
+        job = await fleet.submit(faces, key=KEY, to=tmp_path / "a.mp4")
+        await fleet.submit(faces, key="no", to=tmp_path / "no.mp4")
+        while len(questions := await fleet.consents()) < 2:  # noqa: ASYNC110 - it is in a database
+            await anyio.sleep(0.05)
+        assert {KEY, "no"} == {question.key for question in questions}
+        assert faces == questions[0].request
+        await fleet.answer(KEY, Consent(terms_and_privacy=True, legal_right=True, screening=True))
+        await fleet.answer("no", None)
+        await job
+        with pytest.raises(ConsentDeclinedError):
+            await fleet.job("no")
+        await fleet.submit(asked(), key="no", to=tmp_path / "no.mp4")
+        await fleet.job("no")
+
+
+async def test_a_worker_that_leaves_hands_its_jobs_to_the_next_and_nothing_is_paid_twice(
+    uri: str, tmp_path: Path
+) -> None:
+    async with Sandbox(speed=60, clips=CLIP) as slow, Fleet(uri) as fleet:
+        async with working(uri, slow, grace=0.0):
+            job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
+            while not slow.charges:  # noqa: ASYNC110 - a server sets no event
+                await anyio.sleep(0.05)
+        assert [("todo",)] == execute(uri, "SELECT status::text FROM venice_async.procrastinate_jobs")
+        async with working(uri, slow):
+            await job
+        assert 1 == len(slow.charges)
+
+
+async def test_an_order_whose_task_is_lost_gets_another(uri: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    async with Fleet(uri) as fleet:
+        job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
+        execute(uri, "SET search_path TO venice_async; DELETE FROM procrastinate_jobs")
+        async with working(uri, sandbox):
+            assert await job
+
+
+async def test_a_task_whose_worker_is_gone_is_handed_out_again(
+    uri: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    async with Fleet(uri) as fleet:
+        job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
+        execute(uri, "SET search_path TO venice_async; UPDATE procrastinate_jobs SET status = 'doing'")
+        async with working(uri, sandbox):
+            assert await job
+
+
+async def test_a_worker_that_no_longer_hears_of_jobs_asks_to_be_started_again(
+    uri: str, sandbox: Sandbox
+) -> None:
+    one = worker(uri, sandbox)
+    running = asyncio.create_task(one.run())
+    ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN %'"
+    ends += " AND datname = current_database()"
+    while not execute(uri, ends):  # noqa: ASYNC110 - it is in a database
+        await anyio.sleep(0.05)
+    assert RESTART == await running
+
+
+async def test_tables_are_made_by_several_at_once(uri: str) -> None:
+    execute(uri, "DROP SCHEMA venice_async CASCADE")
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(anyio.to_thread.run_sync, migrate, Secret(uri))
+    await anyio.run_process([sys.executable, "-m", "venice_async", "fleet", "migrate", "--journal", uri])
+
+
+async def test_a_worker_process_that_is_killed_loses_nothing_and_another_leaves_in_peace(
+    uri: str, tmp_path: Path
+) -> None:
+    async with Sandbox(speed=30, clips=CLIP) as slow, Fleet(uri) as fleet:
+        environment = {**os.environ, "VENICE_API_KEY": slow.api_key, "VENICE_BASE_URL": slow.base_url}
+        command = [sys.executable, "-m", "venice_async", "worker", "--journal", uri]
+        job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
+        first = await anyio.open_process(command, env=environment, stdout=None, stderr=None)
+        while not slow.charges or type(await job.state()).__name__ in {"Submitted", "Queueing"}:  # noqa: ASYNC110
+            await anyio.sleep(0.05)
+        first.send_signal(signal.SIGKILL)
+        await first.wait()
+        second = await anyio.open_process(command, env=environment, stdout=None, stderr=None)
+        await job
+        second.terminate()
+        assert 0 == await second.wait()
+        assert 1 == len(slow.charges)

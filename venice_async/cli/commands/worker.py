@@ -1,0 +1,158 @@
+"""`venice-async worker` and `venice-async fleet migrate`: the processes and the tables of a fleet."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated, Final, cast
+
+import anyio
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from ...errors import UsageError
+from ...io.journal.address import is_postgres, shown
+from ...options import Links
+from ...sansio.http.secrets import Secret
+from .. import exit_codes
+from ..exit_codes import NoKeyError
+from ..options import Connection, Journalling, Output
+from ..screen.screen import ScreenHere
+from ..session import journal_path
+
+EXAMPLES: Final = """\
+venice-async worker --journal postgresql://venice@db/venice
+venice-async worker --journal postgresql://venice@db/venice --slots 50 --port 9100 --log-json
+"""
+MIGRATE_EXAMPLES: Final = """\
+venice-async fleet migrate --journal postgresql://venice@db/venice
+"""
+
+
+class _JsonLines(logging.Formatter):
+    """A line of JSON for each record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        said = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            said["exception"] = self.formatException(record.exc_info)
+        return json.dumps(said)
+
+
+async def worker(
+    *,
+    slots: Annotated[int, Parameter(metavar="N", show_default=True, validator=Number(gte=1))] = 100,
+    queues: Annotated[tuple[str, ...], Parameter(metavar="NAME")] = (),
+    accounts: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    grace: Annotated[float, Parameter(metavar="SECONDS", show_default=True, validator=Number(gte=0))] = 15.0,
+    host: Annotated[str, Parameter(metavar="ADDRESS", show_default=True)] = "127.0.0.1",
+    port: Annotated[int | None, Parameter(metavar="PORT", validator=Number(gte=0, lte=65535))] = None,
+    log_json: bool = False,
+    journalling: Journalling = Journalling(),
+    connection: Connection = Connection(),
+    output: Output = Output(),
+    screen: ScreenHere,
+) -> int:
+    """Do the jobs that a fleet has submitted, until it is stopped.
+
+    It takes the key from VENICE_API_KEY. SIGTERM and Ctrl-C make it give back
+    what is not paid for, wait for the rest, and end with 0. It ends with 75,
+    and only then, when it is to be started again: run it under a supervisor.
+
+    Args:
+        slots: Jobs at once.
+        queues: A queue to take jobs from; all by default. Repeatable.
+        accounts: Keys by the name of their account, as JSON; read again when a name is new.
+        grace: How long to wait for paid jobs when it is stopped; others fetch their clips after it.
+        host: The address of --port.
+        port: Serve /healthz, /readyz and /metrics here; 0 takes a free one.
+        log_json: Log a line of JSON for each event.
+    """
+    uri = _database(connection, journalling)
+    from ...fleet import Worker  # noqa: PLC0415 - loaded by those who use it
+    from ...fleet.metrics import serving  # noqa: PLC0415 - see above
+
+    if log_json:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_JsonLines())
+        logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+        logging.getLogger("procrastinate").setLevel(logging.WARNING)
+    key = Secret(connection.api_key or "")
+
+    def key_of(name: str) -> str | None:
+        if not name and key.reveal():
+            return key.reveal()
+        return None if accounts is None else _keys(accounts).get(name)
+
+    try:
+        work = Worker(
+            uri,
+            keys=key_of if accounts is not None or key.reveal() else None,
+            base_url=connection.base_url,
+            slots=slots,
+            queues=queues,
+            grace=grace,
+            links=Links(allow=connection.allow),
+        )
+    except UsageError as error:
+        if "no API key" in error.message:
+            raise NoKeyError(
+                error.message, hint="Set VENICE_API_KEY, or name a file with --accounts"
+            ) from None
+        raise
+    screen.interrupts.on_stop = work.stop
+    async with AsyncExitStack() as stack:
+        if port is not None:
+            at = await stack.enter_async_context(serving(work, host=host, port=port))
+            screen.note(f"http://{host}:{at}/metrics", "dim")
+        screen.note(f"The worker does the jobs of {shown(uri)}; Ctrl-C ends it.", "dim")
+        return await work.run()
+
+
+async def migrate(
+    *,
+    journalling: Journalling = Journalling(),
+    connection: Connection = Connection(),
+    output: Output = Output(),
+    screen: ScreenHere,
+) -> int:
+    """Make the tables of a fleet, or bring them up to date.
+
+    Workers and replicas do so by themselves; this is for a user who may not.
+    """
+    uri = _database(connection, journalling)
+    from ...fleet.schema import migrate as make  # noqa: PLC0415 - loaded by those who use it
+
+    await anyio.to_thread.run_sync(make, Secret(uri))
+    screen.note(f"The tables of {shown(uri)} are up to date.", "dim")
+    return exit_codes.OK
+
+
+def _database(connection: Connection, journalling: Journalling) -> str:
+    path = journal_path(connection, journalling)
+    if path is None or not is_postgres(path):
+        msg = "A fleet needs a Postgres"
+        raise UsageError(
+            msg, hint="Name it with --journal postgresql://user@host/database, or VENICE_JOURNAL"
+        )
+    return cast("str", path)
+
+
+def _keys(file: Path) -> dict[str, str]:
+    try:
+        known: object = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = None
+    if not isinstance(known, dict):
+        msg = f"{str(file)!r} holds no keys: a JSON object of names and keys is wanted"
+        raise UsageError(msg)
+    return {str(name): str(key) for name, key in cast("dict[object, object]", known).items()}

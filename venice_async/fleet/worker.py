@@ -1,0 +1,399 @@
+"""A worker: one process that takes jobs from the store and brings their clips home.
+
+What can happen to it, and why nothing is lost or paid twice:
+
+| it is                            | then                                                                   |
+|----------------------------------|------------------------------------------------------------------------|
+| killed, unplugged                | its tasks are handed out again 10 s later; the journal has its tickets |
+| stopped and woken (SIGSTOP)      | the same, and it follows what others have taken over                   |
+| asked to leave (SIGTERM)         | unpaid jobs go back at once, paid ones after `grace` seconds           |
+| cut off from the database        | it leaves with 75 once tickets are written, and is to be started again |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, Final, cast
+
+import anyio
+from attrs import define, field
+from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job
+
+from ..client import VeniceClient
+from ..errors import (
+    DownloadError,
+    JournalError,
+    QueueOutcomeUnknownError,
+    RateLimitError,
+    UsageError,
+    VeniceError,
+)
+from ..job import VideoJob
+from ..options import Limits, Links, Polling, Timeouts, check_number
+from ..requests import Consent
+from ..results import ConsentRequest
+from ..sansio.converter import converter
+from ..sansio.http.secrets import Secret
+from ..sansio.job.states import TERMINAL, Failed, State, Succeeded
+from .orders import ALIVE, QUEUE, TASK, Order, Orders, cancelled, is_cancelled
+from .schema import Engine
+
+RESTART: Final = 75
+"""The exit code of a worker that is to be started again."""
+
+EVERY: Final = 0.5  # seconds between two reports to the store, which also bring answers and cancellations
+TIDY: Final = 2.0  # seconds between two looks for tasks whose worker is gone
+IDLE: Final = 60.0  # seconds after which the client of an account without jobs is closed
+_BACK: Final = 60.0  # seconds for which a database that is away is waited for, so that tickets are written
+_TRIES: Final = 8  # times that a paid clip is fetched by a worker, before its error ends the job
+
+log: logging.Logger = logging.getLogger(__name__)
+
+Keys = Mapping[str, str] | Callable[[str], "str | Awaitable[str | None] | None"]
+
+
+class NotNowError(Exception):
+    """The job is to be handed out again: it ends here, and has not ended."""
+
+
+class Again(BaseRetryStrategy):
+    """Hands out again whatever did not end its order, also what was aborted when a worker left."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:
+        """Return when: at once if a worker left, else later each time, up to a minute."""
+        if isinstance(exception, Exception) and not isinstance(exception, ConnectorException):
+            known = isinstance(exception, NotNowError | VeniceError)
+            log.log(logging.INFO if known else logging.ERROR, "Job %s: %r", job.id, exception)
+            return RetryDecision(retry_in={"seconds": min(60, 2**job.attempts)})
+        return RetryDecision(retry_in={"seconds": 0})
+
+
+@define
+class _Account:
+    """The client of an account, open while it has jobs."""
+
+    client: VeniceClient
+    users: int = 0
+    since: float = 0.0
+    opened: asyncio.Lock = field(factory=asyncio.Lock)
+
+
+class Worker:
+    """Takes jobs from the store, and brings their clips home, until it is stopped.
+
+    Args:
+        uri: the Postgres of the fleet.
+        keys: the keys of Venice by the name of the account: a mapping, or a function, which may be async. By
+            default `VENICE_API_KEY` serves jobs without an account.
+        base_url: where the API is; `VENICE_BASE_URL`, else that of Venice.
+        slots: jobs at once.
+        queues: those to take jobs from; by default all.
+        grace: seconds to wait for paid jobs after `stop`.
+        name: the name in the logs.
+        limits: what the key allows.
+        polling: how eagerly to ask.
+        timeouts: how long to wait; a paid request waits an hour for its turn by default.
+        links: how download links are reached.
+
+    Raises:
+        UsageError: there is no key, or an argument makes no sense.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        keys: Keys | None = None,
+        base_url: str | None = None,
+        slots: int = 100,
+        queues: Collection[str] | None = None,
+        grace: float = 15.0,
+        name: str = "worker",
+        limits: Limits | None = None,
+        polling: Polling | None = None,
+        timeouts: Timeouts | None = None,
+        links: Links | None = None,
+    ) -> None:
+        check_number("slots", slots, low=1, whole=True)
+        check_number("grace", grace, low=0)
+        self.orders = Orders(uri)
+        self.ready = False
+        self.counts: dict[str, int] = {}
+        self.slots = slots
+        self._keys = keys
+        self._queues = list(queues) if queues else None
+        self._grace = grace
+        self._name = name
+        self._client = partial(
+            VeniceClient,
+            base_url=base_url,
+            journal=uri,
+            limits=limits,
+            polling=polling,
+            timeouts=timeouts or Timeouts(queue=3600),
+            links=links,
+        )
+        self._stopped = asyncio.Event()
+        self._leaving = False
+        self._accounts: dict[str, _Account] = {}
+        self._jobs: dict[int, VideoJob] = {}
+        self._news: dict[int, State] = {}
+        self._answers: dict[int, asyncio.Future[str]] = {}
+        if keys is None:
+            self._client()  # there is a key, or it says so
+
+    def __repr__(self) -> str:
+        return f"<Worker of {self.orders!r}: {len(self._jobs)} jobs>"
+
+    @property
+    def working(self) -> int:
+        """How many jobs it works on."""
+        return len(self._jobs)
+
+    def stop(self) -> None:
+        """Take no more jobs, give back those that are not paid for, and leave."""
+        self._stopped.set()
+
+    async def run(self) -> int:
+        """Work until `stop`; return the exit code: 0, or 75 if it is to be started again.
+
+        Raises:
+            JournalError: the database cannot be used.
+        """
+        async with AsyncExitStack() as stack:
+            orders = await stack.enter_async_context(self.orders)
+            orders.app.task(name=TASK, queue=QUEUE, retry=Again(), pass_context=True)(self._clip)
+            engine = asyncio.create_task(
+                orders.app.run_worker_async(
+                    queues=self._queues,  # type: ignore[arg-type] # None is all, as its docstring says
+                    name=self._name,
+                    concurrency=self.slots,
+                    install_signal_handlers=False,
+                    fetch_job_polling_interval=2.0,
+                    update_heartbeat_interval=1.0,
+                    stalled_worker_timeout=ALIVE,
+                    shutdown_graceful_timeout=self._grace + 2.0,
+                    delete_jobs="successful",
+                )
+            )
+            chores = [asyncio.create_task(self._exchange_news()), asyncio.create_task(self._tidy())]
+            stack.push_async_callback(_ended, chores)
+            stack.push_async_callback(self._close)
+            stopped = asyncio.create_task(self._stopped.wait())
+            lost = asyncio.create_task(cast("Engine", orders.app.connector).lost.wait())
+            self.ready = True
+            try:
+                await asyncio.wait({engine, stopped, lost}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self.ready, self._leaving = False, True
+                await _ended([stopped, lost])
+                code = 0 if self._stopped.is_set() else RESTART
+                with anyio.CancelScope(shield=True):
+                    await self._leave(engine, code)
+            return code
+
+    async def _leave(self, engine: asyncio.Task[None], code: int) -> None:
+        if code:
+            log.error("The connection to the database was lost; the worker is to be started again")
+            with anyio.move_on_after(_BACK):
+                while not await self._is_back():  # noqa: ASYNC110 - a database sets no event
+                    await anyio.sleep(EVERY)
+        engine.cancel()
+        grace = min(self._grace, 5.0) if code else self._grace
+        async with anyio.create_task_group() as group:
+            for account in self._accounts.values():
+                group.start_soon(account.client.drain, grace)
+        await asyncio.wait({engine})
+        if not engine.cancelled() and engine.exception() is not None:
+            log.error("The engine ended: %s", type(engine.exception()).__name__)
+
+    async def _is_back(self) -> bool:
+        try:
+            await self.orders.ping()
+        except JournalError:
+            return False
+        return True
+
+    async def _clip(self, context: JobContext, order: int) -> None:
+        """Do one order: the task."""
+        if self._leaving:
+            raise NotNowError
+        found = await self.orders.start(order)
+        if found is None:
+            return
+        job: VideoJob | None = None
+        try:
+            async with self._client_of(found.account) as venice:
+                most = found.max_usd
+                if found.budget is not None and await venice.find(found.key) is None:
+                    price = (await venice.quote(found.request)).usd
+                    await self.orders.reserve(found, price)
+                    most = price if most is None else min(most, price)
+                job = venice.generate(
+                    found.request,
+                    to=found.to,
+                    max_usd=most,
+                    overwrite=found.overwrite,
+                    priority=found.priority,
+                    key=found.key,
+                    tags=found.tags,
+                    on_consent=partial(self._ask, order),
+                )
+                self._jobs[order] = job
+                async for state in job.updates():
+                    if not isinstance(state, TERMINAL):
+                        self._news[order] = state
+                await self._end(found, job.state, venice, context.job.attempts)
+        except (JournalError, NotNowError):
+            raise
+        except VeniceError as error:
+            if self._leaving or (job is not None and not job.done()):
+                raise NotNowError from error
+            await self._record(found, Failed(error=error), None)
+        finally:
+            self._news.pop(order, None)
+            self._answers.pop(order, None)
+            self._jobs.pop(order, None)
+            if job is not None and not job.done():
+                job.cancel()
+                with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                    await job.ended()
+
+    async def _end(self, order: Order, state: State, venice: VeniceClient, attempts: int) -> None:
+        """Record how a job ended, or have it handed out again if that was no end.
+
+        Raises:
+            NotNowError: it was none.
+        """
+        error = state.error if isinstance(state, Failed) else None
+        entry = None if isinstance(state, Succeeded) else await venice.find(order.key)
+        if isinstance(state, Failed) and is_cancelled(state) and entry is not None:
+            await self.orders.too_late(order.id)
+            raise NotNowError
+        if error is not None and not isinstance(error, QueueOutcomeUnknownError):
+            if self._leaving and type(error) is VeniceError:
+                raise NotNowError
+            unsent = isinstance(error, JournalError | RateLimitError) and error.ticket is None
+            unfinished = error.ticket is not None and not cast("Failed", state).job_failed
+            final = isinstance(error, DownloadError) and (error.final or entry is None or entry.ended)
+            if unsent or (unfinished and not final and attempts < _TRIES):
+                raise NotNowError from error
+        if not isinstance(state, Succeeded | Failed):
+            if order.cancel:
+                await self.orders.too_late(order.id)
+            raise NotNowError
+        await self._record(order, state, None if entry is None else entry.id)
+
+    async def _record(self, order: Order, state: Succeeded | Failed, entry: str | None) -> None:
+        kind = "Succeeded" if isinstance(state, Succeeded) else type(state.error).__name__
+        await self.orders.end(order, state, entry)
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        log.info("Job %s ended: %s", order.key, kind)
+
+    async def _ask(self, order: int, question: ConsentRequest) -> Consent | None:
+        """Put a question into the store, and wait for the answer."""
+        while True:
+            try:
+                await self.orders.ask(order, question)
+                break
+            except JournalError:
+                await anyio.sleep(TIDY)
+        self._answers[order] = answer = asyncio.get_running_loop().create_future()
+        said = json.loads(await answer)["consent"]
+        return None if said is None else converter().structure(said, Consent)
+
+    async def _exchange_news(self) -> None:
+        """Tell followers how jobs go; hear of answers and of jobs to be cancelled."""
+        while True:
+            await anyio.sleep(EVERY)
+            if not self._jobs:
+                continue
+            news, self._news = self._news, {}
+            try:
+                if news:
+                    await self.orders.tell(news)
+                for number, cancel, answer in await self.orders.wishes(self._jobs):
+                    job, asked = self._jobs.get(number), self._answers.get(number)
+                    if cancel and job is not None and job.ticket is None:
+                        job.withdraw(cancelled())
+                    elif cancel:
+                        await self.orders.too_late(number)
+                    if answer is not None and asked is not None and not asked.done():
+                        asked.set_result(answer)
+            except JournalError as error:
+                self._news = {**news, **self._news}
+                log.warning("The store does not hear of our jobs: %s", error.message)
+
+    async def _tidy(self) -> None:
+        """Have tasks handed out again whose worker is gone, and make those that are missing."""
+        manager = self.orders.app.job_manager
+        while True:
+            await anyio.sleep(TIDY)
+            try:
+                async with self.orders.janitor() as ours:
+                    for job in await manager.get_stalled_jobs(seconds_since_heartbeat=ALIVE) if ours else ():
+                        log.warning("Job %s is handed out again: its worker is gone", job.id)
+                        await manager.retry_job(job)
+                    if ours and (lost := await self.orders.reconcile()):
+                        log.warning("%d jobs had lost their tasks, and have new ones", lost)
+            except (JournalError, ConnectorException) as error:
+                log.warning("Tasks of lost workers are looked for later: %s", error)
+            now = anyio.current_time()
+            for name, account in list(self._accounts.items()):
+                if not account.users and now - account.since > IDLE:
+                    del self._accounts[name]
+                    await account.client.aclose()
+
+    @asynccontextmanager
+    async def _client_of(self, name: str) -> AsyncGenerator[VeniceClient]:
+        """Give the client of an account, opened by the first who needs it.
+
+        Raises:
+            UsageError: there is no key of that account.
+        """
+        account = self._accounts.get(name)
+        if account is None:
+            secret = await self._key_of(name)
+            account = self._accounts.setdefault(name, _Account(client=self._client(secret.reveal() or None)))
+        account.users += 1
+        try:
+            async with account.opened:
+                await account.client.open()
+            yield account.client
+        finally:
+            account.users -= 1
+            account.since = anyio.current_time()
+
+    async def _key_of(self, name: str) -> Secret:
+        if self._keys is None or (not name and os.environ.get("VENICE_API_KEY")):
+            if not name:
+                return Secret("")
+            found = None
+        elif isinstance(self._keys, Mapping):
+            found = self._keys.get(name)
+        else:
+            said = self._keys(name)
+            found = await said if inspect.isawaitable(said) else said
+        if not found:
+            msg = f"The worker has no key for account {name!r}"
+            raise UsageError(msg, hint="Add it to the worker's keys, and submit the job again")
+        return Secret(found)
+
+    async def _close(self) -> None:
+        for account in self._accounts.values():
+            await account.client.aclose()
+
+
+async def _ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
