@@ -110,6 +110,14 @@ def test_without_index_media_or_type_no_player_opens_it_however_its_end_is_marke
             walked(clip).check_end(announced=True)
 
 
+def test_media_boxes_in_which_nothing_is_are_no_media() -> None:
+    for empty in (box(b"mdat", b""), long_box(b"mdat", b""), open_box(b"mdat", b"")):
+        clip = FTYP + MOOV + empty
+        with pytest.raises(NotAVideoError, match=r"its media \(mdat\) is empty"):
+            walked(clip).check_end(announced=True)
+    assert is_whole(FTYP + box(b"mdat", b"") + MDAT + MOOV)
+
+
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(TruncatedError, match=rf"inside a box, at byte {len(CLIP) - 1}"):
         walked(CLIP[:-1]).check_end(announced=False)

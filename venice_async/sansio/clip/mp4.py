@@ -67,6 +67,7 @@ class BoxWalk:
         self._seen: set[bytes] = set()
         self._index = _IndexWalk(0)
         self._in_index = False
+        self._in_media = self._has_media = False
 
     def feed(self, data: bytes) -> None:
         """Read `data`.
@@ -79,6 +80,7 @@ class BoxWalk:
         position, end = 0, len(data)
         while position < end:
             step = self._cross(end - position)
+            self._has_media = self._has_media or (self._in_media and step > 0)
             if step and self._in_index:
                 self._index.feed(data[position : position + step])
             step = step or self._read_header(data, position)
@@ -104,6 +106,9 @@ class BoxWalk:
                 msg = f"The clip ends at byte {self.offset}, before its {missing[0]}"
                 raise TruncatedError(msg)
             msg = f"No player opens what came: its {' and '.join(missing)} is missing"
+            raise NotAVideoError(msg)
+        if not self._has_media:
+            msg = "No player opens what came: its media (mdat) is empty"
             raise NotAVideoError(msg)
         if not self._index.is_readable:
             msg = "No player opens what came: its index (moov) is empty or damaged"
@@ -152,6 +157,7 @@ class BoxWalk:
             raise NotAVideoError(msg)
         self._content_left = 0 if self._open_ended else LARGEST if impossible else size - header
         self._seen.add(kind)
+        self._in_media = kind == b"mdat"
         self._in_index = kind == b"moov" and not self._index.is_readable
         if self._in_index:
             self._index = _IndexWalk(LARGEST if self._open_ended else self._content_left)
