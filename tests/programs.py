@@ -30,7 +30,7 @@ class Programs:
 
     def __init__(self, sandbox: Sandbox, folder: Path) -> None:
         self.folder = folder
-        self._environment = {
+        self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("VENICE_")},
             "VENICE_API_KEY": sandbox.api_key,
             "VENICE_BASE_URL": sandbox.base_url,
@@ -44,7 +44,7 @@ class Programs:
         done = subprocess.run(  # noqa: S603 - our own programs
             [str(part) for part in command],
             cwd=self.folder,
-            env=self._environment,
+            env=self.environment,
             input=stdin,
             capture_output=True,
             text=True,
@@ -61,7 +61,7 @@ class Programs:
             process = subprocess.Popen(  # noqa: S603 - our own programs
                 [str(part) for part in command],
                 cwd=self.folder,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

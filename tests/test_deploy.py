@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.programs import ROOT
+from venice_async.cli.app import app
 
 DEPLOY = ROOT / "examples" / "deploy"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
@@ -22,6 +23,26 @@ USER = "10001:10001"
 
 def documents(name: str) -> list[Any]:
     return list(yaml.safe_load_all((DEPLOY / name).read_text(encoding="utf-8")))
+
+
+def test_the_workers_are_started_again_and_know_where_the_key_is() -> None:
+    (compose,), kubernetes = documents("compose.fleet.yaml"), documents("kubernetes/worker.yaml")
+    for document in kubernetes:
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    (deployment,) = [document for document in kubernetes if document["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    web, worker = compose["services"]["web"], compose["services"]["worker"]
+    commands = [worker["entrypoint"] + worker["command"], container["command"]]
+    unit = (DEPLOY / "systemd" / "venice-worker.service").read_text(encoding="utf-8")
+    assert "\nRestartForceExitStatus=75\n" in unit
+    commands.append(["venice-async", *unit.split("\nExecStart=", 1)[1].splitlines()[0].split()[1:]])
+    known = {name for option in app["worker"].assemble_argument_collection() for name in option.names}
+    for program, command, *words in commands:
+        assert ("venice-async", "worker") == (program, command)
+        assert set() == {word for word in words if word.startswith("--")} - known
+    assert "VENICE_API_KEY" in worker["environment"]
+    assert "VENICE_API_KEY" not in web["environment"]  # who submits needs no key
+    assert [(True, USER)] * 2 == [(each["read_only"], each["user"]) for each in (web, worker)]
 
 
 def test_the_manifests_are_of_kubernetes_schema_and_name_each_other_right() -> None:
@@ -80,7 +101,12 @@ def test_the_image_runs_as_nobody_in_particular_and_takes_only_files_that_exist(
     last = {word: rest for word, _, rest in (line.partition(" ") for line in lines if line)}
     assert (USER, "SIGTERM") == (last["USER"], last["STOPSIGNAL"])
     assert last["ENTRYPOINT"].startswith('["python", "/app/service_fastapi.py", "/clips"')  # no shell
-    copied = [line.split()[1] for line in lines if line.startswith("COPY ") and "--from" not in line]
+    copied = [
+        path
+        for line in lines
+        if line.startswith("COPY ") and "--from" not in line
+        for path in line.split()[1:-1]
+    ]
     assert [] == [path for path in copied if not (ROOT / path).exists()]
     (install,) = [line for line in lines if "pip install" in line]
     extras = re.search(r"\[([\w,]+)\]", install)
@@ -103,9 +129,7 @@ def test_the_units_start_again_after_a_failure_and_are_confined(unit: Path, tmp_
     assert "VENICE_API_KEY" not in service
     verify = shutil.which("systemd-analyze")
     if verify is not None:
-        text = unit.read_text(encoding="utf-8").replace(
-            "ExecStart=/opt/venice/bin/python", "ExecStart=/bin/true"
-        )
+        text = re.sub(r"(?<=ExecStart=)\S+", "/bin/true", unit.read_text(encoding="utf-8"))
         (tmp_path / unit.name).write_text(text)
         command = [verify, "verify", str(tmp_path / unit.name)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own

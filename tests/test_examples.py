@@ -11,7 +11,10 @@ import runpy
 import signal
 import socket
 import sys
+import uuid
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -189,6 +192,56 @@ def test_a_service_of_two_replicas_survives_a_kill_and_leaves_in_good_order(
         assert "waiting" == ask(port, "GET", f"/clips/{second}")[1]["state"]
     assert [CLIP] == clips(programs.folder / "clips")
     assert (2, 0) == (len(venice_sandbox.charges), programs.output().count("Traceback"))
+
+
+@pytest.fixture
+def s3() -> Generator[Any]:
+    """Run a server of S3 with an empty bucket."""
+    server = pytest.importorskip("tests.s3").S3Server()
+    server.start()
+    server.empty()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def fleet_database(postgres_server: Any) -> Generator[str]:
+    """Return the URI of a database with nothing in it."""
+    postgres = pytest.importorskip("tests.postgres")
+    name = f"shop_{uuid.uuid4().hex[:8]}"
+    postgres.execute(postgres_server.get_uri(), f"CREATE DATABASE {name}")
+    yield postgres_server.get_uri(name)
+    postgres.execute(postgres_server.get_uri(), f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_service_of_a_fleet_takes_orders_in_one_transaction_and_hands_out_links_from_any_replica(
+    programs: Programs, venice_sandbox: Sandbox, fleet_database: str, s3: Any
+) -> None:
+    ports = [free_port(), free_port()]
+    order = {"model": PRIVATE, "prompt": "A gondola at dawn", "duration": "5s"}
+    programs.environment |= s3.environment()
+    worker = [sys.executable, "-m", "venice_async", "worker", "--journal", fleet_database]
+    command = example("service_fleet.py", fleet_database, "s3://bucket/clips")
+    with ExitStack() as stack:
+        for port in ports:
+            stack.enter_context(programs.started(*command, port))
+        wait_until(lambda: all(map(listens, ports)))
+        assert 404 == ask(ports[0], "GET", "/orders/99")[0]
+        assert 422 == ask(ports[0], "POST", "/orders", {**order, "prompt": "x" * 100_000})[0]
+        status, answer = ask(ports[0], "POST", "/orders", order)
+        one = f"/orders/{answer['id']}"
+        assert (202, "submitted") == (status, ask(ports[1], "GET", one)[1]["state"])
+        following = events(ports[1], f"{one}/events")
+        assert "submitted" == next(following)["state"]
+        process = stack.enter_context(programs.started(*worker))
+        assert "succeeded" == list(following)[-1]["state"]
+        assert 204 == ask(ports[0], "GET", f"{one}/events", headers={"Last-Event-ID": "succeeded"})[0]
+        with urlopen(f"http://127.0.0.1:{ports[0]}{one}/video", timeout=PATIENCE) as clip:
+            assert CLIP == clip.read()
+        assert CLIP == s3.objects()[f"clips/{answer['id']}.mp4"]
+        process.send_signal(signal.SIGTERM)
+        assert 0 == process.wait(PATIENCE)
+    assert (1, 0) == (len(venice_sandbox.charges), programs.output().count("Traceback"))
 
 
 @pytest.mark.parametrize("scenarios", [[HELD]])

@@ -26,6 +26,7 @@ from venice_async import (
     Polling,
     Succeeded,
     UsageError,
+    VideoJob,
     VideoRequest,
 )
 from venice_async.sandbox import Sandbox, tiny_clip
@@ -196,6 +197,14 @@ async def test_a_worker_that_leaves_hands_its_jobs_to_the_next_and_nothing_is_pa
         async with working(uri, slow):
             await job
         assert 1 == len(slow.charges)
+
+
+async def test_a_worker_tells_the_end_of_each_of_its_jobs(uri: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    told: asyncio.Queue[VideoJob] = asyncio.Queue()
+    async with Fleet(uri) as fleet, working(uri, sandbox, on_done=told.put):
+        job = await fleet.submit(asked(), key=KEY, to=tmp_path / "clip.mp4", tags={"customer": "acme"})
+        video, ended = await job, await told.get()
+        assert (KEY, {"customer": "acme"}, video) == (ended.key, ended.tags, ended.result())
 
 
 async def test_an_order_whose_task_is_lost_gets_another(uri: str, sandbox: Sandbox, tmp_path: Path) -> None:

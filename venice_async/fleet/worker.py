@@ -29,6 +29,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 
 from ..client import VeniceClient
+from ..engine.completion import OnDone
 from ..errors import (
     DownloadError,
     JournalError,
@@ -103,6 +104,7 @@ class Worker:
         polling: how eagerly to ask.
         timeouts: how long to wait; a paid request waits an hour for its turn by default.
         links: how download links are reached.
+        on_done: called with each job that has ended, as that of a `VeniceClient`: a function, or a `Webhook`.
 
     Raises:
         UsageError: there is no key, or an argument makes no sense.
@@ -122,6 +124,7 @@ class Worker:
         polling: Polling | None = None,
         timeouts: Timeouts | None = None,
         links: Links | None = None,
+        on_done: OnDone | None = None,
     ) -> None:
         check_number("slots", slots, low=1, whole=True)
         check_number("grace", grace, low=0)
@@ -141,6 +144,7 @@ class Worker:
             polling=polling,
             timeouts=timeouts or Timeouts(queue=3600),
             links=links,
+            on_done=on_done,
         )
         self._stopped = asyncio.Event()
         self._leaving = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from ...errors import UsageError
 from ...io.journal.address import is_postgres, shown
 from ...options import Links
 from ...sansio.http.secrets import Secret
+from ...webhook import Webhook
 from .. import exit_codes
 from ..exit_codes import NoKeyError
 from ..options import Connection, Journalling, Output
@@ -57,6 +59,7 @@ async def worker(
     host: Annotated[str, Parameter(metavar="ADDRESS", show_default=True)] = "127.0.0.1",
     port: Annotated[int | None, Parameter(metavar="PORT", validator=Number(gte=0, lte=65535))] = None,
     log_json: bool = False,
+    webhook: Annotated[str | None, Parameter(metavar="URL")] = None,
     journalling: Journalling = Journalling(),
     connection: Connection = Connection(),
     output: Output = Output(),
@@ -76,6 +79,8 @@ async def worker(
         host: The address of --port.
         port: Serve /healthz, /readyz and /metrics here; 0 takes a free one.
         log_json: Log a line of JSON for each event.
+        webhook: Post the end of each job there, signed with the secret in
+            VENICE_WEBHOOK_SECRET.
     """
     uri = _database(connection, journalling)
     from ...fleet import Worker  # noqa: PLC0415 - loaded by those who use it
@@ -102,6 +107,9 @@ async def worker(
             queues=queues,
             grace=grace,
             links=Links(allow=connection.allow),
+            on_done=None
+            if webhook is None
+            else Webhook(webhook, os.environ.get("VENICE_WEBHOOK_SECRET", "")),
         )
     except UsageError as error:
         if "no API key" in error.message:

@@ -1,0 +1,160 @@
+"""A web service of a fleet: an order and its job in one transaction, progress anywhere, links to clips.
+
+python examples/service_fleet.py postgresql:///shop s3://bucket/clips 8080
+
+    curl --json '{"model": "MODEL", "prompt": "A gondola at dawn", "duration": "5s"}' localhost:8080/orders
+    curl -N localhost:8080/orders/ID/events
+    curl -L -o clip.mp4 localhost:8080/orders/ID/video
+
+Run as many replicas as you like, and `venice-async worker --journal postgresql:///shop` beside them: only
+workers need the key of Venice. Who fetches a clip gets a presigned URL of the store, good for ten minutes;
+the credentials of the store come from the environment. `HOST` is the address to serve at.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import Depends, FastAPI, Header, HTTPException, Path, Request
+from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from obstore import sign_async
+from obstore.store import from_url
+from psycopg_pool import AsyncConnectionPool
+from pydantic import BaseModel
+
+from venice_async import Failed, State, Succeeded, VeniceError, VideoRequest
+from venice_async.fleet import Fleet, FleetJob, Submitted
+
+DATABASE, PLACE = sys.argv[1:3] if len(sys.argv) > 2 else ("", "")
+MAX_USD = 2.00  # for one clip
+ENDS = {"succeeded", "failed"}
+GOOD_FOR = timedelta(minutes=10)  # a presigned URL
+TABLE = """CREATE TABLE IF NOT EXISTS shop_orders
+    (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, prompt text NOT NULL,
+    placed timestamptz NOT NULL DEFAULT now())"""
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    """Connect to the database, as a shop and as a replica of the fleet."""
+    pool: Any = AsyncConnectionPool(DATABASE, open=False)
+    async with Fleet(DATABASE) as app.state.fleet, pool as app.state.pool:
+        async with pool.connection() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock(4711)")  # replicas may start at once
+            await connection.execute(TABLE)
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.exception_handler(VeniceError)
+async def refuse(_: Request, error: VeniceError) -> JSONResponse:
+    """Answer what went wrong, and whether money was spent."""
+    return JSONResponse({"error": str(error), "charged": error.charged}, status_code=422)
+
+
+class Order(BaseModel):
+    """The body of an order."""
+
+    model: str
+    prompt: str
+    duration: str
+
+
+@app.post("/orders", status_code=202)
+async def order(wanted: Order, request: Request) -> dict[str, int]:
+    """Keep an order and its job: both are there, or none."""
+    fleet: Fleet = request.app.state.fleet
+    async with request.app.state.pool.connection() as connection:  # one transaction
+        new = "INSERT INTO shop_orders (prompt) VALUES (%s) RETURNING id"
+        (number,) = await (await connection.execute(new, [wanted.prompt])).fetchone()
+        to = f"{PLACE.rstrip('/')}/{number}.mp4"
+        video = VideoRequest(**wanted.model_dump())
+        await fleet.submit(video, key=f"order-{number}", to=to, max_usd=MAX_USD, connection=connection)
+    return {"id": number}
+
+
+async def find(number: Annotated[int, Path(gt=0)], request: Request) -> FleetJob:
+    """Look an order up, whichever replica took it."""
+    job: FleetJob = request.app.state.fleet.job(f"order-{number}")
+    if await job.state() is None:
+        raise HTTPException(404)
+    return job
+
+
+Found = Annotated[FleetJob, Depends(find)]
+
+
+@app.get("/orders/{number}")  # noqa: FAST003 - for find
+async def show(found: Found) -> dict[str, Any]:
+    """Return the state of an order."""
+    state = await found.state()
+    assert state is not None  # noqa: S101 - it was found
+    return as_json(state)
+
+
+def refuse_after_the_end(last_event_id: Annotated[str | None, Header()] = None) -> None:
+    """Answer 204 to a browser that has seen the end, so that it stops reconnecting."""
+    if last_event_id in ENDS:
+        raise HTTPException(204)
+
+
+@app.get(
+    "/orders/{number}/events",  # noqa: FAST003 - for find
+    response_class=EventSourceResponse,
+    dependencies=[Depends(refuse_after_the_end)],
+)
+async def events(found: Found) -> AsyncGenerator[ServerSentEvent]:
+    """Send each state as a server-sent event, until the job has ended."""
+    async for state in found.updates():
+        known = as_json(state)
+        yield ServerSentEvent(id=known["state"], event=known["state"], data=known, retry=1000)
+
+
+@app.get("/orders/{number}/video")  # noqa: FAST003 - for find
+async def play(found: Found) -> RedirectResponse:
+    """Lead to the clip in the store: no byte of it goes through this service."""
+    state = await found.state()
+    if not isinstance(state, Succeeded) or state.video.url is None:
+        raise HTTPException(404, "There is no clip yet")
+    where = urlsplit(state.video.url)
+    store: Any = from_url(f"{where.scheme}://{where.netloc}")
+    return RedirectResponse(await sign_async(store, "GET", where.path.lstrip("/"), GOOD_FOR))
+
+
+@app.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Tell that the process lives."""
+    return {"status": "alive"}
+
+
+@app.get("/readyz")
+async def readyz(request: Request) -> dict[str, str]:
+    """Tell that the database can be reached."""
+    await request.app.state.fleet.job("readyz").state()
+    return {"status": "ready"}
+
+
+def as_json(state: State | Submitted) -> dict[str, Any]:
+    """Return the facts of a state that a browser may see."""
+    known = {
+        name: getattr(state, name) for name in ("elapsed", "eta", "received", "total") if hasattr(state, name)
+    }
+    if isinstance(state, Failed):
+        known = {"error": str(state.error), "charged": state.error.charged}
+    return {"state": type(state).__name__.lower(), **known}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    uvicorn.run(app, host=os.environ.get("HOST", "127.0.0.1"), port=int(sys.argv[3]), log_level="warning")
