@@ -85,7 +85,7 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     assert "permission notice shall be included in all" in (
         info / "licenses" / said["License-File"]
     ).read_text(encoding="utf-8")
-    extras = {"cli", "fleet", "media", "postgres", "sandbox", "storage", "test", "dev"}
+    extras = {"cli", "demo", "fleet", "media", "postgres", "sandbox", "storage", "test", "dev"}
     assert extras == set(said.get_all("Provides-Extra", []))
     needed = [line for line in said.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert ["aiohttp", "anyio", "attrs", "cattrs"] == sorted(re.split(r"[^\w-]", line)[0] for line in needed)

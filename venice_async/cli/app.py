@@ -20,6 +20,7 @@ from .commands import (
     chain,
     dashboard,
     doctor,
+    fleet_demo,
     generate,
     jobs,
     models,
@@ -94,6 +95,7 @@ _add(spend.spend, spend.EXAMPLES)
 _add(dashboard.dashboard, dashboard.EXAMPLES)
 _add(worker.worker, worker.EXAMPLES)
 _add(worker.migrate, worker.MIGRATE_EXAMPLES, to=_fleet)
+_add(fleet_demo.demo, fleet_demo.EXAMPLES, to=_fleet)
 app.command(_fleet)
 _add(reconcile.reconcile, reconcile.EXAMPLES)
 _add(upscale.upscale, upscale.EXAMPLES)
