@@ -52,13 +52,13 @@ async def demo(
         into: The folder for them.
     """
     from ...fleet import Fleet  # noqa: PLC0415 - loaded by those who use it
-    from ...sandbox import Sandbox  # noqa: PLC0415 - a server and a renderer
+    from ...sandbox import RateLimits, Sandbox  # noqa: PLC0415 - a server and a renderer
 
     folder = into.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         uri = await stack.enter_async_context(_postgres())
-        sandbox = await stack.enter_async_context(Sandbox(speed=_SPEED))
+        sandbox = await stack.enter_async_context(Sandbox(speed=_SPEED, limits=RateLimits(retrieve=600)))
         fleet = await stack.enter_async_context(Fleet(uri))
         workers: list[Process] = []
         stack.push_async_callback(_end, workers)
