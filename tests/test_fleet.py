@@ -34,6 +34,7 @@ from venice_async.sandbox import Sandbox, tiny_clip
 pytest.importorskip("procrastinate")
 
 from venice_async.fleet import RESTART, Fleet, Submitted, Worker
+from venice_async.fleet.metrics import exposition
 from venice_async.fleet.schema import migrate
 from venice_async.sansio.http.secrets import Secret
 
@@ -262,3 +263,19 @@ async def test_a_worker_process_that_is_killed_loses_nothing_and_another_leaves_
         second.terminate()
         assert 0 == await second.wait()
         assert 1 == len(slow.charges)
+
+
+async def test_a_worker_tells_over_http_whether_it_is_ready_and_its_figures(
+    uri: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    one = worker(uri, sandbox)
+    assert "venice_worker_ready 0" in (await exposition(one)).splitlines()
+    async with Fleet(uri) as fleet:
+        job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4", max_usd=1.0)
+        running = asyncio.create_task(one.run())
+        await job
+        figures = (await exposition(one)).splitlines()
+        one.stop()
+        assert 0 == await running
+    assert {'venice_fleet_jobs{state="Succeeded"} 1', "venice_worker_ready 1"} <= {*figures}
+    assert 'venice_worker_ended_total{outcome="Succeeded"} 1' in figures
