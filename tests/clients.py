@@ -17,7 +17,8 @@ PRIVATE = VideoRequest(model="model-private", prompt="A gondola at dawn", durati
 
 def client(server: FaultyVenice, **options: Any) -> VeniceClient:
     """Return a client of `server`; without sidecars, unless they are asked for."""
-    return VeniceClient(KEY, base_url=server.base_url, **{"sidecars": False} | options)
+    options.setdefault("sidecars", False)
+    return VeniceClient(KEY, base_url=server.base_url, **options)
 
 
 def wire(server: FaultyVenice) -> list[str]:

@@ -52,9 +52,10 @@ def checked_tags(tags: object) -> dict[str, str]:
     Raises:
         UsageError: they are none.
     """
+    given: object = tags
     known = dict(cast("Mapping[object, object]", tags)) if isinstance(tags, Mapping) else None
     if known is None or len(known) > MOST_TAGS:
-        msg = f"tags must be a mapping of at most {MOST_TAGS} names to texts, not {_brief(tags)}"
+        msg = f"tags must be a mapping of at most {MOST_TAGS} names to texts, not {_brief(given)}"
         raise UsageError(msg, hint="Pass tags={'customer': 'acme'}")
     for name, value in known.items():
         if not (name and _is_name(name) and _is_name(value)):
@@ -100,22 +101,26 @@ def bound_for(to: object, store: object = None) -> str | os.PathLike[str] | Obje
     Raises:
         UsageError: it is none of these.
     """
-    if isinstance(to, tuple) and len(to) == len(("store", "name")):
-        store, to = to
+    writer = to
+    if isinstance(to, tuple):
+        pair = cast("tuple[object, ...]", to)
+        if len(pair) == len(("store", "name")):
+            return bound_for(pair[1], pair[0])
     if to is None:
         msg = "There is no destination"
         raise UsageError(
             msg, hint="Pass to='clip.mp4', or read the clip of venice.stream(request) as it comes"
         )
+    path = cast("str | os.PathLike[str]", to) if isinstance(to, str | os.PathLike) else None
     if store is not None:
-        if isinstance(to, str | os.PathLike):
-            return place_in(store, cast("str | os.PathLike[str]", to))
+        if path is not None:
+            return place_in(store, path)
         msg = "store= needs a name in it: the URL or the key of an object, or a folder's with a slash"
         raise UsageError(msg, hint="Pass to='clips/a.mp4'")
-    if isinstance(to, str | os.PathLike):
-        return local_or_object(cast("str | os.PathLike[str]", to))
-    is_sink = all(hasattr(to, name) for name in ("open", "write", "restart", "commit", "abort"))
-    return cast("Sink", to) if is_sink else WriterSink(to)
+    if path is not None:
+        return local_or_object(path)
+    is_sink = all(hasattr(writer, name) for name in ("open", "write", "restart", "commit", "abort"))
+    return cast("Sink", writer) if is_sink else WriterSink(writer)
 
 
 def local_or_object(to: str | os.PathLike[str]) -> str | os.PathLike[str] | ObjectPlace:

@@ -115,7 +115,7 @@ class Fleet:
         await prepare(encoded)
         if isinstance(connection, psycopg.AsyncCursor):
             connection = connection.connection
-        if connection is not None and not isinstance(connection, psycopg.AsyncConnection):
+        if connection is not None and not isinstance(cast("object", connection), psycopg.AsyncConnection):
             msg = f"connection= takes an AsyncConnection of psycopg, not {type(connection).__name__}"
             raise UsageError(msg)
         if max_usd is not None:
@@ -154,7 +154,7 @@ class Fleet:
         Raises:
             UsageError: no question waits under this key.
         """
-        if consent is not None and not isinstance(consent, Consent):
+        if consent is not None and not isinstance(cast("object", consent), Consent):
             msg = f"An answer is a Consent or None, not {type(consent).__name__}"
             raise UsageError(msg)
         if not await self._orders.answer(account, checked_key(key), consent):
@@ -273,9 +273,9 @@ def _checked_budget(budget: object) -> tuple[str | None, float | None]:
     match budget:
         case None:
             return None, None
-        case (name, usd):
+        case (str() as name, int() | float() as usd):
             check_number("budget", usd, low=0, high=math.inf)
-            return checked_key(name), float(cast("float", usd))
+            return checked_key(name), float(usd)
         case _:
             msg = f"budget= takes a name and a sum in USD, not {budget!r}"
             raise UsageError(msg, hint="Pass budget=('campaign', 100.0)")

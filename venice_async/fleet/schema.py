@@ -45,7 +45,7 @@ class Engine(PsycopgConnector):
     """
 
     def __init__(self, uri: Secret) -> None:
-        super().__init__()
+        super().__init__()  # pyright: ignore[reportUnknownMemberType] - its options are untyped
         self._uri = uri
         self.lost = asyncio.Event()
 

@@ -378,14 +378,16 @@ class Worker:
             account.since = anyio.current_time()
 
     async def _key_of(self, name: str) -> Secret:
-        if self._keys is None or (not name and os.environ.get("VENICE_API_KEY")):
+        keys = self._keys
+        found: str | None
+        if keys is None or (not name and os.environ.get("VENICE_API_KEY")):
             if not name:
                 return Secret("")
             found = None
-        elif isinstance(self._keys, Mapping):
-            found = self._keys.get(name)
+        elif not callable(keys):
+            found = keys.get(name)
         else:
-            said = self._keys(name)
+            said = keys(name)
             found = await said if inspect.isawaitable(said) else said
         if not found:
             msg = f"The worker has no key for account {name!r}"

@@ -81,7 +81,9 @@ class ApiOrigin:
         if blocked is not None:
             return blocked
         shown = request.headers.get("Authorization")
-        keys = {f"Bearer {self.admin_key}"} | ({f"Bearer {self.api_key}"} if point != "ledger" else set())
+        keys = {f"Bearer {self.admin_key}"}
+        if point != "ledger":
+            keys.add(f"Bearer {self.api_key}")
         if shown not in keys and (shown is not None or point not in _KEYLESS):
             return standard_error(401, "Authentication failed")
         if raw is None:

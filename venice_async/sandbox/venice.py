@@ -114,7 +114,7 @@ class Venice:
         if point == "quote":
             model = self.models.get(str((body or {}).get("model")))
             return "upscale_quote" if model is not None and model.upscales else None
-        return point if point in {"queue", "retrieve"} else None
+        return point if point == "queue" or point == "retrieve" else None  # noqa: PLR1714 - which pyright narrows
 
     async def delivers(self, body: Mapping[str, Any] | None, now: float) -> bool:
         """Whether a poll with this body is answered by a clip, which is made if it is."""
