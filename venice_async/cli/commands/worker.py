@@ -18,7 +18,6 @@ from ...errors import UsageError
 from ...io.journal.address import is_postgres, shown
 from ...options import Links
 from ...sansio.http.secrets import Secret
-from ...webhook import Webhook
 from .. import exit_codes
 from ..exit_codes import NoKeyError
 from ..options import Connection, Journalling, Output
@@ -85,6 +84,7 @@ async def worker(
     uri = _database(connection, journalling)
     from ...fleet import Worker  # noqa: PLC0415 - loaded by those who use it
     from ...fleet.metrics import serving  # noqa: PLC0415 - see above
+    from ...webhook import Webhook  # noqa: PLC0415 - see above
 
     if log_json:
         handler = logging.StreamHandler(sys.stderr)
