@@ -15,6 +15,7 @@ from venice_async.sansio.naming import (
     checked_pattern,
     filled,
     in_folder,
+    is_pattern,
     known_values,
     own_key,
     slug,
@@ -124,3 +125,12 @@ def test_no_name_is_longer_than_a_file_system_takes(text: str, number: int) -> N
     naming = Naming(pattern="x" * 300 + "{prompt}", values={"prompt": text})
 
     assert len(next(islice(naming.names(JOB), number % 9, None)).encode()) <= 210
+
+
+def test_a_destination_with_braces_is_a_pattern_and_a_long_text_is_cut_between_words() -> None:
+    assert [True, True, False] == list(map(is_pattern, ("{key}", "a}", "clip.mp4")))
+    assert ["A-fox-in", "A-fox-in", "Afoxinthesn"] == [
+        slug("A fox in the snow", 9),
+        slug("A fox in the snow", 8),
+        slug("Afoxinthesnow", 11),
+    ]

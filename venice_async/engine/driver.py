@@ -70,7 +70,7 @@ class Driver:
     """
 
     def __init__(self, shared: Shared, spec: JobSpec) -> None:
-        self.spec = spec
+        self.spec: JobSpec = spec
         self.state: State = spec.start[0]
         self.begun: bool = False
         self.performed: bool = False
@@ -78,7 +78,7 @@ class Driver:
         self._told = False
         self._shared = shared
         self._bind(spec)
-        self._born = born(spec, shared.clock.time())
+        self._born: float | None = born(spec, shared.clock.time())
         self._placed = asyncio.Event()
         if spec.key is not None:
             first = shared.orders.get(spec.key)

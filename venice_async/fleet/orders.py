@@ -133,8 +133,8 @@ class Orders:
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = Secret(uri)
-        self.app = App(connector=Engine(self.uri))
+        self.uri: Secret = Secret(uri)
+        self.app: App = App(connector=Engine(self.uri))
         self._pool = AsyncConnectionPool[Connection](
             "",
             kwargs={**parameters(self.uri), "autocommit": True, "prepare_threshold": None},

@@ -47,7 +47,7 @@ class Engine(PsycopgConnector):
     def __init__(self, uri: Secret) -> None:
         super().__init__()  # pyright: ignore[reportUnknownMemberType] - its options are untyped
         self._uri = uri
-        self.lost = asyncio.Event()
+        self.lost: asyncio.Event = asyncio.Event()
 
     async def listen_notify(self, on_notification: Any, channels: Iterable[str]) -> None:
         """Listen until the connection is lost.

@@ -128,8 +128,8 @@ class Worker:
     ) -> None:
         check_number("slots", slots, low=1, whole=True)
         check_number("grace", grace, low=0)
-        self.orders = Orders(uri)
-        self.ready = False
+        self.orders: Orders = Orders(uri)
+        self.ready: bool = False
         self.counts: dict[str, int] = {}
         self.slots = slots
         self._keys = keys

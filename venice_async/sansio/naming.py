@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from hashlib import sha256
-from itertools import count
 from string import Formatter
 from typing import Final
 
@@ -77,7 +76,9 @@ class Naming:
         """Yield the names that the file of job `job_id` may have, the best first; they never end."""
         values = {**self.values, "id": _short(job_id)}
         counted = any(name == "n" for name, _ in _fields(self.pattern))
-        for number in count(1):
+        number = 0
+        while True:
+            number += 1
             stem, ending = _split(filled(self.pattern, {**values, "n": str(number)}), suffix)
             stem = stem or values["id"] or "clip"
             tail = "" if counted or number == 1 else f"-{number}"

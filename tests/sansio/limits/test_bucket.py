@@ -328,3 +328,8 @@ def test_one_that_left_just_before_the_reset_may_be_in_the_new_window_until_its_
     assert 120.0 == belief.opens(ledger, 60.3)
     ledger.ended(late, 70.0)
     assert not belief.lose(late).trusted(70.0)
+
+
+def test_what_was_sent_is_counted_from_a_moment_on() -> None:
+    bucket = Bucket(120)
+    assert 0 == bucket.used(0.0)
