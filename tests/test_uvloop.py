@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -69,9 +70,10 @@ async def answer_and_stand_still(reader: asyncio.StreamReader, writer: asyncio.S
 
 async def test_an_answer_that_came_while_the_loop_stood_still_counts(tmp_path: Path) -> None:
     timeouts = Timeouts(connect=0.3, read=0.1)
-    async with await asyncio.start_server(answer_and_stand_still, "127.0.0.1", 0) as server:
-        base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/v1"
-        async with VeniceClient("test-key", base_url=base_url, timeouts=timeouts) as venice:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        base_url = f"http://127.0.0.1:{listening.getsockname()[1]}/api/v1"
+        server = await asyncio.start_server(answer_and_stand_still, sock=listening)
+        async with server, VeniceClient("test-key", base_url=base_url, timeouts=timeouts) as venice:
             job = venice.generate(request(PUBLIC), to=tmp_path / "clip.mp4")
             assert "job-1" == (await job.queued()).queue_id
             job.cancel()
