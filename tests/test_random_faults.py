@@ -11,10 +11,10 @@ from tests.downloads import JOBS, SPOILS, run_block
 
 pytestmark = pytest.mark.anyio
 
-BLOCKS = 4
+BLOCKS = 12
 
 
-async def test_a_hundred_spoilt_downloads_leave_no_bad_file_and_no_second_charge() -> None:
+async def test_three_hundred_spoilt_downloads_leave_no_bad_file_and_no_second_charge() -> None:
     found, spoilt = Counter[str](), Counter[str]()
     chance = random.Random(20)
     for _ in range(BLOCKS):

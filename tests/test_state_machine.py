@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.model import ANSWERS, QUEUE_ANSWERS, World, take_step
 from tests.replay import replayable
 
-EXAMPLES = 15
+EXAMPLES = 30
 STEPS = 30
 
 
@@ -134,7 +134,7 @@ def test_the_same_choices_give_the_same_run(tmp_path: Path) -> None:
 
         async def walk() -> None:
             await world.live()
-            for _ in range(100):
+            for _ in range(200):
                 await take_step(world, Counter())
             await world.finish()
 
@@ -143,7 +143,7 @@ def test_the_same_choices_give_the_same_run(tmp_path: Path) -> None:
         return world.story
 
     first, second = run(tmp_path / "first"), run(tmp_path / "second")
-    assert len(first) > 300
+    assert len(first) > 500
     assert first == second
 
 

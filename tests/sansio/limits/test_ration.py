@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from attrs import define, evolve, field
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.windows import EPOCH, Window
@@ -43,7 +43,6 @@ windows = st.builds(
     unit=st.sampled_from(["milliseconds", "seconds"]),
 )
 chances = st.integers(0, 2**32).map(random.Random)
-a_third = settings(max_examples=settings().max_examples // 3)  # a case is minutes of a whole fleet
 
 
 def wish(process: str = "a", limits: Limits = LIMITS, **facts: Any) -> Wish:
@@ -111,7 +110,7 @@ class Fleet:
             answers=tuple(self._answers[name]),
         )
         self._answers[name] = []
-        if self.dumped and chance.random() < 0.1:
+        if self.dumped:
             copy = load(dump(self.ration))
             assert copy is not None
             assert copy == self.ration
@@ -158,7 +157,6 @@ class Fleet:
         self._answers[name].append(answer)
 
 
-@a_third
 @given(window=windows, chance=chances, processes=st.integers(1, 6), told=st.booleans())
 def test_no_window_refuses_a_fleet_whatever_its_processes_do(
     window: Window, chance: random.Random, processes: int, *, told: bool
@@ -171,7 +169,6 @@ def test_no_window_refuses_a_fleet_whatever_its_processes_do(
         assert window.most_in_any() <= window.limit
 
 
-@a_third
 @given(
     weights=st.lists(st.floats(0.1, 10), min_size=2, max_size=6),
     chance=chances,
