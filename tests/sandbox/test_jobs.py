@@ -320,12 +320,12 @@ async def took(venice: Talk) -> float:
 
 async def test_job_times_are_lognormal_around_the_p80_and_the_same_for_the_same_seed() -> None:
     runs: list[list[float]] = []
-    for seed, jobs in ((1, 200), (1, 20), (2, 20)):
+    for seed in (1, 1, 2):
         async with talk(speed=1, seed=seed, limits=None) as venice:
-            runs.append([await took(venice) for _ in range(jobs)])
+            runs.append([await took(venice) for _ in range(200)])
     logarithms = [math.log(seconds) for seconds in runs[0]]
     late = sum(seconds > 75 for seconds in runs[0]) / 200
-    assert runs[0][:20] == runs[1] != runs[2]
+    assert runs[0] == runs[1] != runs[2]
     assert abs(stdev(logarithms) - 0.4) < 0.05
     assert abs(mean(logarithms) - (math.log(75) - 0.8416 * 0.4)) < 0.08
     assert 0.13 < late < 0.27
