@@ -10,8 +10,7 @@ import pytest
 
 from tests.cases import for_each
 from venice_async import InvalidRequestError, UsageError
-from venice_async.cli.batch_file import Line, read_batch
-from venice_async.cli.variants import variants
+from venice_async.cli.batch_file import Line, read_batch, variants
 
 from .shell import Shell
 from .venice import PUBLIC

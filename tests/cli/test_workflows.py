@@ -22,12 +22,12 @@ def asked(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> list[VideoRequest]:
     """The requests that commands come to, which are not sent."""
     found: list[VideoRequest] = []
 
-    async def see_through(request: VideoRequest, *_: Any, **options: Any) -> int:
+    async def run_request(request: VideoRequest, *_: Any, **options: Any) -> int:
         found.append(request)
         return 0
 
-    monkeypatch.setattr(seedance, "see_through", see_through)
-    monkeypatch.setattr(upscale, "see_through", see_through)
+    monkeypatch.setattr(seedance, "run_request", run_request)
+    monkeypatch.setattr(upscale, "run_request", run_request)
     for name in ("a.mp4", "b.mp4", "hero.png", "voice.mp3"):
         (shell.folder / name).write_bytes(b"x")
     return found

@@ -16,9 +16,9 @@ from ..sansio.job.states import State, Waiting
 from . import exit_codes
 from .exit_codes import exit_code
 from .explain import failed_json, in_words, succeeded_json
+from .run_jobs import save_tickets
 from .screen.board import Board
 from .screen.streams import as_line
-from .tickets import save
 
 if TYPE_CHECKING:
     from ..batch import Batch
@@ -189,5 +189,5 @@ class BatchRun:
         if session.journal is not None:
             screen.insist("Run the same command again to go on: nothing is paid for twice.", "bold")
         elif waiting and not session.connection.sandbox:
-            path = await anyio.to_thread.run_sync(save, self._handed_over, self._into)
+            path = await anyio.to_thread.run_sync(save_tickets, self._handed_over, self._into)
             screen.insist(f"Resume: {session.again('resume', str(path), '-o', str(self._into))}", "bold")

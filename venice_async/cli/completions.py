@@ -17,9 +17,8 @@ import anyio
 from cyclopts import Parameter
 
 from ..errors import VeniceError
-from .journals import open_journal
 from .options import Connection, Journalling
-from .session import journal_path
+from .session import journal_path, open_journal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

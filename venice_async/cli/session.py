@@ -1,4 +1,4 @@
-"""From options and environment to an open client."""
+"""From options and environment to an open client, or to the journal alone, which needs no key."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
+import anyio
 from attrs import frozen
 
-from ..errors import UsageError
+from ..errors import JournalError, UsageError
+from ..io.clock import SystemClock
 from ..io.journal.address import is_postgres, shown
 from ..options import Budget, Links, Timeouts
 from ..sansio.http.secrets import Secret
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..client import VeniceClient
+    from ..io.journal.journal import Journal
     from ..job import VideoJob
     from ..sansio.job.states import State
     from .screen.screen import Screen
@@ -164,3 +168,35 @@ def journal_path(connection: Connection, journalling: Journalling) -> Path | str
         raise UsageError(msg, hint=CHOOSE)
     place = re.sub(r"[^A-Za-z0-9.]+", "-", connection.parts.netloc.rpartition("@")[2])
     return folder / "venice-async" / ("jobs.db" if connection.is_live else f"jobs-{place}.db")
+
+
+@asynccontextmanager
+async def open_journal(path: Path | str | None) -> AsyncGenerator[Journal | None]:
+    """Open a journal for the block; None for a file that does not exist, which is not made.
+
+    Raises:
+        JournalError: it cannot be used.
+    """
+    try:
+        there = path is not None and (isinstance(path, str) or await anyio.Path(path).exists())
+    except OSError as error:
+        msg = f"The journal {str(path)!r} cannot be used: {error.strerror}"
+        raise JournalError(msg) from error
+    if path is None or not there:
+        yield None
+        return
+    from ..io.journal.journal import Journal  # noqa: PLC0415 - SQLite is loaded by those who use it
+
+    journal = await Journal.open(path, clock=SystemClock())
+    try:
+        yield journal
+    finally:
+        await journal.aclose()
+
+
+def name_of(journal: Path | str) -> str:
+    """Return what a journal is called: its file, or its database without user and password."""
+    if not isinstance(journal, str):
+        return str(journal)
+    parts = urlsplit(journal)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -16,18 +16,16 @@ from cyclopts.validators import Number
 
 from ...errors import UsageError
 from ...formatting import as_usd
-from ..batch_file import Line, read_batch, unknown_fields
-from ..batch_prices import foresee
+from ..batch_file import Line, read_batch, unknown_fields, variants
 from ..batch_run import BatchRun
 from ..completions import Model
 from ..explain import hint
 from ..options import BATCH, MAIN, Asking, Connection, Journalling, Output, Place, Seconds, Text, Usd
-from ..prices import agreed, total_price
-from ..read_input import read_text
+from ..prices import agreed, show_prices, total_price
 from ..request_options import Look
 from ..screen.screen import ScreenHere
 from ..session import Session, open_session
-from ..variants import variants
+from ..stdio import read_text
 
 if TYPE_CHECKING:
     from ...io.journal.entries import JournalEntry
@@ -130,7 +128,7 @@ async def batch(
         screen.insist(f"{file}: {remark}", "yellow")
     if dry_run:
         async with open_session(screen, connection) as session:
-            return await foresee(session.venice, lines, budget, screen)
+            return await show_prices(session.venice, lines, budget, screen)
     run = BatchRun(screen, lines, into=into, grace=course.grace)
     with ExitStack() as stack:
         run.results = await anyio.to_thread.run_sync(_open_output, into, results, stack)

@@ -19,7 +19,7 @@ from ...media import Media
 from .. import exit_codes
 from ..options import Output, Seconds
 from ..screen.screen import Screen, ScreenHere
-from ..standard_output import STDOUT, StandardOutput, destination
+from ..stdio import STDOUT, StandardOutput, destination
 
 LAST_FRAME_EXAMPLES: Final = """\
 venice-async last-frame dawn.mp4 -o next.png

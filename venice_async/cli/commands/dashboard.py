@@ -13,10 +13,9 @@ from cyclopts.validators import Number
 from ...errors import UsageError
 from ...io.clock import SystemClock
 from .. import exit_codes
-from ..journals import name_of
 from ..options import Connection, Journalling, Output
 from ..screen.screen import ScreenHere
-from ..session import journal_path
+from ..session import journal_path, name_of
 
 EXAMPLES: Final = """\
 venice-async dashboard --open

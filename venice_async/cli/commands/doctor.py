@@ -22,10 +22,9 @@ from ...sansio.http.queries import ListModels
 from .. import exit_codes
 from ..exit_codes import exit_code
 from ..explain import CHOOSE, hint
-from ..journals import name_of, open_journal
 from ..options import Connection, Journalling, Output
 from ..screen.screen import ScreenHere
-from ..session import journal_path, open_session
+from ..session import journal_path, name_of, open_journal, open_session
 
 if TYPE_CHECKING:
     from ...models import AccountLimits, VideoModel

@@ -10,8 +10,8 @@ from ...requests import VideoRequest
 from ..completions import Model
 from ..options import Making, Output, ReferenceSeconds, Text
 from ..request_options import Look, Material
+from ..run_jobs import run_request
 from ..screen.screen import ScreenHere
-from ..see_through import see_through
 
 EXAMPLES = """\
 venice-async generate --sandbox -m wan-2-7-text-to-video -p "a fox in the snow" --duration 5s -o fox.mp4
@@ -40,4 +40,4 @@ async def generate(
         reference_seconds: The length of all reference clips together, where they are URLs.
     """
     request = VideoRequest(model=model, prompt=prompt, **look.values(), **material.values())
-    return await see_through(request, screen, making, reference_seconds=reference_seconds)
+    return await run_request(request, screen, making, reference_seconds=reference_seconds)

@@ -20,11 +20,10 @@ from ...sansio.job.states import Failed, Queueing, Saved, Succeeded
 from .. import exit_codes
 from ..completions import JOBS, Model
 from ..explain import ticket_json
-from ..journals import name_of, open_journal
 from ..options import Connection, Journalling, Output
 from ..screen.board import phase
 from ..screen.screen import ScreenHere
-from ..session import journal_path
+from ..session import journal_path, name_of, open_journal
 
 if TYPE_CHECKING:
     from ...io.journal.entries import JournalEntry

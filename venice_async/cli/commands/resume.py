@@ -13,11 +13,10 @@ from ...results import Ticket
 from ...sansio.job.states import Saved
 from ..completions import JOBS
 from ..options import Connection, Journalling, Output, Target
-from ..read_input import read_text
+from ..run_jobs import Watch
 from ..screen.screen import ScreenHere
-from ..see_through import Watch
 from ..session import open_session
-from ..standard_output import STDOUT, destination
+from ..stdio import STDOUT, destination, read_text
 
 EXAMPLES: Final = """\
 venice-async resume --all

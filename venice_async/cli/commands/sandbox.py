@@ -14,9 +14,9 @@ from cyclopts.validators import Number
 from ...errors import UsageError
 from .. import exit_codes
 from ..options import Output
-from ..read_input import read_text
 from ..screen.screen import ScreenHere
 from ..session import check_speed
+from ..stdio import read_text
 
 EXAMPLES = """\
 venice-async sandbox --port 8787 --speed 10

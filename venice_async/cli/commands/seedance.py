@@ -12,8 +12,8 @@ from ...errors import UsageError
 from ..completions import Model
 from ..options import Making, Medium, Output, ReferenceSeconds, Text
 from ..request_options import Look, media, medium
+from ..run_jobs import run_request
 from ..screen.screen import ScreenHere
-from ..see_through import see_through
 
 REFERENCE_EXAMPLES: Final = """\
 venice-async seedance reference "the same hero runs through rain" --refer-to "<Subject 1> in <Image 1>" \\
@@ -86,7 +86,7 @@ async def reference(
         family=seedance.family,
         **look.values(),
     )
-    return await see_through(request, screen, making, reference_seconds=seedance.reference_seconds)
+    return await run_request(request, screen, making, reference_seconds=seedance.reference_seconds)
 
 
 async def edit(
@@ -139,7 +139,7 @@ async def edit(
         family=seedance.family,
         **look.values(),
     )
-    return await see_through(request, screen, making, reference_seconds=seedance.reference_seconds)
+    return await run_request(request, screen, making, reference_seconds=seedance.reference_seconds)
 
 
 async def extend(
@@ -172,7 +172,7 @@ async def extend(
         family=seedance.family,
         **look.values(),
     )
-    return await see_through(request, screen, making, reference_seconds=seedance.reference_seconds)
+    return await run_request(request, screen, making, reference_seconds=seedance.reference_seconds)
 
 
 async def stitch(
@@ -194,7 +194,7 @@ async def stitch(
     request = builders.stitch(
         seedance.model, media("VIDEO", videos), between, family=seedance.family, **look.values()
     )
-    return await see_through(request, screen, making, reference_seconds=seedance.reference_seconds)
+    return await run_request(request, screen, making, reference_seconds=seedance.reference_seconds)
 
 
 def _needed(text: str | None, option: str) -> str:

@@ -11,10 +11,9 @@ from ...formatting import as_usd
 from ...io.journal.history import moment
 from ...io.journal.spending import grouped, total
 from .. import exit_codes
-from ..journals import open_journal
 from ..options import Connection, Journalling, Output
 from ..screen.screen import ScreenHere
-from ..session import journal_path
+from ..session import journal_path, open_journal
 
 EXAMPLES: Final = """\
 venice-async spend --since 7d

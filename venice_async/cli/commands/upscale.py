@@ -10,8 +10,8 @@ from ...upscaling import upscale as upscaling
 from ..completions import Model
 from ..options import Fields, Making, Medium, Output, Text
 from ..request_options import medium, named_fields
+from ..run_jobs import run_request
 from ..screen.screen import ScreenHere
-from ..see_through import see_through
 
 EXAMPLES: Final = """\
 venice-async upscale clip.mp4 -m topaz-video-upscale --factor 2 -o large.mp4
@@ -58,4 +58,4 @@ async def upscale(
     options: Any = {name: part for name, part in chosen.items() if part is not None}
     extra = named_fields(field).get("extra")
     request = upscaling(model, medium("VIDEO", video), factor=factor, prompt=prompt, extra=extra, **options)
-    return await see_through(request, screen, making)
+    return await run_request(request, screen, making)
