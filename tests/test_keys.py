@@ -15,8 +15,13 @@ from attrs import evolve
 
 from tests.clients import PRIVATE, PUBLIC, client, wire
 from tests.faulty import FaultyVenice, Reply, json_reply
+from tests.test_consent import YES, needs_consent
 from venice_async import (
+    AwaitingConsent,
     BudgetExceededError,
+    Consent,
+    ConsentDeclinedError,
+    ConsentRequest,
     ContentPolicyError,
     DownloadError,
     Downloading,
@@ -253,6 +258,61 @@ async def test_what_was_refused_without_a_charge_leaves_its_key_free(
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY, max_usd=0.1)
         await venice.generate(other, to=tmp_path / "clip.mp4", key=KEY)
         assert ["Another one"] == [charge["prompt"] for charge in server.charges]
+
+
+@pytest.mark.parametrize("answer", [YES, None])
+async def test_of_two_clients_that_place_an_order_one_asks_the_person_and_both_end_by_the_answer(
+    tmp_path: Path, shared: dict[str, Any], answer: Consent | None
+) -> None:
+    asked: list[ConsentRequest] = []
+
+    async def ask(question: ConsentRequest) -> Consent | None:
+        asked.append(question)
+        await anyio.sleep(60)
+        return answer
+
+    async with (
+        FaultyVenice(queue=[needs_consent()] * (1 if answer else 2)) as server,
+        client(server, on_consent=ask, **shared) as first,
+        client(server, on_consent=ask, **shared) as second,
+    ):
+        jobs = [venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY) for venice in (first, second)]
+        await anyio.sleep(30)
+        assert [AwaitingConsent] * 2 == [type(job.state) for job in jobs]
+        assert ([], 0) == (pending := await second.pending(), pending.held)
+        ends = await asyncio.gather(*(job.wait() for job in jobs), return_exceptions=True)
+        assert (1, 1 if answer else 0) == (len(asked), len(server.charges))
+        if answer is not None:
+            assert ends[0] == ends[1]
+        else:
+            assert [ConsentDeclinedError] * 2 == [type(end) for end in ends]
+            with pytest.raises(ConsentDeclinedError):  # the key is free again
+                await second.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
+            assert 2 == len(asked)
+
+
+async def test_a_question_that_its_asker_gave_up_is_asked_by_the_client_that_waited_for_it(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    async def never(_: ConsentRequest) -> None:
+        await anyio.sleep_forever()
+
+    async def yes(_: ConsentRequest) -> Consent:
+        return YES
+
+    async with (
+        FaultyVenice(queue=[needs_consent()] * 2) as server,
+        client(server, on_consent=yes, **shared) as second,
+    ):
+        async with client(server, on_consent=never, **shared) as first:
+            job = first.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
+            await anyio.sleep(20)
+            follower = second.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
+            await anyio.sleep(20)
+            assert [AwaitingConsent] * 2 == [type(job.state), type(follower.state)]
+            await first.aclose()
+        assert tmp_path / "clip.mp4" == (await follower).path
+        assert 1 == len(server.charges)
 
 
 async def test_another_request_under_a_key_is_refused_and_the_error_names_what_differs(

@@ -13,6 +13,7 @@ from attrs import evolve
 
 from ..errors import (
     APIError,
+    ConsentDeclinedError,
     DownloadError,
     JobFailedError,
     JobTimeoutError,
@@ -155,12 +156,13 @@ class Driver:
                 self._record.check()
                 event = await self._perform(command)
             except LeaseLostError:
-                state, command = await self._regain((self.state, command))
+                if ticket_of(state) is None:
+                    state, command = await self._begin_again((state, command))
+                else:
+                    state, command = await self._regain((self.state, command))
                 continue
             if isinstance(event, Refused) and isinstance(event.error, KeyTakenError):
-                self._retrieval.unclaim()
-                self.performed = False
-                state, command = await self._first((state, command))
+                state, command = await self._begin_again((state, command))
                 continue
             state, command = step(self.state, event, chance=self._shared.clock.chance())
             command = self._rationed(event, command)
@@ -206,6 +208,13 @@ class Driver:
         await self._keep(state)
         return state, command
 
+    async def _begin_again(self, now: Step) -> Step:
+        """Look up the key of an order that is not paid for: another may have it by now."""
+        await self._record.release()
+        self._retrieval.unclaim()
+        self.performed = False
+        return await self._first(now)
+
     async def _attach(self, start: Step) -> Step:
         """Return where to go on from by what the journal knows of the key: `start` if it knows nothing.
 
@@ -231,7 +240,9 @@ class Driver:
                 case "ended":
                     return await self._ended(entry.state), None
                 case "works":
-                    await self._follow(entry)
+                    end = await self._follow(entry)
+                    if isinstance(end, Failed):
+                        return end, None
                 case "nobody" if now >= (entry.answer_by or now):
                     return resume(entry.state)
                 case "nobody":
@@ -290,8 +301,11 @@ class Driver:
         except VeniceError as error:
             return step(self.state, Refused(error))
 
-    async def _follow(self, entry: JournalEntry) -> None:
-        """Publish the states of a job that another process works on, as long as one does."""
+    async def _follow(self, entry: JournalEntry) -> State | None:
+        """Publish the states of a job that another process works on, as long as one does.
+
+        Return how it ended where nothing is left to look at: the person whom that process asked said no.
+        """
         assert self._shared.following is not None  # noqa: S101 - there is a journal
         state: State | None = entry.state
         given_up = self._shared.clock.monotonic() + self._span()
@@ -304,6 +318,7 @@ class Driver:
                 if self._shared.clock.monotonic() > given_up:
                     raise
         self._followed = False
+        return state
 
     async def _perform(self, command: Command) -> Event:
         match command:
@@ -348,6 +363,8 @@ class Driver:
             await write_sidecar(state.video, self.spec, usd=usd, began=self._born, now=now)
         if by_link or paid_failure or isinstance(state, Saved | Succeeded):
             await self._record.record(state)
+        elif isinstance(state, Failed) and isinstance(state.error, ConsentDeclinedError):
+            await self._record.decline(state)
 
     def _enter(self, state: State) -> None:
         if state == self.state and self._told:

@@ -30,8 +30,9 @@ from ..requests import Consent, VideoRequest
 from ..results import ConsentRequest
 from ..sansio.http.wire import consents_of, queue_request
 from ..sansio.job.commands import AskPrice, Queue
-from ..sansio.job.events import Accepted, Answered, Event, Priced, Refused
-from ..sansio.job.states import Queueing, Waiting
+from ..sansio.job.events import Accepted, Answered, ConsentNeeded, Event, Priced, Refused
+from ..sansio.job.machine import step
+from ..sansio.job.states import AwaitingConsent, Queueing, Waiting
 from ..sansio.retries import Attempts, Call, GiveUp, Retry, Unknown, Verdict
 from .spec import JobSpec, Shared
 
@@ -177,6 +178,8 @@ class Submission:
                 if lost.answer is not None:
                     await self._record.record(evolve(intent, answer=lost.answer))
                 return Refused(lost), None
+            case ConsentNeeded(), _ if isinstance(asking := step(intent, event)[0], AwaitingConsent):
+                await self._record.ask(asking)
             case _:
                 await self._record.withdraw()
         return event, decided.after if isinstance(decided, Retry) else None

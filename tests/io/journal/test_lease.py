@@ -8,11 +8,13 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import anyio
 import pytest
 
 from tests.clients import PRIVATE, PUBLIC, client
 from tests.faulty import FaultyVenice
-from venice_async import VeniceClient, VideoRequest
+from tests.test_consent import YES, needs_consent
+from venice_async import AwaitingConsent, Consent, ConsentRequest, VeniceClient, VideoRequest
 from venice_async.io.journal.journal import Journal
 from venice_async.io.journal.pulse import LEASE
 from venice_async.io.journal.sqlite import SqliteDatabase
@@ -96,6 +98,30 @@ async def test_a_job_that_was_taken_over_is_followed_to_its_clip_by_the_one_that
             assert (video.path, video.sha256) == ((await inherited).path, (await inherited).sha256)
         assert (tmp_path / "a.mp4", 1) == (video.path, len(server.charges))
         assert [] == await sleeper.pending()
+
+
+async def test_the_answer_of_a_person_comes_too_late_where_another_process_has_asked_meanwhile(
+    tmp_path: Path, path: Path | str
+) -> None:
+    answered = anyio.Event()
+
+    async def ask(_: ConsentRequest) -> Consent:
+        await answered.wait()
+        return YES
+
+    async with (
+        FaultyVenice(queue=[needs_consent()] * 2) as server,
+        client(server, journal=path, on_consent=ask) as sleeper,
+        client(server, journal=path, on_consent=lambda _: YES) as heir,
+    ):
+        order = sleeper.generate(PUBLIC, to=tmp_path / "a.mp4", key="order")
+        await anyio.sleep(20)
+        assert isinstance(order.state, AwaitingConsent)
+        awake = stopped(_journal(sleeper))
+        assert tmp_path / "b.mp4" == (await heir.generate(PUBLIC, to=tmp_path / "b.mp4", key="order")).path
+        awake.set()
+        answered.set()
+        assert (tmp_path / "b.mp4", 1) == ((await order).path, len(server.charges))
 
 
 async def test_a_process_that_was_stopped_and_lost_nothing_goes_on(tmp_path: Path) -> None:

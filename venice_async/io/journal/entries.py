@@ -205,7 +205,8 @@ def state_to_keep(stored: State, state: State) -> State:
     Only a clip, or the server's word that the job failed, ends a job that was or may have been paid for. One
     that stops or fails otherwise stays as it was, with its GETs counted, until a person forgets it.
     """
-    if isinstance(state, Stopped) or (isinstance(state, Failed) and not state.job_failed):
+    unpaid = isinstance(stored, AwaitingConsent)
+    if not unpaid and (isinstance(state, Stopped) or (isinstance(state, Failed) and not state.job_failed)):
         left = stored if ticket_of(stored) or state.ticket is None else Waiting(ticket=state.ticket)
         error = state.error if isinstance(state, Failed) else None
         unsent = isinstance(error, ConnectError) or (isinstance(error, DownloadError) and error.unsent)
@@ -262,8 +263,11 @@ def pack_state(state: State) -> dict[str, Any]:
     video = state.video if isinstance(state, Saved | Succeeded) else None
     ticket = ticket_of(state)
     request = state.request if isinstance(state, Quoting | Queueing | AwaitingConsent) else None
+    if kind not in UNFINISHED:
+        left = _without_links(json.loads(text))
+        text = json.dumps(_plain(left) if isinstance(state, Failed) else left)  # an error may quote a request
     return {
-        "state": text if kind in UNFINISHED else json.dumps(_without_links(json.loads(text))),
+        "state": text,
         "kind": kind,
         "job": job_of(state),
         "gets": state.gets if isinstance(state, Downloading) else 0,

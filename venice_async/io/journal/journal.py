@@ -118,7 +118,8 @@ class Journal:
         """Record a job that we watch: an intent (`Queueing`), or one that was queued before (`Waiting`).
 
         A job that the journal knows and nobody watches keeps its entry. Go on from the state of the returned
-        entry: it may know more, which is the link and the GETs that were made of it.
+        entry: it may know more, which is the link and the GETs that were made of it. An intent that has an id
+        replaces the entry of the same order, about which a person was asked.
 
         The answer to an intent comes within `answer_within` seconds, or is lost; one of a batch is reserved
         from its budget.
@@ -132,7 +133,7 @@ class Journal:
         await checkpoint_if_cancelled()
         now = self._clock.time()
         answer_by = None if answer_within is None else now + answer_within
-        name, account = secrets.token_hex(6), self._account
+        name, account = entry.id or secrets.token_hex(6), self._account
         new = evolve(entry, id=name, created=now, answer_by=answer_by, account=account)
         operation = Operation(lambda table: table.begin(new, now, batch, self._budget))
         try:

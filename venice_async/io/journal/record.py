@@ -7,7 +7,7 @@ import logging
 from attrs import evolve
 
 from ...errors import VeniceError
-from ...sansio.job.states import State, ticket_of
+from ...sansio.job.states import AwaitingConsent, Failed, State, ticket_of
 from .entries import Attached, BatchShare, JournalEntry
 from .store import JobStore, LeaseLostError, StoreAwayError
 
@@ -22,6 +22,7 @@ class JobRecord:
         self._journal = journal
         self._entry = entry
         self._epoch = 0 if journal is None else journal.epoch
+        self._asking = False
 
     def check(self) -> None:
         """Check that nobody can have taken the job over.
@@ -61,11 +62,26 @@ class JobRecord:
             BudgetExceededError: the batch would cost more than it may.
             JournalError: it could not be made durable.
         """
-        if self._journal is None or self._entry.id:
+        if self._journal is None or (self._entry.id and not self._asking):
             return state
         entry, self._epoch = evolve(self._entry, state=state), self._journal.epoch
         self._entry = await self._journal.begin(entry, answer_within=answer_within, batch=batch)
+        self._asking = False
         return self._entry.state
+
+    async def ask(self, state: AwaitingConsent) -> None:
+        """Let an intent that was not charged keep its key while a person is asked: others wait for that."""
+        if self._entry.key is None:
+            await self.withdraw()
+        else:
+            await self.record(state)
+            self._asking = True
+
+    async def decline(self, state: Failed) -> None:
+        """Give the key back, and tell those who waited that the person said no."""
+        if self._asking and self._journal is not None and self._journal.epoch == self._epoch:
+            self._asking = False
+            await self.record(state)
 
     async def record(self, state: State) -> None:
         """Keep a state of a paid job; a journal that fails now is logged, for it must not lose the job."""
@@ -90,7 +106,10 @@ class JobRecord:
             log.warning("The journal still holds a request that was not accepted: %s", error)
 
     async def release(self) -> None:
-        """Stop owning the record."""
+        """Stop owning the record; of an order that was not paid for, as a person was asked, none is left."""
+        if self._asking:
+            self._asking = False
+            await self.withdraw()
         if self._journal is None or not self._entry.id:
             return
         try:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from attrs import evolve
 
@@ -14,6 +14,7 @@ from ...errors import BudgetExceededError, JournalError, UsageError
 from ...options import Budget
 from ...sansio.job.states import (
     TERMINAL,
+    AwaitingConsent,
     Failed,
     Queueing,
     Saved,
@@ -76,9 +77,8 @@ _UNTOLD: Final = ", owner = CASE WHEN id = :id THEN owner END"
 # A clip that is there is the best news of a key, then a job under way; the newest of them.
 _BEST: Final = "ORDER BY kind = 'Succeeded' DESC, kind = 'Failed', rowid DESC LIMIT 1"
 _BY_KEY: Final = f"key = ? AND kind IN {('Succeeded', *UNFINISHED)} {_BEST}"
-_HAS_KEY: Final = (  # of those that have failed, the one that has the key still
-    f"key = ? AND (kind IN {('Succeeded', *UNFINISHED)} OR (kind = 'Failed' AND stands = 1)) {_BEST}"
-)
+_FAILED: Final = "(kind = 'Failed' AND stands = 1)"  # the one of a key that has it still
+_HAS_KEY: Final = f"key = ? AND (kind IN {('Succeeded', *UNFINISHED)} OR {_FAILED}) {_BEST}"
 
 _KNOWN: Final = 24 * 3600.0  # seconds for which the server knows a job
 
@@ -152,7 +152,7 @@ class Table:
         """
         if entry.ticket is not None:
             entry = self._continued(entry)
-        elif entry.key is not None and (self.find if batch else self.of_key)(entry.key) is not None:
+        elif entry.key and self._holder(entry.key, again=batch is not None, but=entry.id):
             msg = "Another job has this key"
             raise KeyTakenError(msg, hint="Wait for it, or take another key")
         if batch is not None and batch.max_usd is not None and entry.usd is not None:
@@ -171,6 +171,10 @@ class Table:
         """
         stored = self.entry(name)
         if isinstance(stored.state, TERMINAL) or (self._lost(name) and not _matters(stored.state, state)):
+            return
+        answered = isinstance(stored.state, AwaitingConsent) and isinstance(state, TERMINAL)
+        if answered and not self._is_followed(name):
+            self.withdraw(name)
             return
         left = state_to_keep(stored.state, state)
         ended = isinstance(left, TERMINAL)
@@ -278,7 +282,7 @@ class Table:
         Raises:
             UsageError: it is the job of another request.
         """
-        entry = self.find(key) if again else self.of_key(key)
+        entry = self._holder(key, again=again)
         if entry is None:
             return None
         if names := differing(entry.identity, identity):
@@ -294,7 +298,7 @@ class Table:
         """Take a job that nobody watches; an intent only if it is our own."""
         if isinstance(entry.state, TERMINAL):
             return Attached(entry=entry, how="ended")
-        owner = self.connection.execute("SELECT owner FROM jobs WHERE id = ?", (entry.id,)).fetchone()[0]
+        (owner,) = self._one("SELECT owner FROM jobs WHERE id = ?", entry.id)
         if owner is not None and owner in self._alive() and not (intents and owner == self._token):
             self.connection.execute("UPDATE jobs SET followed = 1 WHERE id = ?", (entry.id,))
             return Attached(entry=entry, how="works")
@@ -310,10 +314,11 @@ class Table:
         return Attached(entry=entry, how="ours")
 
     def look(self, names: Collection[str]) -> dict[str, State]:
-        """Return where those of the jobs stand that an owner who lives works on."""
+        """Return where those of the jobs stand that an owner who lives works on, and which were declined."""
         alive = self._alive() or {self._token}
         marks, owners = ", ".join("?" * len(names)), ", ".join("?" * len(alive))
-        where = f"id IN ({marks}) AND owner IN ({owners}) AND kind IN {UNFINISHED}"
+        works = f"owner IN ({owners}) AND kind IN {(*UNFINISHED, *UNSENT)}"
+        where = f"id IN ({marks}) AND ({works} OR (kind = 'Failed' AND job IS NULL))"
         found = self.connection.execute(f"{_SELECT_PROGRESS} WHERE {where}", (*names, *alive)).fetchall()
         entries = unpack(row[:-1] for row in found)
         return {entry.id: unpack_progress(entry, row[-1]) for entry, row in zip(entries, found, strict=True)}
@@ -352,7 +357,8 @@ class Table:
     def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`."""
         prices = self.connection.execute(
-            f"SELECT usd FROM jobs WHERE substr(key, 1, ?) = ? AND usd IS NOT NULL{self._scope}",  # noqa: S608
+            f"SELECT usd FROM jobs WHERE substr(key, 1, ?) = ? AND usd IS NOT NULL"  # noqa: S608 - constants
+            f" AND kind NOT IN {UNSENT}{self._scope}",
             (len(prefix), prefix),
         )
         return float(sum(Decimal(str(usd)) for (usd,) in prices))  # exact in decimals: 3 times 0.1 is 0.3
@@ -421,6 +427,31 @@ class Table:
         if not self._scoped:  # older versions knew files only
             self.connection.execute(_REVIVE, (now - _KNOWN,))
 
+    def _holder(self, key: str, *, again: bool, but: str = "") -> JournalEntry | None:
+        """Return the job that has a key, other than `but`; a question that nobody waits for does not.
+
+        With `again` a job that failed at the server does not either.
+        """
+        kinds = f"kind IN {('Succeeded', *UNFINISHED, *UNSENT)}" + ("" if again else f" OR {_FAILED}")
+        mine = f"0 = 0{self._scope}" if again else self._of_account
+        found = self._select(f"{mine} AND key = ? AND id <> ? AND ({kinds}) {_BEST}", key, but)
+        if not found or not isinstance(found[0].state, AwaitingConsent):
+            return found[0] if found else None
+        (owner,) = self._one("SELECT owner FROM jobs WHERE id = ?", found[0].id)
+        if owner is not None and (owner == self._token or self._is_alive(owner)):
+            return found[0]
+        self.withdraw(found[0].id)
+        return self._holder(key, again=again, but=but)
+
+    def _is_followed(self, name: str) -> bool:
+        (followed,) = self._one("SELECT followed FROM jobs WHERE id = ?", name)
+        return bool(followed)
+
+    def _one(self, sql: str, name: str) -> tuple[Any, ...]:
+        """Return the row of a job that is there."""
+        row: tuple[Any, ...] = self.connection.execute(sql, (name,)).fetchone()
+        return row
+
     def _continued(self, entry: JournalEntry) -> JournalEntry:
         """Return `entry` with what is known of its job, as the entry that nobody watches if there is one."""
         job, alive = job_of(entry.state), self._alive()
@@ -448,7 +479,7 @@ class Table:
 
     def _lost(self, name: str) -> bool:
         """Tell whether another owner who lives has taken a job over."""
-        (owner,) = self.connection.execute("SELECT owner FROM jobs WHERE id = ?", (name,)).fetchone()
+        (owner,) = self._one("SELECT owner FROM jobs WHERE id = ?", name)
         return owner is not None and owner != self._token and self._is_alive(owner)
 
     def _alive(self) -> set[str]:
