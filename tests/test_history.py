@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tests.cases import for_each
 from venice_async import (
     Budget,
     BudgetExceededError,
+    Media,
     QueueOutcomeUnknownError,
     Ticket,
     UsageError,
@@ -19,9 +21,11 @@ from venice_async import (
     VeniceError,
     VideoRequest,
 )
+from venice_async.io.journal.entries import pack_ended
 from venice_async.io.journal.history import moment
 from venice_async.io.journal.spending import Paid, grouped
 from venice_async.sandbox import Fault, Sandbox, Scenario, tiny_clip
+from venice_async.sansio.converter import converter
 
 pytestmark = pytest.mark.anyio
 
@@ -92,6 +96,22 @@ async def test_history_has_what_ended_with_prompt_price_and_times_but_no_link(
         assert {"dawn": 0.75} == await client.spend(by="tag:film", since=timedelta(days=1))
     content = b"".join(path.read_bytes() for path in tmp_path.glob("jobs.db*"))
     assert b"SECRET" not in content
+
+
+@for_each(
+    "media, kept",
+    [
+        ("https://a.example/b.png?signature=SECRET", "https://a.example/b.png"),
+        ("data:image/png;base64,SECRET", "data:image/png;base64,..."),
+        (Media(b"SECRET"), Media(b"SECRET")),
+    ],
+)
+def test_of_what_ended_a_request_is_kept_without_the_secrets_of_its_media(media: Any, kept: Any) -> None:
+    """And a prompt as it is, whatever it begins with."""
+    text = pack_ended(request("data: a, b? c", image_url=media))
+    assert text is not None
+    assert "SECRET" not in text
+    assert request("data: a, b? c", image_url=kept) == converter().structure(json.loads(text), VideoRequest)
 
 
 def test_spend_is_counted_by_model_day_folder_and_tag() -> None:

@@ -55,10 +55,15 @@ def check_media(name: str, value: object) -> None:
         msg = f"{name} takes a URL or Media, not {type(value).__name__}"
         wrapped = isinstance(value, os.PathLike | bytes | bytearray | memoryview)
         raise refuse(msg, name, None, _WRAP if wrapped else "")
-    if not (is_http(value) or _DATA_URL.match(value)):
+    if not (is_http(value) or is_data(value)):
         msg = f"{name} must be an http(s) or data: URL, not {brief(value)}"
         error = refuse(msg, name, "http(s) or data: URL", _WRAP)
         raise error.with_facts(cli_hint="Name a file, or an http(s) URL")
+
+
+def is_data(value: str) -> bool:
+    """Tell whether `value` is a `data:` URL."""
+    return _DATA_URL.match(value) is not None
 
 
 def is_http(value: str) -> bool:

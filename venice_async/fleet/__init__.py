@@ -12,14 +12,15 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from .fleet import Fleet, FleetJob
-    from .orders import Submitted, WaitingConsent
+    from .orders import FleetWorker, Submitted, WaitingConsent
     from .worker import RESTART, Worker
 
-__all__ = ["RESTART", "Fleet", "FleetJob", "Submitted", "WaitingConsent", "Worker"]
+__all__ = ["RESTART", "Fleet", "FleetJob", "FleetWorker", "Submitted", "WaitingConsent", "Worker"]
 
 _MODULE_OF: Final = {
     "Fleet": "fleet",
     "FleetJob": "fleet",
+    "FleetWorker": "orders",
     "RESTART": "worker",
     "Submitted": "orders",
     "WaitingConsent": "orders",

@@ -24,7 +24,7 @@ from ..results import Video
 from ..sansio.converter import converter
 from ..sansio.job.states import TERMINAL, Failed, State, Succeeded
 from ..sansio.object_url import is_object_url
-from .orders import QUEUE, Orders, Submitted, WaitingConsent, pack_request, unknown
+from .orders import QUEUE, FleetWorker, Orders, Submitted, WaitingConsent, pack_request, unknown
 
 if TYPE_CHECKING:
     from .orders import Connection
@@ -160,6 +160,14 @@ class Fleet:
         if not await self._orders.answer(account, checked_key(key), consent):
             msg = f"No question waits for an answer under key {key!r}"
             raise UsageError(msg, hint="Look at consents()")
+
+    async def workers(self) -> list[FleetWorker]:
+        """Return the workers, idle ones included, and for a while those that were lost."""
+        return await self._orders.workers()
+
+    async def submitted(self) -> int:
+        """Return how many jobs wait for a worker."""
+        return await self._orders.submitted()
 
     async def where(self, account: str, key: str) -> State | Submitted | None:
         """Return where a job stands, by a look that all who ask just now share."""

@@ -60,6 +60,14 @@ _WORKED_ON: Final = f"""SELECT EXISTS (SELECT FROM procrastinate_jobs AS task
     AND worker.last_heartbeat > now() - interval '{ALIVE} s')"""  # noqa: S608 - constants
 _PAID: Final = f"""SELECT EXISTS (SELECT FROM jobs WHERE key = %s
     AND (kind IN ('Succeeded', {", ".join(map(repr, UNFINISHED))}) OR stands = 1))"""  # noqa: S608 - constants
+_WORKERS: Final = f"""SELECT worker.id, extract(epoch FROM now() - worker.last_heartbeat)::float8,
+    count(DISTINCT task.id), array_remove(array_agg(DISTINCT jobs.owner), NULL)
+    FROM procrastinate_workers AS worker
+    LEFT JOIN procrastinate_jobs AS task ON task.worker_id = worker.id AND task.status = 'doing'
+    AND task.task_name = '{TASK}'
+    LEFT JOIN orders ON orders.id = (task.args ->> 'order')::bigint
+    LEFT JOIN jobs ON jobs.key = orders.key AND jobs.owner IS NOT NULL
+    GROUP BY worker.id ORDER BY worker.id"""  # noqa: S608 - constants
 _LOST: Final = f"""SELECT id, queue, priority FROM orders WHERE ended IS NULL AND id NOT IN
     (SELECT (args ->> 'order')::bigint FROM procrastinate_jobs
     WHERE task_name = '{TASK}' AND status IN ('todo', 'doing')) ORDER BY id LIMIT 500"""  # noqa: S608 - constants
@@ -87,6 +95,23 @@ class WaitingConsent(ConsentRequest):
 
     key: str
     account: str = ""
+
+
+@frozen(kw_only=True)
+class FleetWorker:
+    """A worker of the fleet.
+
+    Attributes:
+        number: what tells it from others.
+        jobs: how many it works on.
+        silent: seconds since its last heartbeat, of which there is one a second.
+        owners: how the journal calls it: one name for each account that it works for just now.
+    """
+
+    number: int
+    jobs: int
+    silent: float
+    owners: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -251,6 +276,18 @@ class Orders:
             WHERE account = %s AND key = %s AND question IS NOT NULL AND ended IS NULL"""
         async with self._transaction() as session:
             return bool((await session.execute(answered.encode(), (said, account, key))).rowcount)
+
+    async def workers(self) -> list[FleetWorker]:
+        """Return the workers, also for a while those that were lost."""
+        return [
+            FleetWorker(number=number, jobs=jobs, silent=silent, owners=tuple(owners))
+            for number, silent, jobs, owners in await self.rows(_WORKERS)
+        ]
+
+    async def submitted(self) -> int:
+        """Return how many orders no worker has yet."""
+        waiting = "SELECT count(*) FROM orders WHERE kind = 'Submitted' AND ended IS NULL"
+        return int((await self.rows(waiting))[0][0])
 
     async def start(self, number: int) -> Order | None:
         """Return an order to work on; None for one that has ended."""

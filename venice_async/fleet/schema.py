@@ -69,6 +69,21 @@ class Engine(PsycopgConnector):
         raise ConnectorException(msg)
 
 
+def is_fleet(uri: Secret) -> bool:
+    """Tell whether a database has the tables of a fleet.
+
+    Raises:
+        JournalError: the database cannot be used.
+    """
+    problem: JournalError
+    try:
+        with connect(uri) as session:
+            return session.execute("SELECT to_regclass('fleet')").fetchone() != (None,)
+    except psycopg.Error as error:
+        problem = unusable(uri, reason(error))
+    raise problem
+
+
 def migrate(uri: Secret) -> None:
     """Make the tables of journal, orders and tasks, or bring them up to date, whoever does so just now.
 

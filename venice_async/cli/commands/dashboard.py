@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import webbrowser
+from contextlib import AsyncExitStack
 from typing import Annotated, Final
 
 import anyio
@@ -56,13 +57,16 @@ async def dashboard(
         raise UsageError(msg, hint="Name its file with --journal")
     from ...io.journal.journal import Journal  # noqa: PLC0415 - loaded by those who use it
     from ..dashboard.feed import Feed  # noqa: PLC0415 - see above
+    from ..dashboard.fleet import FleetSeen  # noqa: PLC0415 - see above
     from ..dashboard.server import is_loopback, serving  # noqa: PLC0415 - see above
 
     if token is None and not is_loopback(host):
         token = secrets.token_urlsafe(24)
-    journal = await Journal.open(path, clock=SystemClock())
-    try:
-        feed = Feed(journal, place=name_of(path))
+    async with AsyncExitStack() as stack:
+        journal = await Journal.open(path, clock=SystemClock())
+        stack.push_async_callback(journal.aclose)
+        fleet = FleetSeen(path, stack) if isinstance(path, str) else None
+        feed = Feed(journal, place=name_of(path), questions=fleet, workers=fleet.facts if fleet else None)
         async with serving(feed, host=host, port=port, token=token, names=known_as) as at:
             place = f"[{host}]" if ":" in host else host
             url = f"http://{place}:{at}/" + (f"?token={token}" if token else "")
@@ -78,6 +82,4 @@ async def dashboard(
             with anyio.CancelScope() as scope:
                 screen.interrupts.on_stop = scope.cancel
                 await anyio.sleep_forever()
-    finally:
-        await journal.aclose()
     return exit_codes.OK

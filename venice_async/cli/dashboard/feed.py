@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -31,7 +31,7 @@ class Questions(Protocol):
     """Where questions of consent wait for a person."""
 
     async def questions(self) -> list[dict[str, Any]]:
-        """Return those that nobody has answered: key, prompt, policy, docs, statements."""
+        """Return those that nobody has answered: key, prompt, about, policy, docs, statements."""
         ...
 
     async def answer(self, key: str, consent: Consent | None) -> bool:
@@ -60,12 +60,26 @@ class Feed:
     Attributes:
         trouble: why the journal cannot be read at present; None when it can.
         questions: where questions of consent wait; None where they do not.
+
+    Args:
+        journal: whose jobs are shown.
+        place: what it is called.
+        questions: see above.
+        workers: adds to the processes that have jobs those that wait for some, and what waits for them.
     """
 
-    def __init__(self, journal: Journal, *, place: str, questions: Questions | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        place: str,
+        questions: Questions | None = None,
+        workers: Callable[[list[dict[str, Any]]], Awaitable[dict[str, Any]]] | None = None,
+    ) -> None:
         self.trouble: str | None = None
         self.questions: Questions | None = questions
         self._journal = journal
+        self._workers = workers
         self._run = secrets.token_hex(4)  # numbers of another run mean nothing here
         self._number = 0
         self._rows: dict[str, _Row] = {}
@@ -105,6 +119,8 @@ class Feed:
         facts["spend"] = spending(self._paid, Budget.of_environment(), time.time())
         if self.questions is not None:
             facts["questions"] = await self.questions.questions()
+        if self._workers is not None:
+            facts |= await self._workers(facts["owners"])
         self._marks = look.marks
         text = json.dumps(facts)
         if not (made or look.gone or text != self._facts_text):

@@ -268,11 +268,12 @@
     gauge("Paid requests in 60 s", ration.queue[0] / ration.queue[1], ration.queue[0] + " of " + Math.floor(ration.queue[1])),
     gauge("Failed requests in 30 s", ration.failures[0] / ration.failures[1], ration.failures[0] + " of " + ration.failures[1]),
     lines(ration.holders.map((one) => [one.process, one.flying + " on the way, " + one.wanting + " waiting"]), "Who holds what"));
-  const ownersPanel = (owners) => el("section", { class: "panel owners" },
+  const ownersPanel = (owners, submitted) => el("section", { class: "panel owners" },
     el("h2", null, "Workers", el("small", { text: count(owners.filter((one) => one.alive).length, "process", "processes") })),
-    owners.length ? lines(owners.map((one) => [one.name + (one.alive ? "" : " (gone)"), count(one.jobs, "job", "jobs")]), "Workers") : el("p", { class: "gauge" }, el("small", { text: "Nobody works on this journal now." })));
+    owners.length ? lines(owners.map((one) => [one.name + (one.alive ? "" : " (silent)"), one.jobs || !one.alive ? count(one.jobs, "job", "jobs") : "idle"]), "Workers") : el("p", { class: "gauge" }, el("small", { text: "Nobody works on this journal now." })),
+    submitted > 0 && el("p", { class: "notice", text: count(submitted, "submitted job waits", "submitted jobs wait") + " for a worker." }));
   const account = () => {
-    const found = [data.spend && spendPanel(data.spend), ...(data.rations ?? []).map(rationPanel), data.owners && ownersPanel(data.owners)].filter(Boolean);
+    const found = [data.spend && spendPanel(data.spend), ...(data.rations ?? []).map(rationPanel), data.owners && ownersPanel(data.owners, data.submitted ?? 0)].filter(Boolean);
     panels.hidden = !found.length;
     $(".panels").replaceChildren(...found);
     $("footer").textContent = live ? "The jobs of " + (data.place ?? "a journal") + ". Days are UTC." : "The clips lie beside this page: move them together.";
@@ -297,6 +298,7 @@
     const box = el("section", { class: "question" },
       el("h2", { text: "A job waits for your consent: " + question.key }),
       question.prompt && el("p", { dir: "auto", text: question.prompt }),
+      question.about && el("p", { dir: "auto", text: question.about }),
       question.policy && el("div", { class: "policy", tabindex: 0, dir: "auto", text: question.policy }),
       question.docs && el("p", null, el("a", { href: question.docs, rel: "noreferrer", text: question.docs })),
       ticks.map(([, box, text]) => el("label", null, box, el("span", { text }))),

@@ -29,6 +29,7 @@ from ...sansio.job.states import (
     ticket_of,
 )
 from ...sansio.object_url import is_object_url
+from ...validators import is_data, is_http
 
 UNFINISHED: Final = ("Queueing", "Waiting", "Downloading", "Saved")
 """The states in which money is or may be spent and a clip is still owed."""
@@ -280,16 +281,17 @@ def pack_state(state: State) -> dict[str, Any]:
 def pack_ended(request: VideoRequest | None) -> str | None:
     """Return what is kept of the request of a job that has ended, without what may be a secret in its media.
 
-    A URL loses its query, in which signatures stand, and a `data:` URL all of its content.
+    A URL loses its query, in which signatures stand, and a `data:` URL all of its content. What is left is
+    still a request.
     """
     return None if request is None else json.dumps(_plain(converter().unstructure(request)))
 
 
 def _plain(value: object) -> object:
     if isinstance(value, str):
-        scheme, _, _ = value.partition(":")
-        kept = {"data": value.partition(",")[0], "http": value.partition("?")[0]}
-        return kept.get(scheme.lower().removesuffix("s"), value) if scheme != value else value
+        if is_http(value):
+            return re.split("[?#]", value, maxsplit=1)[0]
+        return f"{value.partition(',')[0]},..." if is_data(value) else value
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in cast("dict[str, object]", value).items()}
     if isinstance(value, list):
