@@ -131,11 +131,18 @@ async def run_by_asyncio(work: Callable[[], None]) -> None:
     await asyncio.to_thread(work)
 
 
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold whatever looks like waiting or spinning to be so."""
+    monkeypatch.setattr(virtual_time, "PATIENCE", 0)
+    monkeypatch.setattr(virtual_time, "SPINNING", 100)
+
+
 @pytest.mark.parametrize("run", [run_by_anyio, run_with_a_limiter, run_by_asyncio])
+@pytest.mark.usefixtures("no_patience")
 async def test_the_clock_stands_still_while_a_thread_works(
-    run: Callable[[Callable[[], None]], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+    run: Callable[[Callable[[], None]], Awaitable[None]],
 ) -> None:
-    monkeypatch.setattr(virtual_time, "PATIENCE", 0.02)
     began = now()
     async with asyncio.timeout(SOON):
         for _ in range(3):
@@ -159,18 +166,43 @@ async def test_a_thousand_short_errands_never_lose_a_race_with_a_timer() -> None
             await asyncio.to_thread(int)
 
 
+@pytest.mark.usefixtures("no_patience")
+async def test_the_clock_stands_still_for_a_thread_whose_errand_was_cancelled() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        time.sleep(0.05)
+        ended.set()
+
+    errand = asyncio.get_running_loop().run_in_executor(None, work)
+    begun.wait()
+    errand.cancel()
+    await asyncio.sleep(3_600)
+    assert ended.is_set()
+
+
+@pytest.mark.usefixtures("no_patience")
+async def test_the_clock_stands_still_however_slow_the_loop_is() -> None:
+    began = now()
+    for _ in range(50):
+        time.sleep(0.002)  # noqa: ASYNC251 - blocks on purpose: only reality passes
+        await asyncio.sleep(0)
+    assert began == now()
+
+
 @pytest.mark.parametrize("run", [run_by_anyio, run_by_asyncio])
+@pytest.mark.usefixtures("no_patience")
 async def test_a_thread_that_waits_for_the_clock_is_served(
-    run: Callable[[Callable[[], None]], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+    run: Callable[[Callable[[], None]], Awaitable[None]],
 ) -> None:
-    monkeypatch.setattr(virtual_time, "PATIENCE", 0.02)
     loop, began = asyncio.get_running_loop(), now()
-    await run(lambda: asyncio.run_coroutine_threadsafe(asyncio.sleep(0.05), loop).result())
-    assert now() - began >= 0.05
+    await run(lambda: asyncio.run_coroutine_threadsafe(asyncio.sleep(0.02), loop).result())
+    assert pytest.approx(0.02) == now() - began
 
 
-async def test_a_task_that_spins_until_a_deadline_gets_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(virtual_time, "PATIENCE", 0.02)
+@pytest.mark.usefixtures("no_patience")
+async def test_a_task_that_spins_until_a_deadline_gets_there() -> None:
     deadline = now() + 0.05
     while now() < deadline:  # noqa: ASYNC110 - the very thing under test
         await asyncio.sleep(0)

@@ -1,8 +1,16 @@
 """An event loop with virtual time, over real sockets and real worker threads: hours pass in milliseconds.
 
 A timer is never waited for: when nothing is left to do, the clock jumps to it. Sockets and threads stay
-real, so "nothing to do" means that no byte within this process is on its way and no worker thread of the
-loop is busy. Until then the clock stands still: a slow machine sees no timeout that a fast one would not.
+real, so "nothing to do" means all of this at once:
+
+* No callback is ready: the loop asks its selector to wait, not only to look.
+* No byte within this process is on its way.
+* No worker thread of the loop is busy. It is busy from before it starts until the loop has taken its result;
+  the loop's own thread sets and clears the marks of both, so it cannot miss an edge.
+
+Until then the clock stands still, however long that takes: a slow machine sees no timeout that a fast one
+would not. Two kinds of program would stand still for ever: a task that spins until a deadline, and a thread
+that itself waits for the clock. They are told by turns and looks, not by seconds, and for them it crawls.
 
     anyio.run(main, backend_options={"loop_factory": VirtualTimeLoop})
 """
@@ -10,16 +18,18 @@ loop is busy. Until then the clock stands still: a slow machine sees no timeout 
 from __future__ import annotations
 
 import asyncio
+import queue
 import selectors
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
     from types import FrameType
     from typing import TypeVarTuple
 
@@ -38,16 +48,22 @@ SETTLING = 0.000_2
 """Real seconds given to other threads before the first jump after a socket was ready."""
 
 THREAD_GLANCE = 0.001
-"""Real seconds between two looks at busy worker threads; a result wakes the loop sooner."""
+"""Real seconds of a look at busy worker threads; a result ends it sooner."""
 
-PATIENCE = 2.0
-"""Real seconds that the clock stands still for a task that spins or a thread that waits: for it, perhaps."""
+PATIENCE = 2_000
+"""Looks in a row that must find a thread waiting before it is held to wait for the clock."""
 
-WORKING = 60.0
-"""Real seconds that it stands still for threads that work, however slow the machine is."""
+WORKING = 60_000
+"""Looks in a row at threads that work, with nothing else going on, before the clock goes on without them."""
+
+SPINNING = 100_000
+"""Turns of the loop without a wait before a task is held to spin until a deadline."""
 
 CRAWL = 0.01
-"""Most seconds that the clock then moves per look: a machine that hiccups is not a thread that waits."""
+"""Seconds that the clock moves in each turn for a task that spins."""
+
+
+_WAITS = {"wait", "join", "_wait_for_tstate_lock"}
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -60,9 +76,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         """Start a clock of its own at `START`."""
-        self._errands: set[asyncio.Future[Any]] = set()
-        self._jumping = _JumpingSelector(busy=self._is_busy, working=self._is_working)
+        self._errands: list[tuple[asyncio.Future[Any], Future[Any]]] = []
+        self._jumping = _JumpingSelector(busy=self._is_busy, waiting=self._has_waiting_thread)
         super().__init__(self._jumping)
+        self.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
 
     def time(self) -> float:
         """Return the virtual time in seconds, which never goes back."""
@@ -75,11 +92,18 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Arguments], Result], *args: *Arguments
     ) -> asyncio.Future[Result]:
-        """Run `func` in the executor; the clock stops until its result is there."""
-        errand = super().run_in_executor(executor, func, *args)
-        self._errands.add(errand)
-        errand.add_done_callback(self._errands.discard)
+        """Run `func` in the executor; the clock stops until it has ended and its result is there."""
+        if self.is_closed():
+            raise RuntimeError("Event loop is closed")  # noqa: EM101, TRY003 - as asyncio says it
+        work = (executor or self._threads).submit(func, *args)
+        errand = asyncio.wrap_future(work, loop=self)
+        self._errands.append((errand, work))  # both: work that began goes on when its errand is cancelled
         return errand
+
+    def set_default_executor(self, executor: ThreadPoolExecutor) -> None:  # type: ignore[override]
+        """Use `executor` where none is named."""
+        super().set_default_executor(executor)
+        self._threads: Executor = executor
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the base's signature
         """Wait in real time until the default executor's threads have ended."""
@@ -87,14 +111,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             await asyncio.wait_for(super().shutdown_default_executor(), timeout)
 
     def _is_busy(self) -> bool:
-        errands = any(not errand.done() for errand in self._errands)
-        return errands or any(_works_for(self, thread) for thread in threading.enumerate())
+        self._errands = [pair for pair in self._errands if not all(end.done() for end in pair)]
+        return bool(self._errands) or any(_works_for(self, thread) for thread in threading.enumerate())
 
-    def _is_working(self) -> bool:
-        """Tell whether no busy thread waits for another thread, such as the loop's."""
+    def _has_waiting_thread(self) -> bool:
+        """Tell whether work of ours waits for another thread, such as the loop's."""
         ours = [thread for thread in threading.enumerate() if _works_for(self, thread) or _serves(thread)]
         frames = sys._current_frames()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - its documented name
-        return not any(_waits(frames[thread.ident]) for thread in ours if thread.ident in frames)
+        return any(_waits(frames[thread.ident]) for thread in ours if thread.ident in frames)
 
 
 def real_time() -> AbstractContextManager[None]:
@@ -106,26 +130,26 @@ def real_time() -> AbstractContextManager[None]:
 class _JumpingSelector(selectors.DefaultSelector):
     """A selector that owns the clock, and moves it instead of waiting."""
 
-    def __init__(self, *, busy: Callable[[], bool], working: Callable[[], bool]) -> None:
+    def __init__(self, *, busy: Callable[[], bool], waiting: Callable[[], bool]) -> None:
         super().__init__()
         self._busy = busy
-        self._working = working
+        self._waiting = waiting
         self._now = START
-        self._still = 0.0
-        self._worked = 0.0
-        self._for_threads = False
-        self._looked = time.monotonic()
+        self._turns = self._looks = self._waits = 0
         self._lively = False
         self._real_blocks = 0
+        self._looked = 0.0
 
     def time(self) -> float:
         if self._real_blocks:
-            self._run_on(most=float("inf"))
+            looked, self._looked = self._looked, time.monotonic()
+            self._now += self._looked - looked
         return self._now
 
     @contextmanager
     def real_time(self) -> Generator[None]:
-        self._look()
+        self.time()
+        self._looked = time.monotonic()
         self._real_blocks += 1
         try:
             yield
@@ -139,20 +163,27 @@ class _JumpingSelector(selectors.DefaultSelector):
             return super().select(timeout)
         ready = super().select(0)
         self._lively = self._lively or bool(ready)
-        self._creep()
+        self._turns += 1
         if ready or (timeout is not None and timeout <= 0):
+            if self._turns > SPINNING and (not self._busy() or self._waiting()):
+                self._now += CRAWL
             return ready
-        return self._wait(timeout)
-
-    def _wait(self, timeout: float | None) -> Ready:
         if timeout is None:
-            ready = super().select(None)
-            self._look()
+            return super().select(None)
+        return self._look(timeout) if self._busy() else self._settle() or self._jump(timeout)
+
+    def _look(self, timeout: float) -> Ready:
+        """Give busy threads their time; the clock does not move, unless it never would again."""
+        self._turns = 0
+        if ready := super().select(min(timeout, THREAD_GLANCE)):
+            self._looks = 0
             return ready
-        if self._busy():
-            self._for_threads = True
-            return super().select(min(timeout, THREAD_GLANCE))
-        return self._settle() or self._jump(timeout)
+        self._looks += 1
+        self._waits = self._waits + 1 if self._waiting() else 0
+        # A thread may have posted its result since, and wait for more: then the result has woken us.
+        if (self._waits > PATIENCE or self._looks > WORKING) and not (ready := super().select(0)):
+            self._now += min(timeout, THREAD_GLANCE)
+        return ready
 
     def _settle(self) -> Ready:
         if self._lively:
@@ -165,34 +196,8 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def _jump(self, seconds: float) -> Ready:
         self._now += seconds
-        self._still = self._worked = 0.0
+        self._turns = self._looks = self._waits = 0
         return []
-
-    def _creep(self) -> None:
-        """Move at the real pace once the clock has stopped for too long."""
-        passed = min(self._look(), CRAWL)
-        if self._for_threads:
-            self._for_threads = False
-            self._worked += passed
-            # A thread that has ended its work waits for more; then its result has woken us.
-            too_long = self._worked > PATIENCE and not (self._is_work() or super().select(0))
-        else:
-            self._still += passed
-            too_long = self._still > PATIENCE
-        self._now += passed if too_long else 0.0
-
-    def _is_work(self) -> bool:
-        return self._worked <= WORKING and self._working()
-
-    def _run_on(self, *, most: float) -> float:
-        passed = min(self._look(), most)
-        self._now += passed
-        return passed
-
-    def _look(self) -> float:
-        """Return the real seconds since the last look."""
-        looked, self._looked = self._looked, time.monotonic()
-        return self._looked - looked
 
 
 def _works_for(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> bool:
@@ -210,5 +215,12 @@ def _serves(thread: threading.Thread) -> bool:
 
 
 def _waits(frame: FrameType) -> bool:
-    code = frame.f_code
-    return code.co_filename == threading.__file__ and "bootstrap" not in code.co_name
+    """Tell whether a thread's work waits for another thread; a worker that waits for more does not."""
+    if frame.f_code.co_filename != threading.__file__ or frame.f_code.co_name not in _WAITS:
+        return False
+    caller: FrameType | None = frame
+    while caller and caller.f_code.co_filename in {threading.__file__, queue.__file__}:
+        caller = caller.f_back
+    return caller is not None and not (
+        caller.f_code.co_name == "run" and caller.f_globals.get("__name__") == "anyio._backends._asyncio"
+    )
