@@ -13,7 +13,7 @@ import pytest
 
 from venice_async import AccountLimits
 from venice_async.cli.commands import doctor
-from venice_async.cli.commands.doctor import _check_balance
+from venice_async.cli.commands.doctor import _check_account
 
 from .shell import KEY, Shell
 from .venice import LOST, LOST_ONCE, NEVER, ODD, PRIVATE, PUBLIC
@@ -197,8 +197,8 @@ def test_the_doctor_sees_a_journal_that_others_can_read(shell: Shell) -> None:
 
 def test_the_doctor_compares_a_price_with_the_largest_balance_for_a_job_is_charged_to_one_currency() -> None:
     balances = {"DIEM": 0.4, "BUNDLED_CREDITS": 0.5, "USD": 0.6}
-    poor = _check_balance(AccountLimits(access_permitted=True, balances=balances))
-    rich = _check_balance(AccountLimits(access_permitted=True, balances=balances | {"USD": 1.0}))
-    empty = _check_balance(AccountLimits(access_permitted=True, balances=dict.fromkeys(balances, 0.0)))
+    _, poor, _ = _check_account(AccountLimits(access_permitted=True, balances=balances))
+    _, rich, _ = _check_account(AccountLimits(access_permitted=True, balances=balances | {"USD": 1.0}))
+    _, empty, _ = _check_account(AccountLimits(access_permitted=True, balances=dict.fromkeys(balances, 0.0)))
     assert [None, True, False] == [poor.ok, rich.ok, empty.ok]
     assert "one currency" in poor.advice

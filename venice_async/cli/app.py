@@ -119,11 +119,23 @@ def run(arguments: Sequence[str]) -> int:
         code = _run(arguments)
         sys.stdout.flush()
     except CycloptsError as error:
-        return _misused(error, as_json="--json" in arguments)
+        path = " ".join([NAME, *(error.command_chain or ())])
+        text = " ".join(str(error).partition(" Available commands:")[0].split()).rstrip(".")
+        as_json = "--json" in arguments
+        screen = Screen(Output(json=as_json))
+        screen.complain(f"{path}: {text}{'' if text.endswith('?') else '.'} Try '{path} --help'.")
+        if as_json:
+            screen.emit(failed_json(UsageError(text, hint=f"Try '{path} --help'")))
+        return exit_codes.USAGE
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
-    except OSError as error:
-        return _unwritable(error)
+    except OSError as error:  # stdout takes nothing more; the rest of it would fail once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # its reader has left
+            gone = isinstance(error, FileNotFoundError) and error.filename is None
+            what = "The current folder is gone" if gone else error.filename or "The output cannot be written"
+            Screen(Output()).complain(f"{NAME}: {what}: {error.strerror or error}.")
+        return exit_codes.FILES
     return code
 
 
@@ -145,25 +157,3 @@ def _run(arguments: Sequence[str]) -> int:
             )
         except VeniceError as error:
             return report(screen, error)
-
-
-def _misused(error: CycloptsError, *, as_json: bool) -> int:
-    """Say in one line what is wrong with a command line, and how to find out what is right."""
-    path = " ".join([NAME, *(error.command_chain or ())])
-    text = " ".join(str(error).partition(" Available commands:")[0].split()).rstrip(".")
-    end = "" if text.endswith("?") else "."
-    screen = Screen(Output(json=as_json))
-    screen.complain(f"{path}: {text}{end} Try '{path} --help'.")
-    if as_json:
-        screen.emit(failed_json(UsageError(text, hint=f"Try '{path} --help'")))
-    return exit_codes.USAGE
-
-
-def _unwritable(error: OSError) -> int:
-    """Say that stdout takes nothing more, unless it is its reader who left; what is queued is journalled."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest of it would fail once more
-    if not isinstance(error, BrokenPipeError):
-        gone = isinstance(error, FileNotFoundError) and error.filename is None
-        what = "The current folder is gone" if gone else error.filename or "The output cannot be written"
-        Screen(Output()).complain(f"{NAME}: {what}: {error.strerror or error}.")
-    return exit_codes.FILES

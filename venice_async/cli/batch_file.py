@@ -245,7 +245,11 @@ class Variants:
         Takes of a row with a seed have seeds that follow each other. The first has the name of the row alone,
         so that more takes in a later run add to it.
         """
-        own = {name: values for name, part in row.items() if (values := _several(name, part))}
+        own = {
+            name: cast("Sequence[object]", part)
+            for name, part in row.items()
+            if name in _ONE_VALUE and part and isinstance(part, list)
+        }
         axes = {**own, **self.vary}
         for values in product(*axes.values()):
             chosen = dict(zip(axes, values, strict=True))
@@ -293,10 +297,6 @@ def variants(*, template: str | None, vary: Sequence[str], count: int, seed: obj
             raise UsageError(msg, hint="Such as --vary seed=1,2,3 --vary aspect_ratio=16:9,9:16")
         axes[name] = values
     return Variants(template=template, vary=axes, count=count, seed=seed)
-
-
-def _several(name: str, part: object) -> Sequence[object]:
-    return cast("Sequence[object]", part) if isinstance(part, list) and name in _ONE_VALUE else ()
 
 
 def _placeholders(template: str) -> set[str]:

@@ -22,7 +22,6 @@ from .screen.streams import as_line
 
 if TYPE_CHECKING:
     from ..batch import Batch
-    from ..client import VeniceClient
     from ..job import VideoJob
     from ..requests import VideoRequest
     from ..results import Outcome, Ticket
@@ -84,10 +83,21 @@ class BatchRun:
         board, interrupts = self._board, self._screen.interrupts
         board.running, board.budget = batch.jobs, budget
         failure: Exception | None = None
+
+        async def tick() -> None:
+            while True:
+                board.spent, board.paused = batch.spent_usd, batch.paused
+                await anyio.sleep(_TICK)
+
+        async def drain() -> None:
+            patience = f"up to {self._grace:g} s for what is nearly done"
+            self._screen.insist(f"Stopping: nothing more is queued; {patience}. Ctrl-C again: at once.")
+            self._handed_over = await session.venice.drain(self._grace)
+
         async with anyio.create_task_group() as draining:  # its tickets are waited for: they are paid for
-            interrupts.on_stop = lambda: draining.start_soon(self._drain, session.venice)
+            interrupts.on_stop = lambda: draining.start_soon(drain)
             async with anyio.create_task_group() as ticking:
-                ticking.start_soon(self._tick, batch)
+                ticking.start_soon(tick)
                 with self._screen.drawing(board):
                     try:
                         async for outcome in batch:
@@ -109,39 +119,36 @@ class BatchRun:
         return codes.pop() if len(codes) == 1 else exit_codes.FAILED if codes else exit_codes.OK
 
     def _take(self, outcome: Outcome) -> None:
-        """Count an outcome, say it, and write it down."""
-        ticket = outcome.video.ticket if outcome.video else outcome.error.ticket if outcome.error else None
+        """Count an outcome, say it, and write it down; what cost nothing in this run is summed up later."""
+        board, line, screen = self._board, self._lines[outcome.index], self._screen
+        video, error = outcome.video, outcome.error
+        ticket = video.ticket if video else error.ticket if error else None
         since = self._queued_at.get(ticket.queue_id) if ticket else None
         seconds = None if since is None else time.monotonic() - since
         self.outcomes[outcome.index] = outcome, seconds
-        if self._screen.interrupts.code is not None and type(outcome.error) is VeniceError:
+        if screen.interrupts.code is not None and type(error) is VeniceError:
             self._stopped += 1  # it did not fail: nobody waits for it any longer
         else:
-            self._say(outcome, there=outcome.earlier and seconds is None)
+            name = " ".join(filter(None, (f"{line.number:>4}", line.key or line.variant)))
+            there = outcome.earlier and seconds is None
+            board.there += there and video is not None
+            board.done += not there and video is not None
+            board.failed += video is None
+            if not outcome.earlier and (error is None or error.charged is not False):
+                board.paid += outcome.usd or 0.0
+            if video is not None and not there:
+                usd = as_usd(outcome.usd) if outcome.usd is not None else ""
+                price = "paid earlier" if outcome.earlier else usd
+                facts = (str(video.path or video.url), as_bytes(video.size), price)
+                screen.note(f"{name} ✓ {' · '.join(filter(None, facts))}", "green")
+            elif error is not None and not isinstance(error, BudgetExceededError):
+                screen.insist(f"{name} ✗ {in_words(error)}", "red", wrap=True)
         record = self._as_json(outcome, seconds)
         if self.results is not None:
             self.results.write(as_line(record, self.results))
             self.results.flush()
-        elif self._screen.as_json or not self._screen.out.is_terminal:
-            self._screen.emit(record)
-
-    def _say(self, outcome: Outcome, *, there: bool) -> None:
-        """Say how a line ended; what was there already or is over the budget is summed up later."""
-        board, line = self._board, self._lines[outcome.index]
-        name = " ".join(filter(None, (f"{line.number:>4}", line.key or line.variant)))
-        board.there += there and outcome.video is not None
-        board.done += not there and outcome.video is not None
-        board.failed += outcome.video is None
-        if not outcome.earlier and (outcome.error is None or outcome.error.charged is not False):
-            board.paid += outcome.usd or 0.0
-        if outcome.video is not None and not there:
-            price = (
-                "paid earlier" if outcome.earlier else as_usd(outcome.usd) if outcome.usd is not None else ""
-            )
-            facts = (str(outcome.video.path or outcome.video.url), as_bytes(outcome.video.size), price)
-            self._screen.note(f"{name} ✓ {' · '.join(filter(None, facts))}", "green")
-        elif outcome.error is not None and not isinstance(outcome.error, BudgetExceededError):
-            self._screen.insist(f"{name} ✗ {in_words(outcome.error)}", "red", wrap=True)
+        elif screen.as_json or not screen.out.is_terminal:
+            screen.emit(record)
 
     def _as_json(self, outcome: Outcome, seconds: float | None) -> Mapping[str, Any]:
         line = self._lines[outcome.index]
@@ -155,16 +162,6 @@ class BatchRun:
             **failed_json(outcome.error),
             **({"usd": outcome.usd} if outcome.usd is not None else {}),
         }
-
-    async def _tick(self, batch: Batch) -> None:
-        while True:
-            self._board.spent, self._board.paused = batch.spent_usd, batch.paused
-            await anyio.sleep(_TICK)
-
-    async def _drain(self, venice: VeniceClient) -> None:
-        patience = f"up to {self._grace:g} s for what is nearly done"
-        self._screen.insist(f"Stopping: nothing more is queued; {patience}. Ctrl-C again: at once.")
-        self._handed_over = await venice.drain(self._grace)
 
     async def _sum_up(self, session: Session) -> None:
         """Say how all of it went, and how the rest goes on; without a journal, keep the tickets in a file."""

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
@@ -42,7 +43,10 @@ def models(context: CompletionContext) -> dict[str, str]:
     known, fresh = _read(path)
     if not fresh:
         known = anyio.run(_ask, connection) or known
-        _keep(path, known)
+        if path is not None and known:
+            with suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(known), encoding="utf-8")
     return known
 
 
@@ -109,16 +113,6 @@ def _read(path: Path | None) -> tuple[dict[str, str], bool]:
         return {}, False
     items = cast("dict[str, Any]", known).items()
     return {name: str(kind) for name, kind in items}, age < _DAY
-
-
-def _keep(path: Path | None, known: dict[str, str]) -> None:
-    if path is None or not known:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(known), encoding="utf-8")
-    except OSError:
-        return
 
 
 JOBS: Final = Parameter(completer=jobs)

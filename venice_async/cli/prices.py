@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -132,21 +133,39 @@ async def show_prices(
         prices = await all_prices(venice, [line.request for line in lines])
     by_model: dict[str, list[float]] = {}
     unpriced: list[tuple[Line, VeniceError]] = []
+    over: list[int] = []
     for line, price in zip(lines, prices, strict=True):
         if isinstance(price, VeniceError):
             unpriced.append((line, price))
-        else:
-            by_model.setdefault(line.request.model, []).append(price)
-    total = math.fsum(price for known in by_model.values() for price in known)
-    over = [
-        line.number
-        for line, price in zip(lines, prices, strict=True)
-        if line.max_usd is not None and not isinstance(price, VeniceError) and price > line.max_usd
-    ]
+            continue
+        by_model.setdefault(line.request.model, []).append(price)
+        if line.max_usd is not None and price > line.max_usd:
+            over.append(line.number)
+    sums = {model: math.fsum(known) for model, known in by_model.items()}
+    total = math.fsum(sums.values())
     if screen.as_json:
-        screen.emit(_as_json(by_model, unpriced, total, len(lines)))
+        screen.emit(
+            {
+                "ok": not unpriced,
+                "clips": len(lines),
+                "usd": round(total, 6),
+                "models": [
+                    {"model": model, "clips": len(by_model[model]), "usd": round(usd, 6)}
+                    for model, usd in sums.items()
+                ],
+                "unpriced": [{"line": line.number, "error": error.message} for line, error in unpriced],
+            }
+        )
     else:
-        _show(by_model, unpriced, screen)
+        missing = Counter(line.request.model for line, _ in unpriced)
+        spans = [dict.fromkeys((as_usd(min(known)), as_usd(max(known)))) for known in by_model.values()]
+        columns = {
+            "model": [*by_model, *missing],
+            "clips": [str(len(known)) for known in by_model.values()] + [str(n) for n in missing.values()],
+            "each": [" to ".join(span) for span in spans] + ["?" for _ in missing],
+            "total": [as_usd(usd) for usd in sums.values()] + ["?" for _ in missing],
+        }
+        screen.table(columns, styles=["" for _ in columns["model"]])
         screen.note(
             f"{len(lines) - len(unpriced)} of {len(lines)} clips have a price: {as_usd(total)} in all"
         )
@@ -161,37 +180,3 @@ async def show_prices(
     if unpriced:
         return exit_code(unpriced[0][1])
     return exit_codes.PAYMENT if over or (budget is not None and total > budget) else exit_codes.OK
-
-
-def _show(by_model: dict[str, list[float]], unpriced: list[tuple[Line, VeniceError]], screen: Screen) -> None:
-    rows = {model: (len(prices), _span(prices), math.fsum(prices)) for model, prices in by_model.items()}
-    missing: dict[str, int] = {}
-    for line, _ in unpriced:
-        missing[line.request.model] = missing.get(line.request.model, 0) + 1
-    columns = {
-        "model": [*rows, *missing],
-        "clips": [str(row[0]) for row in rows.values()] + [str(count) for count in missing.values()],
-        "each": [row[1] for row in rows.values()] + ["?" for _ in missing],
-        "total": [as_usd(row[2]) for row in rows.values()] + ["?" for _ in missing],
-    }
-    screen.table(columns, styles=["" for _ in columns["model"]])
-
-
-def _span(prices: Sequence[float]) -> str:
-    low, high = as_usd(min(prices)), as_usd(max(prices))
-    return low if low == high else f"{low} to {high}"
-
-
-def _as_json(
-    by_model: dict[str, list[float]], unpriced: list[tuple[Line, VeniceError]], total: float, clips: int
-) -> dict[str, object]:
-    return {
-        "ok": not unpriced,
-        "clips": clips,
-        "usd": round(total, 6),
-        "models": [
-            {"model": model, "clips": len(prices), "usd": round(math.fsum(prices), 6)}
-            for model, prices in by_model.items()
-        ],
-        "unpriced": [{"line": line.number, "error": error.message} for line, error in unpriced],
-    }

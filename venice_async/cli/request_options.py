@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
@@ -109,8 +109,21 @@ class Material:
             InvalidRequestError: a file is missing, or a value cannot be read.
         """
         known = _set(self, leave_out={"keyframe", "element"})
-        known |= {"keyframes": [_keyframe(text) for text in self.keyframe]} if self.keyframe else {}
-        return known | ({"elements": [_element(text) for text in self.element]} if self.element else {})
+        for text in self.keyframe:
+            source, _, frame = text.rpartition("@")
+            if not source or not frame.isdecimal():
+                msg = f"--keyframe takes MEDIA@FRAME, not {text!r}"
+                raise InvalidRequestError(msg, field="keyframes", hint="Such as --keyframe start.png@0")
+            keyframe = {"image_url": medium("--keyframe", source), "frame_index": int(frame)}
+            known.setdefault("keyframes", []).append(keyframe)
+        for text in self.element:
+            said = parsed(text)
+            if not isinstance(said, dict):
+                msg = f"--element takes a JSON object, not {text!r}"
+                hint = 'Such as {"frontal_image_url": "hero.png"}'
+                raise InvalidRequestError(msg, field="elements", hint=hint)
+            known.setdefault("elements", []).append(as_field("element", said, says="--element"))
+        return known
 
 
 def _set(group: Look | Material, *, leave_out: set[str]) -> dict[str, Any]:
@@ -180,22 +193,6 @@ def named_fields(items: Iterable[str]) -> dict[str, Any]:
         else:
             found.setdefault("extra", {})[name] = parsed(text)
     return found
-
-
-def _element(text: str) -> dict[str, Any]:
-    said = parsed(text)
-    if not isinstance(said, Mapping):
-        msg = f"--element takes a JSON object, not {text!r}"
-        raise InvalidRequestError(msg, field="elements", hint='Such as {"frontal_image_url": "hero.png"}')
-    return cast("dict[str, Any]", as_field("element", said, says="--element"))
-
-
-def _keyframe(text: str) -> dict[str, Any]:
-    source, _, frame = text.rpartition("@")
-    if not source or not frame.isdecimal():
-        msg = f"--keyframe takes MEDIA@FRAME, not {text!r}"
-        raise InvalidRequestError(msg, field="keyframes", hint="Such as --keyframe start.png@0")
-    return {"image_url": medium("--keyframe", source), "frame_index": int(frame)}
 
 
 def parsed(text: str) -> Any:

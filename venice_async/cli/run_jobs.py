@@ -115,11 +115,22 @@ class Watch:
         if job.cancelled():
             return
         try:
-            self._succeeded(await job)
-            board.done += 1
+            video = await job
         except VeniceError as error:
             board.failed += 1
-            self._codes.append(await self._failed(job, error))
+            over = error.ticket is None or (isinstance(job.state, Failed) and job.state.job_failed)
+            handover = None
+            if not over and job.ticket is not None:  # a later try may still bring its clip
+                handover = await hand_over(self.session, self.screen, job.ticket, self.to)
+            resume = handover.command if handover and handover.works else None
+            self._codes.append(report(self.screen, error, resume=resume))
+            if handover is not None:
+                handover.show(self.screen)
+            if isinstance(error, QueueOutcomeUnknownError) and self.session.journal is not None:
+                self.screen.insist(f"The attempt is kept in the journal: {self.session.again('jobs')}")
+        else:
+            self._succeeded(video)
+            board.done += 1
 
     def _succeeded(self, video: Video) -> None:
         seconds = time.monotonic() - self._started
@@ -137,21 +148,6 @@ class Watch:
         else:
             self.screen.note(f"saved {' · '.join([str(place), *facts])}, sha256 {video.sha256}")
             self.screen.path(place)
-
-    async def _failed(self, job: VideoJob, error: VeniceError) -> int:
-        """Say why, and how to resume the job if a later try may still bring its clip."""
-        over = error.ticket is None or (isinstance(job.state, Failed) and job.state.job_failed)
-        handover = (
-            None
-            if over or job.ticket is None
-            else await hand_over(self.session, self.screen, job.ticket, self.to)
-        )
-        code = report(self.screen, error, resume=handover.command if handover and handover.works else None)
-        if handover is not None:
-            handover.show(self.screen)
-        if isinstance(error, QueueOutcomeUnknownError) and self.session.journal is not None:
-            self.screen.insist(f"The attempt is kept in the journal: {self.session.again('jobs')}")
-        return code
 
     def _stop(self, jobs: Sequence[VideoJob]) -> None:
         if any(job.ticket is None and isinstance(job.state, Queueing) for job in jobs):

@@ -90,7 +90,14 @@ async def open_session(
     journal = journal_path(connection, journalling)
     async with AsyncExitStack() as stack:
         if connection.sandbox:
-            base_url, key = await _sandbox(connection, stack)
+            if connection.base_url is not None:
+                msg = "--sandbox and --base-url exclude each other"
+                raise UsageError(msg)
+            check_speed(connection.speed)
+            from ..sandbox import Sandbox  # noqa: PLC0415 - a server and a renderer, for those who ask for it
+
+            sandbox = await stack.enter_async_context(Sandbox(speed=connection.speed))
+            base_url, key = sandbox.base_url, Secret(sandbox.api_key)
         else:
             base_url, key = connection.url, Secret(connection.api_key or os.environ.get("VENICE_API_KEY", ""))
         if not key.reveal().strip():
@@ -115,17 +122,6 @@ async def open_session(
             base_url=base_url,
             api_key=key,
         )
-
-
-async def _sandbox(connection: Connection, stack: AsyncExitStack) -> tuple[str, Secret]:
-    if connection.base_url is not None:
-        msg = "--sandbox and --base-url exclude each other"
-        raise UsageError(msg)
-    check_speed(connection.speed)
-    from ..sandbox import Sandbox  # noqa: PLC0415 - a server and a renderer, for those who ask for it
-
-    sandbox = await stack.enter_async_context(Sandbox(speed=connection.speed))
-    return sandbox.base_url, Secret(sandbox.api_key)
 
 
 def check_speed(speed: float) -> None:

@@ -101,7 +101,7 @@ async def _check_service(session: Session) -> list[Finding]:
     except VeniceError as error:
         refused = isinstance(error, AuthenticationError | PermissionDeniedError)
         return [_trouble("key" if refused else "service", error)]
-    found = [_check_key(account), _check_balance(account), _check_limits(account), _DELIVERY]
+    found = [*_check_account(account), _DELIVERY]
     try:
         found.append(_check_models(await session.venice.models()))
     except VeniceError as error:
@@ -113,37 +113,35 @@ def _trouble(what: str, error: VeniceError) -> Finding:
     return Finding(what, error.message, hint(error), ok=False, code=exit_code(error))
 
 
-def _check_key(account: AccountLimits) -> Finding:
-    tier = f", tier {account.tier}" if account.tier else ""
-    ends = f", ends {account.key_expires[:10]}" if account.key_expires else ""
-    if account.access_permitted:
-        return Finding("key", f"accepted{tier}{ends}")
+def _check_account(account: AccountLimits) -> list[Finding]:
+    """Look at the key, the largest balance, for a clip is paid for from one of them, and the rate limits."""
+    key = "accepted" + (f", tier {account.tier}" if account.tier else "")
     advice = "Look at the key's rights and the balance at venice.ai/settings/api"
-    return Finding("key", f"accepted, but it may not be used{tier}", advice, ok=False, code=exit_codes.KEY)
-
-
-def _check_balance(account: AccountLimits) -> Finding:
-    """Look at the largest balance: a clip is paid for from one of them."""
-    amounts = {
-        name: as_usd(amount) if name == "USD" else f"{amount:,.2f} {name}"
+    if account.access_permitted:
+        ends = f", ends {account.key_expires[:10]}" if account.key_expires else ""
+        found = [Finding("key", f"{key}{ends}")]
+    else:
+        text = key.replace("accepted", "accepted, but it may not be used")
+        found = [Finding("key", text, advice, ok=False, code=exit_codes.KEY)]
+    amounts = [
+        as_usd(amount) if name == "USD" else f"{amount:,.2f} {name}"
         for name, amount in account.balances.items()
-    }
-    text = ", ".join(amounts.values()) or "not told"
+    ]
+    text = ", ".join(amounts) or "not told"
     most = max(account.balances.values(), default=math.inf)
     if most >= _LOW:
-        return Finding("balance", text)
-    advice = "Top up at venice.ai; a clip may cost more than is left, and one currency must cover it whole"
-    return Finding("balance", text, advice, ok=None if most > 0 else False, code=exit_codes.PAYMENT)
-
-
-def _check_limits(account: AccountLimits) -> Finding:
-    amounts = sorted(
-        {limit.amount for limit in account.limits if limit.type.upper() == "RPM" and limit.amount}
-    )
-    if not amounts:
-        return Finding("limits", "not told; 40 queued and 120 polled a minute are assumed")
-    span = f"{amounts[0]:g}" if len(amounts) == 1 else f"{amounts[0]:g} to {amounts[-1]:g}"
-    return Finding("limits", f"{span} requests a minute, by model")
+        found.append(Finding("balance", text))
+    else:
+        advice = (
+            "Top up at venice.ai; a clip may cost more than is left, and one currency must cover it whole"
+        )
+        ok = None if most > 0 else False
+        found.append(Finding("balance", text, advice, ok=ok, code=exit_codes.PAYMENT))
+    rates = [limit.amount for limit in account.limits if limit.type.upper() == "RPM" and limit.amount]
+    if not rates:
+        return [*found, Finding("limits", "not told; 40 queued and 120 polled a minute are assumed")]
+    span = " to ".join(dict.fromkeys((f"{min(rates):g}", f"{max(rates):g}")))
+    return [*found, Finding("limits", f"{span} requests a minute, by model")]
 
 
 def _check_models(models: Sequence[VideoModel]) -> Finding:

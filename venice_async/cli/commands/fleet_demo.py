@@ -63,7 +63,13 @@ async def demo(
         fleet = await stack.enter_async_context(Fleet(uri))
         workers: list[Process] = []
         stack.push_async_callback(_end, workers)
-        workers += [await _worker(uri, sandbox.base_url, sandbox.api_key) for _ in range(_WORKERS)]
+        environment = {**os.environ, "VENICE_API_KEY": sandbox.api_key, "VENICE_BASE_URL": sandbox.base_url}
+        worker = [sys.executable, "-m", "venice_async", "worker", "--quiet", "--journal", uri, "--grace", "1"]
+        for _ in range(_WORKERS):  # each in a group of its own: Ctrl-C is for us, who end them
+            process = await anyio.open_process(
+                worker, env=environment, stdin=None, stdout=None, stderr=None, start_new_session=True
+            )
+            workers.append(process)
         made = [
             await fleet.submit(
                 VideoRequest(
@@ -98,15 +104,6 @@ async def demo(
     screen.note(f"{charges} were paid for.")
     screen.result(f"{arrived} of {jobs} clips arrived")
     return exit_codes.OK if arrived == jobs else exit_codes.FAILED
-
-
-async def _worker(uri: str, base_url: str, api_key: str) -> Process:
-    environment = {**os.environ, "VENICE_API_KEY": api_key, "VENICE_BASE_URL": base_url}
-    command = [sys.executable, "-m", "venice_async", "worker", "--quiet", "--journal", uri, "--grace", "1"]
-    # A group of its own: Ctrl-C is for us, who end it.
-    return await anyio.open_process(
-        command, env=environment, stdin=None, stdout=None, stderr=None, start_new_session=True
-    )
 
 
 async def _end(workers: list[Process]) -> None:

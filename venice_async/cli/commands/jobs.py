@@ -93,7 +93,11 @@ async def jobs(
         entries: list[JournalEntry] = []
         elsewhere: set[str] = set()
         if journal is not None and forget is not None:
-            ids = [entry.id for entry in await journal.pending() if forget in _names(entry)]
+            ids = [
+                entry.id
+                for entry in await journal.pending()
+                if forget == entry.id or (entry.ticket and forget == entry.ticket.queue_id)
+            ]
             if ids and await journal.forget(ids[0]):
                 screen.note(f"Forgot {forget}.")
                 return exit_codes.OK
@@ -141,12 +145,17 @@ def _answer(entry: JournalEntry) -> str | None:
     return entry.state.answer if isinstance(entry.state, Queueing) else None
 
 
-def _names(entry: JournalEntry) -> set[str]:
-    return {entry.id, *([entry.ticket.queue_id] if entry.ticket else [])}
-
-
 def _columns(entries: list[JournalEntry], elsewhere: set[str]) -> dict[str, list[str]]:
     now = time.time()
+    names: list[str] = []
+    states: list[str] = []
+    for entry in entries:
+        here = entry.id not in elsewhere
+        lost = here and isinstance(entry.state, Queueing)
+        unqueued = f"{entry.id} (outcome unknown)" if lost else entry.id
+        names.append(entry.ticket.queue_id if entry.ticket else unqueued)
+        state = "perhaps paid for" if lost else phase(entry.state)
+        states.append(state if here else f"{state}, by another process")
     noted = {
         "key": [entry.name for entry in entries],
         "tags": [", ".join(f"{name}={text}" for name, text in entry.tags.items()) for entry in entries],
@@ -154,25 +163,14 @@ def _columns(entries: list[JournalEntry], elsewhere: set[str]) -> dict[str, list
         "took": [as_seconds(entry.ended - entry.created) if entry.ended else "" for entry in entries],
     }
     return {
-        "job": [entry.ticket.queue_id if entry.ticket else _unqueued(entry, elsewhere) for entry in entries],
+        "job": names,
         "model": [entry.model or "?" for entry in entries],
-        "state": [_standing(entry, elsewhere) for entry in entries],
+        "state": states,
         "queued": [f"{as_seconds(max(0.0, now - entry.created))} ago" for entry in entries],
         **{title: cells for title, cells in noted.items() if any(cells)},
         "to": [str(_file(entry) or "") for entry in entries],
         "prompt": [(entry.request.prompt if entry.request else None) or "" for entry in entries],
     }
-
-
-def _unqueued(entry: JournalEntry, elsewhere: set[str]) -> str:
-    unknown = isinstance(entry.state, Queueing) and entry.id not in elsewhere
-    return f"{entry.id} (outcome unknown)" if unknown else entry.id
-
-
-def _standing(entry: JournalEntry, elsewhere: set[str]) -> str:
-    if entry.id in elsewhere:
-        return f"{phase(entry.state)}, by another process"
-    return "perhaps paid for" if isinstance(entry.state, Queueing) else phase(entry.state)
 
 
 def _file(entry: JournalEntry) -> Path | str | None:

@@ -116,12 +116,6 @@ async def cheapest(venice: VeniceClient, models: Sequence[VideoModel]) -> dict[s
     return {model.id: usd for model, usd in zip(models, prices, strict=True) if usd is not None}
 
 
-def _number(text: str) -> int:
-    """Return the number in `5s` or `720p`; 0 where there is none."""
-    found = re.search(r"\d+", text)
-    return int(found[0]) if found else 0
-
-
 def _columns(models: Sequence[VideoModel], *, brief: bool) -> dict[str, list[str]]:
     """Return what is shown of models; `brief` shortens long lists."""
     few = _few if brief else " ".join
@@ -151,7 +145,7 @@ def _remarks(model: VideoModel) -> list[str]:
 
 def _spans(durations: Sequence[str]) -> Sequence[str]:
     """Return `1s-15s` in place of a long run of seconds."""
-    numbers = [_number(item) for item in durations]
+    numbers = [int(found[0]) if (found := re.search(r"\d+", item)) else 0 for item in durations]
     if len(numbers) <= _MANY or numbers != list(range(numbers[0], numbers[-1] + 1)):
         return durations
     return [f"{durations[0]}-{durations[-1]}"]

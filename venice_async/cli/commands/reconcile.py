@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from attrs import evolve
 from cyclopts import Parameter
@@ -51,9 +51,29 @@ async def reconcile(
         with screen.waiting("reading the ledger"):
             found = await session.venice.reconcile(admin_key=admin_key)
     if screen.as_json:
-        screen.emit([_as_json(one) for one in found])
+        records = [
+            {
+                "id": one.entry.id,
+                "outcome": one.finding,
+                "usd": one.usd,
+                "ticket": ticket_json(one.ticket) if one.ticket else None,
+                "reason": one.reason or None,
+            }
+            for one in found
+        ]
+        screen.emit([{name: part for name, part in item.items() if part is not None} for item in records])
     elif found:
-        screen.table(_columns(found), styles=["" for _ in found])
+        requests = [one.entry.request for one in found]
+        columns: dict[str, list[str]] = {
+            "id": [one.entry.id for one in found],
+            "outcome": [one.finding for one in found],
+            "price": ["" if one.usd is None else as_usd(one.usd) for one in found],
+            "job": [one.ticket.queue_id if one.ticket else "" for one in found],
+            "model": [request.model if request else "?" for request in requests],
+            "why": [one.reason for one in found],
+            "prompt": [(request.prompt if request else None) or "" for request in requests],
+        }
+        screen.table(columns, styles=["" for _ in found])
     _advise(found, screen)
     unsettled = any(one.finding == "unsettled" for one in found)
     return exit_codes.UNKNOWN if unsettled else exit_codes.OK
@@ -70,26 +90,3 @@ def _advise(found: list[Settlement], screen: Screen) -> None:
         screen.insist(
             "What is unsettled: look at your generations on venice.ai, then venice-async jobs --forget ID"
         )
-
-
-def _columns(found: list[Settlement]) -> dict[str, list[str]]:
-    return {
-        "id": [one.entry.id for one in found],
-        "outcome": [one.finding for one in found],
-        "price": ["" if one.usd is None else as_usd(one.usd) for one in found],
-        "job": [one.ticket.queue_id if one.ticket else "" for one in found],
-        "model": [one.entry.request.model if one.entry.request else "?" for one in found],
-        "why": [one.reason for one in found],
-        "prompt": [(one.entry.request.prompt if one.entry.request else None) or "" for one in found],
-    }
-
-
-def _as_json(one: Settlement) -> dict[str, Any]:
-    known = {
-        "id": one.entry.id,
-        "outcome": one.finding,
-        "usd": one.usd,
-        "ticket": ticket_json(one.ticket) if one.ticket else None,
-        "reason": one.reason or None,
-    }
-    return {name: value for name, value in known.items() if value is not None}

@@ -167,12 +167,15 @@ class Board:
         for index, job in jobs:
             state, age = job.state, self._age(job, now)
             done = part(state, age)
+            figures = left(state, age)
+            if isinstance(state, Downloading):
+                figures = as_bytes(state.received) + (f" of {as_bytes(state.total)}" if state.total else "")
             number = self.numbers[index] if self.numbers else index + 1
             table.add_row(
                 Text(str(number) if self.total > 1 else "", style="dim", justify="right"),
                 Text(phase(state)),
                 ProgressBar(total=1.0, completed=done or 0.0, width=12, pulse=done is None),
-                Text(_figures(state, age)),
+                Text(figures),
                 Text(self._about(index, job)),
             )
         return table
@@ -249,12 +252,6 @@ def left(state: State, age: float) -> str:
 
 def _eta(state: State, age: float) -> float | None:
     return state.eta - age if isinstance(state, Waiting) and state.eta is not None else None
-
-
-def _figures(state: State, age: float) -> str:
-    if not isinstance(state, Downloading):
-        return left(state, age)
-    return as_bytes(state.received) + (f" of {as_bytes(state.total)}" if state.total else "")
 
 
 def _kind(state: State) -> str:

@@ -43,8 +43,18 @@ def consent_asker(screen: Screen) -> Callable[[ConsentRequest], Awaitable[Consen
         return None
 
     async def ask(question: ConsentRequest) -> Consent | None:
+        shows = ", ".join(role.replace("_", " ") for role in question.face_media_roles)
         with screen.alone():
-            _show(screen, question)
+            screen.err.print(Rule(Text(f"Consent: {printable(question.flow)}"), style="yellow"))
+            if question.message:
+                screen.err.print(Text(printable(question.message)))
+            if shows:
+                screen.err.print(Text(f"Faces were found in: {printable(shows)}"))
+            screen.err.print(Padding(Text(printable(question.policy_text)), (1, 2)))
+            if question.docs_url:
+                screen.err.print(Text(f"More: {printable(question.docs_url)}"), soft_wrap=True)
+            version = printable(question.consent_version)
+            screen.err.print(Text(f"Version {version}. Nothing has been charged yet."))
             answers: dict[str, bool] = {}
             for name, statement in _STATEMENTS.items():
                 answers[name] = await confirmed(screen, statement)
@@ -53,16 +63,3 @@ def consent_asker(screen: Screen) -> Callable[[ConsentRequest], Awaitable[Consen
         return Consent(**answers)
 
     return ask
-
-
-def _show(screen: Screen, question: ConsentRequest) -> None:
-    shows = ", ".join(role.replace("_", " ") for role in question.face_media_roles)
-    screen.err.print(Rule(Text(f"Consent: {printable(question.flow)}"), style="yellow"))
-    if question.message:
-        screen.err.print(Text(printable(question.message)))
-    if shows:
-        screen.err.print(Text(f"Faces were found in: {printable(shows)}"))
-    screen.err.print(Padding(Text(printable(question.policy_text)), (1, 2)))
-    if question.docs_url:
-        screen.err.print(Text(f"More: {printable(question.docs_url)}"), soft_wrap=True)
-    screen.err.print(Text(f"Version {printable(question.consent_version)}. Nothing has been charged yet."))

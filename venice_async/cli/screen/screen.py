@@ -73,7 +73,8 @@ class Screen:
     @contextmanager
     def waiting(self, text: str) -> Generator[None]:
         """Show on a terminal that something is being waited for."""
-        with self.drawing(Spinner("dots" if _is_utf(self.err) else "line", Text(text), style="cyan")):
+        dots = "dots" if self.err.encoding.lower().startswith("utf") else "line"
+        with self.drawing(Spinner(dots, Text(text), style="cyan")):
             yield
 
     @contextmanager
@@ -209,11 +210,12 @@ class _Notes(logging.Handler):
 def printable(text: str) -> str:
     """Return text without control characters: what a server sends must not steer the terminal."""
     shown = _BYTE.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", text)
-    return "".join(letter for letter in shown if letter in "\n\t" or not _steers(letter))
-
-
-def _steers(letter: str) -> bool:
-    return unicodedata.category(letter) in {"Cc", "Cs"} or letter in _BIDIRECTIONAL
+    return "".join(
+        letter
+        for letter in shown
+        if letter in "\n\t"
+        or (unicodedata.category(letter) not in {"Cc", "Cs"} and letter not in _BIDIRECTIONAL)
+    )
 
 
 def _print(console: Console, text: str, style: str, *, wrap: bool = False) -> None:
@@ -225,10 +227,6 @@ def _console(stream: TextIO) -> Console:
     return Console(
         file=stream, force_terminal=_is_terminal(stream), highlight=False, markup=False, emoji=False
     )
-
-
-def _is_utf(console: Console) -> bool:
-    return console.encoding.lower().startswith("utf")
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -39,12 +39,11 @@ def _otherwise(error: UnicodeError) -> tuple[str | bytes, int]:
 
 def as_command(words: Sequence[str]) -> str:
     """Return a command line to paste into a shell, also where a file name is not text."""
-    return " ".join(_quoted(word) if _SURROGATE.search(word) else shlex.quote(word) for word in words)
-
-
-def _quoted(word: str) -> str:
     # A quotation mark at the end has Python put the rest into apostrophes, as the shell wants it: $'caf\xe9'.
-    return "$" + repr(os.fsencode(word) + b'"')[1:-2] + "'"
+    return " ".join(
+        "$" + repr(os.fsencode(word) + b'"')[1:-2] + "'" if _SURROGATE.search(word) else shlex.quote(word)
+        for word in words
+    )
 
 
 def as_line(value: object, stream: TextIO) -> str:
