@@ -22,7 +22,6 @@ from venice_async.io.clock import SystemClock
 from venice_async.io.pacing.pacer import Pacer
 from venice_async.io.transport import Content
 from venice_async.sansio.http.secrets import Secret
-from venice_async.sansio.job.commands import Poll
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -83,9 +82,9 @@ async def measure(jobs: int, body: bytes) -> list[float]:
     took: list[float] = []
     for number in range(jobs):
         link = f"https://cdn.example/clips/{number:032}.mp4?X-Signature={'s3cret' * 20}{number}&X-Expires=60"
-        poll = Poll(Ticket(model="m", queue_id=f"q{number}", download_url=link))
+        ticket = Ticket(model="m", queue_id=f"q{number}", download_url=link)
         began = time.thread_time()
-        await caller.read_poll(poll, Refusal(body))
+        await caller.read_poll(ticket, Refusal(body))
         took.append((time.thread_time() - began) * 1000)
     return sorted(took)
 

@@ -34,8 +34,8 @@ from venice_async import (
     VeniceClient,
     VideoRequest,
 )
+from venice_async.io.caller import SCARCE
 from venice_async.sandbox import Sandbox, tiny_clip
-from venice_async.sansio.retries import SCARCE
 
 pytestmark = pytest.mark.anyio
 
@@ -220,6 +220,15 @@ async def test_retries_of_a_client_are_rationed() -> None:
             with pytest.raises(ServerError):
                 await venice.quote(PUBLIC)
         assert 6 + 50 // 5 == len(server.requests)
+
+
+async def test_what_works_earns_retries_back() -> None:
+    script = [html_reply(status=502), json_reply({"quote": 0.25})] * 9
+    async with (
+        FaultyVenice(quote=script) as server,
+        client(server, retries=Retries(quota=5, cost=5, refund=5)) as venice,
+    ):
+        assert [0.25] * 9 == [(await venice.quote(PUBLIC)).usd for _ in range(9)]
 
 
 async def test_the_polls_of_a_client_draw_on_its_quota_and_are_only_slower_without(tmp_path: Path) -> None:

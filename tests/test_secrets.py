@@ -38,7 +38,7 @@ from venice_async import (
 from venice_async.io.aiohttp import AiohttpTransport
 from venice_async.sansio.http.queries import Revoke
 from venice_async.sansio.http.secrets import Secret
-from venice_async.sansio.http.wire import HttpRequest, encode
+from venice_async.sansio.http.wire import HttpRequest, link_request, poll_request
 from venice_async.sansio.job import commands, events, states
 from venice_async.sansio.job.machine import begin, step, watch
 from venice_async.sansio.retries import Call
@@ -479,11 +479,11 @@ def everything() -> Iterator[object]:
     completed = events.Completed(link=named)
     yield completed
     assert isinstance(command, commands.Poll)
-    yield encode(command)
+    yield poll_request(command.ticket)
     for start in (state, states.Waiting(ticket=evolve(ticket, download_url=None))):
         downloading, fetch = step(start, completed)
         assert isinstance(fetch, commands.Fetch)
-        yield from (downloading, fetch, encode(fetch), Revoke(ticket), Revoke(ticket).request)
+        yield from (downloading, fetch, link_request(ticket, {}), Revoke(ticket), Revoke(ticket).request)
         yield step(downloading, events.Refused(VeniceError("no")))
         yield step(downloading, events.StopAsked())
         yield events.Accepted(ticket)

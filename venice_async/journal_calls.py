@@ -20,7 +20,7 @@ from .sansio.job.states import State
 
 if TYPE_CHECKING:
     from .io.journal.entries import JournalEntry, Unfinished
-    from .io.journal.store import JobStore
+    from .io.journal.journal import Journal
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class JournalCalls:
 
         return grouped(await journal.paid(moment(since, now)), by)
 
-    def _journal(self) -> JobStore:
+    def _journal(self) -> Journal:
         self._runtime.shared()
         if self._runtime.journal is None:
             msg = "This client keeps no journal"

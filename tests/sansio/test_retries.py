@@ -6,13 +6,11 @@ from hypothesis import strategies as st
 
 from tests.cases import for_each
 from venice_async.errors import APIError, BadRequestError, ServerError
-from venice_async.options import Retries
 from venice_async.sansio.retries import (
     Attempts,
     Call,
     GiveUp,
     Retry,
-    RetryQuota,
     Trouble,
     Unknown,
     Verdict,
@@ -171,16 +169,3 @@ def test_a_link_is_left_alone_for_ten_seconds_unless_the_server_says_otherwise()
     assert Retry(10.0) == decide(Call.LINK, 429)
     assert Retry(2.0) == decide(Call.LINK, Trouble("status", status=429, retry_after=2.0))
     assert Retry(0.5) == decide(Call.LINK, "interrupted")
-
-
-def test_the_quota_pays_for_ten_retries_and_earns_them_back_by_successes() -> None:
-    quota = RetryQuota.full(Retries())
-    for _ in range(10):
-        spent = quota.spent()
-        assert spent is not None
-        quota = spent
-    assert quota.spent() is None
-    for _ in range(5):
-        quota = quota.refunded()
-    assert quota.spent() is not None
-    assert RetryQuota.full(Retries()) == RetryQuota.full(Retries()).refunded()

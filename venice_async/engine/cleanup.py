@@ -40,14 +40,11 @@ class CleanUps:
 
         Nothing is sent once `check` raises: then another process has the job, and cleans up itself.
         """
-        if ticket.download_url is None:
-            return await self._complete(ticket, check)
-        event = await self._sent(Revoke(ticket), check)
-        if event.error is not None:
-            log.warning("The link of job %s may still work: %s", ticket.queue_id, event.error.message)
-        return event
-
-    async def _complete(self, ticket: Ticket, check: Callable[[], None]) -> CleanedUp:
+        if ticket.download_url is not None:
+            event = await self._sent(Revoke(ticket), check)
+            if event.error is not None:
+                log.warning("The link of job %s may still work: %s", ticket.queue_id, event.error.message)
+            return event
         with anyio.move_on_after(_LONGEST) as waiting:
             await self._one.acquire()
         if waiting.cancelled_caught:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import anyio
 import anyio.to_thread
 
-from ..errors import UsageError, VeniceError
+from ..errors import VeniceError
 from ..job import VideoJob
 from ..sansio.job.states import Failed, Succeeded
 from .driver import Driver
@@ -25,25 +25,12 @@ from .spec import JobSpec, Shared
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from ..io.journal.entries import JournalEntry
-
 OnDone: TypeAlias = Callable[[VideoJob], object]
 
 PATIENCE: Final = 30.0  # seconds that `on_done` gets after the last job, when the client is left normally
 EVERY: Final = 30.0  # seconds between two looks for what a process that died has not told
 
 log: logging.Logger = logging.getLogger(__name__)
-
-
-def check_on_done(_: object, __: object, on_done: Any) -> None:
-    """Refuse what cannot be called.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    if on_done is not None and not callable(on_done):
-        msg = f"on_done must be a function of a job, or a Webhook, not {type(on_done).__name__}"
-        raise UsageError(msg)
 
 
 class Completions:
@@ -96,24 +83,15 @@ class Completions:
                     entries = []
                     log.debug("Nobody knows now which jobs are still to be told: %s", error)
                 for entry in entries:
-                    self._start(await self._job_of(entry), entry.id)
+                    start = entry.state, None
+                    spec = JobSpec(
+                        start=start, request=entry.request, to=os.devnull, key=entry.key, tags=entry.tags
+                    )
+                    driver = Driver(self._shared, spec)
+                    job = VideoJob(driver)
+                    await driver.run()
+                    self._start(job, entry.id)
                 await self._shared.clock.sleep(EVERY)
-
-    async def _job_of(self, entry: JournalEntry) -> VideoJob:
-        """Return a job that ended earlier."""
-        driver = Driver(
-            self._shared,
-            JobSpec(
-                start=(entry.state, None),
-                request=entry.request,
-                to=os.devnull,
-                key=entry.key,
-                tags=entry.tags,
-            ),
-        )
-        job = VideoJob(driver)
-        await driver.run()
-        return job
 
     def _start(self, job: VideoJob, entry_id: str) -> None:
         assert self._group is not None  # noqa: S101 - it runs as long as there are jobs

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Hashable
-from functools import partial
 from typing import Any, Final, TypeAlias
 
 import anyio.to_thread
 
-from ..requests import Consent, VideoRequest
+from ..requests import Consent
 from ..results import ConsentRequest
 
 OnConsent: TypeAlias = Callable[[ConsentRequest], Awaitable[Consent | None] | Consent | None]
@@ -47,13 +46,19 @@ class Questions:
     async def put(self, ask: OnConsent, question: ConsentRequest) -> object:
         """Return what `ask` answers. Its exception is the first asker's alone: the next one asks again."""
         subject = (id(ask), _subject(question))
+
+        def close(task: asyncio.Task[object]) -> None:
+            del self._open[subject]
+            if not task.cancelled():
+                task.exception()  # looked at, or asyncio logs that nobody did
+
         while True:
             task = self._open.get(subject)
             is_first = task is None
             if task is None:
                 task = asyncio.create_task(ask_person(ask, question), name="venice_async.consent")
                 self._open[subject] = task
-                task.add_done_callback(partial(self._close, subject))
+                task.add_done_callback(close)
             await asyncio.wait({task})
             if is_first or task.cancelled() or task.exception() is None:
                 return task.result()
@@ -64,11 +69,6 @@ class Questions:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _close(self, subject: Hashable, task: asyncio.Task[object]) -> None:
-        del self._open[subject]
-        if not task.cancelled():
-            task.exception()  # looked at, or asyncio logs that nobody did
 
 
 class SharedConsent:
@@ -87,27 +87,16 @@ class SharedConsent:
 
 
 def _subject(question: ConsentRequest) -> Hashable:
-    return question.policy, question.policy_text, _media_of(question)
-
-
-def _media_of(question: ConsentRequest) -> Hashable:
-    """Return the media that show faces; all of them where the roles do not tell."""
-    request = question.request
-    if request is None:
-        return ()
+    """Return the policy and the media that show faces; all media where the roles do not tell which."""
+    request, media = question.request, ()
     names = [_FIELD_OF.get(role) for role in question.face_media_roles]
-    if not names or None in names:
-        return _all_media(request)
-    return tuple(getattr(request, name) for name in sorted(name for name in names if name))
-
-
-def _all_media(request: VideoRequest) -> Hashable:
-    return (
-        *(getattr(request, name) for name in _FIELD_OF.values()),
-        *(
-            (element.frontal_image_url, element.reference_image_urls, element.video_url)
-            for element in request.elements
-        ),
-        *(keyframe.image_url for keyframe in request.keyframes),
-        request.scene_image_urls,
-    )
+    if request is not None and names and None not in names:
+        media = tuple(getattr(request, name) for name in sorted(name for name in names if name))
+    elif request is not None:
+        media = (
+            *(getattr(request, name) for name in _FIELD_OF.values()),
+            *((one.frontal_image_url, one.reference_image_urls, one.video_url) for one in request.elements),
+            *(keyframe.image_url for keyframe in request.keyframes),
+            request.scene_image_urls,
+        )
+    return question.policy, question.policy_text, media

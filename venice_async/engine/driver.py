@@ -26,7 +26,6 @@ from ..io.journal.entries import BatchShare, JournalEntry, KeyTakenError
 from ..io.journal.record import JobRecord
 from ..io.journal.store import LeaseLostError, StoreAwayError
 from ..io.uploads import encode_media, identify
-from ..requests import VideoRequest
 from ..results import Video
 from ..sansio.job.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
 from ..sansio.job.events import Event, Interrupted, Missed, Refused, StopAsked
@@ -67,6 +66,7 @@ class Driver:
         state: where it stands. It is terminal once everything that belongs to the job is closed.
         begun: whether `run` has begun.
         performed: whether the job is done here, and is not one that ended before or that others do.
+        following: whether another process works on the job, and we only watch.
         on_change: called with every new state, and with the first.
     """
 
@@ -75,6 +75,7 @@ class Driver:
         self.state: State = spec.start[0]
         self.begun: bool = False
         self.performed: bool = False
+        self.following: bool = False
         self.on_change: Callable[[State], None] | None = None
         self._told = False
         self._shared = shared
@@ -87,7 +88,6 @@ class Driver:
         self._stop = anyio.CancelScope()
         self._reason: VeniceError | None = None
         self._tried_again = False
-        self._followed = False
         self._started: float | None = None
         self._trouble: VeniceError | None = None
         self._deadline = anyio.CancelScope()
@@ -96,11 +96,6 @@ class Driver:
     def stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._stop.cancel_called
-
-    @property
-    def following(self) -> bool:
-        """Whether another process works on the job, and we only watch."""
-        return self._followed
 
     @property
     def entry_id(self) -> str:
@@ -142,7 +137,7 @@ class Driver:
             self._shared,
             spec,
             on_progress=self._on_progress,
-            on_estimate=self._on_estimate,
+            on_estimate=lambda eta: self._enter(estimate(self.state, eta=eta)),
             check=self._record.check,
         )
 
@@ -167,20 +162,17 @@ class Driver:
             state, command = step(self.state, event, chance=self._shared.clock.chance())
             command = self._rationed(event, command)
             await self._keep(state)
-            if command is None and self._may_try_again(state):
-                state, command = await self._try_again()
+            if command is None:
+                state, command = await self._try_again(state)
         return state
 
-    def _may_try_again(self, state: State) -> bool:
-        """Tell whether a job failed and was refunded, and is to be queued a second time."""
+    async def _try_again(self, state: State) -> Step:
+        """Begin anew, once, if the job failed and was refunded: the journal has let go of its key."""
         is_new = isinstance(self.spec.start[0], Quoting | Queueing)  # and not one that is resumed
-        if self._tried_again or not is_new or not self._shared.retry_refunded:
-            return False
         error = state.error if isinstance(state, Failed) and state.job_failed else None
-        return isinstance(error, APIError | JobFailedError) and error.credits_refunded is True
-
-    async def _try_again(self) -> Step:
-        """Begin anew, once: the journal has the first try as failed, and its key is free for the second."""
+        refunded = isinstance(error, APIError | JobFailedError) and error.credits_refunded is True
+        if self._tried_again or not (is_new and refunded and self._shared.retry_refunded):
+            return state, None
         self._tried_again = True
         ticket = ticket_of(self.state)
         log.info("Job %s failed and was refunded; it is queued once more", ticket and ticket.queue_id)
@@ -309,7 +301,7 @@ class Driver:
         assert self._shared.following is not None  # noqa: S101 - there is a journal
         state: State | None = entry.state
         given_up = self._shared.clock.monotonic() + self._span()
-        self._followed = True
+        self.following = True
         while state is not None and not isinstance(state, TERMINAL):
             self._enter(state)
             try:
@@ -317,15 +309,19 @@ class Driver:
             except JournalError:
                 if self._shared.clock.monotonic() > given_up:
                     raise
-        self._followed = False
+        self.following = False
         return state
 
     async def _perform(self, command: Command) -> Event:
         match command:
-            case AskPrice():
-                return await self._explained(await self._submission.ask_price(command), command.request)
-            case Queue():
-                return await self._explained(await self._submission.queue(command), command.request)
+            case AskPrice(request=request) | Queue(request=request):
+                if isinstance(command, AskPrice):
+                    event = await self._submission.ask_price(command)
+                else:
+                    event = await self._submission.queue(command)
+                if isinstance(event, Refused):
+                    return Refused(await self._shared.caller.explained(event.error, request.model))
+                return event
             case AskConsent():
                 return await self._submission.ask_consent(command.consent_request)
             case Poll():
@@ -334,12 +330,6 @@ class Driver:
                 return await self._within_deadline(lambda: self._retrieval.fetch(command))
             case CleanUp():
                 return await self._shared.clean_ups.clean_up(command.video.ticket, self._record.check)
-
-    async def _explained(self, event: Event, request: VideoRequest) -> Event:
-        """Return `event`; a refusal of a model that does not exist says which may be meant."""
-        if not isinstance(event, Refused):
-            return event
-        return Refused(await self._shared.suggestions.explained(event.error, request.model))
 
     def _rationed(self, event: Event, command: Command | None) -> Command | None:
         """Keep the latest trouble for the deadline to tell, and delay the next try if retries are scarce."""
@@ -389,9 +379,6 @@ class Driver:
             self._deadline.deadline = math.inf  # bytes are coming: the low-speed guard watches from here
         if isinstance(self.state, Waiting | Downloading):
             self._enter(receive(self.state, received=received, total=total))
-
-    def _on_estimate(self, eta: float | None) -> None:
-        self._enter(estimate(self.state, eta=eta))
 
     async def _within_deadline(self, perform: Callable[[], Awaitable[Event]]) -> Event:
         now = self._shared.clock.monotonic()

@@ -18,7 +18,6 @@ from ..errors import (
 )
 from ..io.delivery.destination import CheckedDestination, check_destination
 from ..io.delivery.download import CAN_GO_ON, Delivery
-from ..io.delivery.sinks import Sink
 from ..io.delivery.stores import ObjectPlace
 from ..io.journal.store import LeaseLostError
 from ..io.pacing.polled_job import PolledJob
@@ -92,7 +91,11 @@ class Retrieval:
             to, overwrite=spec.overwrite, recovering=spec.recovering, values=values
         )
         if checked.claim is not None:
-            self._claim(checked.claim)
+            if checked.claim in self._shared.claims:
+                msg = f"Another job of this client is bound for {str(checked.claim)!r}"
+                raise UsageError(msg, hint="Choose another name")
+            self._shared.claims.add(checked.claim)
+            self._claimed = checked.claim
         self._checked = checked
 
     async def tidy(self) -> None:
@@ -113,7 +116,10 @@ class Retrieval:
 
     async def poll(self, command: Poll) -> Event:
         """Poll at the job's turn; download the clip if the answer is the clip."""
-        watch = self._watch = self._watch or self._watched(command.ticket.model)
+        if self._watch is None:
+            self._watch = self._caller.pacer.watch(command.ticket.model, age=self._spec.age)
+            self._on_estimate(self._watch.eta)
+        watch = self._watch
         async with self._caller.pacer.poll_turn(watch, after=command.after) as turn:
             try:
                 self._check()
@@ -121,15 +127,20 @@ class Retrieval:
                 turn.unsent()
                 raise
             try:
-                async with self._caller.poll(command, turn) as response:
+                async with self._caller.poll(command.ticket, turn) as response:
                     succeeded = response.status in SUCCESS
                     if succeeded and carries_video(response.headers, await response.peek()):
                         async with self._shared.deliveries:
                             return await self._receive(command.ticket, response)
-                    event = await self._caller.read_poll(command, response)
+                    event = await self._caller.read_poll(command.ticket, response)
             except (TransportError, ProtocolError) as error:
                 return Missed(error)
-        return self._news(watch, event)
+        if isinstance(event, StillGoing):
+            watch.progressed(age=event.elapsed, average=event.average)
+            return evolve(event, eta=watch.eta)
+        if isinstance(event, Completed):
+            watch.completed(age=event.elapsed)
+        return event
 
     async def fetch(self, command: Fetch) -> Event:
         """GET the link, from where the last download was cut if the server supports ranges."""
@@ -139,38 +150,15 @@ class Retrieval:
             self._check()
             async with (
                 self._shared.deliveries,
-                self._caller.fetch(command, delivery.headers_for_next()) as response,
+                self._caller.fetch(command.ticket, delivery.headers_for_next()) as response,
             ):
                 if response.status in _LINK_ANSWERS:
                     return await self._receive(command.ticket, response)
-                return Interrupted(await self._caller.read_refusal(command, response))
+                return Interrupted(await self._caller.read_refusal(command.ticket, response))
         except CAN_GO_ON as error:
             return Interrupted(error)
         except DownloadError as error:
             return Refused(error)
-
-    def _claim(self, path: Path | str) -> None:
-        if path in self._shared.claims:
-            msg = f"Another job of this client is bound for {str(path)!r}"
-            raise UsageError(msg, hint="Choose another name")
-        self._shared.claims.add(path)
-        self._claimed = path
-
-    def _watched(self, model: str) -> PolledJob:
-        watch = self._caller.pacer.watch(model, age=self._spec.age)
-        self._on_estimate(watch.eta)
-        return watch
-
-    def _news(self, watch: PolledJob, event: Event) -> Event:
-        match event:
-            case StillGoing():
-                watch.progressed(age=event.elapsed, average=event.average)
-                return evolve(event, eta=watch.eta)
-            case Completed():
-                watch.completed(age=event.elapsed)
-                return event
-            case _:
-                return event
 
     async def _receive(self, ticket: Ticket, response: Response) -> Event:
         delivery = self._deliver(ticket)
@@ -190,13 +178,9 @@ class Retrieval:
 
     def _deliver(self, ticket: Ticket) -> Delivery:
         if self._delivery is None:
-            self._delivery = Delivery(
-                self._sink(ticket), clock=self._shared.clock, on_progress=self._on_progress
-            )
+            sink = self._spec.to
+            if isinstance(sink, str | os.PathLike | ObjectPlace):
+                assert self._checked is not None  # noqa: S101 - the driver checks the destination first
+                sink = self._checked.sink(ticket, resumed=ticket_of(self._spec.start[0]) is not None)
+            self._delivery = Delivery(sink, clock=self._shared.clock, on_progress=self._on_progress)
         return self._delivery
-
-    def _sink(self, ticket: Ticket) -> Sink:
-        if isinstance(self._spec.to, str | os.PathLike | ObjectPlace):
-            assert self._checked is not None  # noqa: S101 - the driver checks the destination first
-            return self._checked.sink(ticket, resumed=ticket_of(self._spec.start[0]) is not None)
-        return self._spec.to

@@ -34,18 +34,17 @@ from ..sansio.http.queries import Query
 from ..sansio.http.secrets import Secret
 from ..sansio.job.states import Failed, State, Succeeded
 from .cleanup import CleanUps
-from .completion import Completions, OnDone, check_on_done
+from .completion import Completions, OnDone
 from .consent import OnConsent, Questions
 from .driver import Driver
 from .following import Following
 from .spec import JobSpec, Shared
-from .suggestions import Suggestions
 
 if TYPE_CHECKING:
     import aiohttp
     from anyio.abc import TaskGroup
 
-    from ..io.journal.store import JobStore
+    from ..io.journal.journal import Journal
 
 with suppress(ImportError):  # anyio would load it at its first call, which is on the event loop
     import_module("anyio._backends._asyncio")
@@ -101,18 +100,6 @@ def _checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _check_on_state(_: object, __: object, on_state: Any) -> None:
-    if on_state is not None and (not callable(on_state) or iscoroutinefunction(on_state)):
-        msg = "on_state must be a plain function, not a coroutine function"
-        raise UsageError(msg, hint="Let it put the states into a queue that a task of yours reads")
-
-
-def _check_on_request(_: object, __: object, on_request: Any) -> None:
-    if on_request is not None and not callable(on_request):
-        msg = f"on_request must be a function of method, path and body, not {type(on_request).__name__}"
-        raise UsageError(msg)
-
-
 @frozen(kw_only=True, repr=False)  # a traceback may show it half made
 class Settings:
     """How a client was made; see `VeniceClient`.
@@ -125,7 +112,7 @@ class Settings:
     base_url: str = field(converter=_checked_url)
     session: aiohttp.ClientSession | None
     on_consent: OnConsent | None
-    on_state: Callable[[VideoJob, State], None] | None = field(validator=_check_on_state)
+    on_state: Callable[[VideoJob, State], None] | None
     journal: str | os.PathLike[str] | None
     timeouts: Timeouts
     limits: Limits
@@ -133,17 +120,25 @@ class Settings:
     retries: Retries
     links: Links
     budget: Budget
-    on_request: OnRequest | None = field(validator=_check_on_request)
+    on_request: OnRequest | None
     send_key: bool
     sidecars: bool = True
-    on_done: OnDone | None = field(default=None, validator=check_on_done)
+    on_done: OnDone | None = None
 
-    @property
-    def hook(self) -> RequestHook | None:
-        """What adds headers to requests, if anything."""
-        if self.on_request is None:
-            return None
-        return RequestHook(self.on_request, urlsplit(self.base_url).path, may_authorize=not self.send_key)
+    def __attrs_post_init__(self) -> None:
+        """Refuse functions of the wrong kind, before one of them is called."""
+        given: object = self.on_state
+        if given is not None and (not callable(given) or iscoroutinefunction(given)):
+            msg = "on_state must be a plain function, not a coroutine function"
+            raise UsageError(msg, hint="Let it put the states into a queue that a task of yours reads")
+        given = self.on_request
+        if given is not None and not callable(given):
+            msg = f"on_request must be a function of method, path and body, not {type(given).__name__}"
+            raise UsageError(msg)
+        given = self.on_done
+        if given is not None and not callable(given):
+            msg = f"on_done must be a function of a job, or a Webhook, not {type(given).__name__}"
+            raise UsageError(msg)
 
 
 class Runtime:
@@ -168,7 +163,7 @@ class Runtime:
         self._draining = False
 
     @property
-    def journal(self) -> JobStore | None:
+    def journal(self) -> Journal | None:
         """The journal, if the client is open and keeps one."""
         return None if self._shared is None else self._shared.journal
 
@@ -246,8 +241,14 @@ class Runtime:
             self._group.cancel_scope.cancel()
         else:
             task.cancel()
+
+        def closed(task: asyncio.Task[None]) -> None:
+            _closing.discard(task)
+            if not task.cancelled() and task.exception() is not None:
+                log.error("Closing the client failed: %s", type(task.exception()).__name__)
+
         _closing.add(task)
-        task.add_done_callback(_closed)
+        task.add_done_callback(closed)
         with anyio.CancelScope(shield=True):
             done, _ = await asyncio.wait({task}, timeout=LEAVING)
         if not done:  # pyright: ignore[reportPossiblyUnboundVariable] - a shield swallows nothing
@@ -302,7 +303,7 @@ class Runtime:
         try:
             return await shared.caller.ask(query)
         except VeniceError as error:
-            raise await shared.suggestions.explained(error, query.request.model) from error.__cause__
+            raise await shared.caller.explained(error, query.request.model) from error.__cause__
 
     @asynccontextmanager
     async def caller_with(self, api_key: Secret) -> AsyncGenerator[Caller]:
@@ -368,16 +369,15 @@ class Runtime:
             send_key=settings.send_key,
         )
         await stack.enter_async_context(transport)
-        journal = await self._open_journal(stack, clock)
-        pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock, store=self._ration())
+        journal, ration = await self._open_journal(stack, clock)
+        pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock, store=ration)
         stack.push_async_callback(pacer.aclose)
+        hook = None
+        if settings.on_request is not None:
+            path = urlsplit(settings.base_url).path
+            hook = RequestHook(settings.on_request, path, may_authorize=not settings.send_key)
         caller = Caller(
-            transport,
-            pacer,
-            clock,
-            retries=settings.retries,
-            api_key=settings.api_key,
-            hook=settings.hook,
+            transport, pacer, clock, retries=settings.retries, api_key=settings.api_key, hook=hook
         )
         following = None if journal is None else Following(journal, clock, self.spawn)
         if following is not None:
@@ -390,7 +390,6 @@ class Runtime:
             journal=journal,
             timeouts=settings.timeouts,
             clean_ups=CleanUps(caller),
-            suggestions=Suggestions(caller),
             questions=questions,
             deliveries=anyio.Semaphore(deliveries_at_once()),
             on_consent=settings.on_consent,
@@ -399,44 +398,37 @@ class Runtime:
             following=following,
         )
 
-    async def _open_journal(self, stack: AsyncExitStack, clock: SystemClock) -> JobStore | None:
-        if self.settings.journal is None:
-            return None
+    async def _open_journal(
+        self, stack: AsyncExitStack, clock: SystemClock
+    ) -> tuple[Journal | None, RationStore | None]:
+        """Open the journal, and the ration of all who use the same one; nothing where there is none."""
+        settings, path = self.settings, self.settings.journal
+        if path is None:
+            return None, None
         # A database is loaded by those who use one, and not on the event loop.
         await anyio.to_thread.run_sync(import_module, "venice_async.io.journal.journal")
         from ..io.journal.journal import Journal  # noqa: PLC0415 - see above
 
+        secret = settings.limits.account or settings.api_key.reveal()
         journal = await Journal.open(
-            self.settings.journal,
+            path,
             clock=clock,
-            account=account_key("", self._account_secret()),
-            secret=self.settings.api_key,
-            budget=self.settings.budget,
-            tells=self.settings.on_done is not None,
+            account=account_key("", secret),
+            secret=settings.api_key,
+            budget=settings.budget,
+            tells=settings.on_done is not None,
         )
         stack.push_async_callback(journal.aclose)
-        if self.settings.limits.account is None and (others := await journal.strangers()):
+        if settings.limits.account is None and (others := await journal.strangers()):
             log.warning(_OTHER_KEYS, others)
-        return journal
-
-    def _account_secret(self) -> str:
-        return self.settings.limits.account or self.settings.api_key.reveal()
-
-    def _account(self) -> str:
-        return account_key(self.settings.base_url, self._account_secret())
-
-    def _ration(self) -> RationStore | None:
-        """Return the ration that is shared with others who use the same journal; None without one."""
-        journal, limits = self.settings.journal, self.settings.limits
-        if journal is None:
-            return None
-        if is_postgres(journal):
+        account = account_key(settings.base_url, secret)
+        if is_postgres(path):
             from ..io.ration.postgres import PostgresRation  # noqa: PLC0415 - with the journal
 
-            return PostgresRation(str(journal), account=self._account(), limits=limits)
+            return journal, PostgresRation(str(path), account=account, limits=settings.limits)
         from ..io.ration.sqlite import SqliteRation  # noqa: PLC0415 - with the journal
 
-        return SqliteRation(journal, account=self._account(), limits=limits)
+        return journal, SqliteRation(path, account=account, limits=settings.limits)
 
     def _check_loop(self) -> None:
         if running_loop() is not self._loop:
@@ -457,9 +449,3 @@ async def _ended(jobs: Sequence[VideoJob], *, within: float) -> None:
     with anyio.move_on_after(within):
         for job in jobs:
             await job.ended()
-
-
-def _closed(task: asyncio.Task[None]) -> None:
-    _closing.discard(task)
-    if not task.cancelled() and task.exception() is not None:
-        log.error("Closing the client failed: %s", type(task.exception()).__name__)

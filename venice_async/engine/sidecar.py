@@ -90,9 +90,14 @@ async def write_sidecar(
 
 
 def _write(path: Path, make: Callable[[], str], overwrite: bool) -> None:  # noqa: FBT001 - threads are passed positions only
-    if not overwrite and os.path.lexists(path) and not _is_sidecar(path):
-        log.warning("There is no sidecar %s: another file has its name", path)
-        return
+    if not overwrite and os.path.lexists(path):
+        try:
+            ours = MAKER in json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError):
+            ours = False
+        if not ours:
+            log.warning("There is no sidecar %s: another file has its name", path)
+            return
     draft = part_path(path, "sidecar")
     try:
         draft.write_text(make(), encoding="utf-8", errors="replace")
@@ -103,13 +108,6 @@ def _write(path: Path, make: Callable[[], str], overwrite: bool) -> None:  # noq
         raise
 
 
-def _is_sidecar(path: Path) -> bool:
-    try:
-        return MAKER in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
@@ -117,7 +115,11 @@ def _iso(seconds: float) -> str:
 def _without_secrets(value: Any) -> Any:
     match value:
         case Media():
-            digest = value.sha256 or _digest_of(value.path)
+            digest = value.sha256
+            with suppress(OSError):  # it may be gone by now
+                if not digest and value.path is not None:
+                    with value.path.open("rb") as file:
+                        digest = hashlib.file_digest(file, "sha256").hexdigest()
             known = {"path": value.path and str(value.path), "sha256": digest, "media_type": value.media_type}
             return {name: part for name, part in known.items() if part is not None}
         case str() if value.startswith("data:"):
@@ -143,13 +145,3 @@ def _bare(url: str) -> str:
         return f"{parts.scheme}://{(parts.netloc).rpartition('@')[2]}{parts.path}"
     except ValueError:
         return url.partition("?")[0]
-
-
-def _digest_of(path: Path | None) -> str | None:
-    try:
-        if path is not None:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        pass  # it may be gone by now
-    return None

@@ -24,10 +24,9 @@ from .arguments import local_or_object
 from .cleanup import CleanUps
 from .consent import OnConsent, Questions
 from .following import Following
-from .suggestions import Suggestions
 
 if TYPE_CHECKING:
-    from ..io.journal.store import JobStore
+    from ..io.journal.journal import Journal
 
 Destination: TypeAlias = str | os.PathLike[str] | Sink | tuple[object, str]
 """A path, a URL such as `s3://bucket/clips/a.mp4`, a sink, or a store of `obstore` and a name in it."""
@@ -95,7 +94,7 @@ class Shared:
         journal: where tickets outlive a crash, if anywhere.
         timeouts: how long to wait.
         on_consent: whom to ask for consent.
-        suggestions: what a misspelt model may have meant.
+
         questions: the questions that people are being asked.
         clean_ups: the deletion of the server's copies.
         deliveries: holds back clips that would take more file descriptors than there are.
@@ -108,10 +107,10 @@ class Shared:
 
     caller: Caller
     clock: Clock
-    journal: JobStore | None
+    journal: Journal | None
     timeouts: Timeouts
     clean_ups: CleanUps
-    suggestions: Suggestions
+
     questions: Questions
     deliveries: anyio.Semaphore
     on_consent: OnConsent | None = None

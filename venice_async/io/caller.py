@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from ..errors import (
     APIError,
+    BadRequestError,
     ConnectError,
+    NotFoundError,
     ProtocolError,
     QueueOutcomeUnknownError,
     RateLimitError,
     TransportError,
     VeniceError,
 )
+from ..formatting import did_you_mean
 from ..options import Retries
+from ..results import Ticket
 from ..sansio.http.headers import balances, deprecation, retry_after
-from ..sansio.http.queries import Complete, Query
-from ..sansio.http.replies import excerpt
+from ..sansio.http.queries import Complete, ListModels, Query
+from ..sansio.http.replies import api_error, excerpt
 from ..sansio.http.secrets import Secret, redact, redact_headers
-from ..sansio.http.wire import HttpRequest, PollEvent, QueueEvent, decode, encode
-from ..sansio.job.commands import Fetch, Poll, Queue
+from ..sansio.http.wire import (
+    HttpRequest,
+    PollEvent,
+    QueueEvent,
+    link_request,
+    poll_answer,
+    poll_request,
+    queue_answer,
+    secrets_of,
+)
+from ..sansio.job.commands import Queue
 from ..sansio.job.events import Accepted, Missed, Refused
-from ..sansio.retries import SCARCE, Attempts, Call, GiveUp, Retry, RetryQuota, Verdict
+from ..sansio.retries import Attempts, Call, GiveUp, Retry, Verdict
 from .pacing.pacer import Pacer, Turn
 from .request_hook import RequestHook
 from .transport import Clock, Content, Response, Transport
@@ -37,8 +52,12 @@ LONGEST_ERROR: Final = 64 * 1024  # bytes of what an error says
 LONGEST_PAGE: Final = 16 * 1024  # bytes of it, where it is no JSON
 LONGEST_CATALOGUE: Final = 16 * 1024 * 1024  # bytes: the models come with their descriptions
 
+SCARCE: Final = 30.0  # seconds before a retry that must come, once the quota is used up
 _FIRST_ERROR: Final = 300  # statuses from here on are redacted before they become an error's text
 _LONGEST_NOTICE: Final = 300  # characters
+_NO_MODEL: Final = re.compile(
+    r"\bmodel\b.*\b(not found|unknown|invalid|exist)|\b(unknown|invalid|no such)\b.*\bmodel\b", re.IGNORECASE
+)
 
 T = TypeVar("T")
 
@@ -50,6 +69,10 @@ class Caller:
 
     An error says nothing of the key or of a link: what a server echoes is redacted by the secrets of the
     request that it answers before it becomes an error's text.
+
+    Retries are rationed, so that an outage does not cause a storm of them: each draws on a quota that
+    successes fill again. Without a token left, what can be given up is given up; a poll or a GET of a job
+    that was paid for waits for `SCARCE` seconds instead.
 
     Attributes:
         balances: what the account held before the last request that was answered with it, by currency.
@@ -72,9 +95,11 @@ class Caller:
         self._transport = transport
         self._api_key = api_key
         self._hook = hook
-        self._quota = RetryQuota.full(retries)
+        self._retries = retries
+        self._tokens = retries.quota
         self.balances: dict[str, float] = {}
         self.deprecations: dict[str, str] = {}
+        self._models: frozenset[str] | None = None
 
     async def ask(self, query: Query[T], *, check: Callable[[], None] = lambda: None) -> T:
         """Return the answer to a call that costs nothing, tried again as the verdicts allow.
@@ -105,13 +130,11 @@ class Caller:
                 content = await response.read(LONGEST_REPLY)
         except VeniceError as error:
             return Refused(error)
-        event = self._understood(
-            lambda status, headers, body: decode(command, status, headers, body), request, response, content
-        )
+        event = self._understood(partial(queue_answer, command), request.secrets, response, content)
         failure = content.failure if response.status < _FIRST_ERROR else None
         # A body that is too long or damaged is not the API's; of one that is cut, the ticket may have come.
         if failure and (isinstance(failure, ProtocolError) or not isinstance(event, Accepted)):
-            came = excerpt(redact(content.data, self._secrets(request)))
+            came = excerpt(redact(content.data, self._secrets(request.secrets)))
             return Refused(QueueOutcomeUnknownError(failure.message, answer=came))
         if isinstance(event, Refused) and not response.request_sent:
             return Refused(
@@ -119,34 +142,48 @@ class Caller:
             )
         return event
 
-    def poll(self, command: Poll, turn: Turn) -> AbstractAsyncContextManager[Response]:
+    def poll(self, ticket: Ticket, turn: Turn) -> AbstractAsyncContextManager[Response]:
         """Send a poll once, on its turn, and yield the answer, which may be the clip."""
-        return self._send(encode(command), turn)
+        return self._send(poll_request(ticket), turn)
 
-    def fetch(self, command: Fetch, headers: dict[str, str]) -> AbstractAsyncContextManager[Response]:
+    def fetch(self, ticket: Ticket, headers: dict[str, str]) -> AbstractAsyncContextManager[Response]:
         """GET a link once; no turn is taken, for the link is not the API's."""
-        return self._send(evolve(encode(command), headers=headers))
+        return self._send(link_request(ticket, headers))
 
-    async def read_poll(self, command: Poll, response: Response) -> PollEvent:
+    async def read_poll(self, ticket: Ticket, response: Response) -> PollEvent:
         """Read the answer to a poll that is not the clip."""
         content = await response.read(LONGEST_REPLY)
         if content.failure is not None and response.status < _FIRST_ERROR:
             return Missed(content.failure)
-        return self._understood(
-            lambda status, headers, body: decode(command, status, headers, body),
-            encode(command),
-            response,
-            content,
-        )
+        read = partial(poll_answer, ticket)
+        return self._understood(read, secrets_of(ticket), response, content)
 
-    async def read_refusal(self, command: Fetch, response: Response) -> VeniceError:
+    async def read_refusal(self, ticket: Ticket, response: Response) -> VeniceError:
         """Read the answer of a link that is not the clip."""
-        return self._understood(
-            lambda status, headers, body: decode(command, status, headers, body),
-            encode(command),
+        refusal = self._understood(
+            lambda status, headers, body: Refused(api_error(status, headers, body)),
+            secrets_of(ticket),
             response,
             await response.read(LONGEST_ERROR),
-        ).error
+        )
+        return refusal.error
+
+    async def explained(self, error: VeniceError, model: str | None) -> VeniceError:
+        """Return `error`; if it says that there is no such model, with those that look like it.
+
+        The catalogue is read once at most.
+        """
+        named = isinstance(error, BadRequestError | NotFoundError) and _NO_MODEL.search(error.message)
+        if not named or model is None or error.ticket is not None:
+            return error
+        if self._models is None:
+            self._models = frozenset()
+            try:
+                self._models = frozenset(known.id for known in await self.ask(ListModels()))
+            except VeniceError:
+                return error
+        near = "" if model in self._models else did_you_mean(model, sorted(self._models))
+        return error.with_facts(hint=near, cli_hint=near) if near else error
 
     def judge(self, attempts: Attempts, call: Call, error: VeniceError) -> tuple[Attempts, Verdict]:
         """Return the attempts with one more trouble, and what to do about it, as far as the quota goes."""
@@ -160,9 +197,10 @@ class Caller:
     def _spend(self, call: Call, error: VeniceError) -> bool:
         if isinstance(error, RateLimitError) and call is not Call.OTHER:
             return True  # the server says when to come again
-        left = self._quota.spent()
-        self._quota = left or self._quota
-        return left is not None
+        if self._tokens < self._retries.cost:
+            return False
+        self._tokens -= self._retries.cost
+        return True
 
     async def _ask_once(self, query: Query[T], check: Callable[[], None]) -> T:
         request, read = query.request, query.read
@@ -181,7 +219,7 @@ class Caller:
             content = await response.read(LONGEST_CATALOGUE)
         if content.failure is not None and response.status < _FIRST_ERROR:
             raise content.failure
-        return self._understood(read, request, response, content)
+        return self._understood(read, request.secrets, response, content)
 
     @asynccontextmanager
     async def _send(self, request: HttpRequest, turn: Turn | None = None) -> AsyncGenerator[Response]:
@@ -190,8 +228,10 @@ class Caller:
             request = await self._hook.applied(request)
         async with self._transport.send(request) as response:
             if response.status < _FIRST_ERROR:
-                self._quota = self._quota.refunded()
-            self._note_headers(request, response.headers)
+                self._tokens = min(self._retries.quota, self._tokens + self._retries.refund)
+            if request.call not in {Call.LINK, Call.REVOKE}:
+                self.balances.update(balances(response.headers))
+                self._note_deprecation(request, response.headers)
             if turn is None:
                 yield response
             elif response.status != HTTPStatus.TOO_MANY_REQUESTS:
@@ -202,32 +242,29 @@ class Caller:
                 turn.answered(response.status, response.headers, content.data)
                 yield _ReadResponse(response.status, response.headers, response.request_sent, content)
 
-    def _note_headers(self, request: HttpRequest, headers: Mapping[str, str]) -> None:
-        """Keep the balances that an answer tells, and warn once of each model that comes to an end."""
-        if request.call in {Call.LINK, Call.REVOKE}:
-            return
-        self.balances.update(balances(headers))
+    def _note_deprecation(self, request: HttpRequest, headers: Mapping[str, str]) -> None:
+        """Warn once of each model that comes to an end."""
         model = request.model
         if model is not None and model not in self.deprecations and (said := deprecation(headers)):
-            text = redact_headers({"": said}, self._secrets(request))[""][:_LONGEST_NOTICE]
+            text = redact_headers({"": said}, self._secrets(request.secrets))[""][:_LONGEST_NOTICE]
             self.deprecations[model] = text
             log.warning("The model %s comes to an end: %s", model, text)
 
     def _understood(
         self,
         read: Callable[[int, Mapping[str, str], bytes], T],
-        request: HttpRequest,
+        named: tuple[str, ...],
         response: Response,
         content: Content,
     ) -> T:
-        """Return what `read` makes of an answer; where that is an error, it is read without secrets."""
+        """Return what `read` makes of an answer; an error is read without secrets and those `named`."""
         status, headers, body = response.status, response.headers, content.data
         if status < _FIRST_ERROR:
             found = read(status, headers, body)
             if not isinstance(found, Refused):
                 return found
         wait = retry_after(status, headers, body, self.clock.time())
-        secrets = self._secrets(request)
+        secrets = self._secrets(named)
         if not body.lstrip().startswith((b"{", b"[")):
             body = body[:LONGEST_PAGE]
         try:
@@ -239,9 +276,9 @@ class Caller:
             found.error.retry_after = wait
         return found
 
-    def _secrets(self, request: HttpRequest) -> tuple[str, ...]:
+    def _secrets(self, named: tuple[str, ...]) -> tuple[str, ...]:
         added = () if self._hook is None else tuple(self._hook.secrets)
-        return (self._api_key.reveal(), *request.secrets, *added)
+        return (self._api_key.reveal(), *named, *added)
 
 
 @frozen

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, Literal, TypeAlias, assert_never
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from ..errors import APIError, ConnectError, DownloadError, TruncatedError, VeniceError
-from ..options import Retries
 
 
 class Call(enum.Enum):
@@ -266,32 +265,3 @@ class Attempts:
         found = verdict(call, trouble, attempt=count + 1, chance=chance, paused=paused, fresh=fresh)
         pause = found.after if isinstance(found, Retry) else 0.0
         return Attempts({**self.seen, kind: (count + 1, paused + pause)}), found
-
-
-SCARCE: Final = 30.0  # seconds before a retry that must come, once the quota is used up
-
-
-@frozen
-class RetryQuota:
-    """The retries that a client may still send, so that an outage does not cause a storm of them.
-
-    Without a token left, what can be given up is given up; a poll or a GET of a job that was paid for waits
-    for `SCARCE` instead. A 429 draws nothing where the server alone says when to come again.
-    """
-
-    retries: Retries
-    tokens: float
-
-    @classmethod
-    def full(cls, retries: Retries) -> RetryQuota:
-        """Return a quota of which nothing is spent."""
-        return cls(retries, retries.quota)
-
-    def spent(self) -> RetryQuota | None:
-        """Return what is left after one retry, or None if there is not enough for it."""
-        left = self.tokens - self.retries.cost
-        return evolve(self, tokens=left) if left >= 0 else None
-
-    def refunded(self) -> RetryQuota:
-        """Return what is there after one success."""
-        return evolve(self, tokens=min(self.retries.quota, self.tokens + self.retries.refund))

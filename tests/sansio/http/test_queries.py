@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cases import for_each
-from tests.sansio.http.test_wire import FIELDS, IMAGE, PRIVATE, TICKET, YES, body_of, typed
+from tests.sansio.http.test_wire import FIELDS, IMAGE, PRIVATE, TICKET, YES, body_of, encode, typed
 from tests.sansio.strategies import json_values
 from venice_async.errors import (
     AuthenticationError,
@@ -34,7 +34,6 @@ from venice_async.sansio.http.queries import (
     price_body,
     price_fields,
 )
-from venice_async.sansio.http.wire import encode
 from venice_async.sansio.job.commands import Queue
 from venice_async.sansio.retries import Call
 

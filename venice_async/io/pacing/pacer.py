@@ -52,8 +52,7 @@ from ...sansio.limits.ration import Answer, Bid, Grant, Lane, Wish
 from ..ration.store import MemoryRation, RationStore
 from ..transport import Clock
 from .polled_job import PolledJob
-from .queues import FifoQueue, PollQueue, TurnQueue, WaitingPoll, WaitingRequest
-from .slots import PAID
+from .queues import PAID, FifoQueue, PollQueue, TurnQueue, WaitingPoll, WaitingRequest
 
 REPORT = 0.3  # seconds that an answer waits for company before others are told
 STALE = 5.0  # seconds after which a turn that was not used is given back
@@ -78,28 +77,21 @@ class Turn:
         self._ended: Callable[[int | None, Mapping[str, str], bytes], None] | None = ended
         self._given_back = given_back
 
-    def answered(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
+    def answered(self, status: int | None, headers: Mapping[str, str], body: bytes = b"") -> None:
         """Report the head of the answer as soon as it is read; `headers` have lower-case names.
 
         Of a 429 the `body` is wanted, too: it tells a spent limit from a block and from an overloaded model.
-        A turn that is left without an answer counts as a request that failed.
+        None is no status: a turn that is left without an answer counts as a request that failed.
         """
-        self._end(status, headers, body)
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(status, headers, body)
 
     def unsent(self) -> None:
         """Give it back: no request was sent."""
         ended, self._ended = self._ended, None
         if ended is not None:
             self._given_back()
-
-    def left(self) -> None:
-        """Count the request as failed unless it was answered."""
-        self._end(None, {}, b"")
-
-    def _end(self, status: int | None, headers: Mapping[str, str], body: bytes) -> None:
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended(status, headers, body)
 
 
 class Pacer:
@@ -179,15 +171,17 @@ class Pacer:
 
     @asynccontextmanager
     async def _turn(self, lane: Lane, request: WaitingRequest) -> AsyncGenerator[Turn]:
-        await self._wait(lane, request)
-        while self._is_stale(request):
-            self._give_back(lane, request)
+        while True:
             await self._wait(lane, request)
+            monotonic, wall = request.asked_at
+            if max(self._clock.monotonic() - monotonic, self._clock.time() - wall) <= STALE:
+                break
+            self._give_back(lane, request)
         turn = Turn(partial(self._ended, lane, request), partial(self._give_back, lane, request))
         try:
             yield turn
         finally:
-            turn.left()
+            turn.answered(None, {})
             self._queues[lane].left(request)
             self._look_again()
 
@@ -207,17 +201,22 @@ class Pacer:
                 self._give_back(lane, request)
             raise
 
-    def _is_stale(self, request: WaitingRequest) -> bool:
-        monotonic, wall = request.asked_at
-        return max(self._clock.monotonic() - monotonic, self._clock.time() - wall) > STALE
-
     def _look(self) -> None:
-        """Ask for turns if it is time to, else set the timer."""
+        """Ask for turns if it is time to, else set the timer for when it is; one that is earlier stays."""
         while self._asking is None and not self._closed:
             now = self._clock.monotonic()
-            ask_at = self._ask_at(now)
+            ask_at = self._report_at
+            for lane, queue in self._queues.items():
+                ask_at = min(ask_at, max(queue.opens(now), self._again.get(lane, now)))
+            if self._store.shared and (self._held or any(one.watches for one in self._polls.models.values())):
+                ask_at = min(ask_at, self._asked_at + ALIVE)
+            ask_at = max(ask_at, self._retry_at)
             if ask_at > now:
-                self._set_timer(ask_at, now)
+                if ask_at < self._timer_at:
+                    if self._timer is not None:
+                        self._timer.cancel()
+                    after, loop = max(ask_at - now, _LEAST_NAP), asyncio.get_running_loop()
+                    self._timer, self._timer_at = loop.call_later(after, self._on_timer), ask_at
                 return
             wish, asked_at = self._wish(now), (now, self._clock.time())
             self._asked_at, self._report_at = now, math.inf
@@ -229,35 +228,18 @@ class Pacer:
                 return
             self._settle(wish, answers, asked_at)
 
-    def _set_timer(self, at: float, now: float) -> None:
-        """Look at that moment, or earlier: a timer that is set stays."""
-        if at == math.inf or (self._timer is not None and self._timer_at <= at):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._timer, self._timer_at = loop.call_later(max(at - now, _LEAST_NAP), self._on_timer), at
-
     def _on_timer(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at = None, math.inf
         self._look()
-
-    def _ask_at(self, now: float) -> float:
-        """Return when it is time to ask."""
-        ask_at = self._report_at
-        for lane, queue in self._queues.items():
-            ask_at = min(ask_at, max(queue.opens(now), self._again.get(lane, now)))
-        if self._store.shared and (self._held or any(one.watches for one in self._polls.models.values())):
-            ask_at = min(ask_at, self._asked_at + ALIVE)
-        return max(ask_at, self._retry_at)
 
     def _wish(self, now: float, *, leaving: bool = False) -> Wish:
         models = self._polls.models
+        queues = {} if leaving else self._queues
         return Wish(
             process=self._process,
             limits=self._limits,
             price=self._polling.price,
-            bids={} if leaving else self._bids(now),
+            bids={lane: queue.bids(now) for lane, queue in queues.items() if queue.opens(now) <= now},
             pressure=0.0 if leaving else self._polls.pressure(now),
             held=tuple(self._held),
             answers=tuple(evolve(answer, late=now - came) for answer, came in self._answers),
@@ -269,10 +251,6 @@ class Pacer:
             },
             heard=self._grant.heard,
         )
-
-    def _bids(self, now: float) -> dict[Lane, tuple[Bid, ...]]:
-        """Return what those who are ready bid, by their lanes."""
-        return {lane: queue.bids(now) for lane, queue in self._queues.items() if queue.opens(now) <= now}
 
     def _answered(
         self,

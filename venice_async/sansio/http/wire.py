@@ -1,10 +1,10 @@
-"""A job's calls as values: `encode` makes a request of a command, `decode` an event of an answer."""
+"""The calls of a job as values: what is sent for a command, and what an answer means."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self, TypeAlias, assert_never, cast, overload
+from typing import Any, Final, Self, TypeAlias, cast
 
 from attrs import field, frozen
 
@@ -17,7 +17,7 @@ from ...requests import Consent, VideoRequest
 from ...results import ConsentRequest, Ticket
 from ..clip.kinds import is_media, is_mp4, is_text
 from ..converter import Part, request_fields, set_fields
-from ..job.commands import Fetch, Poll, Queue
+from ..job.commands import Queue
 from ..job.events import Accepted, Completed, ConsentNeeded, Missed, Refused, StillGoing
 from ..retries import Call
 from .replies import (
@@ -72,52 +72,23 @@ class HttpRequest:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
-def encode(command: Queue | Poll | Fetch) -> HttpRequest:
-    """Return the request that performs `command`; media of a `Queue` must be URLs by now."""
-    match command:
-        case Queue():
-            body = request_body(command.request)
-            return queue_request(body, consents_of(command), model=command.request.model)
-        case Poll():
-            return HttpRequest(
-                call=Call.RETRIEVE,
-                method="POST",
-                url="/video/retrieve",
-                headers=_POLL,
-                body=job_body(command.ticket),
-                model=command.ticket.model,
-                secrets=secrets_of(command.ticket),
-            )
-        case Fetch():
-            return HttpRequest(
-                call=Call.LINK,
-                method="GET",
-                url=command.ticket.download_url or "",
-                secrets=secrets_of(command.ticket),
-            )
-        case _:
-            assert_never(command)
+def poll_request(ticket: Ticket) -> HttpRequest:
+    """Return the request that asks for a job."""
+    return HttpRequest(
+        call=Call.RETRIEVE,
+        method="POST",
+        url="/video/retrieve",
+        headers=_POLL,
+        body=job_body(ticket),
+        model=ticket.model,
+        secrets=secrets_of(ticket),
+    )
 
 
-@overload
-def decode(command: Queue, status: int, headers: Mapping[str, str], body: bytes) -> QueueEvent: ...
-@overload
-def decode(command: Poll, status: int, headers: Mapping[str, str], body: bytes) -> PollEvent: ...
-@overload
-def decode(command: Fetch, status: int, headers: Mapping[str, str], body: bytes) -> Refused: ...
-def decode(
-    command: Queue | Poll | Fetch, status: int, headers: Mapping[str, str], body: bytes
-) -> QueueEvent | PollEvent:
-    """Return what an answer means whose body is not the clip; header names are in lower case."""
-    match command:
-        case Queue():
-            return _queue_answer(command, status, headers, body)
-        case Poll():
-            return _poll_answer(command, status, headers, body)
-        case Fetch():
-            return Refused(api_error(status, headers, body))
-        case _:
-            assert_never(command)
+def link_request(ticket: Ticket, headers: Mapping[str, str]) -> HttpRequest:
+    """Return the request that gets a clip by its link."""
+    url, secrets = ticket.download_url or "", secrets_of(ticket)
+    return HttpRequest(call=Call.LINK, method="GET", url=url, headers=headers, secrets=secrets)
 
 
 def carries_video(headers: Mapping[str, str], start: bytes) -> bool:
@@ -202,7 +173,16 @@ def queue_request(body: bytes, consents: Mapping[str, Consent], *, model: str) -
     """Return the paid request for `model`: `body`, as it was the first time, and the consents by flow."""
     if consents:
         said = json.dumps(
-            {"consents": {flow: _consent_fields(consent) for flow, consent in consents.items()}}
+            {
+                "consents": {
+                    flow: {
+                        "confirmed_terms_and_privacy": consent.terms_and_privacy,
+                        "confirmed_legal_right": consent.legal_right,
+                        "confirmed_screening_acknowledged": consent.screening,
+                    }
+                    for flow, consent in consents.items()
+                }
+            }
         )
         body = body[:-1] + b", " + said[1:].encode()
     return HttpRequest(
@@ -216,14 +196,6 @@ def consents_of(command: Queue) -> dict[str, Consent]:
     return given | ({command.flow: command.consent} if command.flow and command.consent else {})
 
 
-def _consent_fields(consent: Consent) -> dict[str, bool]:
-    return {
-        "confirmed_terms_and_privacy": consent.terms_and_privacy,
-        "confirmed_legal_right": consent.legal_right,
-        "confirmed_screening_acknowledged": consent.screening,
-    }
-
-
 def job_body(ticket: Ticket) -> bytes:
     """Return the JSON body that names a job."""
     return json.dumps({"model": ticket.model, "queue_id": ticket.queue_id}).encode()
@@ -234,15 +206,14 @@ def secrets_of(ticket: Ticket) -> tuple[str, ...]:
     return () if ticket.download_url is None else (ticket.download_url,)
 
 
-def _queue_answer(command: Queue, status: int, headers: Mapping[str, str], body: bytes) -> QueueEvent:
-    if status in SUCCESS:
-        return _accepted(command, body)
-    question = _consent_request(parse_object(body)) if status == _CONFLICT else None
-    return ConsentNeeded(question) if question else Refused(api_error(status, headers, body))
+def queue_answer(command: Queue, status: int, headers: Mapping[str, str], body: bytes) -> QueueEvent:
+    """Return what the answer to a paid request means; header names are in lower case.
 
-
-def _accepted(command: Queue, body: bytes) -> Accepted | Refused:
-    """Read the answer that was paid for, leniently: ids as numbers, or one level down."""
+    A success is read leniently, as it was paid for: ids may be numbers, or lie one level down.
+    """
+    if status not in SUCCESS:
+        question = _consent_request(parse_object(body)) if status == _CONFLICT else None
+        return ConsentNeeded(question) if question else Refused(api_error(status, headers, body))
     whole = parse_first(body)
     for said in (whole, *(mapping(whole.get(name)) for name in _WRAPPERS)):
         queue_id = identifier(said.get("queue_id"))
@@ -273,20 +244,26 @@ def _consent_request(said: Mapping[str, Any]) -> ConsentRequest | None:
     )
 
 
-def _poll_answer(command: Poll, status: int, headers: Mapping[str, str], body: bytes) -> PollEvent:
-    """Read the answer to a poll, which may lie one level down; one that names another job is no news."""
+def poll_answer(ticket: Ticket, status: int, headers: Mapping[str, str], body: bytes) -> PollEvent:
+    """Return what the answer to a poll means that is not the clip; header names are in lower case.
+
+    It may lie one level down; one that names another job is no news.
+    """
     whole = parse_object(body)
     levels = (whole, *(mapping(whole.get(name)) for name in _WRAPPERS))
     ids = {identifier(level.get("queue_id")) for level in (*levels, mapping(whole.get("error")))} - {None}
-    if ids and command.ticket.queue_id not in ids:
+    if ids and ticket.queue_id not in ids:
         return Missed(ProtocolError("The answer to a poll is about another job"))
     if status not in SUCCESS:
         return Missed(api_error(status, headers, body))
     said = next((level for level in levels if text(level.get("status"))), whole)
     word = text(said.get("status"))
     if word is not None and word.lower() in _FAILED:
-        unwrapped = body if said is whole else json.dumps(said).encode()
-        return Refused(_failed(status, headers, unwrapped, word))
+        known = api_error(status, headers, body if said is whole else json.dumps(said).encode())
+        reason = f": {known.message}" if said.get("error") or said.get("message") else ""
+        kept = ("hint", "charged", "credits_refunded")
+        facts = {name: fact for name, fact in known.facts.items() if name in kept}
+        return Refused(JobFailedError(f"The job ended as {word}{reason}", **facts))
     elapsed = seconds(said.get("execution_duration"))
     link = next((url for name in ("download_url", "video_url", "url") if (url := text(said.get(name)))), None)
     if link is not None or (word is not None and word.lower() == "completed"):
@@ -294,13 +271,3 @@ def _poll_answer(command: Poll, status: int, headers: Mapping[str, str], body: b
     if word is None:
         return Missed(ProtocolError("The answer to a poll makes no sense"))
     return StillGoing(elapsed=elapsed, average=seconds(said.get("average_execution_time")))
-
-
-def _failed(status: int, headers: Mapping[str, str], body: bytes, word: str) -> JobFailedError:
-    said = parse_object(body)
-    known = api_error(status, headers, body)
-    reason = f": {known.message}" if said.get("error") or said.get("message") else ""
-    facts = {
-        name: fact for name, fact in known.facts.items() if name in {"hint", "charged", "credits_refunded"}
-    }
-    return JobFailedError(f"The job ended as {word}{reason}", **facts)
