@@ -409,11 +409,13 @@ class Runtime:
         await anyio.to_thread.run_sync(import_module, "venice_async.io.journal.journal")
         from ..io.journal.journal import Journal  # noqa: PLC0415 - see above
 
-        secret = settings.limits.account or settings.api_key.reveal()
+        owner = Secret(
+            settings.limits.account or settings.api_key.reveal()
+        )  # wrapped: tracebacks show locals
         journal = await Journal.open(
             path,
             clock=clock,
-            account=account_key("", secret),
+            account=account_key("", owner.reveal()),
             secret=settings.api_key,
             budget=settings.budget,
             tells=settings.on_done is not None,
@@ -421,7 +423,7 @@ class Runtime:
         stack.push_async_callback(journal.aclose)
         if settings.limits.account is None and (others := await journal.strangers()):
             log.warning(_OTHER_KEYS, others)
-        account = account_key(settings.base_url, secret)
+        account = account_key(settings.base_url, owner.reveal())
         if is_postgres(path):
             from ..io.ration.postgres import PostgresRation  # noqa: PLC0415 - with the journal
 
