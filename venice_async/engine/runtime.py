@@ -409,9 +409,7 @@ class Runtime:
         await anyio.to_thread.run_sync(import_module, "venice_async.io.journal.journal")
         from ..io.journal.journal import Journal  # noqa: PLC0415 - see above
 
-        owner = Secret(
-            settings.limits.account or settings.api_key.reveal()
-        )  # wrapped: tracebacks show locals
+        owner = Secret(settings.limits.account or settings.api_key.reveal())  # tracebacks show locals
         journal = await Journal.open(
             path,
             clock=clock,
