@@ -369,8 +369,8 @@ class Runtime:
             send_key=settings.send_key,
         )
         await stack.enter_async_context(transport)
-        journal, ration = await self._open_journal(stack, clock)
-        pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock, store=ration)
+        journal = await self._open_journal(stack, clock)
+        pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock, store=self._ration())
         stack.push_async_callback(pacer.aclose)
         hook = None
         if settings.on_request is not None:
@@ -398,22 +398,18 @@ class Runtime:
             following=following,
         )
 
-    async def _open_journal(
-        self, stack: AsyncExitStack, clock: SystemClock
-    ) -> tuple[Journal | None, RationStore | None]:
-        """Open the journal, and the ration of all who use the same one; nothing where there is none."""
+    async def _open_journal(self, stack: AsyncExitStack, clock: SystemClock) -> Journal | None:
         settings, path = self.settings, self.settings.journal
         if path is None:
-            return None, None
+            return None
         # A database is loaded by those who use one, and not on the event loop.
         await anyio.to_thread.run_sync(import_module, "venice_async.io.journal.journal")
         from ..io.journal.journal import Journal  # noqa: PLC0415 - see above
 
-        owner = Secret(settings.limits.account or settings.api_key.reveal())  # tracebacks show locals
         journal = await Journal.open(
             path,
             clock=clock,
-            account=account_key("", owner.reveal()),
+            account=account_key("", settings.limits.account or settings.api_key.reveal()),
             secret=settings.api_key,
             budget=settings.budget,
             tells=settings.on_done is not None,
@@ -421,14 +417,21 @@ class Runtime:
         stack.push_async_callback(journal.aclose)
         if settings.limits.account is None and (others := await journal.strangers()):
             log.warning(_OTHER_KEYS, others)
-        account = account_key(settings.base_url, owner.reveal())
-        if is_postgres(path):
+        return journal
+
+    def _ration(self) -> RationStore | None:
+        """Return the ration that is shared with others who use the same journal; None without one."""
+        journal, limits = self.settings.journal, self.settings.limits
+        if journal is None:
+            return None
+        account = account_key(self.settings.base_url, limits.account or self.settings.api_key.reveal())
+        if is_postgres(journal):
             from ..io.ration.postgres import PostgresRation  # noqa: PLC0415 - with the journal
 
-            return journal, PostgresRation(str(path), account=account, limits=settings.limits)
+            return PostgresRation(str(journal), account=account, limits=limits)
         from ..io.ration.sqlite import SqliteRation  # noqa: PLC0415 - with the journal
 
-        return journal, SqliteRation(path, account=account, limits=settings.limits)
+        return SqliteRation(journal, account=account, limits=limits)
 
     def _check_loop(self) -> None:
         if running_loop() is not self._loop:
