@@ -28,8 +28,24 @@ _SCHEMES = ("http://", "https://", "data:")
 
 def media_issues(body: Mapping[str, Any], model: CatalogueModel) -> Iterator[Issue]:
     """Yield what is wrong with everything that is sent along."""
-    yield from _media(body, model)
-    yield from _references(body, model)
+    for name in _SINGLE:
+        if name in body and body[name] is None:
+            yield (name,), "Expected string, received null"
+        yield from url_issues((name,), body.get(name))
+    for name, taken in (
+        ("audio_url", model.audio_input),
+        ("video_url", model.takes_clip),
+        ("image_url", model.kind != "text-to-video"),
+    ):
+        if body.get(name) and not taken and (name == "audio_url" or not list(url_issues((), body[name]))):
+            yield (name,), f"This model does not support {name}"
+    for name, general in _LISTS.items():
+        if name in body:
+            yield from _url_list((name,), body[name], model.references.get(name, general))
+    if body.get("reference_audio_urls") and not (
+        body.get("reference_image_urls") or body.get("reference_video_urls")
+    ):
+        yield ("reference_audio_urls",), "Must be paired with at least one reference image or reference video"
     yield from _elements(body, model)
     yield from _keyframes(body)
     yield from _named(body, model, "image_references", "image_url")
@@ -54,33 +70,6 @@ def _is_inside(url: str) -> bool:
         return not ip_address(host).is_global
     except ValueError:
         return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
-
-
-def _media(body: Mapping[str, Any], model: CatalogueModel) -> Iterator[Issue]:
-    for name in _SINGLE:
-        if name in body and body[name] is None:
-            yield (name,), "Expected string, received null"
-        yield from url_issues((name,), body.get(name))
-    if body.get("audio_url") and not model.audio_input:
-        yield ("audio_url",), "This model does not support audio_url"
-    if body.get("video_url") and not model.takes_clip and _is_url(body["video_url"]):
-        yield ("video_url",), "This model does not support video_url"
-    if body.get("image_url") and model.kind == "text-to-video" and _is_url(body["image_url"]):
-        yield ("image_url",), "This model does not support image_url"
-
-
-def _is_url(value: object) -> bool:
-    return not list(url_issues((), value))
-
-
-def _references(body: Mapping[str, Any], model: CatalogueModel) -> Iterator[Issue]:
-    for name, general in _LISTS.items():
-        if name in body:
-            yield from _url_list((name,), body[name], model.references.get(name, general))
-    if body.get("reference_audio_urls") and not (
-        body.get("reference_image_urls") or body.get("reference_video_urls")
-    ):
-        yield ("reference_audio_urls",), "Must be paired with at least one reference image or reference video"
 
 
 def _url_list(path: tuple[str | int, ...], value: object, most: int) -> Iterator[Issue]:
@@ -160,7 +149,7 @@ def trajectory_issues(body: Mapping[str, Any], *, multi_angle: bool) -> Iterator
     sound: list[dict[str, Any]] = []
     for index, point in points:
         place = ("camera_trajectory", index)
-        wrong = [name for name, (low, high) in spans.items() if not _within(point.get(name), low, high)]
+        wrong = [name for name, (low, high) in spans.items() if not is_within(point.get(name), low, high)]
         for name in wrong:
             yield (*place, name), f"Expected a number from {spans[name][0]:g} to {spans[name][1]:g}"
         for name in point.keys() - spans.keys():
@@ -172,14 +161,17 @@ def trajectory_issues(body: Mapping[str, Any], *, multi_angle: bool) -> Iterator
         yield ("camera_trajectory",), f"The camera may turn by at most {_MOST_DEGREES} degrees"
 
 
-def _within(value: object, low: float, high: float) -> bool:
+def is_within(value: object, low: float, high: float) -> bool:
+    """Whether a value is a number from `low` to `high`."""
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 def _keyframes(body: Mapping[str, Any]) -> Iterator[Issue]:
     issues, keyframes = _objects(body, "keyframes", 10)
     yield from issues
-    last = _last_frame(body)
+    duration = body.get("duration")
+    digits = duration[:-1] if isinstance(duration, str) else ""
+    last = int(digits) * FRAMES_PER_SECOND if digits.isdigit() else math.inf
     seen: set[int] = set()
     for index, keyframe in keyframes:
         yield from url_issues(("keyframes", index, "image_url"), keyframe.get("image_url", 0))
@@ -190,9 +182,3 @@ def _keyframes(body: Mapping[str, Any]) -> Iterator[Issue]:
         if frame in seen or frame > last:
             yield ("keyframes", index, "frame_index"), "Must be unique and at most duration x 24"
         seen.add(frame)
-
-
-def _last_frame(body: Mapping[str, Any]) -> float:
-    duration = body.get("duration")
-    digits = duration[:-1] if isinstance(duration, str) else ""
-    return int(digits) * FRAMES_PER_SECOND if digits.isdigit() else math.inf

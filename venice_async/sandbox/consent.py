@@ -68,18 +68,29 @@ class ConsentDesk:
         """Return the 409 that `body` meets, or None; consent in the body is remembered for its media."""
         if habit == "never":
             return None
-        media = [(role, _digest(text)) for role, text in _face_media(body)]
+        media: list[tuple[str, bytes]] = []
+        for name, role in _ROLES.items():
+            for text in _texts(body.get(name)):
+                if text.startswith("data:") or "no-face" not in text:
+                    payload = text.partition(",")[2] if text.startswith("data:") else text
+                    digest = hashlib.sha256(payload.encode(errors="surrogatepass")).digest()
+                    media.append((role, digest))
         if "seedance" in (body.get("consents") or {}):
             self._attested.update(digest for _, digest in media)
         fresh = [role for role, digest in media if habit == "always" or digest not in self._attested]
-        return _needs_consent(list(dict.fromkeys(fresh))) if fresh else None
-
-
-def _face_media(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, role in _ROLES.items():
-        for text in _texts(body.get(name)):
-            if text.startswith("data:") or "no-face" not in text:
-                yield role, text
+        if not fresh:
+            return None
+        content = {
+            "error": {
+                "code": "needs_consent",
+                "message": "This request contains face media and needs consent before it can be queued",
+            },
+            "consent_flow": "seedance",
+            "face_media_roles": list(dict.fromkeys(fresh)),
+            "consent": {"consent_version": CONSENT_VERSION, "policy_text": POLICY_TEXT},
+            "docs_url": DOCS_URL,
+        }
+        return json_reply(409, content)
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -91,22 +102,3 @@ def _texts(value: object) -> Iterator[str]:
     elif isinstance(value, dict):
         for item in cast("dict[str, object]", value).values():
             yield from _texts(item)
-
-
-def _digest(text: str) -> bytes:
-    payload = text.partition(",")[2] if text.startswith("data:") else text
-    return hashlib.sha256(payload.encode(errors="surrogatepass")).digest()
-
-
-def _needs_consent(roles: list[str]) -> Reply:
-    content = {
-        "error": {
-            "code": "needs_consent",
-            "message": "This request contains face media and needs consent before it can be queued",
-        },
-        "consent_flow": "seedance",
-        "face_media_roles": roles,
-        "consent": {"consent_version": CONSENT_VERSION, "policy_text": POLICY_TEXT},
-        "docs_url": DOCS_URL,
-    }
-    return json_reply(409, content)

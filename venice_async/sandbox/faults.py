@@ -53,7 +53,14 @@ def bend(fault: Fault, true: Reply) -> Reply:
     status = true.status if fault.status is None else fault.status
     headers, body = dict(true.headers), true.body
     if fault.status is not None or fault.body is not None:
-        body, headers["Content-Type"] = _content(fault, status, headers.get("Content-Type"))
+        said: object = {"error": f"Injected by the sandbox: {status}"} if fault.body is None else fault.body
+        if isinstance(said, bytes):
+            body, kind = said, headers.get("Content-Type") or "application/octet-stream"
+        elif isinstance(said, str):
+            body, kind = said.encode(), "text/html; charset=utf-8"
+        else:
+            body, kind = json.dumps(said).encode(), _JSON
+        headers["Content-Type"] = kind
     for name, value in fault.headers.items():
         headers = {key: kept for key, kept in headers.items() if key.lower() != name.lower()}
         headers |= {} if value is None else {name: value}
@@ -88,14 +95,3 @@ def encode(body: bytes, coding: Coding) -> bytes:
 
 
 _BLOCK = 1 << 16  # bytes
-
-
-def _content(fault: Fault, status: int, kind: str | None) -> tuple[bytes, str]:
-    body: object = fault.body
-    if body is None:
-        body = {"error": f"Injected by the sandbox: {status}"}
-    if isinstance(body, bytes):
-        return body, kind or "application/octet-stream"
-    if isinstance(body, str):
-        return body.encode(), "text/html; charset=utf-8"
-    return json.dumps(body).encode(), _JSON

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 from attrs import define, field
@@ -146,8 +146,10 @@ class JobBook:
 
     def scenario(self, model: str) -> Scenario:
         """Return what happens to the next job of a model, without taking it from a sequence."""
-        entry, served = self._entry(model)
-        return entry if isinstance(entry, Scenario) else entry[min(served, len(entry) - 1)]
+        entry = self._scenarios.get(model) or self._scenarios.get("*") or Scenario()
+        if isinstance(entry, Scenario):
+            return entry
+        return entry[min(self._served.get(model, 0), len(entry) - 1)]
 
     def serve(self, model: str) -> None:
         """Go on to a model's next scenario, in a sequence of them."""
@@ -158,6 +160,12 @@ class JobBook:
         scenario = self.scenario(model.id)
         self.serve(model.id)
         name = self._names.getrandbits(128)
+        execution = math.inf
+        if scenario.outcome != "never":
+            deviation = max(-_FARTHEST, min(_FARTHEST, self._times.gauss(0, 1)))
+            sigma = self._sigma if scenario.sigma is None else scenario.sigma
+            drawn = model.p80 * math.exp(sigma * (deviation - _Z80))
+            execution = (drawn if scenario.seconds is None else scenario.seconds) / self._speed
         job = Job(
             queue_id=str(name >> 75) if scenario.numeric_id else str(uuid.UUID(int=name, version=4)),
             model=model,
@@ -166,7 +174,7 @@ class JobBook:
             prores=body.get("output_format") == "prores",
             usd=price(model, body),
             queued_at=now,
-            execution=self._execution(model, scenario),
+            execution=execution,
             p80=model.p80 * scenario.estimate / self._speed,
             token=f"{self._names.getrandbits(160):040x}",
             unfetched=scenario.unfetched,
@@ -180,18 +188,6 @@ class JobBook:
     def spent(self, now: float) -> float:
         """Return what all jobs cost in USD, less what was refunded."""
         return self._charged - math.fsum(job.usd for job in self._failing if job.refunded(now))
-
-    def _entry(self, model: str) -> tuple[Scenario | Sequence[Scenario], int]:
-        entry = self._scenarios.get(model) or self._scenarios.get("*") or Scenario()
-        return entry, self._served.get(model, 0)
-
-    def _execution(self, model: CatalogueModel, scenario: Scenario) -> float:
-        if scenario.outcome == "never":
-            return math.inf
-        deviation = max(-_FARTHEST, min(_FARTHEST, self._times.gauss(0, 1)))
-        sigma = self._sigma if scenario.sigma is None else scenario.sigma
-        drawn = model.p80 * math.exp(sigma * (deviation - _Z80))
-        return (drawn if scenario.seconds is None else scenario.seconds) / self._speed
 
 
 def price(model: CatalogueModel, body: Mapping[str, Any]) -> float:

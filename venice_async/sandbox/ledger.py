@@ -35,7 +35,12 @@ def ledger_page(entries: Sequence[Entry], query: Mapping[str, str], epoch: float
     if "cursor" in wanted:
         if len(wanted) > 1:
             raise Refused(standard_error(400, "cursor excludes all other parameters"))
-        wanted, offset = _continued(wanted["cursor"])
+        cursor = wanted["cursor"]
+        try:
+            wanted, offset = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        except (ValueError, TypeError):
+            message = "Invalid or expired cursor; restart from the first page"
+            raise Refused(standard_error(400, message)) from None
     if not wanted.keys() <= _FILTERS or int(wanted.get("pageSize", "1000")) not in _SIZES:
         raise Refused(standard_error(400, "Invalid query parameters"))
     start, end = (_moment(wanted.get(name)) for name in ("startTimestamp", "endTimestamp"))
@@ -48,15 +53,6 @@ def ledger_page(entries: Sequence[Entry], query: Mapping[str, str], epoch: float
     until = offset + int(wanted.get("pageSize", "1000"))
     more = base64.urlsafe_b64encode(json.dumps([wanted, until]).encode()).decode().rstrip("=")
     return json_reply(200, {"data": rows[offset:until], "nextCursor": more if until < len(rows) else None})
-
-
-def _continued(cursor: str) -> tuple[dict[str, str], int]:
-    try:
-        wanted, offset = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, TypeError):
-        message = "Invalid or expired cursor; restart from the first page"
-        raise Refused(standard_error(400, message)) from None
-    return wanted, offset
 
 
 def _moment(text: str | None) -> float | None:

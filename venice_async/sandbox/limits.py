@@ -51,15 +51,6 @@ class RateLimits:
     failure_period: float = field(default=30.0, validator=gt(0))
     block: float = field(default=30.0, validator=gt(0))
 
-    def allowed(self, kind: Kind) -> int:
-        """Return how many requests of a kind a window takes."""
-        allowed: dict[Kind, int] = {
-            "queue": self.queue,
-            "retrieve": self.retrieve,
-            "upscale_quote": self.upscale_quote,
-        }
-        return allowed[kind]
-
 
 class RateGate:
     """Counts what one key does. `limits` may be exchanged at any time; None switches everything off."""
@@ -82,7 +73,7 @@ class RateGate:
         if limits is None or now >= self._blocked_until:
             return None
         message = f"Too many failed attempts (> {limits.failures}) resulting in a non-success status code"
-        return _refusal(message, {}, limits, self._blocked_until - now)
+        return _refusal(message, limits, self._blocked_until - now)
 
     def failure_headers(self, now: float) -> dict[str, str]:
         """Return the account of failures that comes with every answer."""
@@ -104,17 +95,24 @@ class RateGate:
         limits = self.limits
         if limits is None:
             return {}, None
-        taken, ends = self._window(limits, kind, now)
-        room = limits.allowed(kind) - len(taken)
+        allowed, taken = getattr(limits, kind), self._taken[kind]
+        starts = now - limits.period  # of the window
+        if limits.window == "fixed":
+            index = math.floor((now - self._origin + limits.phase) / limits.period)
+            starts = self._origin - limits.phase + index * limits.period
+        while taken and (taken[0] < starts or (taken[0] == starts and limits.window == "sliding")):
+            taken.popleft()
+        room: int = allowed - len(taken)
         if room > 0:
             taken.append(now)
-        reset = ends if limits.window == "fixed" else (taken[0] if taken else now) + limits.period
+        oldest = taken[0] if taken else now
+        reset = (starts if limits.window == "fixed" else oldest) + limits.period
         headers = {
-            "x-ratelimit-limit-requests": str(limits.allowed(kind)),
+            "x-ratelimit-limit-requests": str(allowed),
             "x-ratelimit-remaining-requests": str(max(0, room - 1)),
             "x-ratelimit-reset-requests": self._stamp(limits, reset),
         }
-        return headers, None if room > 0 else _refusal("Rate limit exceeded", {}, limits, reset - now)
+        return headers, None if room > 0 else _refusal("Rate limit exceeded", limits, reset - now)
 
     def failed(self, now: float) -> None:
         """Count one request that was answered 4xx other than 429, and block the key if it is one too many."""
@@ -127,17 +125,6 @@ class RateGate:
             self._blocked_until = now + limits.block
             self._failed.clear()
 
-    def _window(self, limits: RateLimits, kind: Kind, now: float) -> tuple[deque[float], float]:
-        taken = self._taken[kind]
-        if limits.window == "sliding":
-            _forget(taken, now - limits.period)
-            return taken, now + limits.period
-        index = math.floor((now - self._origin + limits.phase) / limits.period)
-        starts = self._origin - limits.phase + index * limits.period
-        while taken and taken[0] < starts:
-            taken.popleft()
-        return taken, starts + limits.period
-
     def _stamp(self, limits: RateLimits, moment: float) -> str:
         factor = 1000 if limits.reset_unit == "milliseconds" else 1
         return str(math.ceil(self._clock.unix(moment) * factor))
@@ -148,7 +135,7 @@ def _forget(moments: deque[float], until: float) -> None:
         moments.popleft()
 
 
-def _refusal(message: str, headers: dict[str, str], limits: RateLimits, wait: float) -> Reply:
+def _refusal(message: str, limits: RateLimits, wait: float) -> Reply:
     plain = standard_error(429, message)
     retry = {"Retry-After": str(math.ceil(wait))} if limits.retry_after else {}
-    return Reply(status=429, body=plain.body, headers={**plain.headers, **headers, **retry})
+    return Reply(status=429, body=plain.body, headers={**plain.headers, **retry})

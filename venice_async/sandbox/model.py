@@ -170,20 +170,29 @@ class CatalogueModel:
 
     def listing(self) -> dict[str, Any]:
         """Return its entry in the answer of `GET /models`."""
-        return {
-            "created": _CREATED,
-            "id": self.id,
-            "model_spec": self._spec(),
-            "object": "model",
-            "owned_by": "venice.ai",
-            "type": "video",
+        constraints: dict[str, Any] = {
+            "model_type": self.kind,
+            "aspect_ratios": list(self.aspect_ratios),
+            "resolutions": list(self.resolutions),
+            "durations": [_AUTO] if self.takes_clip else list(self.durations),
+            "audio": self.audio,
+            "audio_configurable": self.audio_configurable,
+            "audio_input": self.audio_input,
+            "per_reference_audio": self.per_reference_audio,
+            "video_input": self.takes_clip,
         }
-
-    def _spec(self) -> dict[str, Any]:
+        if self.prompt_limit != _USUAL_PROMPT:
+            constraints["prompt_character_limit"] = self.prompt_limit
+        if "image_url" in self.needs or "reference" in self.id:
+            constraints["reference_image_min_short_side_pixels"] = 300
+            constraints["reference_image_min_aspect_ratio"] = 0.4
+            constraints["reference_image_max_aspect_ratio"] = 2.5
+        if self.topaz is not None:
+            constraints["topaz"] = self.topaz.listing()
         private = self.delivery == "link" if self.private is None else self.private
         spec: dict[str, Any] = {
             "privacy": "private" if private else "anonymized",
-            "constraints": self._constraints(),
+            "constraints": constraints,
             "model_sets": list(self.sets),
             "name": self.name,
             "offline": self.offline,
@@ -198,29 +207,14 @@ class CatalogueModel:
                 "removesAt": ENDS,
                 "replacementModelId": self.replaced_by,
             }
-        return spec
-
-    def _constraints(self) -> dict[str, Any]:
-        found: dict[str, Any] = {
-            "model_type": self.kind,
-            "aspect_ratios": list(self.aspect_ratios),
-            "resolutions": list(self.resolutions),
-            "durations": [_AUTO] if self.takes_clip else list(self.durations),
-            "audio": self.audio,
-            "audio_configurable": self.audio_configurable,
-            "audio_input": self.audio_input,
-            "per_reference_audio": self.per_reference_audio,
-            "video_input": self.takes_clip,
+        return {
+            "created": _CREATED,
+            "id": self.id,
+            "model_spec": spec,
+            "object": "model",
+            "owned_by": "venice.ai",
+            "type": "video",
         }
-        if self.prompt_limit != _USUAL_PROMPT:
-            found["prompt_character_limit"] = self.prompt_limit
-        if "image_url" in self.needs or "reference" in self.id:
-            found["reference_image_min_short_side_pixels"] = 300
-            found["reference_image_min_aspect_ratio"] = 0.4
-            found["reference_image_max_aspect_ratio"] = 2.5
-        if self.topaz is not None:
-            found["topaz"] = self.topaz.listing()
-        return found
 
 
 ENDS = "2030-01-01T00:00:00.000Z"

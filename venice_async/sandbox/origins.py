@@ -1,8 +1,12 @@
-"""The two origins: they read requests, record them with their answers, and send the answers."""
+"""The two origins: they read requests, record them with their answers, and send the answers.
+
+A link has no key, a strong ETag, ranges, and only a few GETs.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
@@ -10,9 +14,9 @@ from aiohttp import web
 from attrs import define, evolve
 
 from .clips.studio import Studio
+from .clock import LoopClock
 from .faults import FaultPlan, bend
-from .jobs import Job
-from .link import LinkHost
+from .jobs import Clip, Job, JobBook
 from .records import RecordedRequest
 from .replies import Reply, coded_error, standard_error
 from .scenarios import Fault, Point
@@ -32,6 +36,8 @@ _ROUTES: Mapping[tuple[str, str], Point] = {
     ("GET", "/billing/usage-history"): "ledger",
 }
 _PATHS = frozenset(path for _, path in _ROUTES)
+_LINK = re.compile(r"/media/([0-9a-f-]{8,36})\.mp4")
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _KEYLESS = frozenset({"models", "quote"})
 _FAILED = frozenset(range(400, 500)) - {429}  # what the vendor counts towards the block
 
@@ -66,7 +72,11 @@ class ApiOrigin:
             if point == "retrieve" and await self.venice.delivers(call.body, now):
                 points = ("retrieve", "video")
             reply, fault = self._answer(point, points, call)
-        reply = _numbered(reply or _no_route(path), len(self.requests) + 1)
+        if reply is None and path in _PATHS:
+            reply = standard_error(405, "Method not allowed")
+        reply = reply or standard_error(404, "The requested resource was not found")
+        number = {"x-request-id": f"sandbox-{len(self.requests) + 1}"}
+        reply = evolve(reply, headers={**number, **reply.headers})
         status = None if fault is not None and fault.silent else reply.status
         if status is not None and status in _FAILED:
             self.venice.gate.failed(now)
@@ -108,9 +118,19 @@ class ApiOrigin:
 
 @define(eq=False, kw_only=True)
 class LinkOrigin:
-    """Serves the links: no key is asked for, and none may be sent."""
+    """Serves clips by link: no key is asked for, and none may be sent.
 
-    links: LinkHost
+    Attributes:
+        gets: GETs that a link allows.
+        lifetime: seconds for which a link is valid, counted from when the job was queued.
+        ranges: whether `Range` is honoured.
+    """
+
+    book: JobBook
+    clock: LoopClock
+    gets: int
+    lifetime: float
+    ranges: bool
     studio: Studio
     plan: FaultPlan
     api_key: str
@@ -120,10 +140,10 @@ class LinkOrigin:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         raw = await read_body(request)
-        now = self.links.clock.now()
+        now = self.clock.now()
         points: dict[str, Point] = {"GET": "link", "DELETE": "revoke"}
         point = points.get(request.method)
-        job = self.links.find(request.path, request.query.get("signature"))
+        job = self._find(request.path, request.query.get("signature"))
         if job is not None and point == "link" and job.done(now):
             await self.studio.make(job)
         reply, fault = self._answer(request, point, job, now)
@@ -135,7 +155,7 @@ class LinkOrigin:
             self.api_key in value for value in request.headers.values()
         ):
             self.leaks.append(record)
-        return await send(request, reply, fault, date=self.links.clock.http_date(now))
+        return await send(request, reply, fault, date=self.clock.http_date(now))
 
     def _answer(
         self, request: web.BaseRequest, point: Point | None, job: Job | None, now: float
@@ -146,8 +166,68 @@ class LinkOrigin:
         if fault is not None and not fault.acts:
             return bend(fault, Reply()), fault
         headers = {name.lower(): value for name, value in request.headers.items()}
-        reply = self.links.get(job, headers, now) if point == "link" else self.links.delete(job, now)
+        reply = self._get(job, headers, now) if point == "link" else self._delete(job, now)
         return (reply if fault is None else bend(fault, reply)), fault
+
+    def _find(self, path: str, signature: str | None) -> Job | None:
+        """Return the job whose link this is."""
+        named = _LINK.fullmatch(path)
+        job = self.book.find(named[1]) if named else None
+        return job if job is not None and job.token == signature else None
+
+    def _get(self, job: Job | None, headers: Mapping[str, str], now: float) -> Reply:
+        """Answer a GET; each one counts, whatever comes of it."""
+        if job is None:
+            return standard_error(404, "Not found")
+        if self._gone(job, now):
+            return standard_error(410, "This download link has expired")
+        if job.gets >= self.gets:
+            return standard_error(429, "This download link was used too often")
+        job.gets += 1
+        if not job.succeeds or not job.done(now) or job.clip is None:
+            return standard_error(404, "Not found")
+        if not job.linked(now):
+            return standard_error(job.scenario.link_status, "Not found")
+        clip, kind = job.media
+        etag, modified = f'"{job.queue_id}-{len(clip)}"', self.clock.http_date(job.ready_at)
+        common = {**kind, "ETag": etag, "Last-Modified": modified}
+        if not self.ranges:
+            return Reply(body=clip, headers=common)
+        common["Accept-Ranges"] = "bytes"
+        if headers.get("if-range", etag) not in {etag, modified}:
+            return Reply(body=clip, headers=common)
+        return _ranged(clip, headers.get("range", ""), common)
+
+    def _delete(self, job: Job | None, now: float) -> Reply:
+        """Answer a DELETE: the link and its clip are gone."""
+        if job is None:
+            return standard_error(404, "Not found")
+        if self._gone(job, now):
+            return standard_error(410, "This download link has expired")
+        job.deleted, job.clip = True, b""
+        return Reply(status=204)
+
+    def _gone(self, job: Job, now: float) -> bool:
+        return job.deleted or now >= job.queued_at + self.lifetime
+
+
+def _ranged(clip: Clip, wanted: str, headers: dict[str, str]) -> Reply:
+    """Return the single range `wanted` by RFC 9110, section 14; all of the clip for anything else."""
+    named = _RANGE.fullmatch(wanted.strip())
+    if named is None or not any(named.groups()):
+        return Reply(body=clip, headers=headers)
+    size = len(clip)
+    if named[1]:
+        first, last = int(named[1]), min(int(named[2] or size), size - 1)
+        if named[2] and int(named[2]) < first:
+            return Reply(body=clip, headers=headers)
+    else:
+        first, last = max(0, size - int(named[2])), size - 1
+    if first >= size:
+        headers = {**headers, "Content-Range": f"bytes */{size}", "Content-Type": "text/plain"}
+        return Reply(status=416, headers=headers)
+    headers = {**headers, "Content-Range": f"bytes {first}-{last}/{size}"}
+    return Reply(status=206, body=memoryview(clip)[first : last + 1], headers=headers)
 
 
 def _parsed(raw: bytes | None) -> Mapping[str, Any] | None:
@@ -160,16 +240,6 @@ def _parsed(raw: bytes | None) -> Mapping[str, Any] | None:
 
 def _with(reply: Reply, headers: dict[str, str]) -> Reply:
     return evolve(reply, headers={**reply.headers, **headers}) if headers else reply
-
-
-def _numbered(reply: Reply, number: int) -> Reply:
-    return evolve(reply, headers={"x-request-id": f"sandbox-{number}", **reply.headers})
-
-
-def _no_route(path: str) -> Reply:
-    if path in _PATHS:
-        return standard_error(405, "Method not allowed")
-    return standard_error(404, "The requested resource was not found")
 
 
 def _record(

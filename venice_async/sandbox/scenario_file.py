@@ -57,7 +57,9 @@ def parse_scenarios(text: str, name: str) -> Declared:
     for place, entry in _entries(_parsed(text, name), name):
         try:
             if "on" in entry:
-                faults.append(_fault(entry))
+                if "model" in entry:
+                    _model(entry["model"])
+                faults.append(_structured(entry, Fault))
             else:
                 model = _model(entry.get("model", "*"))
                 scenario = {field: value for field, value in entry.items() if field != "model"}
@@ -101,7 +103,11 @@ def _entries(content: Json, name: str) -> Iterator[tuple[str, Mapping[str, Json]
         raise UsageError(msg, hint=_HINT)
     for title, entries in lists.items():
         if title == "scenarios" and isinstance(entries, dict):
-            entries = list(_by_model(entries))  # noqa: PLW2901 - the same, as a list
+            entries = [  # noqa: PLW2901 - the same, as a list
+                {**entry, "model": model} if isinstance(entry, dict) else entry
+                for model, found in entries.items()
+                for entry in (found if isinstance(found, list) else [found])
+            ]
         if not isinstance(entries, list):
             msg = f"{name}: {title or 'what it declares'} is no list"
             raise UsageError(msg, hint=_HINT)
@@ -116,19 +122,6 @@ def _entries(content: Json, name: str) -> Iterator[tuple[str, Mapping[str, Json]
                 )
                 raise UsageError(msg, hint=_HINT)
             yield place, entry
-
-
-def _by_model(scenarios: Mapping[str, Json]) -> Iterator[Json]:
-    """Yield the scenarios of an object by model id, each with its model."""
-    for model, found in scenarios.items():
-        for entry in found if isinstance(found, list) else [found]:
-            yield {**entry, "model": model} if isinstance(entry, dict) else entry
-
-
-def _fault(entry: Mapping[str, Json]) -> Fault:
-    if "model" in entry:
-        _model(entry["model"])
-    return _structured(entry, Fault)
 
 
 def _model(wanted: object) -> str:

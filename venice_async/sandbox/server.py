@@ -21,7 +21,6 @@ from .clock import LoopClock
 from .faults import FaultPlan
 from .jobs import JobBook
 from .limits import RateGate, RateLimits
-from .link import LinkHost
 from .model import CatalogueModel
 from .origins import ApiOrigin, LinkOrigin
 from .records import Charge, RecordedRequest
@@ -150,7 +149,19 @@ class Sandbox:
         if self.clips is None and importlib.util.find_spec("av") is None:
             msg = "rendering clips needs PyAV: pip install 'venice-async[sandbox]', or pass clips="
             raise UsageError(msg)
-        self._venice = venice = self._mind()
+        clock = LoopClock(skew=self.clock_skew)
+        self._venice = venice = Venice(
+            models={model.id: model for model in self.models},
+            book=JobBook(self.scenarios, speed=self.speed, sigma=self.sigma, seed=self.seed),
+            studio=Studio(self.clips),
+            gate=RateGate(self._limits, clock),
+            clock=clock,
+            balance=self.balance,
+            media_lifetime=self.media_lifetime,
+            id_lifetime=self.id_lifetime,
+            completes=self.completes,
+            strict=self.strict,
+        )
         try:
             await self._listen(venice)
         except BaseException:
@@ -171,31 +182,13 @@ class Sandbox:
             if self._venice is not None:
                 await self._venice.studio.aclose()
 
-    def _mind(self) -> Venice:
-        clock = LoopClock(skew=self.clock_skew)
-        return Venice(
-            models={model.id: model for model in self.models},
-            book=JobBook(self.scenarios, speed=self.speed, sigma=self.sigma, seed=self.seed),
-            studio=Studio(self.clips),
-            gate=RateGate(self._limits, clock),
-            clock=clock,
-            balance=self.balance,
-            media_lifetime=self.media_lifetime,
-            id_lifetime=self.id_lifetime,
-            completes=self.completes,
-            strict=self.strict,
-        )
-
     async def _listen(self, venice: Venice) -> None:
-        links = LinkHost(
+        link_origin = LinkOrigin(
             book=venice.book,
             clock=venice.clock,
             gets=self.link_gets,
             lifetime=self.media_lifetime,
             ranges=self.link_ranges,
-        )
-        link_origin = LinkOrigin(
-            links=links,
             studio=venice.studio,
             plan=self._plan,
             api_key=self.api_key,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from .attachments import media_issues, trajectory_issues, url_issues
+from .attachments import is_within, media_issues, trajectory_issues, url_issues
 from .consent import consent_issues
 from .model import TOPAZ_SLIDERS, CatalogueModel
 from .replies import Issue, Refused, detailed_error, standard_error
@@ -54,12 +55,9 @@ def check_queue(body: Body, model: CatalogueModel, *, strict: bool = False) -> N
             *_duration(body, model),
             *_choice(body, "resolution", RESOLUTIONS, model.resolutions),
             *_choice(body, "aspect_ratio", ASPECT_RATIOS, model.aspect_ratios),
-            *_options(
-                body, model, needs_ratio=model.needs_aspect_ratio or (strict and bool(model.aspect_ratios))
-            ),
+            *_options(body, model, strict=strict),
             *media_issues(body, model),
-            *_sources(body, model),
-            *_hints(body, model),
+            *(((name,), "Required for this model") for name in model.needs if not body.get(name)),
             *(consent_issues(body["consents"]) if "consents" in body else ()),
         )
     )
@@ -89,7 +87,7 @@ def check_quote(body: Body, model: CatalogueModel) -> None:
         ("reference_image_count", model.references.get("reference_image_urls", 30)),
     ):
         stated = body.get(name)
-        if stated is not None and (not _is_number(stated) or not 0 <= stated <= most):
+        if stated is not None and not is_within(stated, 0, most):
             issues.append(((name,), f"Expected a number from 0 to {most:g}"))
     _raise(issues)
 
@@ -109,7 +107,8 @@ def check_job(body: Body, *, optional: tuple[str, ...] = ()) -> tuple[str, str]:
     return body["model"], body["queue_id"]
 
 
-def _options(body: Body, model: CatalogueModel, *, needs_ratio: bool) -> Iterator[Issue]:
+def _options(body: Body, model: CatalogueModel, *, strict: bool) -> Iterator[Issue]:
+    needs_ratio = model.needs_aspect_ratio or (strict and model.aspect_ratios)
     if needs_ratio and "aspect_ratio" not in body:
         yield ("aspect_ratio",), "Required for this model"
     if not isinstance(body.get("audio", True), bool):
@@ -118,6 +117,22 @@ def _options(body: Body, model: CatalogueModel, *, needs_ratio: bool) -> Iterato
         yield ("audio",), "This model does not support audio"
     yield from _factor(body, model)
     yield from _topaz(body, model)
+    if "omni_reference_task_type" in body:
+        if str(body["omni_reference_task_type"]) not in TASK_TYPES:
+            yield ("omni_reference_task_type",), "Invalid enum value"
+        elif not model.follows_source:
+            yield ("omni_reference_task_type",), "Not supported by this model"
+    if "camera_trajectory" in body:
+        yield from trajectory_issues(body, multi_angle=model.multi_angle)
+    user = body.get("anon_user_id", "")
+    if not isinstance(user, str) or not re.fullmatch(r"(?!.*\|\|)[ -~]{0,128}", user):
+        yield ("anon_user_id",), "Expected at most 128 printable ASCII characters without ||"
+    if not is_within(body.get("image_strength", 0), 0, 1):
+        yield ("image_strength",), "Expected a number from 0 to 1"
+    if not isinstance(body.get("voice_id", ""), str):
+        yield ("voice_id",), "Expected string"
+    if "bitrate_mode" in body and str(body["bitrate_mode"]) not in BITRATE_MODES:
+        yield ("bitrate_mode",), "Invalid enum value"
 
 
 def _factor(body: Body, model: CatalogueModel) -> Iterator[Issue]:
@@ -151,7 +166,7 @@ def _topaz(body: Body, model: CatalogueModel) -> Iterator[Issue]:
             value not in choices[name] or isinstance(value, bool) != (name == "h264_output")
         ):
             yield (name,), f"Expected one of {', '.join(map(str, choices[name]))}"
-        elif name in numbers and not (_is_number(value) and numbers[name][0] <= value <= numbers[name][1]):
+        elif name in numbers and not is_within(value, *numbers[name]):
             yield (name,), f"Expected a number from {numbers[name][0]:g} to {numbers[name][1]:g}"
 
 
@@ -159,10 +174,6 @@ def _raise(issues: Iterator[Issue] | list[Issue] | tuple[Issue, ...]) -> None:
     found = list(issues)
     if found:
         raise Refused(detailed_error(found))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _prompt(body: Body, model: CatalogueModel) -> Iterator[Issue]:
@@ -215,30 +226,4 @@ def _choice(body: Body, name: str, known: frozenset[str], supported: tuple[str, 
 
 def _has_source(body: Body) -> bool:
     stated = body.get("reference_video_total_duration")
-    return bool(body.get("reference_video_urls") or (_is_number(stated) and stated))
-
-
-def _sources(body: Body, model: CatalogueModel) -> Iterator[Issue]:
-    for name in model.needs:
-        if not body.get(name):
-            yield (name,), "Required for this model"
-
-
-def _hints(body: Body, model: CatalogueModel) -> Iterator[Issue]:
-    if "omni_reference_task_type" in body:
-        if str(body["omni_reference_task_type"]) not in TASK_TYPES:
-            yield ("omni_reference_task_type",), "Invalid enum value"
-        elif not model.follows_source:
-            yield ("omni_reference_task_type",), "Not supported by this model"
-    if "camera_trajectory" in body:
-        yield from trajectory_issues(body, multi_angle=model.multi_angle)
-    user = body.get("anon_user_id", "")
-    if not isinstance(user, str) or not re.fullmatch(r"(?!.*\|\|)[ -~]{0,128}", user):
-        yield ("anon_user_id",), "Expected at most 128 printable ASCII characters without ||"
-    strength = body.get("image_strength", 0)
-    if not _is_number(strength) or not 0 <= strength <= 1:
-        yield ("image_strength",), "Expected a number from 0 to 1"
-    if not isinstance(body.get("voice_id", ""), str):
-        yield ("voice_id",), "Expected string"
-    if "bitrate_mode" in body and str(body["bitrate_mode"]) not in BITRATE_MODES:
-        yield ("bitrate_mode",), "Invalid enum value"
+    return bool(body.get("reference_video_urls") or (is_within(stated, -math.inf, math.inf) and stated))

@@ -15,13 +15,14 @@ from .jobs import Job, JobBook, price
 from .ledger import ledger_page
 from .limits import Kind, RateGate
 from .model import ENDS, CatalogueModel
-from .outcomes import failure, refused, status
 from .replies import (
     Refused,
     Reply,
     coded_error,
     detailed_error,
     json_reply,
+    prompt_refused,
+    provider_policy,
     standard_error,
 )
 from .scenarios import Point, Scenario
@@ -30,6 +31,7 @@ from .validation import check_job, check_queue, check_quote, parse
 _UNKNOWN_MEDIA = "Media could not be found. Request may be invalid, expired, or deleted."
 _UNKNOWN_ID = "Request ID is invalid."
 _UNKNOWN = {400: _UNKNOWN_ID, 404: _UNKNOWN_MEDIA}
+_TOLD = frozenset({"content_policy", "provider_failed", "media_refused"})
 _MODEL_TYPES = frozenset(
     "all asr code embedding image inpaint music text tts upscale video".split()  # noqa: SIM905 - as in the document
 )
@@ -155,7 +157,15 @@ class Venice:
         model = self._model(body)
         check_queue(body, model, strict=self.strict)
         scenario = self.book.scenario(model.id)
-        self._admit(body, model, scenario)
+        if model.offline:
+            raise Refused(coded_error(503, "MODEL_OFFLINE", "The model is offline. Please try again later."))
+        refusal = _refused(scenario)
+        if refusal is not None:
+            self.book.serve(model.id)
+            raise Refused(refusal)
+        asked = self._consent.ask(body, scenario.consent or ("face_media" if model.asks_consent else "never"))
+        if asked is not None:
+            raise Refused(asked)
         if price(model, body) > self._left(call.now):
             raise Refused(
                 coded_error(402, "INSUFFICIENT_BALANCE", "Insufficient balance to complete this request")
@@ -171,23 +181,28 @@ class Venice:
     def retrieve(self, call: Call) -> Reply:
         """`POST /video/retrieve`."""
         body = call.json()
-        job = self._job(*check_job(body, optional=("delete_media_on_completion",)), call.now)
+        model, queue_id = check_job(body, optional=("delete_media_on_completion",))
+        job = self.book.find(queue_id)
+        if job is None or call.now >= job.queued_at + self.id_lifetime:
+            return standard_error(400, _UNKNOWN_ID)
+        if job.model.id != model:
+            return standard_error(404, _UNKNOWN_MEDIA)
         if not job.known(call.now):
             return standard_error(job.scenario.unknown_status, _UNKNOWN[job.scenario.unknown_status])
         if job.delivery != "link" and self._gone(job, call.now):
             return standard_error(404, _UNKNOWN_MEDIA)
         if not job.done(call.now):
-            return status(job, "PROCESSING", call.now)
+            return _status(job, "PROCESSING", call.now)
         if not job.succeeds:
-            return failure(job, call.now)
+            return _failure(job, call.now)
         if job.unfetched:
             job.unfetched -= 1
             return standard_error(502, "The video could not be fetched from the provider")
         if job.delivery == "link":
-            return status(job, "COMPLETED", call.now)
+            return _status(job, "COMPLETED", call.now)
         if job.delivery == "url":
             link = {"url": self.link_of(job)} if job.linked(call.now) else {}
-            return status(job, "completed", call.now, **link)
+            return _status(job, "completed", call.now, **link)
         job.deleted = body.get("delete_media_on_completion", False)
         clip, headers = job.media
         return Reply(body=clip, headers=headers)
@@ -240,26 +255,6 @@ class Venice:
             raise Refused(detailed_error([(("model",), "Specified model not found")]))
         return self.models[name]
 
-    def _admit(self, body: Mapping[str, Any], model: CatalogueModel, scenario: Scenario) -> None:
-        """Raise `Refused` for what turns a valid request away before it is charged."""
-        if model.offline:
-            raise Refused(coded_error(503, "MODEL_OFFLINE", "The model is offline. Please try again later."))
-        refusal = refused(scenario)
-        if refusal is not None:
-            self.book.serve(model.id)
-            raise Refused(refusal)
-        asked = self._consent.ask(body, scenario.consent or ("face_media" if model.asks_consent else "never"))
-        if asked is not None:
-            raise Refused(asked)
-
-    def _job(self, model: str, queue_id: str, now: float) -> Job:
-        job = self.book.find(queue_id)
-        if job is None or now >= job.queued_at + self.id_lifetime:
-            raise Refused(standard_error(400, _UNKNOWN_ID))
-        if job.model.id != model:
-            raise Refused(standard_error(404, _UNKNOWN_MEDIA))
-        return job
-
     def _gone(self, job: Job, now: float) -> bool:
         return job.deleted or now >= job.queued_at + self.media_lifetime
 
@@ -278,4 +273,61 @@ _ANSWERS: Mapping[str, Callable[[Venice, Call], Reply]] = {
     "ledger": Venice.show_ledger,
 }
 
-"""Calls that the rate limits count."""
+
+def _refused(scenario: Scenario) -> Reply | None:
+    """Return the answer to a request that is refused before it is charged; None if it is accepted."""
+    if scenario.outcome == "prompt_refused":
+        return prompt_refused(scenario.suggested_prompt)
+    if scenario.outcome == "region_blocked":
+        return standard_error(403, "The specified model is unavailable in your region.")
+    if scenario.outcome == "overloaded":
+        message = "The model is currently overloaded. Please try again later."
+        reply = coded_error(429, "MODEL_OVERLOADED", message)
+        return Reply(status=429, body=reply.body, headers={**reply.headers, "Retry-After": "30"})
+    return None
+
+
+def _status(job: Job, name: str, now: float, **more: object) -> Reply:
+    """Return a JSON status; its times are those that the client sees, `speed` included."""
+    running = now - job.queued_at
+    duration = min(running, job.execution) if job.done(now) else running
+    content = {
+        "status": name,
+        "average_execution_time": round(job.p80 * 1000),
+        "execution_duration": round(duration * 1000),
+    }
+    return json_reply(200, content | more)
+
+
+def _failure(job: Job, now: float) -> Reply:
+    """Return how a job that has failed answers a poll, and every later one."""
+    scenario = job.scenario
+    outcome = "inference_failed" if job.broken else scenario.outcome
+    if outcome == "capacity":
+        return coded_error(503, "MODEL_AT_CAPACITY", "The model is at capacity. Please try again later.")
+    told = outcome in _TOLD if scenario.tells_refund is None else scenario.tells_refund
+    money = {"credits_refunded": scenario.credits_refunded} if told else {}
+    match outcome:
+        case "content_policy":
+            return provider_policy(
+                money, refunded=scenario.credits_refunded, recommended=scenario.recommended_model
+            )
+        case "provider_failed":
+            content = {
+                "error": "The model provider failed to generate the video",
+                **money,
+                "hint": scenario.hint,
+            }
+            return json_reply(422, content)
+        case "media_refused":
+            message = "The video is longer than the model takes"
+            return json_reply(422, {"error": message, "code": "VIDEO_DURATION_TOO_LONG", **money})
+        case "failed":
+            return _status(job, "FAILED", now, error="The generation failed", **money)
+        case "invalid":
+            message = "The request failed validation at the provider"
+            return json_reply(
+                400, {"error": message, "details": message, "request_id": f"upstream-{job.queue_id}", **money}
+            )
+        case _:
+            return json_reply(500, {"error": "Inference processing failed", **money})

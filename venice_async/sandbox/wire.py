@@ -45,41 +45,28 @@ async def send(
     if fault is None and len(reply.body) <= _PIECE:
         return web.Response(status=reply.status, body=bytes(reply.body), headers=headers)
     if fault is not None:
-        await _wait_before(request, fault)
+        await anyio.sleep(fault.delay)
+        if fault.silent:
+            await anyio.sleep(fault.hang or 0)
+            await _hang_up(request, reset=False)
         if fault.raw is not None:
             await _send_raw(request, Reply(status=reply.status, body=reply.body, headers=headers), fault)
     response = web.StreamResponse(status=reply.status, headers=headers)
-    if not _names_length(fault) and reply.status != 204:  # noqa: PLR2004 - No Content
+    named = fault is not None and any(name.lower() == "content-length" for name in fault.headers)
+    if not named and reply.status != 204:  # noqa: PLR2004 - No Content
         response.content_length = len(reply.body)
     await response.prepare(request)
-    await _pour(response, reply.body, fault)
-    if fault is not None and fault.stop_at is not None:
-        await _break_off(request, fault)
-    await response.write_eof()
-    return response
-
-
-def _names_length(fault: Fault | None) -> bool:
-    return fault is not None and any(name.lower() == "content-length" for name in fault.headers)
-
-
-async def _wait_before(request: web.BaseRequest, fault: Fault) -> None:
-    await anyio.sleep(fault.delay)
-    if fault.silent:
-        await anyio.sleep(fault.hang or 0)
-        await _hang_up(request, reset=False)
-
-
-async def _pour(response: web.StreamResponse, body: bytes | memoryview, fault: Fault | None) -> None:
-    view = memoryview(body)
     rate = fault.bytes_per_second if fault is not None else None
-    if fault is not None and fault.stop_at is not None:
-        view = view[: fault.stop_at]
+    view = memoryview(reply.body)[: None if fault is None else fault.stop_at]
     piece = min(rate or _PIECE, _PIECE)
     for start in range(0, len(view), piece):
         await response.write(view[start : start + piece])
         if rate is not None:
             await anyio.sleep(piece / rate)
+    if fault is not None and fault.stop_at is not None:
+        await _break_off(request, fault)
+    await response.write_eof()
+    return response
 
 
 async def _send_raw(request: web.BaseRequest, honest: Reply, fault: Fault) -> NoReturn:

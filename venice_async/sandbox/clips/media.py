@@ -68,8 +68,12 @@ def tiny_clip(size: int = 4096, *, seconds: float = DEFAULT_SECONDS, seed: int =
     Raises:
         ValueError: when `size` is too small for the boxes, which take 296 bytes.
     """
+    matrix = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    times = struct.pack(">4I", 0, 0, _TIMESCALE, round(seconds * _TIMESCALE))
+    rates = struct.pack(">IH", 0x10000, 0x100)  # of picture and sound: as recorded
+    movie = bytes(4) + times + rates + bytes(10) + matrix + bytes(24) + b"\0\0\0\2"
     track = _box(b"tkhd", bytes(84)) + _box(b"mdia", _box(b"mdhd", bytes(24)))
-    index = _box(b"mvhd", _movie_header(seconds)) + _box(b"trak", track)
+    index = _box(b"mvhd", movie) + _box(b"trak", track)
     head = _box(b"ftyp", b"isom\0\0\2\0isommp41") + _box(b"moov", index)
     left = size - len(head)
     if left < _MDAT_HEAD:
@@ -82,14 +86,6 @@ def tiny_clip(size: int = 4096, *, seconds: float = DEFAULT_SECONDS, seed: int =
 
 def _box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(content), kind) + content
-
-
-def _movie_header(seconds: float) -> bytes:
-    matrix = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-    times = struct.pack(">4I", 0, 0, _TIMESCALE, round(seconds * _TIMESCALE))
-    return (
-        bytes(4) + times + struct.pack(">IH", 0x10000, 0x100) + bytes(10) + matrix + bytes(24) + b"\0\0\0\2"
-    )
 
 
 def inspect(reference: object) -> Source:
