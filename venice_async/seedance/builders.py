@@ -99,7 +99,9 @@ def reference(
         error = refuse(msg, "prompt", "Refer to … to generate …", f"{how} refer_to=")
         raise error.with_facts(cli_hint=f"{how} --refer-to")
     if donors:
-        text = f"Refer to {_listed(donors)} to generate {text}"
+        *most, last = map(_phrase, donors)
+        listed = f"{', '.join(most)} and {last}" if most else last
+        text = f"Refer to {listed} to generate {text}"
     return _request(model, text, "reference", images, videos, audios, family, fields)
 
 
@@ -131,7 +133,8 @@ def edit(
 
 def change(what: str, *, to: str) -> str:
     """Return the instruction that gives something another look: `change("weather", to="snow")`."""
-    return f"Strictly edit {_INPUT}, changing its {_bare(what)} to {_words(to)}"
+    named = _phrase(what).removeprefix("the ").removeprefix("its ")
+    return f"Strictly edit {_INPUT}, changing its {named} to {_words(to)}"
 
 
 def add(what: str, *, where: str = "", when: str = "") -> str:
@@ -247,12 +250,3 @@ def _words(value: str) -> str:
 
 def _phrase(value: str) -> str:
     return _words(value).removesuffix(".")
-
-
-def _bare(what: str) -> str:
-    return _phrase(what).removeprefix("the ").removeprefix("its ")
-
-
-def _listed(parts: Sequence[str]) -> str:
-    *most, last = map(_phrase, parts)
-    return f"{', '.join(most)} and {last}" if most else last

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
 from attrs import frozen
 
-from ..errors import InvalidRequestError
 from ..requests import VideoRequest
 from ..validators import refuse
 
@@ -94,21 +93,27 @@ def check(request: VideoRequest, family: Family | None) -> None:
         InvalidRequestError: with the field and the limit.
     """
     if family is not None:
-        _check_counts(request, family)
-        _check_output(request, family)
-    _check_sources(request)
+        _check_limits(request, family)
+    if not (
+        request.reference_image_urls or request.reference_video_urls or request.image_url or request.video_url
+    ):
+        msg = "there is nothing to refer to"
+        raise refuse(
+            msg, "reference_image_urls", 1, "Give an image or a clip; without any, use a text-to-video model"
+        )
+    for name in ("duration", "aspect_ratio"):
+        if _follows(getattr(request, name)) and not request.reference_video_urls:
+            msg = f"{name} cannot follow a clip when there is none"
+            raise refuse(msg, name, None, "Give a reference clip, or say what you want")
     _check_tags(request)
 
 
-def _check_counts(request: VideoRequest, family: Family) -> None:
+def _check_limits(request: VideoRequest, family: Family) -> None:
     for kind, limit in (("Image", family.images), ("Video", family.videos), ("Audio", family.audios)):
         count = len(getattr(request, _FIELDS[kind]))
         if count > limit:
             msg = f"Seedance {family.name} takes at most {limit} reference {kind.lower()}s, not {count}"
             raise refuse(msg, _FIELDS[kind], limit)
-
-
-def _check_output(request: VideoRequest, family: Family) -> None:
     low, high = family.seconds
     if request.seconds is not None and not low <= request.seconds <= high:
         msg = f"Seedance {family.name} makes clips of {low} to {high} seconds, not {request.duration}"
@@ -121,59 +126,31 @@ def _check_output(request: VideoRequest, family: Family) -> None:
         raise refuse(msg, "omni_reference_task_type", None, "Leave it out: the prompt tells the workflow")
 
 
-def _check_sources(request: VideoRequest) -> None:
-    if not (
-        request.reference_image_urls or request.reference_video_urls or request.image_url or request.video_url
-    ):
-        msg = "there is nothing to refer to"
-        raise refuse(
-            msg, "reference_image_urls", 1, "Give an image or a clip; without any, use a text-to-video model"
-        )
-    for name in ("duration", "aspect_ratio"):
-        if _follows(getattr(request, name)) and not request.reference_video_urls:
-            msg = f"{name} cannot follow a clip when there is none"
-            raise refuse(msg, name, None, "Give a reference clip, or say what you want")
-
-
 def _follows(value: object) -> bool:
     return str(value).lower() in _FOLLOW
 
 
 def _check_tags(request: VideoRequest) -> None:
+    """Refuse misspelt tags, tags without a reference, references without a tag, subjects that are nowhere."""
     prompt = request.prompt or ""
-    for malformed in _malformed(prompt):
-        raise malformed
-    used = {(kind, int(number)) for kind, number in _TAG.findall(prompt)}
-    for kind, name in _FIELDS.items():
-        _check_kind(kind, name, {number for tag, number in used if tag == kind}, len(getattr(request, name)))
-    for number in sorted(number for tag, number in used if tag == "Subject"):
-        _check_subject(f"<Subject {number}>", prompt)
-
-
-def _malformed(prompt: str) -> Iterator[InvalidRequestError]:
     for meant in _MEANT.finditer(prompt):
         if not _TAG.match(prompt, meant.start()):
-            kind = (meant[1] or meant[3]).capitalize()
             number = max(1, int((meant[2] or meant[4] or "1")[:4]))
-            msg = f"{meant[0].strip()!r} is not a tag; write <{kind} {number}>"
-            yield refuse(
-                msg, "prompt", f"<{kind} {number}>", "Tags are case-sensitive and have exactly one space"
-            )
-
-
-def _check_kind(kind: str, name: str, used: set[int], count: int) -> None:
-    without = sorted(number for number in used if number > count)
-    if without:
-        msg = f"<{kind} {without[0]}> has no reference: {name} has {count}"
-        raise refuse(msg, "prompt", count)
-    unmentioned = sorted(set(range(1, count + 1)) - used)
-    if unmentioned:
-        msg = f"<{kind} {unmentioned[0]}> is given but never mentioned in the prompt"
-        raise refuse(msg, name, None, "Mention it, or leave the reference out")
-
-
-def _check_subject(tag: str, prompt: str) -> None:
+            tag = f"<{(meant[1] or meant[3]).capitalize()} {number}>"
+            msg = f"{meant[0].strip()!r} is not a tag; write {tag}"
+            raise refuse(msg, "prompt", tag, "Tags are case-sensitive and have exactly one space")
+    used = {(kind, int(number)) for kind, number in _TAG.findall(prompt)}
+    for kind, name in _FIELDS.items():
+        numbers, count = {number for tag, number in used if tag == kind}, len(getattr(request, name))
+        if without := sorted(number for number in numbers if number > count):
+            msg = f"<{kind} {without[0]}> has no reference: {name} has {count}"
+            raise refuse(msg, "prompt", count)
+        if unmentioned := sorted(set(range(1, count + 1)) - numbers):
+            msg = f"<{kind} {unmentioned[0]}> is given but never mentioned in the prompt"
+            raise refuse(msg, name, None, "Mention it, or leave the reference out")
     sentences = re.split(r"(?<=[.!?;])\s", prompt)
-    if not any(tag in sentence and re.search(r"<(Image|Video) ", sentence) for sentence in sentences):
-        msg = f"the prompt does not say where {tag} is"
-        raise refuse(msg, "prompt", f"{tag} in <Image 1>", f"Write '{tag} in <Image 1>' once")
+    for number in sorted(number for tag, number in used if tag == "Subject"):
+        tag = f"<Subject {number}>"
+        if not any(tag in sentence and re.search(r"<(Image|Video) ", sentence) for sentence in sentences):
+            msg = f"the prompt does not say where {tag} is"
+            raise refuse(msg, "prompt", f"{tag} in <Image 1>", f"Write '{tag} in <Image 1>' once")
