@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -258,11 +259,14 @@ async def test_a_worker_process_that_is_killed_loses_nothing_and_another_leaves_
             await anyio.sleep(0.05)
         first.send_signal(signal.SIGKILL)
         await first.wait()
-        second = await anyio.open_process(command, env=environment, stdout=None, stderr=None)
+        second = await anyio.open_process([*command, "--log-json"], env=environment, stdout=None)
         await job
         second.terminate()
         assert 0 == await second.wait()
         assert 1 == len(slow.charges)
+        assert second.stderr is not None
+        said = b"".join([part async for part in second.stderr]).splitlines()
+        assert "venice_async.fleet.worker" in {json.loads(line)["logger"] for line in said}
 
 
 async def test_a_worker_tells_over_http_whether_it_is_ready_and_its_figures(
@@ -279,3 +283,8 @@ async def test_a_worker_tells_over_http_whether_it_is_ready_and_its_figures(
         assert 0 == await running
     assert {'venice_fleet_jobs{state="Succeeded"} 1', "venice_worker_ready 1"} <= {*figures}
     assert 'venice_worker_ended_total{outcome="Succeeded"} 1' in figures
+    assert "venice_worker_notice_delay_seconds_count 1" in figures
+    (used,) = (line for line in figures if line.startswith("venice_fleet_ration_used") and "queue" in line)
+    assert used.endswith('limit="queue"} 1')
+    assert used.replace("_used", "_limit").removesuffix("1") + "40" in figures  # as the server says
+    assert 3 == sum(line.startswith("venice_fleet_refusals_total") for line in figures)

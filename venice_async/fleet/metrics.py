@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager, suppress
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
+import anyio.to_thread
 from aiohttp import web
 
 from ..errors import JournalError, UsageError
+from ..sansio.limits.failures import PERIOD as FAILURES_LAST
+from ..sansio.limits.ledger import PERIOD
+from ..sansio.limits.ration import Ration, UnknownVersionError, load
+from .notice import BOUNDS, NoticeDelays
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -21,6 +27,10 @@ _OLDEST: Final = """SELECT coalesce(extract(epoch FROM now() - min(created)), 0)
 _QUESTIONS: Final = (
     "SELECT count(*) FROM orders WHERE question IS NOT NULL AND answer IS NULL AND ended IS NULL"
 )
+_RATIONS: Final = """SELECT left(account, 8), ration, extract(epoch FROM clock_timestamp())::float8
+    FROM rations WHERE substring(ration FROM '"latest": ([0-9.]+)')::float8 > extract(epoch FROM now()) - 60
+    ORDER BY account LIMIT 100"""
+_REASONS: Final = ("limited", "blocked", "overloaded")
 
 
 @asynccontextmanager
@@ -74,8 +84,10 @@ async def exposition(worker: Worker) -> str:
             "Jobs that ended here, by Succeeded or the class of the error.",
             {f'{{outcome="{name}"}}': count for name, count in sorted(worker.counts.items())},
         ),
+        *_of_delays(worker.delays),
     ]
     try:
+        rations = await worker.orders.rows(_RATIONS)
         jobs = await worker.orders.rows(_JOBS)
         singles = [(await worker.orders.rows(sql))[0][0] for sql in (_SPENT, _UNKNOWN, _OLDEST, _QUESTIONS)]
     except JournalError:
@@ -97,9 +109,47 @@ async def exposition(worker: Worker) -> str:
     lines += _metric(
         "venice_fleet_questions", "gauge", "Questions that wait for a person's answer.", {"": questions}
     )
+    lines += await anyio.to_thread.run_sync(_of_rations, rations)
     return "\n".join([*lines, ""])
 
 
+def _of_delays(delays: NoticeDelays) -> list[str]:
+    sums = [*accumulate(delays.counts)]
+    buckets = {f'_bucket{{le="{le}"}}': n for le, n in zip((*BOUNDS, "+Inf"), sums, strict=True)}
+    return _metric(
+        "venice_worker_notice_delay_seconds",
+        "histogram",
+        "From the end of a job to the poll that finds it: half of the time since it was known to run.",
+        {**buckets, "_sum": delays.total, "_count": sums[-1]},
+    )
+
+
+def _of_rations(rows: Iterable[tuple[str, str, float]]) -> list[str]:
+    """Return what the accounts that are in use have sent, and may send, by the beginning of their names."""
+    used, most, failed, blocked, refused = (dict[str, float]() for _ in range(5))
+    for account, text, now in rows:
+        ration: Ration | None = None
+        with suppress(UnknownVersionError):
+            ration = load(text)
+        if ration is None:
+            continue
+        own = f'account="{account}"'
+        for name, bucket in (("polls", ration.polls), ("queue", ration.queue)):
+            used[f'{{{own},limit="{name}"}}'] = bucket.used(now - PERIOD)
+            most[f'{{{own},limit="{name}"}}'] = bucket.limit * ration.limits.share
+        failed[f"{{{own}}}"] = sum(now - FAILURES_LAST < at for at in ration.failures.failed)
+        blocked[f"{{{own}}}"] = max(ration.blocked_until - now, 0.0)
+        for reason in _REASONS:
+            refused[f'{{{own},reason="{reason}"}}'] = ration.refusals.get(reason, 0)
+    return [
+        *_metric("venice_fleet_ration_used", "gauge", "Requests of the last minute, of all workers.", used),
+        *_metric("venice_fleet_ration_limit", "gauge", "Requests that a minute allows.", most),
+        *_metric("venice_fleet_ration_failures", "gauge", "Requests that failed of late.", failed),
+        *_metric("venice_fleet_ration_blocked_seconds", "gauge", "Until the key is taken again.", blocked),
+        *_metric("venice_fleet_refusals_total", "counter", "Requests that were answered 429.", refused),
+    ]
+
+
 def _metric(name: str, kind: str, text: str, values: dict[str, float]) -> list[str]:
-    samples = [f"{name}{labels} {value:g}" for labels, value in values.items()]
+    samples = [f"{name}{labels} {value:.15g}" for labels, value in values.items()]
     return [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *samples]

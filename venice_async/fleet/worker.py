@@ -45,6 +45,7 @@ from ..results import ConsentRequest
 from ..sansio.converter import converter
 from ..sansio.http.secrets import Secret
 from ..sansio.job.states import TERMINAL, Failed, State, Succeeded
+from .notice import Notice, NoticeDelays
 from .orders import ALIVE, QUEUE, TASK, Order, Orders, cancelled, is_cancelled
 from .schema import Engine
 
@@ -131,6 +132,7 @@ class Worker:
         self.orders: Orders = Orders(uri)
         self.ready: bool = False
         self.counts: dict[str, int] = {}
+        self.delays: NoticeDelays = NoticeDelays()
         self.slots = slots
         self._keys = keys
         self._queues = list(queues) if queues else None
@@ -252,10 +254,12 @@ class Worker:
                     tags=found.tags,
                     on_consent=partial(self._ask, order),
                 )
-                self._jobs[order] = job
+                self._jobs[order], notice = job, Notice()
                 async for state in job.updates():
                     if not isinstance(state, TERMINAL):
                         self._news[order] = state
+                    if (delay := notice.see(state, anyio.current_time())) is not None:
+                        self.delays.note(delay)
                 await self._end(found, job.state, venice, context.job.attempts)
         except (JournalError, NotNowError):
             raise

@@ -266,6 +266,7 @@ def test_the_failure_budget_and_the_block_are_everybodys() -> None:
     for lane in ("free", "queue", "polls"):
         assert () == ration.exchange(wish("b", bids={lane: ((1.0, 0.0),)}), 50.9).turns
     assert 1 == len(ration.exchange(wish("b", bids={"free": ((1.0, 0.0),)}), 51.0).turns)
+    assert {"blocked": 1} == ration.refusals
 
 
 def test_clean_ups_get_half_of_the_failure_budget_and_never_hold_up_the_rest() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, cast
 
@@ -86,11 +87,6 @@ async def worker(
     from ...fleet.metrics import serving  # noqa: PLC0415 - see above
     from ...webhook import Webhook  # noqa: PLC0415 - see above
 
-    if log_json:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_JsonLines())
-        logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-        logging.getLogger("procrastinate").setLevel(logging.WARNING)
     key = Secret(connection.api_key or "")
 
     def key_of(name: str) -> str | None:
@@ -119,10 +115,14 @@ async def worker(
         raise
     screen.interrupts.on_stop = work.stop
     async with AsyncExitStack() as stack:
+        say: Callable[[str], None] = partial(screen.note, style="dim")
+        if log_json:
+            stack.enter_context(screen.log_lines(_JsonLines()))
+            say = logging.getLogger("venice_async.fleet").info
         if port is not None:
             at = await stack.enter_async_context(serving(work, host=host, port=port))
-            screen.note(f"http://{host}:{at}/metrics", "dim")
-        screen.note(f"The worker does the jobs of {shown(uri)}; Ctrl-C ends it.", "dim")
+            say(f"http://{host}:{at}/metrics")
+        say(f"The worker does the jobs of {shown(uri)}; Ctrl-C ends it.")
         return await work.run()
 
 

@@ -193,6 +193,24 @@ class Screen:
             logger.setLevel(level)
             logger.propagate = propagate
 
+    @contextmanager
+    def log_lines(self, formatter: logging.Formatter) -> Generator[None]:
+        """Write a line on stderr for each log record within the block, of other libraries too; no notes."""
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(formatter)
+        handler.setLevel(min(self._level, logging.INFO))
+        ours, root = logging.getLogger("venice_async"), logging.getLogger()
+        before = ours.handlers[:], ours.level, ours.propagate, root.handlers[:], root.level
+        ours.handlers, ours.propagate, root.handlers = [], True, [handler]
+        ours.setLevel(handler.level)
+        root.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            ours.handlers, ours.propagate, root.handlers = before[0], before[2], before[3]
+            ours.setLevel(before[1])
+            root.setLevel(before[4])
+
 
 ScreenHere = Annotated[Screen, Parameter(parse=False)]
 """The screen of a command, which is no option of it."""

@@ -204,6 +204,7 @@ class Ration:
         models: what is known of them.
         turns: how many were granted, ever.
         learned: how many completions were reported, ever.
+        refusals: how many requests were answered 429, ever, by what it meant.
     """
 
     limits: Limits
@@ -226,6 +227,7 @@ class Ration:
     models: dict[str, Learned] = field(factory=dict[str, Learned])
     turns: int = 0
     learned: int = 0
+    refusals: dict[str, int] = field(factory=dict[str, int])
 
     @classmethod
     def spent(cls, limits: Limits, now: float) -> Ration:
@@ -280,6 +282,8 @@ class Ration:
             return
         refused = answer.refused
         self.failures.ended(now, answer.status, answer.failures)
+        if refused is not None:
+            self.refusals[refused.reason] = self.refusals.get(refused.reason, 0) + 1
         if refused is not None and refused.reason == "blocked":
             self.blocked_until = max(self.blocked_until, now + (refused.wait or 0.0))
         if bucket is None or sent is None:
