@@ -21,7 +21,14 @@ RED, GREEN, WHITE = (200, 30, 60), (20, 130, 60), (255, 255, 255)
 FRAMES = 12
 
 
-def make(path: Path, *, colour: tuple[int, int, int] = RED, sound: bool = True, width: int = 128) -> Path:
+def make(
+    path: Path,
+    *,
+    colour: tuple[int, int, int] = RED,
+    sound: bool = True,
+    width: int = 128,
+    left: tuple[int, int, int] | None = None,
+) -> Path:
     """Write half a second of a colour at 24 frames a second, the last frame white, as H.264 with B-frames."""
     with av.open(path, "w") as container:
         video = container.add_stream("libx264", rate=24, options={"bf": "2", "crf": "10"})
@@ -30,6 +37,8 @@ def make(path: Path, *, colour: tuple[int, int, int] = RED, sound: bool = True, 
         audio = container.add_stream("aac", rate=44_100, layout="mono") if sound else None
         for number in range(FRAMES):
             picture = Image.new("RGB", (width, 96), WHITE if number == FRAMES - 1 else colour)
+            if left is not None:
+                picture.paste(left, (0, 0, width // 2, 96))
             rgb = av.VideoFrame.from_image(picture)  # type: ignore[no-untyped-call]
             frame = rgb.reformat(format="yuv420p", dst_colorspace="ITU709")
             frame.pts, frame.time_base = number, Fraction(1, 24)
@@ -72,6 +81,22 @@ def test_a_thumbnail_is_a_small_jpeg_of_a_moment_that_tells_something(red: Path)
     assert ("JPEG", (64, 48)) == (picture.format, picture.size)
     assert is_like(RED, picture)
     assert is_like(WHITE, shown(asyncio.run(thumbnail(str(red), at=100.0, format="png")).data))
+
+
+def test_frames_of_a_turned_clip_are_upright(tmp_path: Path) -> None:
+    """A phone films lying down, and notes in the track's matrix how to turn it: here a quarter clockwise."""
+    path = make(tmp_path / "turned.mp4", left=GREEN, sound=False)
+    flat, turned = (
+        b"".join(number.to_bytes(4, "big", signed=True) for number in matrix)
+        for matrix in ((1 << 16, 0, 0, 0, 1 << 16), (0, 1 << 16, 0, -1 << 16, 0))
+    )
+    track = path.read_bytes().partition(b"tkhd")
+    path.write_bytes(track[0] + track[1] + track[2].replace(flat, turned, 1))
+    for picture, below in ((last_frame, WHITE), (thumbnail, RED)):
+        found = shown(asyncio.run(picture(path)).data)
+        assert (96, 128) == found.size
+        assert is_like(GREEN, found)  # what was on the left is above
+        assert is_like(below, found.rotate(180))
 
 
 def test_joined_clips_play_every_frame_in_order_with_the_index_in_front(red: Path) -> None:

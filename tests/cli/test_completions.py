@@ -28,14 +28,15 @@ def test_models_are_completed_and_kept_for_a_day(shell: Shell, monkeypatch: pyte
     assert PUBLIC in _offered(shell, "generate", "--sandbox", "--model", "")
 
 
-def test_unfinished_jobs_are_completed_where_a_job_is_meant(shell: Shell) -> None:
+def test_unfinished_jobs_and_keys_are_completed_where_they_are_meant(shell: Shell) -> None:
     assert [] == _offered(shell, "resume", "")
     cheap = ("--duration", "5s", "--resolution", "480p", "--timeout", "0.2", "--json")
-    said = shell("generate", "-m", NEVER, "-p", "a fox", "-o", "fox.mp4", *cheap)
+    said = shell("generate", "-m", NEVER, "-p", "a fox", "-o", "fox.mp4", "--key", "order-1", *cheap)
     job = said.json["ticket"]["queue_id"]
     assert [job] == _offered(shell, "resume", "")
     assert [job] == _offered(shell, "jobs", "--forget", "")
-    assert f"{job}\ta fox" in shell("__complete", "resume", "").out
+    assert f"{job}\torder-1: a fox" in shell("__complete", "resume", "").out
+    assert ["order-1"] == _offered(shell, "jobs", "--all", "--key", "ord")
 
 
 def test_the_script_of_each_shell_asks_for_them() -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ..io.journal.entries import JournalEntry
 
 _DAY: Final = 24 * 3600.0
+_ABOUT: Final = 60  # characters of a description
+_LATEST: Final = 500  # jobs of which keys are offered
 _PATIENCE: Final = 2.0  # seconds that a person waits for after a key press
 
 
@@ -51,10 +53,18 @@ def models(context: CompletionContext) -> dict[str, str]:
 
 
 def jobs(context: CompletionContext) -> dict[str, str]:
-    """Return the ids of unfinished jobs, each with its key or prompt."""
-    given = context.get("--journal")
-    journal = given.raw if given is not None else None
-    return anyio.run(_unfinished, _connection(context), Journalling(journal=journal))
+    """Return the ids of unfinished jobs, each with its key and prompt."""
+    found: dict[str, str] = {}
+    for entry in anyio.run(_entries, _journal(context), None):
+        about = f"{entry.name}: {_prompt(entry)}" if entry.name else _prompt(entry)
+        found[entry.ticket.queue_id if entry.ticket else entry.id] = about[:_ABOUT]
+    return found
+
+
+def keys(context: CompletionContext) -> dict[str, str]:
+    """Return the keys of the latest jobs, each with its prompt."""
+    entries = anyio.run(_entries, _journal(context), _LATEST)
+    return {entry.name: _prompt(entry)[:_ABOUT] for entry in entries if entry.name}
 
 
 def _connection(context: CompletionContext) -> Connection:
@@ -77,17 +87,30 @@ async def _ask(connection: Connection) -> dict[str, str]:
     return {}
 
 
-async def _unfinished(connection: Connection, journalling: Journalling) -> dict[str, str]:
+def _journal(context: CompletionContext) -> Path | str | None:
+    given = context.get("--journal")
     try:
-        async with open_journal(journal_path(connection, journalling)) as journal:
-            entries: Sequence[JournalEntry] = () if journal is None else await journal.pending()
+        return journal_path(_connection(context), Journalling(journal=None if given is None else given.raw))
     except VeniceError:
-        return {}
-    found: dict[str, str] = {}
-    for entry in entries:
-        prompt = entry.request.prompt if entry.request else None
-        found[entry.ticket.queue_id if entry.ticket else entry.id] = " ".join((prompt or "").split())[:60]
-    return found
+        return None
+
+
+async def _entries(journal: Path | str | None, latest: int | None) -> Sequence[JournalEntry]:
+    """Return the latest jobs, or those that are unfinished and worked on by nobody."""
+    from ..io.journal.history import Wanted  # noqa: PLC0415 - loaded by those who complete
+
+    try:
+        async with open_journal(journal) as opened:
+            if opened is None:
+                return ()
+            return await (opened.pending() if latest is None else opened.history(Wanted(limit=latest)))
+    except VeniceError:
+        return ()
+
+
+def _prompt(entry: JournalEntry) -> str:
+    prompt = entry.request.prompt if entry.request else None
+    return " ".join((prompt or "").split())
 
 
 def _cache(connection: Connection) -> Path | None:
@@ -116,4 +139,5 @@ def _read(path: Path | None) -> tuple[dict[str, str], bool]:
 
 
 JOBS: Final = Parameter(completer=jobs)
+KEYS: Final = Parameter(completer=keys)
 Model = Annotated[str, Parameter(name=["--model", "-m"], metavar="ID", completer=models)]

@@ -15,7 +15,7 @@ from cyclopts.validators import Number
 
 from ..errors import UsageError
 from ..options import BASE_URL
-from ..sansio.naming import checked_pattern
+from ..sansio.naming import checked_pattern, is_pattern, with_number
 from ..sansio.object_url import is_object_url
 
 MAIN: Final = Group("Main options", sort_key=1)
@@ -28,6 +28,7 @@ _JOURNAL: Final = Group("Journal", sort_key=7)
 _CONNECTION: Final = Group("Connection", sort_key=8)
 _OUTPUT: Final = Group("Output", sort_key=9)
 _LONGEST: Final = 3600.0  # seconds: more than any model takes
+_MOST_TAKES: Final = 1000
 _ASK_ABOVE: Final = 1.0  # USD
 
 
@@ -192,6 +193,24 @@ class Target:
             return self.output / checked_pattern(self.name)
         return f"{self.output.rstrip('/')}/{checked_pattern(self.name)}"
 
+    def of_take(self, number: int, count: int) -> Path | str:
+        """Return the file, or the folder, of one of several takes, counted from 1."""
+        place = self.place
+        text, name = str(place), os.path.basename(place)  # noqa: PTH119 - it may be a URL, of which no part is changed
+        if count == 1 or not name or self._is_folder:
+            return place
+        if is_pattern(name):
+            taken = with_number(name, number)
+        else:
+            stem, suffix = os.path.splitext(name)  # noqa: PTH122 - see above
+            taken = f"{stem}-{number}{suffix}"
+        whole = text[: len(text) - len(name)] + taken
+        return Path(whole) if isinstance(place, Path) else whole
+
+    @property
+    def _is_folder(self) -> bool:
+        return self.name is None and isinstance(self.output, Path) and self.output.is_dir()
+
 
 @Parameter(name="*")
 @frozen(kw_only=True)
@@ -199,12 +218,14 @@ class Making:
     """How one clip is made: where it goes, what it may cost, and which Venice makes it.
 
     Attributes:
-        max_usd: The most it may cost.
+        count: Takes to make, as FILE-1, FILE-2 ...; where there is a seed, with seeds that follow each other.
+        max_usd: The most it may cost, all takes together.
         key: Names the order, such as order-4711, paid for once however often it comes; needs the journal.
         tag: A note for the journal, such as --tag customer=acme. Repeatable.
     """
 
     target: Target = Target()
+    count: Annotated[int, Parameter(metavar="N", group=MAIN, validator=Number(gte=1, lte=_MOST_TAKES))] = 1
     max_usd: Annotated[Usd | None, Parameter(group=MAIN)] = None
     key: Annotated[str | None, Parameter(metavar="KEY", group=_JOURNAL)] = None
     tag: Annotated[tuple[str, ...], Parameter(metavar="NAME=TEXT", group=_JOURNAL)] = ()

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
-from ..errors import QueueOutcomeUnknownError, VeniceError
+from ..errors import QueueOutcomeUnknownError, UsageError, VeniceError
 from ..formatting import as_bytes, as_seconds, as_usd
 from ..io.journal.address import shown
 from ..sansio.job.states import Failed, Queueing
@@ -37,34 +37,60 @@ if TYPE_CHECKING:
 async def run_request(
     request: VideoRequest, screen: Screen, making: Making, *, reference_seconds: float | None = None
 ) -> int:
-    """Have the price agreed to, queue the request, watch its job, and return the exit code.
+    """Have the price agreed to, queue all takes of a request, watch their jobs, and return the exit code.
 
     An order whose key is known has been paid for, so that its price is nobody's concern any more.
     """
-    request, to, tags = readable(request), making.target.place, making.tags
+    request, to, tags, count = readable(request), making.target.place, making.tags, making.count
+    if count > 1 and to == STDOUT:
+        msg = "-o - takes one clip"
+        raise UsageError(msg, hint="Name a folder for several")
     bound_for = destination(to, screen)
+    keys = [
+        making.key and (making.key if take == 1 else f"{making.key}-{take}") for take in range(1, count + 1)
+    ]
     async with open_session(
         screen, making.connection, making.journalling, seconds=making.target.timeout
     ) as session:
         screen.interrupts.farewell = "Interrupted before anything was queued. Nothing was charged."
-        known = None if making.key is None else await session.venice.find(making.key)
-        usd, length, limit = known.usd if known else None, reference_seconds, making.max_usd
-        if known is None:
+        found = [None if key is None else await session.venice.find(key) for key in keys]
+        new = found.count(None)
+        usd, length, limit = next((one.usd for one in found if one), None), reference_seconds, making.max_usd
+        if new:
             usd, length = await quoted(session.venice, request, screen, reference_seconds)
-            limit = await agreed(usd, making.max_usd, making.asking, screen)
-        caption = request.model if usd is None else f"{request.model} · {as_usd(usd)}"
+            limit = await agreed(usd * new, making.max_usd, making.asking, screen)
+        caption = " · ".join([request.model, *_costs(usd, count, new)])
         if not screen.live:
             screen.note(caption)
-        job = session.venice.generate(
-            request,
-            to=bound_for,
-            max_usd=math.inf if limit is None else limit,  # the price is asked, so that spend knows it
-            reference_video_seconds=length,
-            overwrite=making.target.overwrite,
-            key=making.key,
-            tags=tags,
-        )
-        return await Watch(session, screen, to=to, caption=caption, usd=usd).until_the_end([job])
+        jobs = [
+            session.venice.generate(
+                _take(request, number),
+                to=bound_for if count == 1 else making.target.of_take(number, count),
+                # the price is asked, so that spend knows it
+                max_usd=math.inf if limit is None else limit / (new or 1),
+                reference_video_seconds=length,
+                overwrite=making.target.overwrite,
+                key=key,
+                tags=tags,
+            )
+            for number, key in enumerate(keys, start=1)
+        ]
+        kept = to if count == 1 else None
+        return await Watch(session, screen, to=kept, caption=caption, usd=usd).until_the_end(jobs)
+
+
+def _costs(usd: float | None, count: int, new: int) -> list[str]:
+    if usd is None or count == 1:
+        return [] if usd is None else [as_usd(usd)]
+    return [f"{count} takes", f"{as_usd(usd)} each", f"{as_usd(usd * new)} in all"]
+
+
+def _take(request: VideoRequest, number: int) -> VideoRequest:
+    """Return the request of a take, counted from 1: their seeds follow each other."""
+    seed = request.extra.get("seed")
+    if not isinstance(seed, int) or number == 1:
+        return request
+    return evolve(request, extra={**request.extra, "seed": seed + number - 1})
 
 
 @define(eq=False)
@@ -103,6 +129,8 @@ class Watch:
         finally:
             interrupts.on_stop = interrupts.on_insist = None
         stopped = [job for job in jobs if job.cancelled()]
+        if len(jobs) > 1 and not stopped:
+            self.screen.note(board.summary())
         if stopped:
             await self._stopped(stopped)
             return interrupts.code or exit_codes.INTERRUPTED

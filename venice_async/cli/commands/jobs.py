@@ -18,7 +18,7 @@ from ...formatting import as_seconds, as_usd
 from ...io.journal.history import Wanted, kinds_of, moment
 from ...sansio.job.states import Failed, Queueing, Saved, Succeeded
 from .. import exit_codes
-from ..completions import JOBS, Model
+from ..completions import JOBS, KEYS, Model
 from ..explain import ticket_json
 from ..options import Connection, Journalling, Output
 from ..screen.board import phase
@@ -55,7 +55,7 @@ class Filters:
     all: bool = False
     state: Annotated[str | None, Parameter(metavar="STATE")] = None
     model: Model | None = None
-    key: Annotated[str | None, Parameter(metavar="KEY")] = None
+    key: Annotated[str | None, Parameter(metavar="KEY"), KEYS] = None
     tag: Annotated[str | None, Parameter(metavar="NAME[=TEXT]")] = None
     since: Annotated[str | None, Parameter(metavar="WHEN")] = None
     limit: Annotated[int | None, Parameter(metavar="N", validator=Number(gte=0))] = None
