@@ -26,6 +26,18 @@ _OPTIONS: Final = (
     *("--remote-debugging-port=0", "--autoplay-policy=no-user-gesture-required"),
 )
 
+_READ: Final = r"""selector => {
+  const rendered = new CSSStyleSheet();
+  rendered.replaceSync("* { content-visibility: visible !important }");
+  document.adoptedStyleSheets.push(rendered);
+  try {
+    const found = [...document.querySelectorAll(selector)].filter(one => one.checkVisibility());
+    return found.map(one => one.innerText.replace(/\s+/g, " ").trim());
+  } finally {
+    document.adoptedStyleSheets.pop();
+  }
+}"""
+
 
 @contextmanager
 def chromium() -> Generator[int]:
@@ -127,11 +139,12 @@ class Tab:
         return found
 
     async def texts(self, selector: str) -> list[str]:
-        """Return what is to be read in the elements that a selector finds."""
-        found: list[str] = await self.run(
-            f"[...document.querySelectorAll({json.dumps(selector)})].filter(one => one.checkVisibility())"
-            ".map(one => one.innerText.replace(/\\s+/g, ' ').trim())"
-        )
+        """Return what is to be read in the elements that a selector finds, by one who scrolls to each.
+
+        The browser renders a card of `content-visibility: auto` in one of its next frames, and only near the
+        window; until then there is no text to read in it.
+        """
+        found: list[str] = await self.run(f"({_READ})({json.dumps(selector)})")
         return found
 
     async def click(self, selector: str) -> None:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import select
 import socket
 import time
-import warnings
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
 from tests.clients import until
 from venice_async import Polling, Stopped, Ticket, Timeouts, VeniceClient, VideoRequest
 from venice_async.sandbox import Sandbox, Scenario, tiny_clip
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytest.importorskip("uvloop", reason="uvloop is not made for this platform")
 pytestmark = [
@@ -79,8 +76,27 @@ async def test_an_answer_that_came_while_the_loop_stood_still_counts(tmp_path: P
             job = venice.generate(request(PUBLIC), to=tmp_path / "clip.mp4")
             assert "job-1" == (await job.queued()).queue_id
             job.cancel()
-    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-        gc.collect()  # what connects as its time-out strikes leaves aiohttp's socket to it
+
+
+async def test_a_connect_that_is_cancelled_closes_no_descriptor_of_others() -> None:
+    """An old uvloop leaves a number in the socket that others are given."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, ExitStack() as others:
+        base_url = f"http://127.0.0.1:{listening.getsockname()[1]}/api/v1"
+        async with VeniceClient("test-key", base_url=base_url) as venice:
+            for turns in range(4):
+                asking = asyncio.create_task(venice.models())
+                while not select.select([listening], [], [], 0)[0]:  # noqa: ASYNC110 - to the turn
+                    await asyncio.sleep(0)
+                others.enter_context(listening.accept()[0])
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                asking.cancel()
+                await asyncio.wait({asking})
+                files = [others.enter_context(Path(os.devnull).open()) for _ in range(8)]  # noqa: ASYNC230 - a device
+                del asking
+                gc.collect()
+                for file in files:
+                    os.fstat(file.fileno())
 
 
 async def test_a_clip_streams() -> None:

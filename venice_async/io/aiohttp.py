@@ -44,7 +44,7 @@ from ..sansio.retries import Call
 from ..version import __version__
 from .clock import running_time
 from .disk import check_descriptors, with_descriptors
-from .links import LinkRoute, PrivateAddressError
+from .links import LinkRoute, PrivateAddressError, connector
 from .transport import Content
 
 _CHUNK: Final = 256 * 1024  # bytes: what one read may return, and half of what aiohttp buffers
@@ -231,10 +231,10 @@ class AiohttpTransport:
     async def __aenter__(self) -> Self:
         """Open the sessions; no connection is made yet."""
         if not self._borrowed:
-            self._api = await self._session(aiohttp.TCPConnector(limit=0))
+            self._api = await self._session(connector())
             # A connection of its own for each paid request: one that was kept alive may be dead, and then
             # nobody could tell whether the request was accepted.
-            self._paid = await self._session(aiohttp.TCPConnector(limit=0, force_close=True))
+            self._paid = await self._session(connector(force_close=True))
         return self
 
     async def __aexit__(self, *_: object) -> None:

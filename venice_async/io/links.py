@@ -7,6 +7,7 @@ without them either. So what `Links` leaves out is taken from the session that w
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from contextlib import suppress
@@ -27,6 +28,24 @@ from ..sansio.http.links import MADE_UP, LinkRules, is_loopback, known_network, 
 _LOOK: Final = 5.0  # seconds: a resolver that takes longer has nothing to tell before the paid request
 
 log: logging.Logger = logging.getLogger(__name__)
+
+
+class _SoundSocket(socket.socket):
+    """A socket whose descriptor the collector does not close: by then the number may be that of a file."""
+
+    def __del__(self) -> None:
+        self.detach()
+
+
+def connector(**options: Any) -> aiohttp.TCPConnector:
+    """Return a new connector without a limit, safe to cancel on every event loop.
+
+    uvloop before 0.23 closes the descriptor of a connect that is cancelled, and leaves it in the socket. All
+    other ways close the socket itself.
+    """
+    is_uvloop = type(asyncio.get_running_loop()).__module__.startswith("uvloop")
+    factory = (lambda info: _SoundSocket(*info[:3])) if is_uvloop else None
+    return aiohttp.TCPConnector(limit=0, socket_factory=factory, **options)
 
 
 class PrivateAddressError(OSError):
@@ -74,7 +93,7 @@ class LinkRoute:
         """Return a new connector for links, which leads to admitted addresses only."""
         guard = _Guard(self, self._of_lent("_resolver", None))
         family = self._of_lent("_family", socket.AF_UNSPEC)
-        return aiohttp.TCPConnector(limit=0, resolver=guard, use_dns_cache=False, family=family)
+        return connector(resolver=guard, use_dns_cache=False, family=family)
 
     def options(self, url: str) -> dict[str, Any]:
         """Return what a request to `url` takes beside its method and headers."""
