@@ -18,9 +18,9 @@ from venice_async.cli.batch_file import read_batch
 from venice_async.cli.screen.streams import as_command
 
 from .shell import COMMAND, Shell
-from .venice import AT_ONCE
+from .venice import PUBLIC
 
-CHEAP = ("-m", AT_ONCE, "-p", "a fox", "--duration", "5s", "--resolution", "480p")
+CHEAP = ("-m", PUBLIC, "-p", "a fox", "--duration", "5s", "--resolution", "480p")
 
 
 def _nobody(_: int) -> Any:
@@ -71,7 +71,7 @@ def test_a_path_comes_back_byte_by_byte_whatever_stdout_can_encode(shell: Shell)
 
 
 def test_what_an_encoding_lacks_is_written_in_another_way(shell: Shell) -> None:
-    Path("jobs.jsonl").write_text(json.dumps({"model": AT_ONCE, "prompt": "雪 \ud83e", "duration": "5s"}))
+    Path("jobs.jsonl").write_text(json.dumps({"model": PUBLIC, "prompt": "雪 \ud83e", "duration": "5s"}))
     commands = (
         ("--help",),
         ("doctor",),
@@ -142,10 +142,10 @@ def test_files_in_utf_16_are_read_and_others_are_refused_with_what_to_do(shell: 
     codes = []
     for encoding in ("utf-16", "utf-8-sig"):
         Path("jobs.txt").write_text(
-            _table(["model", "prompt", "duration"], [AT_ONCE, "雪", "5s"], delimiter="\t"), encoding=encoding
+            _table(["model", "prompt", "duration"], [PUBLIC, "雪", "5s"], delimiter="\t"), encoding=encoding
         )
         Path("jobs.jsonl").write_text(
-            json.dumps({"model": AT_ONCE, "prompt": "雪", "duration": "5s"}), encoding=encoding
+            json.dumps({"model": PUBLIC, "prompt": "雪", "duration": "5s"}), encoding=encoding
         )
         codes += [
             shell("batch", name, "--into", "clips", "--yes").code for name in ("jobs.txt", "jobs.jsonl")
@@ -164,7 +164,7 @@ def test_a_prompt_that_the_locale_cannot_read_is_sent_as_it_was_typed_or_not_at_
             *COMMAND,
             "generate",
             "-m",
-            AT_ONCE,
+            PUBLIC,
             "-p",
             prompt,
             "--duration",

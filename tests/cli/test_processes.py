@@ -19,7 +19,7 @@ from tests.programs import wait_until
 from venice_async.cli.exit_codes import TABLE
 
 from .shell import COMMAND, PATIENCE, ROOT, Shell, Terminal, beside, called, environment, read_until
-from .venice import CONSENT, HELD, NEVER, PUBLIC
+from .venice import CONSENT, HELD, NEVER, PUBLIC, UNDER_WAY
 
 CHEAP = ("-p", "a fox", "--duration", "5s", "--resolution", "480p")
 
@@ -44,7 +44,7 @@ def test_the_sandbox_prints_what_to_paste_at_once_does_what_a_file_says_and_ends
 
 def test_a_terminal_gets_a_bar_and_in_the_end_one_line(shell: Shell) -> None:
     with Terminal(
-        "generate", "-m", PUBLIC, *CHEAP, "-o", "fox.mp4", folder=shell.folder, env=shell.environment()
+        "generate", "-m", UNDER_WAY, *CHEAP, "-o", "fox.mp4", folder=shell.folder, env=shell.environment()
     ) as it:
         it.until("working")
         it.until("━")

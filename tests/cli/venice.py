@@ -15,8 +15,8 @@ from venice_async.sandbox.clips.render import render_clip
 PUBLIC = "wan-2-7-text-to-video"
 PRIVATE = "grok-imagine-text-to-video-private"
 CONSENT = "seedance-2-0-image-to-video"
-AT_ONCE = "done-when-first-asked-for"
-"""Nobody waits a second for its next poll."""
+UNDER_WAY = "done-in-a-while"
+"""Every other job is done when it is first asked for: nobody waits a second for its next poll."""
 REFUSED = "content-refused"
 NEVER = "never-done"
 LOST = "answer-lost"
@@ -37,7 +37,8 @@ async def _once_let_go(answer: bytes) -> AsyncIterator[bytes]:
 
 
 SCENARIOS = {
-    AT_ONCE: Scenario(seconds=0),
+    "*": Scenario(seconds=0),
+    UNDER_WAY: Scenario(seconds=60),
     REFUSED: Scenario(outcome="content_policy", seconds=1, recommended_model=PUBLIC),
     NEVER: Scenario(outcome="never"),
 }
@@ -57,7 +58,7 @@ def _models() -> list[CatalogueModel]:
         *CATALOGUE,
         *(
             evolve(public, id=name)
-            for name in (AT_ONCE, REFUSED, NEVER, LOST, LOST_ONCE, ODD, HELD, UNDONE, BROKE)
+            for name in (UNDER_WAY, REFUSED, NEVER, LOST, LOST_ONCE, ODD, HELD, UNDONE, BROKE)
         ),
     ]
 
