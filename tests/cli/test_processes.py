@@ -48,6 +48,7 @@ def test_a_terminal_gets_a_bar_and_in_the_end_one_line(shell: Shell) -> None:
     ) as it:
         it.until("working")
         it.until("━")
+        shell.server.let_go.touch()
         assert 0 == it.end()
         assert "\x1b[" in it.text
         assert f"✓ {shell.folder / 'fox.mp4'} · 20" in it.plain
@@ -55,7 +56,9 @@ def test_a_terminal_gets_a_bar_and_in_the_end_one_line(shell: Shell) -> None:
 
 def test_no_color_is_honoured_on_a_terminal(shell: Shell) -> None:
     env = shell.environment(NO_COLOR="1")
-    with Terminal("generate", "-m", PUBLIC, *CHEAP, "-o", "fox.mp4", folder=shell.folder, env=env) as it:
+    with Terminal("generate", "-m", UNDER_WAY, *CHEAP, "-o", "fox.mp4", folder=shell.folder, env=env) as it:
+        it.until("━")
+        shell.server.let_go.touch()
         assert 0 == it.end()
         assert [] == re.findall(r"\x1b\[(?:3[0-9]|9[0-7])(?:;\d+)*m", it.text)
 

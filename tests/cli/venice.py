@@ -15,7 +15,7 @@ from venice_async.sandbox.clips.render import render_clip
 PUBLIC = "wan-2-7-text-to-video"
 PRIVATE = "grok-imagine-text-to-video-private"
 CONSENT = "seedance-2-0-image-to-video"
-UNDER_WAY = "done-in-a-while"
+UNDER_WAY = "done-once-let-go"
 """Every other job is done when it is first asked for: nobody waits a second for its next poll."""
 REFUSED = "content-refused"
 NEVER = "never-done"
@@ -36,9 +36,14 @@ async def _once_let_go(answer: bytes) -> AsyncIterator[bytes]:
     yield answer
 
 
+async def _working_until_let_go(answer: bytes) -> AsyncIterator[bytes]:
+    news = b'{"status": "PROCESSING", "average_execution_time": 145000, "execution_duration": 100000}'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(news)
+    yield answer if LET_GO.exists() else head + news
+
+
 SCENARIOS = {
     "*": Scenario(seconds=0),
-    UNDER_WAY: Scenario(seconds=60),
     REFUSED: Scenario(outcome="content_policy", seconds=1, recommended_model=PUBLIC),
     NEVER: Scenario(outcome="never"),
 }
@@ -48,6 +53,7 @@ FAULTS = (
     Fault(on="queue", model=ODD, status=200, processed=True, body={"as": "job seventeen"}, times=None),
     Fault(on="queue", model=HELD, raw=_once_let_go, times=None),
     Fault(on="retrieve", model=UNDONE, raw=_once_let_go, times=None),
+    Fault(on="retrieve", model=UNDER_WAY, raw=_working_until_let_go, times=None),
     Fault(on="queue", model=BROKE, status=402, body={"error": "Insufficient balance"}, times=None),
 )
 

@@ -15,24 +15,6 @@ from rich.console import Console
 from ..errors import UsageError, VeniceError
 from ..version import __version__
 from . import exit_codes
-from .commands import (
-    batch,
-    chain,
-    dashboard,
-    doctor,
-    fleet_demo,
-    generate,
-    jobs,
-    models,
-    quote,
-    reconcile,
-    resume,
-    sandbox,
-    seedance,
-    spend,
-    upscale,
-    worker,
-)
 from .explain import failed_json, report
 from .options import MAIN, Output
 from .screen.screen import Screen
@@ -66,49 +48,27 @@ app: Final = App(
     group_parameters=MAIN,
     default_parameter=Parameter(negative=(), show_default=False),
 )
-_seedance: Final = App(
-    name="seedance",
-    help="Refer to media, edit a clip, extend it, stitch clips together.",
-    help_epilogue="",
-    group_parameters=MAIN,
-)
-
-_fleet: Final = App(
-    name="fleet",
-    help="Many machines: what their workers and replicas need.",
-    help_epilogue="",
-    group_parameters=MAIN,
-)
-
-
-def _add(command: Callable[..., Awaitable[int]], examples: str, to: App = app) -> None:
-    to.command(command, help_epilogue=f"Examples\n{indent(examples, '  ')}")
-
-
-_add(generate.generate, generate.EXAMPLES)
-_add(batch.batch, batch.EXAMPLES)
-_add(quote.quote, quote.EXAMPLES)
-_add(models.models, models.EXAMPLES)
-_add(jobs.jobs, jobs.EXAMPLES)
-_add(resume.resume, resume.EXAMPLES)
-_add(spend.spend, spend.EXAMPLES)
-_add(dashboard.dashboard, dashboard.EXAMPLES)
-_add(worker.worker, worker.EXAMPLES)
-_add(worker.migrate, worker.MIGRATE_EXAMPLES, to=_fleet)
-_add(fleet_demo.demo, fleet_demo.EXAMPLES, to=_fleet)
-app.command(_fleet)
-_add(reconcile.reconcile, reconcile.EXAMPLES)
-_add(upscale.upscale, upscale.EXAMPLES)
-_add(seedance.reference, seedance.REFERENCE_EXAMPLES, to=_seedance)
-_add(seedance.edit, seedance.EDIT_EXAMPLES, to=_seedance)
-_add(seedance.extend, seedance.EXTEND_EXAMPLES, to=_seedance)
-_add(seedance.stitch, seedance.STITCH_EXAMPLES, to=_seedance)
-app.command(_seedance)
-_add(chain.last_frame, chain.LAST_FRAME_EXAMPLES)
-_add(chain.thumbnail, chain.THUMBNAIL_EXAMPLES)
-_add(chain.concat, chain.CONCAT_EXAMPLES)
-_add(doctor.doctor, doctor.EXAMPLES)
-_add(sandbox.sandbox, sandbox.EXAMPLES)
+for _command in (
+    "generate:generate",
+    "batch:batch",
+    "quote:quote",
+    "models:models",
+    "jobs:jobs",
+    "resume:resume",
+    "spend:spend",
+    "dashboard:dashboard",
+    "worker:worker",
+    "fleet_demo:fleet",
+    "reconcile:reconcile",
+    "upscale:upscale",
+    "seedance:seedance",
+    "chain:last_frame",
+    "chain:thumbnail",
+    "chain:concat",
+    "doctor:doctor",
+    "sandbox:sandbox",
+):
+    app.command(f"{__package__}.commands.{_command}")  # imported by those who ask for it
 app.register_install_completion_command(name="--install-completion")  # pyright: ignore[reportUnknownMemberType] - it takes any keywords
 
 
@@ -140,6 +100,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    if not any(word in app for word in arguments if not word.startswith("-")):
+        app.resolved_commands()  # the list of them says what each does
     console = Console(soft_wrap=True)  # the lines of examples are there to be copied
     command, bound, provided = app.parse_args(
         list(arguments), console=console, exit_on_error=False, print_error=False

@@ -26,6 +26,7 @@ from ..request_options import Look
 from ..screen.screen import ScreenHere
 from ..session import Session, open_session
 from ..stdio import read_text
+from . import command
 
 if TYPE_CHECKING:
     from ...io.journal.entries import JournalEntry
@@ -82,6 +83,7 @@ class Many:
     count: Annotated[int, Parameter(metavar="N", validator=Number(gte=1))] = 1
 
 
+@command(EXAMPLES)
 async def batch(
     file: Annotated[Path, Parameter(metavar="FILE", allow_leading_hyphen=True)],
     /,

@@ -20,6 +20,7 @@ from .. import exit_codes
 from ..options import Output, Seconds
 from ..screen.screen import Screen, ScreenHere
 from ..stdio import STDOUT, StandardOutput, destination
+from . import command
 
 LAST_FRAME_EXAMPLES: Final = """\
 venice-async last-frame dawn.mp4 -o next.png
@@ -38,6 +39,7 @@ Clip = Annotated[Path, Parameter(metavar="CLIP")]
 Image = Annotated[Path, Parameter(name=["--output", "-o"], metavar="FILE", allow_leading_hyphen=True)]
 
 
+@command(LAST_FRAME_EXAMPLES)
 async def last_frame(
     clip: Clip, /, *, image: Image, overwrite: bool = False, output: Output = Output(), screen: ScreenHere
 ) -> int:
@@ -52,6 +54,7 @@ async def last_frame(
     return await _saved(await frame_at_the_end(clip, format=form), image, screen, overwrite=overwrite)
 
 
+@command(THUMBNAIL_EXAMPLES)
 async def thumbnail(
     clip: Clip,
     /,
@@ -78,6 +81,7 @@ async def thumbnail(
     )
 
 
+@command(CONCAT_EXAMPLES)
 async def concat(
     *clips: Clip,
     to: Annotated[Path, Parameter(name=["--output", "-o"], metavar="FILE", allow_leading_hyphen=True)],

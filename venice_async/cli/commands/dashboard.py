@@ -17,6 +17,7 @@ from .. import exit_codes
 from ..options import Connection, Journalling, Output
 from ..screen.screen import ScreenHere
 from ..session import journal_path, name_of
+from . import command
 
 EXAMPLES: Final = """\
 venice-async dashboard --open
@@ -25,6 +26,7 @@ venice-async dashboard --host 0.0.0.0 --token "$(cat /run/secrets/dashboard)"
 """
 
 
+@command(EXAMPLES)
 async def dashboard(
     *,
     host: Annotated[str, Parameter(metavar="ADDRESS", show_default=True)] = "127.0.0.1",

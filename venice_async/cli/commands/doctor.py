@@ -25,6 +25,7 @@ from ..explain import CHOOSE, hint
 from ..options import Connection, Journalling, Output
 from ..screen.screen import ScreenHere
 from ..session import journal_path, name_of, open_journal, open_session
+from . import command
 
 if TYPE_CHECKING:
     from ...models import AccountLimits, VideoModel
@@ -64,6 +65,7 @@ _DELIVERY: Final = Finding(
 )
 
 
+@command(EXAMPLES)
 async def doctor(
     *,
     journalling: Journalling = Journalling(),

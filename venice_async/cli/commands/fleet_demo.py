@@ -17,15 +17,17 @@ from typing import Annotated, Any, Final
 import anyio
 import anyio.to_thread
 from anyio.abc import Process
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from ...errors import UsageError
 from ...requests import VideoRequest
 from ...sansio.job.states import TERMINAL, Succeeded, Waiting
 from .. import exit_codes
-from ..options import Output
+from ..options import MAIN, Output
 from ..screen.screen import ScreenHere
+from . import command
+from .worker import migrate
 
 EXAMPLES: Final = """\
 venice-async fleet demo
@@ -36,6 +38,7 @@ _SPEED: Final = 30.0
 _LEAVING: Final = 10.0  # seconds
 
 
+@command(EXAMPLES)
 async def demo(
     *,
     jobs: Annotated[int, Parameter(metavar="N", show_default=True, validator=Number(gte=1))] = 40,
@@ -147,3 +150,13 @@ async def _postgres() -> AsyncGenerator[str]:
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(server.cleanup)
+
+
+fleet: Final = App(
+    name="fleet",
+    help="Many machines: what their workers and replicas need.",
+    help_epilogue="",
+    group_parameters=MAIN,
+)
+for _command in (migrate, demo):
+    fleet.command(_command)

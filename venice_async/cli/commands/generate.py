@@ -12,6 +12,7 @@ from ..options import Making, Output, ReferenceSeconds, Text
 from ..request_options import Look, Material
 from ..run_jobs import run_request
 from ..screen.screen import ScreenHere
+from . import command
 
 EXAMPLES = """\
 venice-async generate --sandbox -m wan-2-7-text-to-video -p "a fox in the snow" --duration 5s -o fox.mp4
@@ -21,6 +22,7 @@ venice-async generate -m wan-2-7-text-to-video -p "rain" --duration 5s --key ord
 """
 
 
+@command(EXAMPLES)
 async def generate(
     *,
     model: Model,

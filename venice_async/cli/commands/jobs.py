@@ -24,6 +24,7 @@ from ..options import Connection, Journalling, Output
 from ..screen.board import phase
 from ..screen.screen import ScreenHere
 from ..session import journal_path, name_of, open_journal
+from . import command
 
 if TYPE_CHECKING:
     from ...io.journal.entries import JournalEntry
@@ -73,6 +74,7 @@ class Filters:
         )
 
 
+@command(EXAMPLES)
 async def jobs(
     *,
     forget: Annotated[str | None, Parameter(metavar="ID"), JOBS] = None,

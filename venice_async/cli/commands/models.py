@@ -17,6 +17,7 @@ from ..options import Connection, Output, Usd
 from ..prices import each
 from ..screen.screen import ScreenHere
 from ..session import open_session
+from . import command
 
 if TYPE_CHECKING:
     from ...client import VeniceClient
@@ -30,6 +31,7 @@ venice-async models --json | jq -r '.[].id'
 _MANY: Final = 3  # names from which a list is shortened on a terminal
 
 
+@command(EXAMPLES)
 async def models(
     *,
     kind: Annotated[str | None, Parameter(name="--type", metavar="TYPE")] = None,

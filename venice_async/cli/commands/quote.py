@@ -14,6 +14,7 @@ from ..options import Connection, Medium, Output, ReferenceSeconds
 from ..request_options import Look, medium
 from ..screen.screen import ScreenHere
 from ..session import open_session
+from . import command
 
 EXAMPLES: Final = """\
 venice-async quote -m wan-2-7-text-to-video --duration 10s --resolution 720p
@@ -22,6 +23,7 @@ venice-async quote -m topaz-video-upscale --video clip.mp4 --upscale-factor 2 --
 _PLACEHOLDER: Final = "-"  # a price does not depend on the prompt, which is not sent
 
 
+@command(EXAMPLES)
 async def quote(
     *,
     model: Model,

@@ -15,6 +15,7 @@ from ..explain import ticket_json
 from ..options import Connection, Journalling, Output
 from ..screen.screen import ScreenHere
 from ..session import open_session
+from . import command
 
 if TYPE_CHECKING:
     from ...engine.reconcile import Settlement
@@ -26,6 +27,7 @@ venice-async reconcile --json
 """
 
 
+@command(EXAMPLES)
 async def reconcile(
     *,
     admin_key: Annotated[str | None, Parameter(metavar="KEY")] = None,

@@ -17,6 +17,7 @@ from ..run_jobs import Watch
 from ..screen.screen import ScreenHere
 from ..session import open_session
 from ..stdio import STDOUT, destination, read_text
+from . import command
 
 EXAMPLES: Final = """\
 venice-async resume --all
@@ -25,6 +26,7 @@ venice-async resume clip.mp4.ticket.json -o clip.mp4
 """
 
 
+@command(EXAMPLES)
 async def resume(
     what: Annotated[str | None, Parameter(metavar="JOB|TICKET", allow_leading_hyphen=True), JOBS] = None,
     /,

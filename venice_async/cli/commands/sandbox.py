@@ -17,6 +17,7 @@ from ..options import Output
 from ..screen.screen import ScreenHere
 from ..session import check_speed
 from ..stdio import read_text
+from . import command
 
 EXAMPLES = """\
 venice-async sandbox --port 8787 --speed 10
@@ -24,6 +25,7 @@ venice-async sandbox --scenario faults.toml -v
 """
 
 
+@command(EXAMPLES)
 async def sandbox(
     *,
     port: Annotated[

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from attrs import frozen
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from ... import seedance as builders
 from ...errors import UsageError
 from ..completions import Model
-from ..options import Making, Medium, Output, ReferenceSeconds, Text
+from ..options import MAIN, Making, Medium, Output, ReferenceSeconds, Text
 from ..request_options import Look, media, medium
 from ..run_jobs import run_request
 from ..screen.screen import ScreenHere
+from . import command
 
 REFERENCE_EXAMPLES: Final = """\
 venice-async seedance reference "the same hero runs through rain" --refer-to "<Subject 1> in <Image 1>" \\
@@ -53,6 +54,7 @@ class Seedance:
     reference_seconds: ReferenceSeconds | None = None
 
 
+@command(REFERENCE_EXAMPLES)
 async def reference(
     prompt: Annotated[str, Parameter(metavar="PROMPT")],
     /,
@@ -89,6 +91,7 @@ async def reference(
     return await run_request(request, screen, making, reference_seconds=seedance.reference_seconds)
 
 
+@command(EDIT_EXAMPLES)
 async def edit(
     video: _Clip,
     instruction: Annotated[str | None, Parameter(metavar="INSTRUCTION")] = None,
@@ -142,6 +145,7 @@ async def edit(
     return await run_request(request, screen, making, reference_seconds=seedance.reference_seconds)
 
 
+@command(EXTEND_EXAMPLES)
 async def extend(
     video: _Clip,
     prompt: Annotated[str, Parameter(metavar="PROMPT")],
@@ -175,6 +179,7 @@ async def extend(
     return await run_request(request, screen, making, reference_seconds=seedance.reference_seconds)
 
 
+@command(STITCH_EXAMPLES)
 async def stitch(
     *videos: _Clip,
     transition: tuple[Text, ...] = (_SEAMLESS,),
@@ -202,3 +207,13 @@ def _needed(text: str | None, option: str) -> str:
         msg = f"{option} is missing"
         raise UsageError(msg)
     return text
+
+
+seedance: Final = App(
+    name="seedance",
+    help="Refer to media, edit a clip, extend it, stitch clips together.",
+    help_epilogue="",
+    group_parameters=MAIN,
+)
+for _command in (reference, edit, extend, stitch):
+    seedance.command(_command)

@@ -14,6 +14,7 @@ from .. import exit_codes
 from ..options import Connection, Journalling, Output
 from ..screen.screen import ScreenHere
 from ..session import journal_path, open_journal
+from . import command
 
 EXAMPLES: Final = """\
 venice-async spend --since 7d
@@ -22,6 +23,7 @@ venice-async spend --since 2026-11-01 --by tag:project
 """
 
 
+@command(EXAMPLES)
 async def spend(
     *,
     since: Annotated[str | None, Parameter(metavar="WHEN")] = None,

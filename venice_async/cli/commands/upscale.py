@@ -12,6 +12,7 @@ from ..options import Fields, Making, Medium, Output, Text
 from ..request_options import medium, named_fields
 from ..run_jobs import run_request
 from ..screen.screen import ScreenHere
+from . import command
 
 EXAMPLES: Final = """\
 venice-async upscale clip.mp4 -m topaz-video-upscale --factor 2 -o large.mp4
@@ -20,6 +21,7 @@ venice-async upscale old.mp4 -m topaz-video-astra --prompt "sharp eyes" --enhanc
 """
 
 
+@command(EXAMPLES)
 async def upscale(
     video: Annotated[Medium, Parameter(metavar="VIDEO")],
     /,

@@ -24,6 +24,7 @@ from ..exit_codes import NoKeyError
 from ..options import Connection, Journalling, Output
 from ..screen.screen import ScreenHere
 from ..session import journal_path
+from . import command
 
 EXAMPLES: Final = """\
 venice-async worker --journal postgresql://venice@db/venice
@@ -50,6 +51,7 @@ class _JsonLines(logging.Formatter):
         return json.dumps(said)
 
 
+@command(EXAMPLES)
 async def worker(
     *,
     slots: Annotated[int, Parameter(metavar="N", show_default=True, validator=Number(gte=1))] = 100,
@@ -126,6 +128,7 @@ async def worker(
         return await work.run()
 
 
+@command(MIGRATE_EXAMPLES)
 async def migrate(
     *,
     journalling: Journalling = Journalling(),
