@@ -13,7 +13,7 @@ import pytest
 from venice_async.sandbox import tiny_clip
 
 from .shell import COMMAND, Shell
-from .venice import AT_ONCE, BROKE, CONSENT, LOST, NEVER, PRIVATE, PUBLIC, REFUSED
+from .venice import BROKE, CONSENT, LOST, NEVER, PRIVATE, PUBLIC, REFUSED
 
 CHEAP = ("--prompt", "a fox", "--duration", "5s", "--resolution", "480p")
 
@@ -104,12 +104,12 @@ def test_an_order_with_a_key_is_paid_for_once_and_jobs_shows_key_and_tags(shell:
 def test_takes_have_files_and_seeds_of_their_own_and_one_limit_for_their_price(shell: Shell) -> None:
     """More takes of an order with a key add to those that are paid for."""
     before = shell.server.spent
-    takes = ("generate", "-m", AT_ONCE, *CHEAP, "--field", "seed=7", "--key", "fox", "-o", "fox.mp4")
+    takes = ("generate", "-m", PUBLIC, *CHEAP, "--field", "seed=7", "--key", "fox", "-o", "fox.mp4")
     assert 3 == shell(*takes, "--count", "3", "--max-usd", "0.74").code
     said = shell(*takes, "--count", "2", "--max-usd", "0.5")
     paths = [str(shell.folder / f"fox-{number}.mp4") for number in (1, 2)]
     assert (0, paths) == (said.code, sorted(said.out.splitlines()))
-    assert f"{AT_ONCE} · 2 takes · $0.25 each · $0.50 in all" == said.err.splitlines()[0]
+    assert f"{PUBLIC} · 2 takes · $0.25 each · $0.50 in all" == said.err.splitlines()[0]
     assert "2 made" == said.err.splitlines()[-1]
     shell(*takes, "--count", "3", "--max-usd", "0.25")
     seeds = [
