@@ -3,9 +3,9 @@
     python -m benchmarks.import_time             15 fresh interpreters of each kind
     python -m benchmarks.import_time --quick     5
 
-Each import is timed within a fresh interpreter, from the first statement on, and all kinds take turns. The
-other SDKs are imported too, where `peers.py` has installed them (`--environments`). Prints the median, the
-least, and the ratio of the medians to the dependencies'.
+Each import is timed within a fresh interpreter, in seconds of CPU from the first statement on, and all kinds
+take turns. The other SDKs are imported too, where `peers.py` has installed them (`--environments`). Prints the
+median, the least, and the ratio of the medians to the dependencies'.
 
 `import venice_async` alone loads nothing: what counts is the import of the client, which loads the network:
 making one then loads nothing more. The last row is what the plugin adds to a pytest run that does not use it.
@@ -23,7 +23,7 @@ from .common import load_note, middle, print_table
 from .peers import VENICE_PY, VENICERESCH
 
 FOUR = "its four dependencies"
-TIMED = "{}; import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
+TIMED = "{}; import time; t = time.process_time(); {}; print(time.process_time() - t)"
 HERE = {
     FOUR: "import aiohttp, anyio, attrs, cattrs",
     "**venice_async**: `VeniceClient`": "from venice_async import VeniceClient",
