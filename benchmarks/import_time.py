@@ -4,8 +4,8 @@
     python -m benchmarks.import_time --quick     5
 
 Each import is timed within a fresh interpreter, in seconds of CPU from the first statement on, and all kinds
-take turns. The other SDKs are imported too, where `peers.py` has installed them (`--environments`). Prints the
-median, the least, and the ratio of the medians to the dependencies'.
+take turns. The other SDKs are imported too, where `peers.py` has installed them (`--environments`). Prints
+the median, the least, and the ratio of the medians to the dependencies'.
 
 `import venice_async` alone loads nothing: what counts is the import of the client, which loads the network:
 making one then loads nothing more. The last row is what the plugin adds to a pytest run that does not use it.
