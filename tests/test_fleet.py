@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -21,12 +22,16 @@ from venice_async import (
     BudgetExceededError,
     Consent,
     ConsentDeclinedError,
+    DownloadError,
+    Failed,
     JobError,
+    JournalError,
     Limits,
     Media,
     Polling,
     Succeeded,
     UsageError,
+    VeniceClient,
     VideoJob,
     VideoRequest,
 )
@@ -37,6 +42,7 @@ pytest.importorskip("procrastinate")
 from venice_async.fleet import RESTART, Fleet, Submitted, Worker
 from venice_async.fleet.metrics import exposition
 from venice_async.fleet.schema import migrate
+from venice_async.fleet.worker import NotNowError
 from venice_async.sansio.http.secrets import Secret
 
 pytestmark = [
@@ -114,6 +120,25 @@ async def test_a_key_is_of_one_request_and_a_destination_is_good_on_every_machin
             await fleet.submit(asked(), key="another", to="clip.mp4")
         with pytest.raises(UsageError, match="no job of key"):
             await fleet.job("another")
+        senseless: dict[str, dict[str, Any]] = {
+            "key": {"key": "a\x00b"},
+            "account": {"account": None},
+            "queue": {"queue": ""},
+            "budget": {"budget": ("", 1.0)},
+            "overwrite": {"overwrite": "no"},
+            "to=": {"to": "/srv/\udcff.mp4"},
+        }
+        for named, fields in senseless.items():
+            with pytest.raises(UsageError, match=f"{named}.* must be"):
+                await fleet.submit(asked(), **{"key": "another", "to": "/srv/a.mp4", **fields})
+    with pytest.raises(UsageError, match="not open"):
+        await fleet.job(KEY)
+    with pytest.raises(JournalError, match="no such database"):
+        await Fleet(uri.replace("/venice_", "/not_venice_")).__aenter__()
+    options: list[dict[str, Any]] = [{"queues": "clips"}, {"queues": [""]}, {"keys": "key"}]
+    for fields in options:
+        with pytest.raises(UsageError, match="must be"):
+            Worker(uri, **fields)
     assert [(1,)] == execute(uri, "SELECT count(*) FROM venice_async.procrastinate_jobs")
 
 
@@ -124,10 +149,13 @@ async def test_a_job_is_there_if_the_transaction_of_its_caller_is_and_only_then(
     image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(400_000))
     portrait = VideoRequest(model="m", prompt="p", duration="5s", image_url=Media(image))
     async with Fleet(uri) as fleet, await psycopg.AsyncConnection.connect(uri) as connection:
-        before = await (await connection.execute("SHOW search_path")).fetchone()
         job = await fleet.submit(portrait, key=KEY, to=tmp_path / "a.mp4", connection=connection)
-        assert before == await (await connection.execute("SHOW search_path")).fetchone()
         assert await job.state() is None
+        await connection.rollback()
+        assert await job.state() is None
+        before = await (await connection.execute("SHOW search_path")).fetchone()
+        await fleet.submit(portrait, key=KEY, to=tmp_path / "a.mp4", connection=connection)
+        assert before == await (await connection.execute("SHOW search_path")).fetchone()
         await connection.rollback()
         assert await job.state() is None
         await fleet.submit(portrait, key=KEY, to=tmp_path / "a.mp4", connection=connection.cursor())
@@ -180,6 +208,8 @@ async def test_a_question_waits_in_the_store_for_whoever_answers_it(
         assert faces == questions[0].request
         await fleet.answer(KEY, Consent(terms_and_privacy=True, legal_right=True, screening=True))
         await fleet.answer("no", None)
+        with pytest.raises(UsageError, match="No question waits"):  # the first answer counts
+            await fleet.answer("no", Consent(terms_and_privacy=True, legal_right=True, screening=True))
         await job
         with pytest.raises(ConsentDeclinedError):
             await fleet.job("no")
@@ -199,6 +229,47 @@ async def test_a_worker_that_leaves_hands_its_jobs_to_the_next_and_nothing_is_pa
         async with working(uri, slow):
             await job
         assert 1 == len(slow.charges)
+
+
+async def test_a_worker_that_is_stopped_while_it_opens_an_account_queues_nothing(
+    uri: str, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, go_on, opened = asyncio.Event(), asyncio.Event(), VeniceClient.open
+
+    async def open_slowly(client: VeniceClient) -> VeniceClient:
+        opening.set()
+        await go_on.wait()
+        return await opened(client)
+
+    monkeypatch.setattr(VeniceClient, "open", open_slowly)
+    async with Fleet(uri) as fleet, working(uri, sandbox) as one:
+        await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
+        await opening.wait()
+        one.stop()
+        while one.ready:  # noqa: ASYNC110 - a worker sets no event
+            await asyncio.sleep(0)
+        go_on.set()
+    assert [] == sandbox.charges
+    assert [("todo",)] == execute(uri, "SELECT status::text FROM venice_async.procrastinate_jobs")
+
+
+async def test_a_job_that_costs_nothing_yet_outlasts_a_store_that_is_away(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, ended = Worker(uri, keys={}), list[Any]()
+    order: Any = SimpleNamespace(key=KEY)
+    venice: Any = SimpleNamespace(find=lambda _: asyncio.sleep(0))
+
+    async def record(*said: Any) -> None:
+        ended.append(said[1])
+
+    monkeypatch.setattr(one, "_record", record)
+    state = Failed(error=DownloadError("The store cannot be reached", charged=False))
+    for attempts in range(8):
+        with pytest.raises(NotNowError):
+            await one._end(order, state, venice, attempts)
+    await one._end(order, state, venice, 8)
+    assert [state] == ended
 
 
 async def test_a_worker_tells_the_end_of_each_of_its_jobs(uri: str, sandbox: Sandbox, tmp_path: Path) -> None:

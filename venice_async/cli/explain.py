@@ -36,7 +36,7 @@ def hint(error: VeniceError) -> str:
     said: str = error.facts.get("cli_hint") or error.facts.get("hint") or ""
     if isinstance(error, NotFoundError) and error.ticket is None and not said:
         return _NOWHERE
-    if isinstance(error, JournalError) and error.ticket is None:
+    if isinstance(error, JournalError) and error.ticket is None and not error.facts.get("cli_hint"):
         return ". ".join(filter(None, (error.hint, CHOOSE)))
     return said or error.cli_hint or error.hint
 

@@ -40,10 +40,21 @@ def checked_key(key: object) -> str:
     Raises:
         UsageError: it cannot.
     """
-    if isinstance(key, str) and key.strip() and _is_name(key):
-        return key
-    msg = f"key must be text of 1 to {LONGEST_NAME} characters, none of them a control, not {_brief(key)}"
-    raise UsageError(msg, hint="Pass what names the order with you, such as key='order-4711'")
+    return checked_name(key, "key", hint="Pass what names the order with you, such as key='order-4711'")
+
+
+def checked_name(value: object, what: str, *, hint: str = "") -> str:
+    """Return `value` if it can be a name; `what` is the argument that it was passed as.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if isinstance(value, str) and value.strip() and _is_name(value):
+        return value
+    msg = (
+        f"{what} must be text of 1 to {LONGEST_NAME} characters, none of them a control, not {_brief(value)}"
+    )
+    raise UsageError(msg, hint=hint)
 
 
 def checked_tags(tags: object) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 import psycopg
 from attrs import frozen
 
-from ..engine.arguments import checked_key, checked_request, checked_tags, local_or_object
+from ..engine.arguments import checked_key, checked_name, checked_request, checked_tags, local_or_object
 from ..errors import JournalError, UsageError
 from ..io.journal.address import is_postgres
 from ..io.uploads import encode_media, identify, prepare
@@ -50,6 +50,7 @@ class Fleet:
             msg = "A fleet needs the URI of a Postgres"
             raise UsageError(msg, hint="Write postgresql://user:password@host/database")
         self._orders = Orders(uri)
+        self._is_open = False
         self._look: asyncio.Task[Mapping[tuple[str, str], State | Submitted]] | None = None
         self._wanted: set[tuple[str, str]] = set()
 
@@ -63,11 +64,13 @@ class Fleet:
             JournalError: the database cannot be used.
         """
         await self._orders.__aenter__()
+        self._is_open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_open = False
         if self._look is not None:
             self._look.cancel()
             await asyncio.gather(self._look, return_exceptions=True)
@@ -121,11 +124,14 @@ class Fleet:
         if max_usd is not None:
             check_number("max_usd", max_usd, low=0)
         check_number("priority", priority, low=-(2**31), high=2**31 - 1, whole=True)
+        if not isinstance(cast("object", overwrite), bool):
+            msg = f"overwrite must be True or False, not {overwrite!r}"
+            raise UsageError(msg)
         name, most = _checked_budget(budget)
         new = {
-            "account": checked_key(account) if account else "",
+            "account": _checked_account(account),
             "key": checked_key(key),
-            "queue": checked_key(queue),
+            "queue": checked_name(queue, "queue"),
             "request": json.dumps(converter().unstructure(request)),
             "body": pack_request(encoded),
             "identity": await identify(encoded),
@@ -137,37 +143,37 @@ class Fleet:
             "budget": name,
             "budget_usd": most,
         }
-        await self._orders.submit(new, cast("Connection | None", connection))
+        await self._opened().submit(new, cast("Connection | None", connection))
         return FleetJob(self, key, account)
 
     def job(self, key: str, *, account: str = "") -> FleetJob:
         """Return the job of a key, to be awaited or watched, whichever replica submitted it."""
-        return FleetJob(self, checked_key(key), account)
+        return FleetJob(self, checked_key(key), _checked_account(account))
 
     async def consents(self) -> list[WaitingConsent]:
         """Return the questions that wait for a person's answer, oldest first."""
-        return await self._orders.consents()
+        return await self._opened().consents()
 
     async def answer(self, key: str, consent: Consent | None, *, account: str = "") -> None:
-        """Answer the question of a job: with what a person attests, or None for no.
+        """Answer the question of a job: with what a person attests, or None for no. The first answer counts.
 
         Raises:
-            UsageError: no question waits under this key.
+            UsageError: no question waits under this key, or it is answered already.
         """
         if consent is not None and not isinstance(cast("object", consent), Consent):
             msg = f"An answer is a Consent or None, not {type(consent).__name__}"
             raise UsageError(msg)
-        if not await self._orders.answer(account, checked_key(key), consent):
+        if not await self._opened().answer(_checked_account(account), checked_key(key), consent):
             msg = f"No question waits for an answer under key {key!r}"
             raise UsageError(msg, hint="Look at consents()")
 
     async def workers(self) -> list[FleetWorker]:
         """Return the workers, idle ones included, and for a while those that were lost."""
-        return await self._orders.workers()
+        return await self._opened().workers()
 
     async def submitted(self) -> int:
         """Return how many jobs wait for a worker."""
-        return await self._orders.submitted()
+        return await self._opened().submitted()
 
     async def where(self, account: str, key: str) -> State | Submitted | None:
         """Return where a job stands, by a look that all who ask just now share."""
@@ -178,18 +184,24 @@ class Fleet:
 
     async def state_of(self, account: str, key: str) -> State | Submitted | None:
         """Return where a job stands, at once."""
-        return (await self._orders.look({(account, key)})).get((account, key))
+        return (await self._opened().look({(account, key)})).get((account, key))
 
     async def cancel(self, account: str, key: str) -> bool:
         """Cancel a job; see `FleetJob.cancel`."""
-        while (done := await self._orders.cancel(account, key)) is None:  # noqa: ASYNC110 - it is in a database
+        while (done := await self._opened().cancel(account, key)) is None:  # noqa: ASYNC110 - it is in a database
             await asyncio.sleep(EVERY)
         return done
+
+    def _opened(self) -> Orders:
+        if not self._is_open:
+            msg = "The fleet is not open"
+            raise UsageError(msg, hint="Use it inside 'async with Fleet(...) as fleet:'")
+        return self._orders
 
     async def _look_soon(self) -> Mapping[tuple[str, str], State | Submitted]:
         await asyncio.sleep(EVERY)
         wanted, self._wanted, self._look = self._wanted, set(), None
-        return await self._orders.look(wanted)
+        return await self._opened().look(wanted)
 
 
 @frozen
@@ -267,9 +279,20 @@ class FleetJob:
         return await self.fleet.cancel(self.account, self.key)
 
 
+def _checked_account(account: object) -> str:
+    return (
+        ""
+        if account == ""
+        else checked_name(account, "account", hint="Leave it out for the key of the workers")
+    )
+
+
 def _checked_place(to: object) -> str:
     if isinstance(to, str | os.PathLike):
         place = os.fspath(cast("str | os.PathLike[str]", to))
+        if not isinstance(cast("object", place), str) or not place.isprintable():
+            msg = f"to= must be text that every machine reads alike, not {place!r}"
+            raise UsageError(msg, hint="Pass a path or a URL without control characters and stray bytes")
         if is_object_url(place) or Path(place).is_absolute():
             local_or_object(cast("str | os.PathLike[str]", to))
             return place
@@ -283,7 +306,7 @@ def _checked_budget(budget: object) -> tuple[str | None, float | None]:
             return None, None
         case (str() as name, int() | float() as usd):
             check_number("budget", usd, low=0, high=math.inf)
-            return checked_key(name), float(usd)
+            return checked_name(name, "the name of the budget"), float(usd)
         case _:
             msg = f"budget= takes a name and a sum in USD, not {budget!r}"
             raise UsageError(msg, hint="Pass budget=('campaign', 100.0)")

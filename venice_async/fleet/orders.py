@@ -273,7 +273,7 @@ class Orders:
         """Answer the question of an order; return whether there was one."""
         said = json.dumps({"consent": consent and converter().unstructure(consent)})
         answered = """UPDATE orders SET answer = %s
-            WHERE account = %s AND key = %s AND question IS NOT NULL AND ended IS NULL"""
+            WHERE account = %s AND key = %s AND question IS NOT NULL AND answer IS NULL AND ended IS NULL"""
         async with self._transaction() as session:
             return bool((await session.execute(answered.encode(), (said, account, key))).rowcount)
 
@@ -415,7 +415,9 @@ class Orders:
                 async with self._pool.connection() as session, session.transaction():
                     yield session
                 return
-            async with connection.cursor(row_factory=tuple_row) as cursor, connection.transaction():
+            async with connection.cursor(row_factory=tuple_row) as cursor:
+                # This begins the caller's transaction where none has begun: a block of psycopg would else be
+                # one of its own, and commit.
                 await cursor.execute(
                     "SELECT current_setting('search_path'), to_regclass('venice_async.orders')"
                 )
@@ -423,9 +425,10 @@ class Orders:
                 if there is None:
                     msg = "connection= is of another database than the fleet's"
                     raise UsageError(msg, hint="Use one database for both, or submit without connection=")
-                await cursor.execute(f"SET LOCAL search_path TO {SCHEMA}".encode())
-                yield connection
-                await cursor.execute("SELECT set_config('search_path', %s, true)", (path,))
+                async with connection.transaction():
+                    await cursor.execute(f"SET LOCAL search_path TO {SCHEMA}".encode())
+                    yield connection
+                    await cursor.execute("SELECT set_config('search_path', %s, true)", (path,))
 
     @asynccontextmanager
     async def _explained(self) -> AsyncGenerator[None]:

@@ -29,12 +29,14 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 
 from ..client import VeniceClient
+from ..engine.arguments import checked_name
 from ..engine.completion import OnDone
 from ..errors import (
     DownloadError,
     JournalError,
     QueueOutcomeUnknownError,
     RateLimitError,
+    TransportError,
     UsageError,
     VeniceError,
 )
@@ -86,7 +88,20 @@ class _Account:
     client: VeniceClient
     users: int = 0
     since: float = 0.0
-    opened: asyncio.Lock = field(factory=asyncio.Lock)
+    is_open: bool = False
+    _opening: asyncio.Lock = field(factory=asyncio.Lock)
+
+    async def open(self) -> None:
+        """Open it, unless it is."""
+        async with self._opening:
+            await self.client.open()
+            self.is_open = True
+
+    async def drain(self, grace: float) -> None:
+        """Have it queue nothing more, and wait for paid jobs; one that was never open has none."""
+        async with self._opening:
+            if self.is_open:
+                await self.client.drain(grace)
 
 
 class Worker:
@@ -129,13 +144,19 @@ class Worker:
     ) -> None:
         check_number("slots", slots, low=1, whole=True)
         check_number("grace", grace, low=0)
+        if isinstance(queues, str):
+            msg = f"queues must be a collection of names, not {queues!r}"
+            raise UsageError(msg, hint=f"Pass queues=[{queues!r}]")
+        if keys is not None and not callable(keys) and not isinstance(cast("object", keys), Mapping):
+            msg = f"keys must be a mapping of accounts to keys, or a function, not {type(keys).__name__}"
+            raise UsageError(msg)
         self.orders: Orders = Orders(uri)
         self.ready: bool = False
         self.counts: dict[str, int] = {}
         self.delays: NoticeDelays = NoticeDelays()
         self.slots = slots
         self._keys = keys
-        self._queues = list(queues) if queues else None
+        self._queues = [checked_name(queue, "a queue") for queue in queues] if queues else None
         self._grace = grace
         self._name = name
         self._client = partial(
@@ -217,7 +238,7 @@ class Worker:
         grace = min(self._grace, 5.0) if code else self._grace
         async with anyio.create_task_group() as group:
             for account in self._accounts.values():
-                group.start_soon(account.client.drain, grace)
+                group.start_soon(account.drain, grace)
         await asyncio.wait({engine})
         if not engine.cancelled() and engine.exception() is not None:
             log.error("The engine ended: %s", type(engine.exception()).__name__)
@@ -291,6 +312,7 @@ class Worker:
             if self._leaving and type(error) is VeniceError:
                 raise NotNowError
             unsent = isinstance(error, JournalError | RateLimitError) and error.ticket is None
+            unsent = unsent or (_may_pass(error) and attempts < _TRIES)
             unfinished = error.ticket is not None and not cast("Failed", state).job_failed
             final = isinstance(error, DownloadError) and (error.final or entry is None or entry.ended)
             if unsent or (unfinished and not final and attempts < _TRIES):
@@ -374,8 +396,9 @@ class Worker:
             account = self._accounts.setdefault(name, _Account(client=self._client(secret.reveal() or None)))
         account.users += 1
         try:
-            async with account.opened:
-                await account.client.open()
+            await account.open()
+            if self._leaving:
+                raise NotNowError
             yield account.client
         finally:
             account.users -= 1
@@ -393,7 +416,7 @@ class Worker:
         else:
             said = keys(name)
             found = await said if inspect.isawaitable(said) else said
-        if not found:
+        if not isinstance(cast("object", found), str) or not found:
             msg = f"The worker has no key for account {name!r}"
             raise UsageError(msg, hint="Add it to the worker's keys, and submit the job again")
         return Secret(found)
@@ -401,6 +424,13 @@ class Worker:
     async def _close(self) -> None:
         for account in self._accounts.values():
             await account.client.aclose()
+
+
+def _may_pass(error: VeniceError) -> bool:
+    """Tell whether nothing was paid for because Venice or the object store was away."""
+    return (
+        error.charged is False and error.ticket is None and isinstance(error, DownloadError | TransportError)
+    )
 
 
 async def _ended(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from contextlib import suppress
@@ -19,6 +20,18 @@ SCHEMA: Final = "venice_async"
 """The schema of our tables, beside those of the user."""
 
 HINT: Final = "Check the URI, the database and the way to it"
+
+_REFUSALS: Final = {
+    "password authentication failed": "the password is wrong",
+    "no password supplied": "it wants a password",
+    r'role ".*" does not exist': "it does not know the user",
+    "no pg_hba.conf entry": "it does not take this user from here",
+    r'database ".*" does not exist': "there is no such database",
+    "could not translate host name": "its host is not known",
+    "Name or service not known": "its host is not known",
+    "too many clients": "it has no connection left for us",
+    "connection slots": "it has no connection left for us",
+}
 
 _PATIENCE: Final = 10.0  # seconds until a session that was opened has to be of use
 
@@ -70,14 +83,12 @@ def name_of(uri: Secret) -> str:
 def reason(error: Exception) -> str:
     """Return what an error of Postgres says without values: they may be a link, or a password."""
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
-        return "it cannot be reached"
+        text = str(error)  # of a connection that was refused; it has no code
+        return next(
+            (said for sign, said in _REFUSALS.items() if re.search(sign, text)), "it cannot be reached"
+        )
     if isinstance(error, psycopg.Error):
         known = {
-            "28P01": "the password is wrong",
-            "28000": "the user may not",
-            "3D000": "there is no such database",
-        }
-        known |= {
             "42501": "the user may not make or use our tables",
             "55P03": "another process keeps it locked",
             "08P01": "a pooler in between has no session for us; it has to be in session mode",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Generator
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, cast
@@ -15,7 +15,7 @@ import anyio
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ...errors import UsageError
+from ...errors import JournalError, UsageError
 from ...io.journal.address import is_postgres, shown
 from ...options import Links
 from ...sansio.http.secrets import Secret
@@ -90,6 +90,8 @@ async def worker(
     from ...webhook import Webhook  # noqa: PLC0415 - see above
 
     key = Secret(connection.api_key or "")
+    if accounts is not None:
+        _keys(accounts)  # or it says now that there are none
 
     def key_of(name: str) -> str | None:
         if not name and key.reveal():
@@ -125,7 +127,8 @@ async def worker(
             at = await stack.enter_async_context(serving(work, host=host, port=port))
             say(f"http://{host}:{at}/metrics")
         say(f"The worker does the jobs of {shown(uri)}; Ctrl-C ends it.")
-        return await work.run()
+        with _no_file_instead():
+            return await work.run()
 
 
 @command(MIGRATE_EXAMPLES)
@@ -143,9 +146,19 @@ async def migrate(
     uri = _database(connection, journalling)
     from ...fleet.schema import migrate as make  # noqa: PLC0415 - loaded by those who use it
 
-    await anyio.to_thread.run_sync(make, Secret(uri))
+    with _no_file_instead():
+        await anyio.to_thread.run_sync(make, Secret(uri))
     screen.note(f"The tables of {shown(uri)} are up to date.", "dim")
     return exit_codes.OK
+
+
+@contextmanager
+def _no_file_instead() -> Generator[None]:
+    """Do not advise to take a file as the journal, which is no help to a fleet."""
+    try:
+        yield
+    except JournalError as error:
+        raise error.with_facts(cli_hint=error.hint) from None
 
 
 def _database(connection: Connection, journalling: Journalling) -> str:

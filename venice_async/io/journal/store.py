@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class StoreAwayError(JournalError):
     """The database cannot be reached now; it may be back at any moment."""
 
-    hint = "Start the database, or check the way to it"
+    hint = "Start the database, or check its URI and the way to it"
 
 
 class LeaseLostError(JournalError):
