@@ -128,9 +128,10 @@ async def test_a_key_is_of_one_request_and_a_destination_is_good_on_every_machin
             "overwrite": {"overwrite": "no"},
             "to=": {"to": "/srv/\udcff.mp4"},
         }
+        sound: dict[str, Any] = {"key": "another", "to": "/srv/a.mp4"}
         for named, fields in senseless.items():
             with pytest.raises(UsageError, match=f"{named}.* must be"):
-                await fleet.submit(asked(), **{"key": "another", "to": "/srv/a.mp4", **fields})
+                await fleet.submit(asked(), **(sound | fields))
     with pytest.raises(UsageError, match="not open"):
         await fleet.job(KEY)
     with pytest.raises(JournalError, match="no such database"):
