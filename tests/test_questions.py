@@ -353,7 +353,7 @@ async def test_what_answers_say_of_the_balance_and_of_the_end_of_a_model_is_pass
         (text,) = venice.deprecations.values()
         assert [PUBLIC.model] == [*venice.deprecations]
     assert text.startswith("use wan-3; key ")
-    assert text.endswith(", 2030-01-01")
+    assert text.endswith(" (2030-01-01)")
     assert KEY not in text + caplog.text
     assert 1 == caplog.text.count("comes to an end")
 
@@ -377,7 +377,10 @@ async def test_the_cheapest_model_that_takes_what_is_wanted_is_chosen_by_its_quo
         for impossible in ({"accepts": {"smell"}}, {"request": evolve(clip, prompt="x" * 20_000)}):
             with pytest.raises(UsageError):
                 await venice.choose(models, **impossible)
+        with pytest.raises(UsageError, match="depends on the clip"):
+            await venice.choose(models, accepts={"video"})
         assert [] == sandbox.charges
+        assert all(request.status == 200 for request in sandbox.requests)
     expected = {
         "any": "grok-imagine-text-to-video-private",
         "references": "wan-2-7-reference-to-video",

@@ -219,8 +219,16 @@ class VideoModel:
             found.append(Problem(field="audio_url", message="the model takes no voice for a reference"))
         return found
 
+    @property
+    def works_on_clip(self) -> bool:
+        """Whether it edits or enhances a clip, on which its price depends."""
+        return self._works_on_video(self._kinds())
+
     def shortest(self) -> VideoRequest:
-        """Return the request, without its media, for what is likely the model's cheapest clip."""
+        """Return the request, without its media, for what is likely the model's cheapest clip.
+
+        A model that works on a clip has no price without one.
+        """
         seconds = sorted(item for item in self.durations if item.removesuffix("s").isdecimal())
         duration = min(seconds, key=lambda item: int(item.removesuffix("s")), default=None)
         return VideoRequest(

@@ -20,7 +20,7 @@ from venice_async.cli.exit_codes import TABLE, exit_code
 from venice_async.cli.explain import hint
 from venice_async.cli.options import Output
 from venice_async.cli.screen.board import left, line, part
-from venice_async.cli.screen.screen import Screen, printable
+from venice_async.cli.screen.screen import Screen, at_words, printable
 from venice_async.errors import BadRequestError, InvalidRequestError, TransportError, UsageError
 from venice_async.media import Media
 from venice_async.results import Ticket
@@ -222,6 +222,19 @@ def test_what_is_said_while_a_person_is_asked_comes_after_the_questions(
         screen.complain("another failed")
         assert "" == capsys.readouterr().err
     assert "a clip came\nanother failed\n" == capsys.readouterr().err
+
+
+@for_each(
+    "said, lines",
+    [
+        ("one two three four", ["one two", "    three", "    four"]),
+        ("a /very/long/path b", ["a /very/long/path b"]),
+        ("go on: venice-async resume --all", ["go on: venice-async resume --all"]),
+        ("  1 ✓ 一二三四", ["  1 ✓", "    一二三四"]),
+    ],
+)
+def test_lines_are_broken_at_words_and_what_is_copied_stays_whole(said: str, lines: list[str]) -> None:
+    assert lines == at_words(said, 12, 4).split("\n")
 
 
 @pytest.mark.parametrize("width", [20, 80, 120])

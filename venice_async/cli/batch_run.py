@@ -142,7 +142,7 @@ class BatchRun:
                 facts = (str(video.path or video.url), as_bytes(video.size), price)
                 screen.note(f"{name} ✓ {' · '.join(filter(None, facts))}", "green")
             elif error is not None and not isinstance(error, BudgetExceededError):
-                screen.insist(f"{name} ✗ {in_words(error)}", "red", wrap=True)
+                screen.insist(f"{name} ✗ {in_words(error)}", "red")
         record = self._as_json(outcome, seconds)
         if self.results is not None:
             self.results.write(as_line(record, self.results))

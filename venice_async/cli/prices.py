@@ -172,7 +172,7 @@ async def show_prices(
     for said in dict.fromkeys(
         f"line {line.number} cannot be priced: {in_words(error)}" for line, error in unpriced
     ):
-        screen.insist(said, "red", wrap=True)
+        screen.insist(said, "red")
     for number in dict.fromkeys(over):
         screen.insist(f"line {number} costs more than its max_usd", "red")
     if budget is not None and total > budget:

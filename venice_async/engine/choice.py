@@ -27,11 +27,18 @@ async def cheapest(
 ) -> VideoModel:
     """Return the cheapest model that can do what is wanted, by its `quote`; see `VeniceClient.choose`."""
     wanted: dict[str, tuple[VideoModel, VideoRequest]] = {}
+    depends = ""
     for model in models:
         clip = model.shortest() if request is None else evolve(request, model=model.id)
         fits = request is None or not model.check(clip)
         if fits and not model.offline and model.accepts.issuperset(accepts):
-            wanted[model.id] = model, clip
+            if request is None and model.works_on_clip:
+                depends = model.id
+            else:
+                wanted[model.id] = model, clip
+    if depends and not wanted:
+        msg = f"The price of {depends} depends on the clip that it works on"
+        raise UsageError(msg, hint="Pass the request, with its clip: choose(request=...)")
     if not wanted:
         msg = f"None of the models accepts {', '.join(sorted(accepts)) or 'the request'}"
         raise UsageError(msg, hint="VideoModel.accepts and VideoModel.check say what each of them takes")

@@ -163,5 +163,5 @@ def test_balances_and_the_end_of_a_model_are_read_where_an_answer_tells_them() -
         "x-venice-model-deprecation-date": "2026-12-01",
     }
     assert {"USD": 12.5} == balances(headers)
-    assert "Use another one, 2026-12-01" == deprecation(headers)
+    assert "Use another one (2026-12-01)" == deprecation(headers)
     assert ({}, "") == (balances({}), deprecation({}))

@@ -38,6 +38,7 @@ venice-async doctor --sandbox
 _LOW: Final = 1.0  # USD: less than most clips of ten seconds cost
 _SKEW: Final = 30.0  # seconds: more than that, and reset times of rate limits are misread
 _PATIENCE: Final = 2.0  # seconds for the first answer
+_HANG: Final = 11  # columns of a mark and what was looked at
 _MARKS: Final = {True: ("✓", "green"), False: ("✗", "red"), None: ("!", "yellow")}
 
 
@@ -90,9 +91,10 @@ async def doctor(
         return code
     for finding in findings:
         mark, style = _MARKS[finding.ok]
-        screen.result(f"{mark} {finding.what:<8} {finding.text}", style if finding.ok is not True else "")
+        said = f"{mark} {finding.what:<8} {finding.text}"
+        screen.result(said, style if finding.ok is not True else "", hang=_HANG)
         if finding.advice:
-            screen.result(f"  {'':<8} {finding.advice}")
+            screen.result(" " * _HANG + finding.advice, hang=_HANG)
     return code
 
 
@@ -187,9 +189,8 @@ async def _check_clock(session: Session) -> Finding:
     except ValueError:
         return Finding("clock", "the server told no date", "Its reset times are disbelieved", ok=None)
     skew = (before + after) / 2 - theirs
-    text = (
-        f"{abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}, answers in {(after - before) * 1000:.0f} ms"
-    )
+    apart = f"{abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}" if abs(skew) >= 1 else "as the server's"
+    text = f"{apart}, answers in {(after - before) * 1000:.0f} ms"
     if abs(skew) <= _SKEW:
         return Finding("clock", text)
     advice = "Set this machine's clock, by NTP for example: until then reset times are read by the server's"

@@ -28,6 +28,7 @@ venice-async models --type text-to-video --private
 venice-async models --accepts image --under 0.50
 venice-async models --json | jq -r '.[].id'
 """
+_NO_PRICE: Final = "by clip"  # that of a model that works on a clip depends on it
 _MANY: Final = 3  # names from which a list is shortened on a terminal
 
 
@@ -85,7 +86,7 @@ async def models(
         )
         return exit_codes.OK
     if found:
-        costs = [as_usd(known[model.id]) if model.id in known else "?" for model in found]
+        costs = [as_usd(known[model.id]) if model.id in known else _NO_PRICE for model in found]
         columns = _columns(found, brief=screen.out.is_terminal)
         screen.table(
             {"id": columns.pop("id")} | ({"from": costs} if asked else {}) | columns,
@@ -110,7 +111,7 @@ async def cheapest(venice: VeniceClient, models: Sequence[VideoModel]) -> dict[s
 
     async def price(model: VideoModel) -> float | None:
         try:
-            return (await venice.quote(model.shortest())).usd
+            return None if model.works_on_clip else (await venice.quote(model.shortest())).usd
         except VeniceError:
             return None
 

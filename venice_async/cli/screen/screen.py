@@ -26,6 +26,7 @@ from .streams import as_line, write_path
 _FRAMES: Final = 8  # pictures a second
 _GAP: Final = 2  # columns between those of a table
 _BYTE: Final = re.compile("[\udc80-\udcff]")  # one of a file name that is not text
+_COMMAND: Final = re.compile(r"(?<=: )(?:venice-async|echo) .*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BIDIRECTIONAL: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 
@@ -52,7 +53,7 @@ class Screen:
         self._level = logging.DEBUG if output.verbose else logging.ERROR if output.quiet else logging.WARNING
         self._picture: Any = None
         self._view: Live | None = None
-        self._held: list[tuple[str, str, bool]] | None = None
+        self._held: list[tuple[str, str]] | None = None
 
     @property
     def can_ask(self) -> bool:
@@ -86,8 +87,8 @@ class Screen:
             yield
         finally:
             held, self._held = self._held, None
-            for text, style, wrap in held:
-                _print(self.err, text, style, wrap=wrap)
+            for text, style in held:
+                _print(self.err, text, style)
             self._start()
 
     def _start(self) -> None:
@@ -115,19 +116,19 @@ class Screen:
 
     def complain(self, text: str) -> None:
         """Print an error on stderr, also with `--quiet`."""
-        self.insist(text, "red", wrap=True)
+        self.insist(text, "red")
 
-    def insist(self, text: str, style: str = "", *, wrap: bool = False) -> None:
-        """Print what must be known on stderr, also with `--quiet`; `wrap` breaks it at words."""
+    def insist(self, text: str, style: str = "") -> None:
+        """Print what must be known on stderr, also with `--quiet`; a terminal's lines are broken at words."""
         if self._held is None:
-            _print(self.err, text, style, wrap=wrap)
+            _print(self.err, text, style)
         else:
-            self._held.append((text, style, wrap))
+            self._held.append((text, style))
 
-    def result(self, text: str, style: str = "") -> None:
-        """Print a line on stdout."""
+    def result(self, text: str, style: str = "", *, hang: int | None = None) -> None:
+        """Print a line on stdout, whole; or broken at words, with the lines that follow moved by `hang`."""
         with self._cleared():
-            _print(self.out, text, style)
+            _print(self.out, text, style, hang=hang)
 
     def path(self, path: Path | str) -> None:
         """Print a path or a URL on stdout, as a script needs it: the bytes of its name."""
@@ -222,7 +223,7 @@ class _Notes(logging.Handler):
         self._screen = screen
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._screen.insist(f"{record.levelname.lower()}: {record.getMessage()}", "dim", wrap=True)
+        self._screen.insist(f"{record.levelname.lower()}: {record.getMessage()}", "dim")
 
 
 def printable(text: str) -> str:
@@ -236,9 +237,28 @@ def printable(text: str) -> str:
     )
 
 
-def _print(console: Console, text: str, style: str, *, wrap: bool = False) -> None:
-    """Print a line; where it is not wrapped, a path or a command in it can be copied."""
-    console.print(Text(printable(text), style=style), soft_wrap=not (wrap and console.is_terminal))
+def _print(console: Console, text: str, style: str, *, hang: int | None = 0) -> None:
+    text = printable(text)
+    if hang is not None and console.is_terminal:
+        text = at_words(text, console.width, hang)
+    console.print(Text(text, style=style), soft_wrap=True)
+
+
+def at_words(text: str, width: int, hang: int) -> str:
+    """Break lines at blanks. What is there to be copied stays whole: a path, and a command at the end."""
+    lines: list[str] = []
+    for whole in text.split("\n"):
+        command = _COMMAND.search(whole)
+        line, *words = (whole[: command.start() - 1] if command else whole).split(" ")
+        for word in [*words, command[0]] if command else words:
+            room = width - cell_len(line) % width - 1
+            if line.strip() and room < cell_len(word) <= width - hang:
+                lines.append(line)
+                line = " " * hang + word
+            else:
+                line += f" {word}"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _console(stream: TextIO) -> Console:

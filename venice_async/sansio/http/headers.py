@@ -168,8 +168,9 @@ def balances(headers: Mapping[str, str]) -> dict[str, float]:
 
 def deprecation(headers: Mapping[str, str]) -> str:
     """Return what is said of the end of the model that was asked for; an empty text for nothing."""
-    names = ("x-venice-model-deprecation-warning", "x-venice-model-deprecation-date")
-    return ", ".join(text for name in names if (text := headers.get(name, "").strip()))
+    text = headers.get("x-venice-model-deprecation-warning", "").strip().rstrip(".")
+    date = headers.get("x-venice-model-deprecation-date", "").strip().partition("T")[0]
+    return f"{text} ({date})" if text and date else text or date
 
 
 def _number(text: str | None) -> float | None:
