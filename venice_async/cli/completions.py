@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import anyio
 from cyclopts import Parameter
@@ -41,15 +40,24 @@ def models(context: CompletionContext) -> dict[str, str]:
         from ..sandbox import CATALOGUE  # noqa: PLC0415 - for those who ask for it
 
         return {model.id: model.kind for model in CATALOGUE}
-    path = _cache(connection)
-    known, fresh = _read(path)
-    if not fresh:
-        known = anyio.run(_ask, connection) or known
-        if path is not None and known:
-            with suppress(OSError):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(known), encoding="utf-8")
-    return known
+    said = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        folder = Path(said) if said.startswith("/") else Path.home() / ".cache"
+        path = folder / "venice-async" / f"models-{connection.host}.json"
+    except (RuntimeError, VeniceError):  # no home folder, or a base URL that is none
+        return anyio.run(_ask, connection)
+    kept: object = None
+    age = _DAY
+    with suppress(OSError, ValueError):
+        kept, age = json.loads(path.read_text(encoding="utf-8")), time.time() - path.stat().st_mtime
+    known = cast("dict[str, str]", kept) if isinstance(kept, dict) else {}
+    if known and age < _DAY:
+        return known
+    if found := anyio.run(_ask, connection):
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(found), encoding="utf-8")
+    return found or known
 
 
 def jobs(context: CompletionContext) -> dict[str, str]:
@@ -111,31 +119,6 @@ async def _entries(journal: Path | str | None, latest: int | None) -> Sequence[J
 def _prompt(entry: JournalEntry) -> str:
     prompt = entry.request.prompt if entry.request else None
     return " ".join((prompt or "").split())
-
-
-def _cache(connection: Connection) -> Path | None:
-    said = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        folder = Path(said) if said.startswith("/") else Path.home() / ".cache"
-        place = re.sub(r"[^A-Za-z0-9.]+", "-", connection.parts.netloc.rpartition("@")[2])
-    except (RuntimeError, VeniceError):
-        return None
-    return folder / "venice-async" / f"models-{place}.json"
-
-
-def _read(path: Path | None) -> tuple[dict[str, str], bool]:
-    """Return the models that are kept, and whether they are of today."""
-    if path is None:
-        return {}, False
-    try:
-        known: object = json.loads(path.read_text(encoding="utf-8"))
-        age = time.time() - path.stat().st_mtime
-    except (OSError, ValueError):
-        return {}, False
-    if not isinstance(known, dict):
-        return {}, False
-    items = cast("dict[str, Any]", known).items()
-    return {name: str(kind) for name, kind in items}, age < _DAY
 
 
 JOBS: Final = Parameter(completer=jobs)

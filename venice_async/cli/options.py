@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
@@ -98,6 +99,15 @@ class Connection:
     def is_live(self) -> bool:
         """Whether it is the real service."""
         return not self.sandbox and self.parts.hostname == urlsplit(BASE_URL).hostname
+
+    @property
+    def host(self) -> str:
+        """Host and port, as a part of a file's name.
+
+        Raises:
+            UsageError: the base URL is no URL.
+        """
+        return re.sub(r"[^A-Za-z0-9.]+", "-", self.parts.netloc.rpartition("@")[2])
 
     @property
     def parts(self) -> SplitResult:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -162,8 +161,7 @@ def journal_path(connection: Connection, journalling: Journalling) -> Path | str
     if not folder.is_absolute():
         msg = "There is no home folder, and so no place for the journal"
         raise UsageError(msg, hint=CHOOSE)
-    place = re.sub(r"[^A-Za-z0-9.]+", "-", connection.parts.netloc.rpartition("@")[2])
-    return folder / "venice-async" / ("jobs.db" if connection.is_live else f"jobs-{place}.db")
+    return folder / "venice-async" / ("jobs.db" if connection.is_live else f"jobs-{connection.host}.db")
 
 
 @asynccontextmanager

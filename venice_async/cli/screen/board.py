@@ -171,27 +171,20 @@ class Board:
             if isinstance(state, Downloading):
                 figures = as_bytes(state.received) + (f" of {as_bytes(state.total)}" if state.total else "")
             number = self.numbers[index] if self.numbers else index + 1
+            about = ""
+            if self.total > 1:
+                key = self.keys[index] if self.keys else None
+                name = job.ticket.queue_id if job.ticket else ""
+                name = (job.request.prompt or job.request.model) if job.request else name
+                about = f"{key}: {name}" if key else name
             table.add_row(
                 Text(str(number) if self.total > 1 else "", style="dim", justify="right"),
                 Text(phase(state)),
                 ProgressBar(total=1.0, completed=done or 0.0, width=12, pulse=done is None),
                 Text(figures),
-                Text(self._about(index, job)),
+                Text(printable(" ".join(about.split()))),
             )
         return table
-
-    def _about(self, index: int, job: VideoJob) -> str:
-        if self.total == 1:
-            return ""
-        key = self.keys[index] if self.keys else None
-        prompt = (
-            job.request.prompt or job.request.model
-            if job.request
-            else job.ticket.queue_id
-            if job.ticket
-            else ""
-        )
-        return printable(" ".join(f"{f'{key}: ' if key else ''}{prompt}".split()))
 
     def _age(self, job: VideoJob, now: float) -> float:
         """Return for how many seconds a job has been in its state."""
