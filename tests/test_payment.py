@@ -13,7 +13,7 @@ import anyio
 import pytest
 from attrs import evolve
 
-from tests.clients import KEY, PUBLIC, client, wire
+from tests.clients import KEY, PUBLIC, client, until, wire
 from tests.faulty import (
     FaultyVenice,
     Job,
@@ -79,6 +79,17 @@ async def test_a_lost_answer_is_an_unknown_outcome_and_the_request_is_never_sent
         assert hashlib.sha256(server.requests[0].body).hexdigest() == error.fingerprint
         assert error.at.endswith("+00:00")
         assert "not known whether" in str(error)
+
+
+async def test_a_cancelled_job_whose_answer_is_lost_is_not_said_to_be_free_of_charge(tmp_path: Path) -> None:
+    lost = Reply(delay=20.0, cut_head_at=0, charged=True)
+    async with FaultyVenice(queue=[lost]) as server, client(server) as venice:
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        await until(lambda: len(server.charges) == 1)
+        job.cancel()
+        with pytest.raises(QueueOutcomeUnknownError) as caught:
+            await job
+        assert (None, False) == (caught.value.charged, job.cancelled())
 
 
 async def test_an_answer_that_makes_no_sense_stays_in_the_error_and_the_journal_without_secrets(

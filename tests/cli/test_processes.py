@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -100,19 +101,35 @@ def test_ctrl_c_during_the_paid_request_waits_for_its_answer(shell: Shell) -> No
     assert f"on {HELD}, kept in the journal" in err
 
 
-def test_a_second_ctrl_c_gives_up_and_says_that_the_outcome_is_unknown(shell: Shell) -> None:
+def test_a_second_ctrl_c_ends_at_once_and_says_that_the_outcome_is_unknown(shell: Shell) -> None:
+    """The server never answers; what is left in the journal is the attempt."""
     spent = shell.server.spent
-    process = beside("generate", "-m", HELD, *CHEAP, folder=shell.folder, env=shell.environment())
+    process = beside("generate", "-m", HELD, *CHEAP, "--json", folder=shell.folder, env=shell.environment())
     wait_until(lambda: process.poll() is not None or shell.server.spent > spent)  # the server has the request
     process.send_signal(signal.SIGINT)
-    read_until(process.stderr, "Ctrl-C again gives up")
+    read_until(process.stderr, "is awaited for up to 70 s after it is sent")
     process.send_signal(signal.SIGINT)
-    read_until(process.stderr, "It is not known whether the job was queued and paid for")
-    shell.server.let_go.touch()
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (130, False) == (process.returncode, shell.server.let_go.exists())
+    assert "It is not known whether the job was queued and paid for" in err
+    assert "venice-async resume --all" in err
+    assert {"ok": False, "stopped": True, "charged": None} == json.loads(out)
+    assert "unknown" in shell("jobs").out
+
+
+def test_a_batch_waits_for_the_answers_to_paid_requests_until_it_is_told_a_second_time(shell: Shell) -> None:
+    spent = shell.server.spent
+    lines = [json.dumps({"model": HELD, "prompt": f"a fox {n}", "duration": "5s"}) for n in range(2)]
+    (shell.folder / "two.jsonl").write_text("\n".join(lines))
+    options = ("--into", "clips", "--grace", "0", "--yes")
+    process = beside("batch", "two.jsonl", *options, folder=shell.folder, env=shell.environment())
+    wait_until(lambda: process.poll() is not None or shell.server.spent > spent + 1)
+    process.send_signal(signal.SIGTERM)
+    read_until(process.stderr, "Waiting for the answer to 2 paid requests, up to 70 s after sending")
+    process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=PATIENCE)
-    assert 130 == process.returncode
-    assert "Nothing was charged" not in err
-    assert "Traceback" not in err
+    assert 143 == process.returncode
+    assert "It is not known whether 2 jobs were queued and paid for" in err
 
 
 def _face(folder: Path) -> str:

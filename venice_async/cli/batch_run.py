@@ -12,11 +12,11 @@ import anyio
 from ..errors import BudgetExceededError, VeniceError
 from ..formatting import as_bytes, as_usd
 from ..sansio.converter import request_key
-from ..sansio.job.states import State, Waiting
+from ..sansio.job.states import Queueing, State, Waiting
 from . import exit_codes
 from .exit_codes import exit_code
 from .explain import failed_json, in_words, succeeded_json
-from .run_jobs import save_tickets
+from .run_jobs import ANSWER, save_tickets, tell_unknown
 from .screen.board import Board
 from .screen.streams import as_line
 
@@ -53,7 +53,7 @@ class BatchRun:
         self._board = Board(screen, {}, total=len(lines), numbers=numbers, keys=keys, queues=True)
         self._queued_at: dict[str, float] = {}
         self._stopped = 0
-        self._handed_over: list[Ticket] = []
+        self._handed_over: dict[str, Ticket] = {}
 
     def heard(self, job: VideoJob, state: State) -> None:
         """Record a state of a job."""
@@ -91,11 +91,18 @@ class BatchRun:
 
         async def drain() -> None:
             patience = f"up to {self._grace:g} s for what is nearly done"
-            self._screen.insist(f"Stopping: nothing more is queued; {patience}. Ctrl-C again: at once.")
-            self._handed_over = await session.venice.drain(self._grace)
+            self._screen.insist(f"Stopping: nothing more is queued; {patience}. Ctrl-C again ends at once.")
+            self._hand_over(await session.venice.drain(self._grace))
+            if unanswered := sum(isinstance(job.state, Queueing) for job in batch.jobs.values()):
+                which = "1 paid request" if unanswered == 1 else f"{unanswered} paid requests"
+                self._screen.insist(
+                    f"Waiting for the answer to {which}, up to {ANSWER:g} s after sending, so that no paid"
+                    " job is lost. Ctrl-C again ends at once."
+                )
 
         async with anyio.create_task_group() as draining:  # its tickets are waited for: they are paid for
             interrupts.on_stop = lambda: draining.start_soon(drain)
+            interrupts.on_insist = lambda: self._give_up(session, batch)
             async with anyio.create_task_group() as ticking:
                 ticking.start_soon(tick)
                 with self._screen.drawing(board):
@@ -106,7 +113,7 @@ class BatchRun:
                     except Exception as error:  # noqa: BLE001 - it is raised once it is out of the groups, which would wrap it
                         failure = error
                 ticking.cancel_scope.cancel()
-            interrupts.on_stop = None
+            interrupts.on_stop = interrupts.on_insist = None
         board.spent = batch.spent_usd
         if failure is not None:
             raise failure
@@ -128,6 +135,7 @@ class BatchRun:
         self.outcomes[outcome.index] = outcome, seconds
         if screen.interrupts.code is not None and type(error) is VeniceError:
             self._stopped += 1  # it did not fail: nobody waits for it any longer
+            self._hand_over([] if ticket is None else [ticket])
         else:
             name = " ".join(filter(None, (f"{line.number:>4}", line.key or line.variant)))
             there = outcome.earlier and seconds is None
@@ -149,6 +157,20 @@ class BatchRun:
             self.results.flush()
         elif screen.as_json or not screen.out.is_terminal:
             screen.emit(record)
+
+    def _hand_over(self, tickets: Sequence[Ticket]) -> None:
+        self._handed_over.update({ticket.queue_id: ticket for ticket in tickets})
+
+    def _give_up(self, session: Session, batch: Batch) -> None:
+        """Say what nobody waits for any longer, and keep what has no journal to be kept in."""
+        jobs = list(batch.jobs.values())
+        tell_unknown(session, self._screen, jobs)
+        self._hand_over([job.ticket for job in jobs if job.ticket is not None])
+        if session.journal is None and self._handed_over and not session.connection.sandbox:
+            self._say_saved(session, save_tickets(list(self._handed_over.values()), self._into))
+
+    def _say_saved(self, session: Session, path: Path) -> None:
+        self._screen.insist(f"Resume: {session.again('resume', str(path), '-o', str(self._into))}", "bold")
 
     def _as_json(self, outcome: Outcome, seconds: float | None) -> Mapping[str, Any]:
         line = self._lines[outcome.index]
@@ -186,5 +208,5 @@ class BatchRun:
         if session.journal is not None:
             screen.insist("Run the same command again to go on: nothing is paid for twice.", "bold")
         elif waiting and not session.connection.sandbox:
-            path = await anyio.to_thread.run_sync(save_tickets, self._handed_over, self._into)
-            screen.insist(f"Resume: {session.again('resume', str(path), '-o', str(self._into))}", "bold")
+            tickets = list(self._handed_over.values())
+            self._say_saved(session, await anyio.to_thread.run_sync(save_tickets, tickets, self._into))

@@ -1,16 +1,24 @@
-"""Ctrl-C and SIGTERM: the first asks to stop, the second insists."""
+"""Ctrl-C and SIGTERM: the first asks to stop, the second insists.
+
+After the first, a paid request that is on its way comes to its answer. After the second the process ends
+within a second, whatever is on its way: it was journalled before it was sent, so that nothing is forgotten.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import anyio
 from anyio.abc import TaskStatus
 
 from . import exit_codes
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_CLOSING: Final = 0.5  # seconds after the second signal in which what is open is closed as usual
 
 
 class Interrupts:
@@ -23,9 +31,10 @@ class Interrupts:
         farewell: what is said when it stops at once.
     """
 
-    def __init__(self, say: Callable[[str], object]) -> None:
-        """Stop at once, until told otherwise; `say` is for a farewell."""
+    def __init__(self, say: Callable[[str], object], *, wipe: Callable[[], object] = lambda: None) -> None:
+        """Stop at once, until told otherwise; `say` is for a farewell, `wipe` gives back the terminal."""
         self._say = say
+        self._wipe = wipe
         self.farewell = "Interrupted."
         self.code: int | None = None
         self.on_stop: Callable[[], object] | None = None
@@ -57,6 +66,9 @@ class Interrupts:
                 if first and self.on_stop is not None:
                     self.on_stop()
                     continue
-                if not first and self.on_insist is not None:
-                    self.on_insist()
+                if not first:
+                    self._wipe()
+                    if self.on_insist is not None:
+                        self.on_insist()
+                    asyncio.get_running_loop().call_later(_CLOSING, os._exit, self.code)
                 scope.cancel()

@@ -6,9 +6,9 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from attrs import define, evolve, field, frozen
@@ -16,6 +16,7 @@ from attrs import define, evolve, field, frozen
 from ..errors import QueueOutcomeUnknownError, UsageError, VeniceError
 from ..formatting import as_bytes, as_seconds, as_usd
 from ..io.journal.address import shown
+from ..options import Timeouts
 from ..sansio.job.states import Failed, Queueing
 from . import exit_codes
 from .explain import report, succeeded_json, ticket_json
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from .options import Making
     from .screen.screen import Screen
     from .session import Session
+
+ANSWER: Final = Timeouts().connect + 2 * Timeouts().read
+"""Seconds in which the answer to a paid request has come, or will not come any more."""
 
 
 async def run_request(
@@ -180,18 +184,15 @@ class Watch:
     def _stop(self, jobs: Sequence[VideoJob]) -> None:
         if any(job.ticket is None and isinstance(job.state, Queueing) for job in jobs):
             self.screen.insist(
-                "Stopping. If the paid request is on its way, its answer is awaited, so that no paid job"
-                " is lost; Ctrl-C again gives up."
+                f"Stopping. If the paid request is on its way, its answer is awaited for up to {ANSWER:g} s"
+                " after it is sent, so that no paid job is lost; Ctrl-C again ends at once."
             )
         for job in jobs:
             job.cancel()
 
     def _give_up(self, jobs: Sequence[VideoJob]) -> None:
-        if any(job.ticket is None for job in jobs):
-            look = "look at your generations on venice.ai before you queue it again"
-            if self.session.journal is not None:
-                look = f"the attempt is in the journal ({self.session.again('jobs')}); {look}"
-            self.screen.insist(f"Gave up. It is not known whether the job was queued and paid for: {look}.")
+        if tell_unknown(self.session, self.screen, jobs) and self.screen.as_json:
+            self.screen.emit({"ok": False, "stopped": True, "charged": None})
 
     async def _stopped(self, jobs: Sequence[VideoJob]) -> None:
         """Say how each job is resumed; of many in the journal, how all are."""
@@ -213,6 +214,21 @@ class Watch:
                 self.screen.emit({"ok": False, "stopped": True, **facts})
         if many:
             self.screen.insist(f"Resume: {self.session.again('resume', '--all')}", "bold")
+
+
+def tell_unknown(session: Session, screen: Screen, jobs: Collection[VideoJob]) -> int:
+    """Say of which paid requests nobody will know what came of them; return how many they are."""
+    unknown = sum(isinstance(job.state, Queueing) for job in jobs)
+    if unknown:
+        what, it = ("the job was", "it") if unknown == 1 else (f"{unknown} jobs were", "them")
+        look = f"look at your generations on venice.ai before you queue {it} again"
+        if session.journal is not None:
+            attempts = "the attempt is" if unknown == 1 else "the attempts are"
+            look = f"{attempts} in the journal ({session.again('jobs')}); {look}"
+        screen.insist(f"Gave up. It is not known whether {what} queued and paid for: {look}.")
+        if session.journal is not None:
+            screen.insist(f"Resume what is paid for: {session.again('resume', '--all')}", "bold")
+    return unknown
 
 
 @frozen(kw_only=True)

@@ -368,11 +368,11 @@ class Driver:
             self.on_change(state)
 
     def _stopped(self) -> State:
-        """Return the last state of a job that is asked to stop, with its ticket if it has been paid for."""
-        state, accepted = self.state, self._submission.accepted
-        if isinstance(state, Queueing) and accepted is not None:
-            state, _ = step(state, accepted)
-        return step(state, StopAsked(self._reason))[0]
+        """Return the last state of a job that is asked to stop, with what is known of its paid request."""
+        state, outcome = self.state, self._submission.outcome
+        if isinstance(state, Queueing) and outcome is not None:
+            state, _ = step(state, outcome)
+        return state if isinstance(state, Failed) else step(state, StopAsked(self._reason))[0]
 
     def _on_progress(self, received: int, total: int | None) -> None:
         if self._shared.timeouts.job is None:

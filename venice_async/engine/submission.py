@@ -46,14 +46,15 @@ class Submission:
     """Performs the commands of one job that come before it has a ticket.
 
     Attributes:
-        accepted: the ticket, also where a job was stopped while its paid request was on its way.
+        outcome: what came of the paid request, also where the job was stopped while it was on its way: the
+            ticket, or that nobody knows.
         encoded: the request with its media as URLs, until the paid request is made of it.
         usd: the price in USD, once it is asked or known.
     """
 
     def __init__(self, shared: Shared, spec: JobSpec, record: JobRecord) -> None:
         """Pay for `spec`, journalled on `record`."""
-        self.accepted: Accepted | None = None
+        self.outcome: Accepted | Refused | None = None
         self._shared = shared
         self._caller = shared.caller
         self._spec = spec
@@ -170,14 +171,15 @@ class Submission:
             self._attempts, decided = self._caller.judge(self._attempts, Call.QUEUE, event.error)
         match event, decided:
             case Accepted(ticket), _:
-                self.accepted = event
+                self.outcome = event
                 log.info("Queued as %s on %s", ticket.queue_id, ticket.model)
                 await self._record.record(Waiting(ticket=ticket))
             case Refused(error), Unknown():
                 lost = unknown_outcome(error, fingerprint=prepared.fingerprint, at=at)
                 if lost.answer is not None:
                     await self._record.record(evolve(intent, answer=lost.answer))
-                return Refused(lost), None
+                self.outcome = Refused(lost)
+                return self.outcome, None
             case ConsentNeeded(), _ if isinstance(asking := step(intent, event)[0], AwaitingConsent):
                 await self._record.ask(asking)
             case _:

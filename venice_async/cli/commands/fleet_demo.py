@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import warnings
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -61,11 +63,13 @@ async def demo(
     folder = into.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        uri = await stack.enter_async_context(_postgres())
+        postgres = await stack.enter_async_context(_postgres())
+        uri = str(postgres.get_uri())
         sandbox = await stack.enter_async_context(Sandbox(speed=_SPEED, limits=RateLimits(retrieve=600)))
         fleet = await stack.enter_async_context(Fleet(uri))
         workers: list[Process] = []
         stack.push_async_callback(_end, workers)
+        screen.interrupts.on_insist = partial(_kill, workers, postgres)
         environment = {**os.environ, "VENICE_API_KEY": sandbox.api_key, "VENICE_BASE_URL": sandbox.base_url}
         worker = [sys.executable, "-m", "venice_async", "worker", "--quiet", "--journal", uri, "--grace", "1"]
         for _ in range(_WORKERS):  # each in a group of its own: Ctrl-C is for us, who end them
@@ -109,6 +113,14 @@ async def demo(
     return exit_codes.OK if arrived == jobs else exit_codes.FAILED
 
 
+def _kill(workers: list[Process], postgres: Any) -> None:
+    """Leave no process behind: there is no time to ask."""
+    for worker in workers:
+        if worker.returncode is None:
+            worker.kill()
+    os.kill(postgres.get_pid(), signal.SIGQUIT)  # its "immediate shutdown"
+
+
 async def _end(workers: list[Process]) -> None:
     with anyio.CancelScope(shield=True):
         for worker in workers:
@@ -124,7 +136,7 @@ async def _end(workers: list[Process]) -> None:
 
 
 @asynccontextmanager
-async def _postgres() -> AsyncGenerator[str]:
+async def _postgres() -> AsyncGenerator[Any]:
     """Run a Postgres out of a Python package, in a folder that is gone afterwards.
 
     Raises:
@@ -146,7 +158,7 @@ async def _postgres() -> AsyncGenerator[str]:
 
         server = await anyio.to_thread.run_sync(start)
         try:
-            yield str(server.get_uri())
+            yield server
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(server.cleanup)

@@ -117,7 +117,17 @@ async def worker(
                 error.message, hint="Set VENICE_API_KEY, or name a file with --accounts"
             ) from None
         raise
-    screen.interrupts.on_stop = work.stop
+
+    def stop() -> None:
+        patience = f"paid ones have up to {grace:g} s"
+        screen.insist(f"Stopping: unpaid jobs go back, {patience}. The same signal again ends at once.")
+        work.stop()
+
+    screen.interrupts.on_stop = stop
+    screen.interrupts.on_insist = lambda: screen.insist(
+        "Ended at once. Other workers go on with what is paid for. Of a paid request that was on its way"
+        f" nobody knows whether it was accepted: venice-async jobs --journal {shown(uri)}"
+    )
     async with AsyncExitStack() as stack:
         say: Callable[[str], None] = partial(screen.note, style="dim")
         if log_json:

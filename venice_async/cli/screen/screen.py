@@ -49,7 +49,7 @@ class Screen:
         self.err: Console = _console(sys.stderr)
         self.out: Console = _console(sys.stdout)
         self.live: bool = self.err.is_terminal and not self.quiet and os.environ.get("TERM") != "dumb"
-        self.interrupts: Interrupts = Interrupts(self.insist)
+        self.interrupts: Interrupts = Interrupts(self.insist, wipe=self._stop)
         self._level = logging.DEBUG if output.verbose else logging.ERROR if output.quiet else logging.WARNING
         self._picture: Any = None
         self._view: Live | None = None
