@@ -5,14 +5,15 @@
 
 Each runs workers (`venice-async worker`, started again 1 s after they end, as systemd would), a Postgres of
 the extra `test`, and a sandbox with strict limits in sliding windows, whose jobs run 6 times as fast as in
-reality:
+reality, and hand over every other clip by a link:
 
     kill      200 orders, 4 workers; one at random is killed every 7 s, for as long as it takes
     stop      a worker with turns and tickets is stopped (SIGSTOP) for 20 s, past its lease; then another
     database  Postgres is stopped `immediate` amid 40 orders, and started 5 s later
     store     clips go to a server of S3, which is away for a minute while they arrive
     disk      one of three workers has a full disk: a tmpfs of its own, or else a limit of file sizes
-    ahead     the clock of a worker steps an hour ahead (needs libfaketime)
+    ahead     the clock of a worker steps an hour ahead (needs libfaketime); it leaves and comes back, and
+              another one is killed
     back      the same, an hour back
 
 Checked of each: nothing was refused, nothing paid twice, and every order was delivered, byte for byte what
@@ -26,6 +27,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import logging
 import math
 import os
 import random
@@ -119,6 +121,7 @@ class Ground:
         sandbox: the server.
         database: the Postgres, and the URI of the fleet in it.
         folder: where clips go, unless it is to S3.
+        logs: where those of the workers go.
         units: the workers.
         done: set when all orders have ended.
         note: what the trial has to say of itself.
@@ -130,6 +133,7 @@ class Ground:
     database: PostgresServer
     uri: str
     folder: Path
+    logs: Path
     units: list[Unit] = field(factory=list[Unit])
     done: asyncio.Event = field(factory=asyncio.Event)
     environment: dict[str, str] = field(factory=dict[str, str])
@@ -149,7 +153,7 @@ class Ground:
             number,
             [*before, *command, "--grace", "2"],
             {**os.environ, **known, **self.environment, **(environment or {})},
-            self.folder / f"worker-{number}.log",
+            self.logs / f"worker-{number}.log",
             limit,
         )
         self.units.append(one)
@@ -248,9 +252,14 @@ async def store(ground: Ground, gate: Gate) -> None:
 
 
 async def step(ground: Ground, clock: Path, by: str) -> None:
-    """Step the clock of the first worker once it has jobs."""
-    await ground.paid(20)
+    """Step the clock of the first worker once it has jobs; it leaves, and another is killed."""
+    await ground.paid(ground.orders // 4)
     await asyncio.to_thread(clock.write_text, by)
+    await asyncio.sleep(3)
+    ground.units[0].send(signal.SIGTERM)
+    await asyncio.sleep(3)
+    ground.units[1].send(signal.SIGKILL)
+    ground.kills = 1
     ground.note = f"by libfaketime, {by}"
 
 
@@ -258,6 +267,7 @@ async def step(ground: Ground, clock: Path, by: str) -> None:
 async def with_store(ground: Ground) -> AsyncGenerator[Trial]:
     """Send clips to S3, through a gate."""
     server = S3Server()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server.start()
     server.empty()
     gate = Gate(int(server.url.rpartition(":")[2]))
@@ -268,7 +278,8 @@ async def with_store(ground: Ground) -> AsyncGenerator[Trial]:
     hire(ground)
     yield partial(store, gate=gate)
     gate.lock()
-    left = len(server.objects()) - len({*server.objects()} & {f"clips/{n}.mp4" for n in range(ground.orders)})
+    known = {f"clips/{n}.mp4{end}" for n in range(ground.orders) for end in ("", ".json")}
+    left = len(server.objects().keys() - known)
     ground.note = f"{left} temporary objects and {len(server.uploads())} uploads left"
     server.stop()
 
@@ -325,7 +336,7 @@ TRIALS: Final[Mapping[str, tuple[int, Setting]]] = {
 }
 
 
-async def run(name: str, database: PostgresServer) -> tuple[list[object], bool]:
+async def run(name: str, database: PostgresServer, logs: Path | None = None) -> tuple[list[object], bool]:
     """Run a trial; return its line of the table, and whether all is as it has to be."""
     orders, setting = TRIALS[name]
     made = dict[str, str]()
@@ -340,11 +351,15 @@ async def run(name: str, database: PostgresServer) -> tuple[list[object], bool]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"fleet-{name}-")))
         uri = postgres.new_database(database, f"{name}_{os.getpid()}")
-        scenarios = {MODEL: [Scenario(seconds=one) for one in seconds]}
+        scenarios = {
+            MODEL: [
+                Scenario(seconds=one, delivery="link" if n % 2 else "inline") for n, one in enumerate(seconds)
+            ]
+        }
         sandbox = await stack.enter_async_context(
             Sandbox(speed=SPEED, limits=LIMITS, clips=clip, scenarios=scenarios)
         )
-        ground = Ground(orders, sandbox, database, uri, folder, to=str(folder / "clips"))
+        ground = Ground(orders, sandbox, database, uri, folder, logs or folder, to=str(folder / "clips"))
         (folder / "clips").mkdir()
         places = dict[str, str]()
         found, troubles = Counter[str](), Counter[str]()
@@ -453,7 +468,7 @@ def _count_troubles(unit: Unit, troubles: Counter[str]) -> None:
             continue
         if said["level"] not in {"debug", "info"}:
             text = _NUMBER.sub("N", said["message"].split("\n")[0][:200])
-            raised = said.get("exception", "").rpartition("\n")[2][:200]
+            raised = said.get("exception", "").strip().rpartition("\n")[2][:300]
             troubles[f"{said['level']} {said['logger']}: {text} {raised}"] += 1
 
 
@@ -476,7 +491,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("trials", nargs="*", choices=[[], *TRIALS], metavar="trial")
-    names = parser.parse_args().trials or list(TRIALS)
+    parser.add_argument("--logs", type=Path, help="a folder to keep the logs of the workers in")
+    arguments = parser.parse_args()
+    names = arguments.trials or list(TRIALS)
     rows, bad = list[list[object]](), list[str]()
     with ExitStack() as stack:
         running = stack.enter_context(postgres.server(f"fleet-{os.getpid()}"))
@@ -484,7 +501,10 @@ def main() -> None:
             if name in {"ahead", "back"} and not FAKETIME.exists():
                 print(f"{name}: needs libfaketime (apt-get install libfaketime)", flush=True)
                 continue
-            row, ok = asyncio.run(run(name, running))
+            logs = arguments.logs and arguments.logs / name
+            if logs is not None:
+                logs.mkdir(parents=True, exist_ok=True)
+            row, ok = asyncio.run(run(name, running, logs))
             rows.append(row)
             bad += [] if ok else [name]
             print(*row, "" if ok else "BROKEN", sep=" | ", flush=True)

@@ -221,12 +221,13 @@ async def test_an_intent_whose_owner_is_gone_waits_for_its_answer_then_is_unknow
         assert 2 == len(server.charges)
 
 
-async def test_the_answer_to_an_intent_may_come_as_long_as_its_owner_would_have_waited(
-    tmp_path: Path, shared: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ahead", [0, 3600])
+async def test_the_answer_to_an_intent_may_come_as_long_as_its_owner_would_have_waited_by_whatever_clock(
+    tmp_path: Path, shared: dict[str, Any], monkeypatch: pytest.MonkeyPatch, ahead: int
 ) -> None:
     loop, clock = asyncio.get_running_loop(), SystemClock()
     epoch = time.time() - loop.time()
-    monkeypatch.setattr(SystemClock, "time", lambda _: epoch + loop.time())
+    monkeypatch.setattr(SystemClock, "time", lambda of: epoch + loop.time() + ahead * (of is clock))
     owner = await Journal.open(shared["journal"], clock=clock)
     intent = JournalEntry(state=Queueing(request=PUBLIC), to=tmp_path / "clip.mp4", key=KEY)
     begun = await owner.begin(intent, answer_within=40)

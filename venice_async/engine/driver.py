@@ -222,6 +222,7 @@ class Driver:
         first = self._shared.orders.get(key, self._placed)
         if first is not self._placed:
             await first.wait()
+        began = self._shared.clock.monotonic()
         while found := await self._patiently(
             lambda: journal.attach(key, self.spec.identity, again=self.spec.batch is not None)
         ):
@@ -235,7 +236,7 @@ class Driver:
                     end = await self._follow(entry)
                     if isinstance(end, Failed):
                         return end, None
-                case "nobody" if now >= (entry.answer_by or now):
+                case "nobody" if _answer_is_lost(entry, now, self._shared.clock.monotonic() - began):
                     return resume(entry.state)
                 case "nobody":
                     self._enter(entry.state)
@@ -425,3 +426,8 @@ class Driver:
             return video.path is not None and (await anyio.Path(video.path).stat()).st_size == video.size
         except OSError:
             return False
+
+
+def _answer_is_lost(entry: JournalEntry, now: float, waited: float) -> bool:
+    """Tell whether no answer to an intent can come any more, whatever the clock of its owner was."""
+    return entry.answer_by is None or now >= entry.answer_by or waited >= entry.answer_by - entry.created

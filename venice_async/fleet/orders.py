@@ -32,6 +32,7 @@ from ..sansio.converter import converter, load_state, request_fields, set_fields
 from ..sansio.http.secrets import Secret
 from ..sansio.job.states import Failed, State, Succeeded, ticket_of
 from .schema import LOCKS, Engine, migrate
+from .tasks import Tasks
 
 TASK: Final = "venice_async.clip"
 QUEUE: Final = "clips"
@@ -160,6 +161,7 @@ class Orders:
     def __init__(self, uri: str) -> None:
         self.uri: Secret = Secret(uri)
         self.app: App = App(connector=Engine(self.uri))
+        self.app.job_manager = Tasks(self.app.connector)
         self._pool = AsyncConnectionPool[Connection](
             "",
             kwargs={**parameters(self.uri), "autocommit": True, "prepare_threshold": None},
