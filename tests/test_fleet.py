@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,18 +30,23 @@ from venice_async import (
     Limits,
     Media,
     Polling,
+    QueueOutcomeUnknownError,
     Succeeded,
     UsageError,
     VeniceClient,
     VideoJob,
     VideoRequest,
 )
-from venice_async.sandbox import Sandbox, tiny_clip
+from venice_async.sandbox import Fault, Sandbox, tiny_clip
 
 pytest.importorskip("procrastinate")
 
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Status
+
 from venice_async.fleet import RESTART, Fleet, Submitted, Worker
 from venice_async.fleet.metrics import exposition
+from venice_async.fleet.orders import Orders
 from venice_async.fleet.schema import migrate
 from venice_async.fleet.worker import NotNowError
 from venice_async.sansio.http.secrets import Secret
@@ -218,9 +224,11 @@ async def test_a_question_waits_in_the_store_for_whoever_answers_it(
         await fleet.job("no")
 
 
-async def test_a_worker_that_leaves_hands_its_jobs_to_the_next_and_nothing_is_paid_twice(
-    uri: str, tmp_path: Path
+async def test_a_worker_that_leaves_hands_its_jobs_to_the_next_whatever_its_clock_and_nothing_is_paid_twice(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ahead = timedelta(hours=1)
+    monkeypatch.setattr("procrastinate.utils.utcnow", lambda: datetime.now(UTC) + ahead)
     async with Sandbox(speed=60, clips=CLIP) as slow, Fleet(uri) as fleet:
         async with working(uri, slow, grace=0.0):
             job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
@@ -273,6 +281,22 @@ async def test_a_job_that_costs_nothing_yet_outlasts_a_store_that_is_away(
     assert [state] == ended
 
 
+async def test_an_order_of_unknown_outcome_goes_on_once_the_ledger_names_its_job(
+    uri: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.inject(Fault(on="queue", drop="after"))
+    async with Fleet(uri) as fleet, working(uri, sandbox):
+        job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
+        with pytest.raises(QueueOutcomeUnknownError):
+            await job
+        async with VeniceClient(sandbox.api_key, base_url=sandbox.base_url, journal=uri) as venice:
+            assert ["charged"] == [one.finding for one in await venice.reconcile(admin_key=sandbox.admin_key)]
+        while not isinstance(await job.state(), Succeeded):  # noqa: ASYNC110 - it is in a database
+            await anyio.sleep(0.05)
+    assert CLIP == (tmp_path / "a.mp4").read_bytes()
+    assert 1 == len(sandbox.charges)
+
+
 async def test_a_worker_tells_the_end_of_each_of_its_jobs(uri: str, sandbox: Sandbox, tmp_path: Path) -> None:
     told: asyncio.Queue[VideoJob] = asyncio.Queue()
     async with Fleet(uri) as fleet, working(uri, sandbox, on_done=told.put):
@@ -297,6 +321,27 @@ async def test_a_task_whose_worker_is_gone_is_handed_out_again(
         execute(uri, "SET search_path TO venice_async; UPDATE procrastinate_jobs SET status = 'doing'")
         async with working(uri, sandbox):
             assert await job
+
+
+async def test_what_became_of_a_task_is_written_once_the_database_takes_it_unless_another_was_first(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Fleet(uri) as fleet, Orders(uri) as orders:
+        await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
+        (number,) = execute(uri, "SELECT id FROM venice_async.procrastinate_jobs")[0]
+        write, away = orders.app.connector.execute_query_async, [psycopg.OperationalError()]
+
+        async def hesitating(*arguments: Any, **more: Any) -> None:
+            if away:
+                raise ConnectorException from away.pop()
+            await write(*arguments, **more)
+
+        monkeypatch.setattr(orders.app.connector, "execute_query_async", hesitating)
+        for _ in range(2):
+            await orders.app.job_manager.finish_job_by_id_async(
+                int(str(number)), Status.SUCCEEDED, delete_job=True
+            )
+    assert [] == execute(uri, "SELECT * FROM venice_async.procrastinate_jobs")
 
 
 async def test_a_worker_that_no_longer_hears_of_jobs_asks_to_be_started_again(

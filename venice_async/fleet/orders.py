@@ -22,7 +22,7 @@ from procrastinate.exceptions import ConnectorException
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from ..errors import BudgetExceededError, JobError, JournalError, UsageError
+from ..errors import BudgetExceededError, JobError, JournalError, QueueOutcomeUnknownError, UsageError
 from ..io.journal.entries import UNFINISHED, differing, pack_ended, pack_progress
 from ..io.journal.store import StoreAwayError
 from ..io.postgres import SCHEMA, name_of, parameters, reason, unusable
@@ -72,6 +72,11 @@ _WORKERS: Final = f"""SELECT worker.id, extract(epoch FROM now() - worker.last_h
 _LOST: Final = f"""SELECT id, queue, priority FROM orders WHERE ended IS NULL AND id NOT IN
     (SELECT (args ->> 'order')::bigint FROM procrastinate_jobs
     WHERE task_name = '{TASK}' AND status IN ('todo', 'doing')) ORDER BY id LIMIT 500"""  # noqa: S608 - constants
+# An order that has ended keeps its body only if the outcome is unknown. It goes on once the journal has a
+# ticket: from a worker that was only stopped, or from the account's ledger.
+_SETTLED: Final = """UPDATE orders SET ended = NULL, updated = now() FROM jobs
+    WHERE orders.ended IS NOT NULL AND orders.body IS NOT NULL AND orders.entry = jobs.id
+    AND jobs.job IS NOT NULL AND jobs.kind <> 'Stopped'"""
 
 
 @frozen(kw_only=True)
@@ -369,6 +374,7 @@ class Orders:
     async def reconcile(self) -> int:
         """Make the tasks that are missing, by the orders that have not ended; return how many there were."""
         async with self._transaction() as session:
+            await session.execute(_SETTLED.encode())
             lost = await (await session.execute(_LOST.encode())).fetchall()
             for number, queue, priority in lost:
                 await self._defer(number, queue, priority, session)
@@ -393,10 +399,12 @@ class Orders:
         request: VideoRequest,
     ) -> None:
         free = isinstance(state, Failed) and state.error.charged is False
+        unsettled = isinstance(state, Failed) and isinstance(state.error, QueueOutcomeUnknownError)
         change = """UPDATE orders SET state = %s, kind = %s, entry = %s, ended = now(), updated = now(),
-            body = NULL, request = %s, question = NULL, answer = NULL, cancel = false,
+            body = CASE WHEN %s THEN body END, request = %s, question = NULL, answer = NULL, cancel = false,
             usd = CASE WHEN %s THEN NULL ELSE usd END WHERE id = %s AND ended IS NULL"""
-        values = (pack_progress(state), type(state).__name__, entry, pack_ended(request), free, number)
+        known = (pack_progress(state), type(state).__name__, entry)
+        values = (*known, unsettled, pack_ended(request), free, number)
         await session.execute(change.encode(), values)
 
     async def _defer(self, number: int, queue: str, priority: int, session: Connection) -> None:

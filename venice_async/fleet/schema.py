@@ -33,6 +33,7 @@ CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account
     cancel boolean NOT NULL DEFAULT false, question text, answer text, UNIQUE (account, key));
 CREATE INDEX orders_under_way ON orders (id) WHERE ended IS NULL;
 CREATE INDEX orders_by_budget ON orders (budget) WHERE budget IS NOT NULL;
+CREATE INDEX orders_unknown ON orders (entry) WHERE ended IS NOT NULL AND body IS NOT NULL;
 """
 log: logging.Logger = logging.getLogger(__name__)
 
