@@ -24,7 +24,8 @@ from ..results import Video
 from ..sansio.converter import converter
 from ..sansio.job.states import TERMINAL, Failed, State, Succeeded
 from ..sansio.object_url import is_object_url
-from .orders import QUEUE, FleetWorker, Orders, Submitted, WaitingConsent, pack_request, unknown
+from .orders import QUEUE, FleetWorker, Orders, Submitted, WaitingConsent, unknown
+from .packing import pack_request
 
 if TYPE_CHECKING:
     from .orders import Connection

@@ -28,9 +28,10 @@ from ..io.journal.store import StoreAwayError
 from ..io.postgres import SCHEMA, name_of, parameters, reason, unusable
 from ..requests import Consent, VideoRequest
 from ..results import ConsentRequest
-from ..sansio.converter import converter, load_state, request_fields, set_fields
+from ..sansio.converter import converter, load_state
 from ..sansio.http.secrets import Secret
 from ..sansio.job.states import Failed, State, Succeeded, ticket_of
+from .packing import shown, unpack_request
 from .schema import LOCKS, Engine, migrate
 from .tasks import Tasks
 
@@ -228,7 +229,7 @@ class Orders:
         async with self._transaction() as session:
             rows = await (await session.execute(found.encode(), (accounts, keys))).fetchall()
         return {
-            (account, key): Submitted(request=_shown(request)) if state is None else load_state(state)
+            (account, key): Submitted(request=shown(request)) if state is None else load_state(state)
             for account, key, state, request in rows
         }
 
@@ -253,7 +254,7 @@ class Orders:
                 return None
             if started and await _one(session, _PAID, (key,)):
                 return False
-            await self._end(session, number, Failed(error=cancelled()), None, _shown(request))
+            await self._end(session, number, Failed(error=cancelled()), None, shown(request))
             return True
 
     async def consents(self) -> list[WaitingConsent]:
@@ -269,7 +270,7 @@ class Orders:
                     for item in fields(ConsentRequest)
                     if item.name != "request"
                 },
-                request=_shown(request),
+                request=shown(request),
                 key=key,
                 account=account,
             )
@@ -472,26 +473,6 @@ def is_cancelled(state: Failed) -> bool:
 def unknown(key: str) -> UsageError:
     """Return the error for a key of no order."""
     return UsageError(f"The fleet has no job of key {key!r}", hint="Submit it first")
-
-
-def pack_request(encoded: VideoRequest) -> str:
-    """Return a request whose media are URLs, whole, as JSON."""
-    consents = encoded.consents and converter().unstructure(encoded.consents)
-    return json.dumps({"fields": request_fields(encoded), "consents": consents}, default=set_fields)
-
-
-def unpack_request(text: str) -> VideoRequest:
-    """Return the request that `pack_request` wrote."""
-    record = json.loads(text)
-    known = {item.name for item in fields(VideoRequest)}
-    named = {name: value for name, value in record["fields"].items() if name in known}
-    extra = {name: value for name, value in record["fields"].items() if name not in known}
-    consents = record["consents"] and converter().structure(record["consents"], Consent)
-    return VideoRequest(**named, extra=extra, consents=consents)
-
-
-def _shown(text: str) -> VideoRequest:
-    return converter().structure(json.loads(text), VideoRequest)
 
 
 async def _configure(connection: Connection) -> None:
