@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import os
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -175,6 +175,12 @@ class Fleet:
     async def submitted(self) -> int:
         """Return how many jobs wait for a worker."""
         return await self._opened().submitted()
+
+    async def states(self, jobs: Iterable[FleetJob]) -> list[State | Submitted | None]:
+        """Return where jobs stand, by one look at the store."""
+        names = [(job.account, job.key) for job in jobs]
+        found = await self._opened().look(names)
+        return [found.get(name) for name in names]
 
     async def where(self, account: str, key: str) -> State | Submitted | None:
         """Return where a job stands, by a look that all who ask just now share."""

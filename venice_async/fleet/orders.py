@@ -63,7 +63,8 @@ _WORKED_ON: Final = f"""SELECT EXISTS (SELECT FROM procrastinate_jobs AS task
 _PAID: Final = f"""SELECT EXISTS (SELECT FROM jobs WHERE key = %s
     AND (kind IN ('Succeeded', {", ".join(map(repr, UNFINISHED))}) OR stands = 1))"""  # noqa: S608 - constants
 _WORKERS: Final = f"""SELECT worker.id, extract(epoch FROM now() - worker.last_heartbeat)::float8,
-    count(DISTINCT task.id), array_remove(array_agg(DISTINCT jobs.owner), NULL)
+    count(DISTINCT task.id), array_remove(array_agg(DISTINCT jobs.owner), NULL),
+    count(DISTINCT jobs.id) FILTER (WHERE jobs.kind = 'Queueing')
     FROM procrastinate_workers AS worker
     LEFT JOIN procrastinate_jobs AS task ON task.worker_id = worker.id AND task.status = 'doing'
     AND task.task_name = '{TASK}'
@@ -113,12 +114,14 @@ class FleetWorker:
         jobs: how many it works on.
         silent: seconds since its last heartbeat, of which there is one a second.
         owners: how the journal calls it: one name for each account that it works for just now.
+        paying: how many of its paid requests are on their way.
     """
 
     number: int
     jobs: int
     silent: float
     owners: tuple[str, ...] = ()
+    paying: int = 0
 
 
 @frozen(kw_only=True)
@@ -288,8 +291,8 @@ class Orders:
     async def workers(self) -> list[FleetWorker]:
         """Return the workers, also for a while those that were lost."""
         return [
-            FleetWorker(number=number, jobs=jobs, silent=silent, owners=tuple(owners))
-            for number, silent, jobs, owners in await self.rows(_WORKERS)
+            FleetWorker(number=number, jobs=jobs, silent=silent, owners=tuple(owners), paying=paying)
+            for number, silent, jobs, owners, paying in await self.rows(_WORKERS)
         ]
 
     async def submitted(self) -> int:

@@ -7,43 +7,116 @@ import shlex
 import signal
 import sys
 import tempfile
+import time
 import warnings
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import anyio
 import anyio.to_thread
 from anyio.abc import Process
+from attrs import define, field
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
-from ...errors import UsageError
+from ...errors import UsageError, VeniceError
+from ...formatting import as_seconds, as_usd
 from ...requests import VideoRequest
-from ...sansio.job.states import TERMINAL, Succeeded, Waiting
+from ...sansio.job.states import TERMINAL, Downloading, Failed, Queueing, Saved, State, Succeeded, Waiting
 from .. import exit_codes
 from ..options import MAIN, Output
 from ..screen.screen import ScreenHere
 from . import command
 from .worker import migrate
 
+if TYPE_CHECKING:
+    from ...fleet import Fleet, Submitted
+
 EXAMPLES: Final = """\
 venice-async fleet demo
 venice-async fleet demo --jobs 10 --into clips
 """
-_WORKERS: Final = 3
 _SPEED: Final = 30.0
+_LOOK: Final = 0.5  # seconds between two looks at the jobs
 _LEAVING: Final = 10.0  # seconds
+_SQUARES: Final[dict[type[Any], tuple[str, str, str]]] = {
+    Succeeded: ("arrived", "■#", "green"),
+    Saved: ("saved", "■#", "cyan"),
+    Downloading: ("downloading", "■+", "cyan"),
+    Waiting: ("working", "■o", "yellow"),
+    Queueing: ("queueing", "□-", "yellow"),
+    Failed: ("failed", "■X", "red"),
+}
+_SUBMITTED: Final = ("submitted", "□.", "dim")
+
+
+@define(eq=False)
+class _Worker:
+    """A worker: its process, what the fleet calls it, and what becomes of it."""
+
+    process: Process
+    number: int
+    jobs: int = 0
+    killed: str = ""
+
+
+@define(eq=False)
+class _Board:
+    """What is shown of the fleet."""
+
+    workers: list[_Worker]
+    states: list[State | Submitted | None]
+    spent: float = 0.0
+    _began: float = field(factory=time.monotonic, init=False)
+
+    @property
+    def arrived(self) -> int:
+        """How many clips have arrived."""
+        return sum(isinstance(state, Succeeded) for state in self.states)
+
+    def counts(self) -> str:
+        """Return how many jobs are in which state, in words."""
+        counts = Counter(_square(state)[0] for state in self.states)
+        words = [word for word, _, _ in (*_SQUARES.values(), _SUBMITTED) if counts[word]]
+        return " · ".join(f"{counts[word]} {word}" for word in words)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw a line for each worker, a square for each job, and the sum."""
+        plain = int(options.ascii_only)
+        table = Table.grid(padding=(0, 2))
+        for place, worker in enumerate(self.workers, start=1):
+            said = Text(worker.killed, style="red") if worker.killed else Text(f"{worker.jobs} jobs")
+            if not worker.killed:
+                said = Text("■#"[plain] * worker.jobs, style="yellow").append(f" {said.plain}", style="dim")
+            table.add_row(f" worker {place}", said)
+        squares = Text()
+        for _, sign, style in sorted(map(_square, self.states), key=_order):
+            squares.append(sign[plain], style=style)
+        table.add_row(" jobs", squares)
+        table.add_row("", Text(self.counts(), style="dim"))
+        yield table
+        total = Table.grid(padding=(0, 1))
+        elapsed = as_seconds(int(time.monotonic() - self._began))
+        said = Text(f"{self.arrived} of {len(self.states)} clips arrived", style="bold")
+        said.append(f" · {as_usd(self.spent)} of play money · {elapsed}", style="dim")
+        total.add_row("", ProgressBar(total=len(self.states), completed=self.arrived, width=10), said)
+        yield total
 
 
 @command(EXAMPLES)
 async def demo(
     *,
     jobs: Annotated[int, Parameter(metavar="N", show_default=True, validator=Number(gte=1))] = 40,
+    workers: Annotated[int, Parameter(metavar="N", show_default=True, validator=Number(gte=2))] = 3,
     into: Annotated[Path, Parameter(metavar="FOLDER", show_default=True)] = Path("fleet-demo"),
     output: Output = Output(),
     screen: ScreenHere,
@@ -55,6 +128,7 @@ async def demo(
 
     Args:
         jobs: How many clips to make.
+        workers: How many workers to start.
         into: The folder for them.
     """
     from ...fleet import Fleet  # noqa: PLC0415 - loaded by those who use it
@@ -63,54 +137,116 @@ async def demo(
     folder = into.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        postgres = await stack.enter_async_context(_postgres())
-        uri = str(postgres.get_uri())
-        sandbox = await stack.enter_async_context(Sandbox(speed=_SPEED, limits=RateLimits(retrieve=600)))
-        fleet = await stack.enter_async_context(Fleet(uri))
-        workers: list[Process] = []
-        stack.push_async_callback(_end, workers)
-        screen.interrupts.on_insist = partial(_kill, workers, postgres)
-        environment = {**os.environ, "VENICE_API_KEY": sandbox.api_key, "VENICE_BASE_URL": sandbox.base_url}
-        worker = [sys.executable, "-m", "venice_async", "worker", "--quiet", "--journal", uri, "--grace", "1"]
-        for _ in range(_WORKERS):  # each in a group of its own: Ctrl-C is for us, who end them
-            process = await anyio.open_process(
-                worker, env=environment, stdin=None, stdout=None, stderr=None, start_new_session=True
-            )
-            workers.append(process)
+        with screen.waiting("A Postgres, a simulated Venice and the workers are started ..."):
+            postgres = await stack.enter_async_context(_postgres())
+            uri = str(postgres.get_uri())
+            limits = RateLimits(queue=max(40, 2 * jobs), retrieve=600)
+            sandbox = await stack.enter_async_context(Sandbox(speed=_SPEED, limits=limits))
+            fleet = await stack.enter_async_context(Fleet(uri))
+            processes: list[Process] = []
+            stack.push_async_callback(_end, processes)
+            screen.interrupts.on_insist = partial(_kill, processes, postgres)
+            board = _Board([], [])
+            for _ in range(workers):
+                processes.append(await _process(uri, sandbox.base_url, sandbox.api_key))
+                board.workers.append(await _started(processes[-1], fleet, board.workers))
         made = [
             await fleet.submit(
                 VideoRequest(
-                    model="wan-2-7-text-to-video", prompt=f"A gondola at dawn, {n + 1}", duration="5s"
+                    model="wan-2-7-text-to-video",
+                    prompt=f"A gondola at dawn, {n + 1}",
+                    duration="5s",
+                    resolution="480p",
                 ),
                 key=f"demo-{n + 1}",
                 to=folder / f"{n + 1:02}.mp4",
-                max_usd=1.0,
                 overwrite=True,
             )
             for n in range(jobs)
         ]
-        screen.note(f"{jobs} jobs are submitted; {_WORKERS} workers do them.")
+        screen.note(f"{jobs} jobs are submitted, and {workers} workers do them. One will be killed.")
         screen.note(f"Watch them: venice-async dashboard --open --journal {shlex.quote(uri)}", "dim")
-        killed, said = False, ""
-        while True:
-            states = [await job.state() for job in made]
-            if not killed and sum(isinstance(state, Waiting) for state in states) > min(2, jobs - 1):
-                workers[0].kill()
-                killed = True
-                screen.note(f"One worker (process {workers[0].pid}) is killed; the others take over.")
-            counts = Counter(type(state).__name__ for state in states)
-            line = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-            if line != said:
-                said = line
-                screen.note(line, "dim")
-            if all(isinstance(state, TERMINAL) for state in states):
-                break
-            await anyio.sleep(1.0)
-        arrived = sum(isinstance(state, Succeeded) for state in states)
+        said = ""
+        with screen.drawing(board):
+            while True:
+                board.states = list(await fleet.states(made))
+                board.spent = sum(charge.usd for charge in sandbox.charges)
+                known = {worker.number: worker.jobs for worker in await fleet.workers()}
+                for worker in board.workers:
+                    worker.jobs = known.get(worker.number, 0)
+                if not screen.live and (line := board.counts()) != said:
+                    said = line
+                    screen.note(line, "dim")
+                if all(isinstance(state, TERMINAL) for state in board.states):
+                    break
+                if not any(worker.killed for worker in board.workers):
+                    await _kill_one(fleet, board, screen)
+                if all(process.returncode is not None for process in processes):
+                    msg = "All workers have ended before their jobs"
+                    raise VeniceError(msg)
+                await anyio.sleep(_LOOK)
         charges = len(sandbox.charges)
-    screen.note(f"{charges} were paid for.")
-    screen.result(f"{arrived} of {jobs} clips arrived")
-    return exit_codes.OK if arrived == jobs else exit_codes.FAILED
+    screen.note(f"{charges} clips were paid for. They are in {folder}.")
+    screen.result(f"{board.arrived} of {jobs} clips arrived")
+    return exit_codes.OK if board.arrived == jobs else exit_codes.FAILED
+
+
+def _square(state: State | Submitted | None) -> tuple[str, str, str]:
+    return _SQUARES.get(type(state), _SUBMITTED)
+
+
+def _order(square: tuple[str, str, str]) -> int:
+    return [*_SQUARES.values(), _SUBMITTED].index(square)
+
+
+async def _kill_one(fleet: Fleet, board: _Board, screen: ScreenHere) -> None:
+    """Kill the worker that has most jobs, once some are paid for and none is being paid for by it.
+
+    It is stopped before we look: a paid request that is cut off has an outcome that nobody can know.
+    """
+    place, worker = max(enumerate(board.workers, start=1), key=lambda found: found[1].jobs)
+    paid = sum(isinstance(state, Waiting) for state in board.states)
+    if not worker.jobs or paid * 4 < len(board.states):
+        return
+    worker.process.send_signal(signal.SIGSTOP)
+    await anyio.sleep(0.2)  # what it had sent to the database is done by then
+    if any(known.paying for known in await fleet.workers() if known.number == worker.number):
+        worker.process.send_signal(signal.SIGCONT)
+        return
+    worker.process.kill()
+    worker.killed = f"killed with {worker.jobs} jobs; the others take them over"
+    screen.note(f"Worker {place} (process {worker.process.pid}) is {worker.killed}.")
+
+
+async def _process(uri: str, base_url: str, api_key: str) -> Process:
+    environment = {**os.environ, "VENICE_API_KEY": api_key, "VENICE_BASE_URL": base_url}
+    words = [sys.executable, "-m", "venice_async", "worker", "--quiet", "--journal", uri]
+    # A group of its own: Ctrl-C is for us, who end it.
+    return await anyio.open_process(
+        [*words, "--grace", "1", "--slots", "20"],
+        env=environment,
+        stdin=None,
+        stdout=None,
+        stderr=None,
+        start_new_session=True,
+    )
+
+
+async def _started(process: Process, fleet: Fleet, before: Sequence[_Worker]) -> _Worker:
+    """Wait until a worker is one of the fleet.
+
+    Raises:
+        VeniceError: it has ended.
+    """
+    known = {worker.number for worker in before}
+    while True:
+        for worker in await fleet.workers():
+            if worker.number not in known:
+                return _Worker(process, worker.number)
+        if process.returncode is not None:
+            msg = "A worker has ended before it began"
+            raise VeniceError(msg)
+        await anyio.sleep(0.05)
 
 
 def _kill(workers: list[Process], postgres: Any) -> None:
@@ -153,7 +289,7 @@ async def _postgres() -> AsyncGenerator[Any]:
 
         def start() -> Any:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it wants a folder that containers do not have
+                warnings.simplefilter("ignore")  # see above
                 return module.get_server(Path(name) / "data", cleanup_mode="stop")
 
         server = await anyio.to_thread.run_sync(start)

