@@ -55,8 +55,8 @@ from venice_async import (
     Video,
     VideoRequest,
 )
+from venice_async.io.delivery.part_file import job_key, part_path
 from venice_async.io.delivery.sinks import MemorySink
-from venice_async.io.delivery.target import job_key, part_path
 
 pytestmark = pytest.mark.anyio
 
@@ -578,7 +578,7 @@ async def test_a_disk_that_is_full_says_how_much_was_missing(
 async def test_a_disk_that_is_full_beforehand_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("venice_async.io.delivery.target.os", BrokenDisk("open", errno.ENOSPC))
+    monkeypatch.setattr("venice_async.io.delivery.destination.os", BrokenDisk("open", errno.ENOSPC))
     async with FaultyVenice() as server, client(server) as venice:
         with pytest.raises(DownloadError, match="disk is full") as caught:
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
@@ -589,7 +589,7 @@ async def test_a_disk_that_is_full_beforehand_costs_nothing(
 async def test_a_part_file_is_never_written_through_what_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("venice_async.io.delivery.target.secrets.token_hex", lambda size: "0" * 2 * size)
+    monkeypatch.setattr("venice_async.io.delivery.part_file.secrets.token_hex", lambda size: "0" * 2 * size)
     (tmp_path / "victim").write_bytes(b"precious")
     part = part_path(tmp_path / "clip.mp4", job_key("public-model", "job-1"))
     part.symlink_to(tmp_path / "victim")

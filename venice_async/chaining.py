@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 from attrs import frozen
 
 from .errors import DownloadError, UsageError
-from .io.delivery.part_file import PartFile
-from .io.delivery.target import check_target, disk_error
+from .io.delivery.destination import check_target
+from .io.delivery.part_file import PartFile, disk_error
 from .io.shielding import in_thread
 from .media import Media
 from .sansio.clip.mp4 import BoxWalk

@@ -14,7 +14,7 @@ import pytest
 
 from tests.io.answers import fail
 from venice_async import UsageError
-from venice_async.io.delivery.target import check_target
+from venice_async.io.delivery.destination import check_target
 from venice_async.io.disk import deliveries_at_once, with_descriptors
 
 pytestmark = pytest.mark.anyio

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from ..errors import VeniceError
 from ..io.delivery.destination import file_of
+from ..io.delivery.part_file import part_path
 from ..io.delivery.stores import ObjectPlace, put_text
-from ..io.delivery.target import part_path
 from ..io.shielding import in_thread
 from ..media import Media
 from ..sansio.converter import request_fields, set_fields

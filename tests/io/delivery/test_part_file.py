@@ -16,8 +16,7 @@ import pytest
 
 from tests.io.answers import fail
 from venice_async.errors import DownloadError
-from venice_async.io.delivery.part_file import PartFile
-from venice_async.io.delivery.target import job_key, part_path
+from venice_async.io.delivery.part_file import PartFile, job_key, part_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

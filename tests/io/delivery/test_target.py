@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests.io.answers import fail
 from venice_async.errors import DownloadError, UsageError
-from venice_async.io.delivery.target import Target, check_target, is_part_of, job_key, part_path
+from venice_async.io.delivery.destination import FileDestination, check_target
+from venice_async.io.delivery.part_file import is_part_of, job_key, part_path
 from venice_async.sansio.naming import in_folder
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_file_in_a_folder_is_where_the_clip_goes(tmp_path: Path) -> None:
     target = await check_target(tmp_path / "clip.mp4")
-    assert Target(folder=tmp_path, name="clip.mp4", overwrite=False) == target
+    assert FileDestination(folder=tmp_path, name="clip.mp4", overwrite=False) == target
     assert tmp_path / "clip.mp4" == target.path_for("q")
 
 
@@ -140,14 +141,16 @@ async def test_a_disk_that_takes_nothing_is_found_out(
 
 @given(st.text(), st.text())
 def test_no_server_can_choose_a_path(model: str, queue_id: str) -> None:
-    path = Target(folder=Path("/clips"), name=in_folder({"model": model}), overwrite=False).path_for(queue_id)
+    path = FileDestination(folder=Path("/clips"), name=in_folder({"model": model}), overwrite=False).path_for(
+        queue_id
+    )
     assert Path("/clips") == path.parent
     assert re.fullmatch(r"[^\W_][^\W_.-]?[^/\\\0]{0,200}\.mp4", path.name)
 
 
 @pytest.mark.parametrize("queue_id", ["../../etc/passwd", ".hidden", "a/b", "", "x" * 300, "a b", "\ud800"])
 def test_a_job_with_a_bad_name_gets_a_digest_of_its_own(queue_id: str) -> None:
-    target = Target(folder=Path("/clips"), name=in_folder({"model": "m"}), overwrite=False)
+    target = FileDestination(folder=Path("/clips"), name=in_folder({"model": "m"}), overwrite=False)
     name = target.path_for(queue_id).name
     assert re.fullmatch(r"m-[A-Za-z0-9-]*[0-9a-f]{16}\.mp4", name)
     assert name != target.path_for(queue_id + "!").name

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from types import MappingProxyType
+from typing import Final, NoReturn, Protocol, TypeAlias
 from urllib.request import url2pathname
 
 import anyio
 from attrs import evolve, frozen
 
-from ...errors import UsageError
+from ...errors import DownloadError, UsageError, VeniceError
 from ...results import Ticket
 from ...sansio.naming import Naming, checked_pattern, filled, in_folder, is_pattern
 from ...sansio.object_url import ObjectUrl, parse_object_url
 from ..shielding import in_thread
 from .object_store import check_object, object_size
-from .part_file import PartFile
+from .part_file import PartFile, disk_error, followed, job_key, part_path
 from .sinks import Sink
 from .stores import ObjectPlace, place_in
-from .target import NO_VALUES, Target, check_target, job_key
 
 Place: TypeAlias = str | os.PathLike[str] | ObjectPlace
 """A file or folder, or an object or its folder."""
+
+NO_VALUES: Final[Mapping[str, str]] = MappingProxyType({})
+"""What is known of a job that nothing is known of."""
+
+_CALLERS_FAULT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP})
 
 
 class CheckedDestination(Protocol):
@@ -44,26 +51,35 @@ class FileDestination:
     """A file, or the folder where it is to be named after the job.
 
     Attributes:
-        target: where it is.
+        folder: the existing folder, absolute.
+        name: the file's name, or the naming that gives it one.
+        overwrite: whether a file of that name may be replaced.
         url: its `file:` URL, where it was given as one.
     """
 
-    target: Target
+    folder: Path
+    name: str | Naming
+    overwrite: bool
     url: ObjectUrl | None = None
 
     @property
     def claim(self) -> Path | None:
         """The file, if it has a name."""
-        return self.target.folder / self.target.name if isinstance(self.target.name, str) else None
+        return self.folder / self.name if isinstance(self.name, str) else None
+
+    def path_for(self, queue_id: str) -> Path:
+        """Return the file for a job: the one that was named, else the best that its naming gives."""
+        name = self.name if isinstance(self.name, str) else next(self.name.names(queue_id))
+        return self.folder / name
 
     def sink(self, ticket: Ticket, *, resumed: bool) -> PartFile:
         """Return what writes the file of a job."""
         return PartFile(
-            self.target.path_for(ticket.queue_id),
-            overwrite=self.target.overwrite,
+            self.path_for(ticket.queue_id),
+            overwrite=self.overwrite,
             job_key=job_key(ticket.model, ticket.queue_id),
             resumed=resumed,
-            naming=self.target.name if isinstance(self.target.name, Naming) else None,
+            naming=self.name if isinstance(self.name, Naming) else None,
             queue_id=ticket.queue_id,
             url=self.url,
         )
@@ -86,8 +102,7 @@ async def check_destination(
         DownloadError: its disk is full or fails, its store cannot be reached.
     """
     if not isinstance(place, ObjectPlace):
-        target = await check_target(place, overwrite=overwrite, recovering=recovering, values=values)
-        return FileDestination(target=target)
+        return await check_target(place, overwrite=overwrite, recovering=recovering, values=values)
     naming: Naming | None = None
     if place.url.is_folder:
         naming = in_folder(values)
@@ -101,7 +116,7 @@ async def check_destination(
     text = file_of(place.url)
     await in_thread(make_folder, Path(text) if place.url.is_folder else Path(text).parent)
     target = await check_target(text, overwrite=overwrite, recovering=recovering)
-    return FileDestination(target=target if naming is None else evolve(target, name=naming), url=place.url)
+    return evolve(target, name=naming or target.name, url=place.url)
 
 
 def file_of(url: ObjectUrl) -> str:
@@ -134,3 +149,109 @@ async def size_at(url: str, store: object = None) -> int | None:
     if place.url.scheme == "file":
         return (await anyio.Path(file_of(place.url)).stat()).st_size
     return await object_size(place)
+
+
+async def check_target(
+    to: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    recovering: bool = False,
+    values: Mapping[str, str] = NO_VALUES,
+) -> FileDestination:
+    """Return where `to` leads, once it is sure that a file can be made there.
+
+    `to` is a file, or a folder: one that exists, or any text that ends with a separator; or a pattern, of
+    whose fields `values` are known, and whose folders are made. With `recovering` a file may be there
+    already, for it may be the very clip: that is settled when the clip is published.
+
+    Raises:
+        UsageError: the folder is missing or not writable; the file exists, or cannot be one.
+        DownloadError: the disk is full or fails.
+    """
+    try:
+        return await in_thread(_find, os.fspath(to), values, overwrite, recovering)
+    except (TypeError, ValueError):
+        _refuse(f"to= is not the path of a file or a folder: {to!r}", "Pass a path like 'clip.mp4'")
+
+
+def _find(
+    text: str,
+    values: Mapping[str, str],
+    overwrite: bool,  # noqa: FBT001 - threads are passed positions only
+    recovering: bool,  # noqa: FBT001
+) -> FileDestination:
+    if not text:
+        _refuse("to= is empty", "Pass a path like 'clip.mp4'")
+    is_folder = text.endswith(("/", os.sep)) or os.path.isdir(text)  # noqa: PTH112 - unlike Path's it never raises
+    name: str | Naming = in_folder(values)
+    if is_folder:
+        folder = path = Path(text).absolute()
+    else:
+        path = Path(text).absolute()
+        folder, name = path.parent, path.name
+        if is_pattern(text):
+            if not folder.is_dir():
+                above = checked_pattern(text).removesuffix(name)
+                folder = Path(filled(above, values)).absolute()
+                try:
+                    if is_pattern(above):
+                        folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise _unwritable(folder, error) from error
+            name = Naming(pattern=checked_pattern(name), values=values)
+    _check_folder(folder)
+    file = folder / (name if isinstance(name, str) else "clip.mp4")
+    if isinstance(name, str):
+        file = followed(path) if overwrite else path
+        _check_folder(file.parent)
+        _check_file(file, may_exist=overwrite or recovering)
+    probe = part_path(file, "probe")  # permissions, quotas and read-only mounts show in no other way
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(file, error) from error
+    return FileDestination(folder=folder, name=name, overwrite=overwrite)
+
+
+def _check_folder(folder: Path) -> None:
+    mode = _mode(folder)
+    if mode is None:
+        _refuse(f"There is no folder {str(folder)!r}", "Create it first, or choose another place")
+    if not stat.S_ISDIR(mode):
+        _refuse(f"{str(folder)!r} is not a folder", "Choose a file in a folder")
+
+
+def _check_file(path: Path, *, may_exist: bool) -> None:
+    mode = _mode(path)
+    if mode is None:
+        return
+    if not stat.S_ISREG(mode):
+        _refuse(f"{str(path)!r} exists and is not a plain file", "Choose another name")
+    if not may_exist:
+        _refuse(
+            f"{str(path)!r} exists",
+            "Choose another name, or pass overwrite=True to replace it",
+            "Choose another name, or pass --overwrite to replace it",
+        )
+
+
+def _mode(path: Path) -> int | None:
+    """Return what is there, if anything; a link that leads nowhere is something."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return path.lstat().st_mode if path.is_symlink() else None
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> VeniceError:
+    failure = disk_error(path, error)  # of which the cause tells whether it is tried again
+    if error.errno in _CALLERS_FAULT:
+        return UsageError(failure.message, hint="Choose another place")
+    return DownloadError(failure.message, hint="Make room or choose another place")
+
+
+def _refuse(message: str, hint: str, cli_hint: str = "") -> NoReturn:
+    raise UsageError(message, hint=hint, cli_hint=cli_hint)

@@ -63,7 +63,7 @@ from .reading import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
@@ -154,7 +154,18 @@ class Delivery:
             DownloadError: the sink failed, or cannot take back what has changed. This is the end.
         """
         try:
-            await self._receive(response)
+            match judge(self._kept.held, response.status, response.headers):
+                case FromStart() as source:
+                    await self._take(Reading(source), response)
+                case Onward(total=total):
+                    self._kept.go_on(total)
+                    await self._take(self._kept, response)
+                case NothingMissing():
+                    self._kept.go_on(self.received)
+                    await self._verify(self._kept)
+                case Unusable(reason):
+                    self._kept.validator = None
+                    raise ProtocolError(reason)
         except BaseException as error:
             self._add_facts(error)
             if not isinstance(error, CAN_GO_ON):
@@ -197,20 +208,6 @@ class Delivery:
         """Remove what was written. It does no harm at any time, also after `finish`."""
         await self._sink.abort()
 
-    async def _receive(self, response: Response) -> None:
-        match judge(self._kept.held, response.status, response.headers):
-            case FromStart() as source:
-                await self._take(Reading(source), response)
-            case Onward(total=total):
-                self._kept.go_on(total)
-                await self._take(self._kept, response)
-            case NothingMissing():
-                self._kept.go_on(self.received)
-                await self._verify(self._kept)
-            case Unusable(reason):
-                self._kept.validator = None
-                raise ProtocolError(reason)
-
     async def _take(self, reading: Reading, response: Response) -> None:
         """Read the body, and digest and store it meanwhile, a batch behind."""
         cut: VeniceError | None = None
@@ -234,9 +231,14 @@ class Delivery:
         stored, cut = True, None
         try:
             async with closing(response.chunks()) as chunks:
-                while (chunk := await self._next(chunks, guard)) is not None:
+                asked = self._clock.monotonic()
+                async for chunk in chunks:
+                    guard.note(self._clock.monotonic() - asked, len(chunk))
                     reading.see(chunk)
-                    if stored and not self._is_stored(reading):
+                    # What is no clip goes to a part file only, where a person may look at it; and in the
+                    # place of a clip that was cut only when it comes again.
+                    is_next = reading is self._kept or not self.received or self._refused is not None
+                    if stored and reading.problem is not None and not (self._file and is_next):
                         if buffer.size:
                             await batches.send((buffer.take(), True))
                         stored = False
@@ -244,28 +246,13 @@ class Delivery:
                     if buffer.is_full and reading.is_begun:
                         await batches.send((buffer.take(), stored))
                     self._progress.note(max(self.received, reading.size), reading.total)
+                    asked = self._clock.monotonic()
+                guard.note(self._clock.monotonic() - asked, 0)
         except VeniceError as error:
             cut = error
         if buffer.size and reading.is_begun:
             await batches.send((buffer.take(), stored))
         return cut
-
-    async def _next(self, chunks: AsyncIterator[bytes], guard: SpeedGuard) -> bytes | None:
-        asked = self._clock.monotonic()
-        chunk = await anext(chunks, None)
-        guard.note(self._clock.monotonic() - asked, len(chunk or b""))
-        return chunk
-
-    def _is_stored(self, reading: Reading) -> bool:
-        """Tell whether the next bytes of `reading` go to the sink.
-
-        What is no clip goes to a part file only, where a person may look at it; and in the place of a clip
-        that was cut only when it comes again.
-        """
-        if reading.problem is None:
-            return True
-        is_next = reading is self._kept or not self.received or self._refused is not None
-        return self._file is not None and is_next
 
     async def _store_all(
         self, reading: Reading, batches: MemoryObjectReceiveStream[Batch], scope: anyio.CancelScope
@@ -273,25 +260,22 @@ class Delivery:
         """Digest and store what comes; if that fails, end the reading as well."""
         try:
             async for chunks, stored in batches:
-                await self._store(reading, chunks, stored=stored)
+                if not stored:
+                    await _digested(chunks, reading.skip)
+                    continue
+                if reading is not self._kept and (self._sink.restartable or not self.received):
+                    self._kept, opened, self._opened = reading, self._opened, True
+                    await (self._sink.restart() if opened else self._sink.open())
+                if self._file is not None:
+                    await self._file.write(chunks, first=partial(reading.digest, chunks))
+                elif reading is self._kept:
+                    await _digested(chunks, reading.digest)
+                    await self._sink.write(chunks)
+                else:
+                    await self._store_again(reading, chunks)
         except Exception as error:  # noqa: BLE001 - a sink may be anybody's
             self._failure = _named(error)
             scope.cancel()
-
-    async def _store(self, reading: Reading, chunks: Chunks, *, stored: bool) -> None:
-        if not stored:
-            await _digested(chunks, reading.skip)
-            return
-        if reading is not self._kept and (self._sink.restartable or not self.received):
-            self._kept, opened, self._opened = reading, self._opened, True
-            await (self._sink.restart() if opened else self._sink.open())
-        if self._file is not None:
-            await self._file.write(chunks, first=partial(reading.digest, chunks))
-        elif reading is self._kept:
-            await _digested(chunks, reading.digest)
-            await self._sink.write(chunks)
-        else:
-            await self._store_again(reading, chunks)
 
     async def _store_again(self, reading: Reading, chunks: Chunks) -> None:
         """Check that what was handed on before comes again, and hand on what goes beyond it."""

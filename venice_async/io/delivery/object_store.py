@@ -32,9 +32,9 @@ from ...errors import DownloadError, UsageError, VeniceError
 from ...results import Ticket
 from ...sansio.naming import Naming
 from ..shielding import in_thread, run_to_completion
+from .part_file import job_key
 from .s3_requests import RefusedError, S3Requests
 from .stores import ObjectPlace, asked, listed, reason_of, size_of, stores
-from .target import job_key
 
 if TYPE_CHECKING:
     from obstore import AsyncWritableFile
@@ -186,7 +186,16 @@ class ObjectUpload:
         self._held += chunks
         self._size += sum(map(len, chunks))
         if self._writer is None and self._size > WHOLE:
-            self._writer = self._opened_writer()
+            import obstore  # noqa: PLC0415 - it is loaded: the destination was checked with it
+
+            self._temporary = f"{self._folder}/{secrets.token_hex(4)}.part"
+            self._writer = obstore.open_writer_async(
+                self._store,
+                self._temporary,
+                attributes={"Content-Type": self._type},
+                buffer_size=PART,
+                max_concurrency=AT_ONCE,
+            )
         if self._writer is not None:
             while self._held:
                 await self._ask(self._writer.write(_taken(self._held, self.batch)))
@@ -204,7 +213,17 @@ class ObjectUpload:
         cancelled half-way it still comes about as a whole, or not at all.
         """
         if self._writer is None:
-            await self._ask(self._put_whole())
+            await self._ask(
+                self._make(
+                    lambda: self._store.put_async(
+                        self._place.key,
+                        list(self._held),
+                        attributes={"Content-Type": self._type, "sha256": self.sha256},
+                        mode="overwrite" if self._overwrite else "create",
+                        use_multipart=False,
+                    )
+                )
+            )
         else:
             await self._ask(self._writer.close())
             await self._ask(self._move())
@@ -226,48 +245,26 @@ class ObjectUpload:
         await asyncio.wait({running})
         return running.result()
 
-    def _opened_writer(self) -> AsyncWritableFile:
-        import obstore  # noqa: PLC0415 - it is loaded: the destination was checked with it
-
-        self._temporary = f"{self._folder}/{secrets.token_hex(4)}.part"
-        return obstore.open_writer_async(
-            self._store,
-            self._temporary,
-            attributes={"Content-Type": self._type},
-            buffer_size=PART,
-            max_concurrency=AT_ONCE,
-        )
-
-    async def _put_whole(self) -> None:
-        await self._make(
-            lambda: self._store.put_async(
-                self._place.key,
-                list(self._held),
-                attributes={"Content-Type": self._type, "sha256": self.sha256},
-                mode="overwrite" if self._overwrite else "create",
-                use_multipart=False,
-            )
-        )
-
     async def _move(self) -> None:
+        """Move the temporary object to its name; on S3 with its digest, where we can and may ask for that."""
+
+        async def rename() -> None:
+            s3 = await S3Requests.of(self._store)
+            if s3 is not None:
+                about = {"content-type": self._type, "x-amz-meta-sha256": self.sha256}
+                source = self._place.prefix + self._temporary
+                try:
+                    return await s3.move(source, self._place.url.key, about, overwrite=self._overwrite)
+                except RefusedError as error:
+                    log.info("The clip is moved without its digest: %s", reason_of(error))
+            await self._store.rename_async(self._temporary, self._place.key, overwrite=self._overwrite)
+            return None
+
         stored = (await self._store.head_async(self._temporary))["size"]
         if stored != self._size:
             msg = f"The store has kept {stored} of the {self._size} bytes of the clip"
             raise DownloadError(msg)
-        await self._make(self._renamed)
-
-    async def _renamed(self) -> None:
-        """Move the temporary object to its name; on S3 with its digest, where we can and may ask for that."""
-        s3 = await S3Requests.of(self._store)
-        if s3 is not None:
-            about = {"content-type": self._type, "x-amz-meta-sha256": self.sha256}
-            source = self._place.prefix + self._temporary
-            try:
-                return await s3.move(source, self._place.url.key, about, overwrite=self._overwrite)
-            except RefusedError as error:
-                log.info("The clip is moved without its digest: %s", reason_of(error))
-        await self._store.rename_async(self._temporary, self._place.key, overwrite=self._overwrite)
-        return None
+        await self._make(rename)
 
     async def _make(self, call: Callable[[], Awaitable[object]]) -> None:
         """Make the object by `call`, with the next of its names if another object has the one it has.
@@ -303,24 +300,24 @@ class ObjectUpload:
 
     async def _discard(self) -> None:
         """End the upload and remove what it left, as far as the store answers in time."""
-        if self._writer is None and self._running is None:
+        running, writer = self._running, self._writer
+
+        async def clean_up() -> None:
+            if running is not None:
+                await asyncio.wait({running})
+            if writer is not None:
+                reason = DownloadError("The delivery has ended")
+                with suppress(Exception):  # it may be over; what is left then, goes now
+                    await writer.__aexit__(type(reason), reason, None)  # pyright: ignore[reportUnknownMemberType]
+                await self._remove_leftovers()
+
+        if writer is None and running is None:
             return
         with anyio.move_on_after(_LONGEST):
             try:
-                await asked(self._cleaned_up(self._running, self._writer), self._place)
+                await asked(clean_up(), self._place)
             except VeniceError as error:
                 log.warning("A part of a clip is left until its job goes on: %s", error.message)
-
-    async def _cleaned_up(
-        self, running: asyncio.Future[Any] | None, writer: AsyncWritableFile | None
-    ) -> None:
-        if running is not None:
-            await asyncio.wait({running})
-        if writer is not None:
-            reason = DownloadError("The delivery has ended")
-            with suppress(Exception):  # it may be over; what is left then, goes now
-                await writer.__aexit__(type(reason), reason, None)  # pyright: ignore[reportUnknownMemberType]
-            await self._remove_leftovers()
 
     async def _remove_leftovers(self) -> None:
         """Remove the temporary objects of the job, and abort its uploads.
@@ -328,25 +325,20 @@ class ObjectUpload:
         Where such an object is whole, its move may have been under way, which is an upload of the very name.
         """
         left = await listed(self._store, self._folder)
+        key = self._place.url.key
         try:
-            await self._abort_uploads(also_named=bool(left))
+            if (s3 := await S3Requests.of(self._store)) is not None:
+                begun = await s3.uploads(f"{self._place.prefix}{self._folder}/")
+                if left:
+                    begun += [found for found in await s3.uploads(key) if found[0] == key]
+                for name, upload in begun:
+                    await s3.abort(name, upload)
         except RefusedError as error:
             log.warning(
                 "Uploads that were never completed may be left in %s: %s", self._folder, reason_of(error)
             )
         if left:
             await self._store.delete_async(left)
-
-    async def _abort_uploads(self, *, also_named: bool) -> None:
-        s3 = await S3Requests.of(self._store)
-        if s3 is None:
-            return
-        key = self._place.url.key
-        begun = await s3.uploads(f"{self._place.prefix}{self._folder}/")
-        if also_named:
-            begun += [found for found in await s3.uploads(key) if found[0] == key]
-        for name, upload in begun:
-            await s3.abort(name, upload)
 
 
 def _taken(held: deque[bytes], most: int) -> bytes:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import filecmp
+import hashlib
 import os
+import re
+import secrets
 import stat
 import sys
 import threading
@@ -21,7 +24,6 @@ from ...sansio.naming import Naming
 from ...sansio.object_url import ObjectUrl
 from ..disk import is_out_of_descriptors, lasting_names, sync
 from ..shielding import in_thread
-from .target import disk_error, followed, is_part_of, part_path, unverified_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +37,20 @@ _MIB: Final = 1 << 20
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EROFS})
 _FLAGS: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
 _MOST_UNVERIFIED: Final = 9  # files of one name that are kept for a person
+_KEY_LENGTH: Final = 16
+_SHOWN: Final = 40  # characters of the final name within the part file's, at most 4 bytes each
+_LONG_NAME: Final = 240  # bytes, to which a file system lets us add some
+_REASONS: Final = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file system takes no file of that size",
+    errno.EACCES: "there is no permission to write there",
+    errno.EPERM: "there is no permission to write there",
+    errno.EROFS: "the file system is read-only",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EIO: "the disk reports an error",
+    errno.ENOENT: "the folder is gone",
+}
 
 
 @frozen(kw_only=True)
@@ -98,11 +114,27 @@ class PartFile:
 
     async def write(self, chunks: Sequence[bytes], *, first: Callable[[], None] | None = None) -> None:
         """Append the chunks, after doing what is to be done in the same thread `first`."""
-        await self._run(lambda: self._write(chunks, first))
+
+        def write() -> None:
+            descriptor = self._opened().descriptor
+            if first is not None:
+                first()
+            for chunk in chunks:
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+
+        await self._run(write)
 
     async def restart(self) -> None:
         """Empty the part file."""
-        await self._run(self._restart)
+
+        def empty() -> None:
+            descriptor = self._opened().descriptor
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.ftruncate(descriptor, 0)
+
+        await self._run(empty)
 
     async def commit(self) -> Path:
         """Flush the part file to disk and rename it.
@@ -110,7 +142,28 @@ class PartFile:
         A file that is in the way and may not be replaced is an error, unless it is this clip, byte by byte.
         When cancelled half-way it still comes about as a whole.
         """
-        await self._run(self._commit)
+
+        def publish() -> None:
+            file = self._opened()
+            self._take_suffix(file.part)
+            replaced = _found(self._final) if self._overwrite else None
+            if replaced is not None and sys.platform != "win32":  # the new file is like it, as far as we may
+                with contextlib.suppress(OSError):
+                    os.fchown(file.descriptor, replaced.st_uid, replaced.st_gid)
+                with contextlib.suppress(OSError):
+                    os.fchmod(file.descriptor, stat.S_IMODE(replaced.st_mode) & 0o777)
+            sync(file.descriptor)
+            is_new = False
+            try:
+                with lasting_names(self._final.parent):
+                    is_new = self._publish(file.part)
+                    self._close()
+            except OSError:
+                if is_new:
+                    _drop(self._final)  # what may be gone after a power failure must not look done
+                raise
+
+        await self._run(publish)
         return self._path
 
     async def set_aside(self, *, known_only: bool) -> Path | None:
@@ -118,8 +171,27 @@ class PartFile:
 
         None if it cannot be, or with `known_only` unless a file of such a name has the same bytes.
         """
+
+        def keep() -> Path | None:
+            file = self._opened()
+            self._take_suffix(file.part)
+            for number in range(1, _MOST_UNVERIFIED + 1):
+                path = unverified_path(self._final, number)
+                if os.path.lexists(path):
+                    if _is_same(file.part, path):
+                        return path
+                elif known_only:
+                    return None
+                else:
+                    sync(file.descriptor)
+                    with lasting_names(path.parent):
+                        _publish(file.part, path, overwrite=False)
+                        self._close()
+                    return path
+            return None
+
         try:
-            return await self._run(lambda: self._set_aside(known_only=known_only))
+            return await self._run(keep)
         except DownloadError:
             return None
 
@@ -133,16 +205,16 @@ class PartFile:
             raise
 
     async def _run(self, operation: Callable[[], T]) -> T:
+        def guarded() -> T:
+            with self._lock:
+                if self._ended:
+                    raise self._over()
+                return operation()
+
         try:
-            return await in_thread(self._guarded, operation)
+            return await in_thread(guarded)
         except OSError as error:
             raise disk_error(self._path, error) from error.with_traceback(None)  # it holds pieces of the clip
-
-    def _guarded(self, operation: Callable[[], T]) -> T:
-        with self._lock:
-            if self._ended:
-                raise self._over()
-            return operation()
 
     def _over(self) -> DownloadError:
         return DownloadError(f"The delivery to {str(self._path)!r} has ended")
@@ -156,7 +228,7 @@ class PartFile:
         if self._overwrite:
             self._final = followed(self._path)
         if self._resumed:
-            _remove_leftovers(self._final.parent, self._job_key)
+            self._remove_leftovers()
         part = part_path(self._final, self._job_key)
         replaced = _found(self._final) if self._overwrite else None
         mode = 0o666 if replaced is None else stat.S_IMODE(replaced.st_mode) & 0o666
@@ -164,53 +236,19 @@ class PartFile:
         _try_lock(self._file.descriptor)
         return self._file
 
-    def _write(self, chunks: Sequence[bytes], first: Callable[[], None] | None) -> None:
-        descriptor = self._opened().descriptor
-        if first is not None:
-            first()
-        for chunk in chunks:
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(descriptor, view) :]
-
-    def _restart(self) -> None:
-        descriptor = self._opened().descriptor
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.ftruncate(descriptor, 0)
-
-    def _commit(self) -> None:
-        file = self._opened()
-        self._take_suffix(file.part)
-        if self._overwrite:
-            _take_over_mode(file.descriptor, self._final)
-        sync(file.descriptor)
-        is_new = False
-        try:
-            with lasting_names(self._final.parent):
-                is_new = self._publish(file.part)
-                self._close()
-        except OSError:
-            if is_new:
-                _drop(self._final)  # what may be gone after a power failure must not look done
-            raise
-
-    def _set_aside(self, *, known_only: bool) -> Path | None:
-        file = self._opened()
-        self._take_suffix(file.part)
-        for number in range(1, _MOST_UNVERIFIED + 1):
-            path = unverified_path(self._final, number)
-            if os.path.lexists(path):
-                if _is_same(file.part, path):
-                    return path
-            elif known_only:
-                return None
-            else:
-                sync(file.descriptor)
-                with lasting_names(path.parent):
-                    _publish(file.part, path, overwrite=False)
-                    self._close()
-                return path
-        return None
+    def _remove_leftovers(self) -> None:
+        """Remove what killed processes left of the job; what a living one is writing stays."""
+        with contextlib.suppress(OSError):
+            for path in self._final.parent.iterdir():
+                if not is_part_of(path.name, self._job_key):
+                    continue
+                with contextlib.suppress(OSError):
+                    descriptor = os.open(path, os.O_WRONLY)
+                    try:
+                        if _try_lock(descriptor):
+                            path.unlink()
+                    finally:
+                        os.close(descriptor)
 
     def _publish(self, part: Path) -> bool:
         """Give the part file its name, the first that is free, and return whether nothing had it before."""
@@ -260,35 +298,6 @@ def _found(path: Path) -> os.stat_result | None:
         return None
 
 
-def _take_over_mode(descriptor: int, path: Path) -> None:
-    """Give a file the owner and mode of the one at `path`, as far as the file system lets us."""
-    replaced = _found(path)
-    if replaced is None or sys.platform == "win32":
-        return
-    with contextlib.suppress(OSError):
-        os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
-    with contextlib.suppress(OSError):
-        os.fchmod(descriptor, stat.S_IMODE(replaced.st_mode) & 0o777)
-
-
-def _remove_leftovers(folder: Path, job_key: str) -> None:
-    """Remove what killed processes left of a job in `folder`; what a living one is writing stays."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if is_part_of(path.name, job_key):
-                _remove_if_dead(path)
-
-
-def _remove_if_dead(part: Path) -> None:
-    with contextlib.suppress(OSError):
-        descriptor = os.open(part, os.O_WRONLY)
-        try:
-            if _try_lock(descriptor):
-                part.unlink()
-        finally:
-            os.close(descriptor)
-
-
 def _try_lock(descriptor: int) -> bool:
     """Lock a part file for as long as it is open; return False if another one holds it, or none can."""
     if sys.platform == "win32":
@@ -322,21 +331,13 @@ def _publish(part: Path, path: Path, *, overwrite: bool, same_is_ours: bool = Tr
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise
-        _publish_without_links(
-            part, path, same_is_ours=same_is_ours
-        )  # whatever it is called: this file system has no links
-        return is_new
+        # Whatever it is called, this file system has no links, and nothing better than a look.
+        if not os.path.lexists(path):
+            part.rename(path)
+            return is_new
+        _require_same(part, path, same_is_ours=same_is_ours)
     _drop(part)
     return is_new
-
-
-def _publish_without_links(part: Path, path: Path, *, same_is_ours: bool) -> None:
-    """Rename after a look, where the file system has nothing better."""
-    if os.path.lexists(path):
-        _require_same(part, path, same_is_ours=same_is_ours)
-        _drop(part)
-    else:
-        part.rename(path)
 
 
 def _drop(part: Path) -> None:
@@ -359,3 +360,39 @@ def _is_same(part: Path, path: Path) -> bool:
         if is_out_of_descriptors(error):
             raise
         return False
+
+
+def job_key(model: str, queue_id: str) -> str:
+    """Return a short name for a job, the same in every process, for the names of its part files."""
+    return hashlib.sha256(f"{model}\0{queue_id}".encode(errors="surrogatepass")).hexdigest()[:_KEY_LENGTH]
+
+
+def part_path(path: Path, key: str) -> Path:
+    """Return a new, hidden name beside `path` for what is not yet a clip."""
+    return path.parent / f".{path.name[:_SHOWN]}.{key}-{secrets.token_hex(4)}.part"
+
+
+def unverified_path(path: Path, number: int) -> Path:
+    """Return the name beside `path` of what came for it and could not be verified, the `number`-th such."""
+    name = path.name if len(os.fsencode(path.name)) < _LONG_NAME else path.name[:_SHOWN]
+    return path.with_name(f"{name}.unverified" if number == 1 else f"{name}.{number}.unverified")
+
+
+def followed(path: Path) -> Path:
+    """Return the file that is replaced at `path`: the one that a symbolic link there leads to in the end."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def is_part_of(name: str, key: str) -> bool:
+    """Tell whether a file of that name is a part file of the job `key`."""
+    return re.fullmatch(rf"\..*\.{re.escape(key)}-[0-9a-f]{{8}}\.part", name, re.DOTALL) is not None
+
+
+def disk_error(path: Path, error: OSError) -> DownloadError:
+    """Return what to raise when a file cannot be written: what failed, why, and what to do."""
+    reason = _REASONS.get(error.errno or 0, error.strerror or type(error).__name__)
+    message = f"The clip cannot be written to {str(path)!r}: {reason}"
+    what = "Make room or choose another place, then"
+    return DownloadError(
+        message, hint=f"{what} call resume(ticket, to=...)", cli_hint=f"{what} resume the job"
+    )

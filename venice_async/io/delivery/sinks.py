@@ -112,7 +112,12 @@ class WriterSink:
         Raises:
             UsageError: it cannot be written to asynchronously.
         """
-        self._write = _writing_method(writer)
+        method: Any = getattr(writer, "send", None) or getattr(writer, "write", None)
+        if method is None or isinstance(writer, io.IOBase):
+            msg = f"A {type(writer).__name__} cannot be written to asynchronously"
+            hint = "Pass a path, or something with an async write() or send(), such as a file of anyio"
+            raise UsageError(msg, hint=hint)
+        self._write = method
         self._drain: Callable[[], Awaitable[None]] | None = getattr(writer, "drain", None)
         self._handed_on = 0
 
@@ -123,7 +128,11 @@ class WriterSink:
         """Pass the chunks on, and wait until the writer has taken them."""
         for chunk in chunks:
             try:
-                await self._hand_on(chunk)
+                taken = self._write(chunk)
+                if inspect.isawaitable(taken):
+                    await taken
+                if self._drain is not None:
+                    await self._drain()
             except Exception as error:
                 msg = f"The writer refused the clip after {self._handed_on} bytes: {type(error).__name__}"
                 raise DownloadError(msg) from error
@@ -138,13 +147,6 @@ class WriterSink:
 
     async def abort(self) -> None:
         """Do nothing: there is nothing to take back."""
-
-    async def _hand_on(self, chunk: bytes) -> None:
-        taken = self._write(chunk)
-        if inspect.isawaitable(taken):
-            await taken
-        if self._drain is not None:
-            await self._drain()
 
 
 class QueueSink:
@@ -235,17 +237,6 @@ class QueueSink:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
-
-
-def _writing_method(writer: object) -> Callable[[bytes], Any]:
-    method: Callable[[bytes], Any] | None = getattr(writer, "send", None) or getattr(writer, "write", None)
-    if method is None or isinstance(writer, io.IOBase):
-        msg = f"A {type(writer).__name__} cannot be written to asynchronously"
-        hint = (
-            "Pass a path, or something with an async write() or send(), such as a file from anyio.open_file"
-        )
-        raise UsageError(msg, hint=hint)
-    return method
 
 
 def _gone(handed_on: int) -> DownloadError:
