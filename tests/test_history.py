@@ -22,8 +22,7 @@ from venice_async import (
     VideoRequest,
 )
 from venice_async.io.journal.entries import pack_ended
-from venice_async.io.journal.history import moment
-from venice_async.io.journal.spending import Paid, grouped
+from venice_async.io.journal.history import Paid, grouped, moment
 from venice_async.sandbox import Fault, Sandbox, Scenario, tiny_clip
 from venice_async.sansio.converter import converter
 

@@ -141,8 +141,7 @@ class JournalCalls:
             UsageError: there is no journal, or an argument makes no sense.
         """
         journal, now = self._journal(), self._runtime.shared().clock.time()
-        from .io.journal.history import moment  # noqa: PLC0415 - with the journal
-        from .io.journal.spending import grouped  # noqa: PLC0415 - see above
+        from .io.journal.history import grouped, moment  # noqa: PLC0415 - with the journal
 
         return grouped(await journal.paid(moment(since, now)), by)
 

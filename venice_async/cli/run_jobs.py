@@ -15,7 +15,7 @@ from attrs import define, evolve, field, frozen
 
 from ..errors import QueueOutcomeUnknownError, UsageError, VeniceError
 from ..formatting import as_bytes, as_seconds, as_usd
-from ..io.journal.address import shown
+from ..io.journal import shown
 from ..options import Timeouts
 from ..sansio.job.states import Failed, Queueing
 from . import exit_codes

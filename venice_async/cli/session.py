@@ -15,7 +15,7 @@ from attrs import frozen
 
 from ..errors import JournalError, UsageError
 from ..io.clock import SystemClock
-from ..io.journal.address import is_postgres, shown
+from ..io.journal import is_postgres, shown
 from ..options import Budget, Links, Timeouts
 from ..sansio.http.secrets import Secret
 from .exit_codes import NoKeyError

@@ -22,9 +22,8 @@ from ..errors import (
 )
 from ..io.delivery.destination import size_at
 from ..io.delivery.stores import ObjectPlace
-from ..io.journal.entries import BatchShare, JournalEntry, KeyTakenError
+from ..io.journal.entries import BatchShare, JournalEntry, KeyTakenError, LeaseLostError, StoreAwayError
 from ..io.journal.record import JobRecord
-from ..io.journal.store import LeaseLostError, StoreAwayError
 from ..io.uploads import encode_media, identify
 from ..results import Video
 from ..sansio.job.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue

@@ -19,7 +19,7 @@ from ..errors import (
 from ..io.delivery.destination import CheckedDestination, check_destination
 from ..io.delivery.download import CAN_GO_ON, Delivery
 from ..io.delivery.stores import ObjectPlace
-from ..io.journal.store import LeaseLostError
+from ..io.journal.entries import LeaseLostError
 from ..io.pacing.polled_job import PolledJob
 from ..io.transport import Response
 from ..results import Ticket, Video

@@ -22,7 +22,7 @@ from ..io.aiohttp import AiohttpTransport
 from ..io.caller import Caller
 from ..io.clock import SystemClock
 from ..io.disk import deliveries_at_once
-from ..io.journal.address import is_postgres
+from ..io.journal import is_postgres
 from ..io.pacing.pacer import Pacer
 from ..io.ration.store import RationStore, account_key
 from ..io.request_hook import OnRequest, RequestHook

@@ -21,8 +21,8 @@ from ..errors import (
     RateLimitError,
     VeniceError,
 )
+from ..io.journal.entries import LeaseLostError, StoreAwayError
 from ..io.journal.record import JobRecord
-from ..io.journal.store import LeaseLostError, StoreAwayError
 from ..io.pacing.pacer import Turn
 from ..io.shielding import run_to_completion
 from ..io.uploads import Prepared, encode_media, prepare, price_query

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from ..engine.arguments import checked_key, checked_name, checked_request, checked_tags, local_or_object
 from ..errors import JournalError, UsageError
-from ..io.journal.address import is_postgres
+from ..io.journal import is_postgres
 from ..io.uploads import encode_media, identify, prepare
 from ..options import check_number
 from ..requests import Consent, VideoRequest

@@ -23,8 +23,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from ..errors import BudgetExceededError, JobError, JournalError, QueueOutcomeUnknownError, UsageError
-from ..io.journal.entries import UNFINISHED, differing, pack_ended, pack_progress
-from ..io.journal.store import StoreAwayError
+from ..io.journal.entries import UNFINISHED, StoreAwayError, differing, pack_ended, pack_progress
 from ..io.postgres import SCHEMA, name_of, parameters, reason, unusable
 from ..requests import Consent, VideoRequest
 from ..results import ConsentRequest

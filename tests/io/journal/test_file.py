@@ -23,8 +23,7 @@ import pytest
 
 from tests.io.answers import fail
 from venice_async.errors import JournalError
-from venice_async.io.journal import file as database
-from venice_async.io.journal import sqlite as sqlite_journal
+from venice_async.io.journal import sqlite as database
 from venice_async.sansio.job.states import Queueing, Succeeded, Waiting
 
 from .journals import (
@@ -162,7 +161,7 @@ async def test_it_is_durable_and_keeps_nothing_that_was_deleted(path: Path) -> N
 
         def look() -> None:
             used = journal._writer._database
-            assert isinstance(used, sqlite_journal.SqliteDatabase)
+            assert isinstance(used, database.SqliteDatabase)
             connection = used._connection
             assert connection is not None
             for name in ("journal_mode", "synchronous", "secure_delete", "application_id", "user_version"):
@@ -374,7 +373,7 @@ async def test_another_programs_lock_is_waited_for(path: Path, monkeypatch: pyte
             other.execute("BEGIN IMMEDIATE")
             threading.Timer(1.5 * database.BUSY_TIMEOUT, lambda: other.execute("ROLLBACK")).start()
             entry = await journal.begin(job(INTENT))
-            monkeypatch.setattr(sqlite_journal, "TRIES", 1)
+            monkeypatch.setattr(database, "TRIES", 1)
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(JournalError, match="another program keeps it locked"):
                 await journal.record(entry.id, WAITING)

@@ -16,7 +16,7 @@ from tests.faulty import FaultyVenice
 from tests.test_consent import YES, needs_consent
 from venice_async import AwaitingConsent, Consent, ConsentRequest, VeniceClient, VideoRequest
 from venice_async.io.journal.journal import Journal
-from venice_async.io.journal.pulse import LEASE
+from venice_async.io.journal.leases import LEASE
 from venice_async.io.journal.sqlite import SqliteDatabase
 from venice_async.sansio.job.states import Queueing, Waiting
 

@@ -18,9 +18,9 @@ from attrs import evolve
 from tests.postgres import dump, execute
 from venice_async.errors import JournalError, UsageError
 from venice_async.io.journal import postgres as module
-from venice_async.io.journal.address import shown
+from venice_async.io.journal import shown
+from venice_async.io.journal.entries import StoreAwayError
 from venice_async.io.journal.journal import Journal
-from venice_async.io.journal.store import StoreAwayError
 from venice_async.io.postgres import connect
 from venice_async.sansio.http.secrets import Secret
 from venice_async.sansio.job.states import Queueing, Succeeded, Waiting

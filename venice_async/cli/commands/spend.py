@@ -8,8 +8,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from ...formatting import as_usd
-from ...io.journal.history import moment
-from ...io.journal.spending import grouped, total
+from ...io.journal.history import grouped, moment, total
 from .. import exit_codes
 from ..options import Connection, Journalling, Output
 from ..screen.screen import ScreenHere

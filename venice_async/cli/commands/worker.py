@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from ...errors import JournalError, UsageError
-from ...io.journal.address import is_postgres, shown
+from ...io.journal import is_postgres, shown
 from ...options import Links
 from ...sansio.http.secrets import Secret
 from .. import exit_codes

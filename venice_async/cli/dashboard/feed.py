@@ -19,8 +19,8 @@ from .rows import gauges, loaded, row_of, spend_since, spending, typical_seconds
 
 if TYPE_CHECKING:
     from ...io.journal.entries import Look, Mark
+    from ...io.journal.history import Paid
     from ...io.journal.journal import Journal
-    from ...io.journal.spending import Paid
     from ...requests import Consent
 
 MOST: Final = 5_000  # ended jobs that are shown, the newest

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from ...io.journal.spending import Paid, grouped, spans, total
+from ...io.journal.history import Paid, grouped, spans, total
 from ...options import Budget
 from ...sansio.job.states import (
     AwaitingConsent,

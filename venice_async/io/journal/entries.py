@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
 from attrs import evolve, field, frozen
 
@@ -119,6 +119,16 @@ class KeyTakenError(UsageError):
     """Another job has the key already: attach to that one."""
 
 
+class StoreAwayError(JournalError):
+    """The database cannot be reached now; it may be back at any moment."""
+
+    hint = "Start the database, or check its URI and the way to it"
+
+
+class LeaseLostError(JournalError):
+    """We were taken for dead: whoever works on a job must look at it before it sends anything."""
+
+
 @frozen(kw_only=True)
 class BatchShare:
     """What a job of a batch has to do with the others.
@@ -144,6 +154,26 @@ class Attached:
 
     entry: JournalEntry
     how: Literal["ours", "works", "ended", "nobody"]
+
+
+class Rows(Protocol):
+    """What a statement found."""
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+
+    def fetchall(self) -> list[Any]:
+        """Return all the rows."""
+
+    def __iter__(self) -> Any:
+        """Iterate over the rows."""
+
+
+class Connection(Protocol):
+    """An open connection that takes the SQL of `Table`, with `?` or `:name` for values."""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Rows:
+        """Execute a statement within the transaction."""
 
 
 def differing(known: str | None, wanted: str | None) -> list[str]:

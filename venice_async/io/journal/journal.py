@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from importlib import import_module
 from typing import Final, Self
 
@@ -14,18 +12,26 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import evolve
 
-from ...errors import JournalError, VeniceError
+from ...errors import JournalError
 from ...options import Budget
 from ...sansio.http.secrets import Secret
 from ...sansio.job.states import State, ticket_of
 from ..transport import Clock
-from .address import is_postgres
-from .entries import Attached, BatchShare, JournalEntry, Look, Mark, Seen, Unfinished, unpack_progress
-from .history import Wanted
-from .spending import Paid
+from . import is_postgres
+from .entries import (
+    Attached,
+    BatchShare,
+    JournalEntry,
+    Look,
+    Mark,
+    Seen,
+    StoreAwayError,
+    Unfinished,
+    unpack_progress,
+)
+from .history import Paid, Wanted
 from .sqlite import SqliteDatabase
-from .store import StoreAwayError
-from .writer import Operation, Writer
+from .writer import Writer
 
 _PART: Final = 200  # jobs that an onlooker reads at once
 
@@ -106,7 +112,7 @@ class Journal:
             writer = Writer(SqliteDatabase(path, account=account))
         try:
             await writer.open()
-            await writer.perform(Operation(lambda table: table.tidy(clock.time())))
+            await writer.perform(lambda table: table.tidy(clock.time()))
         except BaseException:
             await writer.aclose()
             raise
@@ -135,15 +141,12 @@ class Journal:
         answer_by = None if answer_within is None else now + answer_within
         name, account = entry.id or secrets.token_hex(6), self._account
         new = evolve(entry, id=name, created=now, answer_by=answer_by, account=account)
-        operation = Operation(lambda table: table.begin(new, now, batch, self._budget))
         try:
-            return await self._writer.perform(operation)
+            return await self._writer.perform(
+                lambda table: table.begin(new, now, batch, self._budget), undo=self._let_go
+            )
         except StoreAwayError:  # nobody knows whether it stands there, and nothing is sent
-            self._writer.keep(Operation(lambda table: table.withdraw(name)))
-            raise
-        except asyncio.CancelledError:
-            if operation.error is None:
-                await self._undo(operation.result())
+            self._writer.keep(lambda table: table.withdraw(name))
             raise
 
     async def attach(self, key: str, identity: str | None, *, again: bool = False) -> Attached | None:
@@ -154,25 +157,24 @@ class Journal:
         Raises:
             UsageError: its request is another than that of `identity`; the message names the fields.
         """
-        operation = Operation(lambda table: table.attach(key, identity, again=again))
-        try:
-            return await self._writer.perform(operation)
-        except asyncio.CancelledError:
-            if operation.error is None and (found := operation.result()) and found.how == "ours":
-                await self._undo(found.entry)
-            raise
+
+        async def let_go(found: Attached | None) -> None:
+            if found is not None and found.how == "ours":
+                await self._let_go(found.entry)
+
+        return await self._writer.perform(lambda table: table.attach(key, identity, again=again), undo=let_go)
 
     async def regain(self, entry_id: str) -> Attached:
         """Look again at a job that was ours before we were taken for dead."""
-        return await self._writer.perform(Operation(lambda table: table.regain(entry_id)))
+        return await self._writer.perform(lambda table: table.regain(entry_id))
 
     async def look(self, entry_ids: Collection[str]) -> dict[str, State]:
         """Return where those of the jobs stand that an owner who lives works on, by id."""
-        return await self._writer.perform(Operation(lambda table: table.look(entry_ids)))
+        return await self._writer.perform(lambda table: table.look(entry_ids))
 
     async def report(self, states: Mapping[str, State]) -> None:
         """Tell those who follow jobs of ours how far they have come."""
-        await self._writer.perform(Operation(lambda table: table.report(states)))
+        await self._writer.perform(lambda table: table.report(states))
 
     async def record(self, entry_id: str, state: State) -> None:
         """Record the state of a job.
@@ -187,40 +189,39 @@ class Journal:
         """
         now = self._clock.time()
         try:
-            recorded = Operation(
+            await self._writer.perform(
                 lambda table: table.record(entry_id, state, now, tell=self._tells), keep=True
             )
-            await self._writer.perform(recorded)
         except JournalError as error:
             ticket = ticket_of(state)
             raise error if ticket is None else error.with_ticket(ticket)  # noqa: B904 - it is the same error
 
     async def adopt_untold(self) -> list[JournalEntry]:
         """Take over and return the ended jobs whose end is still to be told by somebody who died."""
-        return await self._writer.perform(Operation(lambda table: table.adopt_untold()))
+        return await self._writer.perform(lambda table: table.adopt_untold())
 
     async def told(self, entry_id: str) -> None:
         """Note that the end of a job was told."""
-        await self._writer.perform(Operation(lambda table: table.told(entry_id), keep=True))
+        await self._writer.perform(lambda table: table.told(entry_id), keep=True)
 
     async def withdraw(self, entry_id: str) -> None:
         """Remove an intent, because nothing was charged for certain. A job with a ticket is never removed."""
-        await self._writer.perform(Operation(lambda table: table.withdraw(entry_id), keep=True))
+        await self._writer.perform(lambda table: table.withdraw(entry_id), keep=True)
 
     async def release(self, entry_id: str) -> None:
         """Stop watching a job: it stays unfinished, for whoever adopts it."""
-        await self._writer.perform(Operation(lambda table: table.release(entry_id), keep=True))
+        await self._writer.perform(lambda table: table.release(entry_id), keep=True)
 
     async def pending(self) -> Unfinished:
         """Return the unfinished jobs that we watch or nobody does, oldest first; `held` counts the others."""
-        return await self._writer.perform(Operation(lambda table: table.pending()))
+        return await self._writer.perform(lambda table: table.pending())
 
     async def adopt(self, entry_id: str | None = None) -> list[JournalEntry]:
         """Take over and return the unfinished jobs that nobody watches, or the one of that id, oldest first.
 
         Of all who ask at the same time only one is given a job. One that we watch already is not given again.
         """
-        return await self._writer.perform(Operation(lambda table: table.adopt(entry_id)))
+        return await self._writer.perform(lambda table: table.adopt(entry_id))
 
     async def forget(self, entry_id: str) -> bool:
         """Remove an unfinished job, or free the key of one that failed; return whether there was one.
@@ -228,7 +229,7 @@ class Journal:
         One that somebody watches, whose request may be on its way, stays.
         """
         now = self._clock.time()
-        return await self._writer.perform(Operation(lambda table: table.forget(entry_id, now)))
+        return await self._writer.perform(lambda table: table.forget(entry_id, now))
 
     async def entry(self, entry_id: str) -> JournalEntry:
         """Return an entry.
@@ -236,26 +237,26 @@ class Journal:
         Raises:
             JournalError: there is none of that id.
         """
-        return await self._writer.perform(Operation(lambda table: table.entry(entry_id)))
+        return await self._writer.perform(lambda table: table.entry(entry_id))
 
     async def find(self, key: str) -> JournalEntry | None:
         """Return the job of that key that succeeded, else the newest that is unfinished, else None."""
-        return await self._writer.perform(Operation(lambda table: table.find(key)))
+        return await self._writer.perform(lambda table: table.find(key))
 
     async def known_jobs(self) -> frozenset[str]:
         """Return the ids of all jobs on record, ended or not."""
-        return await self._writer.perform(Operation(lambda table: table.known_jobs()))
+        return await self._writer.perform(lambda table: table.known_jobs())
 
     async def of_key(self, key: str) -> JournalEntry | None:
         """Return the job that has a key: as `find` does, or one that failed and has it still."""
-        return await self._writer.perform(Operation(lambda table: table.of_key(key)))
+        return await self._writer.perform(lambda table: table.of_key(key))
 
     async def watch(self, before: Mapping[str, Mark], *, most: int) -> Look:
         """Look at the newest `most` jobs and all unfinished ones: what changed since the marks of `before`.
 
         Nothing is written. The entries hold links: show nobody more than is meant for people.
         """
-        marks = await self._writer.perform(Operation(lambda table: table.marks(most)))
+        marks = await self._writer.perform(lambda table: table.marks(most))
         names = [name for name, mark in marks.items() if before.get(name) != mark]
         changed = [
             Seen(entry=entry, state=unpack_progress(entry, marks[entry.id][2]), worker=marks[entry.id][1])
@@ -265,18 +266,18 @@ class Journal:
         return Look(
             changed=changed,
             gone=[name for name in before if name not in marks],
-            rations=await self._writer.perform(Operation(lambda table: table.rations())),
+            rations=await self._writer.perform(lambda table: table.rations()),
             marks=marks,
         )
 
     async def paid(self, since: float = 0.0) -> list[Paid]:
         """Return what was paid, or may have been, since a moment in seconds since the Unix epoch."""
-        return await self._writer.perform(Operation(lambda table: table.paid(since)))
+        return await self._writer.perform(lambda table: table.paid(since))
 
     async def history(self, wanted: Wanted) -> list[JournalEntry]:
         """Return the jobs that are wanted, ended or not, newest first."""
         loose = wanted.key is None and wanted.tag is None
-        operation = Operation(
+        found = await self._writer.perform(
             lambda table: table.history(
                 kinds=wanted.kinds,
                 model=wanted.model,
@@ -284,29 +285,26 @@ class Journal:
                 limit=wanted.limit if loose else None,
             )
         )
-        return [entry for entry in await self._writer.perform(operation) if wanted.fits(entry)][
-            : wanted.limit
-        ]
+        return [entry for entry in found if wanted.fits(entry)][: wanted.limit]
 
     async def strangers(self) -> int:
         """Return how many jobs are unfinished or have a key that are of other accounts; 0 if one is ours."""
-        return await self._writer.perform(Operation(lambda table: table.strangers(self._account)))
+        return await self._writer.perform(lambda table: table.strangers(self._account))
 
     async def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`, by what each was to cost.
 
         An intent counts as long as its outcome is not known; a job that was refunded does not.
         """
-        return await self._writer.perform(Operation(lambda table: table.spent(prefix)))
+        return await self._writer.perform(lambda table: table.spent(prefix))
 
     async def aclose(self) -> None:
         """Finish what was begun and close the file. Our unfinished jobs are anyone's from then on."""
         await self._writer.aclose()
 
     async def _entries(self, names: Sequence[str]) -> list[JournalEntry]:
-        return await self._writer.perform(Operation(lambda table: table.entries(names)))
+        return await self._writer.perform(lambda table: table.entries(names))
 
-    async def _undo(self, entry: JournalEntry) -> None:
-        """Undo what a cancelled caller will never learn of."""
-        with suppress(VeniceError):  # the cancellation matters more
-            await (self.withdraw(entry.id) if entry.ticket is None else self.release(entry.id))
+    async def _let_go(self, entry: JournalEntry) -> None:
+        """Leave a job to whoever wants it; an intent goes, for nothing was sent."""
+        await (self.withdraw(entry.id) if entry.ticket is None else self.release(entry.id))

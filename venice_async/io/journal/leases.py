@@ -2,34 +2,43 @@
 
 One that is stopped keeps its lock. So it also leaves word each second, and counts as dead without it.
 
+A thread of its own leaves word, which tells a process that was stopped, or a machine that was frozen, from an
+event loop that is blocked.
+
 A process id may be used again, and a time may lie; a lock does neither, and tells two journals of a process
 apart. A child that is forked lets go of it, since it may outlive its parent: the jobs are the parent's alone.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
 import sys
-from collections.abc import Generator, Iterator
+import threading
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 from weakref import WeakSet
-
-from .pulse import EVERY, LEASE, LOST
 
 if sys.platform != "win32":
     import fcntl
+
+EVERY: Final = 1.0  # seconds
+LEASE: Final = 10.0  # seconds without a word after which an owner counts as dead
+LOST: Final = 8.0  # the same for the owner itself: it gives up a little earlier than the others take over
 
 SUFFIXES: Final = ("", "-journal", "-wal", "-shm")
 """What SQLite adds to a database's name for the files beside it."""
 
 _FLAGS: Final = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _TOKEN: Final = r"[0-9a-f]{32}"  # noqa: S105 - the pattern of a public name
+
+_logger = logging.getLogger(__name__)
 
 
 class Lease:
@@ -85,21 +94,22 @@ class Lease:
             _lease_path(self._database, self.token).unlink()
         self._file.close()
 
-    def leave_to_parent(self) -> None:
-        """Let go of it in a forked child; the parent holds it as before."""
+    def close(self) -> None:
+        """Let go of it in this process alone: in a forked child the parent holds it as before."""
         self._file.close()
 
 
 _held: WeakSet[Lease] = WeakSet()
 
 
-def _leave_all_to_parent() -> None:
+def leave_to_parent() -> None:
+    """Let go of all leases in a forked child; the parent holds them as before."""
     for lease in list(_held):
-        lease.leave_to_parent()
+        lease.close()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_all_to_parent)
+    os.register_at_fork(after_in_child=leave_to_parent)
 
 
 def draft_path(database: Path, token: str) -> Path:
@@ -123,7 +133,9 @@ def is_alive(database: Path, token: str) -> bool:
 
 def sweep(database: Path) -> None:
     """Remove what ended processes left beside the database: leases, and unfinished databases."""
-    for token in _tokens(database):
+    pattern = re.compile(rf"{re.escape(database.name)}\.({_TOKEN})\.owner")
+    for match in filter(None, [pattern.fullmatch(path.name) for path in database.parent.iterdir()]):
+        token = match[1]
         lease = _lease_path(database, token)
         with _if_dead(lease) as dead:
             draft = draft_path(database, token)
@@ -133,13 +145,6 @@ def sweep(database: Path) -> None:
 
 def _lease_path(database: Path, token: str) -> Path:
     return database.with_name(f"{database.name}.{token}.owner")
-
-
-def _tokens(database: Path) -> Iterator[str]:
-    pattern = re.compile(rf"{re.escape(database.name)}\.({_TOKEN})\.owner")
-    for path in database.parent.iterdir():
-        if match := pattern.fullmatch(path.name):
-            yield match[1]
 
 
 @contextmanager
@@ -154,7 +159,13 @@ def _if_dead(lease: Path) -> Generator[bool]:
         yield isinstance(error, FileNotFoundError)
         return
     with file:
-        yield _flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            free = False
+        else:
+            free = True
+        yield free
 
 
 def _lock(path: Path) -> FileIO | None:
@@ -172,14 +183,6 @@ def _lock(path: Path) -> FileIO | None:
     return file
 
 
-def _flock(file: FileIO, operation: int) -> bool:
-    try:
-        fcntl.flock(file, operation)
-    except OSError:
-        return False
-    return True
-
-
 def _is_at(path: Path, file: FileIO) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
@@ -194,3 +197,61 @@ def _unlinked(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+class Living(Protocol):
+    """Something that says that it lives."""
+
+    def beat(self) -> None:
+        """Say so."""
+        ...
+
+
+class Pulse:
+    """Makes all that is added say each second that it lives."""
+
+    def __init__(self) -> None:
+        self._living: WeakSet[Living] = WeakSet()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._added = threading.Event()
+
+    def add(self, one: Living) -> None:
+        """Make it say that it lives from now on."""
+        with self._lock:
+            self._living.add(one)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="venice_async.pulse", daemon=True)
+                self._thread.start()
+        self._added.set()
+
+    def discard(self, one: Living) -> None:
+        """Let it be silent from now on."""
+        with self._lock:
+            self._living.discard(one)
+
+    def forget_all(self) -> None:
+        """Begin anew in a child that was forked: the parent's thread is not there."""
+        self.__init__()  # type: ignore[misc]
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._added.wait()
+            with self._lock:
+                living = list(self._living)
+                if not living:
+                    self._added.clear()
+            for one in living:
+                try:
+                    one.beat()
+                except Exception:
+                    _logger.exception("The journal cannot say that it is in use")
+            del living
+            pause.wait(EVERY)
+
+
+PULSE: Final = Pulse()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=PULSE.forget_all)

@@ -35,9 +35,8 @@ from ...errors import JournalError
 from ...sansio.http.secrets import Secret
 from ..postgres import SCHEMA, connect, cut, name_of, reason, unusable
 from ..postgres import Connection as Session
-from .entries import Sealed
-from .pulse import LEASE, LOST
-from .store import StoreAwayError
+from .entries import Sealed, StoreAwayError
+from .leases import LEASE, LOST
 from .table import Table
 
 VERSION: Final = 1

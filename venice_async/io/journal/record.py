@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 
 from ...errors import VeniceError
 from ...sansio.job.states import AwaitingConsent, Failed, State, ticket_of
-from .entries import Attached, BatchShare, JournalEntry
-from .store import JobStore, LeaseLostError, StoreAwayError
+from .entries import Attached, BatchShare, JournalEntry, LeaseLostError, StoreAwayError
+
+if TYPE_CHECKING:
+    from .journal import Journal
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -17,7 +20,7 @@ log: logging.Logger = logging.getLogger(__name__)
 class JobRecord:
     """The journal's record of one job; without a journal it keeps nothing."""
 
-    def __init__(self, journal: JobStore | None, entry: JournalEntry) -> None:
+    def __init__(self, journal: Journal | None, entry: JournalEntry) -> None:
         """Write `entry` to `journal`; one that has an id stands there already."""
         self._journal = journal
         self._entry = entry

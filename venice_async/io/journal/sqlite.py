@@ -1,31 +1,281 @@
-"""The journal in a file, for the processes of one machine."""
+"""The journal in a file, for the processes of one machine.
+
+The file is made whole or not at all, looked at before it is touched, then opened durably.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import sqlite3
-from contextlib import suppress
+import stat
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
-from .file import (
-    FAILURES,
-    explain,
-    is_busy,
-    is_same_file,
-    make_folder,
-    open_database,
-    truncate_log,
-    unusable,
-)
-from .leases import Lease, is_alive, sweep
+from ...errors import JournalError
+from ..disk import lasting_names
+from ..ration.sqlite import TABLE as _RATIONS
+from .entries import COLUMNS, UNFINISHED, unpack
+from .leases import SUFFIXES, Lease, draft_path, is_alive, sweep
 from .table import Table
+
+APPLICATION_ID: Final = 0x564E_4A31  # "VNJ1"
+VERSION: Final = 3
+"""1 had no table of rations, 2 none of the columns in `_ADDED`; they are added when such a file is opened."""
+
+_PATIENCE: Final = 5.0
+"""Seconds to wait for another process while opening. Its transactions take milliseconds."""
+
+BUSY_TIMEOUT: Final = 0.25
+"""Seconds to wait for another process at one try of a transaction."""
 
 TRIES: Final = 40
 """Tries to begin a transaction, each of `BUSY_TIMEOUT`, while another process keeps the file locked: 10 s."""
 
+_COLUMNS: Final = (
+    "id TEXT PRIMARY KEY",
+    "created REAL NOT NULL",
+    "updated REAL NOT NULL",
+    "owner TEXT",  # the token of the lease of who watches the job
+    "key TEXT",
+    "usd REAL",
+    "destination BLOB",  # a path is bytes, and need not be text
+    "overwrite INTEGER NOT NULL",
+    "request TEXT",
+    "state TEXT NOT NULL",
+    "kind TEXT NOT NULL",  # which state it is
+    "job TEXT",  # names the server's job, once there is one
+    "gets INTEGER NOT NULL",  # the most GETs of the job's link in any of its states
+)
+_ADDED: Final = (
+    "account TEXT NOT NULL DEFAULT ''",  # the name of its ration; empty where that is not known
+    "stands INTEGER NOT NULL DEFAULT 0",  # whether an intent has its key to itself
+    "identity TEXT",  # tells its request from another: its wire fields by digest
+    "answer_by REAL",  # until when a paid request may yet be answered
+    "tags TEXT",
+    "url TEXT",  # the destination, where it is no path
+    "model TEXT",
+    "ended REAL",
+    "size INTEGER",  # of the clip
+    "sha256 TEXT",  # of the clip
+    "followed INTEGER NOT NULL DEFAULT 0",  # whether another owner waits for it
+    "progress TEXT",  # what its owner last told those who follow it: a state without a link
+    "question TEXT",  # the consent that is waited for
+    "answer TEXT",  # what a person said to that
+)
+_INDEXES: Final = (
+    "CREATE INDEX jobs_by_kind ON jobs (kind)",
+    "CREATE INDEX jobs_by_key ON jobs (key) WHERE key IS NOT NULL",
+    "CREATE INDEX jobs_by_job ON jobs (job) WHERE job IS NOT NULL",
+)
+_NEW_INDEXES: Final = (
+    "CREATE UNIQUE INDEX jobs_of_key ON jobs (account, key) WHERE stands = 1",
+    "CREATE INDEX jobs_by_owner ON jobs (owner) WHERE owner IS NOT NULL",
+)
+
+
+def _table(*columns: str) -> str:
+    return f"CREATE TABLE jobs ({', '.join(columns)})"
+
+
+_SCHEMA: Final = (_table(*_COLUMNS, *_ADDED), *_INDEXES, _RATIONS, *_NEW_INDEXES)
+_OLDER: Final = {
+    1: (_table(*_COLUMNS), *_INDEXES),
+    2: (_table(*_COLUMNS), *_INDEXES, _RATIONS),
+}
+_UPGRADES: Final = {
+    1: (_RATIONS,),
+    2: (*(f"ALTER TABLE jobs ADD COLUMN {column}" for column in _ADDED), *_NEW_INDEXES),
+}
+"""What leads from each version to the next."""
+
+_MARKS: Final = (f"PRAGMA application_id = {APPLICATION_ID}", f"PRAGMA user_version = {VERSION}")
+
+# fullfsync: on macOS fsync alone does not reach the disk. temp_store: nothing secret in files elsewhere.
+_PRAGMAS: Final = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "fullfsync = ON",
+    "checkpoint_fullfsync = ON",
+    "secure_delete = ON",
+    "temp_store = MEMORY",
+    "trusted_schema = OFF",
+    f"busy_timeout = {BUSY_TIMEOUT * 1000:.0f}",
+)
+
+_REASONS: Final = {
+    sqlite3.SQLITE_FULL: ("the disk is full", "Make room on its disk"),
+    sqlite3.SQLITE_READONLY: ("it is read-only", "Make it and its folder writable, or name another one"),
+    sqlite3.SQLITE_IOERR: ("the disk reports an error or is full", "Check its disk, or name another one"),
+    sqlite3.SQLITE_BUSY: ("another program keeps it locked", "End that program, or name another file"),
+    sqlite3.SQLITE_LOCKED: ("another program keeps it locked", "End that program, or name another file"),
+    sqlite3.SQLITE_CORRUPT: ("it is damaged", JournalError.hint),
+    sqlite3.SQLITE_ERROR: ("it is damaged", JournalError.hint),  # what we say makes sense in a sound journal
+    sqlite3.SQLITE_NOTADB: ("it is not a journal", JournalError.hint),
+    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "Check the permissions of the file and its folder"),
+    sqlite3.SQLITE_PERM: ("there is no permission", "Check the permissions of the file and its folder"),
+}
+
+FAILURES: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
+"""What a file that is damaged, or cannot be used, makes SQLite and its module raise: all for `explain`."""
+
 _logger = logging.getLogger(__name__)
+
+
+def open_database(path: Path, token: str) -> sqlite3.Connection:
+    """Return a connection to the journal at `path`, which is made if it is missing.
+
+    Raises:
+        JournalError: the file is damaged, foreign or from a newer version; it is as it was.
+        FAILURES: it is damaged or cannot be used.
+    """
+    if not path.exists():
+        _create(path, token)
+    _inspect(path)
+    connection = _connect(path, "mode=rw")
+    with ExitStack() as undo:
+        undo.callback(connection.close)
+        truncate_log(connection)
+        _make_current(connection)
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        for suffix in SUFFIXES:
+            place = Path(f"{path}{suffix}")
+            with suppress(FileNotFoundError, PermissionError):
+                if stat.S_IMODE(place.stat().st_mode) & 0o077:
+                    place.chmod(0o600)
+        undo.pop_all()
+    return connection
+
+
+def unusable(path: Path, reason: str, hint: str = JournalError.hint) -> JournalError:
+    """Return the error that says why a journal cannot be used."""
+    return JournalError(f"The journal {str(path)!r} cannot be used: {reason}", hint=hint)
+
+
+def explain(path: Path, error: sqlite3.Error | OSError | UnicodeDecodeError) -> JournalError:
+    """Return what to raise instead of an error of SQLite or of the system."""
+    if isinstance(error, OSError):
+        return unusable(path, os.strerror(error.errno or 0), "Check the file, its folder and its disk")
+    name = getattr(error, "sqlite_errorname", "nothing")  # its words may quote a row, with its link
+    return unusable(path, *_REASONS.get(_code(error), (f"SQLite says {name}", JournalError.hint)))
+
+
+def is_busy(error: BaseException) -> bool:
+    """Tell whether another process was in the way."""
+    return isinstance(error, sqlite3.Error) and _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def _code(error: sqlite3.Error | UnicodeDecodeError) -> int:
+    """Return the code without its extension; an error that has none is about values that are damaged."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of `path` for its owner only; warn of one that is there and open to others."""
+    folder = path.parent
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(missing):
+        with suppress(FileExistsError):
+            place.mkdir(mode=0o700)
+            place.chmod(0o700)  # whatever the umask
+    if not missing and os.name == "posix" and folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        _logger.warning("The folder of the journal, %s, can be written to by others", folder)
+
+
+def truncate_log(connection: sqlite3.Connection) -> bool:
+    """Remove erased text from the write-ahead log; return False if another process was in the way."""
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    address = f"file:{quote(os.fsencode(path))}?{options}"
+    return sqlite3.connect(address, timeout=_PATIENCE, isolation_level=None, uri=True)
+
+
+def _create(path: Path, token: str) -> None:
+    """Make a journal under another name and link it into place: at `path` there is never half of one."""
+    draft = draft_path(path, token)
+    os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        draft.chmod(0o600)  # whatever the umask
+        with closing(_connect(draft, "mode=rw")) as connection:
+            connection.executescript("; ".join(("BEGIN", *_MARKS, *_SCHEMA, "COMMIT")))
+            connection.execute("PRAGMA journal_mode = WAL")
+        with lasting_names(path.parent):
+            try:
+                path.hardlink_to(draft)
+            except FileExistsError:
+                pass  # another process was faster, and its file is the one
+            except (OSError, NotImplementedError):  # a file system, or a platform, without links
+                if not path.exists():
+                    draft.rename(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _inspect(path: Path) -> None:
+    """Refuse what is not a sound journal, without changing a byte of it.
+
+    It is read through SQLite alone: to close a descriptor of it would drop every lock of this process on it.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise unusable(path, "it is not a file", "Name a file")
+    if not path.stat().st_size:
+        raise unusable(path, "it is empty", "Remove the file, and a new journal is made")
+    # The file of another program is refused without looking at, or making, files beside it.
+    with closing(_connect(path, "mode=ro&immutable=1")) as connection:
+        try:
+            _check_kind(path, connection)
+        except sqlite3.DatabaseError as error:
+            if _code(error) != sqlite3.SQLITE_CORRUPT:  # as it also looks while the log holds the rest of it
+                raise
+    with closing(_connect(path, "mode=ro")) as connection:  # may not write, not even as the last to close
+        connection.execute("BEGIN")
+        _check_kind(path, connection)
+        schema = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")
+        known = _OLDER.get(_number(connection, "user_version"), _SCHEMA)
+        ours = tuple(sql for (sql,) in schema) == known
+        if not ours or connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
+            raise unusable(path, "it is damaged")
+        there = {name for _, name, *_ in connection.execute("PRAGMA table_info(jobs)")}
+        columns = ", ".join(name if name in there else "NULL" for name in COLUMNS)
+        unpack(connection.execute(f"SELECT {columns} FROM jobs WHERE kind IN {UNFINISHED}"))  # noqa: S608 - constants only
+
+
+def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
+    application, version = (_number(connection, name) for name in ("application_id", "user_version"))
+    if application != APPLICATION_ID:
+        raise unusable(path, "it belongs to another program")
+    if version > VERSION:
+        raise unusable(path, f"its version is {version}, newer than {VERSION}", "Update this library")
+    if version < 1:
+        raise unusable(path, "it is damaged")
+
+
+def _make_current(connection: sqlite3.Connection) -> None:
+    """Add what a journal of an older version has not; several processes may do so at once."""
+    if _number(connection, "user_version") == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for version in range(_number(connection, "user_version"), VERSION):
+            for statement in _UPGRADES[version]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _number(connection: sqlite3.Connection, pragma: str) -> int:
+    value: int = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+    return value
 
 
 class SqliteDatabase:
@@ -76,7 +326,11 @@ class SqliteDatabase:
 
     def begin(self, *, patient: bool) -> None:
         """Begin a transaction in the file that everybody else sees too."""
-        if self._connection is None or not is_same_file(self._path, self._file):
+        try:
+            is_there = self._connection is not None and os.path.samestat(self._path.stat(), self._file)
+        except OSError:
+            is_there = False
+        if self._connection is None or not is_there:
             raise unusable(self._path, "the file was removed or replaced while it was in use")
         for left in reversed(range(TRIES)):
             try:
@@ -85,8 +339,19 @@ class SqliteDatabase:
             except sqlite3.OperationalError as error:
                 if not left or not patient or not is_busy(error):
                     raise
-        if self._lease is not None and not self._lease.renew():
-            self._succeed(self._lease)
+        if self._lease is None or self._lease.renew():
+            return
+        # We were taken for dead, and others may have our jobs: go on under a new lease.
+        lease = self._lease
+        self._depose(lease)
+        self._lease = Lease.take(self._path)
+        try:
+            self.table.succeed(self._lease.token)
+        except BaseException:
+            self.rollback()
+            raise
+        lease.release()
+        _logger.warning("This process was stopped for a while; jobs that others have taken over are theirs")
 
     def commit(self) -> None:
         """Make it durable."""
@@ -136,15 +401,3 @@ class SqliteDatabase:
         if not lease.lost:
             lease.lost = True
             self._deposed += 1
-
-    def _succeed(self, lease: Lease) -> None:
-        """Go on under a new lease: we were taken for dead, and others may have our jobs."""
-        self._depose(lease)
-        self._lease = Lease.take(self._path)
-        try:
-            self.table.succeed(self._lease.token)
-        except BaseException:
-            self.rollback()
-            raise
-        lease.release()
-        _logger.warning("This process was stopped for a while; jobs that others have taken over are theirs")

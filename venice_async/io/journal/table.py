@@ -30,6 +30,7 @@ from .entries import (
     UNSENT,
     Attached,
     BatchShare,
+    Connection,
     JournalEntry,
     KeyTakenError,
     Mark,
@@ -46,8 +47,7 @@ from .entries import (
     unpack,
     unpack_progress,
 )
-from .spending import Paid, spans, total
-from .store import Connection
+from .history import Paid, spans, total
 
 HISTORY: Final = 400 * 24 * 3600.0
 """Seconds that a finished job without a key stays on record, for people to look at."""
@@ -170,7 +170,12 @@ class Table:
         With `tell` the end of the job is to be told by its owner, who calls `told` then.
         """
         stored = self.entry(name)
-        if isinstance(stored.state, TERMINAL) or (self._lost(name) and not _matters(stored.state, state)):
+        (owner,) = self.connection.execute("SELECT owner FROM jobs WHERE id = ?", (name,)).fetchone()
+        taken_over = owner is not None and owner != self._token and self._is_alive(owner)
+        # Even one who writes too late is heard of a ticket, which is kept, and of a clip that is there.
+        news = ticket_of(stored.state) is None and ticket_of(state) is not None
+        matters = news or isinstance(state, Saved | Succeeded)
+        if isinstance(stored.state, TERMINAL) or (taken_over and not matters):
             return
         answered = isinstance(stored.state, AwaitingConsent) and isinstance(state, TERMINAL)
         if answered and not self._is_followed(name):
@@ -477,11 +482,6 @@ class Table:
         rows = self.connection.execute(f"{_SELECT} WHERE {where}", values)
         return unpack(row for row in rows if not (readable and isinstance(row[_STATE], Sealed)))
 
-    def _lost(self, name: str) -> bool:
-        """Tell whether another owner who lives has taken a job over."""
-        (owner,) = self._one("SELECT owner FROM jobs WHERE id = ?", name)
-        return owner is not None and owner != self._token and self._is_alive(owner)
-
     def _alive(self) -> set[str]:
         owners = self.connection.execute("SELECT DISTINCT owner FROM jobs WHERE owner IS NOT NULL")
         return {owner for (owner,) in owners if owner == self._token or self._is_alive(owner)}
@@ -491,9 +491,3 @@ class Table:
         marks = ", ".join("?" * len(watchers))
         others = f" OR owner NOT IN ({marks})" if watchers else " OR owner IS NOT NULL"
         return f"kind IN {kinds}{self._scope} AND (owner IS NULL{others})"
-
-
-def _matters(stored: State, state: State) -> bool:
-    """Tell whether even one who writes too late is heard: a ticket is kept, and a clip that is there."""
-    ticket = ticket_of(stored) is None and ticket_of(state) is not None
-    return isinstance(state, Saved | Succeeded) or ticket

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from ...errors import UsageError
+from ...errors import UsageError, VeniceError
 from ..shielding import wait_out
-from .pulse import PULSE
-from .store import StoreAwayError
+from .entries import StoreAwayError
+from .leases import PULSE
 from .table import Table
 
 _logger = logging.getLogger(__name__)
@@ -23,29 +23,20 @@ _T = TypeVar("_T")
 
 
 class Operation(Generic[_T]):
-    """Something to do within a transaction, and what came of it.
+    """Something to do within a transaction, and what came of it; see `Writer.perform`.
 
     Attributes:
-        action: what to do. It may be done again, after a transaction that failed.
+        action: what to do.
         keep: whether it is done later if the database is away.
         error: why it could not be done.
+        found: what it gave, which holds once the transaction is over.
     """
 
     def __init__(self, action: Callable[[Table], _T], *, keep: bool = False) -> None:
         self.action = action
         self.keep = keep
         self.error: Exception | None = None
-        self._result: _T | None = None
-
-    def perform(self, table: Table) -> None:
-        """Do it; whether it holds is known once the transaction is over."""
-        self._result = self.action(table)
-
-    def result(self) -> _T:
-        """Return what it gave, or raise its error."""
-        if self.error is not None:
-            raise self.error
-        return cast("_T", self._result)
+        self.found: _T | None = None
 
 
 class Database(Protocol):
@@ -133,8 +124,18 @@ class Writer:
             with suppress(RuntimeError):  # it was closed just now
                 self._thread.submit(self._beat)
 
-    async def perform(self, operation: Operation[_T]) -> _T:
-        """Do it and return its result once the disk has it; a cancellation goes on only then.
+    async def perform(
+        self,
+        action: Callable[[Table], _T],
+        *,
+        keep: bool = False,
+        undo: Callable[[_T], Awaitable[None]] | None = None,
+    ) -> _T:
+        """Do something within a transaction, and return what it gives once the disk has it.
+
+        It may be done again, after a transaction that failed; with `keep` also later, if the database is
+        away. A cancellation goes on only when it is done; `undo` takes back what a cancelled caller will
+        never learn of.
 
         Raises:
             JournalError: the database cannot be used, and nothing was changed.
@@ -143,14 +144,22 @@ class Writer:
         if self._closed:
             msg = "The journal is closed"
             raise UsageError(msg)
+        operation = Operation(action, keep=keep)
         self._waiting.append(operation)
-        await self._in_thread(self._drain)
-        return operation.result()
+        try:
+            await self._in_thread(self._drain)
+        except asyncio.CancelledError:
+            if undo is not None and operation.error is None:
+                with suppress(VeniceError):  # the cancellation matters more
+                    await undo(cast("_T", operation.found))
+            raise
+        if operation.error is not None:
+            raise operation.error
+        return cast("_T", operation.found)
 
-    def keep(self, operation: Operation[Any]) -> None:
+    def keep(self, action: Callable[[Table], object]) -> None:
         """Have it done before whatever is done next."""
-        operation.keep = True
-        self._kept.append(operation)
+        self._kept.append(Operation(action, keep=True))
 
     async def aclose(self) -> None:
         """Finish what was begun, and close. May be called more than once."""
@@ -192,7 +201,16 @@ class Writer:
     def _commit(self, operations: list[Operation[Any]]) -> None:
         """Do it in one transaction, or where that fails in one each, so that nobody suffers for another."""
         try:
-            self._transact(operations)
+            self._database.begin(patient=not self._closed)
+            try:
+                for operation in operations:
+                    operation.found = operation.action(self._database.table)
+                self._database.commit()
+            except BaseException:
+                self._database.rollback()
+                raise
+            for operation in operations:
+                operation.error = None
         except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
             problem = self._database.explain(error)
             if len(operations) == 1 or self._database.is_passing(error):
@@ -203,15 +221,3 @@ class Writer:
                 return
             for operation in operations:
                 self._commit([operation])
-
-    def _transact(self, operations: list[Operation[Any]]) -> None:
-        self._database.begin(patient=not self._closed)
-        try:
-            for operation in operations:
-                operation.perform(self._database.table)
-            self._database.commit()
-        except BaseException:
-            self._database.rollback()
-            raise
-        for operation in operations:
-            operation.error = None
