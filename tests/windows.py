@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Mapping
 
+    from venice_async.sansio.limits.accounts import Sent
     from venice_async.sansio.limits.bucket import Bucket
-    from venice_async.sansio.limits.ledger import Sent
 
 EPOCH = 1_800_000_000.0  # Unix time at the server's moment 0
 

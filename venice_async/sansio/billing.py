@@ -94,30 +94,24 @@ def settle(
     charges = [row for row in rows if row.amount < 0 and row.job not in known]
     refunds = {row.job for row in rows if row.amount > 0 and row.job is not None}
     fitting = [[row for row in charges if _fits(row, request)] for request in requests]
-    return [_verdict(index, requests, fitting, refunds, now) for index in range(len(requests))]
-
-
-def _verdict(
-    index: int,
-    requests: Sequence[Paid],
-    fitting: Sequence[Sequence[LedgerRow]],
-    refunds: Collection[str | None],
-    now: float,
-) -> Verdict:
-    mine = fitting[index]
-    if not mine:
-        if now < requests[index].at + AFTER:
-            return Verdict(finding="unsettled", reason=f"a charge may still come: ask again in {AFTER:.0f} s")
-        return Verdict(finding="not charged")
-    rivals = [other for other, rows in enumerate(fitting) if any(row in mine for row in rows)]
-    alike = all(
-        fitting[other] == mine and requests[other].content == requests[index].content for other in rivals
-    )
-    if len(mine) != len(rivals) or not alike:
-        reason = f"{len(mine)} charges fit {len(rivals)} such requests, and nothing tells which is which"
-        return Verdict(finding="unsettled", reason=reason)
-    row = mine[rivals.index(index)]  # of requests that ask for the same, any charge will do
-    return Verdict(finding="refunded" if row.job is not None and row.job in refunds else "charged", row=row)
+    verdicts: list[Verdict] = []
+    for index, (request, mine) in enumerate(zip(requests, fitting, strict=True)):
+        rivals = [other for other, theirs in enumerate(fitting) if any(row in mine for row in theirs)]
+        alike = all(fitting[one] == mine and requests[one].content == request.content for one in rivals)
+        if not mine and now < request.at + AFTER:
+            reason = f"a charge may still come: ask again in {AFTER:.0f} s"
+            verdict = Verdict(finding="unsettled", reason=reason)
+        elif not mine:
+            verdict = Verdict(finding="not charged")
+        elif len(mine) != len(rivals) or not alike:
+            reason = f"{len(mine)} charges fit {len(rivals)} such requests, and nothing tells which is which"
+            verdict = Verdict(finding="unsettled", reason=reason)
+        else:
+            row = mine[rivals.index(index)]  # of requests that ask for the same, any charge will do
+            refunded = row.job is not None and row.job in refunds
+            verdict = Verdict(finding="refunded" if refunded else "charged", row=row)
+        verdicts.append(verdict)
+    return verdicts
 
 
 def _fits(row: LedgerRow, request: Paid) -> bool:

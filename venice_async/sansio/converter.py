@@ -68,19 +68,20 @@ def _extra(value: Any, _: object = None) -> Any:
             return value
 
 
-def _error_record(error: VeniceError) -> dict[str, Any]:
-    facts = {name: _plain(value) for name, value in error.facts.items()}
-    return {"kind": type(error).__name__, "facts": facts}
-
-
-def _plain(value: Any) -> Any:
-    if has(cast("type[Any]", value.__class__)):
-        return converter().unstructure(value)
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return str(value)
-    return value
+def _facts_record(error: VeniceError) -> dict[str, Any]:
+    """Return what an error knows as JSON; what is none is kept as its text."""
+    facts: dict[str, Any] = {}
+    for name, value in error.facts.items():
+        if has(cast("type[Any]", value.__class__)):
+            facts[name] = converter().unstructure(value)
+            continue
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            facts[name] = str(value)
+        else:
+            facts[name] = value
+    return facts
 
 
 def _by_name(kind: type[VeniceError]) -> dict[str, type[VeniceError]]:
@@ -103,10 +104,6 @@ def _error(value: Mapping[str, Any], _: object) -> VeniceError:
 _ERROR_PARTS: Final[Mapping[str, type[Any]]] = {"ticket": Ticket, "consent_request": ConsentRequest}
 
 
-def _as_is(value: Any, _: object) -> Any:
-    return value
-
-
 @cache
 def converter() -> Converter:
     """Return the converter, built when it is first needed."""
@@ -118,10 +115,12 @@ def converter() -> Converter:
     built.register_structure_hook(
         cast("type[MediaInput]", MediaInput | None), lambda v, t: v and _media(v, t)
     )
-    built.register_structure_hook(cast("type[Any]", str | int | None), _as_is)
+    built.register_structure_hook(cast("type[Any]", str | int | None), lambda value, _: value)
     built.register_unstructure_hook(Path, str)
     built.register_structure_hook(Path, lambda value, _: Path(value))
-    built.register_unstructure_hook_func(_is_error, _error_record)
+    built.register_unstructure_hook_func(
+        _is_error, lambda error: {"kind": type(error).__name__, "facts": _facts_record(error)}
+    )
     built.register_structure_hook_func(_is_error, _error)
     for kind in PARTS:
         built.register_unstructure_hook(

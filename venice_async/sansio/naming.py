@@ -79,7 +79,12 @@ class Naming:
         number = 0
         while True:
             number += 1
-            stem, ending = _split(filled(self.pattern, {**values, "n": str(number)}), suffix)
+            name = filled(self.pattern, {**values, "n": str(number)})
+            stem, dot, kind = name.rpartition(".")
+            if not dot or not _SUFFIX.fullmatch(f".{kind}"):
+                stem, ending = name, suffix
+            else:
+                ending = suffix if kind.lower() in {"mp4", "mov"} else f".{kind}"
             stem = stem or values["id"] or "clip"
             tail = "" if counted or number == 1 else f"-{number}"
             yield f"{_cut(stem, _LONGEST_NAME - len(tail))}{tail}{ending}"
@@ -191,13 +196,6 @@ def filled(pattern: str, values: Mapping[str, str]) -> str:
         else:
             text, gap = text.rstrip("-_ "), True
     return text
-
-
-def _split(name: str, suffix: str) -> tuple[str, str]:
-    stem, dot, ending = name.rpartition(".")
-    if not dot or not _SUFFIX.fullmatch(f".{ending}"):
-        return name, suffix
-    return stem, suffix if ending.lower() in {"mp4", "mov"} else f".{ending}"
 
 
 def _cut(text: str, longest: int) -> str:

@@ -1,4 +1,4 @@
-"""What to do after a failure: the retry verdicts of every call in one table, and their quota."""
+"""What to do after a failure: the retry verdicts of every call in one table."""
 
 from __future__ import annotations
 
@@ -119,15 +119,6 @@ class _Again:
     least: float = 0.0
     most: float = math.inf
 
-    def verdict(self, trouble: Trouble, attempt: int, chance: float, paused: float) -> Verdict:
-        if attempt > self.times and paused >= self.span:
-            return GiveUp()
-        bound = min(self.cap, self.first * 2.0 ** min(attempt - 1, 30))
-        pause = bound * ((1.0 + chance) / 2.0 if self.steady else chance)
-        if trouble.retry_after is None:
-            return Retry(max(self.least, pause))
-        return Retry(max(min(trouble.retry_after, self.most), pause))
-
 
 class Kind(enum.Enum):
     """The kinds of trouble: the columns of the table."""
@@ -211,7 +202,12 @@ def verdict(
     entry = _TABLE[call][kind_of(call, trouble)]
     if not isinstance(entry, _Again):
         return entry
-    return entry.verdict(trouble, attempt, chance, paused / _FRESH if fresh else paused)
+    if attempt > entry.times and (paused / _FRESH if fresh else paused) >= entry.span:
+        return GiveUp()
+    bound = min(entry.cap, entry.first * 2.0 ** min(attempt - 1, 30))
+    pause = bound * ((1.0 + chance) / 2.0 if entry.steady else chance)
+    least = entry.least if trouble.retry_after is None else min(trouble.retry_after, entry.most)
+    return Retry(max(least, pause))
 
 
 def kind_of(call: Call, trouble: Trouble) -> Kind:
@@ -224,12 +220,9 @@ def kind_of(call: Call, trouble: Trouble) -> Kind:
         case "empty":
             return Kind.ABSENT
         case "status":
-            return _kind_of_status(call, trouble, trouble.status or 0)
+            status = trouble.status or 0
         case _:
             assert_never(trouble.kind)
-
-
-def _kind_of_status(call: Call, trouble: Trouble, status: int) -> Kind:
     if status < HTTPStatus.BAD_REQUEST:
         return Kind.NONSENSE
     if status == HTTPStatus.TOO_MANY_REQUESTS:

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from tests.cases import for_each
 from tests.windows import Window, drive
 from venice_async.sansio.http.headers import Allowance
+from venice_async.sansio.limits.accounts import Belief, Ledger, Sent
 from venice_async.sansio.limits.bucket import Bucket, Gcra
-from venice_async.sansio.limits.ledger import Ledger, Sent
-from venice_async.sansio.limits.server_account import Belief
 
 windows = st.builds(
     Window,

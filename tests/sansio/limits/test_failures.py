@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from venice_async.sansio.http.headers import FailureAllowance
-from venice_async.sansio.limits.failures import FailureBudget, counts_as_failed
+from venice_async.sansio.limits.bucket import FailureBudget, counts_as_failed
 
 
 def test_what_counts_is_every_4xx_but_429_and_what_never_got_a_status() -> None:

@@ -22,8 +22,8 @@ from ...sansio.job.states import (
     Succeeded,
     Waiting,
 )
-from ...sansio.limits.failures import PERIOD as FAILURES_LAST
-from ...sansio.limits.ledger import PERIOD
+from ...sansio.limits.accounts import PERIOD
+from ...sansio.limits.bucket import FAILURES_PERIOD as FAILURES_LAST
 from ...sansio.limits.ration import DEAD, Ration, UnknownVersionError, load
 from ..explain import hint
 from .report import asked_length

@@ -10,7 +10,7 @@ import re
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,14 +92,26 @@ def judge(held: Held, status: int, headers: Mapping[str, str]) -> Answer:
     plain = encoding in {"", "identity"}
     match status:
         case 200 | 203:  # 203 says that a proxy changed something; what matters is checked
-            spoilt = None if plain else "The clip came compressed, which was declined"
-            return evolve(_judge_whole(headers), spoilt=spoilt)
+            total = content_length(headers)
+            chunked = headers.get("transfer-encoding", "").strip().lower().endswith("chunked")
+            return FromStart(
+                total=total,
+                validator=_validator(headers),
+                end_marked=chunked or total is not None,
+                spoilt=None if plain else "The clip came compressed, which was declined",
+            )
         case 206 | 416 if not plain:
             return Unusable("A part of the clip came compressed, which was declined")
         case 206:
             return _judge_part(held, headers)
         case 416 if _may_continue(held):
-            return _judge_no_part(held, headers)
+            fits = _NO_RANGE.fullmatch(headers.get("content-range", "").strip())
+            size = int(fits[1]) if fits else None
+            if size == held.received and held.total in {None, size}:
+                return NothingMissing()
+            return Unusable(
+                f"The server has nothing after byte {held.received}, and says the clip ends elsewhere"
+            )
         case 416:
             return Unusable("Status 416 came though the whole clip was asked for")
         case _:
@@ -108,12 +120,6 @@ def judge(held: Held, status: int, headers: Mapping[str, str]) -> Answer:
 
 def _may_continue(held: Held) -> bool:
     return held.received > 0 and held.validator is not None
-
-
-def _judge_whole(headers: Mapping[str, str]) -> FromStart:
-    total = content_length(headers)
-    chunked = headers.get("transfer-encoding", "").strip().lower().endswith("chunked")
-    return FromStart(total=total, validator=_validator(headers), end_marked=chunked or total is not None)
 
 
 def _judge_part(held: Held, headers: Mapping[str, str]) -> FromStart | Onward | Unusable:
@@ -134,17 +140,10 @@ def _judge_part(held: Held, headers: Mapping[str, str]) -> FromStart | Onward | 
         return Unusable(f"The server sent bytes {first} to {last} when asked for those from {held.received}")
     if held.total not in {None, total}:
         return Unusable(f"The clip was of {held.total} bytes and is now of {total}")
-    if _is_another_version(held, headers):
+    tagged = held.validator is not None and held.validator.startswith('"')
+    if headers.get("etag" if tagged else "last-modified", "").strip() not in {"", held.validator}:
         return Unusable("The clip has changed between two parts")
     return Onward(total=total)
-
-
-def _judge_no_part(held: Held, headers: Mapping[str, str]) -> NothingMissing | Unusable:
-    fits = _NO_RANGE.fullmatch(headers.get("content-range", "").strip())
-    size = int(fits.group(1)) if fits else None
-    if size == held.received and held.total in {None, size}:
-        return NothingMissing()
-    return Unusable(f"The server has nothing after byte {held.received}, and says the clip ends elsewhere")
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
@@ -161,16 +160,10 @@ def _validator(headers: Mapping[str, str]) -> str | None:
     if tag:
         return tag if _STRONG_TAG.fullmatch(tag) else None
     modified = headers.get("last-modified", "").strip()
-    return modified if _is_strong_date(modified, headers.get("date", "").strip()) else None
-
-
-def _is_strong_date(modified: str, answered: str) -> bool:
-    """Tell whether the file is older than the answer, so that it cannot have changed twice under one date."""
-    changed = _seconds(modified)
-    if changed is None:
-        return False
-    now = _seconds(answered)
-    return now is None or now - changed >= _OLD_ENOUGH
+    changed, now = _seconds(modified), _seconds(headers.get("date", "").strip())
+    # A file that is older than the answer cannot have changed twice under one date.
+    is_strong = changed is not None and (now is None or now - changed >= _OLD_ENOUGH)
+    return modified if is_strong else None
 
 
 def _seconds(date: str) -> float | None:
@@ -178,10 +171,3 @@ def _seconds(date: str) -> float | None:
         return parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError):
         return None
-
-
-def _is_another_version(held: Held, headers: Mapping[str, str]) -> bool:
-    """Tell whether a part names another version than the one it was asked for by."""
-    tagged = held.validator is not None and held.validator.startswith('"')
-    now = headers.get("etag" if tagged else "last-modified", "").strip()
-    return now not in {"", held.validator}

@@ -38,8 +38,10 @@ def decoded(body: bytes, codings: str, limit: int) -> tuple[bytes, bool]:
     installed, or that the bytes contradict is passed over.
     """
     named = [coding.strip().lower() for coding in codings.split(",")]
+    if not any(named):  # JSON and HTML begin with neither
+        named = ["zstd" if body.startswith(_ZSTD) else "gzip" if body.startswith(_GZIP) else ""]
     whole = True
-    for coding in reversed(named if any(named) else [_coding_of(body)]):
+    for coding in reversed(named):
         match coding:
             case "gzip" | "x-gzip" if body.startswith(_GZIP):
                 found, ended = _members(
@@ -62,13 +64,6 @@ def decoded(body: bytes, codings: str, limit: int) -> tuple[bytes, bool]:
         if found:
             body, whole = found, whole and ended
     return body[:limit], whole
-
-
-def _coding_of(body: bytes) -> str:
-    """Return the coding of a body without a label. JSON and HTML begin with neither."""
-    if body.startswith(_ZSTD):
-        return "zstd"
-    return "gzip" if body.startswith(_GZIP) else ""
 
 
 def _members(

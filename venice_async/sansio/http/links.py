@@ -59,9 +59,12 @@ class LinkRules:
             return False
         if any(parsed in network for network in self.allow):
             return True
-        inner = _inner(parsed) if isinstance(parsed, ipaddress.IPv6Address) else None
-        if inner is not None:
-            return self.admits(str(inner))
+        if isinstance(parsed, ipaddress.IPv6Address):  # which may stand for an IPv4 address
+            inner = parsed.ipv4_mapped or parsed.sixtofour
+            if parsed in _NAT64:
+                inner = ipaddress.IPv4Address(int(parsed) & 0xFFFF_FFFF)
+            if inner is not None:
+                return self.admits(str(inner))
         return (parsed.is_global and not parsed.is_multicast) or (self.loopback and parsed.is_loopback)
 
     def check(self, url: str) -> str:
@@ -90,13 +93,28 @@ class LinkRules:
     def next_hop(self, url: str, location: str | None) -> str:
         """Return where a redirect of `url` leads, checked like the link itself.
 
+        The text of `location` is kept: only a path like `../clip.mp4` is worked out.
+
         Raises:
             DownloadError: it leads nowhere, or where it must not.
         """
         if not location or not location.strip():
             msg = "The link redirects to nowhere"
             raise DownloadError(msg)
-        return self.check(_resolved(url, location.strip()))
+        there = location.strip()
+        try:
+            base = urlsplit(url)
+            if there.startswith("//"):
+                there = f"{base.scheme}:{there}"
+            elif there.startswith("/"):
+                there = f"{base.scheme}://{base.netloc}{there}"
+            elif there.startswith("?"):
+                there = re.split("[?#]", url, maxsplit=1)[0] + there
+            elif not _ABSOLUTE.match(there):
+                there = urljoin(url, there)
+        except ValueError:
+            there = ""
+        return self.check(there)
 
 
 def is_loopback(host: str | None) -> bool:
@@ -136,23 +154,6 @@ def leads_inside(address: str) -> DownloadError:
     )
 
 
-def _resolved(url: str, location: str) -> str:
-    """Return `location` seen from `url`, its text kept: only a path like `../clip.mp4` is worked out."""
-    try:
-        base = urlsplit(url)
-        if _ABSOLUTE.match(location):
-            return location
-        if location.startswith("//"):
-            return f"{base.scheme}:{location}"
-        if location.startswith("/"):
-            return f"{base.scheme}://{base.netloc}{location}"
-        if location.startswith("?"):
-            return re.split("[?#]", url, maxsplit=1)[0] + location
-        return urljoin(url, location)
-    except ValueError:
-        return ""
-
-
 def _parsed(url: str) -> tuple[str, str, str | None]:
     """Return the text to send, scheme and host; no host for what libraries might read in different ways."""
     url = url.strip()
@@ -164,10 +165,3 @@ def _parsed(url: str) -> tuple[str, str, str | None]:
         return "", "", None
     sound = not _AMBIGUOUS.search(url) and host and _HOST.fullmatch(host) and port != 0
     return sent, parts.scheme, host if sound and "@" not in parts.netloc else None
-
-
-def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """Return the IPv4 address that an IPv6 address stands for, if it does."""
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address.ipv4_mapped or address.sixtofour

@@ -218,8 +218,13 @@ def price_fields(request: VideoRequest, reference_seconds: float | None = None) 
     """
     known = request_fields(request)
     images = [*items(known.get("reference_image_urls")), *items(known.get("image_references"))]
+    media = ("http://", "https://", "data:")
     options = {
-        name: value for name, value in request.extra.items() if name not in _NOT_PRICED and _is_option(value)
+        name: value
+        for name, value in request.extra.items()
+        if name not in _NOT_PRICED and isinstance(value, str | int | float)
+        if not isinstance(value, str)
+        or (len(value) <= _LONGEST_CHOICE and not value.lower().startswith(media))
     }
     return (
         ({"reference_image_count": len(images)} if images else {})
@@ -231,14 +236,6 @@ def price_fields(request: VideoRequest, reference_seconds: float | None = None) 
 
 def _iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _is_option(value: object) -> bool:
-    if isinstance(value, str):
-        return len(value) <= _LONGEST_CHOICE and not value.lower().startswith(
-            ("http://", "https://", "data:")
-        )
-    return isinstance(value, int | float)
 
 
 def _check(status: int, headers: Mapping[str, str], body: bytes) -> None:

@@ -142,7 +142,10 @@ def api_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
     header_id = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
     if not isinstance(value, dict):
         kind = _ERRORS.get(status, ServerError if status in _SERVER_ERRORS else APIError)
-        message = _plain_message(status, value, body)
+        raw = value if isinstance(value, str) else body[: 8 * _LONGEST].decode("utf-8", "replace")
+        title = _TITLE.search(raw := raw[: 8 * _LONGEST])
+        words = " ".join(unescape(title[1] if title else _TAG.sub(" ", raw)).split())
+        message = f"The server answered {status}" + (f": {_shorten(words)}" if words else "")
         return kind(message, status=status, request_id=header_id, by_edge=True)
     said = cast("Json", value)
     inner = mapping(said.get("error"))
@@ -230,15 +233,9 @@ def _reasons(value: object) -> list[str]:
     """Return the reasons in a text, in a list of issues, or in a tree of errors by field."""
     if isinstance(value, dict):
         return _field_errors(mapping(value), _DEEPEST)  # pyright: ignore[reportUnknownArgumentType] - JSON
-    return (
-        [" ".join(found.split())]
-        if (found := text(value))
-        else [*map(str.strip, texts(value)), *_issues(value)]
-    )
-
-
-def _issues(value: object) -> list[str]:
-    found: list[str] = []
+    if said := text(value):
+        return [" ".join(said.split())]
+    found = [*map(str.strip, texts(value))]
     for issue in map(mapping, items(value)):
         place = issue.get("path") or issue.get("loc")
         path = text(place) or ".".join(str(part) for part in items(place))
@@ -264,14 +261,6 @@ def _cropped(value: Any, depth: int) -> Any:
     return value
 
 
-def _plain_message(status: int, value: object, body: bytes) -> str:
-    raw = value if isinstance(value, str) else body[: 8 * _LONGEST].decode("utf-8", "replace")
-    raw = raw[: 8 * _LONGEST]
-    title = _TITLE.search(raw)
-    words = " ".join(unescape(title[1] if title else _TAG.sub(" ", raw)).split())
-    return f"The server answered {status}" + (f": {_shorten(words)}" if words else "")
-
-
 def _shorten(message: str) -> str:
     return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}…"
 
@@ -285,6 +274,7 @@ def model(value: object) -> VideoModel | None:
     spec = mapping(item.get("model_spec"))
     limits = mapping(spec.get("constraints"))
     characters = number(limits.get("prompt_character_limit"))
+    ends = mapping(spec.get("deprecation"))
     return VideoModel(
         id=identity,
         name=text(spec.get("name")) or identity,
@@ -301,21 +291,17 @@ def model(value: object) -> VideoModel | None:
         uncensored=spec.get("uncensored") is True,
         description=text(spec.get("description")) or "",
         region_restrictions=texts(spec.get("regionRestrictions")),
-        deprecation=_deprecation(mapping(spec.get("deprecation"))),
+        deprecation=None
+        if not ends
+        else Deprecation(
+            removes_at=text(ends.get("removesAt")) or text(ends.get("date")),
+            starts_at=text(ends.get("startsAt")),
+            replacement=text(ends.get("replacementModelId")),
+            auto_remap=ends.get("autoRemap") is True,
+        ),
         pricing=mapping(spec.get("pricing")) or None,
         traits=texts(spec.get("traits")),
         raw=item,
-    )
-
-
-def _deprecation(value: Json) -> Deprecation | None:
-    if not value:
-        return None
-    return Deprecation(
-        removes_at=text(value.get("removesAt")) or text(value.get("date")),
-        starts_at=text(value.get("startsAt")),
-        replacement=text(value.get("replacementModelId")),
-        auto_remap=value.get("autoRemap") is True,
     )
 
 
@@ -332,15 +318,27 @@ def account_limits(value: object) -> AccountLimits | None:
         charged=tier.get("isCharged") is not False,
         balances={name: amount for name, amount in balances.items() if amount is not None},
         key_expires=text(data.get("keyExpiration")),
-        limits=tuple(_model_limits(data)),
+        limits=tuple(
+            ModelLimit(
+                model=text(entry.get("apiModelId")) or "",
+                amount=number(limit.get("amount")) or 0.0,
+                type=text(limit.get("type")) or "",
+            )
+            for entry in map(mapping, items(data.get("rateLimits")))
+            for limit in map(mapping, items(entry.get("rateLimits")))
+        ),
     )
 
 
 def ledger_row(value: object) -> LedgerRow | None:
     """Return a row of the ledger, or None when it makes no sense."""
     row = mapping(value)
-    amount, at = number(row.get("amount")), _moment(row.get("timestamp"))
-    if amount is None or at is None:
+    amount = number(row.get("amount"))
+    try:
+        at = datetime.fromisoformat(text(row.get("timestamp")) or "").timestamp()
+    except (ValueError, OverflowError):
+        return None
+    if amount is None:
         return None
     return LedgerRow(
         at=at,
@@ -349,22 +347,3 @@ def ledger_row(value: object) -> LedgerRow | None:
         currency=text(row.get("currency")) or "",
         job=text(mapping(row.get("inferenceDetails")).get("requestId")),
     )
-
-
-def _moment(value: object) -> float | None:
-    try:
-        return datetime.fromisoformat(text(value) or "").timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
-def _model_limits(data: Json) -> list[ModelLimit]:
-    return [
-        ModelLimit(
-            model=text(entry.get("apiModelId")) or "",
-            amount=number(limit.get("amount")) or 0.0,
-            type=text(limit.get("type")) or "",
-        )
-        for entry in map(mapping, items(data.get("rateLimits")))
-        for limit in map(mapping, items(entry.get("rateLimits")))
-    ]

@@ -59,8 +59,22 @@ def redact_headers(headers: Mapping[str, str], secrets: Iterable[str]) -> dict[s
 @lru_cache(maxsize=64)
 def _sought(secrets: tuple[str, ...]) -> tuple[list[bytes], list[bytes]]:
     """Return the forms of secrets, and their parts as they are in unescaped text, the longest first."""
-    parts = {part for secret in secrets for part in _parts(secret)}
-    forms = {form for part in parts for form in _forms(part)}
+    whole, forms = set(secrets), set[bytes]()
+    for secret in secrets:
+        with suppress(ValueError):  # of a link a server echoes its path and query, without the host
+            _, host, path, query, _ = urlsplit(secret)
+            whole |= {f"{path}?{query}", query} if host and query else set()
+            whole |= {path} if host and len(path) >= _LEAST_PATH else set()
+    parts = {part for part in whole if len(part) >= _LEAST}
+    for part in parts:
+        spellings = {quote(part, safe=safe, errors="surrogatepass") for safe in ("/", "")}
+        spellings |= {
+            part,
+            part.replace("/", "\\/"),
+            part.replace("&", "&amp;"),
+            part.replace("&", "\\u0026"),
+        }
+        forms |= set(map(_encoded, spellings))
     plain = {_unescaped(_encoded(part)) for part in parts}
     return sorted(forms, key=len, reverse=True), sorted(plain, key=len, reverse=True)
 
@@ -88,26 +102,6 @@ def _without_query(url: re.Match[bytes]) -> bytes:
     """Return a URL as it is; one that is signed, or names a user, by its host alone."""
     host = url[2].rpartition(b"@")[2]
     return url[1] + host + b"/" + _MASK if b"?" in url[0] or host != url[2] else url[0]
-
-
-def _parts(secret: str) -> list[str]:
-    """Return a secret and, of a link, what a server echoes without the host: its path and query."""
-    parts = [secret]
-    with suppress(ValueError):
-        _, host, path, query, _ = urlsplit(secret)
-        parts += [f"{path}?{query}", query] if host and query else []
-        parts += [path] if host and len(path) >= _LEAST_PATH else []
-    return [part for part in parts if len(part) >= _LEAST]
-
-
-def _forms(secret: str) -> set[bytes]:
-    spellings = {secret, secret.replace("/", "\\/"), _quoted(secret, "/"), _quoted(secret, "")}
-    spellings |= {secret.replace("&", "&amp;"), secret.replace("&", "\\u0026")}
-    return {_encoded(spelling) for spelling in spellings}
-
-
-def _quoted(text: str, safe: str) -> str:
-    return quote(text, safe=safe, errors="surrogatepass")
 
 
 def _encoded(text: str) -> bytes:

@@ -260,7 +260,11 @@ def _completed(state: Waiting, event: Completed, chance: float) -> Step:
 
 def _poll_again(state: Waiting, error: VeniceError, chance: float, *, progressed: bool = False) -> Step:
     """Poll again after a poll that brought no news, unless the job failed or is missing for too long."""
-    if _says_failed(error):
+    if isinstance(error, JobFailedError) or (
+        isinstance(error, APIError)
+        and not error.by_edge
+        and (error.status == HTTPStatus.UNPROCESSABLE_ENTITY or error.credits_refunded is not None)
+    ):
         return _job_failed(state, error)
     if isinstance(error, DownloadError) and error.final:
         return _end(state, error)
@@ -295,17 +299,6 @@ def _fetch_again(state: Downloading, event: Interrupted, chance: float) -> Step:
         return _end(state, error.with_facts(hint=f"{_USED_UP}. {_PENDING}"))
     gets = state.gets + (not unsent)
     return _fetch(evolve(state, gets=gets, attempts=attempts), after=decided.after)
-
-
-def _says_failed(error: VeniceError) -> bool:
-    """Tell whether the answer to a poll says that the job failed."""
-    if isinstance(error, JobFailedError):
-        return True
-    return (
-        isinstance(error, APIError)
-        and not error.by_edge
-        and (error.status == HTTPStatus.UNPROCESSABLE_ENTITY or error.credits_refunded is not None)
-    )
 
 
 def _job_failed(state: State, error: VeniceError) -> Step:

@@ -1,25 +1,31 @@
-"""The rate limit of one endpoint as arithmetic: when the next request may be sent and is not refused.
+"""The limits as arithmetic: when the next request to an endpoint may be sent and is not refused.
 
 Two accounts say so, and either suffices, as each is a lower bound of what the server has left. Ours
-(`ledger`): fewer of our requests than the limit can have been counted in the last 60 s; true for a fixed
+(`Ledger`): fewer of our requests than the limit can have been counted in the last 60 s; true for a fixed
 window at any phase and for a sliding one, whenever between sending and answer the server counted. And the
-server's (`server_account`): where windows are fixed it lets out all of one that is ending and then all of the
+server's (`Belief`): where windows are fixed it lets out all of one that is ending and then all of the
 next. For a key that is shared both have to agree; and once others are seen to use a key that was said to be
 ours, only the server's counts.
 
 Without a credible account of the server's, requests are spaced evenly, within our own account. After a 429
 one request tries, and the rest wait for its answer.
+
+Beside that the vendor counts failures. Its page blocks a key for 30 s after more than 20 failed requests in
+30 s; what is seen is 50. What counts is a status of 4xx other than 429. A request counts until it has a
+status, as it may yet fail; one that never gets a status has failed. Most answers tell the server's own
+account: how many more may fail. It narrows ours, as others may use the key: no more requests are on their way
+than may fail. One is always let out, for the account is no wait.
 """
 
 from __future__ import annotations
 
 import math
+from http import HTTPStatus
 
 from attrs import Factory, define, evolve, field
 
-from ..http.headers import Allowance
-from .ledger import PERIOD, Ledger, Sent
-from .server_account import MARGIN, Belief
+from ..http.headers import Allowance, FailureAllowance
+from .accounts import MARGIN, PERIOD, Belief, Ledger, Sent
 
 RATE = 0.95  # of the limit, evenly spaced, while nothing is known of the server's account
 PACE = 1 - MARGIN  # of the limit, evenly spaced, within an account
@@ -112,10 +118,18 @@ class Bucket:
 
     def opens(self, now: float) -> float | None:
         """Return `now` if a request may be sent, else when to ask again; None: after an answer."""
-        when = self._when(now)
-        if when is None or self._is_trying():
-            return None
-        return max(when, self._closed_until, now)
+        ours = self._ledger.room(self.limit * self.share, now)
+        if not self._belief.trusted(now):
+            when = None if ours is None else max(ours, self._spacing.opens())
+        else:
+            when = self._belief.opens(self._ledger, now)
+            if self.share < 1:
+                when = None if ours is None else max(ours, when)
+            elif ours is not None and self._belief.alone(now):
+                when = min(ours, when)
+        # After a 429 one request tries if the bucket is open again, and the rest wait for its answer.
+        tries = self._refusals > 0 and self._ledger.last_flying() >= self._closed_until
+        return None if when is None or tries else max(when, self._closed_until, now)
 
     def take(self, now: float) -> Sent:
         """Count a request that is about to be sent."""
@@ -178,21 +192,55 @@ class Bucket:
         """Go on evenly from now, as if the burst had just been used."""
         self._spacing.pause(now)
 
-    def _when(self, now: float) -> float | None:
-        """Return when the accounts allow one more; None: after an answer."""
-        ours = self._ledger.room(self.limit * self.share, now)
-        if not self._belief.trusted(now):
-            return None if ours is None else max(ours, self._spacing.opens())
-        theirs = self._belief.opens(self._ledger, now)
-        if self.share < 1:
-            return None if ours is None else max(ours, theirs)
-        return min(ours, theirs) if self._belief.alone(now) and ours is not None else theirs
-
-    def _is_trying(self) -> bool:
-        """Return whether a request is on its way that tries if the bucket is open again after a 429."""
-        return self._refusals > 0 and self._ledger.last_flying() >= self._closed_until
-
 
 def _others(share: float) -> float:
     """Return until when others are assumed to use the key: for good, where only a share is ours."""
     return -math.inf if share == 1 else math.inf
+
+
+FAILURES_PERIOD = 30.0  # seconds in which the vendor counts failures
+_SLACK = 0.1  # seconds: two clocks do not run alike
+
+
+def counts_as_failed(status: int | None) -> bool:
+    """Return whether the vendor counts an answer, or None for no answer, as a failed request."""
+    if status is None:
+        return True
+    is_client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return is_client_error and status != HTTPStatus.TOO_MANY_REQUESTS
+
+
+@define
+class FailureBudget:
+    """The failures of the last 30 s, which with every request that may yet become one stay under a limit.
+
+    Attributes:
+        failed: when requests failed.
+        remaining: how many more may fail by the server's account, the least of late.
+        remaining_until: until when that account holds.
+    """
+
+    failed: list[float] = field(factory=list[float])
+    remaining: float = math.inf
+    remaining_until: float = -math.inf
+
+    def opens(self, now: float, *, limit: int, flying: int) -> float | None:
+        """Return when one more request may be sent, `now` if at once; None if an answer has to come first.
+
+        It stays under `limit`, with so many that are `flying` already.
+        """
+        self.failed = [at for at in self.failed if at + FAILURES_PERIOD + _SLACK > now]
+        if now < self.remaining_until and flying >= max(self.remaining, 1):
+            return None
+        excess = len(self.failed) + flying + 2 - limit
+        if excess <= 0:
+            return now
+        return self.failed[excess - 1] + FAILURES_PERIOD + _SLACK if excess <= len(self.failed) else None
+
+    def ended(self, now: float, status: int | None, told: FailureAllowance | None = None) -> None:
+        """Count the outcome of one that was sent, and take in what the answer told of failures."""
+        if counts_as_failed(status):
+            self.failed.append(now)
+            self.remaining -= 1
+        if told is not None and (now >= self.remaining_until or told.remaining <= self.remaining):
+            self.remaining, self.remaining_until = told.remaining, now + told.reset

@@ -51,9 +51,8 @@ from cattrs.errors import BaseValidationError
 
 from ...options import Limits
 from ..http.headers import Allowance, FailureAllowance, Refusal
-from .bucket import Bucket
-from .failures import FailureBudget
-from .ledger import PERIOD, Sent
+from .accounts import PERIOD, Sent
+from .bucket import Bucket, FailureBudget
 
 VERSION: Final = 1
 BIDS: Final = 8  # of a process and lane, at most
@@ -247,7 +246,9 @@ class Ration:
         self._learn(wish)
         turns = list[tuple[Lane, str]]()
         wanted = self.processes[wish.process].bids
-        while (lane := self._open_lane(wish, now)) is not None:
+        while lane := next(
+            (lane for lane in self.order if wanted.get(lane) and self._opens(lane, wish, now)[0] <= now), None
+        ):
             turns.append((lane, self._take(wish.process, lane, now)))
             del wanted[lane][0]
         opens: dict[Lane, tuple[float, bool]] = {
@@ -354,14 +355,6 @@ class Ration:
         ]
         return tuple((name, seconds) for _, name, seconds in sorted(news))
 
-    def _open_lane(self, wish: Wish, now: float) -> Lane | None:
-        """Return the lane that has a turn for the process, if there is one."""
-        wanted = self.processes[wish.process].bids
-        for lane in self.order:
-            if wanted.get(lane) and self._opens(lane, wish, now)[0] <= now:
-                return lane
-        return None
-
     def _opens(self, lane: Lane, wish: Wish, now: float) -> tuple[float, bool]:
         """Return when the process may have a turn, `now` if at once, and whether an answer helps."""
         bucket, best = self._bucket(lane), self.processes[wish.process].bids[lane][0]
@@ -373,7 +366,9 @@ class Ration:
         opens = max(opens, self.blocked_until)
         if lane == "polls" and opens <= now:
             evenly = self.polls.pace.opens()
-            if evenly > now and best[0] < self._price(wish, now):
+            pressure = sum(one.pressure for one in self.processes.values() if now - one.at < WORD_LASTS)
+            scarcity = pressure**2 / (2 * self.polls.spare_rate(now) ** 2)
+            if evenly > now and best[0] < max(min(scarcity, PERIOD), wish.price):
                 opens = min(evenly, now + 1 / self.polls.rate)
         if opens > now:
             self.kept.pop(lane, None)
@@ -405,12 +400,6 @@ class Ration:
         sent = None if bucket is None else bucket.take(now)
         self.flights[token] = Flight(process, lane, now, sent)
         return token
-
-    def _price(self, wish: Wish, now: float) -> float:
-        """Return what a poll is worth at present, in seconds of one job's delay."""
-        pressure = sum(one.pressure for one in self.processes.values() if now - one.at < WORD_LASTS)
-        scarcity = pressure**2 / (2 * self.polls.spare_rate(now) ** 2)
-        return max(min(scarcity, PERIOD), wish.price)
 
     def _bids_of_others(self, lane: Lane, wish: Wish, now: float) -> list[list[Bid]]:
         """Return the bids of the others who spoke of late, without those who have none."""

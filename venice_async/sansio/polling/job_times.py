@@ -99,15 +99,11 @@ class JobTimes:
             survival = 0.5 * math.erfc(z / _ROOT_TWO)
             density = math.exp(-0.5 * z * z - _LOG_ROOT_TAU) * self._scale / age
             return hazard + density / survival, cumulative - math.log(survival)
-        series = _mills(z)  # S = φ(z)/z · series
+        # S = φ(z)/z · series; Abramowitz and Stegun, Handbook of Mathematical Functions, 26.2.12.
+        square = 1 / (z * z)
+        series = 1 - square * (1 - 3 * square * (1 - 5 * square * (1 - 7 * square)))
         tail = 0.5 * z * z + _LOG_ROOT_TAU + math.log(z / series)
         return hazard + z * self._scale / (age * series), cumulative + tail
-
-
-def _mills(z: float) -> float:
-    """Return z·Q(z)/φ(z) for large z; Abramowitz and Stegun, Handbook of Mathematical Functions, 26.2.12."""
-    square = 1 / (z * z)
-    return 1 - square * (1 - 3 * square * (1 - 5 * square * (1 - 7 * square)))
 
 
 def _first(reached: Callable[[float], bool], low: float, high: float, *, within: float) -> float:
