@@ -44,7 +44,7 @@ from .sansio.limits.budget import Reservations
 from .sansio.naming import checked_pattern, with_number
 
 if TYPE_CHECKING:
-    from anyio.abc import ObjectReceiveStream, ObjectSendStream
+    from anyio.abc import ObjectSendStream
 
     from .engine.runtime import Runtime
 
@@ -127,7 +127,7 @@ class Batch:
         self._runtime.spawn(lambda: self._feed(send))
         try:
             async with receive:
-                async for outcome in _received(receive):
+                async for outcome in receive:
                     self._slots.release()
                     yield outcome
         finally:
@@ -139,18 +139,15 @@ class Batch:
         """Start the requests, a new one whenever an outcome has been taken."""
         async with outcomes:
             try:
-                await self._prepare()
+                if isinstance(self._options.into, Path):
+                    await in_thread(make_folder, self._options.into)
+                if self._runtime.journal is not None and self._options.max_usd is not None:
+                    spent = await self._runtime.journal.spent(self._prefix)
+                    self._budget = Reservations(self._options.max_usd, spent)
                 async with anyio.create_task_group() as group:
                     await self._start_all(group.start_soon, outcomes)
             except Exception as error:  # noqa: BLE001 - raised to who iterates, after the outcomes
                 self._failure = error.with_traceback(None)
-
-    async def _prepare(self) -> None:
-        if isinstance(self._options.into, Path):
-            await in_thread(make_folder, self._options.into)
-        if self._runtime.journal is not None and self._options.max_usd is not None:
-            spent = await self._runtime.journal.spent(self._prefix)
-            self._budget = Reservations(self._options.max_usd, spent)
 
     async def _start_all(self, start: Callable[..., object], outcomes: ObjectSendStream[Outcome]) -> None:
         """Read the requests; a source that fails ends the batch once what was started has ended."""
@@ -225,7 +222,9 @@ class Batch:
                 try:
                     await _unless_cancelled(job, job.queued())
                 except PaymentRequiredError as error:
-                    self._pause(error)
+                    if not self.paused:
+                        log.warning("The batch is paused: %s", error)
+                    self.paused = True
                     continue
                 except VeniceError:
                     return job
@@ -256,11 +255,6 @@ class Batch:
             msg = "The batch was stopped before this request was queued"
             raise VeniceError(msg, hint="Run the batch again for the rest")
 
-    def _pause(self, error: PaymentRequiredError) -> None:
-        if not self.paused:
-            log.warning("The batch is paused: %s", error)
-        self.paused = True
-
     @property
     def _prefix(self) -> str:
         return f"{hashlib.sha256(os.fsencode(str(self._options.into))).hexdigest()[:16]}/"
@@ -285,11 +279,6 @@ async def _unless_cancelled(job: VideoJob, wait: Awaitable[_T]) -> _T:
         "The job is no longer watched", hint="Resume it from its ticket, or run the batch again"
     )
     raise error if job.ticket is None else error.with_ticket(job.ticket)
-
-
-async def _received(stream: ObjectReceiveStream[Outcome]) -> AsyncIterator[Outcome]:
-    async for outcome in stream:
-        yield outcome
 
 
 Requests: TypeAlias = Iterable[VideoRequest] | AsyncIterable[VideoRequest]

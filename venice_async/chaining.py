@@ -76,7 +76,8 @@ async def last_frame(video: ClipInput, *, format: ImageFormat = "png") -> Media:
     Raises:
         UsageError: the file cannot be read, or no video in it decoded; or the extra `media` is missing.
     """
-    return await in_thread(_last_frame, _path(video), format)
+    path = _path(video)
+    return await in_thread(lambda: _image(_frame(path, None), format))
 
 
 async def thumbnail(
@@ -100,7 +101,16 @@ async def thumbnail(
     if width < 1 or (at is not None and not at >= 0):
         msg = f"A thumbnail takes a width of at least 1 and a moment of at least 0, not {width} and {at}"
         raise UsageError(msg)
-    return await in_thread(_thumbnail, _path(video), at, width, format)
+    path = _path(video)
+
+    def make() -> Media:
+        moment = at
+        if moment is None:
+            with _opened(path) as container:
+                moment = (container.duration or 0) / 1_000_000 * _MOMENT
+        return _image(_frame(path, moment), format, width)
+
+    return await in_thread(make)
 
 
 async def concat(
@@ -240,17 +250,6 @@ def _frame(path: Path, moment: float | None) -> VideoFrame:
             msg = f"{str(path)!r} has no frame that can be decoded"
             raise UsageError(msg)
         return found
-
-
-def _last_frame(path: Path, form: ImageFormat) -> Media:
-    return _image(_frame(path, None), form)
-
-
-def _thumbnail(path: Path, at: float | None, width: int, form: ImageFormat) -> Media:
-    if at is None:
-        with _opened(path) as container:
-            at = (container.duration or 0) / 1_000_000 * _MOMENT
-    return _image(_frame(path, at), form, width)
 
 
 def _image(frame: VideoFrame, form: ImageFormat, width: int | None = None) -> Media:

@@ -57,12 +57,6 @@ def _bound(
     return check
 
 
-def _check_name(instance: object, attribute: Attribute[Any], value: Any) -> None:
-    if value is not None and not (isinstance(value, str) and value.strip()):
-        msg = f"{type(instance).__name__}.{attribute.name} must be a name or None, not {value!r}"
-        raise UsageError(msg)
-
-
 @frozen(kw_only=True)
 class Timeouts:
     """How long to wait, in seconds.
@@ -101,8 +95,14 @@ class Limits:
     queue_per_minute: float = field(default=40.0, validator=_bound(0, above=True))
     retrieve_per_minute: float = field(default=120.0, validator=_bound(0, above=True))
     share: float = field(default=1.0, validator=_bound(0, above=True, high=1))
-    account: str | None = field(default=None, validator=_check_name)
+    account: str | None = None
     failures: int = field(default=20, validator=_bound(2, high=50, whole=True))
+
+    def __attrs_post_init__(self) -> None:
+        name: object = self.account
+        if name is not None and not (isinstance(name, str) and name.strip()):
+            msg = f"Limits.account must be a name or None, not {name!r}"
+            raise UsageError(msg)
 
 
 NO_JOURNAL: Final = "A daily or monthly budget needs a journal, in which all processes count what they pay"
@@ -205,17 +205,6 @@ def _networks(value: str | Network | Iterable[str | Network]) -> tuple[Network, 
         raise UsageError(msg) from None
 
 
-def _check_proxy(instance: object, attribute: Attribute[str | None], value: str | None) -> None:
-    try:
-        parts = urlsplit(value or "http://none")
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname)
-    except (ValueError, AttributeError, TypeError):
-        sound = False
-    if not sound:  # it is not shown: it may hold a password
-        msg = "Links.proxy must be the http(s) URL of a proxy, such as 'http://proxy.example:3128'"
-        raise UsageError(msg, hint="For SOCKS pass a session= whose connector speaks it")
-
-
 @frozen(kw_only=True)
 class Links:
     """How download links are reached.
@@ -234,6 +223,16 @@ class Links:
     """
 
     allow: tuple[Network, ...] = field(default=(), converter=_networks)
-    proxy: str | None = field(default=None, repr=False, validator=_check_proxy)
+    proxy: str | None = field(default=None, repr=False)
     ssl: SSLContext | None = None
     session: ClientSession | None = None
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.proxy or "http://none")
+            sound = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        except (ValueError, AttributeError, TypeError):
+            sound = False
+        if not sound:  # it is not shown: it may hold a password
+            msg = "Links.proxy must be the http(s) URL of a proxy, such as 'http://proxy.example:3128'"
+            raise UsageError(msg, hint="For SOCKS pass a session= whose connector speaks it")

@@ -276,8 +276,55 @@ class VideoRequest:
 
     def __attrs_post_init__(self) -> None:
         """Refuse fields that exclude or need each other."""
-        for rule in (_audio_alone, _upscale, _keyframes, _camera, _nothing_to_work_on, _extra):
-            rule(self)
+        beside = (
+            self.reference_image_urls,
+            self.reference_video_urls,
+            self.image_references,
+            self.video_references,
+            self.image_url,
+            self.video_url,
+        )
+        if self.reference_audio_urls and not any(beside):
+            msg = "reference_audio_urls cannot stand alone"
+            raise refuse(msg, "reference_audio_urls", 1, "Add a reference image or a reference video")
+        if self.upscale_factor is not None and self.resolution is not None:
+            msg = "resolution cannot be combined with upscale_factor"
+            raise refuse(msg, "resolution", None, "The size of an upscaled clip follows from its source")
+        indexes = [keyframe.frame_index for keyframe in self.keyframes]
+        if len(set(indexes)) < len(indexes):
+            msg = "keyframes must have different frame_index values"
+            raise refuse(msg, "keyframes", "unique frame_index")
+        if self.seconds is not None and indexes:
+            last = self.seconds * LIMITS["keyframes.per_second"]
+            if max(indexes) > last:
+                msg = f"keyframes go up to frame {max(indexes)}, but a clip of {self.duration} ends at {last}"
+                raise refuse(msg, "keyframes", last)
+        if points := self.camera_trajectory:
+            name = "camera_trajectory"
+            if len(points) < _FEWEST_POINTS:
+                msg = "camera_trajectory needs at least two points"
+                raise refuse(msg, name, _FEWEST_POINTS)
+            if any(later.time <= earlier.time for earlier, later in pairwise(points)):
+                msg = "camera_trajectory must be in order of time, and no two points at the same time"
+                raise refuse(msg, name, "rising time")
+            turned = math.fsum(abs(later.azimuth - earlier.azimuth) for earlier, later in pairwise(points))
+            most = LIMITS["camera_trajectory.azimuth"]
+            if turned > most:
+                msg = f"camera_trajectory turns by {turned:g} degrees; the limit is {most}"
+                raise refuse(msg, name, most)
+            if self.image_url is None and "image_url" not in self.extra:
+                msg = "camera_trajectory needs an image_url to start from"
+                raise refuse(msg, "image_url", 1)
+            if self.aspect_ratio is not None:
+                msg = "aspect_ratio cannot be combined with camera_trajectory"
+                raise refuse(msg, "aspect_ratio", None, "Leave it out: the clip has the shape of image_url")
+        if self.prompt is None and not self.extra and not any(getattr(self, name) for name in _MATERIAL):
+            msg = "prompt is missing, and there is no media to work on either"
+            raise refuse(msg, "prompt", 1)
+        for name in self.extra:
+            if name in {"consents", "extra"} or (name in _FIELDS and getattr(self, name) not in (None, ())):
+                msg = f"extra cannot repeat the field {name!r}"
+                raise refuse(msg, "extra", None, f"Pass {name}= itself")
 
     def get(self, name: str) -> object:
         """Return the value of a field by its wire name, wherever it was given; None where it is not set."""
@@ -291,75 +338,6 @@ class VideoRequest:
         if match is None:
             return None
         return float(match[1]) if "." in match[1] else int(match[1])
-
-
-def _audio_alone(request: VideoRequest) -> None:
-    beside = (
-        request.reference_image_urls,
-        request.reference_video_urls,
-        request.image_references,
-        request.video_references,
-        request.image_url,
-        request.video_url,
-    )
-    if request.reference_audio_urls and not any(beside):
-        msg = "reference_audio_urls cannot stand alone"
-        raise refuse(msg, "reference_audio_urls", 1, "Add a reference image or a reference video")
-
-
-def _upscale(request: VideoRequest) -> None:
-    if request.upscale_factor is not None and request.resolution is not None:
-        msg = "resolution cannot be combined with upscale_factor"
-        raise refuse(msg, "resolution", None, "The size of an upscaled clip follows from its source")
-
-
-def _keyframes(request: VideoRequest) -> None:
-    indexes = [keyframe.frame_index for keyframe in request.keyframes]
-    if len(set(indexes)) < len(indexes):
-        msg = "keyframes must have different frame_index values"
-        raise refuse(msg, "keyframes", "unique frame_index")
-    if request.seconds is not None and indexes:
-        last = request.seconds * LIMITS["keyframes.per_second"]
-        if max(indexes) > last:
-            msg = f"keyframes go up to frame {max(indexes)}, but a clip of {request.duration} ends at {last}"
-            raise refuse(msg, "keyframes", last)
-
-
-def _camera(request: VideoRequest) -> None:
-    points = request.camera_trajectory
-    if not points:
-        return
-    name = "camera_trajectory"
-    if len(points) < _FEWEST_POINTS:
-        msg = "camera_trajectory needs at least two points"
-        raise refuse(msg, name, _FEWEST_POINTS)
-    if any(later.time <= earlier.time for earlier, later in pairwise(points)):
-        msg = "camera_trajectory must be in order of time, and no two points at the same time"
-        raise refuse(msg, name, "rising time")
-    turned = math.fsum(abs(later.azimuth - earlier.azimuth) for earlier, later in pairwise(points))
-    most = LIMITS["camera_trajectory.azimuth"]
-    if turned > most:
-        msg = f"camera_trajectory turns by {turned:g} degrees; the limit is {most}"
-        raise refuse(msg, name, most)
-    if request.image_url is None and "image_url" not in request.extra:
-        msg = "camera_trajectory needs an image_url to start from"
-        raise refuse(msg, "image_url", 1)
-    if request.aspect_ratio is not None:
-        msg = "aspect_ratio cannot be combined with camera_trajectory"
-        raise refuse(msg, "aspect_ratio", None, "Leave it out: the clip has the shape of image_url")
-
-
-def _nothing_to_work_on(request: VideoRequest) -> None:
-    if request.prompt is None and not request.extra and not any(getattr(request, name) for name in _MATERIAL):
-        msg = "prompt is missing, and there is no media to work on either"
-        raise refuse(msg, "prompt", 1)
-
-
-def _extra(request: VideoRequest) -> None:
-    for name in request.extra:
-        if name in {"consents", "extra"} or (name in _FIELDS and getattr(request, name) not in (None, ())):
-            msg = f"extra cannot repeat the field {name!r}"
-            raise refuse(msg, "extra", None, f"Pass {name}= itself")
 
 
 _FIELDS: Final = tuple(item.name for item in fields(VideoRequest))

@@ -233,7 +233,9 @@ def brief(value: Any) -> str:
     """Return a repr of media or text that is short and shows no query of a URL."""
     match value:
         case str():
-            return _brief_text(value)
+            bare = value.lower().startswith(("http://", "https://")) and "?" in value
+            shown = f"{value.partition('?')[0]}?…" if bare else value
+            return repr(shown) if len(shown) <= _SHOWN else f"{shown[:_SHOWN]!r}…<{len(shown)} characters>"
         case list():
             return f"[{_brief_items(value)}]"  # pyright: ignore[reportUnknownArgumentType] - any list will do
         case tuple():
@@ -247,9 +249,3 @@ def brief(value: Any) -> str:
 
 def _brief_items(values: Sequence[Any]) -> str:
     return ", ".join(brief(value) for value in values)
-
-
-def _brief_text(value: str) -> str:
-    if value.lower().startswith(("http://", "https://")) and "?" in value:
-        value = f"{value.partition('?')[0]}?…"
-    return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}…<{len(value)} characters>"

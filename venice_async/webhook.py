@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import aiohttp
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
 
 from .errors import APIError, JobFailedError, UsageError, WebhookError
 from .io.clock import SystemClock
@@ -70,24 +70,6 @@ def _sealed(secret: object) -> Secret:
     return Secret(secret)
 
 
-def _check_url(_: object, __: Attribute[str], url: object) -> None:
-    try:
-        parts = urlsplit(url) if isinstance(url, str) else urlsplit("")
-        sound = bool(parts.hostname) and parts.port != 0 and parts.username is None
-        sound = sound and (
-            parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
-        )
-    except ValueError:
-        sound = False
-    if not sound:  # it is not shown: it may hold a token
-        msg = "The url of a webhook must be https, or http to this machine, without user and password"
-        raise UsageError(msg, hint="Such as 'https://shop.example/hooks/venice'")
-
-
-def _check_patience(_: object, __: Attribute[float], value: object) -> None:
-    check_number("Webhook.patience", value, low=0)
-
-
 def _signature(key: bytes, name: str, timestamp: str, body: bytes) -> str:
     signed = hmac.new(key, f"{name}.{timestamp}.".encode() + body, hashlib.sha256)
     return base64.b64encode(signed.digest()).decode()
@@ -107,10 +89,24 @@ class Webhook:
         clock: time and chance.
     """
 
-    url: str = field(repr=False, validator=_check_url)
+    url: str = field(repr=False)
     secret: Secret = field(repr=False, converter=_sealed)
-    patience: float = field(default=3600.0, kw_only=True, validator=_check_patience)
+    patience: float = field(default=3600.0, kw_only=True)
     clock: Clock = field(factory=SystemClock, repr=False, eq=False, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        given: object = self.url
+        try:
+            parts = urlsplit(given) if isinstance(given, str) else urlsplit("")
+            sound = bool(parts.hostname) and parts.port != 0 and parts.username is None
+            plain = parts.scheme == "http" and is_loopback(parts.hostname)
+            sound = sound and (parts.scheme == "https" or plain)
+        except ValueError:
+            sound = False
+        if not sound:  # it is not shown: it may hold a token
+            msg = "The url of a webhook must be https, or http to this machine, without user and password"
+            raise UsageError(msg, hint="Such as 'https://shop.example/hooks/venice'")
+        check_number("Webhook.patience", self.patience, low=0)
 
     async def __call__(self, job: VideoJob) -> None:
         """Tell the end of a job.

@@ -75,7 +75,8 @@ class LinkRoute:
             UsageError: the session for links would hand its credentials to every host of a link.
         """
         self.session = links.session
-        if links.session is not None and _is_authenticated(links.session):
+        own = links.session
+        if own is not None and (own.auth is not None or "authorization" in own.headers):
             msg = "The session for links has credentials of its own, which every host of a link would see"
             raise UsageError(msg, hint="Pass a session without auth and without an authorization header")
         self._api_host = urlsplit(api).hostname or ""
@@ -136,7 +137,8 @@ class LinkRoute:
             PrivateAddressError: none may.
         """
         kept = [item for item in found if self.rules.admits(item["host"])]
-        if found and not kept and host not in self._proxies():
+        proxies = [self._proxy(f"{scheme}://link.invalid") for scheme in ("http", "https")]
+        if found and not kept and host not in {proxy.host for proxy in proxies if proxy is not None}:
             raise PrivateAddressError(found[0]["host"])
         return kept or found
 
@@ -159,10 +161,6 @@ class LinkRoute:
         """Return what the connector of the lent session was made with: aiohttp has no public word for it."""
         return getattr(self._lent and self._lent.connector, name, default)
 
-    def _proxies(self) -> set[str | None]:
-        found = (self._proxy(f"{scheme}://link.invalid") for scheme in ("http", "https"))
-        return {proxy.host for proxy in found if proxy is not None}
-
 
 class _Guard(AbstractResolver):
     """Resolves names, and leaves out addresses that links may not lead to."""
@@ -180,7 +178,3 @@ class _Guard(AbstractResolver):
     async def close(self) -> None:
         if self._is_ours:
             await self._inner.close()
-
-
-def _is_authenticated(session: aiohttp.ClientSession) -> bool:
-    return session.auth is not None or "authorization" in session.headers

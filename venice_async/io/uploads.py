@@ -76,14 +76,13 @@ async def identify(encoded: VideoRequest) -> str:
 
 
 def _digests(encoded: VideoRequest) -> str:
-    return json.dumps({name: _digest(value) for name, value in sorted(request_fields(encoded).items())})
-
-
-def _digest(value: Any) -> str:
-    found = hashlib.sha256()
-    for piece in json_pieces(value, sort_keys=True):
-        found.update(piece)
-    return found.hexdigest()[:32]
+    digests: dict[str, str] = {}
+    for name, value in sorted(request_fields(encoded).items()):
+        found = hashlib.sha256()
+        for piece in json_pieces(value, sort_keys=True):
+            found.update(piece)
+        digests[name] = found.hexdigest()[:32]
+    return json.dumps(digests)
 
 
 async def price_query(
@@ -108,20 +107,19 @@ async def price_query(
                 "The price leaves out %d reference clip(s) of unknown length: pass reference_video_seconds"
             )
             log.warning(message, unknown)
-    if encoded is None and _is_small(request):
-        return Price(request.model, price_body(request, seconds or None))
-    return Price(request.model, await in_thread(_price_body, encoded or request, seconds or None))
 
+    def make(whole: VideoRequest) -> bytes:
+        video = request_fields(whole).get("video_url")
+        if isinstance(video, Media):
+            url = _data_url(video, "video_url")
+            place: dict[str, Any] = (
+                {"video_url": url} if whole.video_url else {"extra": {**whole.extra, "video_url": url}}
+            )
+            whole = evolve(whole, **place)
+        return price_body(whole, seconds or None)
 
-def _price_body(request: VideoRequest, seconds: float | None) -> bytes:
-    video = request_fields(request).get("video_url")
-    if isinstance(video, Media):
-        url = _data_url(video, "video_url")
-        place: dict[str, Any] = (
-            {"video_url": url} if request.video_url else {"extra": {**request.extra, "video_url": url}}
-        )
-        request = evolve(request, **place)
-    return price_body(request, seconds)
+    small = encoded is None and _is_small(request)
+    return Price(request.model, make(request) if small else await in_thread(make, encoded or request))
 
 
 async def reference_seconds(request: VideoRequest) -> tuple[float, int]:
@@ -209,17 +207,17 @@ def _with_urls(value: object, name: str) -> Any:
         return _data_url(value, name)
     if isinstance(value, (VideoRequest, *PARTS)):
         old = {item.name: getattr(value, item.name) for item in fields(type(value))}
-        changes = {part: _with_urls(item, part) for part, item in old.items() if _holds_media(item)}
+        changes = {
+            part: _with_urls(item, part)
+            for part, item in old.items()
+            if any(isinstance(leaf, Media) for leaf in _leaves(item))
+        }
         return evolve(value, **changes) if changes else value
     if isinstance(value, tuple | list):
         return [_with_urls(item, name) for item in cast("Sequence[object]", value)]
     if isinstance(value, dict):
         return {part: _with_urls(item, part) for part, item in cast("dict[str, object]", value).items()}
     return value
-
-
-def _holds_media(value: object) -> bool:
-    return any(isinstance(leaf, Media) for leaf in _leaves(value))
 
 
 def _data_url(media: Media, name: str) -> str:

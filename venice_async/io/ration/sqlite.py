@@ -60,12 +60,26 @@ class SqliteRation:
 
     async def aclose(self) -> None:
         """Close the file, once what was begun is finished; a lock of others is not waited for."""
-        closed = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+
+        def close() -> None:
+            if self._connection is not None:
+                with closing(self._connection):
+                    self._connection = None
+
+        closed = asyncio.get_running_loop().run_in_executor(self._thread, close)
         self._thread.shutdown(wait=False)
         await asyncio.wait({closed}, timeout=_LEAVING)
 
     def _exchange(self, wish: Wish, clock: Callable[[], float]) -> Grant:
-        connection = self._opened()
+        if self._connection is None:
+            address = f"file:{quote(os.fsencode(self._path))}?mode=rw"
+            connection = sqlite3.connect(
+                address, timeout=_PATIENCE, isolation_level=None, uri=True, check_same_thread=False
+            )
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+            self._connection = connection
+        connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
             now = clock()  # once the lock is had
@@ -86,19 +100,3 @@ class SqliteRation:
                 connection.execute("ROLLBACK")
             raise
         return grant
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is None:
-            address = f"file:{quote(os.fsencode(self._path))}?mode=rw"
-            connection = sqlite3.connect(
-                address, timeout=_PATIENCE, isolation_level=None, uri=True, check_same_thread=False
-            )
-            for pragma in _PRAGMAS:
-                connection.execute(f"PRAGMA {pragma}")
-            self._connection = connection
-        return self._connection
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            with closing(self._connection):
-                self._connection = None
