@@ -99,7 +99,7 @@ class Limits:
     failures: int = field(default=20, validator=_bound(2, high=50, whole=True))
 
     def __attrs_post_init__(self) -> None:
-        name: object = self.account
+        name: Any = self.account
         if name is not None and not (isinstance(name, str) and name.strip()):
             msg = f"Limits.account must be a name or None, not {name!r}"
             raise UsageError(msg)

@@ -95,7 +95,7 @@ class Webhook:
     clock: Clock = field(factory=SystemClock, repr=False, eq=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        given: object = self.url
+        given: Any = self.url
         try:
             parts = urlsplit(given) if isinstance(given, str) else urlsplit("")
             sound = bool(parts.hostname) and parts.port != 0 and parts.username is None

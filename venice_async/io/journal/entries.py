@@ -161,12 +161,15 @@ class Rows(Protocol):
 
     def fetchone(self) -> Any:
         """Return the next row, or None."""
+        ...
 
     def fetchall(self) -> list[Any]:
         """Return all the rows."""
+        ...
 
     def __iter__(self) -> Any:
         """Iterate over the rows."""
+        ...
 
 
 class Connection(Protocol):
@@ -174,6 +177,7 @@ class Connection(Protocol):
 
     def execute(self, sql: str, parameters: Any = (), /) -> Rows:
         """Execute a statement within the transaction."""
+        ...
 
 
 def differing(known: str | None, wanted: str | None) -> list[str]:

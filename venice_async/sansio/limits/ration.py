@@ -246,9 +246,12 @@ class Ration:
         self._learn(wish)
         turns = list[tuple[Lane, str]]()
         wanted = self.processes[wish.process].bids
-        while lane := next(
-            (lane for lane in self.order if wanted.get(lane) and self._opens(lane, wish, now)[0] <= now), None
-        ):
+        while True:
+            for lane in self.order:
+                if wanted.get(lane) and self._opens(lane, wish, now)[0] <= now:
+                    break
+            else:
+                break
             turns.append((lane, self._take(wish.process, lane, now)))
             del wanted[lane][0]
         opens: dict[Lane, tuple[float, bool]] = {
