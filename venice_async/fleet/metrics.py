@@ -11,8 +11,8 @@ import anyio.to_thread
 from aiohttp import web
 
 from ..errors import JournalError, UsageError
-from ..sansio.limits.failures import PERIOD as FAILURES_LAST
-from ..sansio.limits.ledger import PERIOD
+from ..sansio.limits.accounts import PERIOD
+from ..sansio.limits.bucket import FAILURES_PERIOD as FAILURES_LAST
 from ..sansio.limits.ration import Ration, UnknownVersionError, load
 from .notice import BOUNDS, NoticeDelays
 
