@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import anyio
 import pytest
+from attrs import evolve
 
 from tests.clients import PUBLIC, client, until
 from tests.faulty import FaultyVenice, Reply, json_reply
@@ -27,6 +29,7 @@ from venice_async import (
     VeniceError,
     VideoRequest,
 )
+from venice_async.sansio.converter import request_key
 
 pytestmark = pytest.mark.anyio
 
@@ -237,6 +240,25 @@ async def test_a_request_of_unknown_outcome_is_reported_again_and_never_resent(t
                 outcomes = await collect(venice.batch(several(1), into=tmp_path / "clips"))
                 assert isinstance(outcomes[0].error, QueueOutcomeUnknownError)
         assert 1 == len(server.charges)
+
+
+async def test_what_tells_large_requests_apart_is_reckoned_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clip of 25 MB as a `data:` URL held it up for a fifth of a second, and its refusal for longer."""
+    threads: list[threading.Thread] = []
+
+    def noted(request: VideoRequest) -> str:
+        threads.append(threading.current_thread())
+        return request_key(request)
+
+    monkeypatch.setattr("venice_async.batch.request_key", noted)
+    monkeypatch.setattr("venice_async.engine.refusals.request_key", noted)
+    large = evolve(request(0), image_url="data:image/png;base64," + "iVBORw0KGgoA" * 10_000)
+    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+        (outcome,) = await venice.batch([large], into=tmp_path)
+    assert isinstance(outcome.error, ContentPolicyError)
+    assert (2, False) == (len(threads), threading.current_thread() in threads)
 
 
 async def test_a_request_that_was_refused_is_tried_again_by_the_next_run(tmp_path: Path) -> None:

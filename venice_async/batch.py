@@ -34,6 +34,7 @@ from .io.delivery.destination import make_folder
 from .io.delivery.stores import ObjectPlace
 from .io.journal.entries import BatchShare
 from .io.shielding import in_thread
+from .io.uploads import beside_the_loop
 from .job import VideoJob
 from .options import check_number
 from .requests import VideoRequest
@@ -157,7 +158,7 @@ class Batch:
                 await self._slots.acquire()
                 async with aclosing(each(self._requests)) as requests:
                     async for request in requests:
-                        start(self._one, index, request, self._key(request), outcomes)
+                        start(self._one, index, request, await self._key(request), outcomes)
                         index += 1
                         await self._slots.acquire()
         except Exception as error:  # noqa: BLE001 - it is the caller's iterable
@@ -187,16 +188,16 @@ class Batch:
                 usd = entry.usd
                 job = self.jobs[index] = self._runtime.start(self._spec(index, request, key, usd))
             else:
-                self._refusals.check(request)
+                await self._refusals.check(request)
                 usd = await self._reserve(request)
                 job = await self._queued(index, request, key, usd)
             video = await _unless_cancelled(job, job.wait())
         except VeniceError as error:
             if usd is not None and error.charged is False and not earlier:
                 self._budget.release(usd)
-            self._refusals.refused(request, error)
+            await self._refusals.refused(request, error)
             return Outcome(index=index, request=request, error=error, usd=usd, earlier=earlier)
-        self._refusals.worked(request)
+        await self._refusals.worked(request)
         return Outcome(index=index, request=request, video=video, usd=usd, earlier=earlier)
 
     async def _reserve(self, request: VideoRequest) -> float | None:
@@ -217,7 +218,7 @@ class Batch:
         while True:
             async with self._queueing:
                 await self._wait_for_money()
-                self._refusals.check(request)
+                await self._refusals.check(request)
                 job = self.jobs[index] = self._runtime.start(spec)
                 try:
                     await _unless_cancelled(job, job.queued())
@@ -259,9 +260,10 @@ class Batch:
     def _prefix(self) -> str:
         return f"{hashlib.sha256(os.fsencode(str(self._options.into))).hexdigest()[:16]}/"
 
-    def _key(self, request: VideoRequest) -> str:
+    async def _key(self, request: VideoRequest) -> str:
         """Return what tells this request from the others in every run: its key, or its content and turn."""
-        name = self._options.key(request) if self._options.key else request_key(request)
+        own = self._options.key
+        name = own(request) if own else await beside_the_loop(request_key, request)
         self._keys[name] += 1
         if self._options.key and self._keys[name] > 1:
             log.warning("Two requests of the batch have the key %r; they count as different ones", name)

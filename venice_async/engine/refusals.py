@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from ..errors import APIError, InvalidRequestError, VeniceError
+from ..io.uploads import beside_the_loop
 from ..requests import VideoRequest
 from ..sansio.converter import converter, request_key
 
@@ -30,7 +31,7 @@ class Refusals:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._sound: set[str] = set()
 
-    def check(self, request: VideoRequest) -> None:
+    async def check(self, request: VideoRequest) -> None:
         """Refuse a request that is sure to be refused again.
 
         Raises:
@@ -38,7 +39,7 @@ class Refusals:
         """
         if self._limit is None or not self._counts:
             return
-        subjects = _subjects(request)
+        subjects = await beside_the_loop(_subjects, request)
         for (subject, refusal), count in self._counts.items():
             if count >= self._limit and subject in subjects and subject not in self._sound:
                 name = subjects[subject]
@@ -51,15 +52,16 @@ class Refusals:
                     cli_hint="Change what was refused; --give-up-after 0 sends it all the same",
                 )
 
-    def refused(self, request: VideoRequest, error: VeniceError) -> None:
+    async def refused(self, request: VideoRequest, error: VeniceError) -> None:
         """Count a refusal."""
         if self._limit is not None and isinstance(error, APIError) and error.status in _REFUSALS:
-            self._counts.update((subject, error.message) for subject in _subjects(request))
+            subjects = await beside_the_loop(_subjects, request)
+            self._counts.update((subject, error.message) for subject in subjects)
 
-    def worked(self, request: VideoRequest) -> None:
+    async def worked(self, request: VideoRequest) -> None:
         """Note that a request became a clip: neither it nor its media are at fault."""
         if self._counts:
-            self._sound.update(_subjects(request))
+            self._sound.update(await beside_the_loop(_subjects, request))
 
 
 def _subjects(request: VideoRequest) -> dict[str, str]:

@@ -8,8 +8,8 @@ import logging
 import math
 import mimetypes
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar, cast
 
 from attrs import evolve, field, fields, frozen
 
@@ -31,6 +31,8 @@ _WANTED: Final = {
     "video": ("video/", "image/gif"),
 }
 _SMALL: Final = 64 * 1024  # characters of text and URLs that are encoded faster than a thread is reached
+
+_T = TypeVar("_T")
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ async def prepare(encoded: VideoRequest) -> Prepared:
     Raises:
         InvalidRequestError: the body is above 35 MiB.
     """
-    return _packed(encoded) if _is_small(encoded) else await in_thread(_packed, encoded)
+    return await beside_the_loop(_packed, encoded)
 
 
 async def identify(encoded: VideoRequest) -> str:
@@ -72,7 +74,12 @@ async def identify(encoded: VideoRequest) -> str:
     It is JSON by field, so that `differing` can name the fields that are others. Consents are no part of it.
     Media of your own and the same as a `data:` URL are one: what is sent counts.
     """
-    return _digests(encoded) if _is_small(encoded) else await in_thread(_digests, encoded)
+    return await beside_the_loop(_digests, encoded)
+
+
+async def beside_the_loop(work: Callable[[VideoRequest], _T], request: VideoRequest) -> _T:
+    """Return what `work` makes of a request: in a thread, if its media or texts are large."""
+    return work(request) if _is_small(request) else await in_thread(work, request)
 
 
 def _digests(encoded: VideoRequest) -> str:

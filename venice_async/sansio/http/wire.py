@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self, TypeAlias, cast
 
 from attrs import field, frozen
@@ -132,32 +132,31 @@ def to_json(fields: Mapping[str, Any]) -> bytes:
     return b"".join(json_pieces(fields))
 
 
-def json_pieces(value: Any, *, sort_keys: bool = False) -> list[bytes]:
-    """Return a value as JSON in pieces: media and long texts are not copied at once."""
+def json_pieces(value: Any, *, sort_keys: bool = False) -> Iterator[bytes]:
+    """Yield a value as JSON in pieces: media and long texts are neither copied nor encoded at once."""
     mark = "media"
     while True:
-        media: list[Sequence[bytes]] = []
+        media: list[Iterable[bytes]] = []
         text = json.dumps(_without_media(value, media, mark), ensure_ascii=False, sort_keys=sort_keys)
         pieces = text.split(f'"{mark}"')
         if len(pieces) == len(media) + 1:
             break
         mark += "-"  # it is a text of the request, too
-    found = [pieces[0].encode("utf-8", "replace")]
+    yield pieces[0].encode("utf-8", "replace")
     for parts, piece in zip(media, pieces[1:], strict=True):
-        found += [b'"', *parts, b'"', piece.encode("utf-8", "replace")]
-    return found
+        yield b'"'
+        yield from parts
+        yield b'"' + piece.encode("utf-8", "replace")
 
 
-def _without_media(value: Any, media: list[Sequence[bytes]], mark: str) -> Any:
+def _without_media(value: Any, media: list[Iterable[bytes]], mark: str) -> Any:
     """Return `value` with a mark for each of its media and long texts, the pieces of which go to `media`."""
     if isinstance(value, EncodedMedia):
         media.append(value.pieces)
         return mark
     if isinstance(value, str) and len(value) > TEXT_PIECE:
         parts = (value[start : start + TEXT_PIECE] for start in range(0, len(value), TEXT_PIECE))
-        media.append(
-            [json.dumps(part, ensure_ascii=False)[1:-1].encode("utf-8", "replace") for part in parts]
-        )
+        media.append(json.dumps(part, ensure_ascii=False)[1:-1].encode("utf-8", "replace") for part in parts)
         return mark
     if isinstance(value, Part):
         value = set_fields(value)
@@ -184,7 +183,7 @@ def queue_request(body: bytes, consents: Mapping[str, Consent], *, model: str) -
                 }
             }
         )
-        body = body[:-1] + b", " + said[1:].encode()
+        body = b"".join((memoryview(body)[:-1], b", ", said[1:].encode()))  # 35 MB are copied once
     return HttpRequest(
         call=Call.QUEUE, method="POST", url="/video/queue", headers=JSON, body=body, model=model
     )
