@@ -47,7 +47,7 @@ def draw_plot(path: Path, jobs: Sequence[int], results: Table, wrong: Mapping[st
         panel.set_xticks(jobs, [str(one) for one in jobs])
         panel.minorticks_off()
     for place, name in enumerate(next(iter(wrong.values()))):
-        bars = [table[name][1].mean for table in wrong.values()]
+        bars = [table[name][0].mean for table in wrong.values()]
         spots = [index + 0.27 * (place - 1) for index in range(len(wrong))]
         estimate.bar_label(estimate.bar(spots, bars, 0.25, color=colour[name]), fmt="%.1f", fontsize=8)
     estimate.set(title="mean delay of 10 jobs told P80 = 145 s, s")
