@@ -119,6 +119,8 @@ def test_spend_is_counted_by_model_day_folder_and_tag() -> None:
         Paid(usd=0.2, at=NOON + 11 * 3600, model="b", tags={"film": "dusk"}, to="s3://bucket/one/2.mp4"),
         Paid(usd=0.7, at=NOON + 13 * 3600, model="b"),
     ]
+    folders = {"/clips/v1.5": "/clips/v1.5", "/clips/{n}": "/clips", "s3://b/c/": "s3://b/c", "/a.mp4": "/"}
+    assert folders == {to: Paid(usd=0, at=0, to=to).shares("folder")[0] for to in folders}
     assert {"b": 0.9, "a": 0.1} == grouped(paid, "model")
     assert [("2026-11-25", 0.3), ("2026-11-26", 0.7)] == list(grouped(paid, "day").items())
     assert {"": 0.7, "s3://bucket/one": 0.2, "/clips/one": 0.1} == grouped(paid, "folder")

@@ -18,7 +18,7 @@ from .exit_codes import exit_code
 from .explain import failed_json, in_words, succeeded_json
 from .run_jobs import ANSWER, save_tickets, tell_unknown
 from .screen.board import Board
-from .screen.streams import as_line
+from .screen.streams import as_line, from_here
 
 if TYPE_CHECKING:
     from ..batch import Batch
@@ -147,7 +147,7 @@ class BatchRun:
             if video is not None and not there:
                 usd = as_usd(outcome.usd) if outcome.usd is not None else ""
                 price = "paid earlier" if outcome.earlier else usd
-                facts = (str(video.path or video.url), as_bytes(video.size), price)
+                facts = (from_here(video.path or video.url), as_bytes(video.size), price)
                 screen.note(f"{name} ✓ {' · '.join(filter(None, facts))}", "green")
             elif error is not None and not isinstance(error, BudgetExceededError):
                 screen.insist(f"{name} ✗ {in_words(error)}", "red")

@@ -23,6 +23,7 @@ from .explain import report, succeeded_json, ticket_json
 from .prices import agreed, quoted
 from .request_options import readable
 from .screen.board import Board
+from .screen.streams import from_here
 from .session import open_session
 from .stdio import STDOUT, destination
 
@@ -176,7 +177,7 @@ class Watch:
         if place is None:
             self.screen.note(f"sent to stdout: {' · '.join(facts)}, sha256 {video.sha256}")
         elif self.screen.out.is_terminal:
-            self.screen.result(f"✓ {' · '.join([str(place), *facts])}", "green")
+            self.screen.result(f"✓ {' · '.join([from_here(place), *facts])}", "green", hang=2)
         else:
             self.screen.note(f"saved {' · '.join([str(place), *facts])}, sha256 {video.sha256}")
             self.screen.path(place)

@@ -115,7 +115,7 @@ async def jobs(
     if screen.as_json:
         screen.emit([_as_json(entry, elsewhere) for entry in entries])
     elif entries:
-        screen.table(_columns(entries, elsewhere), styles=["" for _ in entries])
+        screen.table(_columns(entries, elsewhere), styles=["" for _ in entries], cut="prompt")
     if filters == Filters():
         _advise([entry for entry in entries if entry.id not in elsewhere], len(elsewhere), path, screen)
     else:
@@ -164,14 +164,17 @@ def _columns(entries: list[JournalEntry], elsewhere: set[str]) -> dict[str, list
         "price": [as_usd(entry.usd) if entry.usd is not None else "" for entry in entries],
         "took": [as_seconds(entry.ended - entry.created) if entry.ended else "" for entry in entries],
     }
-    return {
+    known = {title: cells for title, cells in noted.items() if any(cells)}
+    own = {"key": known.pop("key")} if "key" in known else {}
+    return {  # what tells them apart first: a narrow terminal shows no more
         "job": names,
-        "model": [entry.model or "?" for entry in entries],
+        **own,
         "state": states,
-        "queued": [f"{as_seconds(max(0.0, now - entry.created))} ago" for entry in entries],
-        **{title: cells for title, cells in noted.items() if any(cells)},
-        "to": [str(_file(entry) or "") for entry in entries],
         "prompt": [(entry.request.prompt if entry.request else None) or "" for entry in entries],
+        **known,
+        "queued": [f"{as_seconds(max(0.0, now - entry.created))} ago" for entry in entries],
+        "model": [entry.model or "?" for entry in entries],
+        "to": [str(_file(entry) or "") for entry in entries],
     }
 
 

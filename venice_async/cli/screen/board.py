@@ -112,7 +112,7 @@ class Board:
     def totals(self) -> str:
         """Return how it goes, in one line."""
         parts = [f"{self.done} of {self.total - self.there} made"]
-        parts += [f"{self.there} were there already"] if self.there else []
+        parts += [self._there()] if self.there else []
         parts += [f"{self.failed} failed"] if self.failed else []
         parts += [f"{len(self.running)} at work"] if self.running else []
         parts += [self._money()]
@@ -123,8 +123,11 @@ class Board:
         """Return how it went, in one line: `20 made, 10 failed · $5.00 of $20.00`."""
         parts = [f"{self.done} made"] if self.done or not (self.there or self.failed) else []
         parts += [f"{self.failed} failed"] if self.failed else []
-        parts += [f"{self.there} were there already, {as_usd(self.paid)} now"] if self.there else []
+        parts += [f"{self._there()}, {as_usd(self.paid)} now"] if self.there else []
         return " · ".join(filter(None, (", ".join(parts), self._money())))
+
+    def _there(self) -> str:
+        return f"{self.there} {'was' if self.there == 1 else 'were'} there already"
 
     def _money(self) -> str:
         if self.spent is None:

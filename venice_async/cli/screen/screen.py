@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TextIO
 
 from cyclopts import Parameter
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
@@ -25,6 +25,7 @@ from .streams import as_line, write_path
 
 _FRAMES: Final = 8  # pictures a second
 _GAP: Final = 2  # columns between those of a table
+_LEAST, _MOST = 12, 40  # columns of a text that may be cut
 _BYTE: Final = re.compile("[\udc80-\udcff]")  # one of a file name that is not text
 _COMMAND: Final = re.compile(r"(?<=: )(?:venice-async|echo) .*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -143,10 +144,11 @@ class Screen:
             sys.stdout.write(as_line(value, sys.stdout))
             sys.stdout.flush()
 
-    def table(self, columns: Mapping[str, Sequence[str]], styles: Sequence[str]) -> None:
+    def table(self, columns: Mapping[str, Sequence[str]], styles: Sequence[str], *, cut: str = "") -> None:
         """Print a table on stdout: for scripts whole, parted by tabs; on a terminal the columns that fit.
 
-        The first column is never left out and no cell is cut, for both are there to be copied.
+        The first column is never left out, and no cell is cut but those of the column `cut`: the others are
+        there to be copied.
         """
         if not self.out.is_terminal:
             for row in zip(*columns.values(), strict=True):
@@ -156,6 +158,9 @@ class Screen:
         for name, cells in columns.items():
             shown = [name, *(printable(cell).replace("\n", " ") for cell in cells)]
             width = max(map(cell_len, shown))
+            if name == cut:
+                width = min(width, max(_LEAST, min(_MOST, self.out.width - used)))
+                shown = [_cut(cell, width) for cell in shown]
             if used and used + width > self.out.width:
                 continue
             lines = [
@@ -244,6 +249,10 @@ def _print(console: Console, text: str, style: str, *, hang: int | None = 0) -> 
     console.print(Text(text, style=style), soft_wrap=True)
 
 
+def _cut(text: str, width: int) -> str:
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1).rstrip()}…"
+
+
 def at_words(text: str, width: int, hang: int) -> str:
     """Break lines at blanks. What is there to be copied stays whole: a path, and a command at the end."""
     lines: list[str] = []
@@ -251,7 +260,7 @@ def at_words(text: str, width: int, hang: int) -> str:
         command = _COMMAND.search(whole)
         line, *words = (whole[: command.start() - 1] if command else whole).split(" ")
         for word in [*words, command[0]] if command else words:
-            room = width - cell_len(line) % width - 1
+            room = -cell_len(line) % width - 1
             if line.strip() and room < cell_len(word) <= width - hang:
                 lines.append(line)
                 line = " " * hang + word

@@ -46,6 +46,13 @@ def as_command(words: Sequence[str]) -> str:
     )
 
 
+def from_here(place: Path | str | None) -> str:
+    """Return a URL as it is, and a path that lies in the current folder as it is named from there."""
+    if isinstance(place, Path) and place.is_relative_to(here := Path.cwd()):
+        place = place.relative_to(here)
+    return str(place)
+
+
 def as_line(value: object, stream: TextIO) -> str:
     """Return JSON as a line for `stream`: ASCII where that is not UTF-8, or where a file name is not."""
     text = json.dumps(value, ensure_ascii=False, default=str)

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from ...errors import UsageError
 from ...sansio.job.states import State
+from ...sansio.naming import is_pattern
 from .entries import UNFINISHED, JournalEntry
 
 _KINDS: Final = {kind.__name__.lower(): (kind.__name__,) for kind in get_args(State)}
@@ -21,6 +22,7 @@ _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([mhdw])")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 WAYS: Final = ("model", "day", "folder", "tag")
+_SUFFIXES: Final = frozenset({".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi"})
 
 
 @frozen(kw_only=True)
@@ -117,9 +119,7 @@ class Paid:
             case "day", "", _:
                 return [datetime.fromtimestamp(self.at, UTC).date().isoformat()]
             case "folder", "", _:
-                if self.to is None:
-                    return [""]
-                return [self.to.rpartition("/")[0] if "://" in self.to else str(PurePath(self.to).parent)]
+                return ["" if self.to is None else _folder(self.to)]
             case "tag", "", _:
                 return [f"{name}={value}" for name, value in self.tags.items()] or [""]
             case "tag", _, name:
@@ -127,6 +127,13 @@ class Paid:
             case _:
                 msg = f"Spend is counted by {', '.join(WAYS)} or tag:NAME, not by {by!r}"
                 raise UsageError(msg)
+
+
+def _folder(to: str) -> str:
+    """Return the folder of a destination: a folder itself, or what a file or a pattern of files is in."""
+    above, sep, name = to.rpartition("/")
+    is_file = is_pattern(name) or PurePath(name).suffix.lower() in _SUFFIXES
+    return (above or sep) if is_file or not name else to
 
 
 def grouped(paid: Iterable[Paid], by: str) -> dict[str, float]:
