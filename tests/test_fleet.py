@@ -49,6 +49,7 @@ from venice_async.fleet.metrics import exposition
 from venice_async.fleet.orders import Orders
 from venice_async.fleet.schema import migrate
 from venice_async.fleet.worker import NotNowError
+from venice_async.io.journal.entries import StoreAwayError
 from venice_async.sansio.http.secrets import Secret
 
 pytestmark = [
@@ -354,6 +355,26 @@ async def test_a_worker_that_no_longer_hears_of_jobs_asks_to_be_started_again(
     while not execute(uri, ends):  # noqa: ASYNC110 - it is in a database
         await anyio.sleep(0.05)
     assert RESTART == await running
+
+
+async def test_a_worker_that_is_cut_off_waits_for_the_database_until_it_is_told_to_stop(
+    uri: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, asked = worker(uri, sandbox), asyncio.Event()
+
+    async def away(_: Orders) -> None:
+        asked.set()
+        msg = "it cannot be reached"
+        raise StoreAwayError(msg)
+
+    monkeypatch.setattr(Orders, "ping", away)
+    running = asyncio.create_task(one.run())
+    while not one.ready:  # noqa: ASYNC110 - a worker sets no event
+        await anyio.sleep(0.05)
+    one.orders.app.connector.lost.set()  # type: ignore[attr-defined]
+    await asked.wait()
+    one.stop()
+    assert 0 == await running
 
 
 async def test_tables_are_made_by_several_at_once(uri: str) -> None:

@@ -363,10 +363,10 @@ class Orders:
         async with self._transaction() as session:
             await session.execute("UPDATE orders SET cancel = false WHERE id = %s", (number,))
 
-    async def end(self, order: Order, state: Succeeded | Failed, entry: str | None) -> None:
-        """Record how an order ended, and the journal's entry that keeps its key, if one does."""
+    async def end(self, order: Order, state: Succeeded | Failed, entry: str | None) -> bool:
+        """Record how an order ended, and the journal's entry that keeps its key; False if it was recorded."""
         async with self._transaction() as session:
-            await self._end(session, order.id, state, entry, order.request)
+            return await self._end(session, order.id, state, entry, order.request)
 
     @asynccontextmanager
     async def janitor(self) -> AsyncGenerator[bool]:
@@ -400,7 +400,7 @@ class Orders:
         state: Succeeded | Failed,
         entry: str | None,
         request: VideoRequest,
-    ) -> None:
+    ) -> bool:
         free = isinstance(state, Failed) and state.error.charged is False
         unsettled = isinstance(state, Failed) and isinstance(state.error, QueueOutcomeUnknownError)
         change = """UPDATE orders SET state = %s, kind = %s, entry = %s, ended = now(), updated = now(),
@@ -408,7 +408,7 @@ class Orders:
             usd = CASE WHEN %s THEN NULL ELSE usd END WHERE id = %s AND ended IS NULL"""
         known = (pack_progress(state), type(state).__name__, entry)
         values = (*known, unsettled, pack_ended(request), free, number)
-        await session.execute(change.encode(), values)
+        return bool((await session.execute(change.encode(), values)).rowcount)
 
     async def _defer(self, number: int, queue: str, priority: int, session: Connection) -> None:
         task = self.app.configure_task(

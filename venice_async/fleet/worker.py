@@ -57,7 +57,6 @@ RESTART: Final = 75
 EVERY: Final = 0.5  # seconds between two reports to the store, which also bring answers and cancellations
 TIDY: Final = 2.0  # seconds between two looks for tasks whose worker is gone
 IDLE: Final = 60.0  # seconds after which the client of an account without jobs is closed
-_BACK: Final = 60.0  # seconds for which a database that is away is waited for, so that tickets are written
 _TRIES: Final = 8  # times that a paid clip is fetched by a worker, before its error ends the job
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -223,19 +222,19 @@ class Worker:
             finally:
                 self.ready, self._leaving = False, True
                 await _ended([stopped, lost])
-                code = 0 if self._stopped.is_set() else RESTART
                 with anyio.CancelScope(shield=True):
-                    await self._leave(engine, code)
-            return code
+                    await self._leave(engine)
+            return 0 if self._stopped.is_set() else RESTART
 
-    async def _leave(self, engine: asyncio.Task[None], code: int) -> None:
-        if code:
+    async def _leave(self, engine: asyncio.Task[None]) -> None:
+        grace = self._grace
+        if not self._stopped.is_set():
             log.error("The connection to the database was lost; the worker is to be started again")
-            with anyio.move_on_after(_BACK):
-                while not await self._is_back():  # noqa: ASYNC110 - a database sets no event
-                    await anyio.sleep(EVERY)
+            grace = min(grace, 5.0)
+            # It may lack tickets, which are nowhere else.
+            while not self._stopped.is_set() and not await self._is_back():  # noqa: ASYNC110 - see above
+                await anyio.sleep(EVERY)
         engine.cancel()
-        grace = min(self._grace, 5.0) if code else self._grace
         async with anyio.create_task_group() as group:
             for account in self._accounts.values():
                 group.start_soon(account.drain, grace)
@@ -325,9 +324,9 @@ class Worker:
 
     async def _record(self, order: Order, state: Succeeded | Failed, entry: str | None) -> None:
         kind = "Succeeded" if isinstance(state, Succeeded) else type(state.error).__name__
-        await self.orders.end(order, state, entry)
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        log.info("Job %s ended: %s", order.key, kind)
+        if await self.orders.end(order, state, entry):  # who followed it to its end does not count it
+            self.counts[kind] = self.counts.get(kind, 0) + 1
+            log.info("Job %s ended: %s", order.key, kind)
 
     async def _ask(self, order: int, question: ConsentRequest) -> Consent | None:
         """Put a question into the store, and wait for the answer."""

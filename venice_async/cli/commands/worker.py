@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, cast
 
@@ -84,6 +83,8 @@ async def worker(
         webhook: Post the end of each job there, signed with the secret in
             VENICE_WEBHOOK_SECRET.
     """
+    if log_json:
+        screen.log_as(_JsonLines())
     uri = _database(connection, journalling)
     from ...fleet import Worker  # noqa: PLC0415 - loaded by those who use it
     from ...fleet.metrics import serving  # noqa: PLC0415 - see above
@@ -129,14 +130,10 @@ async def worker(
         f" nobody knows whether it was accepted: venice-async jobs --journal {shown(uri)}"
     )
     async with AsyncExitStack() as stack:
-        say: Callable[[str], None] = partial(screen.note, style="dim")
-        if log_json:
-            stack.enter_context(screen.log_lines(_JsonLines()))
-            say = logging.getLogger("venice_async.fleet").info
         if port is not None:
             at = await stack.enter_async_context(serving(work, host=host, port=port))
-            say(f"http://{host}:{at}/metrics")
-        say(f"The worker does the jobs of {shown(uri)}; Ctrl-C ends it.")
+            screen.note(f"http://{host}:{at}/metrics", "dim")
+        screen.note(f"The worker does the jobs of {shown(uri)}; Ctrl-C ends it.", "dim")
         with _no_file_instead():
             return await work.run()
 

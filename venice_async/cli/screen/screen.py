@@ -55,6 +55,7 @@ class Screen:
         self._picture: Any = None
         self._view: Live | None = None
         self._held: list[tuple[str, str]] | None = None
+        self._log: logging.Logger | None = None
 
     @property
     def can_ask(self) -> bool:
@@ -121,7 +122,9 @@ class Screen:
 
     def insist(self, text: str, style: str = "") -> None:
         """Print what must be known on stderr, also with `--quiet`; a terminal's lines are broken at words."""
-        if self._held is None:
+        if self._log is not None:
+            self._log.log(logging.ERROR if style == "red" else logging.INFO, text)
+        elif self._held is None:
             _print(self.err, text, style)
         else:
             self._held.append((text, style))
@@ -185,37 +188,27 @@ class Screen:
 
     @contextmanager
     def logs(self) -> Generator[None]:
-        """Show the library's log records as notes within the block."""
-        handler = _Notes(self)
-        logger = logging.getLogger("venice_async")
-        level, propagate = logger.level, logger.propagate
-        logger.addHandler(handler)
-        logger.setLevel(self._level)
-        logger.propagate = False
-        try:
-            yield
-        finally:
-            logger.removeHandler(handler)
-            logger.setLevel(level)
-            logger.propagate = propagate
-
-    @contextmanager
-    def log_lines(self, formatter: logging.Formatter) -> Generator[None]:
-        """Write a line on stderr for each log record within the block, of other libraries too; no notes."""
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(formatter)
-        handler.setLevel(min(self._level, logging.INFO))
+        """Show the library's log records as notes within the block, or as `log_as` says."""
         ours, root = logging.getLogger("venice_async"), logging.getLogger()
-        before = ours.handlers[:], ours.level, ours.propagate, root.handlers[:], root.level
-        ours.handlers, ours.propagate, root.handlers = [], True, [handler]
-        ours.setLevel(handler.level)
-        root.setLevel(logging.WARNING)
+        before = ours.level, ours.propagate, ours.handlers[:], root.level, root.handlers[:]
+        ours.addHandler(_Notes(self))
+        ours.setLevel(self._level)
+        ours.propagate = False
         try:
             yield
         finally:
-            ours.handlers, ours.propagate, root.handlers = before[0], before[2], before[3]
-            ours.setLevel(before[1])
-            root.setLevel(before[4])
+            ours.setLevel(before[0])
+            root.setLevel(before[3])
+            ours.propagate, ours.handlers, root.handlers = before[1], before[2], before[4]
+
+    def log_as(self, formatter: logging.Formatter) -> None:
+        """Write log records, of all libraries, and notes as lines on stderr, as long as there are `logs`."""
+        ours, root, handler = logging.getLogger("venice_async"), logging.getLogger(), logging.StreamHandler()
+        handler.setFormatter(formatter)
+        ours.handlers, ours.propagate, root.handlers = [], True, [handler]
+        ours.setLevel(min(self._level, logging.INFO))
+        root.setLevel(logging.WARNING)
+        self._log = ours.getChild("cli")
 
 
 ScreenHere = Annotated[Screen, Parameter(parse=False)]
