@@ -1,9 +1,8 @@
-"""Money, durations, sizes, dates and suggestions as text for people."""
+"""Money, durations, sizes and suggestions as text for people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -44,11 +43,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `Did you mean 'a' or 'b'?` for those of `known` that look like `name`; nothing if none does."""
     near = get_close_matches(name, known, n=_NEAREST, cutoff=_SIMILAR)
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
-
-
-def as_date(moment: datetime) -> str:
-    """Return date and time to the minute: `22 November 2026, 10:07`."""
-    return f"{moment.day} {moment:%B %Y, %H:%M}"
 
 
 def short_repr(value: Any) -> str:

@@ -71,11 +71,12 @@ class JobSpec:
     @property
     def entry(self) -> JournalEntry:
         """The job as the journal knows it; without a destination for a sink."""
+        to = self.to
         return JournalEntry(
             id=self.entry_id,
             state=self.start[0],
             request=self.request,
-            to=recorded(self.to),
+            to=to if isinstance(to, str | os.PathLike) else str(to) if isinstance(to, ObjectPlace) else None,
             overwrite=self.overwrite,
             key=self.key,
             tags=self.tags,
@@ -119,13 +120,6 @@ class Shared:
     claims: set[Path | str] = field(factory=set[Path | str])
     orders: WeakValueDictionary[str, asyncio.Event] = field(factory=WeakValueDictionary[str, asyncio.Event])
     following: Following | None = None
-
-
-def recorded(to: str | os.PathLike[str] | ObjectPlace | Sink) -> Path | str | None:
-    """Return how the journal keeps a destination: a path, the text of a URL, or nothing."""
-    if isinstance(to, ObjectPlace):
-        return str(to)
-    return Path(to) if isinstance(to, str | os.PathLike) else None
 
 
 def born(spec: JobSpec, now: float) -> float | None:

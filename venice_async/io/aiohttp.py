@@ -222,6 +222,10 @@ class AiohttpTransport:
         self._api_key = api_key
         self._send_key = send_key
         self._timeouts = timeouts
+        # aiohttp's timers are of the connection only; the rest is ours.
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, connect=None, sock_connect=timeouts.connect, sock_read=None
+        )
         self._api = session
         self._paid = session
         self._borrowed = session is not None
@@ -283,7 +287,7 @@ class AiohttpTransport:
             read_bufsize=_CHUNK,
             max_field_size=_LONGEST_HEADER,
             raise_for_status=False,  # whatever a borrowed session does: a status is an answer
-            timeout=self._timeout(),
+            timeout=self._timeout,
             # Part of the key of aiohttp's pool: with it, no pooled connection of a borrowed session fits.
             # aiohttp has no other way to ask for a new one.
             server_hostname=urlsplit(url).hostname if paid and self._borrowed else None,
@@ -329,7 +333,7 @@ class AiohttpTransport:
             auto_decompress=False,
             read_bufsize=_CHUNK,
             max_field_size=_LONGEST_HEADER,
-            timeout=self._timeout(),
+            timeout=self._timeout,
         )
         return await self._head(request, opening)
 
@@ -377,12 +381,6 @@ class AiohttpTransport:
         if self._send_key:
             headers["authorization"] = f"Bearer {self._api_key.reveal()}"
         return headers | ({"connection": "close"} if request.call is Call.QUEUE else {})
-
-    def _timeout(self) -> aiohttp.ClientTimeout:
-        """Return aiohttp's timers: of the connection only; the rest is ours."""
-        return aiohttp.ClientTimeout(
-            total=None, connect=None, sock_connect=self._timeouts.connect, sock_read=None
-        )
 
 
 class _CutError(Exception):

@@ -160,7 +160,7 @@ async def test_it_is_durable_and_keeps_nothing_that_was_deleted(path: Path) -> N
         found: dict[str, object] = {}
 
         def look() -> None:
-            used = journal._writer._database
+            used = journal._writer.database
             assert isinstance(used, database.SqliteDatabase)
             connection = used._connection
             assert connection is not None

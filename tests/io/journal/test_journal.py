@@ -624,7 +624,7 @@ async def _sql(journal: Journal, *statements: str, trace: list[str] | None = Non
     """Do something to the journal's own connection, in its thread."""
 
     def act() -> None:
-        database = journal._writer._database
+        database = journal._writer.database
         assert isinstance(database, SqliteDatabase)
         connection = database._connection
         assert connection is not None

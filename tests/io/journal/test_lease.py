@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 def stopped(journal: Journal) -> threading.Event:
     """Make it as if the process had said nothing for as long as a lease lasts, until the event is set."""
-    database, awake = journal._writer._database, threading.Event()
+    database, awake = journal._writer.database, threading.Event()
     begin = database.begin
 
     def begin_once_awake(*, patient: bool) -> None:

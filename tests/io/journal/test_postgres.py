@@ -116,7 +116,7 @@ async def test_a_session_that_was_lost_comes_back_under_a_new_owner_with_what_no
 
 async def test_what_an_intent_says_twice_after_a_lost_answer_stands_there_once(postgres: str) -> None:
     async with opened(postgres) as journal:
-        database = journal._writer._database
+        database = journal._writer.database
         commit = database.commit
 
         def commit_and_lose_the_answer() -> None:

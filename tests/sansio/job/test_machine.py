@@ -386,6 +386,13 @@ def test_what_came_twice_as_it_is_is_not_fetched_a_third_time(start: Step) -> No
     assert (True, False) == (failed.error.charged, failed.job_failed)
 
 
+def test_what_an_earlier_run_found_twice_as_it_is_is_not_fetched_to_know() -> None:
+    failed, command = resume(Waiting(ticket=TICKET, final="no index"))
+    assert isinstance(failed, Failed)
+    assert (None, True, TICKET) == (command, failed.error.charged, failed.error.ticket)
+    assert "resume(ticket, to=...)" in failed.error.hint
+
+
 def test_a_link_is_used_five_times_and_then_the_last_error_is_the_end() -> None:
     state, command = play(watch(PRIVATE), Completed(), *[CUT] * (MAX_GETS - 1))
     assert isinstance(command, Fetch)

@@ -77,7 +77,7 @@ class Journal:
     @property
     def epoch(self) -> int:
         """How often we were taken for dead: whoever worked on a job before must look at it again."""
-        return self._writer.epoch
+        return self._writer.database.epoch
 
     @classmethod
     async def open(

@@ -272,27 +272,21 @@ class _Connection:
 
     def execute(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> _Rows:
         if isinstance(parameters, Mapping) and "state" in parameters:
-            parameters = {**parameters, "state": self._sealed(str(parameters["state"]))}
+            state, fernet = str(parameters["state"]), self._fernet
+            if fernet is None and _HAS_LINK(state):
+                msg = "A link cannot be kept without the API key"
+                raise JournalError(msg)
+            sealed = _with_links(state, lambda link: fernet.encrypt(link.encode()).decode() if fernet else "")
+            parameters = {**parameters, "state": sealed}
         return _Rows(self._session.execute(_translated(sql), parameters), self._opened)
-
-    def _sealed(self, state: str) -> str:
-        if self._fernet is None and _HAS_LINK(state):
-            msg = "A link cannot be kept without the API key"
-            raise JournalError(msg)
-        return _with_links(state, self._seal)
 
     def _opened(self, state: str) -> str:
         """Return a state with its links, or without them if another key encrypted them, or we have none."""
+        fernet = self._fernet
         try:
-            return _with_links(state, self._open)
+            return _with_links(state, lambda link: fernet.decrypt(link.encode()).decode() if fernet else None)
         except InvalidToken:
             return Sealed(_with_links(state, lambda _: None))
-
-    def _seal(self, link: str) -> str:
-        return self._fernet.encrypt(link.encode()).decode() if self._fernet else ""
-
-    def _open(self, link: str) -> str | None:
-        return self._fernet.decrypt(link.encode()).decode() if self._fernet else None
 
 
 class _Rows:

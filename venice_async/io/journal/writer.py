@@ -95,19 +95,17 @@ class Writer:
 
     The thread is not one of anyio's, since waiting for those is not proof against `Task.cancel`, by which
     `asyncio.run` ends its tasks: the wait would end before the write, and the next write would run beside it.
+
+    Attributes:
+        database: what holds the journal.
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database: Database = database
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.journal")
         self._waiting: deque[Operation[Any]] = deque()
         self._kept: list[Operation[Any]] = []
         self._closed = False
-
-    @property
-    def epoch(self) -> int:
-        """How often we were taken for dead."""
-        return self._database.epoch
 
     async def open(self) -> None:
         """Open the database, and make it if it is missing.
@@ -115,12 +113,12 @@ class Writer:
         Raises:
             JournalError: it cannot be used.
         """
-        await self._in_thread(self._database.open)
+        await self._in_thread(self.database.open)
         PULSE.add(self)
 
     def beat(self) -> None:
         """Say that we live, once a second; called in the thread of the pulse."""
-        if not self._database.beat_apart() and not self._closed:
+        if not self.database.beat_apart() and not self._closed:
             with suppress(RuntimeError):  # it was closed just now
                 self._thread.submit(self._beat)
 
@@ -183,7 +181,7 @@ class Writer:
         self._drain()
         for operation in self._kept:
             _logger.error("The journal never learned of a job's last state: %s", operation.error)
-        self._database.close()
+        self.database.close()
 
     def _beat(self) -> None:
         if not self._closed:
@@ -196,24 +194,24 @@ class Writer:
         self._kept = []
         if operations:
             self._commit(operations)
-            self._database.erase()
+            self.database.erase()
 
     def _commit(self, operations: list[Operation[Any]]) -> None:
         """Do it in one transaction, or where that fails in one each, so that nobody suffers for another."""
         try:
-            self._database.begin(patient=not self._closed)
+            self.database.begin(patient=not self._closed)
             try:
                 for operation in operations:
-                    operation.found = operation.action(self._database.table)
-                self._database.commit()
+                    operation.found = operation.action(self.database.table)
+                self.database.commit()
             except BaseException:
-                self._database.rollback()
+                self.database.rollback()
                 raise
             for operation in operations:
                 operation.error = None
         except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
-            problem = self._database.explain(error)
-            if len(operations) == 1 or self._database.is_passing(error):
+            problem = self.database.explain(error)
+            if len(operations) == 1 or self.database.is_passing(error):
                 for operation in operations:
                     operation.error = problem
                     if operation.keep and isinstance(problem, StoreAwayError):

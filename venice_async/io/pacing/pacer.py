@@ -106,7 +106,7 @@ class Pacer:
         self._clock = clock
         self._store = store or MemoryRation(limits, clock)
         self._process = secrets.token_hex(8)
-        self._polls = PollQueue(polling=polling, clock=clock)
+        self._polls = PollQueue()
         self._paid = FifoQueue(PAID)
         self._queues: dict[Lane, TurnQueue[Any]] = {
             "free": FifoQueue(),
@@ -130,7 +130,8 @@ class Pacer:
 
     def watch(self, model: str, *, age: float | None = 0.0) -> PolledJob:
         """Start watching a job of `model` that was queued `age` seconds ago; None if that is not known."""
-        return self._polls.watch(model, age)
+        times = self._polls.model(model)
+        return PolledJob(times, age=age, clock=self._clock, polling=self._polling)
 
     def queue_turn(
         self, *, priority: float = 0, model: str | None = None

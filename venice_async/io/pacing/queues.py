@@ -36,9 +36,7 @@ from weakref import WeakKeyDictionary
 
 from attrs import define, field
 
-from ...options import Polling
 from ...sansio.limits.ration import BIDS, Bid
-from ..transport import Clock
 from .polled_job import ModelTimes, PolledJob
 
 _order = itertools.count()
@@ -258,19 +256,13 @@ class PollQueue:
         models: what is known of the models of all jobs.
     """
 
-    def __init__(self, *, polling: Polling, clock: Clock) -> None:
+    def __init__(self) -> None:
         self.models: dict[str, ModelTimes] = {}
-        self._polling = polling
-        self._clock = clock
         self._waiting: dict[WaitingPoll, None] = {}
 
     def model(self, name: str) -> ModelTimes:
         """Return what is known of a model."""
         return self.models.setdefault(name, ModelTimes())
-
-    def watch(self, name: str, age: float | None) -> PolledJob:
-        """Start watching a job of the model with that name."""
-        return PolledJob(self.model(name), age=age, clock=self._clock, polling=self._polling)
 
     def pressure(self, now: float) -> float:
         """Return Σ √h of all jobs that are being watched: how much they ask for together."""

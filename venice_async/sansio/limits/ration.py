@@ -246,12 +246,7 @@ class Ration:
         self._learn(wish)
         turns = list[tuple[Lane, str]]()
         wanted = self.processes[wish.process].bids
-        while True:
-            for lane in self.order:
-                if wanted.get(lane) and self._opens(lane, wish, now)[0] <= now:
-                    break
-            else:
-                break
+        while (lane := self._open_lane(wish, now)) is not None:
             turns.append((lane, self._take(wish.process, lane, now)))
             del wanted[lane][0]
         opens: dict[Lane, tuple[float, bool]] = {
@@ -357,6 +352,14 @@ class Ration:
             if serial > wish.heard and process != wish.process
         ]
         return tuple((name, seconds) for _, name, seconds in sorted(news))
+
+    def _open_lane(self, wish: Wish, now: float) -> Lane | None:
+        """Return the lane that has a turn for the process, if there is one."""
+        wanted = self.processes[wish.process].bids
+        for lane in self.order:
+            if wanted.get(lane) and self._opens(lane, wish, now)[0] <= now:
+                return lane
+        return None
 
     def _opens(self, lane: Lane, wish: Wish, now: float) -> tuple[float, bool]:
         """Return when the process may have a turn, `now` if at once, and whether an answer helps."""
