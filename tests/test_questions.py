@@ -309,7 +309,7 @@ async def test_a_process_whose_jobs_are_anothers_meanwhile_does_not_clean_up() -
     async with FaultyVenice() as server, client(server) as venice:
         for link in (None, f"{server.base_url}/clip"):
             ticket = Ticket(model="public-model", queue_id="1", download_url=link)
-            event = await venice._runtime.shared().clean_ups.clean_up(ticket, taken_over)
+            event = await venice._runtime.shared().caller.clean_up(ticket, taken_over)
             assert isinstance(event.error, JournalError)
         assert [] == server.requests
 

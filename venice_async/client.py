@@ -16,9 +16,9 @@ from .engine import arguments
 from .engine.choice import cheapest
 from .engine.completion import OnDone
 from .engine.consent import OnConsent
+from .engine.retrieval import ask_status
 from .engine.runtime import Runtime, Settings
 from .engine.spec import Destination, JobSpec
-from .engine.status import ask_status
 from .errors import UsageError, VeniceError
 from .io.delivery.sinks import QueueSink
 from .io.request_hook import OnRequest

@@ -329,7 +329,7 @@ class Driver:
             case Fetch():
                 return await self._within_deadline(lambda: self._retrieval.fetch(command))
             case CleanUp():
-                return await self._shared.clean_ups.clean_up(command.video.ticket, self._record.check)
+                return await self._shared.caller.clean_up(command.video.ticket, self._record.check)
 
     def _rationed(self, event: Event, command: Command | None) -> Command | None:
         """Keep the latest trouble for the deadline to tell, and delay the next try if retries are scarce."""

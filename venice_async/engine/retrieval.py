@@ -1,4 +1,4 @@
-"""From the ticket to the file: polls, and the clip by poll or by link."""
+"""From the ticket to the file: polls, and the clip by poll or by link; or one poll that takes no clip."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..errors import (
     ProtocolError,
     TransportError,
     UsageError,
+    VeniceError,
 )
 from ..io.delivery.destination import CheckedDestination, check_destination
 from ..io.delivery.download import CAN_GO_ON, Delivery
@@ -23,6 +24,7 @@ from ..io.journal.entries import LeaseLostError
 from ..io.pacing.polled_job import PolledJob
 from ..io.transport import Response
 from ..results import Ticket, Video
+from ..sansio.clip.ranges import content_length
 from ..sansio.http.wire import SUCCESS, carries_video
 from ..sansio.job.commands import Fetch, Poll
 from ..sansio.job.events import (
@@ -34,11 +36,15 @@ from ..sansio.job.events import (
     Refused,
     StillGoing,
 )
-from ..sansio.job.states import ticket_of
+from ..sansio.job.machine import step
+from ..sansio.job.states import Downloading, Failed, State, Waiting, ticket_of
 from ..sansio.naming import known_values, own_key
 from .spec import JobSpec, Shared
 
 _PROGRESS: Final = 256 * 1024  # bytes: a delivery that gained as much was not in vain
+_NO_LINK: Final = (
+    "The job is completed, but the server sends neither a file nor a link, and the ticket has none"
+)
 _LINK_ANSWERS: Final = (200, 203, 206, 416)  # what the delivery itself can judge
 
 
@@ -184,3 +190,33 @@ class Retrieval:
                 sink = self._checked.sink(ticket, resumed=ticket_of(self._spec.start[0]) is not None)
             self._delivery = Delivery(sink, clock=self._shared.clock, on_progress=self._on_progress)
         return self._delivery
+
+
+async def ask_status(shared: Shared, ticket: Ticket) -> State:
+    """Poll once, at its turn, and return what the answer means; see `VeniceClient.status`."""
+    caller = shared.caller
+    watch = caller.pacer.watch(ticket.model, age=None)
+    try:
+        async with caller.pacer.poll_turn(watch) as turn, caller.poll(ticket, turn) as response:
+            if response.status in SUCCESS and carries_video(response.headers, await response.peek()):
+                # Leaving drops the rest of the body: the clip stays at the server.
+                return Downloading(ticket=ticket, via="poll", total=content_length(response.headers))
+            event = await caller.read_poll(ticket, response)
+        if isinstance(event, StillGoing):
+            watch.progressed(age=event.elapsed, average=event.average)
+            event = evolve(event, eta=watch.eta)
+        state, _ = step(Waiting(ticket=ticket), event)
+        if isinstance(state, Downloading):
+            return evolve(state, gets=0)  # nothing was fetched
+        if isinstance(event, Completed):
+            raise DownloadError(_NO_LINK)
+        if isinstance(state, Failed) and not state.job_failed:
+            raise state.error
+        if isinstance(event, Missed) and not isinstance(state, Failed):
+            raise event.error
+    except VeniceError as error:
+        raise error.with_traceback(None).with_ticket(ticket) from None
+    else:
+        return state
+    finally:
+        watch.close()

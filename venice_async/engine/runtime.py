@@ -33,7 +33,6 @@ from ..sansio.http.links import is_loopback
 from ..sansio.http.queries import Query
 from ..sansio.http.secrets import Secret
 from ..sansio.job.states import Failed, State, Succeeded
-from .cleanup import CleanUps
 from .completion import Completions, OnDone
 from .consent import OnConsent, Questions
 from .driver import Driver
@@ -389,7 +388,6 @@ class Runtime:
             clock=clock,
             journal=journal,
             timeouts=settings.timeouts,
-            clean_ups=CleanUps(caller),
             questions=questions,
             deliveries=anyio.Semaphore(deliveries_at_once()),
             on_consent=settings.on_consent,

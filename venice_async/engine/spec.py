@@ -21,7 +21,6 @@ from ..options import Timeouts
 from ..requests import VideoRequest
 from ..sansio.job.machine import Step, resume
 from .arguments import local_or_object
-from .cleanup import CleanUps
 from .consent import OnConsent, Questions
 from .following import Following
 
@@ -97,7 +96,7 @@ class Shared:
         on_consent: whom to ask for consent.
 
         questions: the questions that people are being asked.
-        clean_ups: the deletion of the server's copies.
+
         deliveries: holds back clips that would take more file descriptors than there are.
         retry_refunded: whether a job that failed and was refunded is queued once more.
         sidecars: whether a JSON file beside each clip tells how it came about.
@@ -110,7 +109,6 @@ class Shared:
     clock: Clock
     journal: Journal | None
     timeouts: Timeouts
-    clean_ups: CleanUps
 
     questions: Questions
     deliveries: anyio.Semaphore

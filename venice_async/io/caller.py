@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -10,6 +11,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeVar
 
+import anyio
 from attrs import field, frozen
 
 from ..errors import (
@@ -27,7 +29,7 @@ from ..formatting import did_you_mean
 from ..options import Retries
 from ..results import Ticket
 from ..sansio.http.headers import balances, deprecation, retry_after
-from ..sansio.http.queries import Complete, ListModels, Query
+from ..sansio.http.queries import Complete, ListModels, Query, Revoke
 from ..sansio.http.replies import api_error, excerpt
 from ..sansio.http.secrets import Secret, redact, redact_headers
 from ..sansio.http.wire import (
@@ -41,7 +43,7 @@ from ..sansio.http.wire import (
     secrets_of,
 )
 from ..sansio.job.commands import Queue
-from ..sansio.job.events import Accepted, Missed, Refused
+from ..sansio.job.events import Accepted, CleanedUp, Missed, Refused
 from ..sansio.retries import Attempts, Call, GiveUp, Retry, Verdict
 from .pacing.pacer import Pacer, Turn
 from .request_hook import RequestHook
@@ -55,6 +57,9 @@ LONGEST_CATALOGUE: Final = 16 * 1024 * 1024  # bytes: the models come with their
 SCARCE: Final = 30.0  # seconds before a retry that must come, once the quota is used up
 _FIRST_ERROR: Final = 300  # statuses from here on are redacted before they become an error's text
 _LONGEST_NOTICE: Final = 300  # characters
+_CLEAN_UP_MOST: Final = 15.0  # seconds: the clip is safe, so nobody should wait for this for long
+_QUIET: Final = 3600.0  # seconds without a clean-up by poll, once the server has refused one
+_PAUSE: Final = 60.0  # seconds, after one that failed otherwise
 _NO_MODEL: Final = re.compile(
     r"\bmodel\b.*\b(not found|unknown|invalid|exist)|\b(unknown|invalid|no such)\b.*\bmodel\b", re.IGNORECASE
 )
@@ -100,6 +105,8 @@ class Caller:
         self.balances: dict[str, float] = {}
         self.deprecations: dict[str, str] = {}
         self._models: frozenset[str] | None = None
+        self._cleaning = anyio.Lock()
+        self._quiet_until = -math.inf
 
     async def ask(self, query: Query[T], *, check: Callable[[], None] = lambda: None) -> T:
         """Return the answer to a call that costs nothing, tried again as the verdicts allow.
@@ -184,6 +191,50 @@ class Caller:
                 return error
         near = "" if model in self._models else did_you_mean(model, sorted(self._models))
         return error.with_facts(hint=near, cli_hint=near) if near else error
+
+    async def clean_up(self, ticket: Ticket, check: Callable[[], None]) -> CleanedUp:
+        """Delete the server's copy of a job's clip, or leave it to expire. It never raises.
+
+        Nothing is sent once `check` raises: then another process has the job, and cleans up itself.
+
+        `/video/complete` answers 400 to everybody at times, and each such answer counts against the key, like
+        any failed request. So one is sent at a time, and after one that failed none for a while.
+        """
+        if ticket.download_url is not None:
+            event = await self._delete(Revoke(ticket), check)
+            if event.error is not None:
+                log.warning("The link of job %s may still work: %s", ticket.queue_id, event.error.message)
+            return event
+        with anyio.move_on_after(_CLEAN_UP_MOST) as waiting:
+            await self._cleaning.acquire()
+        if waiting.cancelled_caught:
+            return CleanedUp()
+        try:
+            now = self.clock.monotonic()
+            if now < self._quiet_until:
+                return CleanedUp()
+            event = await self._delete(Complete(ticket), check)
+            if event.error is not None:
+                log.debug("The copy of job %s is left to expire: %s", ticket.queue_id, event.error.message)
+            match event.error:
+                case APIError(status=status) if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                    self._quiet_until = now + _QUIET
+                case APIError() | TransportError():
+                    self._quiet_until = now + _PAUSE
+                case _:  # "success": false, for one, counts for nothing
+                    pass
+            return event
+        finally:
+            self._cleaning.release()
+
+    async def _delete(self, query: Complete | Revoke, check: Callable[[], None]) -> CleanedUp:
+        with anyio.move_on_after(_CLEAN_UP_MOST):
+            try:
+                await self.ask(query, check=check)
+            except VeniceError as error:
+                return CleanedUp(error)
+            return CleanedUp()
+        return CleanedUp(TransportError(f"The clean-up took longer than {_CLEAN_UP_MOST:.0f} s"))
 
     def judge(self, attempts: Attempts, call: Call, error: VeniceError) -> tuple[Attempts, Verdict]:
         """Return the attempts with one more trouble, and what to do about it, as far as the quota goes."""
