@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import forks
 from venice_async.sandbox.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
@@ -72,6 +73,13 @@ def _database(postgres_server: PostgresServer, worker_name: str) -> str:
     """Make a database for this worker."""
     postgres = importlib.import_module("tests.postgres")
     return str(postgres.new_database(postgres_server, f"venice_{worker_name}"))
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Generator[None]:
+    """Let the programs that tests start begin as forks; see `tests.forks`."""
+    with forks.nursery():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.forks import start
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -41,24 +43,28 @@ class Programs:
 
     def run(self, *command: object, stdin: str = "", code: int = 0) -> str:
         """Run a command to its end, which must have this exit code, and return what it wrote."""
-        done = subprocess.run(  # noqa: S603 - our own programs
+        pipe = subprocess.PIPE
+        with start(
             [str(part) for part in command],
             cwd=self.folder,
             env=self.environment,
-            input=stdin,
-            capture_output=True,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
             text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
-        assert code == done.returncode, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        ) as process:
+            try:
+                out, err = process.communicate(stdin, timeout=PATIENCE)
+            finally:
+                process.kill()
+        assert code == process.returncode, out + err
+        return f"{out}{err}"
 
     @contextmanager
     def started(self, *command: object) -> Generator[subprocess.Popen[bytes]]:
         """Run a command within the block; its output goes to `output` in the folder."""
         with (self.folder / "output").open("ab") as output:
-            process = subprocess.Popen(  # noqa: S603 - our own programs
+            process = start(
                 [str(part) for part in command],
                 cwd=self.folder,
                 env=self.environment,

@@ -75,7 +75,7 @@ def venice_sandbox_options() -> dict[str, Any]:
 
 
 @pytest.fixture
-def programs(venice_sandbox: Sandbox, tmp_path: Path) -> Programs:
+def programs(nursery: None, venice_sandbox: Sandbox, tmp_path: Path) -> Programs:
     """Return what runs programs against the sandbox."""
     return Programs(venice_sandbox, tmp_path)
 

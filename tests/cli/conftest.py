@@ -41,7 +41,11 @@ def browser() -> Iterator[int]:
 
 @pytest.fixture
 def shell(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[Any]
+    nursery: None,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[Any],
 ) -> Shell:
     """Commands run in an empty folder, with a key for the server, and with nobody at a terminal."""
     monkeypatch.chdir(tmp_path)

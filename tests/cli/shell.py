@@ -22,6 +22,7 @@ from urllib.request import Request, urlopen
 import pytest
 from attrs import frozen
 
+from tests.forks import start
 from venice_async.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +120,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 def beside(*arguments: str, folder: Path, env: Mapping[str, str]) -> subprocess.Popen[str]:
     """Start a command beside this process, its streams pipes and its input empty."""
-    return subprocess.Popen(  # noqa: S603 - our own command
+    return start(
         [*COMMAND, *arguments],
         cwd=folder,
         env=env,
@@ -154,7 +155,7 @@ class Terminal:
         self._read_to = 0
         self._ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (30, 100))
-        self.process = subprocess.Popen(  # noqa: S603 - our own command
+        self.process = start(
             [*COMMAND, *arguments], cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs
         )
         os.close(theirs)
