@@ -46,10 +46,9 @@ _channel: list[socket.socket] = []
 @contextmanager
 def nursery() -> Generator[None]:
     """Let programs that `start` begin as forks within the block, where the system can."""
-    if sys.platform != "linux":
+    if sys.platform != "linux" or ctypes.CDLL(None).prctl(_ADOPT, 1, 0, 0, 0) != 0:
         yield
         return
-    ctypes.CDLL(None).prctl(_ADOPT, 1, 0, 0, 0)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VENICE_"))}
     command = [sys.executable, "-W", "error", "-m", "tests.forks", f"{theirs.fileno()}"]
