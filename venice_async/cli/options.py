@@ -142,7 +142,7 @@ class Journalling:
 
 @Parameter(name="*", group=_MONEY)
 @frozen(kw_only=True)
-class Asking:
+class ConfirmOptions:
     """When to ask before money is spent.
 
     Attributes:
@@ -224,7 +224,7 @@ class Target:
 
 @Parameter(name="*")
 @frozen(kw_only=True)
-class Making:
+class ClipOptions:
     """How one clip is made: where it goes, what it may cost, and which Venice makes it.
 
     Attributes:
@@ -239,7 +239,7 @@ class Making:
     max_usd: Annotated[Usd | None, Parameter(group=MAIN)] = None
     key: Annotated[str | None, Parameter(metavar="KEY", group=_JOURNAL)] = None
     tag: Annotated[tuple[str, ...], Parameter(metavar="NAME=TEXT", group=_JOURNAL)] = ()
-    asking: Asking = Asking()
+    confirm: ConfirmOptions = ConfirmOptions()
     journalling: Journalling = Journalling()
     connection: Connection = Connection()
 

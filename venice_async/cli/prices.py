@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..client import VeniceClient
     from ..requests import VideoRequest
     from .batch_file import Line
-    from .options import Asking
+    from .options import ConfirmOptions
     from .screen.screen import Screen
 
 _T = TypeVar("_T")
@@ -32,7 +32,7 @@ _R = TypeVar("_R")
 _AT_ONCE: Final = 8  # questions for prices
 
 
-async def quoted(
+async def ask_price(
     venice: VeniceClient, request: VideoRequest, screen: Screen, length: float | None
 ) -> tuple[float, float | None]:
     """Return the price in USD, and the seconds of reference clips in it: `length`, or as measured."""
@@ -46,7 +46,9 @@ async def quoted(
         return (await venice.quote(request, reference_video_seconds=length)).usd, length
 
 
-async def agreed(usd: float, max_usd: float | None, asking: Asking, screen: Screen) -> float | None:
+async def confirm_price(
+    usd: float, max_usd: float | None, confirm: ConfirmOptions, screen: Screen
+) -> float | None:
     """Ask for agreement to a price, and return the most that may be charged, in USD; None for no limit.
 
     Raises:
@@ -57,12 +59,12 @@ async def agreed(usd: float, max_usd: float | None, asking: Asking, screen: Scre
             msg = f"The price of {as_usd(usd)} is above the limit of {as_usd(max_usd)}"
             raise BudgetExceededError(msg, quoted_usd=usd, limit_usd=max_usd)
         return max_usd
-    if usd <= asking.threshold:
+    if usd <= confirm.threshold:
         return None
     if not screen.can_ask:
         msg = f"The price is {as_usd(usd)}, and there is no terminal to ask on"
         hint = "Pass --yes, or the most it may cost: --max-usd"
-        raise BudgetExceededError(msg, hint=hint, quoted_usd=usd, limit_usd=asking.threshold)
+        raise BudgetExceededError(msg, hint=hint, quoted_usd=usd, limit_usd=confirm.threshold)
     if not await confirmed(screen, f"This costs {as_usd(usd)}. Go on?"):
         msg = f"The price of {as_usd(usd)} was declined"
         raise BudgetExceededError(msg, hint="", quoted_usd=usd)

@@ -35,7 +35,7 @@ Media_ = tuple[Medium, ...]
 
 @Parameter(name="*", group=PICTURE)
 @frozen(kw_only=True)
-class Look:
+class PictureOptions:
     """Fields that all ways of making a clip share.
 
     Attributes:
@@ -69,7 +69,7 @@ class Look:
 
 @Parameter(name="*", group=MEDIA)
 @frozen(kw_only=True)
-class Material:
+class MediaOptions:
     """Fields that carry media.
 
     Attributes:
@@ -126,7 +126,7 @@ class Material:
         return known
 
 
-def _set(group: Look | Material, *, leave_out: set[str]) -> dict[str, Any]:
+def _set(group: PictureOptions | MediaOptions, *, leave_out: set[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for option, given in asdict(group, recurse=False).items():
         if given not in (None, ()) and option not in leave_out:
@@ -203,7 +203,7 @@ def parsed(text: str) -> Any:
         return text
 
 
-def readable(request: VideoRequest) -> VideoRequest:
+def with_utf8_prompts(request: VideoRequest) -> VideoRequest:
     """Return a request whose prompts are text, where the locale could not read the UTF-8 that was typed.
 
     Raises:

@@ -20,8 +20,8 @@ from ..options import Timeouts
 from ..sansio.job.states import Failed, Queueing
 from . import exit_codes
 from .explain import report, succeeded_json, ticket_json
-from .prices import agreed, quoted
-from .request_options import readable
+from .prices import ask_price, confirm_price
+from .request_options import with_utf8_prompts
 from .screen.board import Board
 from .screen.streams import from_here
 from .session import open_session
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..job import VideoJob
     from ..requests import VideoRequest
     from ..results import Ticket, Video
-    from .options import Making
+    from .options import ClipOptions
     from .screen.screen import Screen
     from .session import Session
 
@@ -40,41 +40,39 @@ ANSWER: Final = Timeouts().connect + 2 * Timeouts().read
 
 
 async def run_request(
-    request: VideoRequest, screen: Screen, making: Making, *, reference_seconds: float | None = None
+    request: VideoRequest, screen: Screen, clip: ClipOptions, *, reference_seconds: float | None = None
 ) -> int:
     """Have the price agreed to, queue all takes of a request, watch their jobs, and return the exit code.
 
     An order whose key is known has been paid for, so that its price is nobody's concern any more.
     """
-    request, to, tags, count = readable(request), making.target.place, making.tags, making.count
+    request, to, tags, count = with_utf8_prompts(request), clip.target.place, clip.tags, clip.count
     if count > 1 and to == STDOUT:
         msg = "-o - takes one clip"
         raise UsageError(msg, hint="Name a folder for several")
     bound_for = destination(to, screen)
-    keys = [
-        making.key and (making.key if take == 1 else f"{making.key}-{take}") for take in range(1, count + 1)
-    ]
+    keys = [clip.key and (clip.key if take == 1 else f"{clip.key}-{take}") for take in range(1, count + 1)]
     async with open_session(
-        screen, making.connection, making.journalling, seconds=making.target.timeout
+        screen, clip.connection, clip.journalling, seconds=clip.target.timeout
     ) as session:
         screen.interrupts.farewell = "Interrupted before anything was queued. Nothing was charged."
         found = [None if key is None else await session.venice.find(key) for key in keys]
         new = found.count(None)
-        usd, length, limit = next((one.usd for one in found if one), None), reference_seconds, making.max_usd
+        usd, length, limit = next((one.usd for one in found if one), None), reference_seconds, clip.max_usd
         if new:
-            usd, length = await quoted(session.venice, request, screen, reference_seconds)
-            limit = await agreed(usd * new, making.max_usd, making.asking, screen)
+            usd, length = await ask_price(session.venice, request, screen, reference_seconds)
+            limit = await confirm_price(usd * new, clip.max_usd, clip.confirm, screen)
         caption = " · ".join([request.model, *_costs(usd, count, new)])
         if not screen.live:
             screen.note(caption)
         jobs = [
             session.venice.generate(
                 _take(request, number),
-                to=bound_for if count == 1 else making.target.of_take(number, count),
+                to=bound_for if count == 1 else clip.target.of_take(number, count),
                 # the price is asked, so that spend knows it
                 max_usd=math.inf if limit is None else limit / (new or 1),
                 reference_video_seconds=length,
-                overwrite=making.target.overwrite,
+                overwrite=clip.target.overwrite,
                 key=key,
                 tags=tags,
             )
@@ -152,13 +150,13 @@ class Watch:
         except VeniceError as error:
             board.failed += 1
             over = error.ticket is None or (isinstance(job.state, Failed) and job.state.job_failed)
-            handover = None
+            kept_ticket = None
             if not over and job.ticket is not None:  # a later try may still bring its clip
-                handover = await hand_over(self.session, self.screen, job.ticket, self.to)
-            resume = handover.command if handover and handover.works else None
+                kept_ticket = await keep_ticket(self.session, self.screen, job.ticket, self.to)
+            resume = kept_ticket.command if kept_ticket and kept_ticket.works else None
             self._codes.append(report(self.screen, error, resume=resume))
-            if handover is not None:
-                handover.show(self.screen)
+            if kept_ticket is not None:
+                kept_ticket.show(self.screen)
             if isinstance(error, QueueOutcomeUnknownError) and self.session.journal is not None:
                 self.screen.insist(f"The attempt is kept in the journal: {self.session.again('jobs')}")
         else:
@@ -207,11 +205,11 @@ class Watch:
         which = f"{len(tickets)} jobs, which have" if many else "the job, which has"
         self.screen.insist(f"Stopped watching. Venice goes on with {which} been paid for.")
         for ticket in tickets:
-            handover = await hand_over(self.session, self.screen, ticket, self.to)
-            if handover and not many:
-                handover.show(self.screen)
-            if handover and self.screen.as_json:
-                facts = {"ticket": ticket_json(ticket), "resume": handover.command}
+            kept_ticket = await keep_ticket(self.session, self.screen, ticket, self.to)
+            if kept_ticket and not many:
+                kept_ticket.show(self.screen)
+            if kept_ticket and self.screen.as_json:
+                facts = {"ticket": ticket_json(ticket), "resume": kept_ticket.command}
                 self.screen.emit({"ok": False, "stopped": True, **facts})
         if many:
             self.screen.insist(f"Resume: {self.session.again('resume', '--all')}", "bold")
@@ -233,7 +231,7 @@ def tell_unknown(session: Session, screen: Screen, jobs: Collection[VideoJob]) -
 
 
 @frozen(kw_only=True)
-class Handover:
+class KeptTicket:
     """How to resume a job.
 
     Attributes:
@@ -256,23 +254,25 @@ class Handover:
             screen.insist("        (on the real service; this job ended with the sandbox in this command)")
 
 
-async def hand_over(
+async def keep_ticket(
     session: Session, screen: Screen, ticket: Ticket, to: Path | str | None
-) -> Handover | None:
+) -> KeptTicket | None:
     """See that a ticket is kept: by the journal, or in a new file; None, and a complaint, if it cannot be."""
     where = [] if to is None else ["-o", str(to)]
     by_id = session.again("resume", ticket.queue_id, *where)
     if session.connection.sandbox:
-        return Handover(ticket=ticket, kept="", command=by_id, works=False)
+        return KeptTicket(ticket=ticket, kept="", command=by_id, works=False)
     if session.journal is not None:
-        return Handover(ticket=ticket, kept=f", kept in the journal {shown(session.journal)}", command=by_id)
+        return KeptTicket(
+            ticket=ticket, kept=f", kept in the journal {shown(session.journal)}", command=by_id
+        )
     try:
         path = await anyio.to_thread.run_sync(save_tickets, [ticket], to)
     except OSError as error:
         job = f"job {ticket.queue_id} on {ticket.model}"
         screen.complain(f"The ticket cannot be saved ({error.strerror}): {job}")
         return None
-    return Handover(
+    return KeptTicket(
         ticket=ticket, kept=f", kept in {path}", command=session.again("resume", str(path), *where)
     )
 

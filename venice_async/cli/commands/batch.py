@@ -20,9 +20,9 @@ from ..batch_file import Line, read_batch, unknown_fields, variants
 from ..batch_run import BatchRun
 from ..completions import Model
 from ..explain import hint
-from ..options import BATCH, MAIN, Asking, Connection, Journalling, Output, Place, Seconds, Text, Usd
-from ..prices import agreed, show_prices, total_price
-from ..request_options import Look
+from ..options import BATCH, MAIN, ConfirmOptions, Connection, Journalling, Output, Place, Seconds, Text, Usd
+from ..prices import confirm_price, show_prices, total_price
+from ..request_options import PictureOptions
 from ..screen.screen import ScreenHere
 from ..session import Session, open_session
 from ..stdio import read_text
@@ -45,7 +45,7 @@ Run the same command again to go on: with the journal, nothing is paid for twice
 
 @Parameter(name="*", group=BATCH)
 @frozen(kw_only=True)
-class Course:
+class RunOptions:
     """How a batch goes.
 
     Attributes:
@@ -69,7 +69,7 @@ class Course:
 
 @Parameter(name="*", group=MAIN)
 @frozen(kw_only=True)
-class Many:
+class VariantOptions:
     """How a line becomes several.
 
     Attributes:
@@ -92,12 +92,12 @@ async def batch(
     model: Model | None = None,
     budget: Usd | None = None,
     dry_run: bool = False,
-    many: Many = Many(),
-    asking: Asking = Asking(),
+    variant: VariantOptions = VariantOptions(),
+    confirm: ConfirmOptions = ConfirmOptions(),
     results: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     report: bool = False,
-    course: Course = Course(),
-    look: Look = Look(),
+    running: RunOptions = RunOptions(),
+    picture: PictureOptions = PictureOptions(),
     journalling: Journalling = Journalling(),
     connection: Connection = Connection(),
     output: Output = Output(),
@@ -122,20 +122,20 @@ async def batch(
     if report and not isinstance(into, Path):
         msg = "--report needs a folder for the clips: the page shows them from beside it"
         raise UsageError(msg, hint="Leave --report out, or send the clips to a folder")
-    defaults: dict[str, Any] = {**look.values(), **({"model": model} if model else {})}
+    defaults: dict[str, Any] = {**picture.values(), **({"model": model} if model else {})}
     seed = defaults.get("extra", {}).get("seed")
-    wanted = variants(template=many.prompt, vary=many.vary, count=many.count, seed=seed)
+    wanted = variants(template=variant.prompt, vary=variant.vary, count=variant.count, seed=seed)
     lines = await anyio.to_thread.run_sync(read_batch, await read_text(file), file, defaults, wanted)
     for remark in unknown_fields(lines):
         screen.insist(f"{file}: {remark}", "yellow")
     if dry_run:
         async with open_session(screen, connection) as session:
             return await show_prices(session.venice, lines, budget, screen)
-    run = BatchRun(screen, lines, into=into, grace=course.grace)
+    run = BatchRun(screen, lines, into=into, grace=running.grace)
     with ExitStack() as stack:
         run.results = await anyio.to_thread.run_sync(_open_output, into, results, stack)
         async with open_session(
-            screen, connection, journalling, seconds=course.timeout, on_state=run.heard
+            screen, connection, journalling, seconds=running.timeout, on_state=run.heard
         ) as session:
             if session.journal is not None:
                 screen.interrupts.farewell = "Stopped at once. Run the same command again to go on."
@@ -143,21 +143,21 @@ async def batch(
                 with screen.waiting("asking the prices"):
                     total = await total_price(session.venice, [line.request for line in lines])
                 screen.note(f"{_clips(len(lines))}, {as_usd(total)} in all; --budget makes that a bound")
-                await agreed(total, None, asking, screen)
-            course_of_it = session.venice.batch(
+                await confirm_price(total, None, confirm, screen)
+            clips = session.venice.batch(
                 (line.request for line in lines),
                 into=into,
                 max_usd=math.inf if budget is None else budget,
-                on_error="stop" if course.stop_on_error else "collect",
+                on_error="stop" if running.stop_on_error else "collect",
                 key=run.key(),
                 tags=run.tags(),
-                concurrency=course.concurrency,
-                overwrite=course.overwrite,
-                name=course.name,
-                give_up_after=course.give_up_after or None,
+                concurrency=running.concurrency,
+                overwrite=running.overwrite,
+                name=running.name,
+                give_up_after=running.give_up_after or None,
                 max_each=run.max_each(),
             )
-            code = await run.until_the_end(session, course_of_it, budget)
+            code = await run.until_the_end(session, clips, budget)
             known = await _known(run, session) if report else {}
     if report and isinstance(into, Path):
         path = await anyio.to_thread.run_sync(_write_report, run, lines, into, started, known)

@@ -8,8 +8,8 @@ from cyclopts import Parameter
 
 from ...requests import VideoRequest
 from ..completions import Model
-from ..options import Making, Output, ReferenceSeconds, Text
-from ..request_options import Look, Material
+from ..options import ClipOptions, Output, ReferenceSeconds, Text
+from ..request_options import MediaOptions, PictureOptions
 from ..run_jobs import run_request
 from ..screen.screen import ScreenHere
 from . import command
@@ -27,10 +27,10 @@ async def generate(
     *,
     model: Model,
     prompt: Annotated[Text | None, Parameter(alias="-p")] = None,
-    look: Look = Look(),
-    material: Material = Material(),
+    picture: PictureOptions = PictureOptions(),
+    media: MediaOptions = MediaOptions(),
     reference_seconds: ReferenceSeconds | None = None,
-    making: Making = Making(),
+    clip: ClipOptions = ClipOptions(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -41,5 +41,5 @@ async def generate(
         prompt: What to show.
         reference_seconds: The length of all reference clips together, where they are URLs.
     """
-    request = VideoRequest(model=model, prompt=prompt, **look.values(), **material.values())
-    return await run_request(request, screen, making, reference_seconds=reference_seconds)
+    request = VideoRequest(model=model, prompt=prompt, **picture.values(), **media.values())
+    return await run_request(request, screen, clip, reference_seconds=reference_seconds)

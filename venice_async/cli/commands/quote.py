@@ -11,7 +11,7 @@ from ...requests import VideoRequest
 from .. import exit_codes
 from ..completions import Model
 from ..options import Connection, Medium, Output, ReferenceSeconds
-from ..request_options import Look, medium
+from ..request_options import PictureOptions, medium
 from ..screen.screen import ScreenHere
 from ..session import open_session
 from . import command
@@ -27,7 +27,7 @@ _PLACEHOLDER: Final = "-"  # a price does not depend on the prompt, which is not
 async def quote(
     *,
     model: Model,
-    look: Look = Look(),
+    picture: PictureOptions = PictureOptions(),
     video: Medium | None = None,
     upscale_factor: Annotated[int | None, Parameter(metavar="FACTOR")] = None,
     reference_seconds: ReferenceSeconds | None = None,
@@ -48,7 +48,7 @@ async def quote(
         prompt=_PLACEHOLDER if video is None else None,
         video_url=None if video is None else medium("--video", video),
         upscale_factor=upscale_factor,
-        **look.values(),
+        **picture.values(),
     )
     async with open_session(screen, connection) as session:
         usd = (await session.venice.quote(request, reference_video_seconds=reference_seconds)).usd

@@ -10,8 +10,8 @@ from cyclopts import App, Parameter
 from ... import seedance as builders
 from ...errors import UsageError
 from ..completions import Model
-from ..options import MAIN, Making, Medium, Output, ReferenceSeconds, Text
-from ..request_options import Look, media, medium
+from ..options import MAIN, ClipOptions, Medium, Output, ReferenceSeconds, Text
+from ..request_options import PictureOptions, media, medium
 from ..run_jobs import run_request
 from ..screen.screen import ScreenHere
 from . import command
@@ -64,8 +64,8 @@ async def reference(
     video: _Media = (),
     sound: _Media = (),
     seedance: Seedance = Seedance(),
-    look: Look = Look(),
-    making: Making = Making(),
+    picture: PictureOptions = PictureOptions(),
+    clip: ClipOptions = ClipOptions(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -86,9 +86,9 @@ async def reference(
         videos=media("--video", video),
         audios=media("--sound", sound),
         family=seedance.family,
-        **look.values(),
+        **picture.values(),
     )
-    return await run_request(request, screen, making, reference_seconds=seedance.reference_seconds)
+    return await run_request(request, screen, clip, reference_seconds=seedance.reference_seconds)
 
 
 @command(EDIT_EXAMPLES)
@@ -106,8 +106,8 @@ async def edit(
     image: _Media = (),
     sound: _Media = (),
     seedance: Seedance = Seedance(),
-    look: Look = Look(),
-    making: Making = Making(),
+    picture: PictureOptions = PictureOptions(),
+    clip: ClipOptions = ClipOptions(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -140,9 +140,9 @@ async def edit(
         images=media("--image", image),
         audios=media("--sound", sound),
         family=seedance.family,
-        **look.values(),
+        **picture.values(),
     )
-    return await run_request(request, screen, making, reference_seconds=seedance.reference_seconds)
+    return await run_request(request, screen, clip, reference_seconds=seedance.reference_seconds)
 
 
 @command(EXTEND_EXAMPLES)
@@ -154,8 +154,8 @@ async def extend(
     backward: bool = False,
     keep_input: bool = False,
     seedance: Seedance = Seedance(),
-    look: Look = Look(),
-    making: Making = Making(),
+    picture: PictureOptions = PictureOptions(),
+    clip: ClipOptions = ClipOptions(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -174,9 +174,9 @@ async def extend(
         backward=backward,
         keep_input=keep_input,
         family=seedance.family,
-        **look.values(),
+        **picture.values(),
     )
-    return await run_request(request, screen, making, reference_seconds=seedance.reference_seconds)
+    return await run_request(request, screen, clip, reference_seconds=seedance.reference_seconds)
 
 
 @command(STITCH_EXAMPLES)
@@ -184,8 +184,8 @@ async def stitch(
     *videos: _Clip,
     transition: tuple[Text, ...] = (_SEAMLESS,),
     seedance: Seedance = Seedance(),
-    look: Look = Look(),
-    making: Making = Making(),
+    picture: PictureOptions = PictureOptions(),
+    clip: ClipOptions = ClipOptions(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -197,9 +197,9 @@ async def stitch(
     """
     between = transition if len(transition) > 1 else "".join(transition)
     request = builders.stitch(
-        seedance.model, media("VIDEO", videos), between, family=seedance.family, **look.values()
+        seedance.model, media("VIDEO", videos), between, family=seedance.family, **picture.values()
     )
-    return await run_request(request, screen, making, reference_seconds=seedance.reference_seconds)
+    return await run_request(request, screen, clip, reference_seconds=seedance.reference_seconds)
 
 
 def _needed(text: str | None, option: str) -> str:

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from ...upscaling import upscale as upscaling
 from ..completions import Model
-from ..options import Fields, Making, Medium, Output, Text
+from ..options import ClipOptions, Fields, Medium, Output, Text
 from ..request_options import medium, named_fields
 from ..run_jobs import run_request
 from ..screen.screen import ScreenHere
@@ -34,7 +34,7 @@ async def upscale(
     slowdown: Annotated[int | None, Parameter(metavar="FACTOR")] = None,
     prores: bool = False,
     field: Fields = (),
-    making: Making = Making(),
+    clip: ClipOptions = ClipOptions(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -60,4 +60,4 @@ async def upscale(
     options: Any = {name: part for name, part in chosen.items() if part is not None}
     extra = named_fields(field).get("extra")
     request = upscaling(model, medium("VIDEO", video), factor=factor, prompt=prompt, extra=extra, **options)
-    return await run_request(request, screen, making)
+    return await run_request(request, screen, clip)
