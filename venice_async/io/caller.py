@@ -282,7 +282,11 @@ class Caller:
                 self._tokens = min(self._retries.quota, self._tokens + self._retries.refund)
             if request.call not in {Call.LINK, Call.REVOKE}:
                 self.balances.update(balances(response.headers))
-                self._note_deprecation(request, response.headers)
+                model, said = request.model, deprecation(response.headers)
+                if said and model is not None and model not in self.deprecations:  # each is logged once
+                    told = redact_headers({"": said}, self._secrets(request.secrets))[""][:_LONGEST_NOTICE]
+                    self.deprecations[model] = told
+                    log.warning("The model %s comes to an end: %s", model, told)
             if turn is None:
                 yield response
             elif response.status != HTTPStatus.TOO_MANY_REQUESTS:
@@ -292,14 +296,6 @@ class Caller:
                 content = await response.read(LONGEST_ERROR)
                 turn.answered(response.status, response.headers, content.data)
                 yield _ReadResponse(response.status, response.headers, response.request_sent, content)
-
-    def _note_deprecation(self, request: HttpRequest, headers: Mapping[str, str]) -> None:
-        """Warn once of each model that comes to an end."""
-        model = request.model
-        if model is not None and model not in self.deprecations and (said := deprecation(headers)):
-            text = redact_headers({"": said}, self._secrets(request.secrets))[""][:_LONGEST_NOTICE]
-            self.deprecations[model] = text
-            log.warning("The model %s comes to an end: %s", model, text)
 
     def _understood(
         self,

@@ -102,15 +102,11 @@ def lasting_names(folder: Path) -> Generator[None]:
     try:
         yield
         if descriptor is not None:
-            _sync_folder(descriptor)
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                if error.errno in _FAILED:
+                    raise
     finally:
         if descriptor is not None:
             os.close(descriptor)
-
-
-def _sync_folder(descriptor: int) -> None:
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno in _FAILED:
-            raise

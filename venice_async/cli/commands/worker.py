@@ -119,13 +119,15 @@ async def worker(
             ) from None
         raise
 
+    insist = logging.getLogger("venice_async.fleet").warning if log_json else screen.insist
+
     def stop() -> None:
         patience = f"paid ones have up to {grace:g} s"
-        screen.insist(f"Stopping: unpaid jobs go back, {patience}. The same signal again ends at once.")
+        insist(f"Stopping: unpaid jobs go back, {patience}. The same signal again ends at once.")
         work.stop()
 
     screen.interrupts.on_stop = stop
-    screen.interrupts.on_insist = lambda: screen.insist(
+    screen.interrupts.on_insist = lambda: insist(
         "Ended at once. Other workers go on with what is paid for. Of a paid request that was on its way"
         f" nobody knows whether it was accepted: venice-async jobs --journal {shown(uri)}"
     )

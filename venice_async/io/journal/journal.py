@@ -36,19 +36,6 @@ from .writer import Writer
 _PART: Final = 200  # jobs that an onlooker reads at once
 
 
-async def _load_postgres() -> None:
-    """Load what is only needed for Postgres, not on the event loop.
-
-    Raises:
-        JournalError: it is not installed.
-    """
-    try:
-        await to_thread.run_sync(import_module, "venice_async.io.journal.postgres")
-    except ImportError as error:
-        msg = f"A journal in Postgres needs {error.name or 'psycopg'}, which cannot be loaded"
-        raise JournalError(msg, hint="Install it: pip install 'venice-async[postgres]'") from error
-
-
 class Journal:
     """A file of jobs, which clients and processes may share: each leaves alone what the others are watching.
 
@@ -104,7 +91,12 @@ class Journal:
                 cannot be used.
         """
         if is_postgres(path):
-            await _load_postgres()
+            try:  # not on the event loop
+                await to_thread.run_sync(import_module, "venice_async.io.journal.postgres")
+            except ImportError as error:
+                msg = f"A journal in Postgres needs {error.name or 'psycopg'}, which cannot be loaded"
+                hint = "Install it: pip install 'venice-async[postgres]'"
+                raise JournalError(msg, hint=hint) from error
             from .postgres import PostgresDatabase  # noqa: PLC0415 - loaded by those who use it
 
             writer = Writer(PostgresDatabase(str(path), account=account, secret=secret))

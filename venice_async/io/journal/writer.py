@@ -118,9 +118,15 @@ class Writer:
 
     def beat(self) -> None:
         """Say that we live, once a second; called in the thread of the pulse."""
+
+        def speak() -> None:
+            if not self._closed:
+                self._waiting.append(Operation(lambda table: table.speak()))
+                self._drain()
+
         if not self.database.beat_apart() and not self._closed:
             with suppress(RuntimeError):  # it was closed just now
-                self._thread.submit(self._beat)
+                self._thread.submit(speak)
 
     async def perform(
         self,
@@ -161,11 +167,18 @@ class Writer:
 
     async def aclose(self) -> None:
         """Finish what was begun, and close. May be called more than once."""
+
+        def close() -> None:
+            self._drain()
+            for operation in self._kept:
+                _logger.error("The journal never learned of a job's last state: %s", operation.error)
+            self.database.close()
+
         if not self._closed:
             self._closed = True
             PULSE.discard(self)
             try:
-                await self._in_thread(self._close)
+                await self._in_thread(close)
             finally:
                 self._thread.shutdown(wait=False)
 
@@ -176,17 +189,6 @@ class Writer:
         await checkpoint_if_cancelled()
         if cancelled is not None or problem is not None:
             raise cast("BaseException", cancelled or problem)
-
-    def _close(self) -> None:
-        self._drain()
-        for operation in self._kept:
-            _logger.error("The journal never learned of a job's last state: %s", operation.error)
-        self.database.close()
-
-    def _beat(self) -> None:
-        if not self._closed:
-            self._waiting.append(Operation(lambda table: table.speak()))
-            self._drain()
 
     def _drain(self) -> None:
         """Do all that is waiting; those whose turn was later find it done."""

@@ -5,7 +5,7 @@ They serve as machine, progress and journal record.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
@@ -13,10 +13,6 @@ from ...errors import VeniceError
 from ...requests import Consent, VideoRequest
 from ...results import ConsentRequest, Ticket, Video
 from ..retries import Attempts
-
-
-def _facts(error: VeniceError) -> Any:
-    return type(error), error.facts
 
 
 @frozen(kw_only=True)
@@ -178,7 +174,7 @@ class Failed:
             anything else a later try may still bring it.
     """
 
-    error: VeniceError = field(eq=_facts, hash=False)
+    error: VeniceError = field(eq=lambda error: (type(error), error.facts), hash=False)
     ticket: Ticket | None = None
     job_failed: bool = False
 

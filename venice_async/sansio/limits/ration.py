@@ -243,7 +243,7 @@ class Ration:
             self._end(wish.process, answer, now)
         self._bury(wish, now)
         self._note(wish, now)
-        self._learn(wish)
+        news = self._trade_news(wish)
         turns = list[tuple[Lane, str]]()
         wanted = self.processes[wish.process].bids
         while (lane := self._open_lane(wish, now)) is not None:
@@ -261,7 +261,7 @@ class Ration:
             again=again,
             answer_helps=any(helps for _, helps in opens.values()),
             alone=alone,
-            completions=self._news(wish),
+            completions=news,
             p80s={name: model.p80 for name, model in self.models.items() if model.p80 is not None},
             heard=self.learned,
         )
@@ -328,23 +328,14 @@ class Ration:
             if token not in held if of_ours else flight.process not in self.processes:
                 self._end(flight.process, Answer(token=token), now)
 
-    def _learn(self, wish: Wish) -> None:
+    def _trade_news(self, wish: Wish) -> tuple[tuple[str, float], ...]:
+        """Take in what a process learned of models, and return what the others have learned since."""
         for name, p80 in wish.p80s.items():
             self._model(name).p80 = p80
         for name, seconds in wish.completions:
             self.learned += 1
             model = self._model(name)
             model.completions = [*model.completions, (self.learned, wish.process, seconds)][-PASSED_ON:]
-
-    def _model(self, name: str) -> Learned:
-        """Return what is known of a model, which is the latest that anything was said of."""
-        model = self.models[name] = self.models.pop(name) if name in self.models else Learned()
-        while len(self.models) > MODELS:
-            del self.models[next(iter(self.models))]
-        return model
-
-    def _news(self, wish: Wish) -> tuple[tuple[str, float], ...]:
-        """Return what others learned since."""
         news = [
             (serial, name, seconds)
             for name, model in self.models.items()
@@ -352,6 +343,13 @@ class Ration:
             if serial > wish.heard and process != wish.process
         ]
         return tuple((name, seconds) for _, name, seconds in sorted(news))
+
+    def _model(self, name: str) -> Learned:
+        """Return what is known of a model, which is the latest that anything was said of."""
+        model = self.models[name] = self.models.pop(name) if name in self.models else Learned()
+        while len(self.models) > MODELS:
+            del self.models[next(iter(self.models))]
+        return model
 
     def _open_lane(self, wish: Wish, now: float) -> Lane | None:
         """Return the lane that has a turn for the process, if there is one."""
