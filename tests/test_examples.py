@@ -61,7 +61,7 @@ def let_go(sandbox: Sandbox) -> None:
     """End the jobs that are held."""
     assert sandbox._venice is not None
     for charge in sandbox.charges:
-        job = sandbox._venice.book.find(charge.queue_id)
+        job = sandbox._venice.jobs.find(charge.queue_id)
         if job is not None and job.scenario is HELD:
             job.execution = 0.0
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from venice_async.sandbox import CATALOGUE, CatalogueModel
-from venice_async.sandbox.consent import ConsentDesk
+from venice_async.sandbox.consent import ConsentRecord
 from venice_async.sandbox.jobs import price
 from venice_async.sandbox.replies import Refused
 from venice_async.sandbox.validation import check_job, check_queue, check_quote
@@ -57,7 +57,7 @@ def test_any_body_is_accepted_and_priced_or_refused(more: dict[str, Any], model:
         if status == 200:
             assert 0 < price(model, body) < 1_000
         if status == 200 and check is check_queue:
-            ConsentDesk().ask(body, "face_media")
+            ConsentRecord().ask(body, "face_media")
 
 
 @given(body=BODIES)

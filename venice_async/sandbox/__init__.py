@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .catalogue import CATALOGUE
     from .clips.media import tiny_clip
-    from .clips.studio import ClipMaker
+    from .clips.renderer import ClipMaker
     from .limits import RateLimits
     from .model import CatalogueModel
     from .records import Charge, RecordedRequest
@@ -46,7 +46,7 @@ _ROOMS = {
     "records": ("Charge", "RecordedRequest"),
     "scenarios": ("Fault", "Outcome", "Point", "Scenario"),
     "server": ("Sandbox", "serve"),
-    "clips.studio": ("ClipMaker",),
+    "clips.renderer": ("ClipMaker",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

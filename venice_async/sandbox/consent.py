@@ -58,8 +58,8 @@ def consent_issues(consents: object) -> Iterator[Issue]:
             yield ("consents", "seedance", name), "Must be true"
 
 
-class ConsentDesk:
-    """Asks for consent, and remembers the media it was given for."""
+class ConsentRecord:
+    """Whether consent is needed, and the media it was given for."""
 
     def __init__(self) -> None:
         self._attested: set[bytes] = set()

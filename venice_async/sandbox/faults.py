@@ -48,7 +48,7 @@ class FaultPlan:
         return next((planned.fault for planned in self._planned if planned.meets(points, model)), None)
 
 
-def bend(fault: Fault, true: Reply) -> Reply:
+def with_fault(fault: Fault, true: Reply) -> Reply:
     """Return what is answered in place of the `true` answer."""
     status = true.status if fault.status is None else fault.status
     headers, body = dict(true.headers), true.body

@@ -52,7 +52,7 @@ class RateLimits:
     block: float = field(default=30.0, validator=gt(0))
 
 
-class RateGate:
+class RateLimiter:
     """Counts what one key does. `limits` may be exchanged at any time; None switches everything off."""
 
     def __init__(self, limits: RateLimits | None, clock: LoopClock) -> None:

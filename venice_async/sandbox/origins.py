@@ -13,10 +13,10 @@ from typing import Any, Literal, cast
 from aiohttp import web
 from attrs import define, evolve
 
-from .clips.studio import Studio
+from .clips.renderer import ClipRenderer
 from .clock import LoopClock
-from .faults import FaultPlan, bend
-from .jobs import Clip, Job, JobBook
+from .faults import FaultPlan, with_fault
+from .jobs import Clip, Job, JobStore
 from .records import RecordedRequest
 from .replies import Reply, coded_error, standard_error
 from .scenarios import Fault, Point
@@ -79,15 +79,15 @@ class ApiOrigin:
         reply = evolve(reply, headers={**number, **reply.headers})
         status = None if fault is not None and fault.silent else reply.status
         if status is not None and status in _FAILED:
-            self.venice.gate.failed(now)
-        reply = _with(reply, self.venice.gate.failure_headers(now))
+            self.venice.limiter.failed(now)
+        reply = _with(reply, self.venice.limiter.failure_headers(now))
         self.requests.append(_record(request, path, points[-1] if points else "", call, status))
         return await send(request, reply, fault, date=self.venice.clock.http_date(now))
 
     def _turned_away(
         self, request: web.BaseRequest, point: Point | None, raw: bytes | None, now: float
     ) -> Reply | None:
-        blocked = self.venice.gate.blocked(now)
+        blocked = self.venice.limiter.blocked(now)
         if blocked is not None:
             return blocked
         shown = request.headers.get("Authorization")
@@ -106,14 +106,14 @@ class ApiOrigin:
     def _answer(self, point: Point, points: tuple[Point, ...], call: Call) -> tuple[Reply, Fault | None]:
         headers: dict[str, str] = {}
         if (kind := self.venice.rated(point, call.body)) is not None:
-            headers, refusal = self.venice.gate.take(kind, call.now)
+            headers, refusal = self.venice.limiter.take(kind, call.now)
             if refusal is not None:
                 return _with(refusal, headers), None
         model = (call.body or {}).get("model")
         fault = self.plan.next(points, model)
         acts = fault is None or fault.acts
         reply = _with(self.venice.answer(point, call) if acts else Reply(), headers)
-        return (reply if fault is None else bend(fault, reply)), fault
+        return (reply if fault is None else with_fault(fault, reply)), fault
 
 
 @define(eq=False, kw_only=True)
@@ -126,12 +126,12 @@ class LinkOrigin:
         ranges: whether `Range` is honoured.
     """
 
-    book: JobBook
+    jobs: JobStore
     clock: LoopClock
     gets: int
     lifetime: float
     ranges: bool
-    studio: Studio
+    renderer: ClipRenderer
     plan: FaultPlan
     api_key: str
     requests: list[RecordedRequest]
@@ -145,7 +145,7 @@ class LinkOrigin:
         point = points.get(request.method)
         job = self._find(request.path, request.query.get("signature"))
         if job is not None and point == "link" and job.done(now):
-            await self.studio.make(job)
+            await self.renderer.make(job)
         reply, fault = self._answer(request, point, job, now)
         call = Call(query={}, content_type="", raw=raw or b"", body=_parsed(raw), now=now)
         status = None if fault is not None and fault.silent else reply.status
@@ -164,15 +164,15 @@ class LinkOrigin:
             return standard_error(405, "Method not allowed"), None
         fault = self.plan.next((point,), job.model.id if job is not None else None)
         if fault is not None and not fault.acts:
-            return bend(fault, Reply()), fault
+            return with_fault(fault, Reply()), fault
         headers = {name.lower(): value for name, value in request.headers.items()}
         reply = self._get(job, headers, now) if point == "link" else self._delete(job, now)
-        return (reply if fault is None else bend(fault, reply)), fault
+        return (reply if fault is None else with_fault(fault, reply)), fault
 
     def _find(self, path: str, signature: str | None) -> Job | None:
         """Return the job whose link this is."""
         named = _LINK.fullmatch(path)
-        job = self.book.find(named[1]) if named else None
+        job = self.jobs.find(named[1]) if named else None
         return job if job is not None and job.token == signature else None
 
     def _get(self, job: Job | None, headers: Mapping[str, str], now: float) -> Reply:

@@ -16,11 +16,11 @@ from attrs.validators import ge, gt, in_
 
 from ..errors import UsageError
 from .catalogue import CATALOGUE
-from .clips.studio import Clips, Studio
+from .clips.renderer import ClipRenderer, Clips
 from .clock import LoopClock
 from .faults import FaultPlan
-from .jobs import JobBook
-from .limits import RateGate, RateLimits
+from .jobs import JobStore
+from .limits import RateLimiter, RateLimits
 from .model import CatalogueModel
 from .origins import ApiOrigin, LinkOrigin
 from .records import Charge, RecordedRequest
@@ -113,13 +113,13 @@ class Sandbox:
     def limits(self, limits: RateLimits | None) -> None:
         self._limits = limits
         if self._venice is not None:
-            self._venice.gate.limits = limits
+            self._venice.limiter.limits = limits
 
     @property
     def charges(self) -> list[Charge]:
         """What was paid, job by job."""
         venice = self._venice
-        return [] if venice is None else venice.book.charges(venice.clock.now())
+        return [] if venice is None else venice.jobs.charges(venice.clock.now())
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -152,9 +152,9 @@ class Sandbox:
         clock = LoopClock(skew=self.clock_skew)
         self._venice = venice = Venice(
             models={model.id: model for model in self.models},
-            book=JobBook(self.scenarios, speed=self.speed, sigma=self.sigma, seed=self.seed),
-            studio=Studio(self.clips),
-            gate=RateGate(self._limits, clock),
+            jobs=JobStore(self.scenarios, speed=self.speed, sigma=self.sigma, seed=self.seed),
+            renderer=ClipRenderer(self.clips),
+            limiter=RateLimiter(self._limits, clock),
             clock=clock,
             balance=self.balance,
             media_lifetime=self.media_lifetime,
@@ -180,16 +180,16 @@ class Sandbox:
             while self._runners:
                 await self._runners.pop().cleanup()
             if self._venice is not None:
-                await self._venice.studio.aclose()
+                await self._venice.renderer.aclose()
 
     async def _listen(self, venice: Venice) -> None:
         link_origin = LinkOrigin(
-            book=venice.book,
+            jobs=venice.jobs,
             clock=venice.clock,
             gets=self.link_gets,
             lifetime=self.media_lifetime,
             ranges=self.link_ranges,
-            studio=venice.studio,
+            renderer=venice.renderer,
             plan=self._plan,
             api_key=self.api_key,
             requests=self._requests,

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from attrs import define, evolve, field, frozen
 
-from .clips.studio import Studio
+from .clips.renderer import ClipRenderer
 from .clock import LoopClock
-from .consent import ConsentDesk
-from .jobs import Job, JobBook, price
+from .consent import ConsentRecord
+from .jobs import Job, JobStore, price
 from .ledger import ledger_page
-from .limits import Kind, RateGate
+from .limits import Kind, RateLimiter
 from .model import ENDS, CatalogueModel
 from .replies import (
     Refused,
@@ -83,9 +83,9 @@ class Venice:
     """
 
     models: Mapping[str, CatalogueModel]
-    book: JobBook
-    studio: Studio
-    gate: RateGate
+    jobs: JobStore
+    renderer: ClipRenderer
+    limiter: RateLimiter
     clock: LoopClock
     balance: float
     media_lifetime: float
@@ -93,7 +93,7 @@ class Venice:
     completes: Completes = "deletes"
     strict: bool = False
     link_base: str = ""
-    _consent: ConsentDesk = field(factory=ConsentDesk, init=False)
+    _consent: ConsentRecord = field(factory=ConsentRecord, init=False)
 
     def answer(self, point: Point, call: Call) -> Reply:
         """Act on one call."""
@@ -120,14 +120,14 @@ class Venice:
 
     async def delivers(self, body: Mapping[str, Any] | None, now: float) -> bool:
         """Whether a poll with this body is answered by a clip, which is made if it is."""
-        job = self.book.find(str((body or {}).get("queue_id")))
+        job = self.jobs.find(str((body or {}).get("queue_id")))
         if job is None or job.delivery != "inline" or job.unfetched or self._gone(job, now):
             return False
         if now >= job.queued_at + self.id_lifetime:
             return False
         if not job.known(now) or not job.done(now):
             return False
-        await self.studio.make(job)
+        await self.renderer.make(job)
         return job.succeeds
 
     def link_of(self, job: Job) -> str:
@@ -156,12 +156,12 @@ class Venice:
         body = call.json()
         model = self._model(body)
         check_queue(body, model, strict=self.strict)
-        scenario = self.book.scenario(model.id)
+        scenario = self.jobs.scenario(model.id)
         if model.offline:
             raise Refused(coded_error(503, "MODEL_OFFLINE", "The model is offline. Please try again later."))
         refusal = _refused(scenario)
         if refusal is not None:
-            self.book.serve(model.id)
+            self.jobs.serve(model.id)
             raise Refused(refusal)
         asked = self._consent.ask(body, scenario.consent or ("face_media" if model.asks_consent else "never"))
         if asked is not None:
@@ -170,7 +170,7 @@ class Venice:
             raise Refused(
                 coded_error(402, "INSUFFICIENT_BALANCE", "Insufficient balance to complete this request")
             )
-        job = self.book.open(model, body, call.now)
+        job = self.jobs.open(model, body, call.now)
         ticket: dict[str, Any] = {
             "model": model.id,
             "queue_id": int(job.queue_id) if scenario.numeric_id else job.queue_id,
@@ -182,7 +182,7 @@ class Venice:
         """`POST /video/retrieve`."""
         body = call.json()
         model, queue_id = check_job(body, optional=("delete_media_on_completion",))
-        job = self.book.find(queue_id)
+        job = self.jobs.find(queue_id)
         if job is None or call.now >= job.queued_at + self.id_lifetime:
             return standard_error(400, _UNKNOWN_ID)
         if job.model.id != model:
@@ -210,7 +210,7 @@ class Venice:
     def complete(self, call: Call) -> Reply:
         """`POST /video/complete`: deletes a clip; it neither cancels nor refunds a job that is running."""
         model, queue_id = check_job(call.json())
-        job = self.book.find(queue_id)
+        job = self.jobs.find(queue_id)
         if job is None or job.model.id != model or job.delivery == "link" or self.completes == "invalid":
             return standard_error(400, _UNKNOWN_ID)
         if job.done(call.now) and self.completes == "deletes":
@@ -244,7 +244,7 @@ class Venice:
 
     def show_ledger(self, call: Call) -> Reply:
         """`GET /billing/usage-history`: charges and refunds, a page at a time."""
-        return ledger_page(self.book.ledger(call.now), call.query, self.clock.unix(0.0))
+        return ledger_page(self.jobs.ledger(call.now), call.query, self.clock.unix(0.0))
 
     def _model(self, body: Mapping[str, Any]) -> CatalogueModel:
         name = body.get("model")
@@ -259,7 +259,7 @@ class Venice:
         return job.deleted or now >= job.queued_at + self.media_lifetime
 
     def _left(self, now: float) -> float:
-        return self.balance - self.book.spent(now)
+        return self.balance - self.jobs.spent(now)
 
 
 _ANSWERS: Mapping[str, Callable[[Venice, Call], Reply]] = {

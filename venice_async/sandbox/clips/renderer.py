@@ -29,7 +29,7 @@ Clips = Clip | ClipMaker
 """Fixed bytes for every job, or what makes them: called on the event loop, so it has to be quick."""
 
 
-class Studio:
+class ClipRenderer:
     """Makes each job's clip once, when somebody asks for it; at most two renderings run at once."""
 
     def __init__(self, clips: Clips | None) -> None:
