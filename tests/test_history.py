@@ -23,6 +23,7 @@ from venice_async import (
 )
 from venice_async.io.journal.entries import pack_ended
 from venice_async.io.journal.history import Paid, grouped, moment
+from venice_async.results import Listing
 from venice_async.sandbox import Fault, Sandbox, Scenario, tiny_clip
 from venice_async.sansio.converter import converter
 
@@ -64,7 +65,8 @@ async def test_history_has_what_ended_with_prompt_price_and_times_but_no_link(
         bad = request("no", "grok-imagine-image-to-video-private", image_url=signed)
         job = client.generate(bad, to=tmp_path / "c.mp4")
         await job
-        newest, owl, fox = await client.history()
+        newest, owl, fox = shown = await client.history()
+        assert isinstance(shown, Listing)
         assert ["a fox", "an owl", "no"] == [one.request and one.request.prompt for one in (fox, owl, newest)]
         assert (0.75, MODEL, "order-1", "film", tmp_path / "a.mp4") == (
             fox.usd,

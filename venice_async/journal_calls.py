@@ -117,11 +117,10 @@ class JournalCalls:
 
         if limit is not None:
             check_number("limit", limit, low=0, whole=True)
-        return await journal.history(
-            Wanted(
-                kinds=kinds_of(state), model=model, key=key, tag=tag, since=moment(since, now), limit=limit
-            )
+        wanted = Wanted(
+            kinds=kinds_of(state), model=model, key=key, tag=tag, since=moment(since, now), limit=limit
         )
+        return Listing(await journal.history(wanted))
 
     async def spend(
         self, *, since: datetime | timedelta | str | None = None, by: str = "model"

@@ -139,7 +139,7 @@ def _row(item: Any) -> dict[str, str]:
             usd: float | None = getattr(item, "usd", None)
             return {
                 "job": ticket.queue_id if ticket else "not queued",
-                "key": item.key or "",
+                "key": getattr(item, "name", item.key) or "",
                 "model": request.model if request else ticket.model if ticket else "",
                 "prompt": _short(request),
                 "state": " ".join(filter(None, _told(item.state))),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from attrs import asdict, frozen
@@ -37,7 +37,7 @@ venice-async doctor --sandbox
 """
 _LOW: Final = 1.0  # USD: less than most clips of ten seconds cost
 _SKEW: Final = 30.0  # seconds: more than that, and reset times of rate limits are misread
-_PATIENCE: Final = 2.0  # seconds for the first answer
+_PATIENCE: Final = 1.7  # seconds for the first answer
 _HANG: Final = 11  # columns of a mark and what was looked at
 _MARKS: Final = {True: ("✓", "green"), False: ("✗", "red"), None: ("!", "yellow")}
 
@@ -87,7 +87,7 @@ async def doctor(
         findings.append(_trouble("key", error))
     code = next((finding.code for finding in findings if finding.ok is False), exit_codes.OK)
     if screen.as_json:
-        screen.emit({"ok": code == exit_codes.OK, "findings": [asdict(finding) for finding in findings]})
+        screen.emit({"ok": code == exit_codes.OK, "findings": [_as_json(finding) for finding in findings]})
         return code
     for finding in findings:
         mark, style = _MARKS[finding.ok]
@@ -96,6 +96,10 @@ async def doctor(
         if finding.advice:
             screen.result(" " * _HANG + finding.advice, hang=_HANG)
     return code
+
+
+def _as_json(finding: Finding) -> dict[str, Any]:
+    return {**asdict(finding), "code": finding.code if finding.ok is False else exit_codes.OK}
 
 
 async def _check_service(session: Session) -> list[Finding]:
