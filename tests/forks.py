@@ -35,7 +35,7 @@ PRELOADED: Final = (
     *("aiohttp.web", "anyio._backends._asyncio", "cyclopts.completion", "psycopg", "rich.live"),
     *("fastapi", "uvicorn", "venice_async.batch", "venice_async.cli.app", "venice_async.cli.commands.batch"),
     *("venice_async.cli.commands.generate", "venice_async.client", "venice_async.fleet"),
-    *("venice_async.io.journal.file", "venice_async.io.journal.postgres"),
+    *("venice_async.io.journal.sqlite", "venice_async.io.journal.postgres"),
 )
 LARGEST: Final = 1 << 18
 _ADOPT: Final = 36  # PR_SET_CHILD_SUBREAPER of Linux

@@ -253,7 +253,6 @@ async def test_what_tells_large_requests_apart_is_reckoned_beside_the_loop(
         return request_key(request)
 
     monkeypatch.setattr("venice_async.batch.request_key", noted)
-    monkeypatch.setattr("venice_async.engine.refusals.request_key", noted)
     large = evolve(request(0), image_url="data:image/png;base64," + "iVBORw0KGgoA" * 10_000)
     async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
         (outcome,) = await venice.batch([large], into=tmp_path)
