@@ -19,7 +19,7 @@ from ...results import Ticket
 from ...sansio.naming import Naming, checked_pattern, filled, in_folder, is_pattern
 from ...sansio.object_url import ObjectUrl, parse_object_url
 from ..shielding import in_thread
-from .object_store import check_object, object_size
+
 from .part_file import PartFile, disk_error, followed, job_key, part_path
 from .sinks import Sink
 from .stores import ObjectPlace, place_in
@@ -112,6 +112,8 @@ async def check_destination(
         key = f"{filled(folder, values)}/" if folder else ""
         place = evolve(place, url=evolve(place.url, key=key))
     if place.url.scheme != "file":
+        from .object_store import check_object  # noqa: PLC0415 - it loads the network, which files do without
+
         return await check_object(place, overwrite=overwrite, recovering=recovering, naming=naming)
     text = file_of(place.url)
     await in_thread(make_folder, Path(text) if place.url.is_folder else Path(text).parent)
@@ -148,6 +150,8 @@ async def size_at(url: str, store: object = None) -> int | None:
     place = ObjectPlace(url=parse_object_url(url)) if store is None else place_in(store, url)
     if place.url.scheme == "file":
         return (await anyio.Path(file_of(place.url)).stat()).st_size
+    from .object_store import object_size  # noqa: PLC0415 - see above
+
     return await object_size(place)
 
 
