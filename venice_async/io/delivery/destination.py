@@ -19,7 +19,6 @@ from ...results import Ticket
 from ...sansio.naming import Naming, checked_pattern, filled, in_folder, is_pattern
 from ...sansio.object_url import ObjectUrl, parse_object_url
 from ..shielding import in_thread
-
 from .part_file import PartFile, disk_error, followed, job_key, part_path
 from .sinks import Sink
 from .stores import ObjectPlace, place_in
