@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import socket
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -37,7 +38,7 @@ from venice_async import (
 )
 from venice_async.io.aiohttp import AiohttpTransport
 from venice_async.sansio.http.queries import Revoke
-from venice_async.sansio.http.secrets import Secret
+from venice_async.sansio.http.secrets import Secret, redact
 from venice_async.sansio.http.wire import HttpRequest, link_request, poll_request
 from venice_async.sansio.job import commands, events, states
 from venice_async.sansio.job.machine import begin, step, watch
@@ -582,3 +583,21 @@ async def test_the_key_is_refused_for_any_origin_but_the_apis() -> None:
         with pytest.raises(ProtocolError):
             async with transport.send(request):
                 pytest.fail("sent")
+
+
+async def test_a_long_error_is_redacted_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One megabyte of escapes held it up for a second."""
+    threads: list[threading.Thread] = []
+
+    def noted(body: bytes, secrets: tuple[str, ...]) -> bytes:
+        threads.append(threading.current_thread())
+        return redact(body, secrets)
+
+    monkeypatch.setattr("venice_async.io.caller.redact", noted)
+    said = json_reply({"error": f"{KEY} {'%25' * 2_000}"}, status=400)
+    async with FaultyVenice(queue=[said]) as server, VeniceClient(KEY, base_url=server.base_url) as venice:
+        with pytest.raises(VeniceError, match=r"\[redacted\]"):
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+    assert (1, False) == (len(threads), threading.current_thread() in threads)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from venice_async import Media, VideoRequest
+from venice_async import InvalidRequestError, Media, VideoRequest
 from venice_async.io import uploads
 from venice_async.io.uploads import encode_media, identify, prepare, reference_seconds
 from venice_async.sandbox import tiny_clip
@@ -75,3 +75,14 @@ async def test_the_length_of_a_clip_in_a_url_is_told_wherever_its_index_is_and_i
     for nothing in ("AAAA", "?", "AAAAA", base64.b64encode(b"no clip").decode()):
         url = f"data:video/mp4;base64,{nothing}"
         assert (0.0, 1) == await reference_seconds(request(reference_video_urls=[url]))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="there is no device without an end")  # noqa: PTH110 - a device
+async def test_a_device_without_an_end_is_refused_and_a_pipe_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(uploads.LIMITS, "body", 4_000)
+    with pytest.raises(InvalidRequestError, match="the limit is"):
+        await encode_media(request(image_url=Media("/dev/zero")))
+    os.mkfifo(tmp_path / "pipe")
+    assert (0, 1) == await reference_seconds(request(reference_video_urls=[Media(tmp_path / "pipe")]))

@@ -47,6 +47,7 @@ from ..sansio.job.events import Accepted, CleanedUp, Missed, Refused
 from ..sansio.retries import Attempts, Call, GiveUp, Retry, Verdict
 from .pacing.pacer import Pacer, Turn
 from .request_hook import RequestHook
+from .shielding import in_thread
 from .transport import Clock, Content, Response, Transport
 
 LONGEST_REPLY: Final = 1024 * 1024  # bytes of JSON
@@ -63,6 +64,8 @@ _PAUSE: Final = 60.0  # seconds, after one that failed otherwise
 _NO_MODEL: Final = re.compile(
     r"\bmodel\b.*\b(not found|unknown|invalid|exist)|\b(unknown|invalid|no such)\b.*\bmodel\b", re.IGNORECASE
 )
+
+_SHORT: Final = 4 * 1024  # bytes; a longer text may be all escapes, and take a second to be redacted
 
 T = TypeVar("T")
 
@@ -137,11 +140,11 @@ class Caller:
                 content = await response.read(LONGEST_REPLY)
         except VeniceError as error:
             return Refused(error)
-        event = self._understood(partial(queue_answer, command), request.secrets, response, content)
+        event = await self._understood(partial(queue_answer, command), request.secrets, response, content)
         failure = content.failure if response.status < _FIRST_ERROR else None
         # A body that is too long or damaged is not the API's; of one that is cut, the ticket may have come.
         if failure and (isinstance(failure, ProtocolError) or not isinstance(event, Accepted)):
-            came = excerpt(redact(content.data, self._secrets(request.secrets)))
+            came = excerpt(await _redacted(content.data, self._secrets(request.secrets)))
             return Refused(QueueOutcomeUnknownError(failure.message, answer=came))
         if isinstance(event, Refused) and not response.request_sent:
             return Refused(
@@ -163,11 +166,11 @@ class Caller:
         if content.failure is not None and response.status < _FIRST_ERROR:
             return Missed(content.failure)
         read = partial(poll_answer, ticket)
-        return self._understood(read, secrets_of(ticket), response, content)
+        return await self._understood(read, secrets_of(ticket), response, content)
 
     async def read_refusal(self, ticket: Ticket, response: Response) -> VeniceError:
         """Read the answer of a link that is not the clip."""
-        refusal = self._understood(
+        refusal = await self._understood(
             lambda status, headers, body: Refused(api_error(status, headers, body)),
             secrets_of(ticket),
             response,
@@ -270,7 +273,7 @@ class Caller:
             content = await response.read(LONGEST_CATALOGUE)
         if content.failure is not None and response.status < _FIRST_ERROR:
             raise content.failure
-        return self._understood(read, request.secrets, response, content)
+        return await self._understood(read, request.secrets, response, content)
 
     @asynccontextmanager
     async def _send(self, request: HttpRequest, turn: Turn | None = None) -> AsyncGenerator[Response]:
@@ -297,7 +300,7 @@ class Caller:
                 turn.answered(response.status, response.headers, content.data)
                 yield _ReadResponse(response.status, response.headers, response.request_sent, content)
 
-    def _understood(
+    async def _understood(
         self,
         read: Callable[[int, Mapping[str, str], bytes], T],
         named: tuple[str, ...],
@@ -315,7 +318,7 @@ class Caller:
         if not body.lstrip().startswith((b"{", b"[")):
             body = body[:LONGEST_PAGE]
         try:
-            found = read(status, redact_headers(headers, secrets), redact(body, secrets))
+            found = read(status, redact_headers(headers, secrets), await _redacted(body, secrets))
         except APIError as error:
             error.retry_after = wait
             raise
@@ -345,3 +348,7 @@ class _ReadResponse:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         yield self.content.data
+
+
+async def _redacted(body: bytes, secrets: tuple[str, ...]) -> bytes:
+    return redact(body, secrets) if len(body) <= _SHORT else await in_thread(redact, body, secrets)

@@ -147,6 +147,8 @@ async def reference_seconds(request: VideoRequest) -> tuple[float, int]:
 def _seconds(clip: object) -> float | None:
     try:
         if isinstance(clip, Media) and clip.path is not None:
+            if not clip.path.is_file():
+                return None  # what comes through a pipe is there to be read once
             with clip.path.open("rb") as file:
 
                 def read_at(place: int, count: int) -> bytes:
@@ -252,14 +254,17 @@ def _read(media: Media, name: str) -> bytes:
     if media.path is None:
         msg = f"{name}: the bytes of this media were not kept"
         raise InvalidRequestError(msg, field=name, hint="Make the request anew with its media")
+    most = LIMITS["body"] * 3 // 4
     try:
-        size = media.path.stat().st_size
-        if size * 4 // 3 > LIMITS["body"]:
-            raise _too_large(size * 4 // 3, name)
-        return media.path.read_bytes()
+        with media.path.open("rb") as file:
+            size = media.path.stat().st_size
+            data = file.read(most + 1) if size <= most else b""  # a device may have no end
     except OSError as error:
         msg = f"{name}: {media.path} cannot be read: {error.strerror}"
         raise InvalidRequestError(msg, field=name) from error
+    if max(size, len(data)) > most:
+        raise _too_large(max(size, len(data)) * 4 // 3, name)
+    return data
 
 
 def _too_large(size: int, name: str = "body") -> InvalidRequestError:
