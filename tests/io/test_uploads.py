@@ -13,6 +13,7 @@ from venice_async import InvalidRequestError, Media, VideoRequest
 from venice_async.io import uploads
 from venice_async.io.uploads import encode_media, identify, prepare, reference_seconds
 from venice_async.sandbox import tiny_clip
+from venice_async.validators import LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +82,7 @@ async def test_the_length_of_a_clip_in_a_url_is_told_wherever_its_index_is_and_i
 async def test_a_device_without_an_end_is_refused_and_a_pipe_is_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(uploads.LIMITS, "body", 4_000)
+    monkeypatch.setitem(LIMITS, "body", 4_000)
     with pytest.raises(InvalidRequestError, match="the limit is"):
         await encode_media(request(image_url=Media("/dev/zero")))
     os.mkfifo(tmp_path / "pipe")
