@@ -207,7 +207,8 @@ class Target:
         """Return the file, or the folder, of one of several takes, counted from 1."""
         place = self.place
         text, name = str(place), os.path.basename(place)  # noqa: PTH119 - it may be a URL, of which no part is changed
-        if count == 1 or not name or self._is_folder:
+        is_folder = self.name is None and isinstance(place, Path) and place.is_dir()
+        if count == 1 or not name or is_folder:
             return place
         if is_pattern(name):
             taken = with_number(name, number)
@@ -216,10 +217,6 @@ class Target:
             taken = f"{stem}-{number}{suffix}"
         whole = text[: len(text) - len(name)] + taken
         return Path(whole) if isinstance(place, Path) else whole
-
-    @property
-    def _is_folder(self) -> bool:
-        return self.name is None and isinstance(self.output, Path) and self.output.is_dir()
 
 
 @Parameter(name="*")

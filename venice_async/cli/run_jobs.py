@@ -62,12 +62,19 @@ async def run_request(
         if new:
             usd, length = await ask_price(session.venice, request, screen, reference_seconds)
             limit = await confirm_price(usd * new, clip.max_usd, clip.confirm, screen)
-        caption = " · ".join([request.model, *_costs(usd, count, new)])
+        costs = [] if usd is None else [as_usd(usd)]
+        if usd is not None and count > 1:
+            costs = [f"{count} takes", f"{as_usd(usd)} each", f"{as_usd(usd * new)} in all"]
+        caption = " · ".join([request.model, *costs])
         if not screen.live:
             screen.note(caption)
+        seed = request.extra.get("seed")
+        takes = [request] * count
+        if isinstance(seed, int):
+            takes = [evolve(request, extra={**request.extra, "seed": seed + more}) for more in range(count)]
         jobs = [
             session.venice.generate(
-                _take(request, number),
+                take,
                 to=bound_for if count == 1 else clip.target.of_take(number, count),
                 # the price is asked, so that spend knows it
                 max_usd=math.inf if limit is None else limit / (new or 1),
@@ -76,24 +83,10 @@ async def run_request(
                 key=key,
                 tags=tags,
             )
-            for number, key in enumerate(keys, start=1)
+            for number, (take, key) in enumerate(zip(takes, keys, strict=True), start=1)
         ]
         kept = to if count == 1 else None
         return await Watch(session, screen, to=kept, caption=caption, usd=usd).until_the_end(jobs)
-
-
-def _costs(usd: float | None, count: int, new: int) -> list[str]:
-    if usd is None or count == 1:
-        return [] if usd is None else [as_usd(usd)]
-    return [f"{count} takes", f"{as_usd(usd)} each", f"{as_usd(usd * new)} in all"]
-
-
-def _take(request: VideoRequest, number: int) -> VideoRequest:
-    """Return the request of a take, counted from 1: their seeds follow each other."""
-    seed = request.extra.get("seed")
-    if not isinstance(seed, int) or number == 1:
-        return request
-    return evolve(request, extra={**request.extra, "seed": seed + number - 1})
 
 
 @define(eq=False)

@@ -60,7 +60,10 @@ async def models(
     async with open_session(screen, connection) as session:
         with screen.waiting("asking for the models"):
             catalogue = await session.venice.models()
-            _check_accepts(accepts, catalogue)
+            words = sorted(frozenset[str]().union(*(model.accepts for model in catalogue)))
+            if unknown := next((word for word in accepts if words and word not in words), None):
+                msg = f"No model accepts {unknown!r}"
+                raise UsageError(msg, hint=did_you_mean(unknown, words) or f"Some accept {', '.join(words)}")
             found = [
                 model
                 for model in catalogue
@@ -98,14 +101,6 @@ async def models(
     return exit_codes.OK
 
 
-def _check_accepts(accepts: Sequence[str], catalogue: Sequence[VideoModel]) -> None:
-    known = sorted(frozenset[str]().union(*(model.accepts for model in catalogue)))
-    for word in accepts:
-        if known and word not in known:
-            msg = f"No model accepts {word!r}"
-            raise UsageError(msg, hint=did_you_mean(word, known) or f"Some accept {', '.join(known)}")
-
-
 async def cheapest(venice: VeniceClient, models: Sequence[VideoModel]) -> dict[str, float]:
     """Return the price of the cheapest clip by model id, in USD; a model without a price is left out."""
 
@@ -121,7 +116,20 @@ async def cheapest(venice: VeniceClient, models: Sequence[VideoModel]) -> dict[s
 
 def _columns(models: Sequence[VideoModel], *, brief: bool) -> dict[str, list[str]]:
     """Return what is shown of models; `brief` shortens long lists."""
-    few = _few if brief else " ".join
+
+    def few(names: Sequence[str]) -> str:
+        more = len(names) - _MANY + 1
+        return f"{' '.join(names[: _MANY - 1])} +{more}" if brief and more > 1 else " ".join(names)
+
+    remarks: list[str] = []
+    for model in models:
+        said = ["offline"] if model.offline else []
+        said += ["beta"] if model.beta else []
+        said += [f"blocked in {' '.join(model.region_restrictions)}"] if model.region_restrictions else []
+        if model.deprecation is not None:
+            said.append(f"ends {(model.deprecation.removes_at or '')[:10]}".strip())
+            said += [f"use {model.deprecation.replacement}"] if model.deprecation.replacement else []
+        remarks.append(", ".join(said))
     return {
         "id": [model.id for model in models],
         "type": [model.model_type for model in models],
@@ -132,18 +140,8 @@ def _columns(models: Sequence[VideoModel], *, brief: bool) -> dict[str, list[str
         "sound": [
             "choice" if model.audio_configurable else "yes" if model.audio else "no" for model in models
         ],
-        "remarks": [", ".join(_remarks(model)) for model in models],
+        "remarks": remarks,
     }
-
-
-def _remarks(model: VideoModel) -> list[str]:
-    remarks = ["offline"] if model.offline else []
-    remarks += ["beta"] if model.beta else []
-    remarks += [f"blocked in {' '.join(model.region_restrictions)}"] if model.region_restrictions else []
-    if model.deprecation is not None:
-        remarks.append(f"ends {(model.deprecation.removes_at or '')[:10]}".strip())
-        remarks += [f"use {model.deprecation.replacement}"] if model.deprecation.replacement else []
-    return remarks
 
 
 def _spans(durations: Sequence[str]) -> Sequence[str]:
@@ -152,8 +150,3 @@ def _spans(durations: Sequence[str]) -> Sequence[str]:
     if len(numbers) <= _MANY or numbers != list(range(numbers[0], numbers[-1] + 1)):
         return durations
     return [f"{durations[0]}-{durations[-1]}"]
-
-
-def _few(names: Sequence[str]) -> str:
-    more = len(names) - _MANY + 1
-    return " ".join(names) if more <= 1 else f"{' '.join(names[: _MANY - 1])} +{more}"
