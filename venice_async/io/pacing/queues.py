@@ -29,6 +29,7 @@ import itertools
 import math
 import os
 import threading
+from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol, TypeVar
@@ -39,6 +40,7 @@ from attrs import define, field
 from ...sansio.limits.ration import BIDS, Bid
 from .polled_job import ModelTimes, PolledJob
 
+_FRESH, _LASTS = 0.1, 1.0
 _order = itertools.count()
 
 
@@ -174,6 +176,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=PAID.reset)
 
 
+def _place(request: WaitingRequest) -> tuple[float, int]:
+    return -request.priority, request.place
+
+
 class FifoQueue:
     """By priority and then first come, first served."""
 
@@ -181,18 +187,20 @@ class FifoQueue:
         """Let those have a turn for whom there are `slots`, where that matters."""
         self._slots = slots or Slots()
         self._out = set[WaitingRequest]()
-        self._waiting: dict[WaitingRequest, None] = {}
+        self._waiting: list[WaitingRequest] = []  # sorted, as there may be thousands
         self._overloaded: dict[str | None, float] = {}  # by model, until when; infinity while one tries
 
     def enter(self, request: WaitingRequest, now: float) -> Bid:
         """Let one more wait; return its priority."""
         request.since = now
-        self._waiting[request] = None
+        insort(self._waiting, request, key=_place)
         return request.priority, 0.0
 
     def withdraw(self, request: WaitingRequest) -> None:
         """Let one go that no longer waits."""
-        self._waiting.pop(request, None)
+        at = bisect_left(self._waiting, _place(request), key=_place)
+        if self._waiting[at : at + 1] == [request]:
+            del self._waiting[at]
 
     def opens(self, now: float) -> float:
         """Return when the first model is not overloaded; not before a turn is over if there are too many."""
@@ -238,13 +246,13 @@ class FifoQueue:
 
     def _ready(self, count: float, now: float) -> list[WaitingRequest]:
         ready, trying = list[WaitingRequest](), set[str | None]()
-        for one in sorted(self._waiting, key=lambda one: (-one.priority, one.place)):
+        for one in self._waiting:
+            if len(ready) >= count:
+                break
             if one.model in self._overloaded:
                 if self._overloaded[one.model] > now or one.model in trying:
                     continue
                 trying.add(one.model)
-            if len(ready) >= count:
-                break
             ready.append(one)
         return ready
 
@@ -259,47 +267,74 @@ class PollQueue:
     def __init__(self) -> None:
         self.models: dict[str, ModelTimes] = {}
         self._waiting: dict[WaitingPoll, None] = {}
+        self._earliest: float | None = math.inf  # when the first is due; None for not known
+        self._versions = 0
+        self._ranked: list[WaitingPoll] | None = None  # the best of those who are ready, as just bid
+        self._ranked_at = self._pressed_at = -math.inf
+        self._pressure = 0.0
+        self._watched = 0
 
     def model(self, name: str) -> ModelTimes:
         """Return what is known of a model."""
         return self.models.setdefault(name, ModelTimes())
 
     def pressure(self, now: float) -> float:
-        """Return Σ √h of all jobs that are being watched: how much they ask for together."""
-        return sum(watch.pressure(now) for model in self.models.values() for watch in model.watches)
+        """Return Σ √h of all jobs that are being watched: how much they ask for together.
+
+        It is that of `_LASTS` seconds ago, or `_FRESH` if jobs came or went since: hazards change slowly, and
+        there may be thousands of jobs.
+        """
+        watched = sum(len(model.watches) for model in self.models.values())
+        if now - self._pressed_at > (_LASTS if watched == self._watched else _FRESH):
+            roots = (watch.pressure(now) for model in self.models.values() for watch in model.watches)
+            self._pressed_at, self._pressure, self._watched = now, sum(roots), watched
+        return self._pressure
 
     def enter(self, request: WaitingPoll, now: float) -> Bid:
         """Let one more wait; return its urgency."""
         request.since = now
         self._waiting[request] = None
         self._schedule(request, now)
+        self._earliest = None if self._earliest is None else min(self._earliest, request.due)
+        self._ranked = None
         return request.watch.urgency(now), 0.0
 
     def withdraw(self, request: WaitingPoll) -> None:
         """Let one go that no longer waits."""
         self._waiting.pop(request, None)
+        self._earliest = self._ranked = None
 
     def opens(self, now: float) -> float:
         """Return when the first is due."""
-        earliest = math.inf
-        for request in self._waiting:
-            if request.due > now and request.version != request.watch.model.version:
-                self._schedule(request, now)
-            earliest = min(earliest, request.due)
-        return max(earliest, now)
+        versions = sum(model.version for model in self.models.values())
+        if versions != self._versions:
+            self._versions, self._earliest = versions, None
+            for request in self._waiting:
+                if request.due > now and request.version != request.watch.model.version:
+                    self._schedule(request, now)
+        if self._earliest is None:
+            self._earliest = min((request.due for request in self._waiting), default=math.inf)
+        return max(self._earliest, now)
 
     def bids(self, now: float) -> tuple[Bid, ...]:
         """Return urgencies."""
-        best = heapq.nlargest(BIDS, (one.watch.urgency(now) for one in self._waiting if one.due <= now))
-        return tuple((urgency, 0.0) for urgency in best)
+        best = self._most_urgent(BIDS, now)
+        self._ranked, self._ranked_at = [one for *_, one in best], now
+        return tuple((urgency, 0.0) for urgency, *_ in best)
 
     def grant(self, count: int, now: float) -> list[WaitingPoll]:
-        """Return the most urgent."""
-        ready = (one for one in self._waiting if one.due <= now)
-        first = heapq.nlargest(count, ready, key=lambda one: (one.watch.urgency(now), -one.place))
-        for request in first:
+        """Return the most urgent: those who bid, if that was just now and all of them still wait."""
+        ranked = self._ranked if now - self._ranked_at < _FRESH else None
+        if ranked is None or len(ranked) < count:
+            ranked = [one for *_, one in self._most_urgent(count, now)]
+        for request in ranked[:count]:
             self.withdraw(request)
-        return first
+        return ranked[:count]
+
+    def _most_urgent(self, count: int, now: float) -> list[tuple[float, int, WaitingPoll]]:
+        """Return those who are ready, with what they bid; of equals first the one that came first."""
+        ready = [(one.watch.urgency(now), -one.place, one) for one in self._waiting if one.due <= now]
+        return heapq.nlargest(count, ready)
 
     def ended(self, request: WaitingPoll, now: float, *, overloaded_for: float | None) -> None:
         """Do nothing: a poll that met an overloaded model is a matter of its job alone."""

@@ -11,8 +11,9 @@ import psycopg
 
 from ...options import Limits
 from ...sansio.http.secrets import Secret
-from ...sansio.limits.ration import Grant, Ration, Wish, dump, load
+from ...sansio.limits.ration import Grant, Ration, Wish
 from ..postgres import Connection, connect, reason, unusable
+from .store import Latest
 
 _BACK: Final = 1.0  # seconds by which a clock that went back shows that it was set
 _LEAVING: Final = 0.5  # seconds to wait for the session to be closed
@@ -34,6 +35,7 @@ class PostgresRation:
         self._limits = limits
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.ration")
         self._session: Connection | None = None
+        self._latest = Latest()
 
     def exchange(self, wish: Wish) -> asyncio.Future[Grant]:
         """Exchange a wish for a grant in one transaction.
@@ -80,12 +82,12 @@ class PostgresRation:
             session.execute("ROLLBACK")
             session.execute(_MAKE, [self._account])
             return self._transact(wish)
-        ration = load(row[0])
+        ration = self._latest.load(row[0])
         if ration is None or ration.latest > now + _BACK:
             ration = Ration.spent(self._limits, now)
         grant = ration.exchange(wish, now)
         with session.pipeline():
-            session.execute(_WRITE, [dump(ration), self._account])
+            session.execute(_WRITE, [self._latest.dump(ration), self._account])
             session.execute("COMMIT")
         return grant
 

@@ -13,7 +13,8 @@ from typing import Final
 from urllib.parse import quote
 
 from ...options import Limits
-from ...sansio.limits.ration import Grant, Ration, Wish, dump, load
+from ...sansio.limits.ration import Grant, Ration, Wish
+from .store import Latest
 
 TABLE: Final = "CREATE TABLE rations (account TEXT PRIMARY KEY, ration TEXT NOT NULL)"
 """Made together with the journal's other tables."""
@@ -48,6 +49,7 @@ class SqliteRation:
         self._limits = limits
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.ration")
         self._connection: sqlite3.Connection | None = None
+        self._latest = Latest()
 
     def exchange(self, wish: Wish) -> asyncio.Future[Grant]:
         """Exchange a wish for a grant in one transaction.
@@ -86,13 +88,13 @@ class SqliteRation:
             found = connection.execute(
                 "SELECT ration FROM rations WHERE account = ?", [self._account]
             ).fetchone()
-            ration = None if found is None else load(found[0])
+            ration = None if found is None else self._latest.load(found[0])
             if ration is None or ration.latest > now + _BACK:
                 ration = Ration.spent(self._limits, now)
             grant = ration.exchange(wish, now)
             connection.execute(
                 "INSERT OR REPLACE INTO rations (account, ration) VALUES (?, ?)",
-                [self._account, dump(ration)],
+                [self._account, self._latest.dump(ration)],
             )
             connection.execute("COMMIT")
         except BaseException:

@@ -7,13 +7,31 @@ import hashlib
 from typing import Protocol
 
 from ...options import Limits
-from ...sansio.limits.ration import Grant, Ration, Wish
+from ...sansio.limits.ration import Grant, Ration, Wish, dump, load
 from ..transport import Clock
 
 
 def account_key(base_url: str, secret: str) -> str:
     """Return the name under which processes of one account find each other: a digest, not the secret."""
     return hashlib.sha256(f"{base_url}\0{secret}".encode()).hexdigest()[:32]
+
+
+class Latest:
+    """The value that we wrote last: as long as nobody else writes, it need not be read from its text."""
+
+    def __init__(self) -> None:
+        self._text: str | None = None
+        self._ration: Ration | None = None
+
+    def load(self, text: str) -> Ration | None:
+        """Return what `load` makes of the text in the store; it may be changed, and is ours once only."""
+        known, self._text = self._text, None
+        return self._ration if text == known else load(text)
+
+    def dump(self, ration: Ration) -> str:
+        """Return the text to write."""
+        self._text, self._ration = dump(ration), ration
+        return self._text
 
 
 class RationStore(Protocol):

@@ -41,6 +41,8 @@ from __future__ import annotations
 
 import json
 import math
+import struct
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from functools import cache
 from typing import Final, Literal, TypeAlias
@@ -439,8 +441,17 @@ def load(text: str) -> Ration | None:
         raise UnknownVersionError(msg)
     try:
         return _converter().structure(value["ration"], Ration)
-    except (BaseValidationError, ValueError, TypeError, KeyError):
+    except (BaseValidationError, ValueError, TypeError, KeyError, struct.error):
         return None
+
+
+def _pack(moments: list[float]) -> str:
+    """Return hundreds of moments as text: a tenth of the work of as many numbers in JSON, and exact."""
+    return b64encode(struct.pack(f"<{len(moments)}d", *moments)).decode()
+
+
+def _unpack(text: str) -> list[float]:
+    return [moment for (moment,) in struct.iter_unpack("<d", b64decode(text, validate=True))]
 
 
 @cache
@@ -449,7 +460,6 @@ def _converter() -> Converter:
     built = Converter(detailed_validation=False)
     built.register_unstructure_hook(float, lambda value: value if math.isfinite(value) else str(value))
     built.register_structure_hook(float, lambda value, _: float(value))
-    built.register_structure_hook_func(
-        lambda kind: kind == list[float], lambda values, _: [float(value) for value in values]
-    )
+    built.register_unstructure_hook_func(lambda kind: kind == list[float], _pack)
+    built.register_structure_hook_func(lambda kind: kind == list[float], lambda text, _: _unpack(text))
     return built
