@@ -4,6 +4,7 @@
     python -m benchmarks.processes postgres          four processes, one Postgres (of the extra `test`)
     python -m benchmarks.processes file --stop       one is stopped for longer than its lease, not killed
     python -m benchmarks.processes postgres --crash  the database is stopped at once, and started again
+    python -m benchmarks.processes file --race --jobs 1000   two processes, nobody is killed, high limits
 
 Every process places all the orders by their keys, so that each is placed by all of them. One after the other
 is killed every few seconds, and another takes its place, until all are delivered. The server is a sandbox
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -32,9 +34,10 @@ from venice_async.sandbox import RateLimits, Sandbox, tiny_clip
 QUEUE, POLLS, SPEED = 240, 720, 6.0
 
 
-async def work(url: str, key: str, journal: str, folder: str, jobs: str) -> None:
+async def work(arguments: Sequence[str]) -> None:
     """Place all the orders and wait for them."""
-    limits = Limits(queue_per_minute=QUEUE, retrieve_per_minute=POLLS)
+    url, key, journal, folder, jobs, faster = arguments
+    limits = Limits(queue_per_minute=QUEUE * int(faster), retrieve_per_minute=POLLS * int(faster))
     async with VeniceClient(key, base_url=url, journal=journal, limits=limits) as venice:
 
         async def order(number: int) -> None:
@@ -68,10 +71,11 @@ async def trial(arguments: argparse.Namespace) -> None:
         if arguments.journal == "postgres":
             running = stack.enter_context(postgres.server(f"trial-{os.getpid()}"))
             journal = postgres.new_database(running, "trial")
-        limits = RateLimits(queue=QUEUE, retrieve=POLLS, window="sliding")
+        count, faster = (2, 100) if arguments.race else (4, 1)
+        limits = RateLimits(queue=QUEUE * faster, retrieve=POLLS * faster, window="sliding")
         async with Sandbox(speed=SPEED, limits=limits, clips=tiny_clip(100_000)) as sandbox:
             command = [sys.executable, "-m", __spec__.name, "work", sandbox.base_url, sandbox.api_key]
-            command += [journal, folder, str(arguments.jobs)]
+            command += [journal, folder, str(arguments.jobs), str(faster)]
 
             async def start() -> asyncio.subprocess.Process:
                 process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
@@ -91,7 +95,7 @@ async def trial(arguments: argparse.Namespace) -> None:
 
             begun, kills = time.monotonic(), 0
             async with asyncio.TaskGroup() as group:
-                processes = [await start() for _ in range(4)]
+                processes = [await start() for _ in range(count)]
                 if arguments.stop:
                     await asyncio.sleep(8)
                     processes[0].send_signal(signal.SIGSTOP)
@@ -103,9 +107,8 @@ async def trial(arguments: argparse.Namespace) -> None:
                     await asyncio.to_thread(postgres.control, running, "stop", "-m", "immediate")
                     await asyncio.sleep(5)
                     await asyncio.to_thread(postgres.start_again, running)
-                while (
-                    not (arguments.stop or arguments.crash) and time.monotonic() - begun < arguments.seconds
-                ):
+                calm = arguments.stop or arguments.crash or arguments.race
+                while not calm and time.monotonic() - begun < arguments.seconds:
                     await asyncio.sleep(random.uniform(2, 4))
                     place = random.randrange(4)
                     with suppress(ProcessLookupError):
@@ -141,12 +144,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="how long somebody is killed now and then")
     parser.add_argument("--stop", action="store_true")
     parser.add_argument("--crash", action="store_true")
+    parser.add_argument("--race", action="store_true")
     asyncio.run(trial(parser.parse_args()))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["work"]:
-        asyncio.run(work(*sys.argv[2:7]))
+        asyncio.run(work(sys.argv[2:]))
     else:
         assert Path("tests").is_dir(), "run it from the root of the repository"  # noqa: S101 - a benchmark
         main()

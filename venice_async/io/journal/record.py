@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from ...errors import VeniceError
-from ...sansio.job.states import AwaitingConsent, Failed, State, ticket_of
+from ...sansio.job.states import TERMINAL, AwaitingConsent, Failed, State, ticket_of
 from .entries import Attached, BatchShare, JournalEntry, LeaseLostError, StoreAwayError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class JobRecord:
         self._journal = journal
         self._entry = entry
         self._epoch = 0 if journal is None else journal.epoch
-        self._asking = False
+        self._asking = self._released = False
 
     def check(self) -> None:
         """Check that nobody can have taken the job over.
@@ -92,6 +92,7 @@ class JobRecord:
             return
         try:
             await self._journal.record(self._entry.id, state)
+            self._released = isinstance(state, TERMINAL)
         except StoreAwayError as error:
             log.warning("A job's state is written once the journal is back: %s", error.message)
         except VeniceError as error:
@@ -113,7 +114,7 @@ class JobRecord:
         if self._asking:
             self._asking = False
             await self.withdraw()
-        if self._journal is None or not self._entry.id:
+        if self._journal is None or not self._entry.id or self._released:
             return
         try:
             await self._journal.release(self._entry.id)

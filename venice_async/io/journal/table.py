@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from attrs import evolve
 
@@ -54,6 +54,7 @@ HISTORY: Final = 400 * 24 * 3600.0
 
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM jobs"  # noqa: S608 - constants
 _SELECT_PROGRESS: Final = f"SELECT {', '.join(COLUMNS)}, progress FROM jobs"  # noqa: S608 - constants
+_SELECT_OWNED: Final = f"SELECT {', '.join(COLUMNS)}, owner, followed FROM jobs"  # noqa: S608 - constants
 _TELL: Final = "UPDATE jobs SET progress = ? WHERE id = ? AND kind IN ('Waiting', 'Downloading')"
 
 _STATE: Final = COLUMNS.index("state")
@@ -159,8 +160,11 @@ class Table:
             Reservations(batch.max_usd, self.spent(batch.prefix)).reserve(entry.usd)
         if budget and entry.ticket is None:
             self._check_budget(budget, entry.usd, now)
-        freed = "UPDATE jobs SET stands = 0 WHERE key = :key AND stands = 1 AND kind IN ('Failed', 'Stopped')"
-        self.connection.execute(freed, {"key": entry.key})
+        if entry.key is not None:
+            freed = (
+                "UPDATE jobs SET stands = 0 WHERE key = ? AND stands = 1 AND kind IN ('Failed', 'Stopped')"
+            )
+            self.connection.execute(freed, (entry.key,))
         self.connection.execute(_INSERT, {**pack(entry), "owner": self._token, "updated": now})
         return entry
 
@@ -169,16 +173,17 @@ class Table:
 
         With `tell` the end of the job is to be told by its owner, who calls `told` then.
         """
-        stored = self.entry(name)
-        (owner,) = self.connection.execute("SELECT owner FROM jobs WHERE id = ?", (name,)).fetchone()
+        found = self.connection.execute(f"{_SELECT_OWNED} WHERE id = ?", (name,)).fetchall()
+        if not found:
+            raise self._missing(name)
+        (stored,), (owner, followed) = unpack([found[0][:-2]]), found[0][-2:]
         taken_over = owner is not None and owner != self._token and self._is_alive(owner)
         # Even one who writes too late is heard of a ticket, which is kept, and of a clip that is there.
         news = ticket_of(stored.state) is None and ticket_of(state) is not None
         matters = news or isinstance(state, Saved | Succeeded)
         if isinstance(stored.state, TERMINAL) or (taken_over and not matters):
             return
-        answered = isinstance(stored.state, AwaitingConsent) and isinstance(state, TERMINAL)
-        if answered and not self._is_followed(name):
+        if isinstance(stored.state, AwaitingConsent) and isinstance(state, TERMINAL) and not followed:
             self.withdraw(name)
             return
         left = state_to_keep(stored.state, state)
@@ -201,9 +206,12 @@ class Table:
         """Return a job's entry."""
         found = self._select("id = ?", name)
         if not found:
-            msg = f"The journal {self._name!r} has no entry {name!r}"
-            raise JournalError(msg, hint="It was withdrawn, or it is of another journal")
+            raise self._missing(name)
         return found[0]
+
+    def _missing(self, name: str) -> JournalError:
+        msg = f"The journal {self._name!r} has no entry {name!r}"
+        return JournalError(msg, hint="It was withdrawn, or it is of another journal")
 
     def known_jobs(self) -> frozenset[str]:
         """Return the ids of all jobs on record, ended or not."""
@@ -303,7 +311,7 @@ class Table:
         """Take a job that nobody watches; an intent only if it is our own."""
         if isinstance(entry.state, TERMINAL):
             return Attached(entry=entry, how="ended")
-        (owner,) = self._one("SELECT owner FROM jobs WHERE id = ?", entry.id)
+        owner = self._owner(entry.id)
         if owner is not None and owner in self._alive() and not (intents and owner == self._token):
             self.connection.execute("UPDATE jobs SET followed = 1 WHERE id = ?", (entry.id,))
             return Attached(entry=entry, how="works")
@@ -442,20 +450,18 @@ class Table:
         found = self._select(f"{mine} AND key = ? AND id <> ? AND ({kinds}) {_BEST}", key, but)
         if not found or not isinstance(found[0].state, AwaitingConsent):
             return found[0] if found else None
-        (owner,) = self._one("SELECT owner FROM jobs WHERE id = ?", found[0].id)
+        owner = self._owner(found[0].id)
         if owner is not None and (owner == self._token or self._is_alive(owner)):
             return found[0]
         self.withdraw(found[0].id)
         return self._holder(key, again=again, but=but)
 
-    def _is_followed(self, name: str) -> bool:
-        (followed,) = self._one("SELECT followed FROM jobs WHERE id = ?", name)
-        return bool(followed)
-
-    def _one(self, sql: str, name: str) -> tuple[Any, ...]:
-        """Return the row of a job that is there."""
-        row: tuple[Any, ...] = self.connection.execute(sql, (name,)).fetchone()
-        return row
+    def _owner(self, name: str) -> str | None:
+        """Return who works on a job that is there."""
+        owner: str | None = self.connection.execute(
+            "SELECT owner FROM jobs WHERE id = ?", (name,)
+        ).fetchone()[0]
+        return owner
 
     def _continued(self, entry: JournalEntry) -> JournalEntry:
         """Return `entry` with what is known of its job, as the entry that nobody watches if there is one."""

@@ -272,7 +272,7 @@ class PollQueue:
         self._ranked: list[WaitingPoll] | None = None  # the best of those who are ready, as just bid
         self._ranked_at = self._pressed_at = -math.inf
         self._pressure = 0.0
-        self._watched = 0
+        self._watched: int = 0
 
     def model(self, name: str) -> ModelTimes:
         """Return what is known of a model."""
