@@ -186,7 +186,7 @@ def _open_output(into: Path | str, results: Path | None, stack: ExitStack) -> Te
 
 async def _known(run: BatchRun, session: Session) -> dict[str, JournalEntry]:
     """Return what the journal knows of clips that an earlier run made, by the server's id of their jobs."""
-    earlier = any(outcome.video and seconds is None for outcome, seconds in run.outcomes.values())
+    earlier = any(outcome.video and outcome.earlier for outcome, _ in run.outcomes.values())
     if session.journal is None or not earlier:
         return {}
     entries = await session.venice.history(state="succeeded")
@@ -213,7 +213,7 @@ def _write_report(
         outcome, seconds = run.outcomes.get(index, (None, None))
         video, error = (outcome.video, outcome.error) if outcome else (None, None)
         length = line.request.duration
-        entry = known.get(video.ticket.queue_id) if video and seconds is None else None
+        entry = known.get(video.ticket.queue_id) if video and outcome and outcome.earlier else None
         if entry is not None and entry.ended is not None:
             seconds = entry.ended - entry.created
             began.append(datetime.fromtimestamp(entry.created, UTC))
