@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _ROWS_BESIDE: Final = 5  # lines of the terminal that are kept for the totals and what stands above
 _ROWS: Final = 24  # jobs shown at most, however tall the terminal
+_WIDE: Final = 72  # columns of a terminal from which many jobs have a bar beside their names
 _MINUTE: Final = 60.0
 _TELLING: Final = 5  # clips that tell how long the others take
 _LIMITS: Final = Limits()
@@ -138,7 +139,7 @@ class Board:
         """Draw the jobs that were started first, and below them the caption of one, or the totals of many."""
         jobs = sorted(self.running.items())
         room = max(1, min(_ROWS, console.size.height - _ROWS_BESIDE))
-        yield self._rows(jobs[:room])
+        yield self._rows(jobs[:room], bars=self.total == 1 or console.size.width >= _WIDE)
         elapsed = as_seconds(int(time.monotonic() - self._started))
         if self.total == 1:
             ticket = jobs[0][1].ticket if jobs else None
@@ -161,9 +162,9 @@ class Board:
             style="dim",
         )
 
-    def _rows(self, jobs: Sequence[tuple[int, VideoJob]]) -> Table:
+    def _rows(self, jobs: Sequence[tuple[int, VideoJob]], *, bars: bool) -> Table:
         table = Table.grid(padding=(0, 1), expand=self.total > 1)
-        for width in (4, 18, 12, 22):
+        for width in (4, 18, 12, 22) if bars else (4, 18, 22):
             table.add_column(width=width, no_wrap=True)
         table.add_column(ratio=1, no_wrap=True, overflow="ellipsis", style="dim")
         now = time.monotonic()
@@ -183,7 +184,11 @@ class Board:
             table.add_row(
                 Text(str(number) if self.total > 1 else "", style="dim", justify="right"),
                 Text(phase(state)),
-                ProgressBar(total=1.0, completed=done or 0.0, width=12, pulse=done is None),
+                *(
+                    [ProgressBar(total=1.0, completed=done or 0.0, width=12, pulse=done is None)]
+                    if bars
+                    else []
+                ),
                 Text(figures),
                 Text(printable(" ".join(about.split()))),
             )
