@@ -66,7 +66,7 @@ async def run_request(
         if usd is not None and count > 1:
             costs = [f"{count} takes", f"{as_usd(usd)} each", f"{as_usd(usd * new)} in all"]
         caption = " · ".join([request.model, *costs])
-        if not screen.live:
+        if not screen.live or count > 1:
             screen.note(caption)
         seed = request.extra.get("seed")
         takes = [request] * count
@@ -98,7 +98,7 @@ class Watch:
         screen: where they are shown.
         to: where their clips go; None where each has a destination of its own in the journal.
         caption: what is said of a single job.
-        usd: its price, where it is known.
+        usd: the price of each that is queued now, where it is known.
     """
 
     session: Session
@@ -112,7 +112,9 @@ class Watch:
     async def until_the_end(self, jobs: Sequence[VideoJob]) -> int:
         """Watch the jobs and return the exit code: that of a signal, or the first that is not 0."""
         running = dict(enumerate(jobs))
-        board = Board(self.screen, running, total=len(jobs), caption=self.caption)
+        board = Board(
+            self.screen, running, total=len(jobs), caption=self.caption, queues=self.usd is not None
+        )
         interrupts = self.screen.interrupts
         interrupts.farewell = "Interrupted."  # from here on something may have been charged
         interrupts.on_stop = lambda: self._stop(jobs)
