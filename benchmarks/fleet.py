@@ -10,7 +10,9 @@ reality, and hand over every other clip by a link:
     kill      200 orders, 4 workers; one at random is killed every 7 s, for as long as it takes
     stop      a worker with turns and tickets is stopped (SIGSTOP) for 20 s, past its lease; then another
     database  Postgres is stopped `immediate` amid 40 orders, and started 5 s later
+    outage    the same, and started 90 s later
     store     clips go to a server of S3, which is away for a minute while they arrive
+    silence   the same, but connections are taken, and stay without an answer
     disk      one of three workers has a full disk: a tmpfs of its own, or else a limit of file sizes
     ahead     the clock of a worker steps an hour ahead (needs libfaketime); it leaves and comes back, and
               another one is killed
@@ -190,13 +192,13 @@ async def stop(ground: Ground) -> None:
     ground.note = "two, one after the other"
 
 
-async def database(ground: Ground) -> None:
+async def database(ground: Ground, seconds: float) -> None:
     """Stop the database at once, and start it again."""
-    await ground.paid(20)
+    await ground.paid(ground.orders // 2)
     await asyncio.to_thread(postgres.control, ground.database, "stop", "-m", "immediate")
-    await asyncio.sleep(5)
+    await asyncio.sleep(seconds)
     await asyncio.to_thread(postgres.start_again, ground.database)
-    ground.note = "after 20 charges"
+    ground.note = f"for {seconds:g} s"
 
 
 async def nothing(_: Ground) -> None:
@@ -205,15 +207,20 @@ async def nothing(_: Ground) -> None:
 
 @define
 class Gate:
-    """A way to a server, which can be shut: who comes is refused, and who is there is cut off."""
+    """A way to a server, which can be shut: who comes is refused, and who is there is cut off.
+
+    Or nothing passes: who comes is taken, and hears nothing.
+    """
 
     to: int
     port: int = 0
     _server: asyncio.Server | None = None
     _open: set[asyncio.StreamWriter] = field(factory=set[asyncio.StreamWriter])
+    passing: asyncio.Event = field(factory=asyncio.Event)
 
     async def unlock(self) -> None:
         """Let everybody through."""
+        self.passing.set()
         self._server = await asyncio.start_server(self._pass, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -229,26 +236,32 @@ class Gate:
         ends = {writer, ahead}
         self._open |= ends
         with suppress(OSError):
-            await asyncio.gather(_copy(reader, ahead), _copy(behind, writer))
+            await asyncio.gather(self._copy(reader, ahead), self._copy(behind, writer))
         self._open -= ends
         for end in ends:
             end.transport.abort()
 
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            await self.passing.wait()
+            writer.write(data)
+            await writer.drain()
+        writer.transport.abort()
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
-    writer.transport.abort()
 
-
-async def store(ground: Ground, gate: Gate) -> None:
+async def store(ground: Ground, gate: Gate, *, silent: bool) -> None:
     """Lose the store for a minute while clips arrive."""
     while ground.sandbox.count("video") < ground.orders // 6:  # noqa: ASYNC110 - of other processes
         await asyncio.sleep(0.1)
-    gate.lock()
+    if silent:
+        gate.passing.clear()
+    else:
+        gate.lock()
     await asyncio.sleep(60)
-    await gate.unlock()
+    if silent:
+        gate.passing.set()
+    else:
+        await gate.unlock()
 
 
 async def step(ground: Ground, clock: Path, by: str) -> None:
@@ -264,7 +277,7 @@ async def step(ground: Ground, clock: Path, by: str) -> None:
 
 
 @asynccontextmanager
-async def with_store(ground: Ground) -> AsyncGenerator[Trial]:
+async def with_store(ground: Ground, *, silent: bool) -> AsyncGenerator[Trial]:
     """Send clips to S3, through a gate."""
     server = S3Server()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -276,7 +289,7 @@ async def with_store(ground: Ground) -> AsyncGenerator[Trial]:
     ground.to = "s3://bucket/clips"
     ground.delivered = lambda place: server.objects()[place.removeprefix("s3://bucket/")]
     hire(ground)
-    yield partial(store, gate=gate)
+    yield partial(store, gate=gate, silent=silent)
     gate.lock()
     known = {f"clips/{n}.mp4{end}" for n in range(ground.orders) for end in ("", ".json")}
     left = len(server.objects().keys() - known)
@@ -328,8 +341,10 @@ def hire(ground: Ground, workers: int = 4) -> None:
 TRIALS: Final[Mapping[str, tuple[int, Setting]]] = {
     "kill": (200, partial(plainly, trial=kill)),
     "stop": (120, partial(plainly, trial=stop)),
-    "database": (40, partial(plainly, trial=database)),
-    "store": (60, with_store),
+    "database": (40, partial(plainly, trial=partial(database, seconds=5))),
+    "outage": (40, partial(plainly, trial=partial(database, seconds=90))),
+    "store": (60, partial(with_store, silent=False)),
+    "silence": (60, partial(with_store, silent=True)),
     "disk": (60, with_full_disk),
     "ahead": (60, partial(with_clock, by="+3600")),
     "back": (60, partial(with_clock, by="-3600")),

@@ -12,7 +12,6 @@ from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 
@@ -94,11 +93,5 @@ def control(running: PostgresServer, *words: str) -> None:
 
 
 def start_again(running: PostgresServer) -> None:
-    """Start a server that was stopped, where it was."""
-    options = f"'-h \"\" -k {socket_folder(running)}'"
-    control(running, "-w", "-l", str(running.log), "-o", options, "start")
-
-
-def socket_folder(running: PostgresServer) -> str:
-    """Return where the server listens."""
-    return parse_qs(urlsplit(running.get_uri()).query)["host"][0]
+    """Start a server that was stopped, where it was; `server` stops it in the end."""
+    running.ensure_postgres_running()
