@@ -376,6 +376,7 @@ class Worker:
                         log.warning("%d jobs had lost their tasks, and have new ones", lost)
             except (JournalError, ConnectorException) as error:
                 log.warning("Tasks of lost workers are looked for later: %s", error)
+                continue  # nor is a client closed, which may have to write what the database missed
             now = anyio.current_time()
             for name, account in list(self._accounts.items()):
                 if not account.users and now - account.since > IDLE:

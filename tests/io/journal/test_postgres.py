@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import anyio
+import psycopg
 import pytest
 from attrs import evolve
 
@@ -112,6 +113,25 @@ async def test_a_session_that_was_lost_comes_back_under_a_new_owner_with_what_no
         assert (1, download(1)) == (journal.epoch, (await journal.entry(kept)).state)
         async with opened(postgres) as other:
             assert [] == await other.adopt()
+
+
+async def test_what_the_database_missed_is_written_by_closing_once_it_is_back(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise psycopg.OperationalError
+
+    monkeypatch.setattr(module, "_PAUSE", 0)
+    async with opened(postgres) as journal:
+        intent = (await journal.begin(job(INTENT))).id
+        monkeypatch.setattr(module, "connect", away)
+        name = urlsplit(postgres).path.lstrip("/")
+        execute(postgres, f"{OURS} '{name}'")
+        with pytest.raises(StoreAwayError):
+            await journal.record(intent, WAITING)
+        monkeypatch.setattr(module, "connect", connect)
+    async with opened(postgres) as journal:
+        assert [WAITING] == [entry.state for entry in await journal.adopt()]
 
 
 async def test_what_an_intent_says_twice_after_a_lost_answer_stands_there_once(postgres: str) -> None:

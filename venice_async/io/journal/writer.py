@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Generic, Protocol, TypeVar, cast
+from time import sleep
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from anyio.lowlevel import checkpoint_if_cancelled
 
@@ -17,6 +18,8 @@ from ..shielding import wait_out
 from .entries import StoreAwayError
 from .leases import PULSE
 from .table import Table
+
+_AGAIN: Final = 0.6  # seconds after which the database takes a new session, if it is back
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -170,6 +173,9 @@ class Writer:
 
         def close() -> None:
             self._drain()
+            if self._kept:  # the database may be back just now
+                sleep(_AGAIN)
+                self._drain()
             for operation in self._kept:
                 _logger.error("The journal never learned of a job's last state: %s", operation.error)
             self.database.close()
@@ -193,15 +199,15 @@ class Writer:
     def _drain(self) -> None:
         """Do all that is waiting; those whose turn was later find it done."""
         operations = self._kept + [self._waiting.popleft() for _ in range(len(self._waiting))]
-        self._kept = []
+        patient, self._kept = not self._closed or bool(self._kept), []
         if operations:
-            self._commit(operations)
+            self._commit(operations, patient=patient)
             self.database.erase()
 
-    def _commit(self, operations: list[Operation[Any]]) -> None:
+    def _commit(self, operations: list[Operation[Any]], *, patient: bool) -> None:
         """Do it in one transaction, or where that fails in one each, so that nobody suffers for another."""
         try:
-            self.database.begin(patient=not self._closed)
+            self.database.begin(patient=patient)
             try:
                 for operation in operations:
                     operation.found = operation.action(self.database.table)
@@ -220,4 +226,4 @@ class Writer:
                         self._kept.append(operation)
                 return
             for operation in operations:
-                self._commit([operation])
+                self._commit([operation], patient=patient)
