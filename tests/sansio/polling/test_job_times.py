@@ -56,6 +56,11 @@ def test_the_hazard_is_the_lognormals_with_a_floor_and_early_failures(times: Job
 
 
 @given(times=models)
+def test_a_job_that_was_just_queued_may_end_early_and_none_has_ended(times: JobTimes) -> None:
+    assert (FLOOR + EARLY, 0.0) == (times.hazard(0.0), times.cumulative(0.0))
+
+
+@given(times=models)
 def test_four_in_five_jobs_are_done_by_the_p80(times: JobTimes) -> None:
     constant = FLOOR * times.p80 + EARLY * min(times.p80, EARLY_UNTIL)
     assert pytest.approx(0.2) == math.exp(constant - times.cumulative(times.p80))
