@@ -56,6 +56,8 @@ LOST = [
     pytest.param(json_reply({"error": "failed"}, status=500), id="500"),
     pytest.param(html_reply(status=502), id="502"),
     pytest.param(html_reply(status=504), id="504"),
+    pytest.param(json_reply({"error": "Timeout"}, status=408, charged=True), id="408"),
+    pytest.param(html_reply(status=499, charged=True), id="499"),
     pytest.param(json_reply({"error": "The model is at capacity"}, status=503), id="503 of somebody"),
     pytest.param(html_reply(status=503), id="503 of an edge"),
     pytest.param(html_reply(), id="a page for an answer"),

@@ -128,13 +128,14 @@ class Kind(enum.Enum):
     NONSENSE = enum.auto()  # a success or a redirect that nobody can make sense of
     LIMITED = enum.auto()  # 429
     FAILED = enum.auto()  # 500
-    GATEWAY = enum.auto()  # 502, 504, the 52x of an edge and every other 5xx; 408; a poll's page of an edge
+    GATEWAY = enum.auto()  # 408, 499, 502, 504, 52x and every other 5xx; a poll's page of an edge
     BUSY = enum.auto()  # 503; on a paid request only one that names the model's lack of capacity
     ABSENT = enum.auto()  # a job or its clip that is not there: not yet, or no longer
     REFUSED = enum.auto()  # every other 4xx
 
 
 _SERVER_ERRORS = {500: Kind.FAILED, 503: Kind.BUSY}
+_CLIENT_GONE: Final = 499  # what an nginx notes, and what some edges answer
 _NO, _UNKNOWN = GiveUp(), Unknown()
 _BLIP = _Again()  # on a poll: however many, they never end a paid job before its deadline
 _LINK = _Again(least=10.0)
@@ -229,8 +230,8 @@ def kind_of(call: Call, trouble: Trouble) -> Kind:
         return Kind.LIMITED
     if call is Call.QUEUE and status == HTTPStatus.SERVICE_UNAVAILABLE and not trouble.no_capacity:
         return Kind.GATEWAY  # an edge's, of which nobody knows what it hides
-    if status == HTTPStatus.REQUEST_TIMEOUT and call is not Call.QUEUE:
-        return Kind.GATEWAY
+    if status in {HTTPStatus.REQUEST_TIMEOUT, _CLIENT_GONE}:
+        return Kind.GATEWAY  # who says so has waited; what came of a paid request behind it is not known
     if call is Call.RETRIEVE and trouble.by_edge and status != HTTPStatus.SERVICE_UNAVAILABLE:
         return Kind.GATEWAY
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
