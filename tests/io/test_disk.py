@@ -63,6 +63,20 @@ async def test_a_destination_is_not_refused_for_want_of_a_descriptor(
         await check_target(tmp_path / "gone" / "clip.mp4")
 
 
+async def test_where_the_current_folder_is_gone_a_clip_that_would_be_in_it_is_refused(
+    tmp_path: Path,
+) -> None:
+    here = Path.cwd()
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    try:
+        (tmp_path / "gone").rmdir()
+        with pytest.raises(UsageError, match="current folder is gone"):
+            await check_target("clip.mp4")
+    finally:
+        os.chdir(here)
+
+
 def test_deliveries_take_half_of_the_descriptors_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[int] = []
     for limit in (2, 256, 1024, resource.RLIM_INFINITY):

@@ -11,6 +11,7 @@ from typing import Final, cast
 from ..errors import UsageError
 from ..io.delivery.sinks import Sink, WriterSink
 from ..io.delivery.stores import ObjectPlace, place_in
+from ..io.disk import absolute
 from ..requests import VideoRequest
 from ..results import Ticket
 from ..sansio.object_url import is_collapsed_url, is_object_url, parse_object_url
@@ -159,4 +160,4 @@ def folder_for(into: str | os.PathLike[str], store: object = None) -> Path | Obj
         found = bound_for(text if not text or text.endswith("/") else f"{text}/", store)
         assert isinstance(found, ObjectPlace)  # noqa: S101 - a URL, or a key in a store
         return found
-    return Path(local_or_object(into)).absolute()  # type: ignore[arg-type]
+    return absolute(local_or_object(into))  # type: ignore[arg-type]

@@ -13,6 +13,8 @@ from typing import Final, TypeVar
 
 import anyio
 
+from ..errors import UsageError
+
 if sys.platform != "win32":
     import fcntl
     import resource
@@ -110,3 +112,16 @@ def lasting_names(folder: Path) -> Generator[None]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return an absolute path.
+
+    Raises:
+        UsageError: it is relative, and the current folder is gone.
+    """
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError:
+        msg = f"The current folder is gone, in which {os.fspath(path)!r} would be"
+        raise UsageError(msg, hint="Go to a folder that exists, or pass an absolute path") from None

@@ -18,6 +18,7 @@ from ...errors import DownloadError, UsageError, VeniceError
 from ...results import Ticket
 from ...sansio.naming import Naming, checked_pattern, filled, in_folder, is_pattern
 from ...sansio.object_url import ObjectUrl, parse_object_url
+from ..disk import absolute
 from ..shielding import in_thread
 from .part_file import PartFile, disk_error, followed, job_key, part_path
 from .sinks import Sink
@@ -188,14 +189,14 @@ def _find(
     is_folder = text.endswith(("/", os.sep)) or os.path.isdir(text)  # noqa: PTH112 - unlike Path's it never raises
     name: str | Naming = in_folder(values)
     if is_folder:
-        folder = path = Path(text).absolute()
+        folder = path = absolute(text)
     else:
-        path = Path(text).absolute()
+        path = absolute(text)
         folder, name = path.parent, path.name
         if is_pattern(text):
             if not folder.is_dir():
                 above = checked_pattern(text).removesuffix(name)
-                folder = Path(filled(above, values)).absolute()
+                folder = absolute(filled(above, values))
                 try:
                     if is_pattern(above):
                         folder.mkdir(parents=True, exist_ok=True)

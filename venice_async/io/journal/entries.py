@@ -30,6 +30,7 @@ from ...sansio.job.states import (
 )
 from ...sansio.object_url import is_object_url
 from ...validators import is_data, is_http
+from ..disk import absolute
 
 UNFINISHED: Final = ("Queueing", "Waiting", "Downloading", "Saved")
 """The states in which money is or may be spent and a clip is still owed."""
@@ -50,7 +51,7 @@ _CONTENT: Final = re.compile(r"[0-9a-f]{64}")
 def _absolute(to: str | os.PathLike[str] | None) -> Path | str | None:
     if isinstance(to, str) and is_object_url(to):
         return to
-    return None if to is None else Path(to).absolute()
+    return None if to is None else absolute(to)
 
 
 @frozen(kw_only=True)
