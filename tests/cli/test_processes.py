@@ -52,7 +52,7 @@ def test_a_terminal_gets_a_bar_and_in_the_end_one_line(shell: Shell) -> None:
         shell.server.let_go.touch()
         assert 0 == it.end()
         assert "\x1b[" in it.text
-        assert f"✓ {shell.folder / 'fox.mp4'} · 20" in it.plain
+        assert "✓ fox.mp4 · 20" in it.plain
 
 
 def test_no_color_is_honoured_on_a_terminal(shell: Shell) -> None:

@@ -44,8 +44,11 @@ def connector(**options: Any) -> aiohttp.TCPConnector:
     other ways close the socket itself.
     """
     is_uvloop = type(asyncio.get_running_loop()).__module__.startswith("uvloop")
-    factory = (lambda info: _SoundSocket(*info[:3])) if is_uvloop else None
-    return aiohttp.TCPConnector(limit=0, socket_factory=factory, **options)
+
+    def sound(info: aiohttp.AddrInfoType) -> socket.socket:
+        return _SoundSocket(*info[:3])
+
+    return aiohttp.TCPConnector(limit=0, socket_factory=sound if is_uvloop else None, **options)
 
 
 class PrivateAddressError(OSError):
