@@ -54,8 +54,9 @@ def quiet(**options: Any) -> Sandbox:
 
 
 async def test_history_has_what_ended_with_prompt_price_and_times_but_no_link(
-    tmp_path: Path,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "venice_async")
     signed = "https://pictures.example/a.png?signature=SECRET"
     async with quiet() as sandbox, venice(sandbox, tmp_path) as client:
         await client.generate(
@@ -67,6 +68,7 @@ async def test_history_has_what_ended_with_prompt_price_and_times_but_no_link(
         await job
         newest, owl, fox = shown = await client.history()
         assert isinstance(shown, Listing)
+        assert f"on {MODEL} (key='order-1', tags={{'film': 'dawn'}})" in caplog.text
         assert ["a fox", "an owl", "no"] == [one.request and one.request.prompt for one in (fox, owl, newest)]
         assert (0.75, MODEL, "order-1", "film", tmp_path / "a.mp4") == (
             fox.usd,

@@ -18,6 +18,7 @@ from .notebook import state_html
 from .requests import VideoRequest
 from .results import Ticket, Video
 from .sansio.job.states import TERMINAL, Failed, State, Stopped, Succeeded, ticket_of
+from .sansio.naming import own_key
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -233,7 +234,8 @@ class VideoJob:
 
     def __repr__(self) -> str:
         name = self.ticket.queue_id if self.ticket else "not queued"
-        return f"<VideoJob {name}: {type(self.state).__name__}>"
+        key = own_key(self.key)
+        return f"<VideoJob {name}{f' key={key!r}' if key else ''}: {type(self.state).__name__}>"
 
     def _repr_html_(self) -> str:
         """Show where the job stands, in a notebook."""
@@ -276,7 +278,7 @@ class VideoJob:
         if isinstance(self.state, Failed) and not self._observed:
             self._observed = True
             error = self.state.error
-            log.error("A job failed and was never awaited: %s: %s", type(error).__name__, error)
+            log.error("A job failed and was never awaited: %r: %s: %s", self, type(error).__name__, error)
 
     def _notify(self, state: State) -> None:
         self._changes += 1

@@ -172,7 +172,7 @@ class Submission:
         match event, decided:
             case Accepted(ticket), _:
                 self.outcome = event
-                log.info("Queued as %s on %s", ticket.queue_id, ticket.model)
+                log.info("Queued as %s on %s%s", ticket.queue_id, ticket.model, self._record.label)
                 await self._record.record(Waiting(ticket=ticket))
             case Refused(error), Unknown():
                 lost = unknown_outcome(error, fingerprint=prepared.fingerprint, at=at)

@@ -53,6 +53,13 @@ class JobRecord:
         """The id of the entry; empty as long as there is none."""
         return self._entry.id
 
+    @property
+    def label(self) -> str:
+        """The job's key and tags, for a line of the log; empty where it has none."""
+        name, tags = self._entry.name, dict(self._entry.tags)
+        parts = [f"key={name!r}"] * bool(name) + [f"tags={tags}"] * bool(tags)
+        return f" ({', '.join(parts)})" if parts else ""
+
     async def begin(
         self, state: State, *, answer_within: float | None = None, batch: BatchShare | None = None
     ) -> State:
