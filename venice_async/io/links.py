@@ -45,7 +45,7 @@ def connector(**options: Any) -> aiohttp.TCPConnector:
     """
     is_uvloop = type(asyncio.get_running_loop()).__module__.startswith("uvloop")
 
-    def sound(info: aiohttp.AddrInfoType) -> socket.socket:
+    def sound(info: tuple[Any, ...]) -> socket.socket:
         return _SoundSocket(*info[:3])
 
     return aiohttp.TCPConnector(limit=0, socket_factory=sound if is_uvloop else None, **options)
