@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ import pytest
 
 from tests.postgres import execute
 from venice_async import (
+    AuthenticationError,
     BudgetExceededError,
     Consent,
     ConsentDeclinedError,
@@ -34,6 +36,7 @@ from venice_async import (
     Succeeded,
     UsageError,
     VeniceClient,
+    Video,
     VideoJob,
     VideoRequest,
 )
@@ -61,6 +64,7 @@ GENEROUS = Limits(queue_per_minute=60_000, retrieve_per_minute=120_000)
 EAGER = Polling(price=1e-6, min_gap=0.05, max_gap=0.2)
 CLIP = tiny_clip(50_000)
 KEY = "order-4711"
+PATIENCE = 120.0  # seconds until a test gives up what never comes; how long a machine takes is no matter
 
 
 def asked(prompt: str = "A gondola at dawn", **fields: Any) -> VideoRequest:
@@ -246,10 +250,10 @@ async def test_a_worker_that_is_stopped_while_it_opens_an_account_queues_nothing
 ) -> None:
     opening, go_on, opened = asyncio.Event(), asyncio.Event(), VeniceClient.open
 
-    async def open_slowly(client: VeniceClient) -> VeniceClient:
+    async def open_slowly(client: VeniceClient, **options: Any) -> VeniceClient:
         opening.set()
         await go_on.wait()
-        return await opened(client)
+        return await opened(client, **options)
 
     monkeypatch.setattr(VeniceClient, "open", open_slowly)
     async with Fleet(uri) as fleet, working(uri, sandbox) as one:
@@ -311,7 +315,8 @@ async def test_an_order_whose_task_is_lost_gets_another(uri: str, sandbox: Sandb
         job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
         execute(uri, "SET search_path TO venice_async; DELETE FROM procrastinate_jobs")
         async with working(uri, sandbox):
-            assert await job
+            with anyio.fail_after(PATIENCE):
+                assert await job
 
 
 async def test_a_task_whose_worker_is_gone_is_handed_out_again(
@@ -354,7 +359,31 @@ async def test_a_worker_that_no_longer_hears_of_jobs_asks_to_be_started_again(
     ends += " AND datname = current_database()"
     while not execute(uri, ends):  # noqa: ASYNC110 - it is in a database
         await anyio.sleep(0.05)
-    assert RESTART == await running
+    with anyio.fail_after(PATIENCE):
+        assert RESTART == await running
+
+
+async def test_accounts_share_sockets_and_have_keys_jobs_and_rations_of_their_own(
+    uri: str, tmp_path: Path
+) -> None:
+    names = ["acme", "globex", "initech", "umbrella"]
+    async with Sandbox(speed=600, clips=CLIP, api_key="key-acme") as acme, Fleet(uri) as fleet:
+        keys: dict[str, str] = {name: f"key-{name}" for name in names}
+        async with working(uri, acme, keys=keys.get) as one:
+            jobs = [
+                await fleet.submit(asked(), key=KEY, to=tmp_path / f"{name}.mp4", account=name)
+                for name in names
+            ]
+            video, *refused = await asyncio.gather(*(job.wait() for job in jobs), return_exceptions=True)
+            assert isinstance(video, Video)
+            assert [AuthenticationError] * 3 == [type(error) for error in refused]  # of the others' keys
+            assert 4 == len(one._accounts)
+            threads = [thread.name.partition("_0")[0] for thread in threading.enumerate()]
+            for each in ("journal", "ration"):  # a thread for each session of the database
+                assert 1 == threads.count(f"venice_async.{each}")
+        assert [(4,)] == execute(uri, "SELECT count(*) FROM venice_async.rations")
+        assert [(1,)] == execute(uri, "SELECT count(*) FROM venice_async.jobs")
+    assert 1 == len(acme.charges)
 
 
 async def test_a_worker_that_is_cut_off_waits_for_the_database_until_it_is_told_to_stop(

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import aiohttp
     from obstore.store import ObjectStore
 
+    from .engine.sharing import Sharing
+
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -148,10 +150,14 @@ class VeniceClient(JournalCalls):
         else:
             await self._runtime.stop()
 
-    async def open(self) -> Self:
-        """Open the client without a block, as for a notebook, unless it is open; `aclose` closes it."""
+    async def open(self, *, sharing: Sharing | None = None) -> Self:
+        """Open the client without a block, as for a notebook, unless it is open; `aclose` closes it.
+
+        Args:
+            sharing: the sockets of other accounts at the same place, as a fleet's worker has them.
+        """
         if not self._runtime.is_open:
-            await self._runtime.open()
+            await self._runtime.open(sharing)
         return self
 
     async def aclose(self) -> None:

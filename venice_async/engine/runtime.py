@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from ..io.journal.journal import Journal
+    from .sharing import Sharing
 
 with suppress(ImportError):  # anyio would load it at its first call, which is on the event loop
     import_module("anyio._backends._asyncio")
@@ -160,6 +161,7 @@ class Runtime:
         self._jobs: WeakKeyDictionary[VideoJob, Driver] = WeakKeyDictionary()
         self._keyed: WeakValueDictionary[str, VideoJob] = WeakValueDictionary()
         self._draining = False
+        self._sharing: Sharing | None = None
 
     @property
     def journal(self) -> Journal | None:
@@ -182,8 +184,8 @@ class Runtime:
             raise UsageError(NO_JOURNAL, hint=WITH_JOURNAL)
         return bool(self.settings.budget)
 
-    async def open(self) -> None:
-        """Open the sessions and the journal.
+    async def open(self, sharing: Sharing | None = None) -> None:
+        """Open the sessions and the journal, or take what is shared with other clients.
 
         Raises:
             UsageError: it was opened before.
@@ -193,6 +195,7 @@ class Runtime:
             msg = "A client is entered once"
             raise UsageError(msg, hint="Make a new VeniceClient")
         self._loop = asyncio.get_running_loop()
+        self._sharing = sharing
         self._leave = anyio.Event()
         ready: asyncio.Future[None] = self._loop.create_future()
         self._task = asyncio.create_task(self._run(ready), name="venice_async.client")
@@ -366,6 +369,7 @@ class Runtime:
             session=settings.session,
             links=settings.links,
             send_key=settings.send_key,
+            within=None if self._sharing is None else self._sharing.transport,
         )
         await stack.enter_async_context(transport)
         journal = await self._open_journal(stack, clock)
@@ -411,9 +415,11 @@ class Runtime:
             secret=settings.api_key,
             budget=settings.budget,
             tells=settings.on_done is not None,
+            within=None if self._sharing is None else self._sharing.journal,
         )
         stack.push_async_callback(journal.aclose)
-        if settings.limits.account is None and (others := await journal.strangers()):
+        alone = self._sharing is None and settings.limits.account is None
+        if alone and (others := await journal.strangers()):
             log.warning(_OTHER_KEYS, others)
         return journal
 
@@ -426,7 +432,8 @@ class Runtime:
         if is_postgres(journal):
             from ..io.ration.postgres import PostgresRation  # noqa: PLC0415 - with the journal
 
-            return PostgresRation(str(journal), account=account, limits=limits)
+            within = None if self._sharing is None else self._sharing.ration
+            return PostgresRation(str(journal), account=account, limits=limits, within=within)
         from ..io.ration.sqlite import SqliteRation  # noqa: PLC0415 - with the journal
 
         return SqliteRation(journal, account=account, limits=limits)

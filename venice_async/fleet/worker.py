@@ -31,6 +31,7 @@ from procrastinate.jobs import Job
 from ..client import VeniceClient
 from ..engine.arguments import checked_name
 from ..engine.completion import OnDone
+from ..engine.sharing import Sharing
 from ..errors import (
     DownloadError,
     JournalError,
@@ -41,7 +42,7 @@ from ..errors import (
     VeniceError,
 )
 from ..job import VideoJob
-from ..options import Limits, Links, Polling, Timeouts, check_number
+from ..options import BASE_URL, Limits, Links, Polling, Timeouts, check_number
 from ..requests import Consent
 from ..results import ConsentRequest
 from ..sansio.converter import converter
@@ -90,10 +91,10 @@ class _Account:
     is_open: bool = False
     _opening: asyncio.Lock = field(factory=asyncio.Lock)
 
-    async def open(self) -> None:
+    async def open(self, sharing: Sharing) -> None:
         """Open it, unless it is."""
         async with self._opening:
-            await self.client.open()
+            await self.client.open(sharing=sharing)
             self.is_open = True
 
     async def drain(self, grace: float) -> None:
@@ -158,16 +159,19 @@ class Worker:
         self._queues = [checked_name(queue, "a queue") for queue in queues] if queues else None
         self._grace = grace
         self._name = name
+        timeouts, links = timeouts or Timeouts(queue=3600), links or Links()
+        base_url = base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL
         self._client = partial(
             VeniceClient,
             base_url=base_url,
             journal=uri,
             limits=limits,
             polling=polling,
-            timeouts=timeouts or Timeouts(queue=3600),
+            timeouts=timeouts,
             links=links,
             on_done=on_done,
         )
+        self._sharing = Sharing(base_url=base_url, journal=uri, links=links, timeouts=timeouts)
         self._stopped = asyncio.Event()
         self._leaving = False
         self._accounts: dict[str, _Account] = {}
@@ -197,6 +201,7 @@ class Worker:
         """
         async with AsyncExitStack() as stack:
             orders = await stack.enter_async_context(self.orders)
+            await stack.enter_async_context(self._sharing)
             orders.app.task(name=TASK, queue=QUEUE, retry=Again(), pass_context=True)(self._clip)
             engine = asyncio.create_task(
                 orders.app.run_worker_async(
@@ -396,7 +401,7 @@ class Worker:
             account = self._accounts.setdefault(name, _Account(client=self._client(secret.reveal() or None)))
         account.users += 1
         try:
-            await account.open()
+            await account.open(self._sharing)
             if self._leaving:
                 raise NotNowError
             yield account.client

@@ -205,10 +205,12 @@ class AiohttpTransport:
         session: aiohttp.ClientSession | None = None,
         links: Links | None = None,
         send_key: bool = True,
+        within: AiohttpTransport | None = None,
     ) -> None:
         """Talk to `base_url` with `api_key`; a borrowed `session` is used and never closed.
 
-        Without `send_key` the requests carry an authorization of their own, or none.
+        Without `send_key` the requests carry an authorization of their own, or none. The sessions are those
+        of `within`, if it is given: an open transport to the same place, whose key is never sent for ours.
 
         Raises:
             UsageError: the session authenticates in its own way.
@@ -230,11 +232,14 @@ class AiohttpTransport:
         self._paid = session
         self._borrowed = session is not None
         self._link: aiohttp.ClientSession | None = None
+        self._within = within
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         """Open the sessions; no connection is made yet."""
-        if not self._borrowed:
+        if self._within is not None:
+            self._api, self._paid = self._within._api, self._within._paid  # noqa: SLF001 - another of this class
+        elif not self._borrowed:
             self._api = await self._session(connector())
             # A connection of its own for each paid request: one that was kept alive may be dead, and then
             # nobody could tell whether the request was accepted.
@@ -319,10 +324,9 @@ class AiohttpTransport:
         raise DownloadError(msg)
 
     async def _hop(self, request: HttpRequest, url: str) -> aiohttp.ClientResponse:
-        if self._link is None:
-            self._link = self._route.session or await self._session(self._route.connector())
+        session = await (self._within or self)._link_session()  # noqa: SLF001 - another of this class
         opening = partial(
-            self._link.request,
+            session.request,
             request.method,
             URL(self._route.rules.check(url), encoded=True),  # as it was given: it may be signed
             headers=request.headers,
@@ -336,6 +340,11 @@ class AiohttpTransport:
             timeout=self._timeout,
         )
         return await self._head(request, opening)
+
+    async def _link_session(self) -> aiohttp.ClientSession:
+        if self._link is None:
+            self._link = self._route.session or await self._session(self._route.connector())
+        return self._link
 
     async def _head(
         self, request: HttpRequest, opening: Callable[[], Awaitable[aiohttp.ClientResponse]]

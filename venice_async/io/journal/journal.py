@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -31,9 +31,23 @@ from .entries import (
 )
 from .history import Paid, Wanted
 from .sqlite import SqliteDatabase
-from .writer import Writer
+from .writer import View, Writer
 
 _PART: Final = 200  # jobs that an onlooker reads at once
+
+
+async def _load_postgres() -> None:
+    """Load what is only needed for Postgres, not on the event loop.
+
+    Raises:
+        JournalError: it is not installed.
+    """
+    try:
+        await to_thread.run_sync(import_module, "venice_async.io.journal.postgres")
+    except ImportError as error:
+        msg = f"A journal in Postgres needs {error.name or 'psycopg'}, which cannot be loaded"
+        hint = "Install it: pip install 'venice-async[postgres]'"
+        raise JournalError(msg, hint=hint) from error
 
 
 class Journal:
@@ -47,7 +61,7 @@ class Journal:
 
     def __init__(
         self,
-        writer: Writer,
+        writer: Writer | View,
         *,
         clock: Clock,
         account: str = "",
@@ -57,7 +71,7 @@ class Journal:
         """Use a writer that is open; `Journal.open` is the way to get one."""
         self._tells = tells
         self._budget = budget
-        self._writer = writer
+        self._writer: Writer = cast("Writer", writer)  # of which a view does what is asked of it here
         self._clock = clock
         self._account = account
 
@@ -76,13 +90,14 @@ class Journal:
         secret: Secret | None = None,
         budget: Budget | None = None,
         tells: bool = False,
+        within: SharedJournal | None = None,
     ) -> Self:
         """Open the journal at `path`; file and folder are made if they are missing, for their owner only.
 
         A path that is a URI of Postgres names a database for many machines. The keys of jobs are those of
         `account`; in Postgres the links of clips are readable with the `secret` only. Paid
         requests are kept within `budget`. Where somebody `tells` of the end of a job, it is kept in mind
-        until they have.
+        until they have. It may be opened `within` the session that accounts of one process share.
 
         To be closed with `aclose`.
 
@@ -90,13 +105,11 @@ class Journal:
             JournalError: the file is damaged, foreign or of a newer version, and was left as it was; or it
                 cannot be used.
         """
-        if is_postgres(path):
-            try:  # not on the event loop
-                await to_thread.run_sync(import_module, "venice_async.io.journal.postgres")
-            except ImportError as error:
-                msg = f"A journal in Postgres needs {error.name or 'psycopg'}, which cannot be loaded"
-                hint = "Install it: pip install 'venice-async[postgres]'"
-                raise JournalError(msg, hint=hint) from error
+        writer: Writer | View
+        if within is not None:
+            writer = within.seen_by(account, secret or Secret(""))
+        elif is_postgres(path):
+            await _load_postgres()
             from .postgres import PostgresDatabase  # noqa: PLC0415 - loaded by those who use it
 
             writer = Writer(PostgresDatabase(str(path), account=account, secret=secret))
@@ -300,3 +313,35 @@ class Journal:
     async def _let_go(self, entry: JournalEntry) -> None:
         """Leave a job to whoever wants it; an intent goes, for nothing was sent."""
         await (self.withdraw(entry.id) if entry.ticket is None else self.release(entry.id))
+
+
+class SharedJournal:
+    """A journal in Postgres that clients of several accounts keep in one session and one thread; enter it."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = Secret(uri)
+
+    async def __aenter__(self) -> Self:
+        """Open the session.
+
+        Raises:
+            JournalError: the database cannot be used.
+        """
+        await _load_postgres()
+        from .postgres import PostgresDatabase  # noqa: PLC0415 - loaded by those who use it
+
+        self._database = PostgresDatabase(self._uri.reveal(), account="", secret=None)
+        self._writer = Writer(self._database)
+        try:
+            await self._writer.open()
+        except BaseException:
+            await self._writer.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._writer.aclose()
+
+    def seen_by(self, account: str, secret: Secret) -> View:
+        """Return the journal as an account sees it, whose links are readable with the `secret` only."""
+        return self._writer.seen_by(self._database.seen_by(account, secret))

@@ -86,6 +86,7 @@ class PostgresDatabase:
         self._account = account
         self._fernet = None if secret is None else _fernet(secret, account)
         self._session: Session | None = None
+        self._views: dict[str, Table] = {}
         self._token = ""
         self._spoken = self._tried = 0.0
         self._busy: float | None = None
@@ -95,6 +96,18 @@ class PostgresDatabase:
     def epoch(self) -> int:
         """How often we were taken for dead, or may have been."""
         return self._epoch + (self._session is None or monotonic() - self._spoken > LOST)
+
+    def seen_by(self, account: str, secret: Secret) -> Callable[[], Table]:
+        """Return what gives the table of another account within a transaction; `secret` is for its links."""
+        fernet = _fernet(secret, account)
+
+        def table() -> Table:
+            assert self._session is not None  # noqa: S101 - a transaction was begun
+            if account not in self._views:
+                self._views[account] = self._table(_Connection(self._session, fernet), self._token, account)
+            return self._views[account]
+
+        return table
 
     def open(self) -> None:
         """Connect; make the tables, or bring them up to date, whoever does the same just now.
@@ -198,7 +211,7 @@ class PostgresDatabase:
             taken = session.execute("SELECT pg_backend_pid(), pg_advisory_lock(%s, %s)", [_LOCKS, number])
             (pid, _) = cast("tuple[int, None]", taken.fetchone())
             if not self._token:
-                self.table = self._table(connection, token)
+                self.table = self._table(connection, token, self._account)
             else:
                 self.table.move(connection)
                 self.table.succeed(token)
@@ -212,9 +225,10 @@ class PostgresDatabase:
             self._epoch += 1
             _logger.warning("The journal's database is back; jobs that others have taken over are theirs")
         self._session, self._token, self._spoken = session, token, spoken
+        self._views.clear()
         self._tried = before  # which failed
 
-    def _table(self, connection: _Connection, token: str) -> Table:
+    def _table(self, connection: _Connection, token: str, account: str) -> Table:
         def alive(owner: str) -> bool:
             found = self.table.connection.execute(_ALIVE, (owner,)).fetchone()
             return found is not None and bool(found[0])
@@ -224,7 +238,7 @@ class PostgresDatabase:
             name=name_of(self._uri),
             token=token,
             alive=alive,
-            account=self._account,
+            account=account,
             scoped=True,
         )
 

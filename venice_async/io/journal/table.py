@@ -251,6 +251,11 @@ class Table:
             (name, self._token),
         )
 
+    def release_all(self) -> None:
+        """Stop watching all jobs of the account."""
+        ours = f"owner = ? AND kind IN {(*UNFINISHED, *UNSENT)}{self._scope}"
+        self.connection.execute(f"UPDATE jobs SET owner = NULL WHERE {ours}", (self._token,))  # noqa: S608 - constants
+
     def adopt_untold(self) -> list[JournalEntry]:
         """Take the ended jobs whose end somebody who died was to tell, and return them."""
         alive = self._alive()

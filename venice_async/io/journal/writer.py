@@ -131,6 +131,10 @@ class Writer:
             with suppress(RuntimeError):  # it was closed just now
                 self._thread.submit(speak)
 
+    def seen_by(self, table: Callable[[], Table]) -> View:
+        """Return the journal as it is seen through another table in the session, such as an account's."""
+        return View(self, table)
+
     async def perform(
         self,
         action: Callable[[Table], _T],
@@ -227,3 +231,44 @@ class Writer:
                 return
             for operation in operations:
                 self._commit([operation], patient=patient)
+
+
+class View:
+    """A journal that several accounts keep in one session, as one of them sees it; see `Writer`.
+
+    Closing it lets go of the unfinished jobs of this account; the session is the writer's.
+
+    Attributes:
+        database: what holds the journal.
+    """
+
+    def __init__(self, writer: Writer, table: Callable[[], Table]) -> None:
+        """See it through `table`, which gives the account's within a transaction."""
+        self.database: Database = writer.database
+        self._writer = writer
+        self._table = table
+        self._closed = False
+
+    async def open(self) -> None:
+        """Do nothing: the session is open."""
+
+    async def perform(
+        self,
+        action: Callable[[Table], _T],
+        *,
+        keep: bool = False,
+        undo: Callable[[_T], Awaitable[None]] | None = None,
+    ) -> _T:
+        """Do something within a transaction; see `Writer.perform`."""
+        return await self._writer.perform(lambda _: action(self._table()), keep=keep, undo=undo)
+
+    def keep(self, action: Callable[[Table], object]) -> None:
+        """Have it done before whatever is done next."""
+        self._writer.keep(lambda _: action(self._table()))
+
+    async def aclose(self) -> None:
+        """Let go of what is unfinished. May be called more than once."""
+        if not self._closed:
+            self._closed = True
+            with suppress(VeniceError):  # it is done when the database is back
+                await self.perform(lambda table: table.release_all(), keep=True)

@@ -23,27 +23,20 @@ _MAKE: Final = "INSERT INTO rations (account, ration) VALUES (%s, '') ON CONFLIC
 _WRITE: Final = "UPDATE rations SET ration = %s WHERE account = %s"
 
 
-class PostgresRation:
-    """A row of the database, exchanged with in a thread of its own, by the clock of the database."""
+class PostgresSession:
+    """A session and its thread, in which the rations of one or many accounts are exchanged with."""
 
-    shared = True
-
-    def __init__(self, uri: str, *, account: str, limits: Limits) -> None:
-        """Use the tables at `uri`, which are there; a row that is not starts with `limits`."""
+    def __init__(self, uri: str) -> None:
+        """Use the tables at `uri`, which are there."""
         self._uri = Secret(uri)
-        self._account = account
-        self._limits = limits
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.ration")
         self._session: Connection | None = None
-        self._latest = Latest()
 
-    def exchange(self, wish: Wish) -> asyncio.Future[Grant]:
-        """Exchange a wish for a grant in one transaction.
-
-        The future raises `JournalError` while the database is away, and `UnknownVersionError` when another
-        version of this library uses the row: then nothing is changed.
-        """
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._exchange, wish)
+    def exchange(self, wish: Wish, account: str, limits: Limits, latest: Latest) -> asyncio.Future[Grant]:
+        """Exchange a wish for a grant in one transaction; see `PostgresRation.exchange`."""
+        return asyncio.get_running_loop().run_in_executor(
+            self._thread, self._exchange, wish, account, limits, latest
+        )
 
     async def aclose(self) -> None:
         """Close the session, once what was begun is finished."""
@@ -51,10 +44,10 @@ class PostgresRation:
         self._thread.shutdown(wait=False)
         await asyncio.wait({closed}, timeout=_LEAVING)
 
-    def _exchange(self, wish: Wish) -> Grant:
+    def _exchange(self, wish: Wish, account: str, limits: Limits, latest: Latest) -> Grant:
         problem: Exception
         try:
-            return self._transact(wish)
+            return self._transact(wish, account, limits, latest)
         except psycopg.Error as error:
             problem = unusable(self._uri, reason(error))
             self._close()
@@ -63,7 +56,7 @@ class PostgresRation:
             raise
         raise problem
 
-    def _transact(self, wish: Wish) -> Grant:
+    def _transact(self, wish: Wish, account: str, limits: Limits, latest: Latest) -> Grant:
         if self._session is None:  # the row need not survive a crash, so nothing waits for the disk
             self._session = connect(
                 self._uri,
@@ -71,23 +64,22 @@ class PostgresRation:
                 statement_timeout=1_000,
                 idle_in_transaction_session_timeout=1_000,
             )
-            self._session.execute(_MAKE, [self._account])
         session = self._session
         with session.pipeline():
             session.execute("BEGIN")
-            found = session.execute(_READ, [self._account])
+            found = session.execute(_READ, [account])
             clock = session.execute(_NOW)  # in a statement of its own: once the lock is had
         row, (now,) = found.fetchone(), cast("tuple[float]", clock.fetchone())
-        if row is None:  # somebody has removed it
+        if row is None:  # it is new, or somebody has removed it
             session.execute("ROLLBACK")
-            session.execute(_MAKE, [self._account])
-            return self._transact(wish)
-        ration = self._latest.load(row[0])
+            session.execute(_MAKE, [account])
+            return self._transact(wish, account, limits, latest)
+        ration = latest.load(row[0])
         if ration is None or ration.latest > now + _BACK:
-            ration = Ration.spent(self._limits, now)
+            ration = Ration.spent(limits, now)
         grant = ration.exchange(wish, now)
         with session.pipeline():
-            session.execute(_WRITE, [self._latest.dump(ration), self._account])
+            session.execute(_WRITE, [latest.dump(ration), account])
             session.execute("COMMIT")
         return grant
 
@@ -96,3 +88,35 @@ class PostgresRation:
             with suppress(psycopg.Error):
                 self._session.close()
             self._session = None
+
+
+class PostgresRation:
+    """A row of the database, exchanged with by the clock of the database; see `RationStore`."""
+
+    shared = True
+
+    def __init__(
+        self, uri: str, *, account: str, limits: Limits, within: PostgresSession | None = None
+    ) -> None:
+        """Use the tables at `uri`, which are there, in a session of our own or `within` that of others.
+
+        A row that is not there starts with `limits`.
+        """
+        self._account = account
+        self._limits = limits
+        self._latest = Latest()
+        self._session = within or PostgresSession(uri)
+        self._lent = within is not None
+
+    def exchange(self, wish: Wish) -> asyncio.Future[Grant]:
+        """Exchange a wish for a grant in one transaction.
+
+        The future raises `JournalError` while the database is away, and `UnknownVersionError` when another
+        version of this library uses the row: then nothing is changed.
+        """
+        return self._session.exchange(wish, self._account, self._limits, self._latest)
+
+    async def aclose(self) -> None:
+        """Close the session, if it is ours, once what was begun is finished."""
+        if not self._lent:
+            await self._session.aclose()
