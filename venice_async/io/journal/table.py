@@ -243,18 +243,11 @@ class Table:
         self.connection.execute("UPDATE jobs SET stands = 0 WHERE id = ?", (name,))
         return True
 
-    def release(self, name: str) -> None:
-        """Stop watching a job."""
-        unended = f"kind IN {(*UNFINISHED, *UNSENT)}"
-        self.connection.execute(
-            f"UPDATE jobs SET owner = NULL WHERE id = ? AND owner = ? AND {unended}",  # noqa: S608 - constants
-            (name, self._token),
-        )
-
-    def release_all(self) -> None:
-        """Stop watching all jobs of the account."""
+    def release(self, name: str | None = None) -> None:
+        """Stop watching a job, or all of the account."""
         ours = f"owner = ? AND kind IN {(*UNFINISHED, *UNSENT)}{self._scope}"
-        self.connection.execute(f"UPDATE jobs SET owner = NULL WHERE {ours}", (self._token,))  # noqa: S608 - constants
+        one, values = ("", ()) if name is None else (" AND id = ?", (name,))
+        self.connection.execute(f"UPDATE jobs SET owner = NULL WHERE {ours}{one}", (self._token, *values))  # noqa: S608 - constants
 
     def adopt_untold(self) -> list[JournalEntry]:
         """Take the ended jobs whose end somebody who died was to tell, and return them."""

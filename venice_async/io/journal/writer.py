@@ -271,4 +271,4 @@ class View:
         if not self._closed:
             self._closed = True
             with suppress(VeniceError):  # it is done when the database is back
-                await self.perform(lambda table: table.release_all(), keep=True)
+                await self.perform(lambda table: table.release(), keep=True)
