@@ -35,6 +35,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import statistics
 import sys
@@ -518,7 +519,8 @@ def main() -> None:
                 continue
             logs = arguments.logs and arguments.logs / name
             if logs is not None:
-                logs.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(logs, ignore_errors=True)
+                logs.mkdir(parents=True)
             row, ok = asyncio.run(run(name, running, logs))
             rows.append(row)
             bad += [] if ok else [name]
