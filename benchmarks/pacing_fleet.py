@@ -31,9 +31,9 @@ from venice_async.options import Limits, Polling
 from venice_async.sandbox.virtual_time import VirtualTimeLoop
 from venice_async.sansio.limits.ration import Grant, Ration, Wish
 
-from .polling_rivals import OK, Z80
+from .polling_rivals import Z80
 from .strict_server import Counter, StrictServer
-from .virtual_pacer import P80, LoopClock
+from .virtual_pacer import P80, LoopClock, watch_all
 
 WAY = 0.002  # seconds to the store, under its lock, and back
 Window = Literal["fixed", "sliding"]
@@ -141,37 +141,15 @@ def measure(fleet: Fleet, window: Window) -> Result:
 async def _run(
     fleet: Fleet, takes: Sequence[float], starts: Sequence[float], homes: Sequence[int], server: StrictServer
 ) -> tuple[list[float], float, int]:
-    clock, chance, late = LoopClock(), random.Random(5), [math.nan] * len(takes)
+    clock = LoopClock()
     store = DistantRation(clock)
     shared: RationStore | None = store if fleet.processes > 1 and not fleet.shares else None
     limits = Limits(share=1 / fleet.processes) if fleet.shares else Limits()
     pacers = [
         Pacer(limits=limits, polling=Polling(), clock=clock, store=shared) for _ in range(fleet.processes)
     ]
-
-    async def job(number: int) -> None:
-        pacer, start = pacers[homes[number]], starts[number]
-        done = start + takes[number]
-        await clock.sleep(start)
-        watch = pacer.watch("model")
-        while True:
-            async with pacer.poll_turn(watch) as turn:
-                await clock.sleep(chance.uniform(0.025, 0.5))
-                now = clock.monotonic()
-                status, headers = server.take(now)
-                await clock.sleep(chance.uniform(0.025, 0.5))
-                turn.answered(status, headers)
-            if status == OK and now >= done:
-                break
-            if status == OK:
-                watch.progressed(age=now - start, average=P80)
-        watch.completed(age=None)
-        watch.close()
-        late[number] = clock.monotonic() - done
-
-    async with anyio.create_task_group() as group:
-        for number in range(len(takes)):
-            group.start_soon(job, number)
+    at_home = [pacers[home] for home in homes]
+    late = await watch_all(at_home, takes, starts, server, clock=clock, travel=1.0)
     end = clock.monotonic()
     for pacer in pacers:
         await pacer.aclose()

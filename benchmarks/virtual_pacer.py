@@ -63,8 +63,26 @@ def paced(
 async def _paced(
     takes: Sequence[float], starts: Sequence[float], server: StrictServer, travel: float
 ) -> tuple[list[float], float]:
-    clock, chance, late = LoopClock(), random.Random(5), [math.nan] * len(takes)
+    clock = LoopClock()
     pacer = Pacer(limits=Limits(), polling=Polling(), clock=clock)
+    late = await watch_all([pacer] * len(takes), takes, starts, server, clock=clock, travel=travel)
+    return late, clock.monotonic()
+
+
+async def watch_all(
+    pacers: Sequence[Pacer],
+    takes: Sequence[float],
+    starts: Sequence[float],
+    server: StrictServer,
+    *,
+    clock: LoopClock,
+    travel: float,
+) -> list[float]:
+    """Watch each job by its pacer until its end is noticed; return how many seconds late that is.
+
+    A poll takes up to `travel` seconds there and back.
+    """
+    chance, late = random.Random(5), [math.nan] * len(takes)
 
     async def way() -> None:
         if travel:
@@ -74,9 +92,9 @@ async def _paced(
         start = starts[number]
         done = start + takes[number]
         await clock.sleep(start)
-        watch = pacer.watch("model")
+        watch = pacers[number].watch("model")
         while True:
-            async with pacer.poll_turn(watch) as turn:
+            async with pacers[number].poll_turn(watch) as turn:
                 await way()
                 now = clock.monotonic()
                 status, headers = server.take(now)
@@ -93,4 +111,4 @@ async def _paced(
     async with anyio.create_task_group() as group:
         for number in range(len(takes)):
             group.start_soon(job, number)
-    return late, clock.monotonic()
+    return late
