@@ -141,6 +141,9 @@ def _become(
     options = [*args[1:]]
     if options[:2] == ["-W", "error"]:
         del options[:2]
+    if options[0] == "-c":
+        sys.argv = ["-c", *options[2:]]
+        return lambda: exec(options[1], {"__name__": "__main__"})  # noqa: S102 - our own programs
     if options[0] == "-m":
         sys.argv = options[1:]
         return lambda: runpy.run_module(options[1], run_name="__main__", alter_sys=True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from attrs import evolve
 
 from tests.clients import PRIVATE, PUBLIC, client, wire
 from tests.faulty import FaultyVenice, Reply, json_reply
+from tests.forks import start
 from tests.test_consent import YES, needs_consent
 from venice_async import (
     AwaitingConsent,
@@ -429,15 +431,15 @@ async def test_draining_leaves_out_what_another_client_works_on(
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # in real time
+@pytest.mark.usefixtures("nursery")
 async def test_two_processes_that_place_the_same_orders_at_once_pay_for_each_once(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
     async with FaultyVenice(polls=0) as server:
         command = [sys.executable, "-c", ORDERS, server.base_url, str(tmp_path), str(shared["journal"])]
         root = Path(__file__).parents[1]
-        async with anyio.create_task_group() as group:
-            for _ in range(2):
-                group.start_soon(partial(anyio.run_process, command, cwd=root))
+        processes = [start(command, cwd=root, env=os.environ) for _ in range(2)]
+        assert [0, 0] == [await anyio.to_thread.run_sync(process.wait) for process in processes]
         assert 6 == len(server.charges)
     assert 6 == len(list(tmp_path.glob("*.mp4")))
 

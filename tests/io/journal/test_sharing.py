@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from tests.forks import start
 from venice_async.io.journal import leases
 from venice_async.io.journal.leases import Lease, is_alive, sweep
 from venice_async.sansio.job.states import Waiting
@@ -27,7 +28,7 @@ from .journals import INTENT, WAITING, both, ids, job, opened, ticket
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nursery")]
 
 NEIGHBOUR = """
 import anyio, json, os, signal, sys
@@ -75,9 +76,8 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 def neighbour(path: Path | str) -> Generator[Neighbour]:
     command = [sys.executable, "-c", NEIGHBOUR, str(path)]
     root = Path(__file__).parents[2]
-    with subprocess.Popen(  # noqa: S603 - our own code
-        command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    pipe = subprocess.PIPE
+    with start(command, cwd=root, env=os.environ, stdin=pipe, stdout=pipe, text=True) as process:
         yield Neighbour(process)
         _pipe(process.stdin).close()
 

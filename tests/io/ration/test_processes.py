@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import sys
 from contextlib import closing, suppress
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from tests.clients import until
+from tests.forks import ROOT, start
 from venice_async import Limits, VeniceClient, VeniceError
 from venice_async.sandbox import RateLimits, Sandbox
 
@@ -23,6 +25,7 @@ PATIENCE = 600.0  # seconds until a test that is stuck gives up; it takes two
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("window", ["fixed", "sliding"])
+@pytest.mark.usefixtures("nursery")
 async def test_two_processes_with_one_journal_use_up_a_limit_and_are_never_refused(
     tmp_path: Path, window: Literal["fixed", "sliding"]
 ) -> None:
@@ -33,13 +36,13 @@ async def test_two_processes_with_one_journal_use_up_a_limit_and_are_never_refus
 
         command = [sys.executable, "-m", "tests.io.ration.sharer"]
         arguments = [str(tmp_path), sandbox.base_url, sandbox.api_key, "9"]
-        processes = [await asyncio.create_subprocess_exec(*command, *arguments) for _ in range(2)]
+        processes = [start([*command, *arguments], cwd=ROOT, env=os.environ) for _ in range(2)]
         async with asyncio.timeout(PATIENCE):
             await until(lambda: len(queued()) >= 8)
         await asyncio.sleep(1)  # in which ten more jobs would like to be queued
         for process in processes:
             process.kill()
-            await process.wait()
+            process.wait()
         assert {200} == set(queued())  # more than eight if a slow machine got into another window
         assert [] == [one.point for one in sandbox.requests if one.status == 429]
 
