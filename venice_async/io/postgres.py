@@ -44,6 +44,7 @@ _DEFAULTS: Final = {
     "keepalives_count": 2,
     "tcp_user_timeout": 11_000,
     "application_name": "venice-async",
+    "client_encoding": "utf8",
 }
 
 
@@ -56,7 +57,8 @@ def connect(uri: Secret, **settings: object) -> Connection:
     """
     connection: Connection = psycopg.connect("", autocommit=True, prepare_threshold=None, **parameters(uri))
     try:
-        settings = {"search_path": SCHEMA, **settings}
+        isolation = "'read committed'"  # whatever the database's default: locks are followed by new reads
+        settings = {"search_path": SCHEMA, "default_transaction_isolation": isolation, **settings}
         giving_up = threading.Timer(_PATIENCE, cut, [connection])  # a pooler may have no session left
         giving_up.daemon = True
         giving_up.start()
@@ -90,6 +92,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, psycopg.Error):
         known = {
             "42501": "the user may not make or use our tables",
+            "25006": "it may only be read, as a replica may",
             "55P03": "another process keeps it locked",
             "08P01": "a pooler in between has no session for us; it has to be in session mode",
         }

@@ -21,6 +21,7 @@ import pytest
 from tests.forks import start
 from venice_async.io.journal import leases
 from venice_async.io.journal.leases import Lease, is_alive, sweep
+from venice_async.io.journal.writer import MOST
 from venice_async.sansio.job.states import Waiting
 
 from .journals import INTENT, WAITING, both, ids, job, opened, ticket
@@ -170,6 +171,25 @@ async def test_many_clients_write_at_once_and_nothing_is_lost(path: Path | str) 
             group.start_soon(work, number)
     async with opened(path) as journal:
         assert {ticket(number) for number in range(8)} == {entry.ticket for entry in await journal.adopt()}
+
+
+@both
+async def test_many_who_write_at_once_share_transactions_but_none_is_long(path: Path | str) -> None:
+    async with opened(path) as journal:
+        database, transactions = journal._writer.database, list[bool]()
+        begin = database.begin
+
+        def counted(*, patient: bool) -> None:
+            transactions.append(patient)
+            begin(patient=patient)
+
+        database.begin = counted  # type: ignore[method-assign]
+        async with anyio.create_task_group() as group:
+            for number in range(2 * MOST):
+                group.start_soon(journal.begin, job(INTENT, key=str(number)))
+        assert 2 <= len(transactions) <= MOST
+        database.begin = begin  # type: ignore[method-assign]
+        assert 2 * MOST == len(await journal.pending())
 
 
 def test_a_lease_lives_until_it_is_released(path: Path) -> None:

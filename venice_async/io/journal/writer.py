@@ -19,6 +19,9 @@ from .entries import StoreAwayError
 from .leases import PULSE
 from .table import Table
 
+MOST: Final = 50
+"""Operations in a transaction: a long one keeps others out, and is given up by a database that is far."""
+
 _AGAIN: Final = 0.6  # seconds after which the database takes a new session, if it is back
 
 _logger = logging.getLogger(__name__)
@@ -204,8 +207,9 @@ class Writer:
         """Do all that is waiting; those whose turn was later find it done."""
         operations = self._kept + [self._waiting.popleft() for _ in range(len(self._waiting))]
         patient, self._kept = not self._closed or bool(self._kept), []
+        for start in range(0, len(operations), MOST):
+            self._commit(operations[start : start + MOST], patient=patient)
         if operations:
-            self._commit(operations, patient=patient)
             self.database.erase()
 
     def _commit(self, operations: list[Operation[Any]], *, patient: bool) -> None:

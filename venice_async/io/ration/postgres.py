@@ -47,6 +47,12 @@ class PostgresSession:
     def _exchange(self, wish: Wish, account: str, limits: Limits, latest: Latest) -> Grant:
         problem: Exception
         try:
+            try:
+                return self._transact(wish, account, limits, latest)
+            except psycopg.OperationalError:
+                if self._session is None or not self._session.closed:
+                    raise
+            self._close()  # somebody in between may have ended it, as it was idle
             return self._transact(wish, account, limits, latest)
         except psycopg.Error as error:
             problem = unusable(self._uri, reason(error))
