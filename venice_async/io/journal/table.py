@@ -52,8 +52,7 @@ from .history import Paid, spans, total
 HISTORY: Final = 400 * 24 * 3600.0
 """Seconds that a finished job without a key stays on record, for people to look at."""
 
-PART: Final = 500
-"""Jobs that a statement names at most."""
+_PART: Final = 500  # jobs that a statement names at most
 
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM jobs"  # noqa: S608 - constants
 _SELECT_PROGRESS: Final = f"SELECT {', '.join(COLUMNS)}, progress FROM jobs"  # noqa: S608 - constants
@@ -436,10 +435,7 @@ class Table:
             self.connection.execute(_REVIVE, (now - _KNOWN,))
 
     def _holder(self, key: str, *, again: bool, but: str = "") -> JournalEntry | None:
-        """Return the job that has a key, other than `but`; a question that nobody waits for does not.
-
-        With `again` a job that failed at the server does not either.
-        """
+        """Return who has a key, other than `but`: no question nobody waits for, nor `again` who failed."""
         kinds = f"kind IN {('Succeeded', *UNFINISHED, *UNSENT)}" + ("" if again else f" OR {_FAILED}")
         mine = f"0 = 0{self._scope}" if again else self._of_account
         found = self._select(f"{mine} AND key = ? AND id <> ? AND ({kinds}) {_BEST}", key, but)
@@ -453,8 +449,8 @@ class Table:
 
     def _taken(self, entries: list[JournalEntry]) -> list[JournalEntry]:
         """Make jobs ours: hundreds with one statement, as each takes its time where the database is far."""
-        for start in range(0, len(entries), PART):
-            names = [entry.id for entry in entries[start : start + PART]]
+        for start in range(0, len(entries), _PART):
+            names = [entry.id for entry in entries[start : start + _PART]]
             marks = ", ".join("?" * len(names))
             self.connection.execute(f"UPDATE jobs SET owner = ? WHERE id IN ({marks})", (self._token, *names))  # noqa: S608 - marks
         return entries
