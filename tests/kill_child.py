@@ -44,7 +44,7 @@ def die_at(step: str) -> None:
 
         return call
 
-    for name in ("begin", "record", "withdraw", "release"):
+    for name in ("begin", "record", "withdraw"):
         setattr(Journal, name, watched(name))
 
 

@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked to be killed"),
 ]
 
-BY_POLL: Final = ("begin Queueing", "record Waiting", "record Saved", "record Succeeded", "release")
+BY_POLL: Final = ("begin Queueing", "record Waiting", "record Saved", "record Succeeded")
 BY_LINK: Final = ("begin Queueing", "record Waiting", "record Downloading", *BY_POLL[2:])
 REQUESTS: Final = ("POST /queue", "POST /retrieve", "GET /job", "POST /complete", "DELETE /job")
 STEPS: Final = {
