@@ -20,7 +20,7 @@ from .sansio.job.states import State
 
 if TYPE_CHECKING:
     from .io.journal.entries import JournalEntry, Unfinished
-    from .io.journal.journal import Journal
+    from .io.journal.store import JobStore
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ class JournalCalls:
 
         return grouped(await journal.paid(moment(since, now)), by)
 
-    def _journal(self) -> Journal:
+    def _journal(self) -> JobStore:
         self._runtime.shared()
         if self._runtime.journal is None:
             msg = "This client keeps no journal"

@@ -17,7 +17,7 @@ from ..io.transport import Clock
 from ..sansio.job.states import Downloading, State, Waiting
 
 if TYPE_CHECKING:
-    from ..io.journal.journal import Journal
+    from ..io.journal.store import JobStore
 
 EVERY: Final = 1.0  # seconds between two looks, and between two reports
 
@@ -43,7 +43,7 @@ class Following:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: JobStore,
         clock: Clock,
         spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
     ) -> None:

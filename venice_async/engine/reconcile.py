@@ -19,7 +19,7 @@ from ..sansio.job.states import Queueing, Waiting
 from .spec import Shared
 
 if TYPE_CHECKING:
-    from ..io.journal.journal import Journal
+    from ..io.journal.store import JobStore
 
 _ADMIN: Final = "The ledger needs an ADMIN key: make one at venice.ai/settings/api"
 
@@ -47,7 +47,7 @@ class Settlement:
     reason: str = ""
 
 
-async def reconcile(shared: Shared, journal: Journal, caller: Caller) -> list[Settlement]:
+async def reconcile(shared: Shared, journal: JobStore, caller: Caller) -> list[Settlement]:
     """Settle what nobody works on; `caller` has the admin key. See `VeniceClient.reconcile`."""
     unknown = [entry for entry in await journal.pending() if isinstance(entry.state, Queueing)]
     mine = [entry for entry in unknown if await journal.adopt(entry.id)]
@@ -63,7 +63,7 @@ async def reconcile(shared: Shared, journal: Journal, caller: Caller) -> list[Se
 
 
 async def _ask(
-    shared: Shared, journal: Journal, caller: Caller, entries: Sequence[JournalEntry]
+    shared: Shared, journal: JobStore, caller: Caller, entries: Sequence[JournalEntry]
 ) -> list[Verdict]:
     now = shared.clock.time()
     requests = [
@@ -86,7 +86,7 @@ async def _ask(
     return settle(requests, rows, known, now)
 
 
-async def _settled(journal: Journal, entry: JournalEntry, verdict: Verdict) -> Settlement:
+async def _settled(journal: JobStore, entry: JournalEntry, verdict: Verdict) -> Settlement:
     """Write down what was found: a ticket, or that nothing is owed."""
     row, ticket = verdict.row, None
     if verdict.finding == "charged" and row is not None and row.job is not None and entry.request is not None:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import aiohttp
     from anyio.abc import TaskGroup
 
-    from ..io.journal.journal import Journal
+    from ..io.journal.store import JobStore
     from .sharing import Sharing
 
 with suppress(ImportError):  # anyio would load it at its first call, which is on the event loop
@@ -164,7 +164,7 @@ class Runtime:
         self._sharing: Sharing | None = None
 
     @property
-    def journal(self) -> Journal | None:
+    def journal(self) -> JobStore | None:
         """The journal, if the client is open and keeps one."""
         return None if self._shared is None else self._shared.journal
 
@@ -400,7 +400,7 @@ class Runtime:
             following=following,
         )
 
-    async def _open_journal(self, stack: AsyncExitStack, clock: SystemClock) -> Journal | None:
+    async def _open_journal(self, stack: AsyncExitStack, clock: SystemClock) -> JobStore | None:
         settings, path = self.settings, self.settings.journal
         if path is None:
             return None

@@ -25,7 +25,7 @@ from .consent import OnConsent, Questions
 from .following import Following
 
 if TYPE_CHECKING:
-    from ..io.journal.journal import Journal
+    from ..io.journal.store import JobStore
 
 Destination: TypeAlias = str | os.PathLike[str] | Sink | tuple[object, str]
 """A path, a URL such as `s3://bucket/clips/a.mp4`, a sink, or a store of `obstore` and a name in it."""
@@ -107,7 +107,7 @@ class Shared:
 
     caller: Caller
     clock: Clock
-    journal: Journal | None
+    journal: JobStore | None
     timeouts: Timeouts
 
     questions: Questions

@@ -108,7 +108,7 @@ class Job:
         )
 
 
-class JobStore:
+class SandboxJobs:
     """All jobs ever queued; it draws their times and names."""
 
     def __init__(self, scenarios: Scenarios, *, speed: float, sigma: float, seed: int) -> None:

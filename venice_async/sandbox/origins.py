@@ -16,7 +16,7 @@ from attrs import define, evolve
 from .clips.renderer import ClipRenderer
 from .clock import LoopClock
 from .faults import FaultPlan, with_fault
-from .jobs import Clip, Job, JobStore
+from .jobs import Clip, Job, SandboxJobs
 from .records import RecordedRequest
 from .replies import Reply, coded_error, standard_error
 from .scenarios import Fault, Point
@@ -126,7 +126,7 @@ class LinkOrigin:
         ranges: whether `Range` is honoured.
     """
 
-    jobs: JobStore
+    jobs: SandboxJobs
     clock: LoopClock
     gets: int
     lifetime: float

@@ -19,7 +19,7 @@ from .catalogue import CATALOGUE
 from .clips.renderer import ClipRenderer, Clips
 from .clock import LoopClock
 from .faults import FaultPlan
-from .jobs import JobStore
+from .jobs import SandboxJobs
 from .limits import RateLimiter, RateLimits
 from .model import CatalogueModel
 from .origins import ApiOrigin, LinkOrigin
@@ -152,7 +152,7 @@ class Sandbox:
         clock = LoopClock(skew=self.clock_skew)
         self._venice = venice = Venice(
             models={model.id: model for model in self.models},
-            jobs=JobStore(self.scenarios, speed=self.speed, sigma=self.sigma, seed=self.seed),
+            jobs=SandboxJobs(self.scenarios, speed=self.speed, sigma=self.sigma, seed=self.seed),
             renderer=ClipRenderer(self.clips),
             limiter=RateLimiter(self._limits, clock),
             clock=clock,

@@ -11,7 +11,7 @@ from attrs import define, evolve, field, frozen
 from .clips.renderer import ClipRenderer
 from .clock import LoopClock
 from .consent import ConsentRecord
-from .jobs import Job, JobStore, price
+from .jobs import Job, SandboxJobs, price
 from .ledger import ledger_page
 from .limits import Kind, RateLimiter
 from .model import ENDS, CatalogueModel
@@ -83,7 +83,7 @@ class Venice:
     """
 
     models: Mapping[str, CatalogueModel]
-    jobs: JobStore
+    jobs: SandboxJobs
     renderer: ClipRenderer
     limiter: RateLimiter
     clock: LoopClock

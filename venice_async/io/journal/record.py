@@ -12,7 +12,7 @@ from ...sansio.job.states import TERMINAL, AwaitingConsent, Failed, State, ticke
 from .entries import Attached, BatchShare, JournalEntry, LeaseLostError, StoreAwayError
 
 if TYPE_CHECKING:
-    from .journal import Journal
+    from .store import JobStore
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ log: logging.Logger = logging.getLogger(__name__)
 class JobRecord:
     """The journal's record of one job; without a journal it keeps nothing."""
 
-    def __init__(self, journal: Journal | None, entry: JournalEntry) -> None:
+    def __init__(self, journal: JobStore | None, entry: JournalEntry) -> None:
         """Write `entry` to `journal`; one that has an id stands there already."""
         self._journal = journal
         self._entry = entry
