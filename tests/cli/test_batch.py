@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.programs import wait_until
+
 from .shell import PATIENCE, Said, Shell, beside, read_until
 from .venice import NEVER, PRIVATE, PUBLIC, REFUSED, UNDONE
 
@@ -192,8 +194,7 @@ def test_ctrl_c_hands_over_every_job_that_is_paid_for(shell: Shell, journal: tup
     before = shell.server.spent
     arguments = ("batch", jobs, *SHARED, "--budget", "99", "--grace", "0.1", "--concurrency", "30", *journal)
     process = beside(*arguments, folder=shell.folder, env=shell.environment())
-    while process.poll() is None and shell.server.spent - before < 29.5 * 0.25:
-        pass
+    wait_until(lambda: process.poll() is not None or shell.server.spent - before > 29.5 * 0.25)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert 130 == process.returncode, err

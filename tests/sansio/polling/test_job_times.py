@@ -128,6 +128,11 @@ def test_a_poll_is_due_when_it_is_worth_its_price(times: JobTimes, last: float) 
     assert due == last + 0.1 or times.urgency(since, max(due - 0.06, last)) < 1.0
 
 
+@given(times=models)
+def test_a_poll_that_is_worth_its_price_already_is_due_after_the_least_gap(times: JobTimes) -> None:
+    assert 105.0 == times.due(100.0, price=1e-12, least=5.0, most=60.0)
+
+
 @given(times=models, age=ages)
 def test_half_of_all_jobs_of_an_age_outlast_what_is_said_to_remain(times: JobTimes, age: float) -> None:
     remaining = times.remaining(age)
