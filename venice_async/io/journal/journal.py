@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
+from time import time
 from typing import Final, Self, cast
 
 from anyio import to_thread
@@ -117,7 +118,8 @@ class Journal:
             writer = Writer(SqliteDatabase(path, account=account))
         try:
             await writer.open()
-            await writer.perform(lambda table: table.tidy(clock.time()))
+            if within is None:
+                await writer.perform(lambda table: table.tidy(clock.time()))
         except BaseException:
             await writer.aclose()
             raise
@@ -334,6 +336,7 @@ class SharedJournal:
         self._writer = Writer(self._database)
         try:
             await self._writer.open()
+            await self._writer.perform(lambda table: table.tidy(time()))  # of all accounts
         except BaseException:
             await self._writer.aclose()
             raise
