@@ -326,7 +326,8 @@ async def test_a_task_whose_worker_is_gone_is_handed_out_again(
         job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
         execute(uri, "SET search_path TO venice_async; UPDATE procrastinate_jobs SET status = 'doing'")
         async with working(uri, sandbox):
-            assert await job
+            with anyio.fail_after(PATIENCE):
+                assert await job
 
 
 async def test_what_became_of_a_task_is_written_once_the_database_takes_it_unless_another_was_first(
