@@ -40,7 +40,7 @@ from attrs import define, field
 from ...sansio.limits.ration import BIDS, Bid
 from .polled_job import ModelTimes, PolledJob
 
-_FRESH, _LASTS = 0.1, 1.0
+_FRESH: Final = 0.1  # seconds for which what was computed of all jobs is good enough
 _order = itertools.count()
 
 
@@ -272,7 +272,6 @@ class PollQueue:
         self._ranked: list[WaitingPoll] | None = None  # the best of those who are ready, as just bid
         self._ranked_at = self._pressed_at = -math.inf
         self._pressure = 0.0
-        self._watched: int = 0
 
     def model(self, name: str) -> ModelTimes:
         """Return what is known of a model."""
@@ -281,13 +280,11 @@ class PollQueue:
     def pressure(self, now: float) -> float:
         """Return Σ √h of all jobs that are being watched: how much they ask for together.
 
-        It is that of `_LASTS` seconds ago, or `_FRESH` if jobs came or went since: hazards change slowly, and
-        there may be thousands of jobs.
+        It is that of up to `_FRESH` seconds ago, as there may be thousands of jobs.
         """
-        watched = sum(len(model.watches) for model in self.models.values())
-        if now - self._pressed_at > (_LASTS if watched == self._watched else _FRESH):
+        if now - self._pressed_at > _FRESH:
             roots = (watch.pressure(now) for model in self.models.values() for watch in model.watches)
-            self._pressed_at, self._pressure, self._watched = now, sum(roots), watched
+            self._pressed_at, self._pressure = now, sum(roots)
         return self._pressure
 
     def enter(self, request: WaitingPoll, now: float) -> Bid:
