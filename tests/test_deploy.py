@@ -12,6 +12,7 @@ from typing import Any
 import kubernetes_validate  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 import yaml
+from compose_spec import PyCompose
 
 from tests.programs import ROOT
 from venice_async.cli.app import app
@@ -113,6 +114,21 @@ def test_the_image_runs_as_nobody_in_particular_and_takes_only_files_that_exist(
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert extras is not None
     assert [] == [name for name in extras[1].split(",") if f"\n{name} = [" not in text]
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.fleet.yaml"])
+def test_the_files_of_compose_keep_to_its_specification(name: str) -> None:
+    text = (DEPLOY / name).read_text(encoding="utf-8")
+    text = text.replace("8080-8089:8080", "8080:8080")  # the specification allows this, the parser does not
+    assert set(yaml.safe_load(text)["services"]) == set(parsed(text).service_names())
+    for typo in (("restart:", "restarts:"), ("interval: 2s", "interval: soon")):
+        with pytest.raises(ValueError, match=r"restarts|soon"):
+            parsed(text.replace(*typo))
+
+
+def parsed(text: str) -> Any:
+    """Return what the parser makes of a file whose anchors are resolved."""
+    return PyCompose.from_yaml(yaml.safe_dump(yaml.safe_load(text)))
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
@@ -223,8 +223,7 @@ def test_service_of_a_fleet_takes_orders_in_one_transaction_and_hands_out_links_
     worker = [sys.executable, "-m", "venice_async", "worker", "--journal", fleet_database]
     command = example("service_fleet.py", fleet_database, "s3://bucket/clips")
     with ExitStack() as stack:
-        for port in ports:
-            stack.enter_context(programs.started(*command, port))
+        replicas = [stack.enter_context(programs.started(*command, port)) for port in ports]
         wait_until(lambda: all(map(listens, ports)))
         assert 404 == ask(ports[0], "GET", "/orders/99")[0]
         assert 422 == ask(ports[0], "POST", "/orders", {**order, "prompt": "x" * 100_000})[0]
@@ -233,7 +232,14 @@ def test_service_of_a_fleet_takes_orders_in_one_transaction_and_hands_out_links_
         assert (202, "submitted") == (status, ask(ports[1], "GET", one)[1]["state"])
         following = events(ports[1], f"{one}/events")
         assert "submitted" == next(following)["state"]
+        replicas[1].kill()  # while a browser watches
+        replicas[1].wait(PATIENCE)
+        with suppress(OSError, http.client.HTTPException):
+            assert [] == list(following)
+        stack.enter_context(programs.started(*command, ports[1]))
+        wait_until(lambda: listens(ports[1]))
         process = stack.enter_context(programs.started(*worker))
+        following = events(ports[1], f"{one}/events", headers={"Last-Event-ID": "submitted"})
         assert "succeeded" == list(following)[-1]["state"]
         assert 204 == ask(ports[0], "GET", f"{one}/events", headers={"Last-Event-ID": "succeeded"})[0]
         with urlopen(f"http://127.0.0.1:{ports[0]}{one}/video", timeout=PATIENCE) as clip:
@@ -369,11 +375,11 @@ def ask(
         connection.close()
 
 
-def events(port: int, path: str) -> Generator[dict[str, Any]]:
+def events(port: int, path: str, headers: Mapping[str, str] = {}) -> Generator[dict[str, Any]]:
     """Yield server-sent events until the server ends them; each is named after the state it tells."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=dict(headers))
         response = connection.getresponse()
         assert "text/event-stream" == response.headers.get_content_type()
         name = ""

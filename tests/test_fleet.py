@@ -407,6 +407,13 @@ async def test_a_worker_that_is_cut_off_waits_for_the_database_until_it_is_told_
     assert 0 == await running
 
 
+async def test_a_worker_takes_jobs_of_its_queues_only(uri: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    async with Fleet(uri) as fleet, working(uri, sandbox, queues=["fast", "slow"]):
+        other = await fleet.submit(asked(), key="other", to=tmp_path / "b.mp4", queue="other")
+        await (await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4", queue="slow"))
+        assert Submitted(request=asked()) == await other.state()
+
+
 async def test_tables_are_made_by_several_at_once(uri: str) -> None:
     execute(uri, "DROP SCHEMA venice_async CASCADE")
     async with anyio.create_task_group() as group:

@@ -1,4 +1,4 @@
-"""`venice-async fleet demo` ends by all clips or by Ctrl-C, and leaves no process behind."""
+"""`venice-async fleet demo` leaves nothing behind but clips; a worker says at once why it cannot work."""
 
 from __future__ import annotations
 
@@ -57,3 +57,27 @@ def test_ctrl_c_ends_database_and_workers_too(tmp_path: Path) -> None:
     assert (130, "", True) == (process.returncode, out, "Interrupted." in err)
     assert [] == running(folder)
     assert not Path(folder).exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "arguments", "code", "said"),
+    [
+        ("", (), 4, "Set VENICE_API_KEY, or name a file with --accounts"),
+        ("key", ("--accounts", "missing.json"), 2, "holds no keys"),
+        ("key", ("--slots", "0"), 2, "--slots"),
+        ("key", (), 9, "it cannot be reached. Nothing was charged. Start the database"),
+    ],
+)
+def test_a_worker_that_cannot_work_says_why_at_once(
+    key: str,
+    arguments: tuple[str, ...],
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("VENICE_API_KEY", key)
+    assert code == main(["worker", "--journal", "postgresql://127.0.0.1:1/nowhere", *arguments])
+    err = capsys.readouterr().err
+    assert said in err
+    assert "--no-journal" not in err
