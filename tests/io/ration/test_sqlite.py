@@ -66,6 +66,17 @@ async def test_what_one_has_taken_the_others_of_its_account_have_not(path: Path)
     assert {"a", "b"} == set(rows(path))
 
 
+@pytest.mark.parametrize("size", [0, 8192])
+async def test_paid_jobs_are_polled_on_by_a_ration_of_our_own_where_the_file_is_damaged(
+    path: Path, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    path.write_bytes(b"x" * size)
+    async with ration(path) as store:
+        assert 1 == len((await ask(store, "1")).turns)
+        assert () == (await ask(store, "1")).turns
+    assert 1 == caplog.text.count("The journal is damaged")
+
+
 async def test_a_row_stays_when_all_have_left_and_time_goes_on_for_it(path: Path) -> None:
     async with ration(path) as store:
         await ask(store, "1")

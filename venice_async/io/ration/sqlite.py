@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections.abc import Callable
@@ -23,6 +24,11 @@ _PATIENCE: Final = 5.0  # seconds to wait for another process, whose transaction
 _LEAVING: Final = 0.5  # seconds to wait for the file to be closed
 _BACK: Final = 1.0  # seconds by which a clock that went back shows that the machine was started anew
 
+# The last is what SQLite says where our table is missing.
+_DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+
+_logger = logging.getLogger(__name__)
+
 # The value need not survive a crash of the machine, so nothing waits for the disk; a checkpoint does, as it
 # moves the journal's own writes.
 _PRAGMAS: Final = (
@@ -37,7 +43,8 @@ class SqliteRation:
     """A row of the journal's file, exchanged with in a thread of its own.
 
     The clock is the event loop's, which is the machine's monotonic one, so that all its processes share it. A
-    file that is removed serves those who have it open, since paid jobs are left to be polled.
+    file that is removed serves those who have it open, since paid jobs are left to be polled. Where it is
+    damaged they are polled by a ration of their process's own; the journal takes no new jobs then.
     """
 
     shared = True
@@ -50,6 +57,7 @@ class SqliteRation:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.ration")
         self._connection: sqlite3.Connection | None = None
         self._latest = Latest()
+        self._own: Ration | None = None
 
     def exchange(self, wish: Wish) -> asyncio.Future[Grant]:
         """Exchange a wish for a grant in one transaction.
@@ -73,6 +81,17 @@ class SqliteRation:
         await asyncio.wait({closed}, timeout=_LEAVING)
 
     def _exchange(self, wish: Wish, clock: Callable[[], float]) -> Grant:
+        if self._own is None:
+            try:
+                return self._transact(wish, clock)
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode & 0xFF not in _DAMAGED:
+                    raise
+            _logger.error("The journal is damaged: this process polls its jobs by a ration of its own")
+            self._own = Ration.spent(self._limits, clock())
+        return self._own.exchange(wish, clock())
+
+    def _transact(self, wish: Wish, clock: Callable[[], float]) -> Grant:
         if self._connection is None:
             address = f"file:{quote(os.fsencode(self._path))}?mode=rw"
             connection = sqlite3.connect(
