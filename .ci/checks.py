@@ -148,12 +148,13 @@ def types(step: Step) -> str:
 
 
 def lint(step: Step) -> str:
-    """Check format, rules, spelling, metadata and the workflows of the hosting service."""
+    """Check format, rules, spelling, metadata, the workflows of the hosting service and the manifests."""
     step.environment("dev")
     step.run("ruff check . && ruff format --check .")
     step.run("codespell README.md .docs .github .ci venice_async tests benchmarks examples")
     step.run("validate-pyproject pyproject.toml && actionlint .github/workflows/*.yml")
-    return "format, rules, spelling, metadata and workflows"
+    step.run("kubernetes-validate --strict examples/deploy/kubernetes/*.yaml")
+    return "format, rules, spelling, metadata, workflows and manifests"
 
 
 def core(step: Step) -> str:
