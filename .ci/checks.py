@@ -100,7 +100,9 @@ class Step:
             if not (self.tree / ".venv").exists():
                 self.run(f"{python} -m venv .venv")
             if not (done := self.tree / f".venv/{extra}").exists():
-                self.run(f"{PIP} install {options} --editable '.[{extra}]'")
+                what = f"install {options} --editable '.[{extra}]'"
+                quick = f"{PIP} install uv && .venv/bin/uv -q pip {what} --python .venv/bin/python"
+                self.run(f"{quick} || {PIP} {what}")
                 done.touch()
 
     def documented(self, heading: str) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, find, settings
+from hypothesis.strategies import booleans
 
 from tests import forks
 from venice_async.sandbox.virtual_time import VirtualTimeLoop
@@ -42,6 +43,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 def pytest_collection_finish() -> None:
     """Keep what all tests import out of what the garbage collector walks through: most of the heap."""
+    find(booleans(), bool, settings=settings(database=None))  # looks, once, for who holds its random numbers
     gc.collect()
     gc.freeze()
 
