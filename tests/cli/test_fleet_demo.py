@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import AsyncGenerator
@@ -32,9 +33,11 @@ def running(sign: str) -> list[str]:
 def test_all_clips_arrive_although_a_worker_is_killed(
     postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    name = f"demo-{os.getpid()}"  # others may run the same test beside it
+
     @asynccontextmanager
     async def there_already() -> AsyncGenerator[Any]:
-        yield SimpleNamespace(get_uri=lambda: f"{postgres}&application_name=demo")
+        yield SimpleNamespace(get_uri=lambda: f"{postgres}&application_name={name}")
 
     monkeypatch.setattr(fleet_demo, "_postgres", there_already)
     assert 0 == main(["fleet", "demo", "--jobs", "3", "--workers", "2", "--into", str(tmp_path)])
@@ -43,7 +46,7 @@ def test_all_clips_arrive_although_a_worker_is_killed(
     assert "3 clips were paid for" in err
     assert re.search(r"Worker \d \(process \d+\) is killed with [123] jobs", err)
     assert ["01.mp4", "02.mp4", "03.mp4"] == sorted(path.name for path in tmp_path.glob("*.mp4"))
-    assert [] == running("application_name=demo")
+    assert [] == running(f"application_name={name}")
 
 
 def test_ctrl_c_ends_database_and_workers_too(tmp_path: Path) -> None:
