@@ -420,7 +420,7 @@ class Table:
         day, month = spans(now)
         paid = self.paid(month)
         for name, most, since in (("daily", budget.daily, day), ("monthly", budget.monthly, month)):
-            hint = f"Raise Budget({name}=...) or VENICE_{name.upper()}_USD, or wait: days and months are UTC"
+            hint = f"Raise VENICE_{name.upper()}_USD or the client's budget, or wait: days and months are UTC"
             spent = total(one for one in paid if one.at >= since)
             Reservations(most, spent, of=f"the {name} ", hint=hint).reserve(usd)
 
