@@ -358,9 +358,9 @@ async def test_a_worker_that_no_longer_hears_of_jobs_asks_to_be_started_again(
     running = asyncio.create_task(one.run())
     ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN %'"
     ends += " AND datname = current_database()"
-    while not execute(uri, ends):  # noqa: ASYNC110 - it is in a database
-        await anyio.sleep(0.05)
     with anyio.fail_after(PATIENCE):
+        while not execute(uri, ends):  # noqa: ASYNC110 - it is in a database
+            await anyio.sleep(0.05)
         assert RESTART == await running
 
 
