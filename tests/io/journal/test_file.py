@@ -24,6 +24,7 @@ import pytest
 from tests.io.answers import fail
 from venice_async.errors import JournalError
 from venice_async.io.journal import sqlite as database
+from venice_async.io.journal.writer import Writer
 from venice_async.sansio.job.states import Queueing, Succeeded, Waiting
 
 from .journals import (
@@ -167,6 +168,7 @@ async def test_it_is_durable_and_keeps_nothing_that_was_deleted(path: Path) -> N
             for name in ("journal_mode", "synchronous", "secure_delete", "application_id", "user_version"):
                 (found[name],) = connection.execute(f"PRAGMA {name}").fetchone()
 
+        assert isinstance(journal._writer, Writer)
         await journal._writer._in_thread(look)
     expected = {
         "journal_mode": "wal",

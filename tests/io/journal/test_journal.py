@@ -36,6 +36,7 @@ from venice_async.errors import (
 from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
 from venice_async.io.journal.sqlite import SqliteDatabase
+from venice_async.io.journal.writer import Writer
 from venice_async.media import Media
 from venice_async.requests import Consent, Element, VideoRequest
 from venice_async.results import ConsentRequest, Ticket
@@ -633,4 +634,5 @@ async def _sql(journal: Journal, *statements: str, trace: list[str] | None = Non
         for statement in statements:
             connection.execute(statement)
 
+    assert isinstance(journal._writer, Writer)
     await journal._writer._in_thread(act)

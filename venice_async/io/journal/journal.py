@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from time import time
-from typing import Final, Self, cast
+from typing import Final, Self
 
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -72,7 +72,7 @@ class Journal:
         """Use a writer that is open; `Journal.open` is the way to get one."""
         self._tells = tells
         self._budget = budget
-        self._writer: Writer = cast("Writer", writer)  # of which a view does what is asked of it here
+        self._writer: Writer | View = writer
         self._clock = clock
         self._account = account
 

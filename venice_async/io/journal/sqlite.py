@@ -11,6 +11,7 @@ import sqlite3
 import stat
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Final
 from urllib.parse import quote
 
@@ -27,6 +28,8 @@ VERSION: Final = 3
 
 _PATIENCE: Final = 5.0
 """Seconds to wait for another process while opening. Its transactions take milliseconds."""
+
+_PAUSE: Final = 0.05  # seconds between two tries to open
 
 BUSY_TIMEOUT: Final = 0.25
 """Seconds to wait for another process at one try of a transaction."""
@@ -131,6 +134,18 @@ def open_database(path: Path, token: str) -> sqlite3.Connection:
         JournalError: the file is damaged, foreign or from a newer version; it is as it was.
         FAILURES: it is damaged or cannot be used.
     """
+    given_up = monotonic() + _PATIENCE
+    while True:
+        try:
+            return _opened(path, token)
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait, whatever its timeout, for the last one who closes or one who recovers.
+            if not is_busy(error) or monotonic() > given_up:
+                raise
+        sleep(_PAUSE)
+
+
+def _opened(path: Path, token: str) -> sqlite3.Connection:
     if not path.exists():
         _create(path, token)
     _inspect(path)
