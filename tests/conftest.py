@@ -41,6 +41,14 @@ settings.register_profile("thorough", settings.get_profile("default"), max_examp
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Let `-n auto` run two workers a core: a test of programs or sockets waits for half of its time."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return min(2 * (os.cpu_count() or 1), 16)
+
+
 def pytest_collection_finish() -> None:
     """Keep what all tests import out of what the garbage collector walks through: most of the heap."""
     find(booleans(), bool, settings=settings(database=None))  # looks, once, for who holds its random numbers
