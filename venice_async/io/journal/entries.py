@@ -47,6 +47,9 @@ COLUMNS: Final = (
 _IN_BATCH: Final = re.compile(r"[0-9a-f]{16}/(.*)#[0-9]+", re.DOTALL)
 _CONTENT: Final = re.compile(r"[0-9a-f]{64}")
 
+has_link: Final = re.compile(r'"(download_url|link)": "').search
+"""Tells whether the text of a state holds a link."""
+
 
 def _absolute(to: str | os.PathLike[str] | None) -> Path | str | None:
     if isinstance(to, str) and is_object_url(to):
@@ -158,7 +161,12 @@ class Attached:
 
 
 class Rows(Protocol):
-    """What a statement found."""
+    """What a statement found or changed."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
+        ...
 
     def fetchone(self) -> Any:
         """Return the next row, or None."""

@@ -186,10 +186,10 @@ class Journal:
     async def record(self, entry_id: str, state: State) -> None:
         """Record the state of a job.
 
-        `Succeeded` erases the link and the request, from the raw bytes of the file and its log too, and ends
-        all that the journal knows of the same job. `Failed` ends the entry if the server said that the job
-        failed; else, as after `Stopped`, the job stays unfinished at what was recorded before, for whoever
-        adopts it, until a person forgets it.
+        `Succeeded` erases the link and the request's secrets, from the raw bytes of the file and its log too,
+        and ends all that the journal knows of the same job. `Failed` ends the entry if the server said
+        that the job failed; else, as after `Stopped`, the job stays unfinished at what was recorded before,
+        for whoever adopts it, until a person forgets it.
 
         A `JournalError` carries the ticket, which is then known here only; if it is a `StoreAwayError` it is
         written as soon as the database is back.

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from attrs import evolve
 
@@ -37,6 +37,7 @@ from .entries import (
     Sealed,
     Unfinished,
     differing,
+    has_link,
     job_of,
     merge_known,
     pack,
@@ -60,6 +61,7 @@ _SELECT_OWNED: Final = f"SELECT {', '.join(COLUMNS)}, owner, followed FROM jobs"
 _TELL: Final = "UPDATE jobs SET progress = ? WHERE id = ? AND kind IN ('Waiting', 'Downloading')"
 
 _STATE: Final = COLUMNS.index("state")
+_REQUEST: Final = COLUMNS.index("request")
 _WRITTEN: Final = (*(name for name in COLUMNS if name != "ended"), "gets", "stands", "owner", "updated")
 _REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN if name != "id")
 _INSERT: Final = (
@@ -133,13 +135,6 @@ class Table:
         self.connection.execute("UPDATE jobs SET owner = ? WHERE owner = ?", (token, self._token))
         self._token = token
 
-    def move(self, connection: Connection) -> None:
-        """Go on in another connection."""
-        self.connection = connection
-
-    def speak(self) -> None:
-        """Say nothing but that we live, which every transaction does."""
-
     def begin(
         self,
         entry: JournalEntry,
@@ -178,7 +173,8 @@ class Table:
         found = self.connection.execute(f"{_SELECT_OWNED} WHERE id = ?", (name,)).fetchall()
         if not found:
             raise self._missing(name)
-        (stored,), (owner, followed) = unpack([found[0][:-2]]), found[0][-2:]
+        row, (owner, followed) = found[0][:-2], found[0][-2:]
+        (stored,) = unpack([row])
         taken_over = owner is not None and owner != self._token and self._is_alive(owner)
         # Even one who writes too late is heard of a ticket, which is kept, and of a clip that is there.
         news = ticket_of(stored.state) is None and ticket_of(state) is not None
@@ -200,9 +196,12 @@ class Table:
         where = "id = :id"
         if isinstance(left, Succeeded):
             where += f" OR (job = :job AND kind IN {UNFINISHED})"
-        values = {**pack_state(left), "id": name, "updated": now, "request": pack_ended(stored.request)}
-        self.connection.execute(f"{change} WHERE {where}", values)
-        self.erased |= ended
+        values: dict[str, Any] = {**pack_state(left), "id": name, "updated": now}
+        if ended:
+            values["request"] = pack_ended(stored.request)
+        written = self.connection.execute(f"{change} WHERE {where}", values)
+        fewer = has_link(row[_STATE]) and not has_link(values["state"])
+        self.erased |= fewer or (ended and values["request"] != row[_REQUEST]) or written.rowcount > 1
 
     def entry(self, name: str) -> JournalEntry:
         """Return a job's entry."""

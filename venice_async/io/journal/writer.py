@@ -127,7 +127,7 @@ class Writer:
 
         def speak() -> None:
             if not self._closed:
-                self._waiting.append(Operation(lambda table: table.speak()))
+                self._waiting.append(Operation(lambda _: None))
                 self._drain()
 
         if not self.database.beat_apart() and not self._closed:
