@@ -15,7 +15,7 @@ whatever it was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial, wraps
 from typing import Any, Final, ParamSpec, Self, TypeVar
@@ -172,7 +172,7 @@ class AiohttpResponse:
             failure = ProtocolError("The answer is compressed, and damaged")
         return Content(content[:limit], failure and failure.with_traceback(None))
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield the body as it comes."""
         while chunk := await self._next_in_time():
             yield chunk
