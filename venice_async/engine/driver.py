@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 from attrs import evolve
@@ -48,6 +48,9 @@ from .retrieval import Retrieval
 from .sidecar import write_sidecar
 from .spec import JobSpec, Shared, born, recovery
 from .submission import AWAY, Submission
+
+if TYPE_CHECKING:
+    from ..io.journal.store import JobStore
 
 LEAST_DEADLINE: Final = 1800.0  # seconds; with the next, the deadline of a job that was given none
 DEADLINE_IN_P80: Final = 10.0
@@ -189,9 +192,11 @@ class Driver:
         if command is None:
             return start
         try:
-            state, command = await self._attach(start)
-            if command is None:
-                return state, None
+            journal, key = self._shared.journal, self.spec.key
+            if journal is not None and key is not None and not self.spec.entry_id:
+                state, command = await self._attach(start, journal, key)
+                if command is None:
+                    return state, None
             await self._retrieval.check_target()
             if ticket_of(state) is not None:
                 known = await self._patiently(lambda: self._record.begin(state))
@@ -208,14 +213,11 @@ class Driver:
         self.performed = False
         return await self._first(now)
 
-    async def _attach(self, start: Step) -> Step:
+    async def _attach(self, start: Step, journal: JobStore, key: str) -> Step:
         """Return where to go on from by what the journal knows of the key: `start` if it knows nothing.
 
         What another process works on is followed until it ends, or until its owner does.
         """
-        journal, key = self._shared.journal, self.spec.key
-        if journal is None or key is None or self.spec.entry_id:
-            return start
         if self.spec.identity is None and self.spec.request is not None:
             encoded = await encode_media(self.spec.request)
             self._bind(evolve(self.spec, identity=await identify(encoded)))
