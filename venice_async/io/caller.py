@@ -108,7 +108,7 @@ class Caller:
         self.balances: dict[str, float] = {}
         self.deprecations: dict[str, str] = {}
         self._models: frozenset[str] | None = None
-        self._cleaning = anyio.Lock()
+        self._cleaning = anyio.Lock(fast_acquire=True)
         self._quiet_until = -math.inf
 
     async def ask(self, query: Query[T], *, check: Callable[[], None] = lambda: None) -> T:

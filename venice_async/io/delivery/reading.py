@@ -6,6 +6,8 @@ import hashlib
 import math
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
+from attrs import define
+
 from ...errors import (
     DownloadError,
     NotAVideoError,
@@ -168,12 +170,12 @@ def split(chunks: Chunks, *, at: int) -> tuple[Chunks, Chunks]:
     return before, after
 
 
+@define
 class SpeedGuard:
     """Ends a download that is too slow."""
 
-    def __init__(self) -> None:
-        self._waited = 0.0
-        self._size = 0
+    _waited: float = 0.0
+    _size: int = 0
 
     def note(self, waited: float, size: int) -> None:
         """Count `size` bytes that were waited for that many seconds; other time is not the network's fault.
