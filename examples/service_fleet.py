@@ -6,6 +6,8 @@ python examples/service_fleet.py postgresql:///shop s3://bucket/clips 8080
     curl -N localhost:8080/orders/ID/events
     curl -L -o clip.mp4 localhost:8080/orders/ID/video
 
+A browser shows an order at localhost:8080/orders/ID/watch, whichever replicas come and go meanwhile.
+
 Run as many replicas as you like, and `venice-async worker --journal postgresql:///shop` beside them: only
 workers need the key of Venice. Who fetches a clip gets a presigned URL of the store, good for ten minutes;
 the credentials of the store come from the environment. `HOST` is the address to serve at.
@@ -13,17 +15,19 @@ the credentials of the store come from the environment. `HOST` is the address to
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from socket import socket
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import Depends, FastAPI, Header, HTTPException, Path, Request
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from obstore import sign_async
 from obstore.store import from_url
@@ -36,10 +40,53 @@ from venice_async.fleet import Fleet, FleetJob, Submitted
 DATABASE, PLACE = sys.argv[1:3] if len(sys.argv) > 2 else ("", "")
 MAX_USD = 2.00  # for one clip
 ENDS = {"succeeded", "failed"}
+GRACE = 1.0  # seconds that requests get when the service stops
 GOOD_FOR = timedelta(minutes=10)  # a presigned URL
 TABLE = """CREATE TABLE IF NOT EXISTS shop_orders
     (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, prompt text NOT NULL,
     placed timestamptz NOT NULL DEFAULT now())"""
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Your clip</title>
+<style>
+  :root { color-scheme: light dark; font: 1.1rem/1.5 system-ui }
+  body { max-width: 40rem; margin: 10vh auto; padding: 0 1rem }
+  progress, video { width: 100% }
+</style>
+<h1>Your clip</h1>
+<p role="status">Connecting</p>
+<progress></progress>
+<video controls hidden></video>
+<script>
+  const [text, bar, video] = ["p", "progress", "video"].map(name => document.querySelector(name));
+  const WORDS = {
+    submitted: "Waiting for a worker", quoting: "Asking for the price", queueing: "Being ordered",
+    awaitingconsent: "Waiting for consent", waiting: "Being generated", downloading: "Being fetched",
+    saved: "Being stored", succeeded: "Ready", failed: "There is no clip",
+  };
+  function show({data}) {
+    const {state, progress, error} = JSON.parse(data);
+    text.textContent = WORDS[state] + (error ? `: ${error}` : "");
+    bar.removeAttribute("value");
+    if (progress != null) bar.value = progress;
+    if (!(bar.hidden = state == "succeeded" || state == "failed")) return;
+    this.close();
+    if (!(video.hidden = state == "failed")) video.src = "video";
+  }
+  function follow() {
+    const source = new EventSource("events");
+    for (const name in WORDS) source.addEventListener(name, show);
+    source.onerror = () => {
+      text.textContent = "The connection was lost, trying again";
+      // A browser comes back by itself after a cut, but not after an answer such as 502 of a proxy.
+      if (source.readyState == EventSource.CLOSED) setTimeout(follow, 1000);
+    };
+  }
+  follow();
+</script>
+"""
 
 
 @asynccontextmanager
@@ -120,6 +167,12 @@ async def events(found: Found) -> AsyncGenerator[ServerSentEvent]:
         yield ServerSentEvent(id=known["state"], event=known["state"], data=known, retry=1000)
 
 
+@app.get("/orders/{number}/watch", dependencies=[Depends(find)])  # noqa: FAST003 - for find
+async def watch() -> HTMLResponse:
+    """Show the progress of an order to a person, and the clip in the end."""
+    return HTMLResponse(PAGE)
+
+
 @app.get("/orders/{number}/video")  # noqa: FAST003 - for find
 async def play(found: Found) -> RedirectResponse:
     """Lead to the clip in the store: no byte of it goes through this service."""
@@ -147,14 +200,31 @@ async def readyz(request: Request) -> dict[str, str]:
 def as_json(state: State | Submitted) -> dict[str, Any]:
     """Return the facts of a state that a browser may see."""
     known = {
-        name: getattr(state, name) for name in ("elapsed", "eta", "received", "total") if hasattr(state, name)
+        name: getattr(state, name)
+        for name in ("progress", "elapsed", "eta", "received", "total")
+        if hasattr(state, name)
     }
     if isinstance(state, Failed):
         known = {"error": str(state.error), "charged": state.error.charged}
     return {"state": type(state).__name__.lower(), **known}
 
 
+class Server(uvicorn.Server):
+    """Cuts streams of events when it stops: their browsers come back to another replica."""
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Leave requests a moment to end."""
+        asyncio.get_running_loop().call_later(GRACE, self.cut)
+        await super().shutdown(sockets)
+
+    def cut(self) -> None:
+        """Close what is still open."""
+        for connection in [*self.server_state.connections]:
+            connection.transport.close()
+
+
 if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit(__doc__)
-    uvicorn.run(app, host=os.environ.get("HOST", "127.0.0.1"), port=int(sys.argv[3]), log_level="warning")
+    host, port = os.environ.get("HOST", "127.0.0.1"), int(sys.argv[3])
+    Server(uvicorn.Config(app, host=host, port=port, log_level="warning")).run()

@@ -87,6 +87,13 @@ def _database(postgres_server: PostgresServer, worker_name: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def browser() -> Generator[int]:
+    """Run Chromium, and give the port of its protocol; skip the test where there is none."""
+    with importlib.import_module("tests.browser").chromium() as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
 def nursery() -> Generator[None]:
     """Let the programs that tests start begin as forks; see `tests.forks`."""
     with forks.nursery():

@@ -6,18 +6,22 @@ import ast
 import csv
 import hashlib
 import http.client
+import http.server
 import json
 import runpy
 import signal
 import socket
 import sys
+import threading
 import uuid
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
+import anyio
 import pytest
 
+from tests.browser import tab
 from tests.cases import for_each
 from tests.programs import PATIENCE, PICTURE, ROOT, Programs, example, wait_until
 from venice_async.sandbox import Sandbox, Scenario, tiny_clip
@@ -248,6 +252,84 @@ def test_service_of_a_fleet_takes_orders_in_one_transaction_and_hands_out_links_
         process.send_signal(signal.SIGTERM)
         assert 0 == process.wait(PATIENCE)
     assert (1, 0) == (len(venice_sandbox.charges), programs.output().count("Traceback"))
+
+
+class TestWatch:
+    """The page on which a person watches an order, in a real browser."""
+
+    @pytest.fixture
+    def clip(self) -> bytes:
+        return render_clip(prompt="a boat", model="m", seconds=0.5, width=128, height=128)
+
+    @pytest.fixture
+    def venice_sandbox_options(self, clip: bytes) -> dict[str, Any]:
+        return {"clips": clip, "speed": 10.0, "scenarios": {"*": [HELD]}}
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+    @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+    async def test_the_page_goes_on_to_the_clip_though_its_replica_restarts(
+        self,
+        programs: Programs,
+        venice_sandbox: Sandbox,
+        fleet_database: str,
+        s3: Any,
+        browser: int,
+        clip: bytes,
+        sent: signal.Signals,
+    ) -> None:
+        said, progress = (f"document.querySelector('{name}')" for name in ("p", "progress"))
+        programs.environment |= s3.environment()
+        port = free_port()
+        service = example("service_fleet.py", fleet_database, "s3://bucket/clips", port)
+        worker = [sys.executable, "-m", "venice_async", "worker", "--journal", fleet_database]
+        order = {"model": PRIVATE, "prompt": "A gondola at dawn", "duration": "5s"}
+        with programs.started(*worker), ExitStack() as replicas:
+            replica = replicas.enter_context(programs.started(*service))
+            wait_until(lambda: listens(port))
+            number = ask(port, "POST", "/orders", order)[1]["id"]
+            assert 404 == ask(port, "GET", f"/orders/{number + 1}/watch")[0]
+            async with tab(browser) as page:
+                await page.look(f"http://127.0.0.1:{port}/orders/{number}/watch")
+                await page.until(f"{said}.textContent == 'Being generated' && {progress}.value > 0")
+                before = await page.run(f"{progress}.value")
+                replica.send_signal(sent)
+                assert replica.wait(PATIENCE) in {0, -sent}
+                await page.until(f"{said}.textContent.includes('lost')")
+                with refusing(port) as refused, anyio.fail_after(PATIENCE):  # as a proxy in front does
+                    while len(refused) < 2:  # noqa: ASYNC110 - in a thread
+                        await anyio.sleep(0.05)
+                replicas.enter_context(programs.started(*service))
+                await page.until(f"{said}.textContent == 'Being generated' && {progress}.value > {before}")
+                let_go(venice_sandbox)
+                await page.until("document.querySelector('video').videoWidth == 128")
+                assert ["Ready"] == await page.texts("p")
+                assert 1 == sum(address.endswith("/watch") for address in page.asked)
+        assert clip == s3.objects()[f"clips/{number}.mp4"]
+        assert (1, 0) == (len(venice_sandbox.charges), programs.output().count("Traceback"))
+
+
+@contextmanager
+def refusing(port: int) -> Generator[list[str]]:
+    """Answer 503 to everybody within the block; give the paths that were asked for."""
+    asked: list[str] = []
+
+    class Refusal(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(503)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Refusal) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield asked
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize("scenarios", [[HELD]])

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.browser import chromium
-
 from .shell import KEY, Server, Shell, environment
 from .venice import LET_GO
 
@@ -30,13 +28,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert process.stdout is not None
         yield Server(process.stdout.readline().strip(), folder / LET_GO)
         process.terminate()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[int]:
-    """Chromium, by the port of its protocol; tests that need it are skipped where there is none."""
-    with chromium() as port:
-        yield port
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
@@ -45,12 +44,8 @@ COLUMNS: Final = (
 )
 """The columns that a `JournalEntry` is made of."""
 
-_DAMAGED: Final = "The journal is damaged: it holds a job that cannot be read"
 _IN_BATCH: Final = re.compile(r"[0-9a-f]{16}/(.*)#[0-9]+", re.DOTALL)
 _CONTENT: Final = re.compile(r"[0-9a-f]{64}")
-
-has_link: Final = re.compile(r'"(download_url|link)": "').search
-"""Tells whether the text of a state holds a link."""
 
 
 def _absolute(to: str | os.PathLike[str] | None) -> Path | str | None:
@@ -163,12 +158,7 @@ class Attached:
 
 
 class Rows(Protocol):
-    """What a statement found or changed."""
-
-    @property
-    def rowcount(self) -> int:
-        """How many rows it changed."""
-        ...
+    """What a statement found."""
 
     def fetchone(self) -> Any:
         """Return the next row, or None."""
@@ -323,13 +313,13 @@ def pack_state(state: State) -> dict[str, Any]:
     }
 
 
-def pack_ended(request: object) -> str | None:
+def pack_ended(request: VideoRequest | None) -> str | None:
     """Return what is kept of the request of a job that has ended, without what may be a secret in its media.
 
-    Of the `request`, which is as JSON has it, a URL loses its query, in which signatures stand, and a `data:`
-    URL all of its content. What is left is still a request.
+    A URL loses its query, in which signatures stand, and a `data:` URL all of its content. What is left is
+    still a request.
     """
-    return None if request is None else json.dumps(_plain(request))
+    return None if request is None else json.dumps(_plain(converter().unstructure(request)))
 
 
 def _plain(value: object) -> object:
@@ -357,20 +347,6 @@ def unpack_progress(entry: JournalEntry, progress: str | None) -> State:
     return entry.state
 
 
-def unpack_work(state: str, request: str | None) -> tuple[State, object]:
-    """Return the state of a row, and its request as JSON has it.
-
-    Raises:
-        JournalError: they make no sense.
-    """
-    found: tuple[State, object] | None = None
-    with suppress(Exception):  # which would show the link
-        found = load_state(state), None if request is None else json.loads(request)
-    if found is None:
-        raise JournalError(_DAMAGED)
-    return found
-
-
 def unpack(rows: Iterable[tuple[Any, ...]]) -> list[JournalEntry]:
     """Return the entries that `pack` made rows of.
 
@@ -379,7 +355,8 @@ def unpack(rows: Iterable[tuple[Any, ...]]) -> list[JournalEntry]:
     """
     entries = list(map(_entry, rows))
     if None in entries:
-        raise JournalError(_DAMAGED)
+        msg = "The journal is damaged: it holds a job that cannot be read"
+        raise JournalError(msg)
     return cast("list[JournalEntry]", entries)
 
 
