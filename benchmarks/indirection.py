@@ -2,6 +2,7 @@
 
     python -m benchmarks.indirection             the counts
     python -m benchmarks.indirection --list      also name the functions, by module
+    python -m benchmarks.indirection --helpers   name the helpers used once, by module, and run no clip
 
 One public clip, with a journal, from `generate` to the end of the client's block, on a server in a process of
 its own (`loopback.py`). A function counts once however often it runs; comprehensions, classes and modules are
@@ -71,20 +72,19 @@ def ours(codes: set[CodeType]) -> dict[str, list[str]]:
     return dict(found)
 
 
-def cut() -> tuple[int, int, list[int]]:
-    """Return how many functions there are, how many are helpers used once, and their lengths in lines."""
-    helpers, lengths = 0, list[int]()
-    for path in PACKAGE.rglob("*.py"):
+def cut() -> tuple[dict[str, list[str]], list[int]]:
+    """Return the helpers used once, by the file of their module, and the lengths of all functions."""
+    helpers, lengths = defaultdict[str, list[str]](list), list[int]()
+    for path in sorted(PACKAGE.rglob("*.py")):
         nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
         reads = Counter(node.id for node in nodes if isinstance(node, ast.Name))
         reads.update(node.attr for node in nodes if isinstance(node, ast.Attribute))
         for node in nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lengths.append((node.end_lineno or node.lineno) - node.lineno + 1)
-                helpers += (
-                    node.name.startswith("_") and not node.name.startswith("__") and reads[node.name] == 1
-                )
-    return len(lengths), helpers, sorted(lengths)
+                if node.name.startswith("_") and not node.name.startswith("__") and reads[node.name] == 1:
+                    helpers[str(path.relative_to(PACKAGE))].append(f"{node.name} ({lengths[-1]})")
+    return dict(helpers), sorted(lengths)
 
 
 def lines(*, core: bool) -> int:
@@ -100,17 +100,23 @@ def main() -> None:
     """Read the command line, count, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--list", action="store_true", help="name the functions")
+    parser.add_argument("--helpers", action="store_true", help="name the helpers used once, and run no clip")
     options = parser.parse_args()
+    helpers, lengths = cut()
+    if options.helpers:
+        for module, names in helpers.items():
+            print(f"{module}: {', '.join(names)}")
+        return
     with serving(Options()) as origin:
         on_loop, found = followed(origin)
-    count, helpers, lengths = cut()
+    count, once = len(lengths), sum(map(len, helpers.values()))
     parts = statistics.quantiles(lengths, n=10, method="inclusive")
     rows: list[list[object]] = [
         ["functions that one clip runs on the event loop", sum(map(len, on_loop.values())), "180"],
         ["modules they are in", len(on_loop), "25"],
         ["functions with those in worker threads", sum(map(len, found.values())), ""],
         ["modules they are in", len(found), ""],
-        ["helpers used once, of all functions", f"{helpers / count:.1%} ({helpers} of {count})", "8 %"],
+        ["helpers used once, of all functions", f"{once / count:.1%} ({once} of {count})", "8 %"],
         ["lines of the core", lines(core=True), "8500"],
         ["lines of all", lines(core=False), "14500"],
         ["length of a function, median", round(parts[4]), "9"],
