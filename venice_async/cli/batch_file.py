@@ -91,7 +91,7 @@ def read_batch(
     lines: list[Line] = []
     faults: list[str] = []
     keys: dict[str, int] = {}
-    for number, row in _csv(text) if table else _json_lines(text):
+    for number, row in _rows(text, table=table):
         try:
             if isinstance(row, str):
                 raise InvalidRequestError(row, field="body")
@@ -129,20 +129,19 @@ def unknown_fields(lines: Iterable[Line]) -> list[str]:
     ]
 
 
-def _json_lines(text: str) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            row = parsed(line)
-            yield number, row if isinstance(row, dict) else "it is not a JSON object"
-
-
-def _csv(text: str) -> Iterator[tuple[int, Row]]:
-    """Yield the rows of a table as spreadsheets write it: with empty rows, or a first line `sep=;`."""
-    said = _SEPARATOR.match(text)
-    above = 1 if said else 0
-    text = text[said.end() :] if said else text
+def _rows(text: str, *, table: bool) -> Iterator[tuple[int, Row]]:
+    """Yield rows: JSON, or those of a table as spreadsheets write it, with empty rows or a first `sep=;`."""
+    if not table:
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                said = parsed(line)
+                yield number, said if isinstance(said, dict) else "it is not a JSON object"
+        return
+    first = _SEPARATOR.match(text)
+    above = 1 if first else 0
+    text = text[first.end() :] if first else text
     header = _LINE_END.split(text.lstrip(), maxsplit=1)[0]
-    separator = said[1] if said else max(",;\t", key=header.count)
+    separator = first[1] if first else max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     limit = csv.field_size_limit(_LARGEST)
     try:
@@ -175,8 +174,19 @@ def _line(
 ) -> Line:
     said = {**defaults, **{_SHORT.get(name, name): part for name, part in row.items() if part is not None}}
     names = [said.pop(name) for name in _NAMES if name in said]
-    max_usd = _dollars(said.pop("max_usd", None))
-    tags = _tags(said)
+    price: object = said.pop("max_usd", None)
+    try:
+        max_usd = None if price is None else float(str(price).strip().removeprefix("$"))
+    except ValueError:
+        max_usd = math.nan
+    if not (max_usd is None or 0 <= max_usd < math.inf):
+        msg = f"max_usd is no sum of USD: {price!r}"
+        raise InvalidRequestError(msg, field="max_usd")
+    columns = {name.removeprefix(_TAG): str(said.pop(name)) for name in list(said) if name.startswith(_TAG)}
+    try:
+        tags = checked_tags({**checked_tags(said.pop("tags", {})), **columns})
+    except UsageError as error:
+        raise InvalidRequestError(error.message, field="tags") from None
     filled = defaults.get("extra", {})
     extra = {**filled, **said.pop("extra", {})}
     unknown = {name: said.pop(name) for name in list(said) if name not in KNOWN}
@@ -199,28 +209,6 @@ def _line(
         tags=tags,
         unknown=tuple(name for name in unknown if name not in filled),
     )
-
-
-def _dollars(value: object) -> float | None:
-    try:
-        usd = None if value is None else float(str(value).strip().removeprefix("$"))
-    except ValueError:
-        usd = math.nan
-    if usd is None or 0 <= usd < math.inf:
-        return usd
-    msg = f"max_usd is no sum of USD: {value!r}"
-    raise InvalidRequestError(msg, field="max_usd")
-
-
-def _tags(said: dict[str, Any]) -> dict[str, str]:
-    """Take the tags out of a line: an object `tags`, and columns such as `tag:customer`."""
-    found: object = said.pop("tags", {})
-    columns = {name: str(said.pop(name)) for name in list(said) if name.startswith(_TAG)}
-    try:
-        whole = checked_tags(found)
-        return checked_tags({**whole, **{name.removeprefix(_TAG): text for name, text in columns.items()}})
-    except UsageError as error:
-        raise InvalidRequestError(error.message, field="tags") from None
 
 
 @frozen(kw_only=True)
@@ -251,28 +239,23 @@ class Variants:
             if name in _ONE_VALUE and part and isinstance(part, list)
         }
         axes = {**own, **self.vary}
-        for values in product(*axes.values()):
+        for values, take in product(product(*axes.values()), range(self.count)):
             chosen = dict(zip(axes, values, strict=True))
-            name = " ".join(f"{axis}={value}" for axis, value in chosen.items())
-            for take in range(self.count):
-                made = {**row, **chosen}
-                seed = made.get("seed", self.seed)
-                if take and isinstance(seed, int):
-                    made["seed"] = seed + take
-                which = " ".join(filter(None, (name, f"take {take + 1}" if take else "")))
-                yield self._with_prompt(made), which
-
-    def _with_prompt(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return the row with its prompt from the template, less the columns that are only there for it."""
-        if self.template is None or row.get("prompt") is not None:
-            return row
-        names = _placeholders(self.template)
-        if missing := sorted(names - row.keys()):
-            msg = f"the prompt needs {', '.join(missing)}, which the line does not have"
-            raise InvalidRequestError(msg, field="prompt")
-        text = self.template.format_map({name: str(row[name]) for name in names})
-        kept = {name: part for name, part in row.items() if name not in names or name in _ONE_VALUE}
-        return {**kept, "prompt": text}
+            made = {**row, **chosen}
+            seed = made.get("seed", self.seed)
+            if take and isinstance(seed, int):
+                made["seed"] = seed + take
+            if self.template is not None and made.get("prompt") is None:
+                names = _placeholders(self.template)
+                if missing := sorted(names - made.keys()):
+                    msg = f"the prompt needs {', '.join(missing)}, which the line does not have"
+                    raise InvalidRequestError(msg, field="prompt")
+                prompt = self.template.format_map({name: str(made[name]) for name in names})
+                # Columns that are there for the prompt alone are no fields.
+                made = {name: said for name, said in made.items() if name not in names or name in _ONE_VALUE}
+                made["prompt"] = prompt
+            parts = [f"{axis}={value}" for axis, value in chosen.items()]
+            yield made, " ".join([*parts, *([f"take {take + 1}"] if take else [])])
 
 
 def variants(*, template: str | None, vary: Sequence[str], count: int, seed: object) -> Variants:

@@ -100,9 +100,17 @@ class BatchRun:
                     " job is lost. Ctrl-C again ends at once."
                 )
 
+        def give_up() -> None:
+            """Say what nobody waits for any longer, and keep what has no journal to be kept in."""
+            jobs = list(batch.jobs.values())
+            tell_unknown(session, self._screen, jobs)
+            self._hand_over([job.ticket for job in jobs if job.ticket is not None])
+            if session.journal is None and self._handed_over and not session.connection.sandbox:
+                self._say_saved(session, save_tickets(list(self._handed_over.values()), self._into))
+
         async with anyio.create_task_group() as draining:  # its tickets are waited for: they are paid for
             interrupts.on_stop = lambda: draining.start_soon(drain)
-            interrupts.on_insist = lambda: self._give_up(session, batch)
+            interrupts.on_insist = give_up
             async with anyio.create_task_group() as ticking:
                 ticking.start_soon(tick)
                 with self._screen.drawing(board):
@@ -151,7 +159,12 @@ class BatchRun:
                 screen.note(f"{name} ✓ {' · '.join(filter(None, facts))}", "green")
             elif error is not None and not isinstance(error, BudgetExceededError):
                 screen.insist(f"{name} ✗ {in_words(error)}", "red")
-        record = self._as_json(outcome, seconds)
+        record: dict[str, Any] = {"line": line.number, "key": line.key, "variant": line.variant or None}
+        record = {name: said for name, said in record.items() if said is not None}
+        if video is not None:
+            record |= succeeded_json(video, outcome.usd, seconds)
+        elif error is not None:
+            record |= failed_json(error) | ({} if outcome.usd is None else {"usd": outcome.usd})
         if self.results is not None:
             self.results.write(as_line(record, self.results))
             self.results.flush()
@@ -161,29 +174,8 @@ class BatchRun:
     def _hand_over(self, tickets: Sequence[Ticket]) -> None:
         self._handed_over.update({ticket.queue_id: ticket for ticket in tickets})
 
-    def _give_up(self, session: Session, batch: Batch) -> None:
-        """Say what nobody waits for any longer, and keep what has no journal to be kept in."""
-        jobs = list(batch.jobs.values())
-        tell_unknown(session, self._screen, jobs)
-        self._hand_over([job.ticket for job in jobs if job.ticket is not None])
-        if session.journal is None and self._handed_over and not session.connection.sandbox:
-            self._say_saved(session, save_tickets(list(self._handed_over.values()), self._into))
-
     def _say_saved(self, session: Session, path: Path) -> None:
         self._screen.insist(f"Resume: {session.again('resume', str(path), '-o', str(self._into))}", "bold")
-
-    def _as_json(self, outcome: Outcome, seconds: float | None) -> Mapping[str, Any]:
-        line = self._lines[outcome.index]
-        told = {"key": line.key, "variant": line.variant or None}
-        known = {"line": line.number, **{name: said for name, said in told.items() if said is not None}}
-        if outcome.video is not None:
-            return {**known, **succeeded_json(outcome.video, outcome.usd, seconds)}
-        assert outcome.error is not None  # noqa: S101 - an outcome has one of the two
-        return {
-            **known,
-            **failed_json(outcome.error),
-            **({"usd": outcome.usd} if outcome.usd is not None else {}),
-        }
 
     async def _sum_up(self, session: Session) -> None:
         """Say how all of it went, and how the rest goes on; without a journal, keep the tickets in a file."""

@@ -42,10 +42,26 @@ class Interrupts:
 
     async def guard(self, work: Callable[[], Awaitable[int]]) -> int:
         """Do `work` and return its exit code, or that of the signal that stopped it."""
+
+        async def listen(*, task_status: TaskStatus[None]) -> None:
+            with anyio.open_signal_receiver(*_SIGNALS) as signals:
+                task_status.started()
+                async for number in signals:
+                    first, self.code = self.code is None, 128 + number
+                    if first and self.on_stop is not None:
+                        self.on_stop()
+                        continue
+                    if not first:
+                        self._wipe()
+                        if self.on_insist is not None:
+                            self.on_insist()
+                        asyncio.get_running_loop().call_later(_CLOSING, os._exit, self.code)
+                    scope.cancel()
+
         outcome: int | Exception | None = None
         async with anyio.create_task_group() as group:
             with anyio.CancelScope() as scope:
-                await group.start(self._listen, scope)
+                await group.start(listen)
                 try:
                     outcome = await work()
                 except Exception as error:  # noqa: BLE001 - it is raised once it is out of the group, which would wrap it
@@ -57,18 +73,3 @@ class Interrupts:
             self._say(self.farewell)
             return self.code or exit_codes.INTERRUPTED
         return outcome
-
-    async def _listen(self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
-        with anyio.open_signal_receiver(*_SIGNALS) as signals:
-            task_status.started()
-            async for number in signals:
-                first, self.code = self.code is None, 128 + number
-                if first and self.on_stop is not None:
-                    self.on_stop()
-                    continue
-                if not first:
-                    self._wipe()
-                    if self.on_insist is not None:
-                        self.on_insist()
-                    asyncio.get_running_loop().call_later(_CLOSING, os._exit, self.code)
-                scope.cancel()

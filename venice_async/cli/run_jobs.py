@@ -30,7 +30,7 @@ from .stdio import STDOUT, destination
 if TYPE_CHECKING:
     from ..job import VideoJob
     from ..requests import VideoRequest
-    from ..results import Ticket, Video
+    from ..results import Ticket
     from .options import ClipOptions
     from .screen.screen import Screen
     from .session import Session
@@ -117,8 +117,21 @@ class Watch:
         )
         interrupts = self.screen.interrupts
         interrupts.farewell = "Interrupted."  # from here on something may have been charged
-        interrupts.on_stop = lambda: self._stop(jobs)
-        interrupts.on_insist = lambda: self._give_up(jobs)
+
+        def stop() -> None:
+            if any(job.ticket is None and isinstance(job.state, Queueing) for job in jobs):
+                self.screen.insist(
+                    f"Stopping. If the paid request is on its way, its answer is awaited for up to {ANSWER:g}"
+                    " s after it is sent, so that no paid job is lost; Ctrl-C again ends at once."
+                )
+            for job in jobs:
+                job.cancel()
+
+        def give_up() -> None:
+            if tell_unknown(self.session, self.screen, jobs) and self.screen.as_json:
+                self.screen.emit({"ok": False, "stopped": True, "charged": None})
+
+        interrupts.on_stop, interrupts.on_insist = stop, give_up
         try:
             with self.screen.drawing(board):
                 async with anyio.create_task_group() as group:
@@ -154,11 +167,8 @@ class Watch:
                 kept_ticket.show(self.screen)
             if isinstance(error, QueueOutcomeUnknownError) and self.session.journal is not None:
                 self.screen.insist(f"The attempt is kept in the journal: {self.session.again('jobs')}")
-        else:
-            self._succeeded(video)
-            board.done += 1
-
-    def _succeeded(self, video: Video) -> None:
+            return
+        board.done += 1
         seconds = time.monotonic() - self._started
         if self.screen.as_json:
             self.screen.emit(succeeded_json(video, self.usd, seconds))
@@ -174,19 +184,6 @@ class Watch:
         else:
             self.screen.note(f"saved {' · '.join([str(place), *facts])}, sha256 {video.sha256}")
             self.screen.path(place)
-
-    def _stop(self, jobs: Sequence[VideoJob]) -> None:
-        if any(job.ticket is None and isinstance(job.state, Queueing) for job in jobs):
-            self.screen.insist(
-                f"Stopping. If the paid request is on its way, its answer is awaited for up to {ANSWER:g} s"
-                " after it is sent, so that no paid job is lost; Ctrl-C again ends at once."
-            )
-        for job in jobs:
-            job.cancel()
-
-    def _give_up(self, jobs: Sequence[VideoJob]) -> None:
-        if tell_unknown(self.session, self.screen, jobs) and self.screen.as_json:
-            self.screen.emit({"ok": False, "stopped": True, "charged": None})
 
     async def _stopped(self, jobs: Sequence[VideoJob]) -> None:
         """Say how each job is resumed; of many in the journal, how all are."""

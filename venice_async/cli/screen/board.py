@@ -106,7 +106,17 @@ class Board:
         self._heard[job] = now, state
         if isinstance(state, Succeeded | Failed | Stopped):
             del self._heard[job]
-        elif self.total == 1 and not self.screen.live and (said := _kind(state)) != self._said:
+            return
+        if self.total != 1 or self.screen.live:
+            return
+        match state:  # a line for what is new: not for each poll, and not for each byte
+            case Waiting():
+                said = f"waiting {state.elapsed is None}"
+            case Downloading():
+                said = f"downloading {state.gets}"
+            case _:
+                said = phase(state)
+        if said != self._said:
             self._said = said
             self.screen.note(f"[{as_seconds(now - self._started):>7}] {line(state)}")
 
@@ -117,7 +127,17 @@ class Board:
         parts += [f"{self.failed} failed"] if self.failed else []
         parts += [f"{len(self.running)} at work"] if self.running else []
         parts += [self._money()]
-        parts += ["PAUSED: the balance is used up"] if self.paused else [self._time_left()]
+        parts += ["PAUSED: the balance is used up"] if self.paused else []
+        rest = self.total - self.done - self.there - self.failed
+        if rest and not self.paused:  # by what is known of each job, or by how long others took
+            now = time.monotonic()
+            known = [_eta(job.state, self._age(job, now)) for job in self.running.values()]
+            etas = [eta for eta in known if eta is not None]
+            if len(etas) == rest:
+                parts.append(f"about {as_seconds(max(1, round(max(etas))))} left")
+            elif self.done >= min(_TELLING, self.total):
+                each = (now - self._started) / (self.done + self.failed)
+                parts.append(f"about {as_seconds(each * rest)} left")
         return " · ".join(part for part in parts if part)
 
     def summary(self) -> str:
@@ -198,17 +218,6 @@ class Board:
         """Return for how many seconds a job has been in its state."""
         return now - self._heard[job][0] if job in self._heard else 0.0
 
-    def _time_left(self) -> str:
-        """Return how long all jobs still take: by what is known of each, or by how long others took."""
-        now, rest = time.monotonic(), self.total - self.done - self.there - self.failed
-        etas = [_eta(job.state, self._age(job, now)) for job in self.running.values()]
-        known = [eta for eta in etas if eta is not None]
-        if len(known) == rest > 0:
-            return f"about {as_seconds(max(1, round(max(known))))} left"
-        if self.done < min(_TELLING, self.total) or not rest:
-            return ""
-        return f"about {as_seconds((now - self._started) / (self.done + self.failed) * rest)} left"
-
 
 def phase(state: State) -> str:
     """Return in a few words what is going on."""
@@ -253,17 +262,6 @@ def left(state: State, age: float) -> str:
 
 def _eta(state: State, age: float) -> float | None:
     return state.eta - age if isinstance(state, Waiting) and state.eta is not None else None
-
-
-def _kind(state: State) -> str:
-    """Return what makes a state worth a line of its own: not each poll, and not each byte."""
-    match state:
-        case Waiting():
-            return f"waiting {state.elapsed is None}"
-        case Downloading():
-            return f"downloading {state.gets}"
-        case _:
-            return phase(state)
 
 
 def _recent(moments: deque[float]) -> int:

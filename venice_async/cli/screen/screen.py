@@ -163,7 +163,10 @@ class Screen:
             width = max(map(cell_len, shown))
             if name == cut:
                 width = min(width, max(_LEAST, min(_MOST, self.out.width - used)))
-                shown = [_cut(cell, width) for cell in shown]
+                shown = [
+                    cell if cell_len(cell) <= width else f"{set_cell_size(cell, width - 1).rstrip()}…"
+                    for cell in shown
+                ]
             if used and used + width > self.out.width:
                 continue
             lines = [
@@ -240,10 +243,6 @@ def _print(console: Console, text: str, style: str, *, hang: int | None = 0) -> 
     if hang is not None and console.is_terminal:
         text = at_words(text, console.width, hang)
     console.print(Text(text, style=style), soft_wrap=True)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1).rstrip()}…"
 
 
 def at_words(text: str, width: int, hang: int) -> str:
