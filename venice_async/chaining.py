@@ -38,6 +38,7 @@ ImageFormat: TypeAlias = Literal["png", "jpeg"]
 _SETTINGS: Final = ("settings of the video encoder", "settings of the audio encoder")
 _ROOM: Final = "Make room or choose another place"
 _MOMENT: Final = 0.3  # the part of a clip at which a frame tells most; the first is often black
+_MICROSECONDS: Final = 1_000_000
 _WIDTH: Final = 480  # pixels
 _PIECE: Final = 1 << 20  # bytes
 
@@ -77,7 +78,12 @@ async def last_frame(video: ClipInput, *, format: ImageFormat = "png") -> Media:
         UsageError: the file cannot be read, or no video in it decoded; or the extra `media` is missing.
     """
     path = _path(video)
-    return await in_thread(lambda: _image(_frame(path, None), format))
+
+    def make() -> Media:
+        with opened(path) as container:
+            return image_of(frame_at(container, None), format)
+
+    return await in_thread(make)
 
 
 async def thumbnail(
@@ -104,11 +110,9 @@ async def thumbnail(
     path = _path(video)
 
     def make() -> Media:
-        moment = at
-        if moment is None:
-            with _opened(path) as container:
-                moment = (container.duration or 0) / 1_000_000 * _MOMENT
-        return _image(_frame(path, moment), format, width)
+        with opened(path) as container:
+            moment = telling_moment(container) if at is None else at
+            return image_of(frame_at(container, moment), format, width)
 
     return await in_thread(make)
 
@@ -139,9 +143,23 @@ async def concat(
     path, sink = await _destination(to, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="venice-") as folder:
         joined = Path(folder, "joined" + path.suffix)
+        walk, digest = BoxWalk(), hashlib.sha256()
+
+        def read() -> bytes:
+            with joined.open("rb") as file:
+                file.seek(walk.offset)
+                piece = file.read(_PIECE)
+            walk.feed(piece)
+            digest.update(piece)
+            return piece
+
         try:
             await in_thread(_join, paths, joined)
-            return await _publish(joined, sink)
+            await sink.open()
+            while piece := await in_thread(read):
+                await sink.write([piece])
+            walk.check_end(announced=True)
+            return VideoFile(path=await sink.commit(), size=walk.offset, sha256=digest.hexdigest())
         except DownloadError as error:  # its hint is about a job
             raise DownloadError(error.message, hint=_ROOM) from error
         finally:
@@ -175,26 +193,6 @@ async def _destination(to: str | os.PathLike[str], *, overwrite: bool) -> tuple[
     return path, PartFile(path, overwrite=overwrite, job_key="made", resumed=False)
 
 
-async def _publish(joined: Path, sink: PartFile) -> VideoFile:
-    """Copy a file to its destination, verified on the way."""
-    walk, digest = BoxWalk(), hashlib.sha256()
-
-    def read(at: int) -> bytes:
-        with joined.open("rb") as file:
-            file.seek(at)
-            piece = file.read(_PIECE)
-        walk.feed(piece)
-        digest.update(piece)
-        return piece
-
-    await sink.open()
-    while piece := await in_thread(read, walk.offset):
-        await sink.write([piece])
-    walk.check_end(announced=True)
-    size = walk.offset
-    return VideoFile(path=await sink.commit(), size=size, sha256=digest.hexdigest())
-
-
 def _path(video: ClipInput) -> Path:
     try:
         return Path(os.fspath(video)).absolute()
@@ -204,7 +202,7 @@ def _path(video: ClipInput) -> Path:
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[InputContainer]:
+def opened(path: Path) -> Generator[InputContainer]:
     """Open a clip; what goes wrong within the block is said of it."""
     if not (find_spec("av") and find_spec("PIL")):
         msg = "Frames and joined clips need PyAV and Pillow"
@@ -223,42 +221,41 @@ def _opened(path: Path) -> Generator[InputContainer]:
         raise UsageError(msg) from error
 
 
-def _frames(container: InputContainer, moment: float | None) -> Iterator[VideoFrame]:
-    """Yield the frames from the key frame before a moment in seconds on; before the last one by default."""
+def telling_moment(container: InputContainer) -> float:
+    """Return the moment of a clip, in seconds, that tells most about it."""
+    return (container.duration or 0) / _MICROSECONDS * _MOMENT
+
+
+def frame_at(container: InputContainer, moment: float | None) -> VideoFrame:
+    """Return the first frame at a moment in seconds or later; the last one if there is none, or for None.
+
+    Raises:
+        UsageError: no frame of the clip decoded.
+    """
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     start, base, length = stream.start_time or 0, stream.time_base or Fraction(1), stream.duration or 0
     container.seek(start + (length if moment is None else min(length, int(moment / base))), stream=stream)
-    some = False
-    for frame in container.decode(stream):
-        some = True
-        yield frame
-    if not some:  # its times are wrong
-        container.seek(0)
-        yield from container.decode(stream)
-
-
-def _frame(path: Path, moment: float | None) -> VideoFrame:
-    """Return the first frame at a moment or later, or the last one."""
-    with _opened(path) as container:
-        found: VideoFrame | None = None
-        for frame in _frames(container, moment):
-            found = frame
-            if moment is not None and frame.pts is not None and frame.time >= moment:
+    found: VideoFrame | None = None
+    for _ in range(2):
+        for found in container.decode(stream):
+            if moment is not None and found.pts is not None and found.time >= moment:
                 break
-        if found is None:
-            msg = f"{str(path)!r} has no frame that can be decoded"
-            raise UsageError(msg)
-        return found
+        if found is not None:
+            return found
+        container.seek(0)  # its times are wrong
+    msg = f"{container.name!r} has no frame that can be decoded"
+    raise UsageError(msg)
 
 
-def _image(frame: VideoFrame, form: ImageFormat, width: int | None = None) -> Media:
+def image_of(frame: VideoFrame, form: ImageFormat, width: int | None = None) -> Media:
     """Return a frame as an image: upright, with square pixels, at most `width` pixels across."""
-    picture = cast("Image", frame.to_image())  # type: ignore[no-untyped-call]
+    across = frame.height if frame.rotation % 180 else frame.width
+    part = 1.0 if width is None else min(1.0, width / across)
+    size = {"width": max(1, round(frame.width * part)), "height": max(1, round(frame.height * part))}
+    picture = cast("Image", frame.to_image(**size))  # type: ignore[no-untyped-call]
     if frame.rotation:
         picture = picture.rotate(frame.rotation, expand=True)
-    if width is not None and picture.width > width:
-        picture = picture.resize((width, max(1, round(picture.height * width / picture.width))))
     content = BytesIO()
     picture.save(content, form.upper(), **({"quality": 90} if form == "jpeg" else {}))
     return Media(data=content.getvalue(), media_type=f"image/{form}")
@@ -267,7 +264,7 @@ def _image(frame: VideoFrame, form: ImageFormat, width: int | None = None) -> Me
 @contextmanager
 def _written(path: Path) -> Generator[OutputContainer]:
     """Write a file with its index in front."""
-    import av  # noqa: PLC0415 - see `_opened`
+    import av  # noqa: PLC0415 - see `opened`
 
     form = "mov" if path.suffix.lower() == ".mov" else "mp4"
     try:
@@ -279,13 +276,20 @@ def _written(path: Path) -> Generator[OutputContainer]:
 
 def _join(paths: Sequence[Path], to: Path) -> None:
     """Copy the packets of each clip behind those of the one before."""
-    with _opened(paths[0]) as first, _written(to) as out:
+    with opened(paths[0]) as first, _written(to) as out:
         expected = _described(first)
         written = {stream.type: out.add_stream_from_template(stream) for stream in _copied(first)}
         end, last = Fraction(0), dict[str, int]()  # seconds; the time of the last packet of each stream
         for path in paths:
-            with _opened(path) as container:
-                _require_same(paths[0], expected, path, _described(container))
+            with opened(path) as container:
+                found = _described(container)
+                differing = [name for name in expected if name in found and expected[name] != found[name]]
+                if differing := [name for name in differing if name not in _SETTINGS] or differing:
+                    said = "; ".join(f"{name}: {expected[name]} and {found[name]}" for name in differing)
+                    what = f"{str(paths[0])!r} and {str(path)!r}"
+                    msg = f"{what} cannot be joined without encoding them again. {said}"
+                    hint = "Make the clips with the same model and settings, or convert one of them"
+                    raise UsageError(msg, hint=hint)
                 begin = end
                 for packet in _moved(container, begin, last):
                     end = max(
@@ -323,15 +327,6 @@ def _described(container: InputContainer) -> dict[str, object]:
         said = hashlib.sha256(stream.codec_context.extradata or b"").hexdigest()[:8]
         facts[_SETTINGS[stream.type == "audio"]] = said
     return facts
-
-
-def _require_same(first: Path, expected: dict[str, object], path: Path, found: dict[str, object]) -> None:
-    differing = [name for name in expected if name in found and expected[name] != found[name]]
-    differing = [name for name in differing if name not in _SETTINGS] or differing
-    if differing:
-        said = "; ".join(f"{name}: {expected[name]} and {found[name]}" for name in differing)
-        msg = f"{str(first)!r} and {str(path)!r} cannot be joined without encoding them again. {said}"
-        raise UsageError(msg, hint="Make the clips with the same model and settings, or convert one of them")
 
 
 def _moved(container: InputContainer, begin: Fraction, last: dict[str, int]) -> Iterator[Packet[Any]]:

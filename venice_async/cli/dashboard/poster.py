@@ -1,19 +1,17 @@
-"""What a clip looks like: its size, its length, and one frame as a JPEG. Needs PyAV, of the sandbox extra."""
+"""What a clip looks like: its size, its length, and one frame as a JPEG."""
 
 from __future__ import annotations
 
 import base64
-from fractions import Fraction
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import av
 from attrs import frozen
 
+from ...chaining import frame_at, image_of, opened, telling_moment
+from ...errors import UsageError
+
 _WIDTH: Final = 480  # pixels: sharp on a card of the report, some 15 KB each
-_MOMENT: Final = 0.3  # the part of the clip at which a frame tells most; the first is often black
-_PATIENCE: Final = 240  # frames decoded at most to come there from the last key frame
 _MICROSECONDS: Final = 1_000_000
 
 
@@ -40,34 +38,15 @@ class Look:
 
 
 def look(clip: Path) -> Look | None:
-    """Return what a clip looks like; None for a file that cannot be decoded."""
+    """Return what a clip looks like; None where it cannot be decoded, or PyAV and Pillow are missing."""
     try:
-        return _decode(clip)
-    except (OSError, ValueError, IndexError):  # PyAV's errors, by what FFmpeg found wrong; or no video stream
+        with opened(clip.absolute()) as container:
+            frame = frame_at(container, telling_moment(container))
+            return Look(
+                width=frame.width,
+                height=frame.height,
+                seconds=container.duration / _MICROSECONDS if container.duration else None,
+                jpeg=image_of(frame, "jpeg", _WIDTH).data or b"",
+            )
+    except UsageError:
         return None
-
-
-def _decode(clip: Path) -> Look | None:
-    with av.open(str(clip.absolute())) as container:
-        seconds = container.duration / _MICROSECONDS if container.duration else None
-        moment = (seconds or 0.0) * _MOMENT
-        container.streams.video[0].thread_type = "AUTO"
-        container.seek(int(moment * _MICROSECONDS))
-        frame: av.VideoFrame | None = None
-        for frame in islice(container.decode(video=0), _PATIENCE):
-            if frame.pts is not None and frame.time >= moment:
-                break
-        if frame is None:
-            return None
-        return Look(width=frame.width, height=frame.height, seconds=seconds, jpeg=_jpeg(frame))
-
-
-def _jpeg(frame: av.VideoFrame) -> bytes:
-    width = min(_WIDTH, frame.width)
-    height = max(2, round(frame.height * width / frame.width))
-    picture = frame.reformat(width=width, height=height, format="yuvj420p")
-    picture.pts = 0
-    encoder = av.CodecContext.create("mjpeg", "w")
-    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, "yuvj420p", Fraction(1)
-    packets: list[Any] = [*encoder.encode(picture), *encoder.encode(None)]  # pyright: ignore[reportUnknownMemberType] - PyAV's Packet leaves its parameter open
-    return b"".join(map(bytes, packets))

@@ -7,15 +7,13 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from attrs import frozen
 
 from .page import frozen_page
-
-if TYPE_CHECKING:
-    from .poster import Look  # it needs PyAV, which is in an extra
+from .poster import look
 
 
 @frozen(kw_only=True)
@@ -105,58 +103,33 @@ def _row(item: ReportItem, folder: Path) -> dict[str, Any]:
         "seed": item.seed,
         "took": item.seconds,
         "usd": item.usd,
-        **_outcome(item, folder),
     }
+    if item.error is not None:
+        note = {True: "paid for", False: "nothing charged", None: "charge unknown"}[item.charged]
+        row |= {"status": "failed", "label": "Failed", "note": note}
+        row |= {"reason": item.error, "hint": item.hint or None}
+    elif item.clip is None:
+        reason = "This request has not been finished yet."
+        row |= {"status": "waiting", "label": "Not ended", "reason": reason}
+    elif not item.clip.exists():
+        row |= {"status": "done", **missing(item.clip)}
+    else:
+        # Relative to the page, which is good wherever the folder goes.
+        url = quote(os.fsencode(os.path.relpath(item.clip.absolute(), folder)))
+        row |= {"status": "done", "label": "Done", "clip": url, "name": item.clip.name, "size": item.size}
+        if (seen := look(item.clip)) is not None:
+            row |= {"poster": seen.poster, "width": seen.width, "height": seen.height}
+            row["length"] = seen.seconds
     return {name: value for name, value in row.items() if value is not None} | {"charged": item.charged}
 
 
-def _outcome(item: ReportItem, folder: Path) -> dict[str, Any]:
-    if item.error is not None:
-        note = {True: "paid for", False: "nothing charged", None: "charge unknown"}[item.charged]
-        return {
-            "status": "failed",
-            "label": "Failed",
-            "note": note,
-            "reason": item.error,
-            "hint": item.hint or None,
-        }
-    if item.clip is None:
-        return {
-            "status": "waiting",
-            "label": "Not ended",
-            "reason": "This request has not been finished yet.",
-        }
-    if not item.clip.exists():
-        gone = "The clip is no longer where it was saved."
-        return {"status": "done", "label": "File missing", "reason": gone, "name": item.clip.name}
-    seen = _look(item.clip)
-    # Relative to the page, which is good wherever the folder goes.
-    url = quote(os.fsencode(os.path.relpath(item.clip.absolute(), folder)))
-    return {
-        "status": "done",
-        "label": "Done",
-        "clip": url,
-        "name": item.clip.name,
-        "size": item.size,
-        **({} if seen is None else looks(seen)),
-    }
+def missing(clip: Path) -> dict[str, Any]:
+    """Return what the page shows of a clip that is gone."""
+    reason = "The clip is no longer where it was saved."
+    return {"label": "File missing", "reason": reason, "name": clip.name}
 
 
 def asked_length(duration: str | None) -> str | None:
     """Return the length that was asked for, for people."""
     number = (duration or "").removesuffix("s")
     return f"{number} s" if number.isdigit() else duration
-
-
-def looks(seen: Look) -> dict[str, Any]:
-    """Return what the page shows of a clip's looks."""
-    return {"poster": seen.poster, "width": seen.width, "height": seen.height, "length": seen.seconds}
-
-
-def _look(clip: Path) -> Look | None:
-    """Return what a clip looks like; None where it, or PyAV, cannot tell."""
-    try:
-        from .poster import look  # noqa: PLC0415 - PyAV is in an extra, and a report does without
-    except ImportError:
-        return None
-    return look(clip)
