@@ -142,7 +142,7 @@ def _row(item: Any) -> dict[str, str]:
                 "key": getattr(item, "name", item.key) or "",
                 "model": request.model if request else ticket.model if ticket else "",
                 "prompt": _short(request),
-                "state": " ".join(filter(None, _told(item.state))),
+                "state": " ".join(filter(None, _progress(item.state)[:2])),
                 "to": "" if to is None else str(to),
                 "price": "" if usd is None else as_usd(usd),
             }
@@ -151,19 +151,6 @@ def _row(item: Any) -> dict[str, str]:
 def _short(request: VideoRequest | None) -> str:
     prompt = " ".join(((request and request.prompt) or "").split())
     return prompt if len(prompt) <= _PROMPT else f"{prompt[:_PROMPT]}…"
-
-
-def _told(state: State) -> tuple[str, str]:
-    """Return a state in words: what it is, and how far or why."""
-    match state:
-        case Succeeded(video=video):
-            return "Done", str(video.path or as_bytes(video.size))
-        case Failed(error=error):
-            return "Failed", str(error)
-        case Stopped():
-            return "No longer watched", ""
-        case _:
-            return _progress(state)[:2]
 
 
 def state_html(state: State) -> str:
@@ -190,10 +177,8 @@ def state_html(state: State) -> str:
     return _BOX.format(content=content)
 
 
-def _progress(
-    state: Quoting | Queueing | AwaitingConsent | Waiting | Downloading | Saved,
-) -> tuple[str, str, float | None]:
-    """Return what the job is doing, how far it is, and the fraction that is done, if that is known."""
+def _progress(state: State) -> tuple[str, str, float | None]:
+    """Return what the job is doing, how far it is or why, and the fraction that is done, if that is known."""
     match state:
         case Quoting():
             return "Asking for the price", "", None
@@ -212,3 +197,9 @@ def _progress(
             return "Downloading", f"{as_bytes(state.received)}{of}", state.progress
         case Saved():
             return "Saved", as_bytes(state.video.size), 1.0
+        case Succeeded(video=video):
+            return "Done", str(video.path or as_bytes(video.size)), 1.0
+        case Failed(error=error):
+            return "Failed", str(error), None
+        case Stopped():
+            return "No longer watched", "", None

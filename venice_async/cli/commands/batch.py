@@ -24,7 +24,7 @@ from ..options import BATCH, MAIN, ConfirmOptions, Connection, Journalling, Outp
 from ..prices import confirm_price, show_prices, total_price
 from ..request_options import PictureOptions
 from ..screen.screen import ScreenHere
-from ..session import Session, open_session
+from ..session import open_session
 from ..stdio import read_text
 from . import command
 
@@ -158,7 +158,11 @@ async def batch(
                 max_each=run.max_each(),
             )
             code = await run.until_the_end(session, clips, budget)
-            known = await _known(run, session) if report else {}
+            known: dict[str, JournalEntry] = {}
+            earlier = any(outcome.video and outcome.earlier for outcome, _ in run.outcomes.values())
+            if report and earlier and session.journal is not None:  # it tells when they were made
+                entries = await session.venice.history(state="succeeded")
+                known = {entry.ticket.queue_id: entry for entry in entries if entry.ticket is not None}
     if report and isinstance(into, Path):
         path = await anyio.to_thread.run_sync(_write_report, run, lines, into, started, known)
         screen.note(f"Report: {path}")
@@ -182,15 +186,6 @@ def _open_output(into: Path | str, results: Path | None, stack: ExitStack) -> Te
     except OSError as error:
         msg = f"{str(results)!r} cannot be written: {error.strerror}"
         raise UsageError(msg) from error
-
-
-async def _known(run: BatchRun, session: Session) -> dict[str, JournalEntry]:
-    """Return what the journal knows of clips that an earlier run made, by the server's id of their jobs."""
-    earlier = any(outcome.video and outcome.earlier for outcome, _ in run.outcomes.values())
-    if session.journal is None or not earlier:
-        return {}
-    entries = await session.venice.history(state="succeeded")
-    return {entry.ticket.queue_id: entry for entry in entries if entry.ticket is not None}
 
 
 def _write_report(

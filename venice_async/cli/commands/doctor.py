@@ -6,16 +6,15 @@ import math
 import os
 import stat
 import time
-from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from attrs import asdict, frozen
 
-from ...errors import AuthenticationError, PermissionDeniedError, ReadTimeoutError, VeniceError
+from ...errors import AuthenticationError, PermissionDeniedError, ReadTimeoutError, UsageError, VeniceError
 from ...formatting import as_usd
 from ...options import Timeouts
 from ...sansio.http.queries import ListModels
@@ -28,7 +27,7 @@ from ..session import journal_path, name_of, open_journal, open_session
 from . import command
 
 if TYPE_CHECKING:
-    from ...models import AccountLimits, VideoModel
+    from ...models import AccountLimits
     from ..session import Session
 
 EXAMPLES: Final = """\
@@ -82,12 +81,17 @@ async def doctor(
     try:
         async with open_session(screen, connection) as session:
             with screen.waiting("asking the service"):
-                findings += await _check_service(session)
+                clock = await _check_clock(session)
+                findings += [*_check_account(await session.venice.rate_limits()), _DELIVERY]
+                findings.append(await _check_models(session))
+                findings.append(clock)
     except VeniceError as error:
-        findings.append(_trouble("key", error))
+        refused = isinstance(error, UsageError | AuthenticationError | PermissionDeniedError)
+        findings.append(_trouble("key" if refused else "service", error))
     code = next((finding.code for finding in findings if finding.ok is False), exit_codes.OK)
     if screen.as_json:
-        screen.emit({"ok": code == exit_codes.OK, "findings": [_as_json(finding) for finding in findings]})
+        rows = [asdict(one) | {"code": one.code if one.ok is False else exit_codes.OK} for one in findings]
+        screen.emit({"ok": code == exit_codes.OK, "findings": rows})
         return code
     for finding in findings:
         mark, style = _MARKS[finding.ok]
@@ -96,25 +100,6 @@ async def doctor(
         if finding.advice:
             screen.result(" " * _HANG + finding.advice, hang=_HANG)
     return code
-
-
-def _as_json(finding: Finding) -> dict[str, Any]:
-    return {**asdict(finding), "code": finding.code if finding.ok is False else exit_codes.OK}
-
-
-async def _check_service(session: Session) -> list[Finding]:
-    try:
-        clock = await _check_clock(session)
-        account = await session.venice.rate_limits()
-    except VeniceError as error:
-        refused = isinstance(error, AuthenticationError | PermissionDeniedError)
-        return [_trouble("key" if refused else "service", error)]
-    found = [*_check_account(account), _DELIVERY]
-    try:
-        found.append(_check_models(await session.venice.models()))
-    except VeniceError as error:
-        found.append(_trouble("models", error))
-    return [*found, clock]
 
 
 def _trouble(what: str, error: VeniceError) -> Finding:
@@ -152,7 +137,11 @@ def _check_account(account: AccountLimits) -> list[Finding]:
     return [*found, Finding("limits", f"{span} requests a minute, by model")]
 
 
-def _check_models(models: Sequence[VideoModel]) -> Finding:
+async def _check_models(session: Session) -> Finding:
+    try:
+        models = await session.venice.models()
+    except VeniceError as error:
+        return _trouble("models", error)
     if not models:
         advice = "The key may not be entitled to video; look at its rights"
         return Finding("models", "0 video models", advice, ok=False, code=exit_codes.KEY)

@@ -12,7 +12,6 @@ import warnings
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -99,7 +98,7 @@ class _Board:
                 said = Text("■#"[plain] * worker.jobs, style="yellow").append(f" {said.plain}", style="dim")
             table.add_row(f" worker {place}", said)
         squares = Text()
-        for _, sign, style in sorted(map(_square, self.states), key=_order):
+        for _, sign, style in sorted(map(_square, self.states), key=[*_SQUARES.values(), _SUBMITTED].index):
             squares.append(sign[plain], style=style)
         table.add_row(" jobs", squares)
         table.add_row("", Text(self.counts(), style="dim"))
@@ -145,11 +144,32 @@ async def demo(
             fleet = await stack.enter_async_context(Fleet(uri))
             processes: list[Process] = []
             stack.push_async_callback(_end, processes)
-            screen.interrupts.on_insist = partial(_kill, processes, postgres)
+
+            def kill() -> None:
+                """Leave no process behind: there is no time to ask."""
+                for process in processes:
+                    if process.returncode is None:
+                        process.kill()
+                os.kill(postgres.get_pid(), signal.SIGQUIT)  # its "immediate shutdown"
+
+            screen.interrupts.on_insist = kill
             board = _Board([], [])
             for _ in range(workers):
-                processes.append(await _process(uri, sandbox.base_url, sandbox.api_key))
-                board.workers.append(await _started(processes[-1], fleet, board.workers))
+                words = [sys.executable, "-m", "venice_async", "worker", "--quiet", "--journal", uri]
+                process = await anyio.open_process(
+                    [*words, "--grace", "1", "--slots", "20"],
+                    env={
+                        **os.environ,
+                        "VENICE_API_KEY": sandbox.api_key,
+                        "VENICE_BASE_URL": sandbox.base_url,
+                    },
+                    stdin=None,
+                    stdout=None,
+                    stderr=None,
+                    start_new_session=True,  # Ctrl-C is for us, who end it
+                )
+                processes.append(process)
+                board.workers.append(await _started(process, fleet, board.workers))
         made = [
             await fleet.submit(
                 VideoRequest(
@@ -195,10 +215,6 @@ def _square(state: State | Submitted | None) -> tuple[str, str, str]:
     return _SQUARES.get(type(state), _SUBMITTED)
 
 
-def _order(square: tuple[str, str, str]) -> int:
-    return [*_SQUARES.values(), _SUBMITTED].index(square)
-
-
 async def _kill_one(fleet: Fleet, board: _Board, screen: ScreenHere) -> None:
     """Kill the worker that has most jobs, once some are paid for and none is being paid for by it.
 
@@ -218,20 +234,6 @@ async def _kill_one(fleet: Fleet, board: _Board, screen: ScreenHere) -> None:
     screen.note(f"Worker {place} (process {worker.process.pid}) is {worker.killed}.")
 
 
-async def _process(uri: str, base_url: str, api_key: str) -> Process:
-    environment = {**os.environ, "VENICE_API_KEY": api_key, "VENICE_BASE_URL": base_url}
-    words = [sys.executable, "-m", "venice_async", "worker", "--quiet", "--journal", uri]
-    # A group of its own: Ctrl-C is for us, who end it.
-    return await anyio.open_process(
-        [*words, "--grace", "1", "--slots", "20"],
-        env=environment,
-        stdin=None,
-        stdout=None,
-        stderr=None,
-        start_new_session=True,
-    )
-
-
 async def _started(process: Process, fleet: Fleet, before: Sequence[_Worker]) -> _Worker:
     """Wait until a worker is one of the fleet.
 
@@ -247,14 +249,6 @@ async def _started(process: Process, fleet: Fleet, before: Sequence[_Worker]) ->
             msg = "A worker has ended before it began"
             raise VeniceError(msg)
         await anyio.sleep(0.05)
-
-
-def _kill(workers: list[Process], postgres: Any) -> None:
-    """Leave no process behind: there is no time to ask."""
-    for worker in workers:
-        if worker.returncode is None:
-            worker.kill()
-    os.kill(postgres.get_pid(), signal.SIGQUIT)  # its "immediate shutdown"
 
 
 async def _end(workers: list[Process]) -> None:

@@ -7,7 +7,7 @@ import shlex
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from attrs import frozen
 from cyclopts import Parameter
@@ -113,7 +113,27 @@ async def jobs(
     if not filters.all:
         entries.reverse()  # the oldest first: it is the one to look at
     if screen.as_json:
-        screen.emit([_as_json(entry, elsewhere) for entry in entries])
+        screen.emit(
+            [
+                {
+                    "id": entry.id,
+                    "ticket": ticket_json(entry.ticket) if entry.ticket else None,
+                    "model": entry.model,
+                    "state": type(entry.state).__name__,
+                    "elsewhere": entry.id in elsewhere,
+                    "to": None if (file := _file(entry)) is None else str(file),
+                    "created": _iso(entry.created),
+                    "ended": _iso(entry.ended),
+                    "usd": entry.usd,
+                    "key": entry.name or None,
+                    "tags": dict(entry.tags),
+                    "prompt": entry.request.prompt if entry.request else None,
+                    "error": entry.state.error.message if isinstance(entry.state, Failed) else None,
+                    "answer": _answer(entry),
+                }
+                for entry in entries
+            ]
+        )
     elif entries:
         screen.table(_columns(entries, elsewhere), styles=["" for _ in entries], cut="prompt")
     if filters == Filters():
@@ -188,23 +208,3 @@ def _iso(seconds: float | None) -> str | None:
     return (
         None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     )
-
-
-def _as_json(entry: JournalEntry, elsewhere: set[str]) -> dict[str, Any]:
-    file = _file(entry)
-    return {
-        "id": entry.id,
-        "ticket": ticket_json(entry.ticket) if entry.ticket else None,
-        "model": entry.model,
-        "state": type(entry.state).__name__,
-        "elsewhere": entry.id in elsewhere,
-        "to": None if file is None else str(file),
-        "created": _iso(entry.created),
-        "ended": _iso(entry.ended),
-        "usd": entry.usd,
-        "key": entry.name or None,
-        "tags": dict(entry.tags),
-        "prompt": entry.request.prompt if entry.request else None,
-        "error": entry.state.error.message if isinstance(entry.state, Failed) else None,
-        "answer": _answer(entry),
-    }

@@ -121,8 +121,14 @@ def _columns(models: Sequence[VideoModel], *, brief: bool) -> dict[str, list[str
         more = len(names) - _MANY + 1
         return f"{' '.join(names[: _MANY - 1])} +{more}" if brief and more > 1 else " ".join(names)
 
+    durations: list[str] = []
     remarks: list[str] = []
     for model in models:
+        numbers = [int(found[0]) if (found := re.search(r"\d+", item)) else 0 for item in model.durations]
+        if brief and len(numbers) > _MANY and numbers == list(range(numbers[0], numbers[-1] + 1)):
+            durations.append(f"{model.durations[0]}-{model.durations[-1]}")
+        else:
+            durations.append(few(model.durations))
         said = ["offline"] if model.offline else []
         said += ["beta"] if model.beta else []
         said += [f"blocked in {' '.join(model.region_restrictions)}"] if model.region_restrictions else []
@@ -134,7 +140,7 @@ def _columns(models: Sequence[VideoModel], *, brief: bool) -> dict[str, list[str
         "id": [model.id for model in models],
         "type": [model.model_type for model in models],
         "privacy": [model.privacy or "" for model in models],
-        "durations": [few(_spans(model.durations) if brief else model.durations) for model in models],
+        "durations": durations,
         "sizes": [few(model.resolutions) for model in models],
         "ratios": [few(model.aspect_ratios) for model in models],
         "sound": [
@@ -142,11 +148,3 @@ def _columns(models: Sequence[VideoModel], *, brief: bool) -> dict[str, list[str
         ],
         "remarks": remarks,
     }
-
-
-def _spans(durations: Sequence[str]) -> Sequence[str]:
-    """Return `1s-15s` in place of a long run of seconds."""
-    numbers = [int(found[0]) if (found := re.search(r"\d+", item)) else 0 for item in durations]
-    if len(numbers) <= _MANY or numbers != list(range(numbers[0], numbers[-1] + 1)):
-        return durations
-    return [f"{durations[0]}-{durations[-1]}"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 from attrs import evolve
 from cyclopts import Parameter
@@ -16,10 +16,6 @@ from ..options import Connection, Journalling, Output
 from ..screen.screen import ScreenHere
 from ..session import open_session
 from . import command
-
-if TYPE_CHECKING:
-    from ...engine.reconcile import Settlement
-    from ..screen.screen import Screen
 
 EXAMPLES: Final = """\
 VENICE_ADMIN_KEY=... venice-async reconcile
@@ -76,19 +72,15 @@ async def reconcile(
             "prompt": [(request.prompt if request else None) or "" for request in requests],
         }
         screen.table(columns, styles=["" for _ in found])
-    _advise(found, screen)
-    unsettled = any(one.finding == "unsettled" for one in found)
-    return exit_codes.UNKNOWN if unsettled else exit_codes.OK
-
-
-def _advise(found: list[Settlement], screen: Screen) -> None:
     if not found:
         screen.note("No paid request is of unknown outcome.")
     if any(one.ticket for one in found):
         screen.note("Go on with what was charged: venice-async resume --all")
     if any(one.finding in {"not charged", "refunded"} for one in found):
         screen.note("What was not charged, or refunded, is out of the journal: send it again if you like.")
-    if any(one.finding == "unsettled" for one in found):
+    unsettled = any(one.finding == "unsettled" for one in found)
+    if unsettled:
         screen.insist(
             "What is unsettled: look at your generations on venice.ai, then venice-async jobs --forget ID"
         )
+    return exit_codes.UNKNOWN if unsettled else exit_codes.OK

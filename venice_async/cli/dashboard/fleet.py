@@ -12,7 +12,7 @@ from ...errors import UsageError
 from ...sansio.http.secrets import Secret
 
 if TYPE_CHECKING:
-    from ...fleet import Fleet, FleetWorker, WaitingConsent
+    from ...fleet import Fleet
     from ...requests import Consent
 
 _STATEMENTS: Final = (
@@ -42,17 +42,21 @@ class FleetSeen:
         self._waiting = {
             f"{one.account}/{one.key}" if one.account else one.key: (one.account, one.key) for one in asked
         }
-        return [
-            {
-                "key": name,
-                "prompt": one.request.prompt if one.request else None,
-                "about": ". ".join(filter(None, (one.message.rstrip("."), _faces(one)))),
-                "policy": one.policy_text,
-                "docs": one.docs_url,
-                "statements": _STATEMENTS,
-            }
-            for name, one in zip(self._waiting, asked, strict=True)
-        ]
+        shown: list[dict[str, Any]] = []
+        for name, one in zip(self._waiting, asked, strict=True):
+            roles = ", ".join(role.replace("_", " ") for role in one.face_media_roles)
+            faces = f"Faces were found in: {roles}" if roles else ""
+            shown.append(
+                {
+                    "key": name,
+                    "prompt": one.request.prompt if one.request else None,
+                    "about": ". ".join(filter(None, (one.message.rstrip("."), faces))),
+                    "policy": one.policy_text,
+                    "docs": one.docs_url,
+                    "statements": _STATEMENTS,
+                }
+            )
+        return shown
 
     async def answer(self, key: str, consent: Consent | None) -> bool:
         """Answer a question; tell whether it still waited."""
@@ -73,32 +77,27 @@ class FleetSeen:
         workers = [one for one in await fleet.workers() if one.jobs or one.silent < _LOST]
         known = {owner[:8] for worker in workers for owner in worker.owners}
         others = [owner for owner in owners if owner["name"].removeprefix("process ") not in known]
-        return {"owners": [*map(_shown, workers), *others], "submitted": await fleet.submitted()}
+        shown: list[dict[str, Any]] = [
+            {
+                "name": ", ".join([f"worker {worker.number}", *(owner[:8] for owner in worker.owners)]),
+                "jobs": worker.jobs,
+                "alive": worker.silent < _SILENT,
+            }
+            for worker in workers
+        ]
+        return {"owners": [*shown, *others], "submitted": await fleet.submitted()}
 
     async def _found(self) -> Fleet | None:
+        """Return the fleet, if its extra is installed and the database has become one, at the next look."""
         now = time.monotonic()
-        if self._fleet is None and now - self._looked >= _EVERY:
-            self._looked = now
-            self._fleet = await _entered(self._uri, self._stack)
+        if self._fleet is not None or now - self._looked < _EVERY:
+            return self._fleet
+        self._looked = now
+        try:
+            from ...fleet import Fleet  # noqa: PLC0415 - in an extra, and the page does without
+            from ...fleet.schema import is_fleet  # noqa: PLC0415 - see above
+        except (ImportError, UsageError):
+            return None
+        if await anyio.to_thread.run_sync(is_fleet, Secret(self._uri)):
+            self._fleet = await self._stack.enter_async_context(Fleet(self._uri))
         return self._fleet
-
-
-async def _entered(uri: str, stack: AsyncExitStack) -> Fleet | None:
-    try:
-        from ...fleet import Fleet  # noqa: PLC0415 - in an extra, and the page does without
-        from ...fleet.schema import is_fleet  # noqa: PLC0415 - see above
-    except (ImportError, UsageError):
-        return None
-    if not await anyio.to_thread.run_sync(is_fleet, Secret(uri)):
-        return None
-    return await stack.enter_async_context(Fleet(uri))
-
-
-def _faces(question: WaitingConsent) -> str:
-    roles = ", ".join(role.replace("_", " ") for role in question.face_media_roles)
-    return f"Faces were found in: {roles}" if roles else ""
-
-
-def _shown(worker: FleetWorker) -> dict[str, Any]:
-    names = [f"worker {worker.number}", *(owner[:8] for owner in worker.owners)]
-    return {"name": ", ".join(names), "jobs": worker.jobs, "alive": worker.silent < _SILENT}

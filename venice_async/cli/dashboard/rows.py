@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +25,7 @@ from ...sansio.limits.accounts import PERIOD
 from ...sansio.limits.bucket import FAILURES_PERIOD as FAILURES_LAST
 from ...sansio.limits.ration import DEAD, Ration, UnknownVersionError, load
 from ..explain import hint
-from .report import asked_length
+from .report import asked_length, missing
 
 if TYPE_CHECKING:
     from ...io.journal.entries import Seen
@@ -70,7 +69,12 @@ def _standing(seen: Seen) -> dict[str, Any]:
     paid: dict[str, Any] = {"charged": True, "owner": owner}
     match state:
         case Succeeded(video=video) | Saved(video=video):
-            return {**paid, "status": "done", "label": "Done", **_file(video.path), "size": video.size}
+            done = {**paid, "status": "done", "label": "Done", "size": video.size}
+            if video.path is None:
+                return done
+            if not video.path.is_file():
+                return {**done, **missing(video.path)}
+            return {**done, "name": video.path.name, "file": video.path}
         case Failed(error=error):
             note = {True: "paid for", False: "nothing charged", None: "charge unknown"}[error.charged]
             return {
@@ -109,18 +113,6 @@ def _standing(seen: Seen) -> dict[str, Any]:
         case AwaitingConsent() | Quoting():
             label = "Asking the price" if isinstance(state, Quoting) else "Waits for consent"
             return {"status": "working" if at_work else "waiting", "label": label, "charged": False}
-
-
-def _file(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    if not path.is_file():
-        return {
-            "label": "File missing",
-            "reason": "The clip is no longer where it was saved.",
-            "name": path.name,
-        }
-    return {"name": path.name, "file": path}
 
 
 def loaded(text: str) -> Ration | None:

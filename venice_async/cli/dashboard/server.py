@@ -16,7 +16,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -28,6 +27,7 @@ from ...errors import UsageError, VeniceError
 from ...requests import Consent
 from .feed import Feed
 from .page import asset, live_page
+from .poster import Look, look
 
 HEARTBEAT: Final = 15.0  # seconds of silence, after which a line tells that the server lives
 _POSTERS: Final = 500  # pictures that are kept, some 15 KB each
@@ -94,19 +94,19 @@ class _Dashboard:
         self._any_address = not is_loopback(host)
         self._csrf = secrets.token_urlsafe(24)
         self._session = secrets.token_urlsafe(24)
-        self._posters: dict[str, bytes] = {}
+        self._posters: dict[str, Look | None] = {}
         self._drawing = anyio.Semaphore(1)
         self._ended = False
-        self.app = web.Application(middlewares=[self._guard], client_max_size=1 << 16)
+        self.app = web.Application(middlewares=[self.guard], client_max_size=1 << 16)
         self.app.add_routes(
             [
-                web.get("/", self._page),
-                web.get("/page.css", self._asset),
-                web.get("/page.js", self._asset),
-                web.get("/events", self._events),
-                web.get("/clips/{job}", self._clip),
-                web.get("/posters/{job}", self._poster),
-                web.post("/answer", self._answer),
+                web.get("/", self.page),
+                web.get("/page.css", self.asset),
+                web.get("/page.js", self.asset),
+                web.get("/events", self.events),
+                web.get("/clips/{job}", self.clip),
+                web.get("/posters/{job}", self.poster),
+                web.post("/answer", self.answer),
             ]
         )
 
@@ -116,7 +116,7 @@ class _Dashboard:
         self._feed.tell()
 
     @web.middleware
-    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Answer only who names us as we are known and has the token, and tell browsers what not to do."""
         try:
             answer = self._refused(request) or await handler(request)
@@ -128,7 +128,13 @@ class _Dashboard:
         return answer
 
     def _refused(self, request: web.Request) -> web.Response | None:
-        if not self._is_ours(request.headers.get("Host", "")):
+        """Return the answer to who does not name us as we are known, or lacks the token; None to others."""
+        try:
+            name = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+            known = name in self._names or (self._any_address and bool(ip_address(name)))
+        except ValueError:
+            known = False
+        if not known:
             return web.Response(status=421, text="This server is not known by that name.\n")
         if self._token is None:
             return None
@@ -143,27 +149,20 @@ class _Dashboard:
         text = "Open the address that 'venice-async dashboard' printed: it holds the token.\n"
         return web.Response(status=401, text=text, headers={"WWW-Authenticate": "Bearer"})
 
-    def _is_ours(self, host: str) -> bool:
-        with suppress(ValueError):
-            name = urlsplit(f"//{host}").hostname or ""
-            if name in self._names:
-                return True
-            ip_address(name)
-            return self._any_address
-        return False
-
     def _cookie(self, request: web.Request) -> str:
         """Return the cookie's name: cookies are shared by all ports of a host."""
         return f"venice_async_{request.headers.get('Host', '').rpartition(':')[2] or 80}"
 
-    async def _page(self, _: web.Request) -> web.Response:
+    async def page(self, _: web.Request) -> web.Response:
+        """Hand out the page, which asks for everything else."""
         return web.Response(text=live_page("Jobs", self._csrf), content_type="text/html")
 
-    async def _asset(self, request: web.Request) -> web.Response:
+    async def asset(self, request: web.Request) -> web.Response:
+        """Hand out the page's style or script."""
         kind = "text/css" if request.path.endswith(".css") else "text/javascript"
         return web.Response(text=asset(request.path[1:]), content_type=kind)
 
-    async def _events(self, request: web.Request) -> web.StreamResponse:
+    async def events(self, request: web.Request) -> web.StreamResponse:
         """Tell what changes, beginning after the event that the browser has seen last."""
         answer = web.StreamResponse(
             headers={**_HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
@@ -192,7 +191,7 @@ class _Dashboard:
             self._feed.listen(-1)
         return answer
 
-    async def _clip(self, request: web.Request) -> web.StreamResponse:
+    async def clip(self, request: web.Request) -> web.StreamResponse:
         """Hand out the clip that the journal names, or a range of it."""
         path = self._feed.file(request.match_info["job"])
         if path is None or not await anyio.to_thread.run_sync(path.is_file):
@@ -200,7 +199,7 @@ class _Dashboard:
         kind = _KINDS.get(path.suffix.lower(), "application/octet-stream")
         return _Clip(path, headers={"Content-Type": kind, "Cache-Control": "private, no-cache"})
 
-    async def _poster(self, request: web.Request) -> web.Response:
+    async def poster(self, request: web.Request) -> web.Response:
         """Hand out a picture of a clip, made when it is first asked for."""
         job = request.match_info["job"]
         path = self._feed.file(job)
@@ -209,13 +208,14 @@ class _Dashboard:
                 if job not in self._posters:
                     if len(self._posters) >= _POSTERS:
                         del self._posters[next(iter(self._posters))]
-                    self._posters[job] = await anyio.to_thread.run_sync(_picture, path)
-        if path is None or not self._posters[job]:
+                    self._posters[job] = await anyio.to_thread.run_sync(look, path)
+        seen = None if path is None else self._posters[job]
+        if seen is None:
             raise web.HTTPNotFound(text="There is no picture of it.\n")
         headers = {"Cache-Control": "private, max-age=3600"}
-        return web.Response(body=self._posters[job], content_type="image/jpeg", headers=headers)
+        return web.Response(body=seen.jpeg, content_type="image/jpeg", headers=headers)
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.Response:
         """Take a person's answer to a question of consent, from our own page only."""
         origin = request.headers.get("Origin")
         foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("Host")
@@ -248,15 +248,6 @@ class _Clip(web.FileResponse):
         plain = request.headers.copy()
         plain.popall("Accept-Encoding", None)
         return await super().prepare(request.clone(headers=plain))
-
-
-def _picture(path: Path) -> bytes:
-    try:
-        from .poster import look  # noqa: PLC0415 - PyAV is in an extra, and the page does without
-    except ImportError:
-        return b""
-    seen = look(path)
-    return b"" if seen is None else seen.jpeg
 
 
 def _same(said: str, known: str) -> bool:
