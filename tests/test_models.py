@@ -205,3 +205,73 @@ def test_what_the_catalogue_says_beyond_this_version_is_kept() -> None:
     assert found is not None
     assert entry == found.raw
     assert found == VideoModel(id="m", name="m")
+
+
+# What a vendor may publish tomorrow: a model and its type, its constraints, a request that it takes.
+OF_TOMORROW: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
+    "durations are numbers": ("nova", "text-to-video", {"durations": [5, 10]}, {"duration": "10s"}),
+    "durations are half seconds": ("nova", "text-to-video", {"durations": [2.5]}, {"duration": "2.5s"}),
+    "durations are a span": ("nova", "text-to-video", {"durations": {"min": 3}}, {"duration": "7s"}),
+    "ratios are objects": (
+        "nova",
+        "text-to-video",
+        {"durations": ["5s"], "aspect_ratios": [{"value": "1:1"}]},
+        {"aspect_ratio": "1:1"},
+    ),
+    "resolutions are one text": (
+        "nova",
+        "text-to-video",
+        {"durations": ["5s"], "resolutions": "720p"},
+        {"resolution": "720p"},
+    ),
+    "a clip's length is followed, in small letters": (
+        "nova-reframe",
+        "video",
+        {"durations": ["auto"]},
+        {"video_url": URL, "duration": None},
+    ),
+    "a length is chosen or left to the sound": (
+        "nova-avatar",
+        "image-to-video",
+        {"durations": ["Auto", "5s"], "audio_input": True},
+        {"image_url": URL, "audio_url": URL, "duration": None},
+    ),
+    "the type says that it refers": (
+        "nova",
+        "reference-to-video",
+        {"durations": ["5s"]},
+        {"reference_image_urls": [URL]},
+    ),
+    "the type says that it edits": (
+        "nova",
+        "video-to-video",
+        {"durations": ["5s"]},
+        {"video_url": URL, "duration": "12.5"},
+    ),
+    "its sets say that it refers": (
+        "nova",
+        "image-to-video",
+        {"durations": ["5s"], "model_sets": ["reference-to-video"]},
+        {"reference_image_urls": [URL]},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OF_TOMORROW)
+def test_what_a_catalogue_of_tomorrow_may_say_is_no_problem(case: str) -> None:
+    name, kind, constraints, values = OF_TOMORROW[case]
+    model = listed(name, kind, **constraints)
+    assert [] == problems(model, **values)
+    assert model.shortest().model == name
+
+
+def test_the_types_of_tomorrow_say_what_they_need() -> None:
+    for kind, needed in (("reference-to-video", "reference_image_urls"), ("video-to-video", "video_url")):
+        assert [needed] == problems(listed("nova", kind, durations=["5s"])), kind
+
+
+def test_the_countries_where_a_model_is_blocked_are_a_list_or_one() -> None:
+    for restricted, expected in ((["CN", "RU"], ("CN", "RU")), ("CN", ("CN",)), (None, ()), ({}, ())):
+        found = read({"id": "m", "model_spec": {"regionRestrictions": restricted}})
+        assert found is not None
+        assert expected == found.region_restrictions

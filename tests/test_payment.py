@@ -136,10 +136,13 @@ async def test_an_answer_that_is_cut_behind_its_ticket_is_an_answer(tmp_path: Pa
 
 
 async def test_a_paid_answer_with_headers_of_any_edge_is_understood(tmp_path: Path) -> None:
-    cookie = {**ACCEPTED.headers, "set-cookie": "edge=" + "x" * 30_000}
-    async with FaultyVenice(queue=[evolve(ACCEPTED, headers=cookie)]) as server, client(server) as venice:
-        await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
-        assert 1 == len(server.charges)
+    long = {**ACCEPTED.headers, "set-cookie": "edge=" + "x" * 30_000}
+    many = {**ACCEPTED.headers, **{f"x-edge-{number}": "x" for number in range(500)}}
+    answers = [evolve(ACCEPTED, headers=headers) for headers in (long, many)]
+    async with FaultyVenice(queue=answers) as server, client(server) as venice:
+        for number in range(2):
+            await venice.generate(PUBLIC, to=tmp_path / f"{number}.mp4")
+        assert 2 == len(server.charges)
 
 
 @pytest.mark.parametrize(

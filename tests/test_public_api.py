@@ -9,12 +9,15 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import venice_async
 from venice_async import Limits, Polling, Retries, Timeouts, VeniceClient, VideoJob, VideoRequest
+
+if TYPE_CHECKING:
+    from venice_async.sandbox import Sandbox
 
 SOURCE = ast.parse(Path(venice_async.__file__).read_text(encoding="utf-8"))
 
@@ -152,6 +155,93 @@ def test_the_first_client_imports_nothing_on_the_event_loop(tmp_path: Path) -> N
         asyncio.run(main(sys.argv[1]))
     """
     assert [] == _loaded(code, str(tmp_path))
+
+
+EVERY_CALL = """
+    import asyncio, sys, threading
+    from venice_async import Media, VeniceClient, VeniceError, VideoRequest, Webhook, upscale
+
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if threading.current_thread() is threading.main_thread():
+                print(doing, name)
+
+    def request(model="wan-2-7-text-to-video", **more):
+        return VideoRequest(model=model, prompt="a fox", duration="5s", aspect_ratio="16:9", **more)
+
+    async def saves(venice):
+        await venice.generate(request(), to=folder + "/fox.mp4", max_usd=5, key="fox")
+
+    async def streams(venice):
+        async for _ in venice.stream(request()).stream():
+            pass
+
+    async def stores(venice):
+        await venice.generate(request(), to="memory:///fox.mp4")
+
+    async def follows_a_link(venice):
+        await venice.generate(request("grok-imagine-text-to-video-private"), to=folder + "/{model}.mp4")
+
+    async def batches(venice):
+        async for outcome in venice.batch([request(), request()], into=folder + "/clips", max_usd=9):
+            outcome.video.path
+
+    async def resumes(venice):
+        job = venice.generate(request(), to=folder + "/left.mp4")
+        ticket = await job.queued()
+        job.cancel()
+        await venice.status(ticket)
+        await venice.resume(ticket, to=folder + "/resumed.mp4")
+        await venice.recover()
+
+    async def upscales(venice):
+        fox = Media(folder + "/fox.mp4")
+        await venice.generate(upscale("topaz-video-upscale", fox), to=folder + "/large.mp4")
+
+    async def asks(venice):
+        await venice.quote(request())
+        await venice.choose(await venice.models(), accepts={"text"})
+        await venice.rate_limits()
+        try:
+            await venice.generate(request("wan-2-7-text-to-vide"), to=folder + "/none.mp4")
+        except VeniceError as error:
+            str(error)
+
+    async def looks_back(venice):
+        await venice.pending()
+        await venice.history()
+        await venice.spend(since="1d")
+
+    async def taken(reader, writer):
+        await reader.read(1 << 16)
+        writer.write(b"HTTP/1.1 204 No Content\\r\\nConnection: close\\r\\n\\r\\n")
+        await writer.drain()
+        writer.close()
+
+    async def main(call):
+        async with await asyncio.start_server(taken, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            hook = Webhook(f"http://127.0.0.1:{port}/", secret="whsec_" + "A" * 44)
+            async with VeniceClient(key, base_url=base_url, journal=journal, on_done=hook) as venice:
+                await call(venice)
+
+    key, base_url, folder, journal = sys.argv[1:]
+    doing = "begins"
+    sys.meta_path.insert(0, Finder())
+    for call in (
+        saves, streams, stores, follows_a_link, batches, resumes, upscales, asks, looks_back
+    ):
+        doing = call.__name__
+        asyncio.run(main(call))
+"""
+
+
+@pytest.mark.parametrize("journal", ["file", "postgres"])
+def test_no_call_imports_anything_on_the_event_loop(
+    venice_sandbox: Sandbox, tmp_path: Path, journal: str, request: pytest.FixtureRequest
+) -> None:
+    place = str(tmp_path / "jobs.db") if journal == "file" else request.getfixturevalue("postgres")
+    assert [] == _loaded(EVERY_CALL, venice_sandbox.api_key, venice_sandbox.base_url, str(tmp_path), place)
 
 
 def test_every_name_is_there_and_documented_with_its_methods() -> None:

@@ -338,7 +338,7 @@ async def test_what_answers_say_of_the_balance_and_of_the_end_of_a_model_is_pass
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = {
-        "x-venice-balance-usd": "9.5",
+        "X-Venice-Balance-USD": "9.5",  # names of headers come in any case
         "x-venice-balance-diem": "n/a",
         "x-venice-model-deprecation-warning": f"use wan-3; key {KEY}",
         "x-venice-model-deprecation-date": "2030-01-01",

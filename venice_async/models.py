@@ -108,8 +108,8 @@ class VideoModel:
 
         Such as `text` (a prompt), `image`, `end_image`, `audio`, `video`, `reference_images`,
         `reference_videos`, `reference_audios`, `elements`, `keyframes`, `video_references`,
-        `camera_trajectory`. The catalogue calls several kinds of model `image-to-video`; only their ids and
-        names tell them apart.
+        `camera_trajectory`. The catalogue calls several kinds of model `image-to-video`; their ids, names
+        and sets tell them apart.
         """
         kinds = self._kinds()
         found = set[str]().union(*(_TAKES[kind] for kind in kinds))
@@ -150,23 +150,23 @@ class VideoModel:
         follows = "reference" in kinds and bool(request.get("reference_video_urls"))
         ratio, resolution = request.get("aspect_ratio"), request.get("resolution")
         if ratio is not None and not (follows and ratio in _FOLLOWING):
-            found += _choice("aspect_ratio", ratio, self.aspect_ratios)
+            found += self._choice("aspect_ratio", ratio, self.aspect_ratios)
         elif ratio is None and self.aspect_ratios and "multi-angle" not in kinds:
             add("aspect_ratio", "the model needs one", self.aspect_ratios)
         if resolution is not None and "upscale" in kinds:
             add("resolution", "the model takes an upscale_factor instead")
         elif resolution is not None:
-            found += _choice("resolution", resolution, self.resolutions)
+            found += self._choice("resolution", resolution, self.resolutions)
 
         duration = request.get("duration")
         if duration is None:
-            optional = edits or request.get("upscale_factor") is not None or set(self.durations) <= {_AUTO}
-            if not optional:
+            optional = edits or request.get("upscale_factor") is not None
+            if self.durations and not optional and not any(map(_is_auto, self.durations)):
                 add("duration", "the model needs one", self.durations)
-        elif edits and str(duration).lower() == _AUTO.lower():
+        elif edits and _is_auto(str(duration)):
             add("duration", f"{duration!r} is listed but refused; leave it out, and it follows the clip")
         elif not (edits and _SECONDS.fullmatch(str(duration))) and not (follows and duration in _FOLLOWING):
-            found += _choice("duration", duration, self.durations)
+            found += self._choice("duration", duration, self.durations)
         return found + self._check_factor(request, kinds) + self._check_media(request, kinds, edits=edits)
 
     def _check_factor(self, request: VideoRequest, kinds: set[str]) -> list[Problem]:
@@ -234,28 +234,40 @@ class VideoModel:
         return VideoRequest(
             model=self.id,
             prompt="-",  # a price does not depend on it
-            duration=duration or next((item for item in self.durations if item != _AUTO), None),
+            duration=duration or next((item for item in self.durations if not _is_auto(item)), None),
             resolution=min(self.resolutions, key=_lines, default=None),
             aspect_ratio=next(iter(self.aspect_ratios), None),
             audio=False if self.audio_configurable else None,
         )
 
     @property
+    def _spec(self) -> Mapping[str, Any]:
+        return _mapping(self.raw.get("model_spec"))
+
+    @property
     def _constraints(self) -> Mapping[str, Any]:
-        return _mapping(_mapping(self.raw.get("model_spec")).get("constraints"))
+        return _mapping(self._spec.get("constraints"))
 
     def _kinds(self) -> set[str]:
-        words = f"{self.id} {self.name}".lower()
+        sets = (part.get("model_sets") for part in (self._spec, self._constraints))
+        words = f"{self.id} {self.name} {self.model_type} {[*sets]}".lower()
         found = {kind for kind, pattern in _KINDS.items() if pattern.search(words)}
         return found | ({"upscale"} if self._constraints.get("topaz") else set())
 
     def _works_on_video(self, kinds: set[str]) -> bool:
         if kinds & {"upscale", "edit"} or self._constraints.get("video_input") is True:
             return "reference" not in kinds
-        return self.model_type == "video" and _AUTO in self.durations and "reference" not in kinds
+        return self.model_type == "video" and any(map(_is_auto, self.durations)) and "reference" not in kinds
+
+    def _choice(self, name: str, value: object, allowed: Sequence[str]) -> list[Problem]:
+        if value in allowed or (not allowed and self._constraints.get(f"{name}s")):
+            return []  # what the catalogue says in a form that nobody knows yet rules nothing out
+        message = f"{value!r} is not among what the model takes" if allowed else "the model takes none"
+        if spelt := next((choice for choice in allowed if choice.lower() == str(value).lower()), None):
+            message = f"{value!r} is spelt {spelt!r}"
+        return [Problem(field=name, message=message, allowed=tuple(allowed))]
 
 
-_AUTO: Final = "Auto"
 _FOLLOWING: Final = frozenset({"adaptive", "auto", "-1"})
 _SECONDS: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _MEDIA: Final = (
@@ -274,7 +286,7 @@ _MEDIA: Final = (
     "video_references",
 )
 _FLAGS: Final = {"audio_input": "audio_url", "video_input": "video_url"}
-# What only a model's id or name tells, by the vendor's and the catalogue's names of September 2026.
+# What only a model's id, name, type or sets tell, by the names of September 2026.
 _KINDS: Final = {
     kind: re.compile(pattern)
     for kind, pattern in {
@@ -319,13 +331,8 @@ def keeps_size(model: str) -> bool:
     return _KINDS["no-factor"].search(model.lower()) is not None
 
 
-def _choice(name: str, value: object, allowed: Sequence[str]) -> list[Problem]:
-    if value in allowed:
-        return []
-    message = f"{value!r} is not among what the model takes" if allowed else "the model takes none"
-    if spelt := next((choice for choice in allowed if choice.lower() == str(value).lower()), None):
-        message = f"{value!r} is spelt {spelt!r}"
-    return [Problem(field=name, message=message, allowed=tuple(allowed))]
+def _is_auto(duration: str) -> bool:
+    return duration.lower() == "auto"
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -68,6 +68,7 @@ def retries(call: Call, trouble: str | int) -> int:
         (Call.OTHER, 502, 5),
         (Call.OTHER, 503, 8),
         (Call.LINK, "interrupted", EVER),
+        (Call.LINK, 425, EVER),
         (Call.LINK, 429, EVER),
         (Call.LINK, 500, EVER),
         (Call.REVOKE, "unsent", 1),

@@ -418,6 +418,8 @@ class Runtime:
             within=None if self._sharing is None else self._sharing.journal,
         )
         stack.push_async_callback(journal.aclose)
+        ration = "postgres" if is_postgres(path) else "sqlite"
+        await anyio.to_thread.run_sync(import_module, f"venice_async.io.ration.{ration}")
         alone = self._sharing is None and settings.limits.account is None
         if alone and (others := await journal.strangers()):
             log.warning(_OTHER_KEYS, others)

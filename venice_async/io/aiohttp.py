@@ -49,7 +49,12 @@ from .transport import Content
 
 _CHUNK: Final = 256 * 1024  # bytes: what one read may return, and half of what aiohttp buffers
 _PIECE: Final = 64 * 1024  # bytes of a body that are written at once
-_LONGEST_HEADER: Final = 64 * 1024  # bytes: aiohttp's 8 KiB would lose a paid answer to an edge's cookies
+# An edge's cookies must not lose a paid answer: aiohttp reads 8 KiB a header, and 128 of them.
+_HEAD: Final[Mapping[str, Any]] = {
+    "max_line_size": 64 * 1024,
+    "max_field_size": 64 * 1024,
+    "max_headers": 1024,
+}
 _REDIRECTS: Final = 3  # of a link
 _REDIRECT_CODES: Final = frozenset({301, 302, 303, 307, 308})
 _SLOWEST_UPLOAD: Final = 16 * 1024  # bytes a second: a paid request may take that long, and no longer
@@ -138,7 +143,10 @@ class AiohttpResponse:
         self._patience = patience
         self._peeked = b""
         self.status: int = response.status
-        self.headers: Mapping[str, str] = response.headers
+        headers: dict[str, str] = {}
+        for name, value in response.headers.items():
+            headers.setdefault(name.lower(), value)
+        self.headers: Mapping[str, str] = headers
         self.request_sent: bool = body is None or body.begun
 
     async def peek(self) -> bytes:
@@ -290,7 +298,7 @@ class AiohttpTransport:
             allow_redirects=False,
             auto_decompress=False,
             read_bufsize=_CHUNK,
-            max_field_size=_LONGEST_HEADER,
+            **_HEAD,
             raise_for_status=False,  # whatever a borrowed session does: a status is an answer
             timeout=self._timeout,
             # Part of the key of aiohttp's pool: with it, no pooled connection of a borrowed session fits.
@@ -336,7 +344,7 @@ class AiohttpTransport:
             **self._route.options(url),
             auto_decompress=False,
             read_bufsize=_CHUNK,
-            max_field_size=_LONGEST_HEADER,
+            **_HEAD,
             timeout=self._timeout,
         )
         return await self._head(request, opening)

@@ -130,12 +130,13 @@ class Kind(enum.Enum):
     FAILED = enum.auto()  # 500
     GATEWAY = enum.auto()  # 408, 499, 502, 504, 52x and every other 5xx; a poll's page of an edge
     BUSY = enum.auto()  # 503; on a paid request only one that names the model's lack of capacity
-    ABSENT = enum.auto()  # a job or its clip that is not there: not yet, or no longer
+    ABSENT = enum.auto()  # a job or its clip that is not there: not yet, or no longer; 421, 423, 425
     REFUSED = enum.auto()  # every other 4xx
 
 
 _SERVER_ERRORS = {500: Kind.FAILED, 503: Kind.BUSY}
 _CLIENT_GONE: Final = 499  # what an nginx notes, and what some edges answer
+_NOT_NOW: Final = frozenset({HTTPStatus.MISDIRECTED_REQUEST, HTTPStatus.LOCKED, HTTPStatus.TOO_EARLY})
 _NO, _UNKNOWN = GiveUp(), Unknown()
 _BLIP = _Again()  # on a poll: however many, they never end a paid job before its deadline
 _LINK = _Again(least=10.0)
@@ -237,6 +238,8 @@ def kind_of(call: Call, trouble: Trouble) -> Kind:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _SERVER_ERRORS.get(status, Kind.GATEWAY)
     if call is Call.RETRIEVE and trouble.unknown_id:
+        return Kind.ABSENT
+    if call in {Call.RETRIEVE, Call.LINK} and status in _NOT_NOW:
         return Kind.ABSENT
     if call is Call.LINK and status in {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
         return Kind.ABSENT  # a store whose objects may not be listed says 403

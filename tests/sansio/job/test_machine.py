@@ -293,7 +293,8 @@ INVALID_ID = api(400, "Request ID is invalid.")
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
 def test_what_is_not_there_is_asked_for_again_with_growing_pauses_for_a_minute_or_two(chance: float) -> None:
     found, fresh = Waiting(ticket=TICKET, found=True), Waiting(ticket=TICKET)
-    for event in (api(404), INVALID_ID, api(400, "Unknown queue_id"), Completed(), NOT_A_VIDEO):
+    later = (api(421), api(423, "Locked"), api(425, "Too early"))
+    for event in (api(404), INVALID_ID, api(400, "Unknown queue_id"), Completed(), NOT_A_VIDEO, *later):
         waits = pauses(found, event, chance=chance)
         assert 90 <= sum(waits) <= 110
         assert sorted(waits) == waits
@@ -301,7 +302,7 @@ def test_what_is_not_there_is_asked_for_again_with_growing_pauses_for_a_minute_o
         assert 135 <= sum(longer) <= 155 or isinstance(event, Completed)  # which says that the job is known
 
 
-@pytest.mark.parametrize("event", [api(404), INVALID_ID, Completed(), NOT_A_VIDEO])
+@pytest.mark.parametrize("event", [api(404), api(425), INVALID_ID, Completed(), NOT_A_VIDEO])
 def test_what_stays_absent_is_an_error_with_the_ticket_and_the_job_has_not_failed(event: Event) -> None:
     state: State = Waiting(ticket=TICKET)
     for _ in pauses(state, event):
@@ -358,7 +359,7 @@ def link(status: int) -> Interrupted:
     return Interrupted(APIError("no", status=status, by_edge=True))
 
 
-@pytest.mark.parametrize("event", [link(403), link(404), NOT_A_VIDEO])
+@pytest.mark.parametrize("event", [link(403), link(404), link(425), NOT_A_VIDEO])
 def test_a_link_without_its_clip_is_asked_within_its_gets_over_a_minute_or_two(event: Event) -> None:
     state, _ = play(watch(PRIVATE), Completed())
     for chance in (0.0, 0.999):

@@ -275,6 +275,7 @@ def model(value: object) -> VideoModel | None:
     limits = mapping(spec.get("constraints"))
     characters = number(limits.get("prompt_character_limit"))
     ends = mapping(spec.get("deprecation"))
+    restricted = spec.get("regionRestrictions")
     return VideoModel(
         id=identity,
         name=text(spec.get("name")) or identity,
@@ -282,7 +283,7 @@ def model(value: object) -> VideoModel | None:
         privacy=text(spec.get("privacy")),
         aspect_ratios=texts(limits.get("aspect_ratios")),
         resolutions=texts(limits.get("resolutions")),
-        durations=texts(limits.get("durations")),
+        durations=_durations(limits.get("durations")),
         audio=limits.get("audio") is True,
         audio_configurable=limits.get("audio_configurable") is True,
         prompt_character_limit=int(characters) if characters and characters > 0 else DEFAULT_PROMPT_LIMIT,
@@ -290,7 +291,7 @@ def model(value: object) -> VideoModel | None:
         beta=spec.get("beta") is True or spec.get("betaModel") is True,
         uncensored=spec.get("uncensored") is True,
         description=text(spec.get("description")) or "",
-        region_restrictions=texts(spec.get("regionRestrictions")),
+        region_restrictions=texts(restricted) or texts([restricted]),
         deprecation=None
         if not ends
         else Deprecation(
@@ -303,6 +304,11 @@ def model(value: object) -> VideoModel | None:
         traits=texts(spec.get("traits")),
         raw=item,
     )
+
+
+def _durations(value: object) -> tuple[str, ...]:
+    """Return the texts in a JSON array; a number is one of seconds."""
+    return texts([f"{item:g}s" if number(item) is not None else item for item in items(value)])
 
 
 def account_limits(value: object) -> AccountLimits | None:

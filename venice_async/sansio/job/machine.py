@@ -26,14 +26,13 @@ from ...errors import (
     JobFailedError,
     LinkExpiredError,
     NotAVideoError,
-    NotFoundError,
     QueueOutcomeUnknownError,
     VeniceError,
 )
 from ...formatting import as_usd
 from ...requests import VideoRequest
 from ...results import Ticket
-from ..retries import Attempts, Call, Retry, trouble_of
+from ..retries import Attempts, Call, Kind, Retry, kind_of, trouble_of
 from .commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
 from .events import (
     Accepted,
@@ -278,7 +277,7 @@ def _poll_again(state: Waiting, error: VeniceError, chance: float, *, progressed
         return _job_failed(state, error.with_facts(hint=own))
     if isinstance(error, BadRequestError) and trouble_of(error).unknown_id:
         error = error.with_facts(hint=_EXPIRED)
-    elif isinstance(error, NotFoundError):
+    elif isinstance(error, APIError) and kind_of(Call.RETRIEVE, trouble_of(error)) is Kind.ABSENT:
         error = error.with_facts(hint=_PENDING)
     return _end(state, error)
 
