@@ -66,7 +66,12 @@ def test_ctrl_c_ends_database_and_workers_too(tmp_path: Path) -> None:
     ("key", "arguments", "code", "said"),
     [
         ("", (), 4, "Set VENICE_API_KEY, or name a file with --accounts"),
-        ("key", ("--accounts", "missing.json"), 2, "holds no keys"),
+        ("key", ("--accounts", "missing.json"), 2, "cannot be read from 'missing.json': No such file"),
+        ("key", ("--accounts", os.devnull), 2, "holds no keys. Write a JSON object of names and keys"),
+        ("key", ("--host", "::1"), 2, "--host is the address of --port, which is missing"),
+        ("key", ("--webhook", "https://shop.example/"), 2, "Set VENICE_WEBHOOK_SECRET to"),
+        ("key", ("--grace", "long"), 2, '"long" is not a number.'),
+        ("key", ("--slots", "many"), 2, '"many" is not a whole number.'),
         ("key", ("--slots", "0"), 2, "--slots"),
         ("key", (), 9, "it cannot be reached. Nothing was charged. Start the database"),
     ],

@@ -15,6 +15,7 @@ from rich.console import Console
 import venice_async
 from tests.cases import for_each
 from venice_async import VeniceError
+from venice_async.cli import main
 from venice_async.cli.batch_file import read_batch, unknown_fields
 from venice_async.cli.exit_codes import TABLE, exit_code
 from venice_async.cli.explain import hint
@@ -203,6 +204,19 @@ def test_a_bar_goes_on_between_two_answers_and_never_claims_to_be_done() -> None
 )
 def test_a_state_is_one_line(state: Any, said: str) -> None:
     assert said == line(state)
+
+
+def test_ctrl_c_while_the_command_line_is_loaded_ends_it_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class PressesCtrlC:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "venice_async.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "venice_async.cli.app", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [PressesCtrlC(), *sys.meta_path])
+    assert (130, ("", "\nInterrupted.\n")) == (main(["jobs"]), capsys.readouterr())
 
 
 def test_what_a_server_says_cannot_steer_the_terminal() -> None:

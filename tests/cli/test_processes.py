@@ -167,6 +167,15 @@ def test_anything_but_three_times_yes_is_a_no(shell: Shell, answers: list[str]) 
         assert "declined" in it.plain
 
 
+def test_who_declines_a_price_is_not_told_to_raise_it(shell: Shell) -> None:
+    arguments = ("generate", "-m", PUBLIC, *CHEAP, "--ask-above", "0")
+    with Terminal(*arguments, folder=shell.folder, env=shell.environment()) as it:
+        it.until("[y/N] ")
+        it.type("n\n")
+        assert 3 == it.end()
+        assert it.plain.split()[-5:] == ["was", "declined.", "Nothing", "was", "charged."]
+
+
 def test_ctrl_c_at_a_question_ends_at_once_and_costs_nothing(shell: Shell) -> None:
     before = shell.server.spent
     arguments = ("generate", "-m", PUBLIC, *CHEAP, "--ask-above", "0")
@@ -174,7 +183,7 @@ def test_ctrl_c_at_a_question_ends_at_once_and_costs_nothing(shell: Shell) -> No
         it.until("This costs $0.25. Go on? [y/N] ")
         it.process.send_signal(signal.SIGINT)
         assert (130, before) == (it.end(), shell.server.spent)
-        assert "Nothing was charged" in it.plain
+        assert re.search(r"\[y/N\] (\^C)?\r?\nInterrupted .* Nothing was charged", it.plain)
 
 
 def test_help_lists_the_commands_the_exit_codes_and_how_to_begin(tmp_path: Path) -> None:

@@ -28,4 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write("venice-async: the command line needs an extra: pip install 'venice-async[cli]'\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted.\n")
+        return 130
     return run(sys.argv[1:] if arguments is None else list(arguments))

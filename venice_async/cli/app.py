@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from textwrap import indent
@@ -22,6 +23,7 @@ from .screen.streams import prepare
 
 NAME: Final = "venice-async"
 _DONE: Final = frozenset({"__complete", "--install-completion"})  # what cyclopts does by itself
+_NUMBERS: Final = {"int": "a whole number", "float": "a number"}
 _HELP: Final = frozenset({"--help", "-h", "--version"})
 _INTRODUCTION: Final = """\
 Venice.ai video generation: a prompt in, a verified video file out.
@@ -81,6 +83,8 @@ def run(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         path = " ".join([NAME, *(error.command_chain or ())])
         text = " ".join(str(error).partition(" Available commands:")[0].split()).rstrip(".")
+        for kind, plain in _NUMBERS.items():
+            text = re.sub(rf'unable to convert (".*") into {kind}$', rf"\1 is not {plain}", text)
         as_json = "--json" in arguments
         screen = Screen(Output(json=as_json))
         screen.complain(f"{path}: {text}{'' if text.endswith('?') else '.'} Try '{path} --help'.")

@@ -33,12 +33,12 @@ def in_words(error: VeniceError) -> str:
 
 def hint(error: VeniceError) -> str:
     """Return what to do about an error, in the words of the command line."""
-    said: str = error.facts.get("cli_hint") or error.facts.get("hint") or ""
+    said: str | None = error.facts.get("cli_hint") or error.facts.get("hint")
     if isinstance(error, NotFoundError) and error.ticket is None and not said:
         return _NOWHERE
     if isinstance(error, JournalError) and error.ticket is None and not error.facts.get("cli_hint"):
         return ". ".join(filter(None, (error.hint, CHOOSE)))
-    return said or error.cli_hint or error.hint
+    return error.cli_hint or error.hint if said is None else said
 
 
 def failed_json(error: VeniceError, *, resume: str | None = None) -> dict[str, Any]:

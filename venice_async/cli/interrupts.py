@@ -31,10 +31,23 @@ class Interrupts:
         farewell: what is said when it stops at once.
     """
 
-    def __init__(self, say: Callable[[str], object], *, wipe: Callable[[], object] = lambda: None) -> None:
-        """Stop at once, until told otherwise; `say` is for a farewell, `wipe` gives back the terminal."""
+    def __init__(
+        self,
+        say: Callable[[str], object],
+        *,
+        wipe: Callable[[], object] = lambda: None,
+        end_line: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Stop at once, until told otherwise.
+
+        Args:
+            say: for a farewell.
+            wipe: gives back the terminal.
+            end_line: ends the line in which a terminal has echoed a Ctrl-C.
+        """
         self._say = say
         self._wipe = wipe
+        self._end_line = end_line
         self.farewell = "Interrupted."
         self.code: int | None = None
         self.on_stop: Callable[[], object] | None = None
@@ -48,6 +61,8 @@ class Interrupts:
                 task_status.started()
                 async for number in signals:
                     first, self.code = self.code is None, 128 + number
+                    if number == signal.SIGINT:
+                        self._end_line()
                     if first and self.on_stop is not None:
                         self.on_stop()
                         continue

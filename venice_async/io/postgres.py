@@ -33,6 +33,9 @@ _REFUSALS: Final = {
     "connection slots": "it has no connection left for us",
 }
 
+# An @ too many, or one behind a /: a piece of the password would be taken for the host, and be shown.
+_MISPLACED: Final = re.compile(r"[^:]*://(?:[^?@]*@[^?]*@|[^?@]*/[^?@]*@)")
+
 _PATIENCE: Final = 10.0  # seconds until a session that was opened has to be of use
 
 # A machine that is gone is noticed after 11 s, and so is a database that is.
@@ -124,7 +127,10 @@ def parameters(uri: Secret) -> dict[str, Any]:
     found: dict[str, Any] | None = None
     with suppress(psycopg.Error, UnicodeError):  # its words would show the URI
         found = dict(conninfo_to_dict(uri.reveal()))
-    if found is None:
+    if found is None or _MISPLACED.match(uri.reveal()):
         msg = "The journal's URI of Postgres makes no sense"
-        raise UsageError(msg, hint="Write postgresql://user:password@host/database, with %40 for an @ within")
+        raise UsageError(
+            msg,
+            hint="Write postgresql://user:password@host/database, with %40 for an @ and %2F for a / within",
+        )
     return {**_DEFAULTS, **found}

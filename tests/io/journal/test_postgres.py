@@ -159,6 +159,9 @@ async def test_what_an_intent_says_twice_after_a_lost_answer_stands_there_once(p
         "postgres://someone:S1GN4TUR3%zz@127.0.0.1/db",
         "postgresql:///db?host=/nowhere&password=S1GN4TUR3",
         "postgresql://someone:S1GN4TUR3@127.0.0.1:1/db?nonsense=1",
+        "postgresql://someone:x@S1GN4TUR3@127.0.0.1:1/db",
+        "postgresql://someone:x/S1GN4TUR3@127.0.0.1:1/db",
+        "postgres://postgresql://someone:S1GN4TUR3@127.0.0.1:1/db",
     ],
 )
 async def test_a_database_that_cannot_be_reached_is_an_error_without_its_password(
@@ -177,6 +180,9 @@ async def test_a_database_that_cannot_be_reached_is_an_error_without_its_passwor
 
 def test_an_address_is_shown_without_its_password() -> None:
     assert "postgresql://me@host:5/db" == shown("postgresql://me:S1GN4@TUR3@host:5/db")
+    assert "postgresql://me@host:5/db" == shown("postgresql://me:S1GN4/TUR3@host:5/db")
+    assert "postgresql://me@host:5/db" == shown("postgresql://me:S1GN4?TUR3@host:5/db")
+    assert "postgresql://host:5/db?user=a@b" == shown("postgresql://host:5/db?user=a@b")
     assert "postgres:///db?host=/a&password=..." == shown("postgres:///db?host=/a&password=S1GN4TUR3")
     assert "a:b@c/jobs.db" == shown("a:b@c/jobs.db")
 

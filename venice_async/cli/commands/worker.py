@@ -57,7 +57,7 @@ async def worker(
     queues: Annotated[tuple[str, ...], Parameter(metavar="NAME")] = (),
     accounts: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     grace: Annotated[float, Parameter(metavar="SECONDS", show_default=True, validator=Number(gte=0))] = 15.0,
-    host: Annotated[str, Parameter(metavar="ADDRESS", show_default=True)] = "127.0.0.1",
+    host: Annotated[str | None, Parameter(metavar="ADDRESS")] = None,
     port: Annotated[int | None, Parameter(metavar="PORT", validator=Number(gte=0, lte=65535))] = None,
     log_json: bool = False,
     webhook: Annotated[str | None, Parameter(metavar="URL")] = None,
@@ -77,7 +77,7 @@ async def worker(
         queues: A queue to take jobs from; all by default. Repeatable.
         accounts: Keys by the name of their account, as JSON; read again when a name is new.
         grace: How long to wait for paid jobs when it is stopped; others fetch their clips after it.
-        host: The address of --port.
+        host: The address of --port; 127.0.0.1 by default.
         port: Serve /healthz, /readyz and /metrics here; 0 takes a free one.
         log_json: Log a line of JSON for each event.
         webhook: Post the end of each job there, signed with the secret in
@@ -85,6 +85,13 @@ async def worker(
     """
     if log_json:
         screen.log_as(_JsonLines())
+    if host is not None and port is None:
+        msg = "--host is the address of --port, which is missing"
+        raise UsageError(msg, hint="Add --port 9100, or leave --host out")
+    secret = os.environ.get("VENICE_WEBHOOK_SECRET", "")
+    if webhook is not None and not secret:
+        msg = "--webhook needs a secret to sign with"
+        raise UsageError(msg, hint="Set VENICE_WEBHOOK_SECRET to the one that the receiver has")
     uri = _database(connection, journalling)
     from ...fleet import Worker  # noqa: PLC0415 - loaded by those who use it
     from ...fleet.metrics import serving  # noqa: PLC0415 - see above
@@ -108,9 +115,7 @@ async def worker(
             queues=queues,
             grace=grace,
             links=Links(allow=connection.allow),
-            on_done=None
-            if webhook is None
-            else Webhook(webhook, os.environ.get("VENICE_WEBHOOK_SECRET", "")),
+            on_done=None if webhook is None else Webhook(webhook, secret),
         )
     except UsageError as error:
         if "no API key" in error.message:
@@ -133,9 +138,10 @@ async def worker(
     )
     async with AsyncExitStack() as stack:
         if port is not None:
+            host = host or "127.0.0.1"
             at = await stack.enter_async_context(serving(work, host=host, port=port))
-            screen.note(f"http://{host}:{at}/metrics", "dim")
-        screen.note(f"The worker does the jobs of {shown(uri)}; Ctrl-C ends it.", "dim")
+            screen.note(f"Health and metrics: http://{host}:{at}/metrics", "dim")
+        screen.note(f"A worker starts on {shown(uri)}; Ctrl-C ends it.", "dim")
         with _no_file_instead():
             return await work.run()
 
@@ -183,9 +189,12 @@ def _database(connection: Connection, journalling: Journalling) -> str:
 def _keys(file: Path) -> dict[str, str]:
     try:
         known: object = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError as error:
+        msg = f"The keys cannot be read from {str(file)!r}: {error.strerror}"
+        raise UsageError(msg) from error
+    except ValueError:
         known = None
     if not isinstance(known, dict):
-        msg = f"{str(file)!r} holds no keys: a JSON object of names and keys is wanted"
-        raise UsageError(msg)
+        msg = f"{str(file)!r} holds no keys"
+        raise UsageError(msg, hint='Write a JSON object of names and keys, such as {"acme": "KEY"}')
     return {str(name): str(key) for name, key in cast("dict[object, object]", known).items()}

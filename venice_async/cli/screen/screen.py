@@ -50,7 +50,7 @@ class Screen:
         self.err: Console = _console(sys.stderr)
         self.out: Console = _console(sys.stdout)
         self.live: bool = self.err.is_terminal and not self.quiet and os.environ.get("TERM") != "dumb"
-        self.interrupts: Interrupts = Interrupts(self.insist, wipe=self._stop)
+        self.interrupts: Interrupts = Interrupts(self.insist, wipe=self._stop, end_line=self._end_line)
         self._level = logging.DEBUG if output.verbose else logging.ERROR if output.quiet else logging.WARNING
         self._picture: Any = None
         self._view: Live | None = None
@@ -110,6 +110,10 @@ class Screen:
         view, self._view = self._view, None
         if view is not None:
             view.stop()
+
+    def _end_line(self) -> None:
+        if self.err.is_terminal and self._view is None and self._log is None:  # a picture is drawn anew
+            self.err.print()
 
     def note(self, text: str, style: str = "") -> None:
         """Print a line on stderr."""

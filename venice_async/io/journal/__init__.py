@@ -15,5 +15,5 @@ def shown(journal: str | os.PathLike[str]) -> str:
     """Return the address of a journal as people may see it: without a password."""
     if not is_postgres(journal):
         return os.fspath(journal)
-    without = re.sub(r"(://[^/@:]*):[^/]*@", r"\1@", str(journal))
+    without = re.sub(r"(://[^/@:]*):(?:[^?]*|[^=]*)@", r"\1@", str(journal))
     return re.sub(r"([?&]password=)[^&]*", r"\1...", without)

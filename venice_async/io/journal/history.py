@@ -75,6 +75,7 @@ def moment(since: object, now: float) -> float:
     """
     if since is None:
         return 0.0
+    given = since
     if isinstance(since, str):
         span = _SPAN.fullmatch(since.strip())
         try:
@@ -89,8 +90,12 @@ def moment(since: object, now: float) -> float:
         return now - since.total_seconds()
     if isinstance(since, datetime) and since.tzinfo is not None:
         return since.timestamp()
-    msg = "since must be a datetime with a time zone, a timedelta, a span such as '7d', or a date of ISO 8601"
-    raise UsageError(msg, hint="Such as '12h', '7d', '4w' or '2026-11-01', which is UTC")
+    msg = (
+        f"{given!r} is neither a span of time nor a date"
+        if isinstance(given, str)
+        else "since must be a datetime with a time zone, a timedelta, a span or a date in ISO 8601"
+    )
+    raise UsageError(msg, hint="Write '12h', '7d', '4w' or '2026-11-01', which is UTC")
 
 
 @frozen(kw_only=True)
