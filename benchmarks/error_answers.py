@@ -24,7 +24,7 @@ from venice_async.io.transport import Content
 from venice_async.sansio.http.secrets import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from venice_async.sansio.http.wire import HttpRequest
 
@@ -57,7 +57,7 @@ class Refusal:
         """Return the body."""
         return Content(self.body[:limit])
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield the body."""
         yield self.body
 

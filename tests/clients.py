@@ -8,21 +8,23 @@ from typing import Any
 import anyio
 
 from tests.faulty import FaultyVenice
+from tests.venice import KEY, Venice, named
 from venice_async import VeniceClient, VideoRequest
 
-KEY = "test-key-0123456789"
 PUBLIC = VideoRequest(model="public-model", prompt="A gondola at dawn", duration="5s")
 PRIVATE = VideoRequest(model="model-private", prompt="A gondola at dawn", duration="5s")
 
 
-def client(server: FaultyVenice, **options: Any) -> VeniceClient:
+def client(server: FaultyVenice | Venice, **options: Any) -> VeniceClient:
     """Return a client of `server`; without sidecars, unless they are asked for."""
     options.setdefault("sidecars", False)
     return VeniceClient(KEY, base_url=server.base_url, **options)
 
 
-def wire(server: FaultyVenice) -> list[str]:
+def wire(server: FaultyVenice | Venice) -> list[str]:
     """Return the calls that were made, in order, without what tells one link from another."""
+    if isinstance(server, Venice):
+        return [named(request) for request in server.requests]
     return [
         f"{request.method} {request.path.removeprefix('/api/v1').split('/job')[0]}"
         for request in server.requests

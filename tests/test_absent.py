@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,18 @@ import anyio
 import pytest
 
 from tests.clients import PRIVATE, PUBLIC, client, until
-from tests.faulty import FaultyVenice, Reply, Request, html_reply, json_reply, video_reply
-from tests.faulty.venice import CLIP
+from tests.venice import (
+    CLIP,
+    Answer,
+    Venice,
+    answer,
+    at,
+    html_answer,
+    json_answer,
+    named,
+    remade,
+    video_answer,
+)
 from venice_async import (
     BadRequestError,
     ContentPolicyError,
@@ -29,6 +39,7 @@ from venice_async import (
     VeniceError,
     VideoRequest,
 )
+from venice_async.sandbox import Fault, RecordedRequest, Scenario
 
 pytestmark = pytest.mark.anyio
 
@@ -36,39 +47,38 @@ EVER = 10_000
 PATIENCE = 400
 """Seconds after which a job that stays absent is an error."""
 
-NOT_FOUND = json_reply({"error": "Not found"}, status=404)
-INVALID_ID = json_reply({"error": "Request ID is invalid."}, status=400)
-FORBIDDEN = json_reply({"error": {"message": "The model is not available here"}}, status=403)
-GONE = json_reply({"error": "Gone"}, status=410)
-EDGE = html_reply(status=403)
-GATEWAY_JSON = json_reply({"message": "Forbidden"}, status=403)
-PROBLEM = json_reply({"title": "Error 1015", "status": 429, "detail": "You are rate limited"}, status=403)
-COMPLETED = json_reply({"status": "COMPLETED"})
-NOTHING = video_reply(b"")
-STORE = Reply(status=403, headers={"content-type": "application/xml"}, body=b"<Error>AccessDenied</Error>")
+NOT_FOUND = json_answer({"error": "Not found"}, status=404)
+INVALID_ID = json_answer({"error": "Request ID is invalid."}, status=400)
+FORBIDDEN = json_answer({"error": {"message": "The model is not available here"}}, status=403)
+GONE = json_answer({"error": "Gone"}, status=410)
+EDGE = html_answer(status=403)
+GATEWAY_JSON = json_answer({"message": "Forbidden"}, status=403)
+PROBLEM = json_answer({"title": "Error 1015", "status": 429, "detail": "You are rate limited"}, status=403)
+COMPLETED = json_answer({"status": "COMPLETED"})
+NOTHING = video_answer(b"")
+STORE = answer(b"<Error>AccessDenied</Error>", "application/xml", status=403)
 
 
-class Late(FaultyVenice):
-    """A Venice that answers to polls, or to the link, with `answer` for `seconds` from the first time on."""
+class Late(Venice):
+    """A Venice that answers to polls, or to the link, with `said` for `seconds` from the first time on."""
 
-    def __init__(self, where: str, answer: Reply, seconds: float, *, after: int = 0, **options: Any) -> None:
-        super().__init__(**options)
-        self._where, self._answer, self._seconds, self._after = where, answer, seconds, after
+    def __init__(self, where: str, said: Fault, seconds: float, *, after: int = 0) -> None:
+        super().__init__(self._decide)
+        self._where, self._said, self._seconds, self._after = where, at("link", said), seconds, after
         self._since: float | None = None
 
-    def answer(self, request: Request) -> Reply:
-        healthy = super().answer(request)
-        if self._where not in request.path:
-            return healthy
+    def _decide(self, request: RecordedRequest) -> Fault | None:
+        if self._where not in named(request):
+            return None
         self._after -= 1
         if self._after >= 0:
-            return healthy
+            return None
         self._since = request.at if self._since is None else self._since
-        return self._answer if request.at - self._since < self._seconds else healthy
+        return self._said if request.at - self._since < self._seconds else None
 
 
 @pytest.mark.parametrize(
-    ("answer", "seconds"),
+    ("said", "seconds"),
     [
         pytest.param(NOT_FOUND, 80, id="404"),
         pytest.param(INVALID_ID, 80, id="400"),
@@ -81,9 +91,9 @@ class Late(FaultyVenice):
 )
 @pytest.mark.parametrize("after", [0, 2], ids=["at first", "in the middle"])
 async def test_a_job_that_is_not_there_for_a_while_is_delivered_all_the_same(
-    tmp_path: Path, answer: Reply, seconds: float, after: int
+    tmp_path: Path, said: Fault, seconds: float, after: int
 ) -> None:
-    async with Late("/retrieve", answer, seconds, after=after) as server, client(server) as venice:
+    async with Late("/retrieve", said, seconds, after=after) as server, client(server) as venice:
         await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert CLIP == (tmp_path / "clip.mp4").read_bytes()
         assert 1 == len(server.charges)
@@ -91,11 +101,11 @@ async def test_a_job_that_is_not_there_for_a_while_is_delivered_all_the_same(
         assert len(times) < 8 + seconds / 5
 
 
-@pytest.mark.parametrize("answer", [NOT_FOUND, STORE, NOTHING, html_reply()])
+@pytest.mark.parametrize("said", [NOT_FOUND, STORE, NOTHING, html_answer()])
 async def test_a_link_that_has_no_clip_for_a_while_is_asked_within_its_gets(
-    tmp_path: Path, answer: Reply
+    tmp_path: Path, said: Fault
 ) -> None:
-    async with Late("/link", answer, 30) as server, client(server) as venice:
+    async with Late("/link", said, 30) as server, client(server) as venice:
         await venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
         assert CLIP == (tmp_path / "clip.mp4").read_bytes()
         assert 5 >= server.gets
@@ -108,11 +118,11 @@ async def once(venice: VeniceClient, request: VideoRequest, into: Path) -> Outco
 
 
 @pytest.mark.parametrize(
-    ("where", "answer", "expected"),
+    ("where", "said", "expected"),
     [
         ("/retrieve", NOT_FOUND, NotFoundError),
         ("/retrieve", INVALID_ID, BadRequestError),
-        ("/retrieve", json_reply({"error": "No such field"}, status=400), BadRequestError),
+        ("/retrieve", json_answer({"error": "No such field"}, status=400), BadRequestError),
         ("/retrieve", FORBIDDEN, PermissionDeniedError),
         ("/retrieve", GONE, LinkExpiredError),
         ("/retrieve", COMPLETED, DownloadError),
@@ -123,10 +133,10 @@ async def once(venice: VeniceClient, request: VideoRequest, into: Path) -> Outco
     ],
 )
 async def test_a_job_that_stays_absent_is_pending_until_a_person_forgets_it_and_never_paid_for_again(
-    tmp_path: Path, where: str, answer: Reply, expected: type[VeniceError]
+    tmp_path: Path, where: str, said: Fault, expected: type[VeniceError]
 ) -> None:
     request = PRIVATE if where == "/link" else PUBLIC
-    async with Late(where, answer, EVER) as server:
+    async with Late(where, said, EVER) as server:
         for _ in range(3):
             async with client(server, journal=tmp_path / "jobs.db") as venice:
                 with anyio.fail_after(PATIENCE):
@@ -134,7 +144,8 @@ async def test_a_job_that_stays_absent_is_pending_until_a_person_forgets_it_and_
                 error = outcome.error
                 assert error is not None
                 assert isinstance(error, expected | DownloadError)  # the link is used up, says the next run
-                assert (True, "job-1") == (error.charged, error.ticket and error.ticket.queue_id)
+                assert error.ticket is not None
+                assert (True, server.charges[0].queue_id) == (error.charged, error.ticket.queue_id)
                 (entry,) = await venice.pending()
                 assert 1 == len(server.charges)
         assert 5 >= server.gets
@@ -147,7 +158,7 @@ async def test_a_job_that_stays_absent_is_pending_until_a_person_forgets_it_and_
 
 async def test_what_came_twice_as_it_is_leaves_the_other_gets_to_a_person(tmp_path: Path) -> None:
     web = b"\x1aE\xdf\xa3" + bytes(2000)
-    async with FaultyVenice(polls=0, clip=web) as server:
+    async with Venice(polls=0, link=[video_answer(web)] * 2) as server:
         for _ in range(3):
             async with client(server, journal=tmp_path / "jobs.db") as venice:
                 outcome = await once(venice, PRIVATE, tmp_path / "clips")
@@ -158,7 +169,6 @@ async def test_what_came_twice_as_it_is_leaves_the_other_gets_to_a_person(tmp_pa
         (kept,) = (tmp_path / "clips").iterdir()
         assert web == kept.read_bytes()
         assert "DELETE" not in {request.method for request in server.requests}
-        server.clip = CLIP
         async with client(server, journal=tmp_path / "jobs.db") as venice:
             assert entry.ticket is not None
             await venice.resume(entry.ticket, to=tmp_path / "clip.mp4")
@@ -176,9 +186,9 @@ async def test_a_job_that_comes_back_after_its_error_is_delivered_by_the_next_ru
         assert 1 == len(server.charges)
 
 
-def refunding(body: dict[str, Any], status: int, refunded: bool | None) -> Reply:
+def refunding(body: dict[str, Any], status: int, refunded: bool | None) -> Fault:
     told = {} if refunded is None else {"credits_refunded": refunded}
-    return json_reply({**body, **told}, status=status)
+    return json_answer({**body, **told}, status=status)
 
 
 @pytest.mark.parametrize("refunded", [True, False, None])
@@ -195,7 +205,7 @@ async def test_a_job_that_failed_is_over_says_whether_it_was_refunded_and_gives_
 ) -> None:
     failed = refunding(body, status, refunded)
     async with (
-        FaultyVenice(retrieve=[failed] * 2, polls=0) as server,
+        Venice(retrieve=[failed] * 2, polls=0) as server,
         client(server, journal=tmp_path / "jobs.db") as venice,
     ):
         batch = venice.batch([PUBLIC], into=tmp_path / "clips", max_usd=1.0)
@@ -211,7 +221,7 @@ async def test_a_job_that_failed_is_over_says_whether_it_was_refunded_and_gives_
 async def test_any_failure_that_says_what_became_of_the_credits_is_one(tmp_path: Path) -> None:
     refused = refunding({"error": "The input is not valid for the provider"}, 400, refunded=True)
     async with (
-        FaultyVenice(retrieve=[refused], polls=0) as server,
+        Venice(retrieve=[refused], polls=0) as server,
         client(server, journal=tmp_path / "jobs.db") as venice,
     ):
         outcome = await once(venice, PUBLIC, tmp_path / "clips")
@@ -221,7 +231,7 @@ async def test_any_failure_that_says_what_became_of_the_credits_is_one(tmp_path:
 
 
 async def test_an_expired_id_says_how_long_ids_are_known(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         with pytest.raises(BadRequestError, match="24 hours"):
             await venice.resume('{"model": "m", "queue_id": "of-yesterday"}', to=tmp_path / "clip.mp4")
 
@@ -230,12 +240,12 @@ async def test_an_expired_id_says_how_long_ids_are_known(tmp_path: Path) -> None
 async def test_a_status_that_brings_a_link_is_done_whatever_its_word(
     tmp_path: Path, word: str | None
 ) -> None:
-    def done(_: Request) -> Reply:
+    def done(honest: Answer) -> Answer:
         status = {} if word is None else {"status": word}
-        return json_reply({**status, "url": f"{server.other_origin}/link/job-1?signature=secret"})
+        return honest.containing(json.dumps({**status, "url": json.loads(honest.body)["url"]}).encode())
 
-    answers: list[Callable[[Request], Reply]] = [done]
-    async with FaultyVenice(retrieve=answers) as server, client(server) as venice:
+    by_url = {"*": Scenario(seconds=0, delivery="url")}
+    async with Venice(retrieve=[remade(done)], scenarios=by_url) as server, client(server) as venice:
         await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert (1, 1) == (len(server.asked("POST /video/retrieve")), server.gets)
 
@@ -259,10 +269,10 @@ async def test_what_another_living_client_holds_is_counted_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = tmp_path / "jobs.db"
-    async with FaultyVenice(polls=20) as server, client(server, journal=journal) as venice:
+    async with Venice(polls=20) as server, client(server, journal=journal) as venice:
         batch = venice.batch([PUBLIC], into=tmp_path / "clips")
         first = asyncio.ensure_future(anext(aiter(batch)))
-        await until(lambda: bool(server.jobs))
+        await until(lambda: bool(server.charges))
         async with client(server, journal=journal) as other:
             found = await other.pending()
             assert ([], 1) == (found, found.held)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,8 +11,7 @@ import pytest
 from attrs import evolve
 
 from tests.clients import PUBLIC, client, until
-from tests.faulty import FaultyVenice, Reply, json_reply
-from tests.faulty.server import Request
+from tests.venice import Venice, at, fault, json_answer
 from venice_async import (
     Batch,
     BudgetExceededError,
@@ -29,12 +27,14 @@ from venice_async import (
     VeniceError,
     VideoRequest,
 )
+from venice_async.sandbox import Fault, RecordedRequest
 from venice_async.sansio.converter import request_key
 
 pytestmark = pytest.mark.anyio
 
-REFUSED = json_reply({"error": "The prompt violates the policy"}, status=422)
-EMPTY = json_reply({"error": "Insufficient balance"}, status=402)
+REFUSED = json_answer({"error": "The prompt violates the policy"}, status=422)
+NEWS = json_answer({"status": "PROCESSING"})
+EMPTY = json_answer({"error": "Insufficient balance"}, status=402)
 
 
 def request(index: int) -> VideoRequest:
@@ -47,9 +47,9 @@ def several(count: int) -> list[VideoRequest]:
     return [request(index) for index in range(count)]
 
 
-def prompts(server: FaultyVenice) -> list[str]:
+def prompts(server: Venice) -> list[str]:
     """Return what was paid for."""
-    return sorted(charge["prompt"] for charge in server.charges)
+    return sorted(charge.request["prompt"] for charge in server.charges)
 
 
 async def collect(batch: Batch) -> dict[int, Outcome]:
@@ -58,14 +58,14 @@ async def collect(batch: Batch) -> dict[int, Outcome]:
 
 
 async def test_an_awaited_batch_is_the_list_of_outcomes_in_the_order_of_the_requests(tmp_path: Path) -> None:
-    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+    async with Venice(queue=[REFUSED]) as server, client(server) as venice:
         outcomes = await venice.batch(several(3), into=tmp_path)
     assert [0, 1, 2] == [outcome.index for outcome in outcomes]
     assert [ContentPolicyError] == [type(outcome.error) for outcome in outcomes if outcome.error]
 
 
 async def test_each_request_ends_in_one_outcome_and_the_folder_is_made(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         outcomes = await collect(venice.batch(several(5), into=tmp_path / "new" / "clips"))
     assert [0, 1, 2, 3, 4] == sorted(outcomes)
     for index, outcome in outcomes.items():
@@ -77,7 +77,7 @@ async def test_each_request_ends_in_one_outcome_and_the_folder_is_made(tmp_path:
 
 
 async def test_a_failure_is_an_outcome_and_stops_nothing_else(tmp_path: Path) -> None:
-    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+    async with Venice(queue=[REFUSED]) as server, client(server) as venice:
         outcomes = await collect(venice.batch(several(4), into=tmp_path))
     failed = [outcome for outcome in outcomes.values() if outcome.error]
     assert [ContentPolicyError] == [type(outcome.error) for outcome in failed]
@@ -86,7 +86,7 @@ async def test_a_failure_is_an_outcome_and_stops_nothing_else(tmp_path: Path) ->
 
 
 async def test_with_stop_nothing_more_is_queued_after_a_failure(tmp_path: Path) -> None:
-    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+    async with Venice(queue=[REFUSED]) as server, client(server) as venice:
         outcomes = await collect(venice.batch(several(50), into=tmp_path, on_error="stop", concurrency=2))
     assert [] != [outcome for outcome in outcomes.values() if isinstance(outcome.error, ContentPolicyError)]
     assert 3 >= len(outcomes)
@@ -101,7 +101,7 @@ async def test_requests_are_not_read_ahead_of_those_who_take_the_outcomes(tmp_pa
             read.append(index)
             yield request(index)
 
-    async with FaultyVenice(polls=0) as server, client(server) as venice:
+    async with Venice(polls=0) as server, client(server) as venice:
         batch = venice.batch(source(), into=tmp_path, concurrency=3)
         async for _ in batch:
             await anyio.sleep(60)
@@ -117,7 +117,7 @@ async def test_requests_may_come_from_an_async_iterable(tmp_path: Path) -> None:
             await anyio.sleep(1)
             yield request(index)
 
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         assert [0, 1, 2] == sorted(await collect(venice.batch(source(), into=tmp_path)))
 
 
@@ -126,7 +126,7 @@ async def test_a_source_that_fails_raises_after_the_outcomes_of_what_was_started
         yield request(0)
         raise LookupError
 
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         taken: list[Outcome] = []
         with pytest.raises(LookupError):
             async for outcome in venice.batch(source(), into=tmp_path):
@@ -135,7 +135,7 @@ async def test_a_source_that_fails_raises_after_the_outcomes_of_what_was_started
 
 
 async def test_a_budget_is_never_exceeded_and_what_is_refused_is_given_back(tmp_path: Path) -> None:
-    async with FaultyVenice(queue=[REFUSED], quote=[]) as server, client(server) as venice:
+    async with Venice(queue=[REFUSED], quote=[]) as server, client(server) as venice:
         batch = venice.batch(several(10), into=tmp_path, max_usd=1.00, concurrency=1)
         outcomes = await collect(batch)
         assert 1.00 == batch.spent_usd
@@ -145,15 +145,14 @@ async def test_a_budget_is_never_exceeded_and_what_is_refused_is_given_back(tmp_
 
 
 async def test_a_budget_is_exact_for_prices_that_binary_fractions_cannot_hold(tmp_path: Path) -> None:
-    dime = json_reply({"quote": 0.1})
-    async with FaultyVenice(quote=[dime] * 20) as server, client(server) as venice:
+    dime = json_answer({"quote": 0.1})
+    async with Venice(quote=[dime] * 20) as server, client(server) as venice:
         await collect(venice.batch(several(20), into=tmp_path, max_usd=0.8))
         assert 8 == len(server.charges)
 
 
 async def test_an_unknown_outcome_stays_reserved(tmp_path: Path) -> None:
-    lost = Reply(cut_head_at=0, charged=True)
-    async with FaultyVenice(queue=[lost]) as server, client(server) as venice:
+    async with Venice(queue=[fault(drop="after")]) as server, client(server) as venice:
         batch = venice.batch(several(3), into=tmp_path, max_usd=0.50, concurrency=1)
         outcomes = await collect(batch)
         assert [QueueOutcomeUnknownError, type(None), BudgetExceededError] == [
@@ -163,7 +162,7 @@ async def test_an_unknown_outcome_stays_reserved(tmp_path: Path) -> None:
 
 
 async def test_an_empty_balance_pauses_the_rest_instead_of_failing_it(tmp_path: Path) -> None:
-    async with FaultyVenice(queue=[EMPTY] * 12) as server, client(server) as venice:
+    async with Venice(queue=[EMPTY] * 12) as server, client(server) as venice:
         batch = venice.batch(several(30), into=tmp_path, pause=60)
         outcomes: dict[int, Outcome] = {}
         async for outcome in batch:
@@ -174,7 +173,7 @@ async def test_an_empty_balance_pauses_the_rest_instead_of_failing_it(tmp_path: 
 
 
 async def test_a_paused_batch_tries_again_from_time_to_time_with_one_request(tmp_path: Path) -> None:
-    async with FaultyVenice(queue=[EMPTY] * 1000) as server:
+    async with Venice(queue=[EMPTY] * 1000) as server:
         with pytest.raises(TimeoutError):
             async with client(server) as venice:
                 batch = venice.batch(several(300), into=tmp_path, pause=60)
@@ -187,7 +186,7 @@ async def test_a_batch_that_was_killed_goes_on_where_it_was_and_pays_for_nothing
     tmp_path: Path,
 ) -> None:
     journal, into = tmp_path / "jobs.db", tmp_path / "clips"
-    async with FaultyVenice(polls=3) as server:
+    async with Venice(polls=3) as server:
         with pytest.raises(ZeroDivisionError):
             async with client(server, journal=journal) as venice:
                 taken = 0
@@ -205,7 +204,7 @@ async def test_a_batch_that_was_killed_goes_on_where_it_was_and_pays_for_nothing
 
 async def test_equal_requests_of_one_batch_are_different_clips(tmp_path: Path) -> None:
     for _ in range(2):
-        async with FaultyVenice() as server, client(server, journal=tmp_path / "jobs.db") as venice:
+        async with Venice() as server, client(server, journal=tmp_path / "jobs.db") as venice:
             outcomes = await collect(venice.batch([PUBLIC] * 3, into=tmp_path / "clips"))
             paths = {outcome.video.path for outcome in outcomes.values() if outcome.video}
             assert 3 == len(paths)
@@ -213,7 +212,7 @@ async def test_equal_requests_of_one_batch_are_different_clips(tmp_path: Path) -
 
 
 async def test_the_budget_counts_what_earlier_runs_into_the_folder_have_spent(tmp_path: Path) -> None:
-    async with FaultyVenice() as server:
+    async with Venice() as server:
         for count, expected in ((2, 0.50), (5, 1.00)):
             async with client(server, journal=tmp_path / "jobs.db") as venice:
                 batch = venice.batch(several(count), into=tmp_path / "clips", max_usd=1.00)
@@ -223,7 +222,7 @@ async def test_the_budget_counts_what_earlier_runs_into_the_folder_have_spent(tm
 
 
 async def test_a_clip_that_was_paid_for_and_is_gone_is_not_quietly_paid_for_again(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server, journal=tmp_path / "jobs.db") as venice:
+    async with Venice() as server, client(server, journal=tmp_path / "jobs.db") as venice:
         first = await collect(venice.batch(several(1), into=tmp_path / "clips"))
         assert first[0].video is not None
         Path(first[0].video).unlink()
@@ -233,8 +232,7 @@ async def test_a_clip_that_was_paid_for_and_is_gone_is_not_quietly_paid_for_agai
 
 
 async def test_a_request_of_unknown_outcome_is_reported_again_and_never_resent(tmp_path: Path) -> None:
-    lost = Reply(cut_head_at=0, charged=True)
-    async with FaultyVenice(queue=[lost]) as server:
+    async with Venice(queue=[fault(drop="after")]) as server:
         for _ in range(2):
             async with client(server, journal=tmp_path / "jobs.db") as venice:
                 outcomes = await collect(venice.batch(several(1), into=tmp_path / "clips"))
@@ -254,14 +252,14 @@ async def test_what_tells_large_requests_apart_is_reckoned_beside_the_loop(
 
     monkeypatch.setattr("venice_async.batch.request_key", noted)
     large = evolve(request(0), image_url="data:image/png;base64," + "iVBORw0KGgoA" * 10_000)
-    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+    async with Venice(queue=[REFUSED]) as server, client(server) as venice:
         (outcome,) = await venice.batch([large], into=tmp_path)
     assert isinstance(outcome.error, ContentPolicyError)
     assert (2, False) == (len(threads), threading.current_thread() in threads)
 
 
 async def test_a_request_that_was_refused_is_tried_again_by_the_next_run(tmp_path: Path) -> None:
-    async with FaultyVenice(queue=[REFUSED]) as server:
+    async with Venice(queue=[REFUSED]) as server:
         for expected in (ContentPolicyError, type(None)):
             async with client(server, journal=tmp_path / "jobs.db") as venice:
                 outcomes = await collect(venice.batch(several(1), into=tmp_path / "clips"))
@@ -269,7 +267,7 @@ async def test_a_request_that_was_refused_is_tried_again_by_the_next_run(tmp_pat
 
 
 async def test_a_key_of_ones_own_names_a_request_across_runs(tmp_path: Path) -> None:
-    async with FaultyVenice() as server:
+    async with Venice() as server:
         for prompt in ("first wording", "second wording"):
             async with client(server, journal=tmp_path / "jobs.db") as venice:
                 request = VideoRequest(model="m", prompt=prompt, duration="5s")
@@ -280,10 +278,9 @@ async def test_a_key_of_ones_own_names_a_request_across_runs(tmp_path: Path) -> 
 async def test_consent_is_asked_once_for_a_policy_and_its_media_by_all_jobs_of_a_batch(
     tmp_path: Path,
 ) -> None:
-    def needs_consent(call: Request) -> Reply:
-        if "consents" in json.loads(call.body):
-            number = len(server.charges) + 1
-            return json_reply({"model": "seedance", "queue_id": f"job-{number}"})
+    def needs_consent(call: RecordedRequest) -> Fault | None:
+        if call.point != "queue" or "consents" in call.json:
+            return None
         question = {
             "error": {"code": "needs_consent", "message": "Consent is needed"},
             "consent_flow": "seedance",
@@ -291,7 +288,7 @@ async def test_consent_is_asked_once_for_a_policy_and_its_media_by_all_jobs_of_a
             "consent": {"consent_version": "v1", "policy_text": "Policy"},
             "docs_url": "https://docs.example",
         }
-        return json_reply(question, status=409)
+        return json_answer(question, status=409)
 
     asked: list[ConsentRequest] = []
 
@@ -305,7 +302,7 @@ async def test_consent_is_asked_once_for_a_policy_and_its_media_by_all_jobs_of_a
         VideoRequest(model="seedance", prompt=f"Smile {index}", duration="5s", image_url=faces[index % 2])
         for index in range(10)
     ]
-    async with FaultyVenice(queue=[needs_consent] * 100) as server, client(server, on_consent=ask) as venice:
+    async with Venice(needs_consent) as server, client(server, on_consent=ask) as venice:
         outcomes = await collect(venice.batch(requests, into=tmp_path))
         assert [None] * 10 == [outcome.error for outcome in outcomes.values()]
         assert 10 == len(server.charges)
@@ -314,7 +311,12 @@ async def test_consent_is_asked_once_for_a_policy_and_its_media_by_all_jobs_of_a
 
 async def test_draining_ends_a_batch_and_the_next_run_has_the_rest(tmp_path: Path) -> None:
     journal, into = tmp_path / "jobs.db", tmp_path / "clips"
-    async with FaultyVenice(polls=10**9) as server:
+    running = True
+
+    def still(call: RecordedRequest) -> Fault | None:
+        return NEWS if running and call.point in {"retrieve", "video"} else None
+
+    async with Venice(still, polls=0) as server:
         async with client(server, journal=journal) as venice:
             batch = venice.batch(several(40), into=into, concurrency=10)
             outcomes: list[Outcome] = []
@@ -329,9 +331,7 @@ async def test_draining_ends_a_batch_and_the_next_run_has_the_rest(tmp_path: Pat
             assert len(server.charges) == len(tickets)
             assert [True] * len(outcomes) == [isinstance(outcome.error, VeniceError) for outcome in outcomes]
         paid = len(server.charges)
-        server.polls = 0
-        for job in server.jobs.values():
-            job.polls_left = 0
+        running = False
         async with client(server, journal=journal) as venice:
             rest = await collect(venice.batch(several(40), into=into))
         assert [None] * 40 == [rest[index].error for index in range(40)]
@@ -340,14 +340,14 @@ async def test_draining_ends_a_batch_and_the_next_run_has_the_rest(tmp_path: Pat
 
 async def test_a_folder_that_cannot_be_made_is_a_clear_error_and_nothing_is_sent(tmp_path: Path) -> None:
     (tmp_path / "clips").write_text("a file")
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         with pytest.raises(UsageError, match="cannot be made"):
             await collect(venice.batch(several(2), into=tmp_path / "clips"))
         assert [] == server.requests
 
 
 async def test_a_batch_is_iterated_once_and_takes_requests_only(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         batch = venice.batch(several(1), into=tmp_path)
         await collect(batch)
         with pytest.raises(UsageError, match="once"):
@@ -359,8 +359,8 @@ async def test_a_batch_is_iterated_once_and_takes_requests_only(tmp_path: Path) 
 
 
 async def test_a_paid_request_is_not_lost_to_an_empty_balance_of_others(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         with pytest.raises(PaymentRequiredError):
-            server._endpoints["POST /video/queue"][0].append(EMPTY)
+            server.inject(at("queue", EMPTY))
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert [] == server.charges

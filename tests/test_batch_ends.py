@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from tests.clients import client, until
-from tests.faulty import FaultyVenice, json_reply
 from tests.test_batch import EMPTY, REFUSED, collect, prompts, request, several
+from tests.venice import Venice, fault
 from venice_async import Outcome, UsageError, VideoRequest
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ async def silent_after(count: int, closed: list[bool]) -> AsyncIterator[VideoReq
 async def test_leaving_the_loop_early_does_not_wait_for_a_source_that_is_silent(tmp_path: Path) -> None:
     closed: list[bool] = []
     with anyio.fail_after(3600):
-        async with FaultyVenice() as server, client(server) as venice:
+        async with Venice() as server, client(server) as venice:
             async for _ in venice.batch(silent_after(2, closed), into=tmp_path):
                 break
     assert [True] == closed
@@ -39,7 +39,7 @@ async def test_leaving_the_loop_early_does_not_wait_for_a_source_that_is_silent(
 
 async def test_leaving_the_block_ends_a_batch_that_nobody_iterates_any_more(tmp_path: Path) -> None:
     with anyio.fail_after(3600):
-        async with FaultyVenice() as server, client(server) as venice:
+        async with Venice() as server, client(server) as venice:
             outcomes = aiter(venice.batch(silent_after(4, []), into=tmp_path, concurrency=2))
             await anext(outcomes)
     assert 3 >= len(server.charges)
@@ -48,14 +48,14 @@ async def test_leaving_the_block_ends_a_batch_that_nobody_iterates_any_more(tmp_
 async def test_with_stop_a_failure_ends_a_batch_whose_source_is_silent(tmp_path: Path) -> None:
     closed: list[bool] = []
     with anyio.fail_after(3600):
-        async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+        async with Venice(queue=[REFUSED]) as server, client(server) as venice:
             batch = venice.batch(silent_after(3, closed), into=tmp_path, on_error="stop")
             assert 3 == len(await collect(batch))
     assert [True] == closed
 
 
 async def test_stopping_a_paused_batch_does_not_wait_for_its_pause(tmp_path: Path) -> None:
-    async with FaultyVenice(queue=[EMPTY] * 1000) as server, client(server) as venice:
+    async with Venice(queue=[EMPTY] * 1000) as server, client(server) as venice:
         batch = venice.batch(several(20), into=tmp_path, pause=math.inf)
         taken: list[Outcome] = []
 
@@ -77,7 +77,7 @@ async def test_a_key_that_raises_is_raised_bare_after_the_outcomes_of_what_was_s
         return {"Gondola 0": "first", "Gondola 1": "second"}[request.prompt or ""]
 
     taken: list[int] = []
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         with pytest.raises(KeyError):
             async for outcome in venice.batch(several(5), into=tmp_path, key=key):
                 taken.append(outcome.index)  # noqa: PERF401 - what came before the error counts
@@ -101,7 +101,7 @@ async def test_a_key_that_raises_is_raised_bare_after_the_outcomes_of_what_was_s
 async def test_a_batch_that_cannot_go_like_that_is_refused_when_it_is_made(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         with pytest.raises(UsageError, match=next(iter(options))):
             venice.batch(several(1), into=tmp_path, **options)
         with pytest.raises(UsageError, match="iterable"):
@@ -117,7 +117,7 @@ async def test_a_batch_that_runs_twice_at_the_same_time_pays_for_each_clip_once(
         async with client(server, journal=journal) as venice:
             outcomes.extend([outcome async for outcome in venice.batch(several(10), into=into)])
 
-    async with FaultyVenice(polls=2) as server:
+    async with Venice(polls=2) as server:
         async with anyio.create_task_group() as group:
             group.start_soon(run)
             group.start_soon(run)
@@ -128,8 +128,7 @@ async def test_a_batch_that_runs_twice_at_the_same_time_pays_for_each_clip_once(
 
 async def test_a_request_whose_answer_another_process_awaits_is_followed(tmp_path: Path) -> None:
     journal, into = tmp_path / "jobs.db", tmp_path / "clips"
-    slow = json_reply({"model": "public-model", "queue_id": "job-1"}, delay=20)
-    async with FaultyVenice(queue=[slow]) as server, client(server, journal=journal) as first:
+    async with Venice(queue=[fault(delay=20)]) as server, client(server, journal=journal) as first:
         async with client(server, journal=journal) as second, anyio.create_task_group() as group:
             group.start_soon(collect, first.batch(several(1), into=into))
             await until(lambda: bool(server.requests))

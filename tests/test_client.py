@@ -13,9 +13,8 @@ import aiohttp
 import anyio
 import pytest
 
-from tests.clients import KEY, PRIVATE, PUBLIC, client, until, wire
-from tests.faulty import FaultyVenice, Reply, html_reply, json_reply, no_capacity
-from tests.faulty.venice import CLIP
+from tests.clients import PRIVATE, PUBLIC, client, until, wire
+from tests.venice import CLIP, KEY, Venice, endless, fault, html_answer, json_answer, linked, no_capacity
 from venice_async import (
     AuthenticationError,
     DownloadError,
@@ -40,12 +39,13 @@ from venice_async import (
     Waiting,
     __version__,
 )
+from venice_async.sandbox import Fault, Scenario
 
 pytestmark = pytest.mark.anyio
 
-REFUSED = json_reply({"error": "No such key"}, status=401)
+REFUSED = json_answer({"error": "No such key"}, status=401)
 BUSY = no_capacity()
-NEWS = json_reply({"status": "PROCESSING", "average_execution_time": 145_000, "execution_duration": 1_000})
+NEWS = json_answer({"status": "PROCESSING", "average_execution_time": 145_000, "execution_duration": 1_000})
 
 
 async def test_what_nobody_named_is_named_by_what_came_and_what_was_named_keeps_its_name(
@@ -56,7 +56,7 @@ async def test_what_nobody_named_is_named_by_what_came_and_what_was_named_keeps_
     for folder in folders:
         folder.mkdir()
     public, private, resumed, batch, recovered = folders
-    async with FaultyVenice(clip=mov, polls=0) as server:
+    async with Venice(clip=mov, polls=0) as server:
         async with client(server, journal=tmp_path / "jobs.db") as venice:
             named = await venice.generate(PUBLIC, to=public / "named.mp4")
             await venice.generate(PUBLIC, to=public)
@@ -86,8 +86,7 @@ async def test_what_nobody_named_is_named_by_what_came_and_what_was_named_keeps_
 
 @pytest.mark.parametrize("link", ["https://10.0.0.1/clip", "http://example.com/clip", "no url"])
 async def test_a_link_that_is_refused_unasked_never_uses_up_its_gets(tmp_path: Path, link: str) -> None:
-    queued = json_reply({"model": "model-private", "queue_id": "job-1", "download_url": link})
-    async with FaultyVenice(queue=[queued], polls=0) as server:
+    async with Venice(queue=[linked(link)], polls=0) as server:
         async with client(server, journal=tmp_path / "jobs.db") as venice:
             job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
             for _ in range(7):
@@ -102,36 +101,37 @@ async def test_a_link_that_is_refused_unasked_never_uses_up_its_gets(tmp_path: P
 
 
 async def test_a_public_job_takes_one_queue_its_polls_and_one_clean_up(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=2) as server:
+    async with Venice(polls=2) as server:
         async with client(server) as venice:
             video = await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert CLIP == (tmp_path / "clip.mp4").read_bytes()
         assert (tmp_path / "clip.mp4", len(CLIP)) == (video.path, video.size)
         assert ["POST /video/queue", *["POST /video/retrieve"] * 3, "POST /video/complete"] == wire(server)
-        assert [{"model": "public-model", "prompt": "A gondola at dawn", "duration": "5s"}] == server.charges
+        paid = {"model": "public-model", "prompt": "A gondola at dawn", "duration": "5s"}
+        assert [paid] == [charge.request for charge in server.charges]
 
 
 async def test_a_private_job_is_fetched_once_by_link_and_then_revoked(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=1) as server:
+    async with Venice(polls=1) as server:
         async with client(server) as venice:
             video = await venice.generate(PRIVATE, to=tmp_path)
-        assert tmp_path / "A-gondola-at-dawn-job-1.mp4" == video.path
+        assert tmp_path / f"A-gondola-at-dawn-{video.ticket.queue_id[:8]}.mp4" == video.path
         polls = ["POST /video/retrieve"] * 2
         assert ["POST /video/queue", *polls, "GET /link", "DELETE /link"] == wire(server)
 
 
 async def test_the_key_goes_to_the_api_and_never_to_a_link(tmp_path: Path) -> None:
-    async with FaultyVenice() as server:
+    async with Venice() as server:
         async with client(server) as venice:
             await venice.generate(PRIVATE, to=tmp_path)
         for request in server.requests:
-            expected = None if request.path.startswith("/link") else f"Bearer {KEY}"
-            assert expected == request.headers.get("authorization")
-            assert "cookie" not in request.headers
+            assert (request.origin == "api") == ("authorization" in request.headers)
+            assert (True, False) == (request.status in {200, 204}, "cookie" in request.headers)
+        assert [] == server.leaked_keys
 
 
 async def test_a_job_can_be_awaited_many_times_from_many_tasks_with_one_driver(tmp_path: Path) -> None:
-    async with FaultyVenice() as server:
+    async with Venice() as server:
         async with client(server) as venice:
             job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
             videos = await asyncio.gather(job, job, job.wait(), asyncio.wait_for(job, 100))
@@ -140,7 +140,7 @@ async def test_a_job_can_be_awaited_many_times_from_many_tasks_with_one_driver(t
 
 
 async def test_what_waits_for_futures_takes_a_job(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=3) as server, client(server) as venice:
+    async with Venice(polls=3) as server, client(server) as venice:
         jobs = [venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4") for index in range(2)]
         waiting: Any = jobs
         done, pending = await asyncio.wait(waiting, timeout=0.01)
@@ -170,7 +170,7 @@ async def test_a_job_that_ends_before_its_task_began_is_over_at_once_and_told_to
     def tell(_: VideoJob, state: State) -> None:
         told.append(state)
 
-    async with FaultyVenice() as server, client(server, on_state=tell) as venice:
+    async with Venice() as server, client(server, on_state=tell) as venice:
         job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         called: list[VideoJob] = []
         job.add_done_callback(called.append)
@@ -189,7 +189,7 @@ async def test_a_mistake_in_this_library_ends_the_job_with_its_ticket(
     def mistake(*_: object) -> None:
         raise LookupError
 
-    async with FaultyVenice() as server, client(server, journal=tmp_path / "jobs.db") as venice:
+    async with Venice() as server, client(server, journal=tmp_path / "jobs.db") as venice:
         monkeypatch.setattr("venice_async.engine.retrieval.carries_video", mistake)
         job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         with pytest.raises(VeniceError, match="Internal error: LookupError") as caught:
@@ -204,7 +204,7 @@ async def test_a_mistake_in_this_library_ends_the_job_with_its_ticket(
 
 
 async def test_a_job_that_has_no_clip_says_why_as_a_future_does(tmp_path: Path) -> None:
-    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+    async with Venice(queue=[REFUSED]) as server, client(server) as venice:
         refused = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         cancelled = venice.generate(PUBLIC, to=tmp_path / "other.mp4")
         cancelled.cancel()
@@ -220,14 +220,14 @@ async def test_a_job_that_has_no_clip_says_why_as_a_future_does(tmp_path: Path) 
 
 
 async def test_a_job_runs_without_being_awaited(tmp_path: Path) -> None:
-    async with FaultyVenice() as server:
+    async with Venice() as server:
         async with client(server) as venice:
             venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert CLIP == (tmp_path / "clip.mp4").read_bytes()
 
 
 async def test_cancelling_or_timing_out_a_waiter_never_cancels_the_job(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=5) as server, client(server) as venice:
+    async with Venice(polls=5) as server, client(server) as venice:
         job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(job.wait(), 0.5)
@@ -241,7 +241,7 @@ async def test_cancelling_or_timing_out_a_waiter_never_cancels_the_job(tmp_path:
 
 
 async def test_updates_end_with_the_state_of_the_job_for_every_reader(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
 
         async def read() -> list[object]:
@@ -256,7 +256,7 @@ async def test_updates_end_with_the_state_of_the_job_for_every_reader(tmp_path: 
 
 
 async def test_a_state_tells_elapsed_time_the_servers_estimate_and_an_eta(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         async for state in job.updates():
             if isinstance(state, Waiting) and state.elapsed is not None:
@@ -270,10 +270,10 @@ async def test_a_state_tells_elapsed_time_the_servers_estimate_and_an_eta(tmp_pa
 
 
 async def test_queued_returns_the_ticket_as_soon_as_the_job_is_paid_for(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=5) as server, client(server) as venice:
+    async with Venice(polls=5) as server, client(server) as venice:
         job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
         ticket = await job.queued()
-        assert ("model-private", "job-1") == (ticket.model, ticket.queue_id)
+        assert ("model-private", server.charges[0].queue_id) == (ticket.model, ticket.queue_id)
         assert ticket.download_url is not None
         assert ticket.download_url not in repr(ticket)
         assert not job.done()
@@ -284,7 +284,7 @@ async def test_queued_returns_the_ticket_as_soon_as_the_job_is_paid_for(tmp_path
 async def test_awaiting_a_cancelled_job_raises_cancelled_error_and_the_ticket_stays_good(
     tmp_path: Path,
 ) -> None:
-    async with FaultyVenice(polls=3) as server, client(server) as venice:
+    async with Venice(polls=3) as server, client(server) as venice:
         job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
         ticket = await job.queued()
         assert job.cancel()
@@ -300,7 +300,7 @@ async def test_awaiting_a_cancelled_job_raises_cancelled_error_and_the_ticket_st
 
 
 async def test_a_job_cancelled_before_it_is_queued_pays_nothing(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -314,19 +314,18 @@ async def test_a_job_cancelled_before_it_is_queued_pays_nothing(tmp_path: Path) 
 
 
 async def test_a_job_cancelled_during_the_paid_request_still_learns_its_ticket(tmp_path: Path) -> None:
-    slow = json_reply({"model": "public-model", "queue_id": "job-1"}, delay=20.0)
-    async with FaultyVenice(queue=[slow]) as server, client(server) as venice:
+    async with Venice(queue=[fault(delay=20.0)]) as server, client(server) as venice:
         job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         await until(lambda: len(server.charges) == 1)
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
             await job
-        assert Ticket(model="public-model", queue_id="job-1") == job.ticket
+        assert Ticket(model="public-model", queue_id=server.charges[0].queue_id) == job.ticket
         assert ["POST /video/queue"] == wire(server)
 
 
 async def test_resume_takes_the_json_of_a_ticket_and_pays_nothing(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=3) as server:
+    async with Venice(polls=3) as server:
         async with client(server) as venice:
             job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
             text = (await job.queued()).to_json()
@@ -338,7 +337,7 @@ async def test_resume_takes_the_json_of_a_ticket_and_pays_nothing(tmp_path: Path
 
 
 async def test_leaving_the_block_waits_for_the_jobs(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=4) as server:
+    async with Venice(polls=4) as server:
         async with client(server) as venice:
             jobs = [venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4") for index in range(3)]
         assert [True] * 3 == [job.done() for job in jobs]
@@ -346,7 +345,7 @@ async def test_leaving_the_block_waits_for_the_jobs(tmp_path: Path) -> None:
 
 
 async def test_leaving_by_an_error_returns_within_a_second_with_nothing_deleted(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=1000) as server:
+    async with Venice(polls=1000) as server:
         job: VideoJob | None = None
         started = 0.0
         with pytest.raises(ZeroDivisionError):
@@ -364,8 +363,7 @@ async def test_leaving_by_an_error_returns_within_a_second_with_nothing_deleted(
 async def test_leaving_by_an_error_during_the_paid_request_returns_within_a_second_and_learns_the_answer(
     tmp_path: Path,
 ) -> None:
-    slow = json_reply({"model": "public-model", "queue_id": "job-1"}, delay=10.0)
-    async with FaultyVenice(queue=[slow]) as server:
+    async with Venice(queue=[fault(delay=10.0)]) as server:
         with pytest.raises(ZeroDivisionError):
             async with client(server) as venice:
                 job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
@@ -374,31 +372,30 @@ async def test_leaving_by_an_error_during_the_paid_request_returns_within_a_seco
                 raise ZeroDivisionError
         assert anyio.current_time() - started < 1
         await job.ended()
-        assert Ticket(model="public-model", queue_id="job-1") == job.ticket
+        assert Ticket(model="public-model", queue_id=server.charges[0].queue_id) == job.ticket
 
 
 async def test_when_asyncio_run_ends_all_tasks_the_answer_to_the_paid_request_is_still_journalled(
     tmp_path: Path,
 ) -> None:
-    slow = json_reply({"model": "public-model", "queue_id": "job-1"}, delay=10.0)
-    async with FaultyVenice(queue=[slow]) as server:
+    async with Venice(queue=[fault(delay=10.0)]) as server:
         others = asyncio.all_tasks()
         with pytest.raises(ZeroDivisionError):
             async with client(server, journal=tmp_path / "jobs.db") as venice:
                 venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
                 await until(lambda: len(server.charges) == 1)
                 raise ZeroDivisionError
-        left = [task for task in asyncio.all_tasks() - others if "tests/faulty" not in repr(task)]
+        left = [task for task in asyncio.all_tasks() - others if "RequestHandler" not in repr(task)]
         for task in left:
             task.cancel()  # as asyncio.run does once its main task is over
         await asyncio.wait(left)
         async with client(server, journal=tmp_path / "jobs.db") as venice:
             (entry,) = await venice.pending()
-        assert Ticket(model="public-model", queue_id="job-1") == entry.ticket
+        assert Ticket(model="public-model", queue_id=server.charges[0].queue_id) == entry.ticket
 
 
 async def test_a_cancelled_block_stops_watching_and_returns_within_a_second(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=1000) as server:
+    async with Venice(polls=1000) as server:
 
         async def work() -> None:
             async with client(server) as venice:
@@ -414,7 +411,7 @@ async def test_a_cancelled_block_stops_watching_and_returns_within_a_second(tmp_
 
 
 async def test_an_error_inside_the_block_comes_out_bare(tmp_path: Path) -> None:
-    async with FaultyVenice(queue=[REFUSED]) as server:
+    async with Venice(queue=[REFUSED]) as server:
         with pytest.raises(AuthenticationError) as caught:
             async with client(server) as venice:
                 await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
@@ -425,7 +422,7 @@ async def test_an_error_inside_the_block_comes_out_bare(tmp_path: Path) -> None:
 async def test_a_failed_job_that_nobody_awaited_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+    async with Venice(queue=[REFUSED]) as server, client(server) as venice:
         venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
     gc.collect()
     found = [record for record in caplog.records if record.levelno == logging.ERROR]
@@ -437,7 +434,7 @@ async def test_a_failed_job_that_nobody_awaited_is_logged(
 async def test_a_failed_job_that_was_awaited_is_not_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+    async with Venice(queue=[REFUSED]) as server, client(server) as venice:
         with pytest.raises(VeniceError):
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
     gc.collect()
@@ -445,7 +442,7 @@ async def test_a_failed_job_that_was_awaited_is_not_logged(
 
 
 async def test_the_client_may_be_entered_and_left_by_different_tasks(tmp_path: Path) -> None:
-    async with FaultyVenice() as server:
+    async with Venice() as server:
         stack = AsyncExitStack()
         venice = await asyncio.create_task(stack.enter_async_context(client(server)))
         job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
@@ -454,7 +451,7 @@ async def test_the_client_may_be_entered_and_left_by_different_tasks(tmp_path: P
 
 
 async def test_a_client_without_a_block_is_opened_once_and_closed_for_good(tmp_path: Path) -> None:
-    async with FaultyVenice() as server:
+    async with Venice() as server:
         venice = await client(server).open()
         assert venice is await venice.open()
         assert (await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")).path == tmp_path / "clip.mp4"
@@ -464,7 +461,7 @@ async def test_a_client_without_a_block_is_opened_once_and_closed_for_good(tmp_p
 
 
 async def test_use_outside_the_block_is_a_clear_error(tmp_path: Path) -> None:
-    async with FaultyVenice() as server:
+    async with Venice() as server:
         venice = client(server)
         with pytest.raises(UsageError, match=r"not open yet.*'async with.*'await venice\.open\(\)'"):
             venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
@@ -478,7 +475,7 @@ async def test_use_outside_the_block_is_a_clear_error(tmp_path: Path) -> None:
 
 
 async def test_an_argument_of_no_use_is_a_usage_error_when_it_is_passed(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         anything: Any = "a prompt"
         clip = tmp_path / "clip.mp4"
         with pytest.raises(UsageError, match="must be a VideoRequest, not str"):
@@ -498,7 +495,7 @@ async def test_an_argument_of_no_use_is_a_usage_error_when_it_is_passed(tmp_path
 
 
 async def test_use_from_another_event_loop_is_a_clear_error(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
 
         async def elsewhere() -> None:
@@ -524,12 +521,12 @@ def test_a_missing_key_is_a_usage_error_when_the_client_is_made(monkeypatch: pyt
 async def test_key_and_address_come_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with FaultyVenice() as server:
+    async with Venice(api_key="from-the-environment") as server:
         monkeypatch.setenv("VENICE_API_KEY", "from-the-environment")
         monkeypatch.setenv("VENICE_BASE_URL", server.base_url)
         async with VeniceClient() as venice:
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
-        assert "Bearer from-the-environment" == server.requests[0].headers["authorization"]
+        assert 1 == len(server.charges)
 
 
 async def test_a_borrowed_session_is_used_and_not_closed(tmp_path: Path) -> None:
@@ -540,7 +537,7 @@ async def test_a_borrowed_session_is_used_and_not_closed(tmp_path: Path) -> None
 
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(note)
-    async with FaultyVenice() as server, aiohttp.ClientSession(trace_configs=[trace]) as session:
+    async with Venice() as server, aiohttp.ClientSession(trace_configs=[trace]) as session:
         async with client(server, session=session) as venice:
             await venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
         assert not session.closed
@@ -551,7 +548,7 @@ async def test_a_borrowed_session_is_used_and_not_closed(tmp_path: Path) -> None
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # aiohttp is parting with auth=
 async def test_a_session_that_authenticates_in_its_own_way_is_refused_at_once() -> None:
-    async with FaultyVenice() as server, aiohttp.ClientSession(auth=aiohttp.BasicAuth("u", "p")) as session:
+    async with Venice() as server, aiohttp.ClientSession(auth=aiohttp.BasicAuth("u", "p")) as session:
         with pytest.raises(UsageError, match="auth= of its own"):
             async with client(server, session=session):
                 pytest.fail("it was let in")
@@ -559,9 +556,9 @@ async def test_a_session_that_authenticates_in_its_own_way_is_refused_at_once() 
 
 
 async def test_a_status_is_an_answer_even_to_a_borrowed_session_that_raises_for_it(tmp_path: Path) -> None:
-    forbidden = json_reply({"error": "Not allowed"}, status=403)
+    forbidden = json_answer({"error": "Not allowed"}, status=403)
     async with (
-        FaultyVenice(queue=[BUSY, REFUSED], retrieve=[forbidden]) as server,
+        Venice(queue=[BUSY, REFUSED], retrieve=[forbidden]) as server,
         aiohttp.ClientSession(raise_for_status=True) as session,
         client(server, session=session) as venice,
     ):
@@ -574,7 +571,7 @@ async def test_a_status_is_an_answer_even_to_a_borrowed_session_that_raises_for_
 
 
 async def test_each_paid_request_has_a_connection_of_its_own(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         for index in range(3):
             await venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4")
         paid = [request.connection for request in server.asked("POST /video/queue")]
@@ -593,7 +590,7 @@ async def test_a_destination_that_cannot_work_is_found_before_anything_is_paid(
         "exists": tmp_path / "there.mp4",
         "is a folder's file": tmp_path / "there.mp4" / "clip.mp4",
     }[problem]
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         with pytest.raises(UsageError) as caught:
             await venice.generate(PUBLIC, to=to)
         assert [] == server.requests
@@ -602,7 +599,7 @@ async def test_a_destination_that_cannot_work_is_found_before_anything_is_paid(
 
 
 async def test_two_jobs_bound_for_the_same_file_are_refused_before_the_second_is_paid(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         first = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         await first.queued()
         with pytest.raises(UsageError, match="Another job"):
@@ -614,13 +611,13 @@ async def test_two_jobs_bound_for_the_same_file_are_refused_before_the_second_is
 
 async def test_an_existing_file_is_replaced_only_when_asked(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"old")
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", overwrite=True)
     assert CLIP == (tmp_path / "clip.mp4").read_bytes()
 
 
 async def test_the_deadline_raises_with_the_ticket_and_the_job_can_be_resumed(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=60) as server:
+    async with Venice(polls=60) as server:
         async with client(server, timeouts=Timeouts(job=20)) as venice:
             with pytest.raises(JobTimeoutError) as caught:
                 await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
@@ -644,12 +641,12 @@ async def test_the_deadline_raises_with_the_ticket_and_the_job_can_be_resumed(tm
     ],
 )
 async def test_the_deadline_tells_the_latest_trouble(
-    tmp_path: Path, request_: VideoRequest, troubles: list[Reply], said: str
+    tmp_path: Path, request_: VideoRequest, troubles: list[Fault], said: str
 ) -> None:
     polls = [] if request_ is PRIVATE else [*troubles, *[NEWS] * 99]
     link = troubles if request_ is PRIVATE else []
     async with (
-        FaultyVenice(retrieve=polls, link=link, polls=0) as server,
+        Venice(retrieve=polls, link=link, polls=0) as server,
         client(server, timeouts=Timeouts(job=8.0)) as venice,
     ):
         with pytest.raises(JobTimeoutError, match=said):
@@ -657,7 +654,7 @@ async def test_the_deadline_tells_the_latest_trouble(
 
 
 async def test_a_job_has_a_deadline_of_half_an_hour_when_none_is_given(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=10**9) as server, client(server) as venice:
+    async with Venice(polls=10**9) as server, client(server) as venice:
         job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         await job.queued()
         started = anyio.current_time()
@@ -673,7 +670,7 @@ async def test_on_state_is_told_the_states_of_all_jobs_and_may_fail(tmp_path: Pa
         told.append((job, state))
         assert not isinstance(state, Waiting)
 
-    async with FaultyVenice() as server, client(server, on_state=note) as venice:
+    async with Venice() as server, client(server, on_state=note) as venice:
         jobs = [venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4") for index in range(2)]
         for job in jobs:
             await job
@@ -689,7 +686,7 @@ async def test_a_listener_that_would_have_to_be_awaited_is_refused() -> None:
 
 
 async def test_a_job_of_a_model_that_is_known_has_an_estimate_before_its_first_poll(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=10**9) as server, client(server) as venice:
+    async with Venice(polls=10**9) as server, client(server) as venice:
         first = venice.generate(PUBLIC, to=tmp_path / "first.mp4")
         await until(lambda: isinstance(first.state, Waiting) and first.state.eta is not None)
         second = venice.generate(PUBLIC, to=tmp_path / "second.mp4")
@@ -702,7 +699,7 @@ async def test_a_job_of_a_model_that_is_known_has_an_estimate_before_its_first_p
 
 
 async def test_the_retries_of_a_client_are_rationed() -> None:
-    async with FaultyVenice(models=[BUSY] * 20) as server:
+    async with Venice(models=[BUSY] * 20) as server:
         async with client(server, retries=Retries(quota=10, cost=5)) as venice:
             for _ in range(3):
                 with pytest.raises(ServerError):
@@ -711,15 +708,14 @@ async def test_the_retries_of_a_client_are_rationed() -> None:
 
 
 async def test_an_endless_answer_is_read_to_a_limit() -> None:
-    endless = json_reply({"data": "x" * 1000}, endless=True)
-    async with FaultyVenice(models=[endless]) as server, client(server) as venice:
+    async with Venice(models=[endless(b'{"data": "' + b"x" * 1000)]) as server, client(server) as venice:
         with pytest.raises(ProtocolError, match="longer than 16777216 bytes"):
             await venice.models()
         assert 1 == len(server.requests)
 
 
 async def test_every_request_names_the_library(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         await venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
     assert {f"venice-async/{__version__}"} == {
         request.headers.get("user-agent") for request in server.requests
@@ -727,7 +723,7 @@ async def test_every_request_names_the_library(tmp_path: Path) -> None:
 
 
 async def test_a_clip_can_be_streamed_instead_of_saved() -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         job = venice.stream(PUBLIC)
         assert CLIP == b"".join([chunk async for chunk in job.stream()])
         video = await job
@@ -735,7 +731,7 @@ async def test_a_clip_can_be_streamed_instead_of_saved() -> None:
 
 
 async def test_a_stream_is_read_once() -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         job = venice.stream(PUBLIC)
         async for _ in job.stream():
             with pytest.raises(UsageError, match="is being read, or was"):
@@ -743,7 +739,7 @@ async def test_a_stream_is_read_once() -> None:
 
 
 async def test_a_clip_that_its_reader_leaves_at_the_last_chunk_stays_at_the_server(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         job = venice.stream(PUBLIC)
         received = 0
         async with aclosing(job.stream()) as chunks:
@@ -758,7 +754,7 @@ async def test_a_clip_that_its_reader_leaves_at_the_last_chunk_stays_at_the_serv
 
 
 async def test_awaiting_a_clip_that_nobody_reads_is_an_error_at_once_and_pays_nothing(tmp_path: Path) -> None:
-    async with FaultyVenice() as server:
+    async with Venice() as server:
         with pytest.raises(UsageError, match=r"nobody reads its clip.*async for"):
             async with client(server) as venice:
                 await venice.stream(PUBLIC)
@@ -776,7 +772,7 @@ async def test_awaiting_a_clip_that_nobody_reads_is_an_error_at_once_and_pays_no
 
 
 async def test_a_clip_without_a_destination_is_refused_before_anything_is_sent() -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         nothing: Any = None
         with pytest.raises(TypeError, match="to"):
             venice.generate(PUBLIC)  # type: ignore[call-arg] # the slip
@@ -786,17 +782,17 @@ async def test_a_clip_without_a_destination_is_refused_before_anything_is_sent()
 
 
 async def test_a_failed_stream_raises_and_a_reader_never_hangs() -> None:
-    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+    async with Venice(queue=[REFUSED]) as server, client(server) as venice:
         with pytest.raises(AuthenticationError):
             async for _ in venice.stream(PUBLIC).stream():
                 pytest.fail("nothing was to come")
 
 
 async def test_drain_awaits_what_is_paid_and_hands_over_the_tickets_of_the_rest(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=2) as server, client(server) as venice:
+    scenarios = {"*": [Scenario(seconds=0, polls=2), Scenario(outcome="never")]}
+    async with Venice(scenarios=scenarios) as server, client(server) as venice:
         quick = venice.generate(PUBLIC, to=tmp_path / "quick.mp4")
         await quick.queued()
-        server.polls = 10**9
         slow = venice.generate(PUBLIC, to=tmp_path / "slow.mp4")
         ticket = await slow.queued()
         started = anyio.current_time()
@@ -810,15 +806,15 @@ async def test_drain_awaits_what_is_paid_and_hands_over_the_tickets_of_the_rest(
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(json_reply([]), id="a list"),
-        pytest.param(json_reply({"status": 7}), id="a number for a status"),
-        pytest.param(html_reply(), id="HTML"),
-        pytest.param(json_reply({"error": "busy"}, status=503), id="503"),
-        pytest.param(json_reply({"error": "edge"}, status=502), id="502"),
+        pytest.param(json_answer([]), id="a list"),
+        pytest.param(json_answer({"status": 7}), id="a number for a status"),
+        pytest.param(html_answer(), id="HTML"),
+        pytest.param(json_answer({"error": "busy"}, status=503), id="503"),
+        pytest.param(json_answer({"error": "edge"}, status=502), id="502"),
     ],
 )
-async def test_a_poll_without_news_does_not_end_a_job(tmp_path: Path, answer: Reply) -> None:
-    async with FaultyVenice(retrieve=[answer] * 12) as server, client(server) as venice:
+async def test_a_poll_without_news_does_not_end_a_job(tmp_path: Path, answer: Fault) -> None:
+    async with Venice(retrieve=[answer] * 12) as server, client(server) as venice:
         video = await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert len(CLIP) == video.size
         assert 1 == len(server.charges)
@@ -826,21 +822,21 @@ async def test_a_poll_without_news_does_not_end_a_job(tmp_path: Path, answer: Re
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 422])
 async def test_a_poll_that_is_refused_ends_the_job_with_the_ticket(tmp_path: Path, status: int) -> None:
-    refusal = json_reply({"error": "No"}, status=status)
-    async with FaultyVenice(retrieve=[refusal]) as server, client(server) as venice:
+    refusal = json_answer({"error": "No"}, status=status)
+    async with Venice(retrieve=[refusal]) as server, client(server) as venice:
         with pytest.raises(VeniceError) as caught:
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         charged = None if status == 422 else True  # which says that the job failed: it may be refunded
         assert charged is caught.value.charged
-        assert "job-1" == (caught.value.ticket and caught.value.ticket.queue_id)
+        assert server.charges[0].queue_id == (caught.value.ticket and caught.value.ticket.queue_id)
         assert 1 == len(server.asked("POST /video/retrieve"))
 
 
 async def test_a_slow_models_clip_may_be_fetched_after_half_an_hour(tmp_path: Path) -> None:
-    slow = json_reply(
+    slow = json_answer(
         {"status": "PROCESSING", "average_execution_time": 3_600_000, "execution_duration": 1000}
     )
-    async with FaultyVenice(retrieve=[slow] * 400, polls=0) as server, client(server) as venice:
+    async with Venice(retrieve=[slow] * 400, polls=0) as server, client(server) as venice:
         job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
         await job.queued()
         started = anyio.current_time()
@@ -850,7 +846,7 @@ async def test_a_slow_models_clip_may_be_fetched_after_half_an_hour(tmp_path: Pa
 
 async def test_a_job_that_is_not_paid_for_when_the_client_drains_fails_and_says_so(tmp_path: Path) -> None:
     full = Limits(queue_per_minute=1)
-    async with FaultyVenice(polls=0) as server, client(server, limits=full) as venice:
+    async with Venice(polls=0) as server, client(server, limits=full) as venice:
         jobs = [venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4") for index in range(9)]
         await jobs[0].queued()
         waiting = asyncio.gather(*(job.queued() for job in jobs), return_exceptions=True)
@@ -866,7 +862,7 @@ async def test_a_job_that_is_not_paid_for_when_the_client_drains_fails_and_says_
 async def test_reading_updates_to_the_end_is_looking_at_how_a_job_ended(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with FaultyVenice(queue=[REFUSED]) as server, client(server) as venice:
+    async with Venice(queue=[REFUSED]) as server, client(server) as venice:
         async for _ in venice.generate(PUBLIC, to=tmp_path / "clip.mp4").updates():
             pass
     assert "never awaited" not in caplog.text
@@ -874,7 +870,7 @@ async def test_reading_updates_to_the_end_is_looking_at_how_a_job_ended(
 
 async def test_jobs_of_a_model_that_is_done_at_once_wait_for_nothing(tmp_path: Path) -> None:
     async with (
-        FaultyVenice(polls=0) as server,
+        Venice(polls=0) as server,
         client(server, limits=Limits(queue_per_minute=6000)) as venice,
     ):
         started = anyio.current_time()

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from tests.clients import client, until
-from tests.faulty import FaultyVenice, Reply, json_reply
+from tests.venice import Venice, json_answer
 from venice_async import (
     AwaitingConsent,
     ConflictError,
@@ -22,6 +22,7 @@ from venice_async import (
     VideoRequest,
 )
 from venice_async.io.delivery.sinks import MemorySink
+from venice_async.sandbox import Fault
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +39,7 @@ ON_THE_WIRE = {
 }
 
 
-def needs_consent(version: str = "v1") -> Reply:
+def needs_consent(version: str = "v1") -> Fault:
     """Return the question, as the vendor documents it."""
     question = {
         "error": {"code": "needs_consent", "message": "Consent is needed"},
@@ -47,7 +48,7 @@ def needs_consent(version: str = "v1") -> Reply:
         "consent": {"consent_version": version, "policy_text": "The whole policy."},
         "docs_url": "https://docs.example/consent",
     }
-    return json_reply(question, status=409)
+    return json_answer(question, status=409)
 
 
 async def test_the_same_body_is_sent_again_with_exactly_the_three_statements() -> None:
@@ -57,7 +58,7 @@ async def test_the_same_body_is_sent_again_with_exactly_the_three_statements() -
         asked.append(question)
         return YES
 
-    async with FaultyVenice(queue=[needs_consent()]) as server, client(server, on_consent=ask) as venice:
+    async with Venice(queue=[needs_consent()]) as server, client(server, on_consent=ask) as venice:
         job = venice.generate(PORTRAIT, to=MemorySink())
         await job.queued()
         job.cancel()
@@ -80,7 +81,7 @@ async def test_a_plain_function_may_wait_for_a_person_without_holding_up_the_loo
         time.sleep(0.05)  # a worker thread's time, not the loop's
         return YES
 
-    async with FaultyVenice(queue=[needs_consent()]) as server, client(server, on_consent=ask) as venice:
+    async with Venice(queue=[needs_consent()]) as server, client(server, on_consent=ask) as venice:
         job = venice.stream(PORTRAIT)
         async for _ in job.stream():
             pass
@@ -94,7 +95,7 @@ async def test_while_a_person_thinks_no_connection_and_no_turn_is_held() -> None
         await answer.wait()
         return YES
 
-    async with FaultyVenice(queue=[needs_consent()]) as server, client(server, on_consent=ask) as venice:
+    async with Venice(queue=[needs_consent()]) as server, client(server, on_consent=ask) as venice:
         waiting = venice.generate(PORTRAIT, to=MemorySink())
         await until(lambda: isinstance(waiting.state, AwaitingConsent))
         await anyio.sleep(300)
@@ -120,7 +121,7 @@ async def test_a_cancelled_job_opens_no_second_prompt_and_the_next_ones_get_the_
         return YES
 
     questions = [needs_consent()] * 3
-    async with FaultyVenice(queue=questions) as server, client(server, on_consent=ask) as venice:
+    async with Venice(queue=questions) as server, client(server, on_consent=ask) as venice:
         first, *others = [venice.generate(PORTRAIT, to=MemorySink()) for _ in "123"]
         await until(lambda: isinstance(first.state, AwaitingConsent))
         first.cancel()
@@ -139,7 +140,7 @@ async def test_a_question_that_nobody_waits_for_any_more_does_not_keep_a_client_
         await anyio.sleep_forever()
         return YES
 
-    async with FaultyVenice(queue=[needs_consent()]) as server:
+    async with Venice(queue=[needs_consent()]) as server:
         async with client(server, on_consent=ask) as venice:
             job = venice.generate(PORTRAIT, to=MemorySink())
             await until(lambda: isinstance(job.state, AwaitingConsent))
@@ -148,7 +149,7 @@ async def test_a_question_that_nobody_waits_for_any_more_does_not_keep_a_client_
 
 
 async def test_nobody_to_ask_is_an_error_that_carries_the_request() -> None:
-    async with FaultyVenice(queue=[needs_consent()]) as server, client(server) as venice:
+    async with Venice(queue=[needs_consent()]) as server, client(server) as venice:
         with pytest.raises(ConsentRequiredError) as caught:
             await venice.generate(PORTRAIT, to=MemorySink())
         question = caught.value.consent_request
@@ -167,7 +168,7 @@ async def test_less_than_all_three_statements_is_a_refusal_and_nothing_is_sent(
     answer: Consent | None,
 ) -> None:
     async with (
-        FaultyVenice(queue=[needs_consent()]) as server,
+        Venice(queue=[needs_consent()]) as server,
         client(server, on_consent=lambda _: answer) as venice,
     ):
         with pytest.raises(ConsentDeclinedError):
@@ -182,7 +183,7 @@ async def test_a_second_question_for_the_same_policy_is_an_error_and_no_loop() -
         asked.append(question)
         return YES
 
-    async with FaultyVenice(queue=[needs_consent()] * 9) as server, client(server, on_consent=ask) as venice:
+    async with Venice(queue=[needs_consent()] * 9) as server, client(server, on_consent=ask) as venice:
         with pytest.raises(ConsentError, match="again"):
             await venice.generate(PORTRAIT, to=MemorySink())
         assert (1, 2, []) == (len(asked), len(server.requests), server.charges)
@@ -196,7 +197,7 @@ async def test_a_question_for_another_policy_is_asked_too_but_not_for_ever() -> 
         return YES
 
     questions = [needs_consent(f"v{number}") for number in range(9)]
-    async with FaultyVenice(queue=questions) as server, client(server, on_consent=ask) as venice:
+    async with Venice(queue=questions) as server, client(server, on_consent=ask) as venice:
         with pytest.raises(ConsentError):
             await venice.generate(PORTRAIT, to=MemorySink())
         assert ["v0", "v1", "v2"] == asked
@@ -205,16 +206,16 @@ async def test_a_question_for_another_policy_is_asked_too_but_not_for_ever() -> 
 
 async def test_what_was_attested_beforehand_is_sent_and_nobody_is_asked() -> None:
     request = VideoRequest(model="m", prompt="p", duration="5s", consents=YES)
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         job = venice.generate(request, to=MemorySink())
         await job.queued()
         job.cancel()
-        assert ON_THE_WIRE == server.charges[0]["consents"]
+        assert ON_THE_WIRE == server.charges[0].request["consents"]
 
 
 async def test_a_question_beyond_what_was_attested_beforehand_is_told_from_a_first_one() -> None:
     request = VideoRequest(model="m", prompt="p", duration="5s", consents=YES)
-    async with FaultyVenice(queue=[needs_consent()]) as server, client(server) as venice:
+    async with Venice(queue=[needs_consent()]) as server, client(server) as venice:
         with pytest.raises(ConsentRequiredError, match="beyond what the request attests"):
             await venice.generate(request, to=MemorySink())
         assert [] == server.charges
@@ -225,7 +226,7 @@ async def test_a_callback_that_fails_ends_the_job_with_its_reason() -> None:
         message = "the desk is closed"
         raise LookupError(message)
 
-    async with FaultyVenice(queue=[needs_consent()]) as server, client(server, on_consent=ask) as venice:
+    async with Venice(queue=[needs_consent()]) as server, client(server, on_consent=ask) as venice:
         with pytest.raises(ConsentError, match="the desk is closed") as caught:
             await venice.generate(PORTRAIT, to=MemorySink())
         assert isinstance(caught.value.__cause__, LookupError)
@@ -234,7 +235,7 @@ async def test_a_callback_that_fails_ends_the_job_with_its_reason() -> None:
 
 async def test_a_callback_that_answers_yes_in_its_own_way_has_not_consented() -> None:
     async with (
-        FaultyVenice(queue=[needs_consent()]) as server,
+        Venice(queue=[needs_consent()]) as server,
         client(server, on_consent=lambda _: True) as venice,
     ):
         with pytest.raises(ConsentError, match="must return a Consent"):
@@ -243,8 +244,8 @@ async def test_a_callback_that_answers_yes_in_its_own_way_has_not_consented() ->
 
 
 async def test_another_conflict_is_an_ordinary_error() -> None:
-    conflict = json_reply({"error": {"code": "conflict", "message": "Busy"}}, status=409)
-    async with FaultyVenice(queue=[conflict]) as server, client(server, on_consent=lambda _: YES) as venice:
+    conflict = json_answer({"error": {"code": "conflict", "message": "Busy"}}, status=409)
+    async with Venice(queue=[conflict]) as server, client(server, on_consent=lambda _: YES) as venice:
         with pytest.raises(ConflictError, match="Busy"):
             await venice.generate(PORTRAIT, to=MemorySink())
 
@@ -262,7 +263,7 @@ async def test_media_are_encoded_once_however_often_the_request_is_sent(
 
     monkeypatch.setattr("venice_async.sansio.http.wire.json.dumps", counting)
     async with (
-        FaultyVenice(queue=[needs_consent()]) as server,
+        Venice(queue=[needs_consent()]) as server,
         client(server, on_consent=lambda _: YES) as venice,
     ):
         job = venice.generate(PORTRAIT, to=MemorySink())

@@ -15,9 +15,9 @@ import pytest
 from attrs import evolve
 
 from tests.clients import PRIVATE, PUBLIC, client, wire
-from tests.faulty import FaultyVenice, Reply, json_reply
 from tests.forks import start
 from tests.test_consent import YES, needs_consent
+from tests.venice import Venice, fault, json_answer
 from venice_async import (
     AwaitingConsent,
     BudgetExceededError,
@@ -41,13 +41,14 @@ from venice_async.engine.runtime import Runtime
 from venice_async.io.clock import SystemClock
 from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
+from venice_async.sandbox import Fault
 from venice_async.sansio.job.states import Queueing
 
 pytestmark = pytest.mark.anyio
 
 KEY = "order-4711"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
-FAILED = json_reply({"error": "The provider refused it", "credits_refunded": True}, status=422)
+FAILED = json_answer({"error": "The provider refused it", "credits_refunded": True}, status=422)
 
 
 @pytest.fixture(params=["file", "postgres"])
@@ -59,7 +60,7 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return {"journal": request.getfixturevalue("postgres")}
 
 
-def polls(server: FaultyVenice) -> int:
+def polls(server: Venice) -> int:
     """Return how often the server was asked how a job goes."""
     return wire(server).count("POST /video/retrieve")
 
@@ -67,7 +68,7 @@ def polls(server: FaultyVenice) -> int:
 async def test_the_same_key_while_we_work_on_it_is_the_very_same_job(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
-    async with FaultyVenice() as server, client(server, **shared) as venice:
+    async with Venice() as server, client(server, **shared) as venice:
         job = venice.generate(PUBLIC, to=tmp_path / "a.mp4", key=KEY, tags={"customer": "acme"})
         assert job is venice.generate(PUBLIC, to=tmp_path / "b.mp4", key=KEY)
         assert (KEY, {"customer": "acme"}) == (job.key, job.tags)
@@ -80,7 +81,7 @@ async def test_the_same_key_while_we_work_on_it_is_the_very_same_job(
 
 async def test_a_key_whose_clip_was_made_gives_it_at_once(tmp_path: Path, shared: dict[str, Any]) -> None:
     to = tmp_path / "clip.mp4"
-    async with FaultyVenice() as server:
+    async with Venice() as server:
         async with client(server, **shared) as venice:
             made = await venice.generate(PRIVATE, to=to, key=KEY)
             calls = len(server.requests)
@@ -94,7 +95,7 @@ async def test_a_key_whose_clip_was_made_gives_it_at_once(tmp_path: Path, shared
 async def test_what_was_made_and_is_gone_is_an_error_with_its_ticket_and_never_paid_anew(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
-    async with FaultyVenice() as server, client(server, **shared) as venice:
+    async with Venice() as server, client(server, **shared) as venice:
         made = await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
         Path(made).write_bytes(b"cut")
         with pytest.raises(DownloadError, match="gone or has changed") as raised:
@@ -106,7 +107,7 @@ async def test_what_was_made_and_is_gone_is_an_error_with_its_ticket_and_never_p
 async def test_the_job_of_a_client_that_is_gone_is_taken_over_and_goes_where_it_was_bound_for(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
-    async with FaultyVenice(polls=5) as server:
+    async with Venice(polls=5) as server:
         async with client(server, **shared) as venice:
             await venice.generate(PRIVATE, to=tmp_path / "first.mp4", key=KEY).queued()
             await venice.aclose()
@@ -120,7 +121,7 @@ async def test_the_job_of_a_client_that_is_gone_is_taken_over_and_goes_where_it_
 async def test_what_another_client_works_on_is_followed_to_its_clip_without_a_call(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
-    async with FaultyVenice(polls=8) as server:
+    async with Venice(polls=8) as server:
         async with client(server, **shared) as first, client(server, **shared) as second:
             job = first.generate(PUBLIC, to=tmp_path / "first.mp4", key=KEY)
             ticket = await job.queued()
@@ -137,8 +138,8 @@ async def test_what_another_client_works_on_is_followed_to_its_clip_without_a_ca
 async def test_a_follower_ends_with_the_error_of_the_job_and_so_does_everyone_after_it(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
-    slow = json_reply({"status": "PROCESSING"})
-    async with FaultyVenice(retrieve=[slow, slow, slow, FAILED]) as server:
+    slow = json_answer({"status": "PROCESSING"})
+    async with Venice(retrieve=[slow, slow, slow, FAILED]) as server:
         async with client(server, **shared) as first, client(server, **shared) as second:
             jobs = [first.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)]
             await jobs[0].queued()
@@ -158,7 +159,7 @@ async def test_a_follower_ends_with_the_error_of_the_job_and_so_does_everyone_af
 async def test_a_follower_takes_over_when_the_client_it_follows_is_gone(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
-    async with FaultyVenice(polls=9) as server, client(server, **shared) as second:
+    async with Venice(polls=9) as server, client(server, **shared) as second:
         async with client(server, **shared) as first:
             await first.generate(PUBLIC, to=tmp_path / "first.mp4", key=KEY).queued()
             follower = second.generate(PUBLIC, to=tmp_path / "second.mp4", key=KEY)
@@ -171,7 +172,7 @@ async def test_a_follower_takes_over_when_the_client_it_follows_is_gone(
 async def test_a_follower_that_is_cancelled_only_stops_following(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
-    async with FaultyVenice() as server:
+    async with Venice() as server:
         async with client(server, **shared) as first, client(server, **shared) as second:
             job = first.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
             await job.queued()
@@ -188,7 +189,7 @@ async def test_a_follower_that_is_cancelled_only_stops_following(
 async def test_an_order_placed_by_many_clients_at_once_is_paid_for_once(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
-    async with FaultyVenice(polls=0) as server:
+    async with Venice(polls=0) as server:
         async with client(server, **shared) as first, client(server, **shared) as second:
 
             async def place(number: int, venice: Any) -> None:
@@ -210,8 +211,7 @@ async def test_an_order_placed_by_many_clients_at_once_is_paid_for_once(
 async def test_an_intent_whose_owner_is_gone_waits_for_its_answer_then_is_unknown_and_never_resent(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
-    lost = Reply(cut_head_at=0, charged=True)
-    async with FaultyVenice(queue=[lost]) as server:
+    async with Venice(queue=[fault(drop="after")]) as server:
         for _ in range(2):
             async with client(server, **shared) as venice:
                 with pytest.raises(QueueOutcomeUnknownError):
@@ -234,7 +234,7 @@ async def test_the_answer_to_an_intent_may_come_as_long_as_its_owner_would_have_
     intent = JournalEntry(state=Queueing(request=PUBLIC), to=tmp_path / "clip.mp4", key=KEY)
     begun = await owner.begin(intent, answer_within=40)
     await owner.aclose()
-    async with FaultyVenice() as server, client(server, **shared) as venice:
+    async with Venice() as server, client(server, **shared) as venice:
         at = loop.time()
         with pytest.raises(QueueOutcomeUnknownError):
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
@@ -246,21 +246,21 @@ async def test_the_answer_to_an_intent_may_come_as_long_as_its_owner_would_have_
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (json_reply({"error": "Insufficient balance"}, status=402), PaymentRequiredError),
-        (json_reply({"error": "The prompt violates the policy"}, status=422), ContentPolicyError),
+        (json_answer({"error": "Insufficient balance"}, status=402), PaymentRequiredError),
+        (json_answer({"error": "The prompt violates the policy"}, status=422), ContentPolicyError),
     ],
 )
 async def test_what_was_refused_without_a_charge_leaves_its_key_free(
-    tmp_path: Path, shared: dict[str, Any], answer: Reply, expected: type[VeniceError]
+    tmp_path: Path, shared: dict[str, Any], answer: Fault, expected: type[VeniceError]
 ) -> None:
     other = VideoRequest(model="public-model", prompt="Another one", duration="5s")
-    async with FaultyVenice(queue=[answer]) as server, client(server, **shared) as venice:
+    async with Venice(queue=[answer]) as server, client(server, **shared) as venice:
         with pytest.raises(expected):
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
         with pytest.raises(BudgetExceededError):
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY, max_usd=0.1)
         await venice.generate(other, to=tmp_path / "clip.mp4", key=KEY)
-        assert ["Another one"] == [charge["prompt"] for charge in server.charges]
+        assert ["Another one"] == [charge.request["prompt"] for charge in server.charges]
 
 
 @pytest.mark.parametrize("answer", [YES, None])
@@ -275,7 +275,7 @@ async def test_of_two_clients_that_place_an_order_one_asks_the_person_and_both_e
         return answer
 
     async with (
-        FaultyVenice(queue=[needs_consent()] * (1 if answer else 2)) as server,
+        Venice(queue=[needs_consent()] * (1 if answer else 2)) as server,
         client(server, on_consent=ask, **shared) as first,
         client(server, on_consent=ask, **shared) as second,
     ):
@@ -304,7 +304,7 @@ async def test_a_question_that_its_asker_gave_up_is_asked_by_the_client_that_wai
         return YES
 
     async with (
-        FaultyVenice(queue=[needs_consent()] * 2) as server,
+        Venice(queue=[needs_consent()] * 2) as server,
         client(server, on_consent=yes, **shared) as second,
     ):
         async with client(server, on_consent=never, **shared) as first:
@@ -323,7 +323,7 @@ async def test_another_request_under_a_key_is_refused_and_the_error_names_what_d
 ) -> None:
     (tmp_path / "a.png").write_bytes(PNG)
     request = VideoRequest(model="model", prompt="It moves", duration="5s", image_url=Media(PNG))
-    async with FaultyVenice() as server, client(server, **shared) as venice:
+    async with Venice() as server, client(server, **shared) as venice:
         await venice.generate(request, to=tmp_path / "clip.mp4", key=KEY)
         same = evolve(request, image_url=Media(tmp_path / "a.png"))
         await venice.generate(same, to=tmp_path / "other.mp4", key=KEY, max_usd=0, overwrite=True, priority=3)
@@ -337,7 +337,7 @@ async def test_the_first_call_of_a_key_has_it_even_if_another_one_comes_before_i
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
     other = evolve(PUBLIC, prompt="Another one")
-    async with FaultyVenice() as server, client(server, **shared) as venice:
+    async with Venice() as server, client(server, **shared) as venice:
         job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
         with pytest.raises(UsageError, match="differs in prompt"):
             await venice.generate(other, to=tmp_path / "other.mp4", key=KEY, priority=9)
@@ -348,7 +348,7 @@ async def test_the_first_call_of_a_key_has_it_even_if_another_one_comes_before_i
 async def test_a_job_that_was_cancelled_or_is_recovered_is_gone_on_with_under_its_key(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
-    async with FaultyVenice(polls=9) as server:
+    async with Venice(polls=9) as server:
         async with client(server, **shared) as venice:
             job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
             ticket = await job.queued()
@@ -368,7 +368,7 @@ async def test_a_key_without_a_journal_or_sense_is_refused_at_the_call(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
     to = tmp_path / "clip.mp4"
-    async with FaultyVenice() as server:
+    async with Venice() as server:
         async with client(server) as venice:
             with pytest.raises(UsageError, match="journal"):
                 venice.generate(PUBLIC, to=to, key=KEY)
@@ -386,7 +386,7 @@ async def test_two_clients_with_the_same_batch_never_exceed_its_budget_together(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
     requests = [evolve(PUBLIC, prompt=f"Gondola {index}") for index in range(8)]
-    async with FaultyVenice(polls=0) as server:
+    async with Venice(polls=0) as server:
         async with client(server, **shared) as first, client(server, **shared) as second:
             errors: list[type[VeniceError]] = []
 
@@ -404,7 +404,7 @@ async def test_two_clients_with_the_same_batch_never_exceed_its_budget_together(
 async def test_another_api_key_that_finds_only_jobs_of_others_is_warned_unless_its_account_is_named(
     tmp_path: Path, shared: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with FaultyVenice(polls=0) as server:
+    async with Venice(polls=0) as server:
         async with client(server, **shared) as venice:
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", key=KEY)
         async with client(server, **shared):
@@ -420,7 +420,7 @@ async def test_draining_leaves_out_what_another_client_works_on(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
     async with (
-        FaultyVenice(polls=9) as server,
+        Venice(polls=9) as server,
         client(server, **shared) as first,
         client(server, **shared) as second,
     ):
@@ -435,7 +435,7 @@ async def test_draining_leaves_out_what_another_client_works_on(
 async def test_two_processes_that_place_the_same_orders_at_once_pay_for_each_once(
     tmp_path: Path, shared: dict[str, Any]
 ) -> None:
-    async with FaultyVenice(polls=0) as server:
+    async with Venice(polls=0) as server:
         command = [sys.executable, "-c", ORDERS, server.base_url, str(tmp_path), str(shared["journal"])]
         root = Path(__file__).parents[1]
         processes = [start(command, cwd=root, env=os.environ) for _ in range(2)]
@@ -447,7 +447,8 @@ async def test_two_processes_that_place_the_same_orders_at_once_pay_for_each_onc
 ORDERS = """
 import anyio, sys
 from pathlib import Path
-from tests.clients import KEY, PUBLIC
+from tests.clients import PUBLIC
+from tests.venice import KEY
 from venice_async import Limits, VeniceClient
 
 async def main(url, folder, journal):

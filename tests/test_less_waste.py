@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients import PUBLIC, client
-from tests.faulty import FaultyVenice, json_reply
+from tests.venice import Venice, fault, json_answer
 from venice_async import (
     ContentPolicyError,
     InvalidRequestError,
@@ -21,7 +21,7 @@ from venice_async.sandbox import Sandbox, Scenario, tiny_clip
 
 pytestmark = pytest.mark.anyio
 
-REFUSED = json_reply({"error": "The image shows a public figure"}, status=422)
+REFUSED = json_answer({"error": "The image shows a public figure"}, status=422)
 MODEL = "wan-2-7-text-to-video"
 CLIP = tiny_clip(20_000)
 
@@ -43,7 +43,7 @@ async def test_a_batch_gives_up_on_an_image_that_was_refused_three_times(
     tmp_path: Path,
 ) -> None:
     requests = [*map(_portrait, range(6)), PUBLIC]
-    async with FaultyVenice(queue=[REFUSED] * 3) as server, client(server) as venice:
+    async with Venice(queue=[REFUSED] * 3) as server, client(server) as venice:
         outcomes = await _outcomes(venice, requests, tmp_path, give_up_after=3)
         assert (4, 1) == (len(server.asked("POST /video/queue")), len(server.charges))
     assert [ContentPolicyError] * 3 + [InvalidRequestError] * 3 == [type(one.error) for one in outcomes[:6]]
@@ -54,14 +54,13 @@ async def test_a_batch_gives_up_on_an_image_that_was_refused_three_times(
 
 
 async def test_an_image_that_worked_once_is_not_given_up(tmp_path: Path) -> None:
-    ok = json_reply({"model": "public-model", "queue_id": "job-1"})
-    async with FaultyVenice(queue=[REFUSED, ok, *[REFUSED] * 4]) as server, client(server) as venice:
+    async with Venice(queue=[REFUSED, fault(), *[REFUSED] * 4]) as server, client(server) as venice:
         outcomes = await _outcomes(venice, [_portrait(number) for number in range(6)], tmp_path)
     assert 5 == sum(isinstance(one.error, ContentPolicyError) for one in outcomes)
 
 
 async def test_giving_up_can_be_switched_off_and_needs_a_sound_number(tmp_path: Path) -> None:
-    async with FaultyVenice(queue=[REFUSED] * 5) as server, client(server) as venice:
+    async with Venice(queue=[REFUSED] * 5) as server, client(server) as venice:
         outcomes = await _outcomes(venice, [_portrait(1)] * 5, tmp_path, give_up_after=None)
         assert [ContentPolicyError] * 5 == [type(one.error) for one in outcomes]
         with pytest.raises(UsageError, match="give_up_after"):

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cases import for_each
 from tests.clients import PUBLIC, client, until
-from tests.faulty import FaultyVenice
+from tests.venice import Venice
 from venice_async.errors import ContentPolicyError, UsageError
 from venice_async.formatting import as_bytes, as_seconds, as_usd
 from venice_async.io.journal.entries import JournalEntry, Unfinished
@@ -250,7 +250,7 @@ async def test_a_job_redraws_itself_in_its_one_cell_until_its_clip_is_there(
     cell = Cell()
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
     monkeypatch.setitem(sys.modules, "IPython.display", cell)
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         job._ipython_display_()
         await job

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import re
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from attrs import evolve
 
-from tests.clients import KEY, PUBLIC, client, until, wire
-from tests.faulty import (
-    FaultyVenice,
-    Job,
-    Reply,
-    gzipped,
-    html_reply,
-    json_reply,
+from tests.clients import PUBLIC, client, until, wire
+from tests.venice import (
+    KEY,
+    Answer,
+    Venice,
+    answer,
+    compressed,
+    endless,
+    fault,
+    html_answer,
+    in_chunks,
+    json_answer,
+    lost,
     no_capacity,
     rate_limited,
+    redirect,
+    remade,
 )
 from venice_async import (
     APIError,
@@ -41,38 +50,37 @@ from venice_async import (
     VeniceError,
     VideoRequest,
 )
+from venice_async.sandbox import Fault
 
 pytestmark = pytest.mark.anyio
 
-ACCEPTED = json_reply({"model": "public-model", "queue_id": "job-1"})
-
 LOST = [
-    pytest.param(Reply(cut_head_at=0, charged=True), id="cut before the answer"),
-    pytest.param(Reply(cut_head_at=0, reset=True, charged=True), id="reset before the answer"),
-    pytest.param(json_reply({"queue_id": "job-1"}, cut_head_at=20, charged=True), id="cut in the head"),
-    pytest.param(json_reply({"queue_id": "job-1"}, cut_at=5, charged=True), id="cut in the body"),
-    pytest.param(json_reply({"queue_id": "job-1"}, pause_at=3, charged=True), id="stalled in the body"),
-    pytest.param(Reply(delay=3600, charged=True), id="no answer"),
-    pytest.param(json_reply({"error": "failed"}, status=500), id="500"),
-    pytest.param(html_reply(status=502), id="502"),
-    pytest.param(html_reply(status=504), id="504"),
-    pytest.param(json_reply({"error": "Timeout"}, status=408, charged=True), id="408"),
-    pytest.param(html_reply(status=499, charged=True), id="499"),
-    pytest.param(json_reply({"error": "The model is at capacity"}, status=503), id="503 of somebody"),
-    pytest.param(html_reply(status=503), id="503 of an edge"),
-    pytest.param(html_reply(), id="a page for an answer"),
-    pytest.param(json_reply([1, 2]), id="a list for an answer"),
-    pytest.param(Reply(body=b""), id="nothing for an answer"),
-    pytest.param(json_reply({"queue_id": " \n"}), id="a blank for an id"),
-    pytest.param(json_reply({"queue_id": "x" * 100}, endless=True), id="an endless answer"),
+    pytest.param(lost(), id="cut before the answer"),
+    pytest.param(lost(reset=True), id="reset before the answer"),
+    pytest.param(lost(20), id="cut in the head"),
+    pytest.param(fault(cut_at=5), id="cut in the body"),
+    pytest.param(fault(stall_at=3), id="stalled in the body"),
+    pytest.param(fault(delay=3600), id="no answer"),
+    pytest.param(json_answer({"error": "failed"}, status=500), id="500"),
+    pytest.param(html_answer(status=502), id="502"),
+    pytest.param(html_answer(status=504), id="504"),
+    pytest.param(json_answer({"error": "Timeout"}, status=408, processed=True), id="408"),
+    pytest.param(html_answer(status=499, processed=True), id="499"),
+    pytest.param(json_answer({"error": "The model is at capacity"}, status=503), id="503 of somebody"),
+    pytest.param(html_answer(status=503), id="503 of an edge"),
+    pytest.param(html_answer(), id="a page for an answer"),
+    pytest.param(json_answer([1, 2]), id="a list for an answer"),
+    pytest.param(answer(b"", "application/json"), id="nothing for an answer"),
+    pytest.param(json_answer({"queue_id": " \n"}), id="a blank for an id"),
+    pytest.param(endless(b'{"queue_id": "' + b"x" * 100), id="an endless answer"),
 ]
 
 
-@pytest.mark.parametrize("answer", LOST)
+@pytest.mark.parametrize("said", LOST)
 async def test_a_lost_answer_is_an_unknown_outcome_and_the_request_is_never_sent_again(
-    tmp_path: Path, answer: Reply
+    tmp_path: Path, said: Fault
 ) -> None:
-    async with FaultyVenice(queue=[answer]) as server, client(server) as venice:
+    async with Venice(queue=[said]) as server, client(server) as venice:
         with pytest.raises(QueueOutcomeUnknownError) as caught:
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert ["POST /video/queue"] == wire(server)
@@ -84,8 +92,7 @@ async def test_a_lost_answer_is_an_unknown_outcome_and_the_request_is_never_sent
 
 
 async def test_a_cancelled_job_whose_answer_is_lost_is_not_said_to_be_free_of_charge(tmp_path: Path) -> None:
-    lost = Reply(delay=20.0, cut_head_at=0, charged=True)
-    async with FaultyVenice(queue=[lost]) as server, client(server) as venice:
+    async with Venice(queue=[fault(delay=20.0, drop="after")]) as server, client(server) as venice:
         job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         await until(lambda: len(server.charges) == 1)
         job.cancel()
@@ -97,23 +104,26 @@ async def test_a_cancelled_job_whose_answer_is_lost_is_not_said_to_be_free_of_ch
 async def test_an_answer_that_makes_no_sense_stays_in_the_error_and_the_journal_without_secrets(
     tmp_path: Path,
 ) -> None:
-    odd = json_reply(
-        {"job": {"uuid": "job-1"}, "echo": f"Bearer {KEY}", "get": "https://a.example/?sig=s3cret"}
-    )
-    kept = '{"job": {"uuid": "job-1"}, "echo": "Bearer [redacted]", "get": "https://a.example/[redacted]"}'
-    async with FaultyVenice(queue=[odd], polls=0) as server:
-        server.jobs["job-1"] = Job(model="public-model", queue_id="job-1", private=False, polls_left=0)
+    def odd(honest: Answer) -> Answer:
+        job = {"uuid": json.loads(honest.body)["queue_id"]}
+        said = {"job": job, "echo": f"Bearer {KEY}", "get": "https://a.example/?sig=s3cret"}
+        return honest.containing(json.dumps(said).encode())
+
+    async with Venice(queue=[remade(odd)], polls=0) as server:
         async with client(server, journal=tmp_path / "jobs.db") as venice:
-            with pytest.raises(QueueOutcomeUnknownError, match=r"job-1.*resume") as caught:
+            with pytest.raises(QueueOutcomeUnknownError) as caught:
                 await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        job = server.charges[0].queue_id
+        assert re.search(f"{job}.*resume", str(caught.value))
+        kept = f'{{"job": {{"uuid": "{job}"}}, "echo": "Bearer [redacted]", "get": "https://a.example/[redacted]"}}'
         assert kept == caught.value.answer
         async with client(server, journal=tmp_path / "jobs.db") as venice:
             (entry,) = await venice.pending()
-            (job,) = await venice.recover()
+            (unknown,) = await venice.recover()
             with pytest.raises(QueueOutcomeUnknownError, match="kept") as caught:
-                await job
+                await unknown
             assert (None, kept) == (entry.ticket, caught.value.answer)
-            await venice.resume(Ticket(model="public-model", queue_id="job-1"), to=tmp_path / "clip.mp4")
+            await venice.resume(Ticket(model="public-model", queue_id=job), to=tmp_path / "clip.mp4")
             await venice.forget(entry)
             assert [] == await venice.pending()
         assert 1 == len(server.asked("POST /video/queue"))
@@ -123,23 +133,25 @@ async def test_an_answer_that_makes_no_sense_stays_in_the_error_and_the_journal_
 @pytest.mark.parametrize(
     "cut",
     [
-        pytest.param(evolve(ACCEPTED, length=len(ACCEPTED.body) + 7, charged=True), id="announced too long"),
-        pytest.param(evolve(ACCEPTED, unterminated=True), id="chunks without an end"),
-        pytest.param(evolve(gzipped(ACCEPTED), unterminated=True), id="gzip, in chunks without an end"),
+        pytest.param(lambda honest: honest.headed(content_length="999"), id="announced too long"),
+        pytest.param(lambda honest: in_chunks(honest, end=b""), id="chunks without an end"),
+        pytest.param(
+            lambda honest: in_chunks(compressed(honest), end=b""), id="gzip, in chunks without an end"
+        ),
     ],
 )
-async def test_an_answer_that_is_cut_behind_its_ticket_is_an_answer(tmp_path: Path, cut: Reply) -> None:
-    async with FaultyVenice(queue=[cut]) as server, client(server) as venice:
-        server.jobs["job-1"] = Job(model="public-model", queue_id="job-1", private=False, polls_left=0)
+async def test_an_answer_that_is_cut_behind_its_ticket_is_an_answer(
+    tmp_path: Path, cut: Callable[[Answer], Answer]
+) -> None:
+    async with Venice(queue=[remade(cut)]) as server, client(server) as venice:
         await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert ["POST /video/queue"] == wire(server)[:1]
 
 
 async def test_a_paid_answer_with_headers_of_any_edge_is_understood(tmp_path: Path) -> None:
-    long = {**ACCEPTED.headers, "set-cookie": "edge=" + "x" * 30_000}
-    many = {**ACCEPTED.headers, **{f"x-edge-{number}": "x" for number in range(500)}}
-    answers = [evolve(ACCEPTED, headers=headers) for headers in (long, many)]
-    async with FaultyVenice(queue=answers) as server, client(server) as venice:
+    long = fault(headers={"set-cookie": "edge=" + "x" * 30_000})
+    many = fault(headers={f"x-edge-{number}": "x" for number in range(500)})
+    async with Venice(queue=[long, many]) as server, client(server) as venice:
         for number in range(2):
             await venice.generate(PUBLIC, to=tmp_path / f"{number}.mp4")
         assert 2 == len(server.charges)
@@ -156,9 +168,9 @@ async def test_a_paid_answer_with_headers_of_any_edge_is_understood(tmp_path: Pa
     ],
 )
 async def test_a_request_that_was_not_accepted_is_sent_again_and_charged_once(
-    tmp_path: Path, refusals: list[Reply]
+    tmp_path: Path, refusals: list[Fault]
 ) -> None:
-    async with FaultyVenice(queue=refusals) as server, client(server) as venice:
+    async with Venice(queue=refusals) as server, client(server) as venice:
         await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert len(refusals) + 1 == len(server.asked("POST /video/queue"))
         assert 1 == len(server.charges)
@@ -166,7 +178,7 @@ async def test_a_request_that_was_not_accepted_is_sent_again_and_charged_once(
 
 async def test_no_capacity_for_long_is_an_error_that_costs_nothing(tmp_path: Path) -> None:
     refusals = [no_capacity()] * 9
-    async with FaultyVenice(queue=refusals) as server, client(server) as venice:
+    async with Venice(queue=refusals) as server, client(server) as venice:
         with pytest.raises(ServerError, match="at capacity") as caught:
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert (6, [], False) == (len(server.requests), server.charges, caught.value.charged)
@@ -175,7 +187,7 @@ async def test_no_capacity_for_long_is_an_error_that_costs_nothing(tmp_path: Pat
 async def test_a_paid_request_that_is_limited_for_ever_ends_in_an_error_and_has_warned(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with FaultyVenice(always=rate_limited(60)) as server:
+    async with Venice(always=rate_limited(60)) as server:
         async with client(server, timeouts=Timeouts(queue=300), journal=tmp_path / "jobs.db") as venice:
             began = anyio.current_time()
             with pytest.raises(RateLimitError, match=r"Nothing was charged.*Timeouts\(queue=") as caught:
@@ -192,7 +204,7 @@ async def test_a_paid_request_waits_for_its_turn_no_longer_than_it_may(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     options: dict[str, Any] = {"timeouts": Timeouts(queue=150), "limits": Limits(queue_per_minute=1)}
-    async with FaultyVenice(polls=0) as server, client(server, **options) as venice:
+    async with Venice(polls=0) as server, client(server, **options) as venice:
         jobs = [venice.generate(PUBLIC, to=tmp_path / f"{number}.mp4") for number in range(6)]
         outcomes = await asyncio.gather(*(job.wait() for job in jobs), return_exceptions=True)
         failed = [outcome for outcome in outcomes if isinstance(outcome, RateLimitError)]
@@ -205,7 +217,7 @@ async def test_a_paid_request_waits_for_its_turn_no_longer_than_it_may(
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 413, 415, 422])
 async def test_a_refusal_is_final_and_costs_nothing(tmp_path: Path, status: int) -> None:
     async with (
-        FaultyVenice(queue=[json_reply({"error": "No"}, status=status)]) as server,
+        Venice(queue=[json_answer({"error": "No"}, status=status)]) as server,
         client(server) as venice,
     ):
         with pytest.raises(APIError, match="No") as caught:
@@ -233,21 +245,23 @@ def unused_tcp_port_free() -> int:
 
 
 async def test_the_read_timeout_bounds_the_wait_for_the_answer(tmp_path: Path) -> None:
-    slow = Reply(delay=100, charged=True)
-    async with FaultyVenice(queue=[slow]) as server, client(server, timeouts=Timeouts(read=5)) as venice:
+    async with (
+        Venice(queue=[fault(delay=100)]) as server,
+        client(server, timeouts=Timeouts(read=5)) as venice,
+    ):
         with pytest.raises(QueueOutcomeUnknownError):
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
 
 
 async def test_with_a_limit_the_price_is_asked_first_and_an_equal_price_is_allowed(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=0) as server, client(server) as venice:
+    async with Venice(polls=0) as server, client(server) as venice:
         await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", max_usd=0.25)
         assert ["POST /video/quote", "POST /video/queue"] == wire(server)[:2]
         assert {"model": "public-model", "duration": "5s"} == server.requests[0].json
 
 
 async def test_a_price_above_the_limit_costs_nothing(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         with pytest.raises(BudgetExceededError) as caught:
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", max_usd=0.24)
         assert (0.25, 0.24, False) == (caught.value.quoted_usd, caught.value.limit_usd, caught.value.charged)
@@ -258,7 +272,7 @@ async def test_a_price_above_the_limit_costs_nothing(tmp_path: Path) -> None:
 async def test_an_unusable_price_under_a_limit_is_an_error_and_nothing_is_queued(
     tmp_path: Path, price: object
 ) -> None:
-    async with FaultyVenice(quote=[json_reply({"quote": price})]) as server, client(server) as venice:
+    async with Venice(quote=[json_answer({"quote": price})]) as server, client(server) as venice:
         with pytest.raises(ProtocolError, match="price"):
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", max_usd=1.0)
         assert [] == server.charges
@@ -271,7 +285,7 @@ async def test_media_that_cannot_be_read_or_sent_is_refused_before_anything_is_s
     (tmp_path / "song.png").write_bytes(b"ID3 whatever it is called")
     with (tmp_path / "huge.mp4").open("wb") as file:
         file.truncate(40_000_000)
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         for name in ("missing.png", "empty.png", "odd.bin", "notes.txt", "song.png", "huge.mp4"):
             request = VideoRequest(model="m", prompt="p", image_url=Media(tmp_path / name))
             with pytest.raises(InvalidRequestError) as caught:
@@ -283,7 +297,7 @@ async def test_media_that_cannot_be_read_or_sent_is_refused_before_anything_is_s
 async def test_a_body_of_many_parts_above_the_limit_is_refused(tmp_path: Path) -> None:
     image = Media(b"\x89PNG\r\n\x1a\n" + bytes(6_000_000))
     request = VideoRequest(model="m", prompt="p", reference_image_urls=[image] * 5)
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         with pytest.raises(InvalidRequestError) as caught:
             await venice.generate(request, to=tmp_path / "clip.mp4")
         assert ("body", 35 * 1024 * 1024) == (caught.value.field, caught.value.limit)
@@ -292,15 +306,15 @@ async def test_a_body_of_many_parts_above_the_limit_is_refused(tmp_path: Path) -
 
 async def test_a_file_is_sent_as_a_data_url_of_its_own_type(tmp_path: Path) -> None:
     (tmp_path / "named.txt").write_bytes(b"\x89PNG\r\n\x1a\n1234")
-    request = VideoRequest(model="m", prompt="p", image_url=Media(tmp_path / "named.txt"))
-    async with FaultyVenice(polls=0) as server, client(server) as venice:
+    request = VideoRequest(model="m", prompt="p", duration="5s", image_url=Media(tmp_path / "named.txt"))
+    async with Venice(polls=0) as server, client(server) as venice:
         await venice.generate(request, to=tmp_path / "clip.mp4")
-        assert "data:image/png;base64,iVBORw0KGgoxMjM0" == server.charges[0]["image_url"]
+        assert "data:image/png;base64,iVBORw0KGgoxMjM0" == server.charges[0].request["image_url"]
 
 
 async def test_a_redirect_of_the_paid_request_is_an_error_and_is_not_followed(tmp_path: Path) -> None:
-    moved = Reply(status=307, headers={"location": "https://elsewhere.example/"}, charged=False)
-    async with FaultyVenice(queue=[moved]) as server, client(server) as venice:
+    moved = redirect("https://elsewhere.example/", status=307)
+    async with Venice(queue=[moved]) as server, client(server) as venice:
         with pytest.raises(VeniceError):
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert 1 == len(server.requests)

@@ -16,8 +16,8 @@ import anyio
 import pytest
 from attrs import evolve
 
-from tests.clients import KEY, PRIVATE, PUBLIC, client, wire
-from tests.faulty import FaultyVenice, Reply, html_reply, json_reply, no_capacity, rate_limited
+from tests.clients import PRIVATE, PUBLIC, client, wire
+from tests.venice import KEY, Venice, fault, html_answer, json_answer, no_capacity, rate_limited
 from venice_async import (
     AuthenticationError,
     BadRequestError,
@@ -35,7 +35,7 @@ from venice_async import (
     VideoRequest,
 )
 from venice_async.io.caller import SCARCE
-from venice_async.sandbox import Sandbox, tiny_clip
+from venice_async.sandbox import Fault, Sandbox, tiny_clip
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +71,7 @@ async def test_a_quote_sends_what_the_price_depends_on_and_nothing_else() -> Non
         image_url="https://a.example/b.png",
         audio=False,
     )
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice(quote=[json_answer({"quote": 0.25})]) as server, client(server) as venice:
         assert Quote(usd=0.25) == await venice.quote(request, reference_video_seconds=7.5)
         expected = {
             "model": "m",
@@ -85,8 +85,8 @@ async def test_a_quote_sends_what_the_price_depends_on_and_nothing_else() -> Non
 
 async def test_a_quote_for_upscaling_needs_no_duration_and_carries_the_clip(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x18ftypisom")
-    request = VideoRequest(model="up", video_url=Media(tmp_path / "clip.mp4"), upscale_factor=2)
-    async with FaultyVenice() as server, client(server) as venice:
+    request = VideoRequest(model="upscaler", video_url=Media(tmp_path / "clip.mp4"), upscale_factor=2)
+    async with Venice() as server, client(server) as venice:
         await venice.quote(request)
         assert {"model", "upscale_factor", "video_url"} == server.requests[0].json.keys()
         assert server.requests[0].json["video_url"].startswith("data:video/mp4;base64,")
@@ -99,8 +99,10 @@ async def test_reference_clips_are_measured_where_they_are_at_hand(
     encoded = "data:video/mp4;base64," + b64encode(tiny_clip(seconds=3)).decode()
     clips: list[str | Media] = [Media(tmp_path / "walk.mp4"), Media(tiny_clip(seconds=2)), encoded]
     named: Any = [{"video_url": Media(tiny_clip(seconds=1.25))}]
-    request = VideoRequest(model="m", prompt="p", reference_video_urls=clips, video_references=named)
-    async with FaultyVenice() as server, client(server) as venice:
+    request = VideoRequest(
+        model="m", prompt="p", duration="5s", reference_video_urls=clips, video_references=named
+    )
+    async with Venice() as server, client(server) as venice:
         await venice.quote(request)
         await venice.generate(request, to=tmp_path / "clip.mp4", max_usd=1)
         await venice.quote(request, reference_video_seconds=15)
@@ -117,9 +119,10 @@ async def test_a_price_without_a_reference_clip_of_unknown_length_says_so(
     clip: str | Media, caplog: pytest.LogCaptureFixture
 ) -> None:
     known = Media(tiny_clip(seconds=2))
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         for clips in ([clip], [clip, known]):
-            await venice.quote(VideoRequest(model="m", prompt="p", reference_video_urls=clips))
+            request = VideoRequest(model="m", prompt="p", duration="5s", reference_video_urls=clips)
+            await venice.quote(request)
         asked = [item.json.get("reference_video_total_duration") for item in server.requests]
     assert [None, 2] == asked
     assert 2 == caplog.text.count("leaves out 1 reference clip(s) of unknown length")
@@ -132,22 +135,22 @@ async def test_media_in_fields_of_tomorrow_are_read_and_encoded(tmp_path: Path) 
         "new": [{"image": Media(PNG)}],
         "video_url": Media(CLIP),
     }
-    request = VideoRequest(model="m", prompt="p", extra=extra)
-    async with FaultyVenice() as server, client(server) as venice:
+    request = VideoRequest(model="upscaler", prompt="p", extra=extra)
+    async with Venice() as server, client(server) as venice:
         await venice.generate(request, to=tmp_path / "clip.mp4", max_usd=1)
         bodies = {item.path.rpartition("/")[2]: item.json for item in server.requests}
     url = "data:image/png;base64," + b64encode(PNG).decode()
     clip = "data:video/mp4;base64," + b64encode(CLIP).decode()
-    assert {"model": "m", "video_url": clip} == bodies["quote"]
+    assert {"model": "upscaler", "video_url": clip} == bodies["quote"]
     sent = {"mask_image_url": url, "new": [{"image": url}], "video_url": clip}
-    assert {"model": "m", "prompt": "p"} | sent == bodies["queue"]
+    assert {"model": "upscaler", "prompt": "p"} | sent == bodies["queue"]
 
 
 async def test_models_are_typed_and_check_lists_every_problem_of_a_request() -> None:
-    catalogue = json_reply({"object": "list", "data": [MODEL, {"no": "id"}, 7]})
-    async with FaultyVenice(models=[catalogue]) as server, client(server) as venice:
+    catalogue = json_answer({"object": "list", "data": [MODEL, {"no": "id"}, 7]})
+    async with Venice(models=[catalogue]) as server, client(server) as venice:
         (model,) = await venice.models()
-        assert "type=video" == server.requests[0].query
+        assert {"type": "video"} == server.requests[0].query
     assert ("gondola-1", ("5s", "10s"), 100) == (model.id, model.durations, model.prompt_character_limit)
     fine = VideoRequest(
         model="gondola-1", prompt="A gondola", duration=5, resolution="720p", aspect_ratio="16:9"
@@ -173,7 +176,7 @@ async def test_the_keys_limits_and_balances_are_typed() -> None:
             "rateLimits": [{"apiModelId": "m", "rateLimits": [{"amount": 40, "type": "RPM"}]}],
         }
     }
-    async with FaultyVenice(always=json_reply(answer)) as server, client(server) as venice:
+    async with Venice(always=json_answer(answer)) as server, client(server) as venice:
         limits = await venice.rate_limits()
     assert (True, "paid", 50.23) == (limits.access_permitted, limits.tier, limits.balances["USD"])
     assert [("m", 40.0, "RPM")] == [(limit.model, limit.amount, limit.type) for limit in limits.limits]
@@ -182,16 +185,16 @@ async def test_the_keys_limits_and_balances_are_typed() -> None:
 @pytest.mark.parametrize(
     "trouble",
     [
-        pytest.param([Reply(cut_head_at=0)] * 2, id="cut"),
-        pytest.param([json_reply({"quote": 1}, cut_at=3)] * 2, id="cut in the body"),
-        pytest.param([Reply(delay=100)], id="no answer"),
-        pytest.param([html_reply(status=502)] * 3, id="502"),
-        pytest.param([json_reply({"error": "x"}, status=503)] * 3, id="503"),
+        pytest.param([fault(drop="after")] * 2, id="cut"),
+        pytest.param([json_answer({"quote": 1}, cut_at=3)] * 2, id="cut in the body"),
+        pytest.param([fault(delay=100)], id="no answer"),
+        pytest.param([html_answer(status=502)] * 3, id="502"),
+        pytest.param([json_answer({"error": "x"}, status=503)] * 3, id="503"),
         pytest.param([rate_limited(10)] * 3, id="429"),
     ],
 )
-async def test_a_question_survives_a_hiccup(trouble: list[Reply]) -> None:
-    async with FaultyVenice(quote=trouble) as server, client(server) as venice:
+async def test_a_question_survives_a_hiccup(trouble: list[Fault]) -> None:
+    async with Venice(quote=trouble) as server, client(server) as venice:
         assert 0.25 == (await venice.quote(PUBLIC)).usd
         assert len(trouble) + 1 == len(server.requests)
 
@@ -199,23 +202,23 @@ async def test_a_question_survives_a_hiccup(trouble: list[Reply]) -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (Reply(cut_head_at=0), DisconnectedError),
-        (json_reply({"error": "broken"}, status=500), ServerError),
-        (json_reply({"error": "No such key"}, status=401), AuthenticationError),
-        (html_reply(), ProtocolError),
+        (fault(drop="after"), DisconnectedError),
+        (json_answer({"error": "broken"}, status=500), ServerError),
+        (json_answer({"error": "No such key"}, status=401), AuthenticationError),
+        (html_answer(), ProtocolError),
     ],
 )
 async def test_a_question_that_cannot_be_answered_ends_in_the_last_error(
-    answer: Reply, error: type[Exception]
+    answer: Fault, error: type[Exception]
 ) -> None:
-    async with FaultyVenice(always=answer) as server, client(server) as venice:
+    async with Venice(always=answer) as server, client(server) as venice:
         with pytest.raises(error):
             await venice.quote(PUBLIC)
         assert 10 >= len(server.requests)
 
 
 async def test_retries_of_a_client_are_rationed() -> None:
-    async with FaultyVenice(always=html_reply(status=502)) as server, client(server) as venice:
+    async with Venice(always=html_answer(status=502)) as server, client(server) as venice:
         for _ in range(6):
             with pytest.raises(ServerError):
                 await venice.quote(PUBLIC)
@@ -223,9 +226,9 @@ async def test_retries_of_a_client_are_rationed() -> None:
 
 
 async def test_what_works_earns_retries_back() -> None:
-    script = [html_reply(status=502), json_reply({"quote": 0.25})] * 9
+    script = [html_answer(status=502), json_answer({"quote": 0.25})] * 9
     async with (
-        FaultyVenice(quote=script) as server,
+        Venice(quote=script) as server,
         client(server, retries=Retries(quota=5, cost=5, refund=5)) as venice,
     ):
         assert [0.25] * 9 == [(await venice.quote(PUBLIC)).usd for _ in range(9)]
@@ -233,9 +236,9 @@ async def test_what_works_earns_retries_back() -> None:
 
 async def test_the_polls_of_a_client_draw_on_its_quota_and_are_only_slower_without(tmp_path: Path) -> None:
     async def took(retries: Retries) -> float:
-        refusals = [json_reply({"error": "No answer"}, status=502)] * 30
+        refusals = [json_answer({"error": "No answer"}, status=502)] * 30
         async with (
-            FaultyVenice(retrieve=refusals, polls=0) as server,
+            Venice(retrieve=refusals, polls=0) as server,
             client(server, retries=retries) as venice,
         ):
             began = anyio.current_time()
@@ -249,7 +252,7 @@ async def test_the_polls_of_a_client_draw_on_its_quota_and_are_only_slower_witho
 
 async def test_a_paid_request_that_met_no_server_is_not_tried_again_without_quota(tmp_path: Path) -> None:
     async with (
-        FaultyVenice(queue=[no_capacity()]) as server,
+        Venice(queue=[no_capacity()]) as server,
         client(server, retries=Retries(quota=4)) as venice,
     ):
         with pytest.raises(ServerError, match="Nothing was charged"):
@@ -258,7 +261,7 @@ async def test_a_paid_request_that_met_no_server_is_not_tried_again_without_quot
 
 
 async def test_complete_deletes_a_public_clip_and_revoke_a_private_one(tmp_path: Path) -> None:
-    async with FaultyVenice(polls=0) as server, client(server) as venice:
+    async with Venice(polls=0) as server, client(server) as venice:
         public = await venice.generate(PUBLIC, to=tmp_path)
         private = await venice.generate(PRIVATE, to=tmp_path)
         await venice.complete(public.ticket)
@@ -269,8 +272,8 @@ async def test_complete_deletes_a_public_clip_and_revoke_a_private_one(tmp_path:
 
 
 async def test_a_refused_clean_up_of_ones_own_carries_the_ticket() -> None:
-    refusal = json_reply({"error": "Request ID is invalid"}, status=400)
-    async with FaultyVenice(complete=[refusal]) as server, client(server) as venice:
+    refusal = json_answer({"error": "Request ID is invalid"}, status=400)
+    async with Venice(complete=[refusal]) as server, client(server) as venice:
         with pytest.raises(BadRequestError) as caught:
             await venice.complete(Ticket(model="m", queue_id="never-issued"))
         assert caught.value.ticket is not None
@@ -282,7 +285,7 @@ async def test_a_clean_up_that_fails_never_fails_the_job_and_is_said_in_the_debu
 ) -> None:
     caplog.set_level(logging.DEBUG)
     for number, refusal in enumerate(UNCLEAN):
-        async with FaultyVenice(complete=[refusal] * 9) as server, client(server) as venice:
+        async with Venice(complete=[refusal] * 9) as server, client(server) as venice:
             began = anyio.current_time()
             video = await venice.generate(PUBLIC, to=tmp_path / f"{number}.mp4")
             assert video.size == len(server.clip)
@@ -291,13 +294,13 @@ async def test_a_clean_up_that_fails_never_fails_the_job_and_is_said_in_the_debu
     assert ["DEBUG"] * len(UNCLEAN) == [record.levelname for record in said]
 
 
-INVALID_ID = json_reply({"error": "Request ID is invalid."}, status=400)
+INVALID_ID = json_answer({"error": "Request ID is invalid."}, status=400)
 UNCLEAN = (
     INVALID_ID,
-    json_reply({"error": "no"}, status=404),
-    json_reply({"error": "no"}, status=500),
-    json_reply({"success": False}),
-    Reply(delay=3600),
+    json_answer({"error": "no"}, status=404),
+    json_answer({"error": "no"}, status=500),
+    json_answer({"success": False}),
+    fault(delay=3600),
 )
 
 
@@ -306,7 +309,7 @@ async def test_a_process_whose_jobs_are_anothers_meanwhile_does_not_clean_up() -
         msg = "Others may have the job"
         raise JournalError(msg)
 
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         for link in (None, f"{server.base_url}/clip"):
             ticket = Ticket(model="public-model", queue_id="1", download_url=link)
             event = await venice._runtime.shared().caller.clean_up(ticket, taken_over)
@@ -315,7 +318,7 @@ async def test_a_process_whose_jobs_are_anothers_meanwhile_does_not_clean_up() -
 
 
 async def test_a_clean_up_that_is_refused_is_not_tried_again_for_an_hour(tmp_path: Path) -> None:
-    async with FaultyVenice(complete=[INVALID_ID] * 99, polls=0) as server, client(server) as venice:
+    async with Venice(complete=[INVALID_ID] * 99, polls=0) as server, client(server) as venice:
         jobs = [venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4") for index in range(30)]
         await asyncio.gather(*jobs)
         assert 1 == len(server.asked("POST /video/complete"))
@@ -325,8 +328,8 @@ async def test_a_clean_up_that_is_refused_is_not_tried_again_for_an_hour(tmp_pat
 
 
 async def test_clean_ups_that_work_are_all_sent_one_after_another(tmp_path: Path) -> None:
-    slow = [json_reply({"success": True}, delay=1.0)] * 6
-    async with FaultyVenice(complete=slow, polls=0) as server, client(server) as venice:
+    slow = [json_answer({"success": True}, delay=1.0)] * 6
+    async with Venice(complete=slow, polls=0) as server, client(server) as venice:
         jobs = [venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4") for index in range(6)]
         await asyncio.gather(*jobs)
         times = [request.at for request in server.asked("POST /video/complete")]
@@ -343,12 +346,12 @@ async def test_what_answers_say_of_the_balance_and_of_the_end_of_a_model_is_pass
         "x-venice-model-deprecation-warning": f"use wan-3; key {KEY}",
         "x-venice-model-deprecation-date": "2030-01-01",
     }
-    price = evolve(json_reply({"quote": 0.25}), headers={**json_reply({}).headers, **told})
-    async with FaultyVenice(quote=[price, price]) as server, client(server) as venice:
+    price = fault(headers=told)
+    async with Venice(quote=[price, price]) as server, client(server) as venice:
         assert ({}, {}) == (venice.balances, venice.deprecations)
         for request in (PUBLIC, PUBLIC):
             await venice.quote(request)
-        await venice.quote(evolve(PUBLIC, model="other"))
+        await venice.quote(evolve(PUBLIC, model="m"))
         assert {"USD": 9.5} == venice.balances
         (text,) = venice.deprecations.values()
         assert [PUBLIC.model] == [*venice.deprecations]

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from tests.clients import PUBLIC, client
-from tests.faulty import FaultyVenice, json_reply
+from tests.venice import Venice, json_answer
 from venice_async import (
     APIError,
     UsageError,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 SECRET = "a-secret-of-the-shop"
-FAILED = json_reply({"error": "The provider refused it", "credits_refunded": True}, status=422)
+FAILED = json_answer({"error": "The provider refused it", "credits_refunded": True}, status=422)
 
 
 class Receiver:
@@ -61,7 +61,7 @@ class Receiver:
 
 
 async def test_a_webhook_tells_a_clip_signed_and_is_sent_again_until_it_is_taken(tmp_path: Path) -> None:
-    async with Receiver(500, 302) as receiver, FaultyVenice() as server:
+    async with Receiver(500, 302) as receiver, Venice() as server:
         hook = Webhook(receiver.url, SECRET)
         async with client(server, on_done=hook, journal=tmp_path / "jobs.db") as venice:
             job = venice.generate(PUBLIC, to=tmp_path / "a.mp4", key="order-1", tags={"customer": "acme"})
@@ -79,7 +79,7 @@ async def test_a_webhook_tells_a_clip_signed_and_is_sent_again_until_it_is_taken
 async def test_a_webhook_that_nobody_takes_costs_no_job_and_its_log_shows_no_secret(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Receiver(*[500] * 99) as receiver, FaultyVenice(retrieve=[FAILED]) as server:
+    async with Receiver(*[500] * 99) as receiver, Venice(retrieve=[FAILED]) as server:
         hook = Webhook(receiver.url, SECRET, patience=10.0)
         async with client(server, on_done=hook) as venice:
             with pytest.raises(APIError, match="refused it"):
@@ -107,7 +107,7 @@ async def test_the_end_of_a_job_is_told_once_and_not_by_those_who_follow_it(tmp_
         raise ValueError
 
     async with (
-        FaultyVenice(polls=4) as server,
+        Venice(polls=4) as server,
         client(server, journal=journal, on_done=first_hook) as first,
         client(server, journal=journal, on_done=second_hook) as second,
     ):
@@ -135,7 +135,7 @@ async def test_an_end_that_a_process_could_not_tell_is_told_by_the_next_one(
         jobs.append(job)
         told.set()
 
-    async with FaultyVenice() as server:
+    async with Venice() as server:
         async with client(server, journal=journal, on_done=never_comes_back) as venice:
             video = await venice.generate(PUBLIC, to=tmp_path / "a.mp4", key="a", tags={"n": "1"})
             await begun.wait()
@@ -151,7 +151,7 @@ async def test_an_end_that_a_process_could_not_tell_is_told_by_the_next_one(
 async def test_a_forged_changed_or_old_webhook_is_refused(tmp_path: Path) -> None:
     async with (
         Receiver() as receiver,
-        FaultyVenice() as server,
+        Venice() as server,
         client(server, on_done=Webhook(receiver.url, SECRET)) as venice,
     ):
         await venice.generate(PUBLIC, to=tmp_path / "a.mp4")

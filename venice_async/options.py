@@ -180,7 +180,7 @@ class Polling:
 
 @frozen(kw_only=True)
 class Retries:
-    """How retries are rationed across a client; what is retried at all is decided in `sansio.pacing`.
+    """How retries are rationed across a client; what is retried at all is decided in `sansio.retries`.
 
     Attributes:
         quota: tokens to start with and to hold at most; 50, the order of botocore's standard retry quota.

@@ -12,7 +12,7 @@ from venice_async.errors import DisconnectedError, VeniceError
 from venice_async.io.transport import Content
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     import pytest
 
@@ -55,7 +55,7 @@ class FakeResponse:
     async def read(self, limit: int) -> Content:
         return Content(b"".join([chunk async for chunk in self.chunks()])[:limit])
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         try:
             for piece in self.pieces:
                 if isinstance(piece, VeniceError):

@@ -88,7 +88,7 @@ def test_deliveries_take_half_of_the_descriptors_at_most(monkeypatch: pytest.Mon
 BATCH = """
 import asyncio, os, resource, sys, tempfile
 from collections import Counter
-from tests.clients import KEY
+from tests.venice import KEY
 from tests.faulty import FaultyVenice, make_mp4, video_reply
 from venice_async import Limits, VeniceClient, VideoRequest
 

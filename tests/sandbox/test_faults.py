@@ -16,7 +16,7 @@ import anyio
 import pytest
 import yarl
 
-from venice_async.sandbox import Fault, Point, Scenario, tiny_clip
+from venice_async.sandbox import Fault, Point, RecordedRequest, Scenario, tiny_clip
 from venice_async.sandbox.faults import encode
 
 from .talk import CLIP, PRIVATE, TEXT, Talk, order, talk
@@ -116,6 +116,58 @@ async def test_raw_pieces_are_sent_in_time() -> None:
         began = anyio.current_time()
         assert (b"HTTP", "FIN") == await exchange(venice)
         assert pytest.approx(240, abs=1) == anyio.current_time() - began
+
+
+async def test_a_function_is_asked_about_each_request_and_may_answer_with_a_fault() -> None:
+    seen: list[tuple[str, str, str, int | None]] = []
+
+    def decide(request: RecordedRequest) -> Fault | None:
+        seen.append((request.method, request.point, request.target, request.status))
+        fails = request.point == "quote" and request.json["duration"] == "10s"
+        return Fault(on="quote", status=503) if fails else None
+
+    faults = [Fault(on="quote", status=500), decide, Fault(on="video", body=b"nonsense")]
+    async with talk(scenarios=AT_ONCE, faults=faults) as venice:
+        statuses = [(await venice.quote(duration=duration)).status for duration in ("10s", "10s", "5s")]
+        ticket = (await venice.queue(PRIVATE)).json
+        await venice.fetch("GET", ticket["download_url"])
+        public = (await venice.queue()).json
+        assert b"nonsense" == (await venice.retrieve(public)).content
+    assert [500, 503, 200] == statuses
+    link = ticket["download_url"].split("/", 3)[3]
+    assert [
+        *[("POST", "quote", "/api/v1/video/quote", None)] * 2,
+        ("POST", "queue", "/api/v1/video/queue", None),
+        ("GET", "link", f"/{link}", None),
+        ("POST", "queue", "/api/v1/video/queue", None),
+        ("POST", "video", "/api/v1/video/retrieve", None),
+    ] == seen
+
+
+async def test_an_error_of_a_function_is_an_answer_of_500_and_raised_on_leaving() -> None:
+    def broken(answer: bytes) -> bytes:
+        raise ZeroDivisionError(answer)
+
+    def decide(_: RecordedRequest) -> None:
+        raise LookupError
+
+    for fault, error in ((Fault(on="quote", raw=broken), ZeroDivisionError), (decide, LookupError)):
+        with pytest.raises(error):
+            async with talk(faults=[fault]) as venice:
+                assert 500 == (await venice.quote()).status
+
+
+async def test_a_request_is_recorded_as_it_came_with_what_tells_its_connection() -> None:
+    async with talk() as venice:
+        for _ in "12":
+            await venice.queue()
+        await asyncio.gather(venice.quote(), venice.quote())
+        queued, again, *quotes = venice.sandbox.requests
+        (charge, _) = venice.sandbox.charges
+    assert json.dumps(order()).encode() == queued.body
+    assert order() == queued.json == charge.request
+    assert queued.connection == again.connection
+    assert 2 == len({request.connection for request in quotes})
 
 
 async def test_skipped_requests_pass_first() -> None:

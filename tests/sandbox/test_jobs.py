@@ -214,6 +214,21 @@ async def test_a_recorded_failure_is_told_by_every_later_poll() -> None:
         assert (first.status, first.content) == (second.status, second.content)
 
 
+async def test_a_job_may_be_done_at_a_certain_poll() -> None:
+    async with talk(speed=1, scenarios={"*": Scenario(seconds=0, polls=2)}) as venice:
+        for model in (TEXT, PRIVATE):
+            ticket = (await venice.queue(model)).json
+            running = []
+            for _ in "12":
+                await anyio.sleep(10)
+                running.append((await venice.retrieve(ticket)).json)
+            done = await venice.retrieve(ticket)
+            assert [("PROCESSING", 10_000), ("PROCESSING", 20_000)] == [
+                (news["status"], news["execution_duration"]) for news in running
+            ]
+            assert CLIP == done.content if model == TEXT else done.json["status"] == "COMPLETED"
+
+
 async def test_a_job_may_be_unknown_at_first_and_its_clip_unfetched() -> None:
     shy = Scenario(seconds=0, unknown_for=10, unfetched=2)
     for unknown in (404, 400):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from venice_async import UsageError, VideoRequest
@@ -85,6 +85,16 @@ def test_the_suffix_is_of_what_came_unless_the_pattern_names_one_of_another_kind
         next(Naming(pattern=pattern, values=VALUES).names(JOB, ".mov"))
         for pattern in ("{key}", "{key}.MP4", "{key}.bin", "{key}.2026.mov")
     ]
+
+
+@given(st.text(max_size=80), st.sampled_from(FIELDS))
+@example("take 1.5", "prompt")
+@example("0.0", "id")
+def test_no_value_decides_what_kind_of_file_a_name_says_it_is(text: str, name: str) -> None:
+    values = {name: "5" if name == "n" else text}
+    job_id = text if name == "id" else JOB
+
+    assert next(Naming(pattern=f"a-{{{name}}}", values=values).names(job_id, ".mov")).endswith(".mov")
 
 
 def test_a_number_is_bound_where_it_is_known() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 from attrs import evolve
@@ -48,6 +48,9 @@ from .retrieval import Retrieval
 from .sidecar import write_sidecar
 from .spec import JobSpec, Shared, born, recovery
 from .submission import AWAY, Submission
+
+if TYPE_CHECKING:
+    from ..io.journal.store import JobStore
 
 LEAST_DEADLINE: Final = 1800.0  # seconds; with the next, the deadline of a job that was given none
 DEADLINE_IN_P80: Final = 10.0
@@ -159,16 +162,18 @@ class Driver:
                 state, command = await self._begin_again((state, command))
                 continue
             state, command = step(self.state, event, chance=self._shared.clock.chance())
-            command = self._rationed(event, command)
+            self._trouble = event.error if isinstance(event, Missed | Interrupted) else None
+            if self._trouble is not None and isinstance(command, Poll | Fetch):
+                command = self._rationed(command, self._trouble)
             await self._keep(state)
-            if command is None:
+            if command is None and isinstance(state, Failed) and state.job_failed:
                 state, command = await self._try_again(state)
         return state
 
-    async def _try_again(self, state: State) -> Step:
-        """Begin anew, once, if the job failed and was refunded: the journal has let go of its key."""
+    async def _try_again(self, state: Failed) -> Step:
+        """Begin a failed job anew, once, if it was refunded: the journal has let go of its key."""
         is_new = isinstance(self.spec.start[0], Quoting | Queueing)  # and not one that is resumed
-        error = state.error if isinstance(state, Failed) and state.job_failed else None
+        error = state.error
         refunded = isinstance(error, APIError | JobFailedError) and error.credits_refunded is True
         if self._tried_again or not (is_new and refunded and self._shared.retry_refunded):
             return state, None
@@ -187,9 +192,11 @@ class Driver:
         if command is None:
             return start
         try:
-            state, command = await self._attach(start)
-            if command is None:
-                return state, None
+            journal, key = self._shared.journal, self.spec.key
+            if journal is not None and key is not None and not self.spec.entry_id:
+                state, command = await self._attach(start, journal, key)
+                if command is None:
+                    return state, None
             await self._retrieval.check_target()
             if ticket_of(state) is not None:
                 known = await self._patiently(lambda: self._record.begin(state))
@@ -206,14 +213,11 @@ class Driver:
         self.performed = False
         return await self._first(now)
 
-    async def _attach(self, start: Step) -> Step:
+    async def _attach(self, start: Step, journal: JobStore, key: str) -> Step:
         """Return where to go on from by what the journal knows of the key: `start` if it knows nothing.
 
         What another process works on is followed until it ends, or until its owner does.
         """
-        journal, key = self._shared.journal, self.spec.key
-        if journal is None or key is None or self.spec.entry_id:
-            return start
         if self.spec.identity is None and self.spec.request is not None:
             encoded = await encode_media(self.spec.request)
             self._bind(evolve(self.spec, identity=await identify(encoded)))
@@ -325,21 +329,19 @@ class Driver:
             case AskConsent():
                 return await self._submission.ask_consent(command.consent_request)
             case Poll():
-                return await self._within_deadline(lambda: self._retrieval.poll(command))
+                return await self._within_deadline(self._retrieval.poll(command))
             case Fetch():
-                return await self._within_deadline(lambda: self._retrieval.fetch(command))
+                return await self._within_deadline(self._retrieval.fetch(command))
             case CleanUp():
                 return await self._shared.caller.clean_up(command.video.ticket, self._record.check)
 
-    def _rationed(self, event: Event, command: Command | None) -> Command | None:
-        """Keep the latest trouble for the deadline to tell, and delay the next try if retries are scarce."""
-        self._trouble = event.error if isinstance(event, Missed | Interrupted) else None
-        if self._trouble is None or not isinstance(command, Poll | Fetch):
-            return command
+    def _rationed(self, command: Poll | Fetch, trouble: VeniceError) -> Command:
+        """Return the next try after some trouble, later if retries are scarce."""
         call = Call.RETRIEVE if isinstance(command, Poll) else Call.LINK
-        after = self._shared.caller.ration(call, self._trouble, command.after)
-        kind, message = type(command).__name__, self._trouble.message
-        log.info("%s brought nothing (%s); the next one in %.1f s", kind, message, after)
+        after = self._shared.caller.ration(call, trouble, command.after)
+        log.info(
+            "%s brought nothing (%s); the next one in %.1f s", type(command).__name__, trouble.message, after
+        )
         return evolve(command, after=after)
 
     async def _keep(self, state: State) -> None:
@@ -380,11 +382,11 @@ class Driver:
         if isinstance(self.state, Waiting | Downloading):
             self._enter(receive(self.state, received=received, total=total))
 
-    async def _within_deadline(self, perform: Callable[[], Awaitable[Event]]) -> Event:
+    async def _within_deadline(self, performing: Awaitable[Event]) -> Event:
         now = self._shared.clock.monotonic()
         self._started = now if self._started is None else self._started
         with anyio.CancelScope(deadline=self._started + self._span()) as self._deadline:
-            return await perform()
+            return await performing
         waited = self._shared.clock.monotonic() - self._started
         ticket = ticket_of(self.state)
         message = f"Job {ticket and ticket.queue_id} was not done after {waited:.0f} s"

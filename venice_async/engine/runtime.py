@@ -214,7 +214,6 @@ class Runtime:
             UsageError: the client belongs to another event loop.
         """
         task = self._opened()
-        self._check_loop()
         self._leave.set()
         try:
             await asyncio.wait({task})
@@ -234,8 +233,7 @@ class Runtime:
         """
         if self._task is None:
             return
-        self._check_loop()
-        task = self._task
+        task = self._opened()
         self._leave.set()
         if self._completions is not None:
             self._completions.hurry()
@@ -296,7 +294,6 @@ class Runtime:
         if self._shared is None or task.done() or self._leave.is_set():
             msg = "The client is closed"
             raise UsageError(msg, hint="Make a new VeniceClient, and enter or open it")
-        self._check_loop()
         return self._shared
 
     async def ask(self, query: Query[T]) -> T:
@@ -393,7 +390,7 @@ class Runtime:
             journal=journal,
             timeouts=settings.timeouts,
             questions=questions,
-            deliveries=anyio.Semaphore(deliveries_at_once()),
+            deliveries=anyio.Semaphore(deliveries_at_once(), fast_acquire=True),
             on_consent=settings.on_consent,
             retry_refunded=settings.retries.refunded,
             sidecars=settings.sidecars,
@@ -440,18 +437,15 @@ class Runtime:
 
         return SqliteRation(journal, account=account, limits=limits)
 
-    def _check_loop(self) -> None:
+    def _opened(self) -> asyncio.Task[None]:
+        """Return the task of a client that was opened, on the event loop that it belongs to."""
+        if self._task is None:
+            msg = "The client is not open yet"
+            hint = "Use it inside 'async with VeniceClient() as venice:', or 'await venice.open()' first"
+            raise UsageError(msg, hint=hint)
         if running_loop() is not self._loop:
             msg = "A client belongs to the event loop it was entered on"
             raise UsageError(msg, hint="Make one client for each event loop")
-
-    def _opened(self) -> asyncio.Task[None]:
-        if self._task is None:
-            msg = "The client is not open yet"
-            raise UsageError(
-                msg,
-                hint="Use it inside 'async with VeniceClient() as venice:', or 'await venice.open()' first",
-            )
         return self._task
 
 

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
@@ -43,13 +44,28 @@ _LONGEST: Final = 64 * 1024  # characters of a text, such as a prompt, that is n
 log: logging.Logger = logging.getLogger(__name__)
 
 
-def contents(
-    video: Video, spec: JobSpec, *, usd: float | None, began: float | None, saved: float
-) -> dict[str, Any]:
-    """Return what the sidecar of a clip says; files that are media of the request are read for their digests.
+async def write_sidecar(
+    video: Video, spec: JobSpec, *, usd: float | None, began: float | None, now: float
+) -> None:
+    """Write the sidecar of a clip that is kept, beside it. It never raises: the clip is what was paid for.
 
-    `usd` is the price where it was asked; `began` and `saved` are in seconds since the Unix epoch.
+    A file or an object of its name that is no sidecar stays as it is, unless the clip, too, may be replaced.
+    `usd` is the price where it was asked; `began` and `now` are in seconds since the Unix epoch.
     """
+    make = partial(_contents, video, spec, usd=usd, began=began, saved=now)
+    place = spec.to if isinstance(spec.to, ObjectPlace) else None
+    try:
+        if place is not None and place.url.scheme != "file" and video.url is not None:
+            await put_text(place, video.url + SUFFIX, await in_thread(make), overwrite=spec.overwrite)
+        elif path := video.path or (video.url and Path(file_of(parse_object_url(video.url)))):
+            await in_thread(_write, path.with_name(path.name + SUFFIX), make, spec.overwrite)
+    except (OSError, VeniceError) as error:
+        reason = error.message if isinstance(error, VeniceError) else type(error).__name__
+        log.warning("There is no sidecar beside %s: %s", video.path or video.url, reason)
+
+
+def _contents(video: Video, spec: JobSpec, *, usd: float | None, began: float | None, saved: float) -> str:
+    """Return what a sidecar says; files that are media of the request are read for their digests."""
     known = {
         MAKER: __version__,
         "file": (str(video.path or video.url)).replace("\\", "/").rpartition("/")[2],
@@ -63,30 +79,8 @@ def contents(
         "began": None if began is None else _iso(began),
         "saved": _iso(saved),
     }
-    return {item: value for item, value in known.items() if value is not None}
-
-
-async def write_sidecar(
-    video: Video, spec: JobSpec, *, usd: float | None, began: float | None, now: float
-) -> None:
-    """Write the sidecar of a clip that is kept, beside it. It never raises: the clip is what was paid for.
-
-    A file or an object of its name that is no sidecar stays as it is, unless the clip, too, may be replaced.
-    """
-
-    def make() -> str:
-        made = contents(video, spec, usd=usd, began=began, saved=now)
-        return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
-
-    place = spec.to if isinstance(spec.to, ObjectPlace) else None
-    try:
-        if place is not None and place.url.scheme != "file" and video.url is not None:
-            await put_text(place, video.url + SUFFIX, await in_thread(make), overwrite=spec.overwrite)
-        elif path := video.path or (video.url and Path(file_of(parse_object_url(video.url)))):
-            await in_thread(_write, path.with_name(path.name + SUFFIX), make, spec.overwrite)
-    except (OSError, VeniceError) as error:
-        reason = error.message if isinstance(error, VeniceError) else type(error).__name__
-        log.warning("There is no sidecar beside %s: %s", video.path or video.url, reason)
+    made = {item: value for item, value in known.items() if value is not None}
+    return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
 
 
 def _write(path: Path, make: Callable[[], str], overwrite: bool) -> None:  # noqa: FBT001 - threads are passed positions only

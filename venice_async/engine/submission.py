@@ -85,8 +85,8 @@ class Submission:
         """
         try:
             if self._prepared is None:
-                encoded, self.encoded = self.encoded or await encode_media(command.request), None
-                self._prepared = await prepare(encoded)
+                self._prepared = await prepare(self.encoded or command.request)
+                self.encoded = None
         except VeniceError as error:
             return Refused(error)
         clock, patience = self._shared.clock, self._shared.timeouts.queue

@@ -15,7 +15,7 @@ whatever it was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial, wraps
 from typing import Any, Final, ParamSpec, Self, TypeVar
@@ -180,7 +180,7 @@ class AiohttpResponse:
             failure = ProtocolError("The answer is compressed, and damaged")
         return Content(content[:limit], failure and failure.with_traceback(None))
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield the body as it comes."""
         while chunk := await self._next_in_time():
             yield chunk
@@ -271,41 +271,40 @@ class AiohttpTransport:
 
     @_bare
     async def _opened(self, request: HttpRequest, body: _Body | None) -> aiohttp.ClientResponse:
+        if request.call in _LINKS:
+            return await self._follow(request)
+        paid = request.call is Call.QUEUE
         try:
-            return await (self._follow(request) if request.call in _LINKS else self._call(request, body))
+            session = self._paid if paid else self._api
+            if session is None or session.closed:
+                msg = "The HTTP session is closed"
+                raise ConnectError(msg)
+            url = self._base_url + request.url
+            if paid:
+                await self._route.look_ahead()
+            opening = partial(
+                session.request,
+                request.method,
+                url,
+                data=body,
+                headers=self._authorized(request, url),
+                allow_redirects=False,
+                auto_decompress=False,
+                read_bufsize=_CHUNK,
+                **_HEAD,
+                raise_for_status=False,  # whatever a borrowed session does: a status is an answer
+                timeout=self._timeout,
+                # Part of the key of aiohttp's pool: with it, no pooled connection of a borrowed session fits.
+                # aiohttp has no other way to ask for a new one.
+                server_hostname=urlsplit(url).hostname if paid and self._borrowed else None,
+            )
+            return await self._head(request, opening)
         except Exception as error:
             failure = _translated(error)
             if body is None or body.begun or isinstance(failure, ConnectError):
                 raise
             msg = f"The request was not sent: {failure.message} ({type(error).__name__})"
             raise ConnectError(msg) from None
-
-    async def _call(self, request: HttpRequest, body: _Body | None) -> aiohttp.ClientResponse:
-        paid = request.call is Call.QUEUE
-        session = self._paid if paid else self._api
-        if session is None or session.closed:
-            msg = "The HTTP session is closed"
-            raise ConnectError(msg)
-        url = self._base_url + request.url
-        if paid:
-            await self._route.look_ahead()
-        opening = partial(
-            session.request,
-            request.method,
-            url,
-            data=body,
-            headers=self._authorized(request, url),
-            allow_redirects=False,
-            auto_decompress=False,
-            read_bufsize=_CHUNK,
-            **_HEAD,
-            raise_for_status=False,  # whatever a borrowed session does: a status is an answer
-            timeout=self._timeout,
-            # Part of the key of aiohttp's pool: with it, no pooled connection of a borrowed session fits.
-            # aiohttp has no other way to ask for a new one.
-            server_hostname=urlsplit(url).hostname if paid and self._borrowed else None,
-        )
-        return await self._head(request, opening)
 
     async def _follow(self, request: HttpRequest) -> aiohttp.ClientResponse:
         """Send a request to a link, following its redirects by hand."""
@@ -314,7 +313,22 @@ class AiohttpTransport:
             try:
                 if redirects:
                     url = self._route.rules.next_hop(url, location)
-                opened = await self._hop(request, url)
+                session = await (self._within or self)._link_session()  # noqa: SLF001 - another of this class
+                opening = partial(
+                    session.request,
+                    request.method,
+                    URL(self._route.rules.check(url), encoded=True),  # as it was given: it may be signed
+                    headers=request.headers,
+                    middlewares=(_once,),
+                    raise_for_status=False,
+                    allow_redirects=False,
+                    **self._route.options(url),
+                    auto_decompress=False,
+                    read_bufsize=_CHUNK,
+                    **_HEAD,
+                    timeout=self._timeout,
+                )
+                opened = await self._head(request, opening)
             except Exception as error:
                 failure = _translated(error)
                 if redirects and isinstance(failure, DownloadError):
@@ -330,24 +344,6 @@ class AiohttpTransport:
             location = opened.headers.get("location")
         msg = f"The link redirects more than {_REDIRECTS} times"
         raise DownloadError(msg)
-
-    async def _hop(self, request: HttpRequest, url: str) -> aiohttp.ClientResponse:
-        session = await (self._within or self)._link_session()  # noqa: SLF001 - another of this class
-        opening = partial(
-            session.request,
-            request.method,
-            URL(self._route.rules.check(url), encoded=True),  # as it was given: it may be signed
-            headers=request.headers,
-            middlewares=(_once,),
-            raise_for_status=False,
-            allow_redirects=False,
-            **self._route.options(url),
-            auto_decompress=False,
-            read_bufsize=_CHUNK,
-            **_HEAD,
-            timeout=self._timeout,
-        )
-        return await self._head(request, opening)
 
     async def _link_session(self) -> aiohttp.ClientSession:
         if self._link is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -108,7 +108,7 @@ class Caller:
         self.balances: dict[str, float] = {}
         self.deprecations: dict[str, str] = {}
         self._models: frozenset[str] | None = None
-        self._cleaning = anyio.Lock()
+        self._cleaning = anyio.Lock(fast_acquire=True)
         self._quiet_until = -math.inf
 
     async def ask(self, query: Query[T], *, check: Callable[[], None] = lambda: None) -> T:
@@ -346,7 +346,7 @@ class _ReadResponse:
     async def read(self, limit: int) -> Content:
         return Content(self.content.data[:limit], self.content.failure)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         yield self.content.data
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, TypeVar, TypeVarTuple
 
 import anyio
@@ -60,4 +61,4 @@ async def in_thread(work: Callable[[*_Arguments], _T], *arguments: *_Arguments) 
     if limiter is None:
         limiter = CapacityLimiter(_AT_ONCE)
         _limiter.set(limiter)
-    return await with_descriptors(lambda: to_thread.run_sync(work, *arguments, limiter=limiter))
+    return await with_descriptors(partial(to_thread.run_sync, work, *arguments, limiter=limiter))

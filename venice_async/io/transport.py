@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -55,7 +55,7 @@ class Response(Protocol):
         """Return what can be had of the body, at most `limit` bytes."""
         ...
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncGenerator[bytes]:
         """Yield the body as it comes, never more than about 1 MiB at once.
 
         Raises `DisconnectedError` or `ReadTimeoutError` when it is cut or goes quiet.

@@ -8,7 +8,7 @@ import logging
 import math
 import mimetypes
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from attrs import evolve, field, fields, frozen
@@ -59,13 +59,21 @@ async def encode_media(request: VideoRequest) -> VideoRequest:
     return request if _is_small(request) else await in_thread(lambda: _with_urls(request, ""))
 
 
-async def prepare(encoded: VideoRequest) -> Prepared:
-    """Return the body of a paid request whose media are URLs.
+async def prepare(request: VideoRequest) -> Prepared:
+    """Return the body of a paid request; files and bytes are encoded that are not URLs yet.
 
     Raises:
-        InvalidRequestError: the body is above 35 MiB.
+        InvalidRequestError: a file cannot be read, or the body is above 35 MiB.
     """
-    return await beside_the_loop(_packed, encoded)
+    is_small = _is_small(request)
+
+    def pack() -> Prepared:
+        body = request_body(request if is_small else _with_urls(request, ""))
+        if len(body) > LIMITS["body"]:
+            raise _too_large(len(body))
+        return Prepared(body, hashlib.sha256(body).hexdigest())
+
+    return pack() if is_small else await in_thread(pack)
 
 
 async def identify(encoded: VideoRequest) -> str:
@@ -191,23 +199,18 @@ def _is_small(request: VideoRequest) -> bool:
 
 
 def _leaves(value: object) -> Iterator[object]:
-    if isinstance(value, (VideoRequest, *PARTS)):
-        inner: Iterable[object] = (getattr(value, item.name) for item in fields(type(value)))
-    elif isinstance(value, tuple | list | dict):
-        known = cast("Sequence[object] | dict[str, object]", value)
-        inner = known.values() if isinstance(known, dict) else known
-    else:
-        yield value
-        return
-    for item in inner:
-        yield from _leaves(item)
-
-
-def _packed(request: VideoRequest) -> Prepared:
-    body = request_body(request)
-    if len(body) > LIMITS["body"]:
-        raise _too_large(len(body))
-    return Prepared(body, hashlib.sha256(body).hexdigest())
+    """Yield what is within a request, a part of it or a list of such, in no order."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, (VideoRequest, *PARTS)):
+            left += [getattr(one, item.name) for item in fields(type(one))]
+        elif isinstance(one, tuple | list):
+            left += cast("Sequence[object]", one)
+        elif isinstance(one, dict):
+            left += cast("dict[str, object]", one).values()
+        else:
+            yield one
 
 
 def _with_urls(value: object, name: str) -> Any:

@@ -9,28 +9,31 @@ from collections.abc import Collection, Iterable
 
 from attrs import define, field
 
+from .records import RecordedRequest
 from .replies import Reply
-from .scenarios import Coding, Fault, Point
+from .scenarios import Coding, Fault, Faults, Point
 
 _JSON = "application/json; charset=utf-8"
 
 
 @define(eq=False)
 class _Planned:
-    fault: Fault
+    fault: Faults
     passed: int = 0
     struck: int = 0
 
-    def meets(self, points: Collection[Point], model: str | None) -> bool:
-        """Whether the fault strikes this request, which is counted."""
+    def strikes(self, request: RecordedRequest, points: Collection[Point], model: str | None) -> Fault | None:
+        """Return the fault if it strikes this request, which is counted."""
         fault = self.fault
+        if not isinstance(fault, Fault):
+            return fault(request)
         if fault.on not in points or (fault.model or model) != model or self.struck == fault.times:
-            return False
+            return None
         if self.passed < fault.skip:
             self.passed += 1
-            return False
+            return None
         self.struck += 1
-        return True
+        return fault
 
 
 @define(eq=False)
@@ -39,13 +42,14 @@ class FaultPlan:
 
     _planned: list[_Planned] = field(factory=list[_Planned], init=False)
 
-    def add(self, faults: Iterable[Fault]) -> None:
+    def add(self, faults: Iterable[Faults]) -> None:
         """Queue more faults behind those declared before."""
         self._planned.extend(_Planned(fault) for fault in faults)
 
-    def next(self, points: Collection[Point], model: str | None) -> Fault | None:
+    def next(self, request: RecordedRequest, points: Collection[Point], model: str | None) -> Fault | None:
         """Return the fault that strikes a request at any of `points`."""
-        return next((planned.fault for planned in self._planned if planned.meets(points, model)), None)
+        struck = (planned.strikes(request, points, model) for planned in self._planned)
+        return next((fault for fault in struck if fault is not None), None)
 
 
 def with_fault(fault: Fault, true: Reply) -> Reply:

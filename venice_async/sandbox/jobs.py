@@ -38,12 +38,14 @@ class Job:
         token: the secret of its link.
         gets: how often its link was fetched.
         prores: whether it is to be a MOV.
+        polls: how many polls still find it running although its time is over.
         unfetched: how many polls are still answered that its clip could not be fetched.
     """
 
     queue_id: str
     model: CatalogueModel
     scenario: Scenario
+    request: Mapping[str, Any] = field(repr=False)
     order: Mapping[str, Any]
     usd: float
     queued_at: float
@@ -55,6 +57,7 @@ class Job:
     deleted: bool = False
     gets: int = 0
     prores: bool = False
+    polls: int = 0
     unfetched: int = 0
 
     @property
@@ -105,6 +108,7 @@ class Job:
             usd=self.usd,
             refunded=self.refunded(now),
             at=self.queued_at,
+            request=self.request,
         )
 
 
@@ -170,6 +174,7 @@ class SandboxJobs:
             queue_id=str(name >> 75) if scenario.numeric_id else str(uuid.UUID(int=name, version=4)),
             model=model,
             scenario=scenario,
+            request=body,
             order=_order(model, body),
             prores=body.get("output_format") == "prores",
             usd=price(model, body),
@@ -177,6 +182,7 @@ class SandboxJobs:
             execution=execution,
             p80=model.p80 * scenario.estimate / self._speed,
             token=f"{self._names.getrandbits(160):040x}",
+            polls=scenario.polls,
             unfetched=scenario.unfetched,
         )
         self._jobs[job.queue_id] = job

@@ -58,7 +58,6 @@ class ApiOrigin:
         now = self.venice.clock.now()
         path = request.path.removeprefix(PREFIX)
         point = _ROUTES.get((request.method, path)) if request.path.startswith(PREFIX) else None
-        points: tuple[Point, ...] = () if point is None else (point,)
         call = Call(
             query=request.query,
             content_type=request.headers.get("Content-Type", ""),
@@ -67,11 +66,11 @@ class ApiOrigin:
             keyed="Authorization" in request.headers,
             now=now,
         )
-        reply, fault = self._turned_away(request, point, raw, now), None
+        reply, fault, record = self._turned_away(request, point, raw, now), None, None
         if reply is None and point is not None:
-            if point == "retrieve" and await self.venice.delivers(call.body, now):
-                points = ("retrieve", "video")
-            reply, fault = self._answer(point, points, call)
+            delivers = point == "retrieve" and await self.venice.delivers(call.body, now)
+            record = _record(request, path, "video" if delivers else point, call)
+            reply, fault = self._answer(record, point, ("retrieve", "video") if delivers else (point,), call)
         if reply is None and path in _PATHS:
             reply = standard_error(405, "Method not allowed")
         reply = reply or standard_error(404, "The requested resource was not found")
@@ -81,7 +80,8 @@ class ApiOrigin:
         if status is not None and status in _FAILED:
             self.venice.limiter.failed(now)
         reply = _with(reply, self.venice.limiter.failure_headers(now))
-        self.requests.append(_record(request, path, points[-1] if points else "", call, status))
+        record = record or _record(request, path, point or "", call)
+        self.requests.append(evolve(record, status=status))
         return await send(request, reply, fault, date=self.venice.clock.http_date(now))
 
     def _turned_away(
@@ -103,14 +103,15 @@ class ApiOrigin:
             )
         return None
 
-    def _answer(self, point: Point, points: tuple[Point, ...], call: Call) -> tuple[Reply, Fault | None]:
+    def _answer(
+        self, request: RecordedRequest, point: Point, points: tuple[Point, ...], call: Call
+    ) -> tuple[Reply, Fault | None]:
         headers: dict[str, str] = {}
         if (kind := self.venice.rated(point, call.body)) is not None:
             headers, refusal = self.venice.limiter.take(kind, call.now)
             if refusal is not None:
                 return _with(refusal, headers), None
-        model = (call.body or {}).get("model")
-        fault = self.plan.next(points, model)
+        fault = self.plan.next(request, points, (call.body or {}).get("model"))
         acts = fault is None or fault.acts
         reply = _with(self.venice.answer(point, call) if acts else Reply(), headers)
         return (reply if fault is None else with_fault(fault, reply)), fault
@@ -146,10 +147,10 @@ class LinkOrigin:
         job = self._find(request.path, request.query.get("signature"))
         if job is not None and point == "link" and job.done(now):
             await self.renderer.make(job)
-        reply, fault = self._answer(request, point, job, now)
         call = Call(query={}, content_type="", raw=raw or b"", body=_parsed(raw), now=now)
-        status = None if fault is not None and fault.silent else reply.status
-        record = _record(request, request.path, point or "", call, status, origin="link")
+        record = _record(request, request.path, point or "", call, origin="link")
+        reply, fault = self._answer(record, point, job, now)
+        record = evolve(record, status=None if fault is not None and fault.silent else reply.status)
         self.requests.append(record)
         if self.api_key in request.path_qs or any(
             self.api_key in value for value in request.headers.values()
@@ -158,15 +159,14 @@ class LinkOrigin:
         return await send(request, reply, fault, date=self.clock.http_date(now))
 
     def _answer(
-        self, request: web.BaseRequest, point: Point | None, job: Job | None, now: float
+        self, request: RecordedRequest, point: Point | None, job: Job | None, now: float
     ) -> tuple[Reply, Fault | None]:
         if point is None:
             return standard_error(405, "Method not allowed"), None
-        fault = self.plan.next((point,), job.model.id if job is not None else None)
+        fault = self.plan.next(request, (point,), job.model.id if job is not None else None)
         if fault is not None and not fault.acts:
             return with_fault(fault, Reply()), fault
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        reply = self._get(job, headers, now) if point == "link" else self._delete(job, now)
+        reply = self._get(job, request.headers, now) if point == "link" else self._delete(job, now)
         return (reply if fault is None else with_fault(fault, reply)), fault
 
     def _find(self, path: str, signature: str | None) -> Job | None:
@@ -247,13 +247,13 @@ def _record(
     path: str,
     point: str,
     call: Call,
-    status: int | None,
     *,
     origin: Literal["api", "link"] = "api",
 ) -> RecordedRequest:
     headers = {name.lower(): value for name, value in request.headers.items()}
     if "authorization" in headers:
         headers["authorization"] = "(not kept)"
+    peer = request.get_extra_info("peername")
     return RecordedRequest(
         method=request.method,
         path=path,
@@ -261,7 +261,9 @@ def _record(
         json=call.body,
         headers=headers,
         query=dict(call.query),
-        status=status,
+        body=call.raw,
+        target=request.raw_path,
+        connection=peer[1] if peer else 0,
         at=call.now,
         origin=origin,
     )

@@ -9,6 +9,7 @@ from attrs import field, frozen
 from attrs.validators import ge, in_, instance_of, optional
 
 from .model import Delivery
+from .records import RecordedRequest
 
 Outcome = Literal[
     "completed",
@@ -83,6 +84,8 @@ class Scenario:
         hint: what `provider_failed` advises.
         unknown_for: seconds after it was queued for which polls do not know the job.
         unknown_status: what they are answered then: 404, or 400 "Request ID is invalid.".
+        polls: how many polls of a job whose time is over still find it running; with `seconds=0` just so many
+            do.
         unfetched: how many polls of a job that is done are answered 502, its clip not fetched yet.
         link_after: seconds after it is done for which its link is not there: a GET is answered `link_status`,
             and COMPLETED comes without the URL that it is to bring.
@@ -107,6 +110,7 @@ class Scenario:
     hint: str = "Try again with a simpler prompt"
     unknown_for: float = field(default=0.0, validator=ge(0))
     unknown_status: Literal[400, 404] = field(default=404, validator=in_((400, 404)))
+    polls: int = field(default=0, validator=ge(0))
     unfetched: int = field(default=0, validator=ge(0))
     link_after: float = field(default=0.0, validator=ge(0))
     link_status: Literal[403, 404] = field(default=404, validator=in_((403, 404)))
@@ -196,3 +200,7 @@ class Fault:
     def stop_at(self) -> int | None:
         """Bytes of the body that are sent, when that is not all of them."""
         return next((at for at in (self.cut_at, self.reset_at, self.stall_at) if at is not None), None)
+
+
+Faults = Fault | Callable[[RecordedRequest], Fault | None]
+"""A fault, or a function that is asked about each request, and returns the one that strikes it, if any."""

@@ -24,7 +24,7 @@ from .limits import RateLimiter, RateLimits
 from .model import CatalogueModel
 from .origins import ApiOrigin, LinkOrigin
 from .records import Charge, RecordedRequest
-from .scenarios import Fault, Scenario, Scenarios
+from .scenarios import Fault, Faults, Scenario, Scenarios
 from .venice import Completes, Venice
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -52,7 +52,8 @@ class Sandbox:
         balance: what the account holds, in USD.
         models: the catalogue.
         scenarios: how jobs go, by model id, or `*` for all others.
-        faults: what goes wrong on the wire.
+        faults: what goes wrong on the wire: each a `Fault`, or a function that is asked about every request
+            which those before it let pass, and returns the fault that strikes it, or None.
         limits: rate limits and the abuse block; None for none. May be set at any time.
         clips: fixed bytes, or a function like `render_clip`, instead of rendered clips.
         media_lifetime: seconds for which clips and links are kept.
@@ -69,6 +70,7 @@ class Sandbox:
     Raises:
         UsageError: on entering, when PyAV is missing to render clips, or when it was entered before.
         OSError: on entering, when the port is taken.
+        Exception: on leaving, the first error of a function among `faults`, `clips` or `raw`.
     """
 
     speed: float = field(default=60.0, validator=gt(0))
@@ -80,7 +82,7 @@ class Sandbox:
     balance: float = 1_000_000.0
     models: Sequence[CatalogueModel] = field(factory=lambda: CATALOGUE, repr=False)
     scenarios: Scenarios = field(factory=dict[str, Scenario])
-    faults: Iterable[Fault] = ()
+    faults: Iterable[Faults] = ()
     _limits: RateLimits | None = field(factory=RateLimits, alias="limits")
     clips: Clips | None = field(default=None, repr=False)
     media_lifetime: float = field(default=86_400.0, validator=gt(0))
@@ -95,6 +97,7 @@ class Sandbox:
     _leaks: list[RecordedRequest] = field(factory=list[RecordedRequest], init=False, repr=False)
     _venice: Venice | None = field(default=None, init=False, repr=False)
     _runners: list[web.ServerRunner] = field(factory=list[web.ServerRunner], init=False, repr=False)
+    _error: Exception | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._plan.add(self.faults)
@@ -138,7 +141,7 @@ class Sandbox:
             for request in self.requests
         )
 
-    def inject(self, *faults: Fault) -> None:
+    def inject(self, *faults: Faults) -> None:
         """Queue more faults behind those declared."""
         self._plan.add(faults)
 
@@ -173,6 +176,8 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+        if self._error is not None and error is None:
+            raise self._error
 
     async def aclose(self) -> None:
         """Close connections and sockets, wait for a rendering that cannot be stopped; cancelled or not."""
@@ -213,6 +218,12 @@ class Sandbox:
             outcome = "no whole answer"
             try:
                 response = await handler(request)
+            except (OSError, web.RequestPayloadError):  # the client hung up
+                raise
+            except Exception as error:
+                self._error = self._error or error
+                raise
+            else:
                 outcome = str(response.status)
                 return response
             finally:

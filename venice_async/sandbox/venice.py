@@ -125,7 +125,7 @@ class Venice:
             return False
         if now >= job.queued_at + self.id_lifetime:
             return False
-        if not job.known(now) or not job.done(now):
+        if not job.known(now) or not job.done(now) or job.polls:
             return False
         await self.renderer.make(job)
         return job.succeeds
@@ -192,6 +192,9 @@ class Venice:
         if job.delivery != "link" and self._gone(job, call.now):
             return standard_error(404, _UNKNOWN_MEDIA)
         if not job.done(call.now):
+            return _status(job, "PROCESSING", call.now)
+        if job.polls:
+            job.polls -= 1
             return _status(job, "PROCESSING", call.now)
         if not job.succeeds:
             return _failure(job, call.now)
@@ -290,7 +293,7 @@ def _refused(scenario: Scenario) -> Reply | None:
 def _status(job: Job, name: str, now: float, **more: object) -> Reply:
     """Return a JSON status; its times are those that the client sees, `speed` included."""
     running = now - job.queued_at
-    duration = min(running, job.execution) if job.done(now) else running
+    duration = running if name == "PROCESSING" else min(running, job.execution)
     content = {
         "status": name,
         "average_execution_time": round(job.p80 * 1000),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import AsyncIterable, AsyncIterator
-from typing import NoReturn
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
+from typing import NoReturn, cast
 
 import anyio
 from aiohttp import web
@@ -17,6 +18,7 @@ LARGEST_BODY = 35 * 1024 * 1024
 """Bytes that a request's body may have; 35 MB by the vendor's documents."""
 
 _PIECE = 256 * 1024
+_MOMENT = 0.01  # seconds in which a client takes what was sent, before a reset wipes it out
 _AS_IT_IS = Fault(on="video", raw=lambda answer: answer)
 """aiohttp names a type where none is to be named."""
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time at all: closing sends RST
@@ -79,20 +81,25 @@ async def _send_raw(request: web.BaseRequest, honest: Reply, fault: Fault) -> No
     else:
         raw = fault.raw or b""
     left = fault.stop_at
-    async for piece in _pieces(raw):
-        await request.writer.write(piece[:left])
-        left = None if left is None else left - min(left, len(piece))
-        if left == 0:
-            break
+    async with aclosing(_pieces(raw)) as pieces:
+        async for piece in pieces:
+            await request.writer.write(piece[:left])
+            left = None if left is None else left - min(left, len(piece))
+            if left == 0:
+                break
     await _break_off(request, fault)
 
 
-async def _pieces(raw: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def _pieces(raw: bytes | AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
     if isinstance(raw, bytes):
         yield raw
         return
-    async for piece in raw:
-        yield piece
+    try:
+        async for piece in raw:
+            yield piece
+    finally:
+        if isinstance(raw, AsyncGenerator):
+            await cast("AsyncGenerator[bytes]", raw).aclose()
 
 
 async def _break_off(request: web.BaseRequest, fault: Fault) -> NoReturn:
@@ -105,6 +112,7 @@ async def _hang_up(request: web.BaseRequest, *, reset: bool) -> NoReturn:
     """Close the connection, and wait for its loss to cancel the handler this runs in."""
     transport = request.transport
     if transport is not None and reset:
+        await anyio.sleep(_MOMENT)
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         transport.abort()

@@ -42,7 +42,7 @@ _LATE: Final = frozenset({"id", "n"})  # known once the job is queued, or once a
 _LONGEST: Final = 60  # bytes of one value: seven of them fit into a name
 _LONGEST_NAME: Final = 200  # bytes of a name, to which a part file adds some
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,5}")
+_SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,5}\Z")
 
 
 def is_pattern(text: str) -> bool:
@@ -81,10 +81,12 @@ class Naming:
             number += 1
             name = filled(self.pattern, {**values, "n": str(number)})
             stem, dot, kind = name.rpartition(".")
-            if not dot or not _SUFFIX.fullmatch(f".{kind}"):
-                stem, ending = name, suffix
+            if dot and kind.lower() in {"mp4", "mov"}:
+                ending = suffix
+            elif _SUFFIX.search(self.pattern):
+                ending = f".{kind}"
             else:
-                ending = suffix if kind.lower() in {"mp4", "mov"} else f".{kind}"
+                stem, ending = name, suffix  # a dot in a value, as in "take 1.5", begins no suffix
             stem = stem or values["id"] or "clip"
             tail = "" if counted or number == 1 else f"-{number}"
             yield f"{_cut(stem, _LONGEST_NAME - len(tail))}{tail}{ending}"

@@ -20,17 +20,21 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from attrs import evolve
 
 from tests.io.answers import fail
 from venice_async.errors import JournalError
 from venice_async.io.journal import sqlite as database
 from venice_async.io.journal.writer import Writer
-from venice_async.sansio.job.states import Queueing, Succeeded, Waiting
+from venice_async.requests import VideoRequest
+from venice_async.sansio.job.states import Downloading, Queueing, Saved, Succeeded, Waiting
 
 from .journals import (
     INTENT,
+    LINK,
     MARK,
     REQUEST,
+    TICKET,
     VIDEO,
     WAITING,
     bytes_on_disk,
@@ -392,6 +396,36 @@ async def test_a_link_that_a_reader_keeps_in_the_log_is_erased_at_the_next_chanc
             await journal.record(entry.id, Succeeded(video=VIDEO))
             assert MARK in bytes_on_disk(path)
         await journal.pending()
+        assert MARK not in bytes_on_disk(path)
+
+
+async def test_the_log_is_emptied_at_the_end_of_a_job_that_had_a_secret_and_of_no_other(path: Path) -> None:
+    log = path.with_name("jobs.db-wal")
+    bare = evolve(TICKET, download_url=None)
+    named = Downloading(ticket=bare, via="link", gets=1, link=LINK)  # by the server's answer to a poll
+    signed = VideoRequest(model="m", prompt="p", image_url=f"https://files.example/a.png?key={MARK.decode()}")
+    found: list[tuple[bool, bool]] = []
+    async with opened(path) as journal:
+        for request, begun, states in (
+            (REQUEST, INTENT, [Waiting(ticket=bare)]),
+            (signed, Queueing(request=signed), [Waiting(ticket=bare)]),
+            (REQUEST, INTENT, [named, Saved(video=evolve(VIDEO, ticket=bare))]),
+            (REQUEST, INTENT, [WAITING]),
+        ):
+            entry = await journal.begin(job(begun, request=request))
+            for state in (*states, Succeeded(video=evolve(VIDEO, ticket=bare))):
+                await journal.record(entry.id, state)
+            found.append((MARK in bytes_on_disk(path), log.stat().st_size > 0))
+    assert [(False, True), (False, False), (False, True), (False, False)] == found
+
+
+async def test_the_link_of_another_entry_of_the_same_job_is_erased_with_it(path: Path) -> None:
+    bare = evolve(TICKET, download_url=None)
+    async with opened(path) as journal:
+        ours = await journal.begin(job(Waiting(ticket=bare)))
+        await journal.begin(job(WAITING))
+        assert MARK in bytes_on_disk(path)
+        await journal.record(ours.id, Succeeded(video=evolve(VIDEO, ticket=bare)))
         assert MARK not in bytes_on_disk(path)
 
 

@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from tests.clients import PRIVATE, PUBLIC, client
-from tests.faulty import FaultyVenice
 from tests.test_consent import YES, needs_consent
+from tests.venice import Venice
 from venice_async import AwaitingConsent, Consent, ConsentRequest, VeniceClient, VideoRequest
 from venice_async.io.journal.journal import Journal
 from venice_async.io.journal.leases import LEASE
@@ -87,7 +87,7 @@ async def test_a_process_that_wakes_keeps_what_nobody_has_taken(path: Path | str
 async def test_a_job_that_was_taken_over_is_followed_to_its_clip_by_the_one_that_wakes(
     tmp_path: Path, request_: VideoRequest
 ) -> None:
-    async with FaultyVenice() as server, client(server, journal=tmp_path / "jobs.db") as sleeper:
+    async with Venice() as server, client(server, journal=tmp_path / "jobs.db") as sleeper:
         async with client(server, journal=tmp_path / "jobs.db") as heir:
             order = sleeper.generate(request_, to=tmp_path / "a.mp4")
             await order.queued()
@@ -110,7 +110,7 @@ async def test_the_answer_of_a_person_comes_too_late_where_another_process_has_a
         return YES
 
     async with (
-        FaultyVenice(queue=[needs_consent()] * 2) as server,
+        Venice(queue=[needs_consent()] * 2) as server,
         client(server, journal=path, on_consent=ask) as sleeper,
         client(server, journal=path, on_consent=lambda _: YES) as heir,
     ):
@@ -125,7 +125,7 @@ async def test_the_answer_of_a_person_comes_too_late_where_another_process_has_a
 
 
 async def test_a_process_that_was_stopped_and_lost_nothing_goes_on(tmp_path: Path) -> None:
-    async with FaultyVenice() as server, client(server, journal=tmp_path / "jobs.db") as sleeper:
+    async with Venice() as server, client(server, journal=tmp_path / "jobs.db") as sleeper:
         order = sleeper.generate(PUBLIC, to=tmp_path / "a.mp4")
         await order.queued()
         stopped(_journal(sleeper)).set()

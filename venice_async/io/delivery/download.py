@@ -25,9 +25,10 @@ What holds at any time:
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from attrs import frozen
@@ -52,30 +53,23 @@ from ..shielding import in_thread
 from .object_store import ObjectUpload
 from .part_file import PartFile
 from .reading import (
-    ChunkBuffer,
     Chunks,
     Progress,
     Reading,
-    SpeedFloor,
     SpeedGuard,
-    closing,
     split,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-
     from ..transport import Clock, Response
     from .sinks import Sink
-
-Batch: TypeAlias = tuple[Chunks, bool]
-"""Chunks in a row, and whether they go to the sink: what is known to be no clip may be digested only."""
 
 CAN_GO_ON: Final = (TransportError, ProtocolError, TruncatedError, NotAVideoError)
 """After these another answer may bring the rest, unless the error is final."""
 
+_PIECES: Final = 1024  # chunks of a batch, which bounds what tiny ones cost in memory
 _INLINE: Final = 1 << 18  # bytes that hash in 0.2 ms, about what it takes to hand them to a worker thread
 
 
@@ -112,19 +106,16 @@ class Delivery:
         *,
         clock: Clock,
         on_progress: Callable[[int, int | None], None] | None = None,
-        floor: SpeedFloor = SpeedFloor(),  # noqa: B008 - frozen
     ) -> None:
         """Fill `sink`; `on_progress` is told the bytes received and announced, some four times a second."""
         self.gained: int = 0
         self._sink = sink
         self._file = sink if isinstance(sink, PartFile) else None
         self._clock = clock
-        self._floor = floor
         self._progress = Progress(clock, on_progress)
         self._kept = Reading(FromStart())
         self._opened = False
         self._whole = False
-        self._failure: DownloadError | None = None
         self._furthest = 0
         self._refused: tuple[int, str] | None = None  # size and digest of the last that no player opens
 
@@ -211,83 +202,86 @@ class Delivery:
     async def _take(self, reading: Reading, response: Response) -> None:
         """Read the body, and digest and store it meanwhile, a batch behind."""
         cut: VeniceError | None = None
-        batches, to_store = anyio.create_memory_object_stream[Batch](0)
-        with batches, to_store:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._store_all, reading, to_store, group.cancel_scope)
-                with batches:
-                    cut = await self._read(reading, response, batches)
-        if self._failure is not None:
-            raise self._failure
+        failure: DownloadError | None = None
+        guard, stored = SpeedGuard(), True
+        chunks, size = list[bytes](), 0
+        idle = anyio.Event()
+        idle.set()
+
+        async def store(batch: Chunks, *, stored: bool) -> None:
+            nonlocal failure
+            try:
+                await self._store(reading, batch, stored=stored)
+            except DownloadError as error:
+                failure = error
+                group.cancel_scope.cancel()
+            finally:
+                idle.set()
+
+        async def pass_on() -> None:
+            nonlocal idle, chunks, size
+            await idle.wait()
+            idle = anyio.Event()
+            group.start_soon(partial(store, chunks, stored=stored))
+            chunks, size = [], 0
+
+        async with anyio.create_task_group() as group:
+            try:
+                async with aclosing(response.chunks()) as body:
+                    asked = self._clock.monotonic()
+                    async for chunk in body:
+                        guard.note(self._clock.monotonic() - asked, len(chunk))
+                        reading.see(chunk)
+                        # What is no clip goes to a part file only, where a person may look at it; and in the
+                        # place of a clip that was cut only when it comes again.
+                        is_next = reading is self._kept or not self.received or self._refused is not None
+                        if stored and reading.problem is not None and not (self._file and is_next):
+                            if chunks:
+                                await pass_on()
+                            stored = False
+                        chunks.append(chunk)
+                        size += len(chunk)
+                        if reading.is_begun and (size >= self._sink.batch or len(chunks) >= _PIECES):
+                            await pass_on()
+                        self._progress.note(max(self.received, reading.size), reading.total)
+                        asked = self._clock.monotonic()
+                    guard.note(self._clock.monotonic() - asked, 0)
+            except VeniceError as error:
+                cut = error
+        if failure is not None:
+            raise failure
+        if chunks and reading.is_begun:
+            await self._store(reading, chunks, stored=stored)
         if cut is not None and not (reading.is_full and isinstance(cut, TransportError)):
             raise cut
         await self._verify(reading)
 
-    async def _read(
-        self, reading: Reading, response: Response, batches: MemoryObjectSendStream[Batch]
-    ) -> VeniceError | None:
-        """Pass the body on in batches, and return what ended it too early."""
-        buffer, guard = ChunkBuffer(self._sink.batch), SpeedGuard(self._floor)
-        stored, cut = True, None
-        try:
-            async with closing(response.chunks()) as chunks:
-                asked = self._clock.monotonic()
-                async for chunk in chunks:
-                    guard.note(self._clock.monotonic() - asked, len(chunk))
-                    reading.see(chunk)
-                    # What is no clip goes to a part file only, where a person may look at it; and in the
-                    # place of a clip that was cut only when it comes again.
-                    is_next = reading is self._kept or not self.received or self._refused is not None
-                    if stored and reading.problem is not None and not (self._file and is_next):
-                        if buffer.size:
-                            await batches.send((buffer.take(), True))
-                        stored = False
-                    buffer.add(chunk)
-                    if buffer.is_full and reading.is_begun:
-                        await batches.send((buffer.take(), stored))
-                    self._progress.note(max(self.received, reading.size), reading.total)
-                    asked = self._clock.monotonic()
-                guard.note(self._clock.monotonic() - asked, 0)
-        except VeniceError as error:
-            cut = error
-        if buffer.size and reading.is_begun:
-            await batches.send((buffer.take(), stored))
-        return cut
+    async def _store(self, reading: Reading, chunks: Chunks, *, stored: bool) -> None:
+        """Digest the chunks and hand them to the sink; if not `stored`, digest them only.
 
-    async def _store_all(
-        self, reading: Reading, batches: MemoryObjectReceiveStream[Batch], scope: anyio.CancelScope
-    ) -> None:
-        """Digest and store what comes; if that fails, end the reading as well."""
+        What was handed on before and comes again is compared.
+        """
+        if not stored:
+            return await _digested(chunks, reading.skip)
         try:
-            async for chunks, stored in batches:
-                if not stored:
-                    await _digested(chunks, reading.skip)
-                    continue
-                if reading is not self._kept and (self._sink.restartable or not self.received):
-                    self._kept, opened, self._opened = reading, self._opened, True
-                    await (self._sink.restart() if opened else self._sink.open())
-                if self._file is not None:
-                    await self._file.write(chunks, first=partial(reading.digest, chunks))
-                elif reading is self._kept:
-                    await _digested(chunks, reading.digest)
-                    await self._sink.write(chunks)
-                else:
-                    await self._store_again(reading, chunks)
+            if reading is not self._kept and (self._sink.restartable or not self.received):
+                self._kept, opened, self._opened = reading, self._opened, True
+                await (self._sink.restart() if opened else self._sink.open())
+            if self._file is not None:
+                return await self._file.write(chunks, first=partial(reading.digest, chunks))
+            if reading is not self._kept:
+                again, chunks = split(chunks, at=self.received - reading.digested)
+                await _digested(again, reading.digest)
+                if reading.digested == self.received:
+                    if reading.sha256.digest() != self._kept.sha256.digest():
+                        raise self._changed()
+                    self._kept = reading
+            if chunks:
+                await _digested(chunks, reading.digest)
+                await self._sink.write(chunks)
         except Exception as error:  # noqa: BLE001 - a sink may be anybody's
-            self._failure = _named(error)
-            scope.cancel()
-
-    async def _store_again(self, reading: Reading, chunks: Chunks) -> None:
-        """Check that what was handed on before comes again, and hand on what goes beyond it."""
-        again, new = split(chunks, at=self.received - reading.digested)
-        await _digested(again, reading.digest)
-        if reading.digested == self.received:
-            if reading.sha256.digest() != self._kept.sha256.digest():
-                raise self._changed()
-            self._kept = reading
-        if new:
-            await _digested(new, reading.digest)
-            await self._sink.write(new)
+            failure = _named(error)
+            raise failure from failure.__cause__
 
     async def _verify(self, reading: Reading) -> None:
         try:

@@ -227,28 +227,23 @@ class PartFile:
             raise DownloadError(msg)
         if self._overwrite:
             self._final = followed(self._path)
-        if self._resumed:
-            self._remove_leftovers()
+        if self._resumed:  # what killed processes left of the job goes; what a living one is writing stays
+            with contextlib.suppress(OSError):
+                for path in self._final.parent.iterdir():
+                    if is_part_of(path.name, self._job_key):
+                        with contextlib.suppress(OSError):
+                            descriptor = os.open(path, os.O_WRONLY)
+                            try:
+                                if _try_lock(descriptor):
+                                    path.unlink()
+                            finally:
+                                os.close(descriptor)
         part = part_path(self._final, self._job_key)
         replaced = _found(self._final) if self._overwrite else None
         mode = 0o666 if replaced is None else stat.S_IMODE(replaced.st_mode) & 0o666
         self._file = _Open(part=part, descriptor=os.open(part, _FLAGS, mode))
         _try_lock(self._file.descriptor)
         return self._file
-
-    def _remove_leftovers(self) -> None:
-        """Remove what killed processes left of the job; what a living one is writing stays."""
-        with contextlib.suppress(OSError):
-            for path in self._final.parent.iterdir():
-                if not is_part_of(path.name, self._job_key):
-                    continue
-                with contextlib.suppress(OSError):
-                    descriptor = os.open(path, os.O_WRONLY)
-                    try:
-                        if _try_lock(descriptor):
-                            path.unlink()
-                    finally:
-                        os.close(descriptor)
 
     def _publish(self, part: Path) -> bool:
         """Give the part file its name, the first that is free, and return whether nothing had it before."""

@@ -1,14 +1,12 @@
-"""What a delivery counts while it reads: one reading of the clip, its batches, its speed and its progress."""
+"""What a delivery counts while it reads: one reading of the clip, its speed and its progress."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from attrs import frozen
+from attrs import define
 
 from ...errors import (
     DownloadError,
@@ -21,28 +19,16 @@ from ...sansio.clip.mp4 import HEAD, BoxWalk
 from ...sansio.clip.ranges import FromStart, Held
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from ..transport import Clock
 
 Chunks: TypeAlias = "Sequence[bytes]"
 
-_PIECES: Final = 1024  # chunks of a batch, which bounds what tiny ones cost in memory
+_SLOWEST: Final = 1024.0  # bytes a second: at 1 KiB/s a clip of 5 MiB would take 85 minutes
+_AVERAGED: Final = 30.0  # seconds of waiting for the network; as long as the default read timeout
 _REPORT_BYTES: Final = 1 << 18
 _REPORT_SECONDS: Final = 0.25
-
-
-@frozen(kw_only=True)
-class SpeedFloor:
-    """The slowest download that is worth waiting for.
-
-    Attributes:
-        rate: bytes per second; at 1 KiB/s a clip of 5 MiB would take 85 minutes.
-        over: seconds of waiting for the network that are averaged; as long as the default read timeout.
-    """
-
-    rate: float = 1024.0
-    over: float = 30.0
 
 
 class Digest(Protocol):
@@ -172,35 +158,6 @@ class Reading:
             raise
 
 
-class ChunkBuffer:
-    """Chunks collected for one write.
-
-    Attributes:
-        size: bytes collected.
-    """
-
-    def __init__(self, wanted: int) -> None:
-        """Collect until about `wanted` bytes are there."""
-        self.size: int = 0
-        self._wanted = wanted
-        self._chunks: list[bytes] = []
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it is worth writing."""
-        return self.size >= self._wanted or len(self._chunks) >= _PIECES
-
-    def add(self, chunk: bytes) -> None:
-        """Collect `chunk`."""
-        self._chunks.append(chunk)
-        self.size += len(chunk)
-
-    def take(self) -> Chunks:
-        """Return what was collected, and begin again."""
-        chunks, self._chunks, self.size = self._chunks, [], 0
-        return chunks
-
-
 def split(chunks: Chunks, *, at: int) -> tuple[Chunks, Chunks]:
     """Return the first `at` bytes of `chunks`, or as many as there are, and the rest."""
     before: list[bytes] = []
@@ -213,13 +170,12 @@ def split(chunks: Chunks, *, at: int) -> tuple[Chunks, Chunks]:
     return before, after
 
 
+@define
 class SpeedGuard:
     """Ends a download that is too slow."""
 
-    def __init__(self, floor: SpeedFloor) -> None:
-        self._floor = floor
-        self._waited = 0.0
-        self._size = 0
+    _waited: float = 0.0
+    _size: int = 0
 
     def note(self, waited: float, size: int) -> None:
         """Count `size` bytes that were waited for that many seconds; other time is not the network's fault.
@@ -229,9 +185,9 @@ class SpeedGuard:
         """
         self._waited += waited
         self._size += size
-        if self._waited < self._floor.over:
+        if self._waited < _AVERAGED:
             return
-        if self._size < self._floor.rate * self._waited:
+        if self._size < _SLOWEST * self._waited:
             msg = f"The clip comes too slowly: {self._size} bytes in {self._waited:.0f} s"
             raise ReadTimeoutError(msg)
         self._waited, self._size = 0.0, 0
@@ -259,13 +215,3 @@ class Progress:
         if self._tell is not None and (received, total) != self._told:
             self._tell(received, total)
         self._told = (received, total)
-
-
-@asynccontextmanager
-async def closing(chunks: AsyncIterator[bytes]) -> AsyncGenerator[AsyncIterator[bytes]]:
-    """Close `chunks` in the end, if they are a generator, rather than whenever they are collected."""
-    try:
-        yield chunks
-    finally:
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()

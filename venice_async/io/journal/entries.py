@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
@@ -44,8 +45,12 @@ COLUMNS: Final = (
 )
 """The columns that a `JournalEntry` is made of."""
 
+_DAMAGED: Final = "The journal is damaged: it holds a job that cannot be read"
 _IN_BATCH: Final = re.compile(r"[0-9a-f]{16}/(.*)#[0-9]+", re.DOTALL)
 _CONTENT: Final = re.compile(r"[0-9a-f]{64}")
+
+has_link: Final = re.compile(r'"(download_url|link)": "').search
+"""Tells whether the text of a state holds a link."""
 
 
 def _absolute(to: str | os.PathLike[str] | None) -> Path | str | None:
@@ -158,7 +163,12 @@ class Attached:
 
 
 class Rows(Protocol):
-    """What a statement found."""
+    """What a statement found or changed."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
+        ...
 
     def fetchone(self) -> Any:
         """Return the next row, or None."""
@@ -313,13 +323,13 @@ def pack_state(state: State) -> dict[str, Any]:
     }
 
 
-def pack_ended(request: VideoRequest | None) -> str | None:
+def pack_ended(request: object) -> str | None:
     """Return what is kept of the request of a job that has ended, without what may be a secret in its media.
 
-    A URL loses its query, in which signatures stand, and a `data:` URL all of its content. What is left is
-    still a request.
+    Of the `request`, which is as JSON has it, a URL loses its query, in which signatures stand, and a `data:`
+    URL all of its content. What is left is still a request.
     """
-    return None if request is None else json.dumps(_plain(converter().unstructure(request)))
+    return None if request is None else json.dumps(_plain(request))
 
 
 def _plain(value: object) -> object:
@@ -347,6 +357,20 @@ def unpack_progress(entry: JournalEntry, progress: str | None) -> State:
     return entry.state
 
 
+def unpack_work(state: str, request: str | None) -> tuple[State, object]:
+    """Return the state of a row, and its request as JSON has it.
+
+    Raises:
+        JournalError: they make no sense.
+    """
+    found: tuple[State, object] | None = None
+    with suppress(Exception):  # which would show the link
+        found = load_state(state), None if request is None else json.loads(request)
+    if found is None:
+        raise JournalError(_DAMAGED)
+    return found
+
+
 def unpack(rows: Iterable[tuple[Any, ...]]) -> list[JournalEntry]:
     """Return the entries that `pack` made rows of.
 
@@ -355,8 +379,7 @@ def unpack(rows: Iterable[tuple[Any, ...]]) -> list[JournalEntry]:
     """
     entries = list(map(_entry, rows))
     if None in entries:
-        msg = "The journal is damaged: it holds a job that cannot be read"
-        raise JournalError(msg)
+        raise JournalError(_DAMAGED)
     return cast("list[JournalEntry]", entries)
 
 

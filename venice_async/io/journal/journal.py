@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
+from functools import partial
 from importlib import import_module
 from time import time
 from typing import Final, Self
@@ -32,6 +33,7 @@ from .entries import (
 )
 from .history import Paid, Wanted
 from .sqlite import SqliteDatabase
+from .table import Table
 from .writer import View, Writer
 
 _PART: Final = 200  # jobs that an onlooker reads at once
@@ -186,10 +188,10 @@ class Journal:
     async def record(self, entry_id: str, state: State) -> None:
         """Record the state of a job.
 
-        `Succeeded` erases the link and the request, from the raw bytes of the file and its log too, and ends
-        all that the journal knows of the same job. `Failed` ends the entry if the server said that the job
-        failed; else, as after `Stopped`, the job stays unfinished at what was recorded before, for whoever
-        adopts it, until a person forgets it.
+        `Succeeded` erases the link and the request's secrets, from the raw bytes of the file and its log too,
+        and ends all that the journal knows of the same job. `Failed` ends the entry if the server said
+        that the job failed; else, as after `Stopped`, the job stays unfinished at what was recorded before,
+        for whoever adopts it, until a person forgets it.
 
         A `JournalError` carries the ticket, which is then known here only; if it is a `StoreAwayError` it is
         written as soon as the database is back.
@@ -268,7 +270,9 @@ class Journal:
         changed = [
             Seen(entry=entry, state=unpack_progress(entry, marks[entry.id][2]), worker=marks[entry.id][1])
             for start in range(0, len(names), _PART)  # others may write between two parts
-            for entry in await self._entries(names[start : start + _PART])
+            for entry in await self._writer.perform(
+                partial(Table.entries, names=names[start : start + _PART])
+            )
         ]
         return Look(
             changed=changed,
@@ -308,9 +312,6 @@ class Journal:
     async def aclose(self) -> None:
         """Finish what was begun and close the file. Our unfinished jobs are anyone's from then on."""
         await self._writer.aclose()
-
-    async def _entries(self, names: Sequence[str]) -> list[JournalEntry]:
-        return await self._writer.perform(lambda table: table.entries(names))
 
     async def _let_go(self, entry: JournalEntry) -> None:
         """Leave a job to whoever wants it; an intent goes, for nothing was sent."""

@@ -35,7 +35,7 @@ from ...errors import JournalError
 from ...sansio.http.secrets import Secret
 from ..postgres import SCHEMA, connect, cut, name_of, reason, unusable
 from ..postgres import Connection as Session
-from .entries import Sealed, StoreAwayError
+from .entries import Sealed, StoreAwayError, has_link
 from .leases import LEASE, LOST
 from .table import Table
 
@@ -213,7 +213,7 @@ class PostgresDatabase:
             if not self._token:
                 self.table = self._table(connection, token, self._account)
             else:
-                self.table.move(connection)
+                self.table.connection = connection
                 self.table.succeed(token)
                 session.execute("DELETE FROM owners WHERE token = %s", [self._token])
             session.execute("COMMIT")
@@ -287,7 +287,7 @@ class _Connection:
     def execute(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> _Rows:
         if isinstance(parameters, Mapping) and "state" in parameters:
             state, fernet = str(parameters["state"]), self._fernet
-            if fernet is None and _HAS_LINK(state):
+            if fernet is None and has_link(state):
                 msg = "A link cannot be kept without the API key"
                 raise JournalError(msg)
             sealed = _with_links(state, lambda link: fernet.encrypt(link.encode()).decode() if fernet else "")
@@ -307,6 +307,7 @@ class _Rows:
     """The rows of a statement, with links that can be read."""
 
     def __init__(self, cursor: psycopg.Cursor[tuple[Any, ...]], opened: Callable[[str], str]) -> None:
+        self.rowcount: int = cursor.rowcount
         self._cursor = cursor
         self._opened = opened
         names = [column.name for column in cursor.description or ()]
@@ -327,12 +328,9 @@ class _Rows:
         return row if place is None else (*row[:place], self._opened(row[place]), *row[place + 1 :])
 
 
-_HAS_LINK: Final = re.compile(r'"(download_url|link)": "').search
-
-
 def _with_links(state: str, change: Callable[[str], str | None]) -> str:
     """Return a state with each link changed."""
-    if not _HAS_LINK(state):
+    if not has_link(state):
         return state
     return json.dumps(_changed(json.loads(state), change))
 

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from attrs import evolve
 
@@ -37,6 +37,7 @@ from .entries import (
     Sealed,
     Unfinished,
     differing,
+    has_link,
     job_of,
     merge_known,
     pack,
@@ -46,6 +47,7 @@ from .entries import (
     state_to_keep,
     unpack,
     unpack_progress,
+    unpack_work,
 )
 from .history import Paid, spans, total
 
@@ -56,7 +58,7 @@ _PART: Final = 500  # jobs that a statement names at most
 
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM jobs"  # noqa: S608 - constants
 _SELECT_PROGRESS: Final = f"SELECT {', '.join(COLUMNS)}, progress FROM jobs"  # noqa: S608 - constants
-_SELECT_OWNED: Final = f"SELECT {', '.join(COLUMNS)}, owner, followed FROM jobs"  # noqa: S608 - constants
+_SELECT_WORK: Final = "SELECT state, request, owner, followed FROM jobs WHERE id = ?"
 _TELL: Final = "UPDATE jobs SET progress = ? WHERE id = ? AND kind IN ('Waiting', 'Downloading')"
 
 _STATE: Final = COLUMNS.index("state")
@@ -133,13 +135,6 @@ class Table:
         self.connection.execute("UPDATE jobs SET owner = ? WHERE owner = ?", (token, self._token))
         self._token = token
 
-    def move(self, connection: Connection) -> None:
-        """Go on in another connection."""
-        self.connection = connection
-
-    def speak(self) -> None:
-        """Say nothing but that we live, which every transaction does."""
-
     def begin(
         self,
         entry: JournalEntry,
@@ -175,20 +170,21 @@ class Table:
 
         With `tell` the end of the job is to be told by its owner, who calls `told` then.
         """
-        found = self.connection.execute(f"{_SELECT_OWNED} WHERE id = ?", (name,)).fetchall()
-        if not found:
+        row = self.connection.execute(_SELECT_WORK, (name,)).fetchone()
+        if row is None:
             raise self._missing(name)
-        (stored,), (owner, followed) = unpack([found[0][:-2]]), found[0][-2:]
+        text, request, owner, followed = row
+        stored, asked = unpack_work(text, request)
         taken_over = owner is not None and owner != self._token and self._is_alive(owner)
         # Even one who writes too late is heard of a ticket, which is kept, and of a clip that is there.
-        news = ticket_of(stored.state) is None and ticket_of(state) is not None
+        news = ticket_of(stored) is None and ticket_of(state) is not None
         matters = news or isinstance(state, Saved | Succeeded)
-        if isinstance(stored.state, TERMINAL) or (taken_over and not matters):
+        if isinstance(stored, TERMINAL) or (taken_over and not matters):
             return
-        if isinstance(stored.state, AwaitingConsent) and isinstance(state, TERMINAL) and not followed:
+        if isinstance(stored, AwaitingConsent) and isinstance(state, TERMINAL) and not followed:
             self.withdraw(name)
             return
-        left = state_to_keep(stored.state, state)
+        left = state_to_keep(stored, state)
         ended = isinstance(left, TERMINAL)
         change = _UPDATE + (_ENDED if ended else "")
         if isinstance(state, TERMINAL):
@@ -200,9 +196,12 @@ class Table:
         where = "id = :id"
         if isinstance(left, Succeeded):
             where += f" OR (job = :job AND kind IN {UNFINISHED})"
-        values = {**pack_state(left), "id": name, "updated": now, "request": pack_ended(stored.request)}
-        self.connection.execute(f"{change} WHERE {where}", values)
-        self.erased |= ended
+        values: dict[str, Any] = {**pack_state(left), "id": name, "updated": now}
+        if ended:
+            values["request"] = pack_ended(asked)
+        written = self.connection.execute(f"{change} WHERE {where}", values)
+        fewer = has_link(text) and not has_link(values["state"])
+        self.erased |= fewer or (ended and values["request"] != request) or written.rowcount > 1
 
     def entry(self, name: str) -> JournalEntry:
         """Return a job's entry."""
@@ -236,7 +235,8 @@ class Table:
                 self.withdraw(name)
             else:
                 ended = {**pack_state(Stopped(ticket=entry.ticket)), "id": name, "updated": now}
-                ended["request"] = pack_ended(entry.request)
+                _, asked = unpack_work(*self.connection.execute(_SELECT_WORK, (name,)).fetchone()[:2])
+                ended["request"] = pack_ended(asked)
                 self.connection.execute(f"{_UPDATE}{_ENDED}{_RELEASED}, stands = 0 WHERE id = :id", ended)
                 self.erased = True
             return True

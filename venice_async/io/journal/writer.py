@@ -12,6 +12,7 @@ from time import sleep
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from anyio.lowlevel import checkpoint_if_cancelled
+from attrs import define, field
 
 from ...errors import UsageError, VeniceError
 from ..shielding import wait_out
@@ -28,6 +29,7 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
+@define(eq=False)
 class Operation(Generic[_T]):
     """Something to do within a transaction, and what came of it; see `Writer.perform`.
 
@@ -38,11 +40,10 @@ class Operation(Generic[_T]):
         found: what it gave, which holds once the transaction is over.
     """
 
-    def __init__(self, action: Callable[[Table], _T], *, keep: bool = False) -> None:
-        self.action = action
-        self.keep = keep
-        self.error: Exception | None = None
-        self.found: _T | None = None
+    action: Callable[[Table], _T]
+    keep: bool = field(default=False, kw_only=True)
+    error: Exception | None = None
+    found: _T | None = None
 
 
 class Database(Protocol):
@@ -127,7 +128,7 @@ class Writer:
 
         def speak() -> None:
             if not self._closed:
-                self._waiting.append(Operation(lambda table: table.speak()))
+                self._waiting.append(Operation(lambda _: None))
                 self._drain()
 
         if not self.database.beat_apart() and not self._closed:

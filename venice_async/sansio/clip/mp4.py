@@ -79,11 +79,23 @@ class BoxWalk:
         self.start += data[: _KEPT - len(self.start)]
         position, end = 0, len(data)
         while position < end:
-            step = self._cross(end - position)
-            self._has_media = self._has_media or (self._in_media and step > 0)
-            if step and self._in_index:
-                self._index.feed(data[position : position + step])
-            step = step or self._read_header(data, position)
+            if self._open_ended and self.offset > LARGEST:
+                msg = f"The clip does not end: {self.offset} bytes came"
+                raise NotAVideoError(msg)
+            step = end - position if self._open_ended else min(end - position, self._content_left)
+            if step:  # content of the present box
+                self._content_left -= 0 if self._open_ended else step
+                self._has_media = self._has_media or self._in_media
+                if self._in_index:
+                    self._index.feed(data[position : position + step])
+            else:
+                wanted = _LONG if len(self._header) >= _SHORT else _SHORT
+                piece = data[position : position + wanted - len(self._header)]
+                self._header += piece
+                step = len(piece)
+                in_long_form = _number(self._header[:4]) == _IN_LONG_FORM
+                if len(self._header) == (_LONG if in_long_form else _SHORT):
+                    self._enter()
             position += step
             self.offset += step
 
@@ -113,28 +125,6 @@ class BoxWalk:
         if not self._index.is_readable:
             msg = "No player opens what came: its index (moov) is empty or damaged"
             raise NotAVideoError(msg)
-
-    def _cross(self, available: int) -> int:
-        """Return how many of the available bytes are content of the present box, and count them off."""
-        if self._open_ended:
-            if self.offset > LARGEST:
-                msg = f"The clip does not end: {self.offset} bytes came"
-                raise NotAVideoError(msg)
-            return available
-        step = min(available, self._content_left)
-        self._content_left -= step
-        return step
-
-    def _read_header(self, data: bytes, position: int) -> int:
-        """Take what is missing of a header from `data`; return how many bytes that was."""
-        in_long_form = len(self._header) >= _SHORT
-        piece = data[position : position + (_LONG if in_long_form else _SHORT) - len(self._header)]
-        self._header += piece
-        if len(self._header) == _LONG or (
-            len(self._header) == _SHORT and _number(self._header[:4]) != _IN_LONG_FORM
-        ):
-            self._enter()
-        return len(piece)
 
     def _enter(self) -> None:
         """Begin the content of the box whose header is complete."""

@@ -17,7 +17,7 @@ from ..billing import LedgerRow
 from ..converter import request_fields
 from ..retries import Call
 from .replies import account_limits, api_error, items, ledger_row, model, number, parse, parse_object, text
-from .wire import ASKING, JSON, SUCCESS, HttpRequest, job_body, secrets_of, to_json
+from .wire import ASKING, JSON, SUCCESS, HttpRequest, job_body, json_pieces, secrets_of
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -208,7 +208,7 @@ class Revoke:
 
 def price_body(request: VideoRequest, reference_seconds: float | None = None) -> bytes:
     """Return the body of a request for a price; the clip to work on, if any, must be a URL by now."""
-    return to_json(price_fields(request, reference_seconds))
+    return b"".join(json_pieces(price_fields(request, reference_seconds)))
 
 
 def price_fields(request: VideoRequest, reference_seconds: float | None = None) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def carries_video(headers: Mapping[str, str], start: bytes) -> bool:
 
 def request_body(request: VideoRequest) -> bytes:
     """Return the JSON body of a request whose media are URLs, without its consents."""
-    return to_json(request_fields(request))
+    return b"".join(json_pieces(request_fields(request)))
 
 
 class EncodedMedia(str):
@@ -125,11 +125,6 @@ class EncodedMedia(str):
         url = super().__new__(cls, start + sha256)
         url.pieces = (start.encode(), *pieces)
         return url
-
-
-def to_json(fields: Mapping[str, Any]) -> bytes:
-    """Return fields as JSON; media and long texts are put in piece by piece."""
-    return b"".join(json_pieces(fields))
 
 
 def json_pieces(value: Any, *, sort_keys: bool = False) -> Iterator[bytes]:
