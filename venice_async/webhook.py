@@ -41,12 +41,15 @@ _GONE: Final = 410  # by which a receiver says that it wants no more of this
 _PREFIX: Final = "whsec_"  # of a secret in base64
 
 
-def _key(secret: str) -> bytes:
+def _key(secret: object) -> bytes:
     """Return the bytes to sign with: of text as it is, of `whsec_…` what its base64 says.
 
     Raises:
-        UsageError: it is too short, or no base64.
+        UsageError: it is no text, too short, or no base64.
     """
+    if not isinstance(secret, str):
+        msg = f"The secret of a webhook must be a text, not {type(secret).__name__}"
+        raise UsageError(msg)
     try:
         key = (
             base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
@@ -60,14 +63,6 @@ def _key(secret: str) -> bytes:
         msg = f"The secret of a webhook must have at least {_LEAST} characters, or be whsec_ and base64"
         raise UsageError(msg, hint="Make one with: python -c 'import secrets; print(secrets.token_hex())'")
     return key
-
-
-def _sealed(secret: object) -> Secret:
-    if not isinstance(secret, str):
-        msg = f"The secret of a webhook must be a text, not {type(secret).__name__}"
-        raise UsageError(msg)
-    _key(secret)
-    return Secret(secret)
 
 
 def _signature(key: bytes, name: str, timestamp: str, body: bytes) -> str:
@@ -90,11 +85,12 @@ class Webhook:
     """
 
     url: str = field(repr=False)
-    secret: Secret = field(repr=False, converter=_sealed)
+    secret: Secret = field(repr=False, converter=Secret)
     patience: float = field(default=3600.0, kw_only=True)
     clock: Clock = field(factory=SystemClock, repr=False, eq=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
+        _key(self.secret.reveal())
         given: Any = self.url
         try:
             parts = urlsplit(given) if isinstance(given, str) else urlsplit("")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -11,7 +11,6 @@ import anyio
 
 from ..errors import BudgetExceededError, VeniceError
 from ..formatting import as_bytes, as_usd
-from ..sansio.converter import request_key
 from ..sansio.job.states import Queueing, State, Waiting
 from . import exit_codes
 from .exit_codes import exit_code
@@ -23,7 +22,6 @@ from .screen.streams import as_line, from_here
 if TYPE_CHECKING:
     from ..batch import Batch
     from ..job import VideoJob
-    from ..requests import VideoRequest
     from ..results import Outcome, Ticket
     from .batch_file import Line
     from .screen.screen import Screen
@@ -60,23 +58,6 @@ class BatchRun:
         self._board.heard(job, state)
         if isinstance(state, Waiting):
             self._queued_at.setdefault(state.ticket.queue_id, time.monotonic())
-
-    def key(self) -> Callable[[VideoRequest], str] | None:
-        """Return what names a request across runs: the key of its line, where lines have any."""
-        if all(line.key is None for line in self._lines):
-            return None
-        keys = {id(line.request): line.key for line in self._lines}
-        return lambda request: keys.get(id(request)) or request_key(request)
-
-    def max_each(self) -> Callable[[VideoRequest], float | None] | None:
-        """Return what limits the price of a request, where lines have limits of their own."""
-        limits = {id(line.request): line.max_usd for line in self._lines if line.max_usd is not None}
-        return (lambda request: limits.get(id(request))) if limits else None
-
-    def tags(self) -> Callable[[VideoRequest], Mapping[str, str]] | None:
-        """Return what notes are made of a request, where lines have any."""
-        tags = {id(line.request): line.tags for line in self._lines if line.tags}
-        return (lambda request: tags.get(id(request), {})) if tags else None
 
     async def until_the_end(self, session: Session, batch: Batch, budget: float | None) -> int:
         """Show the batch until it ends, and return the exit code."""

@@ -16,6 +16,7 @@ from cyclopts.validators import Number
 
 from ...errors import UsageError
 from ...formatting import as_usd
+from ...sansio.converter import request_key
 from ..batch_file import Line, read_batch, unknown_fields, variants
 from ..batch_run import BatchRun
 from ..completions import Model
@@ -30,6 +31,7 @@ from . import command
 
 if TYPE_CHECKING:
     from ...io.journal.entries import JournalEntry
+    from ...requests import VideoRequest
 
 EXAMPLES: Final = """\
 venice-async batch jobs.jsonl --into clips/ --budget 20
@@ -131,6 +133,11 @@ async def batch(
     if dry_run:
         async with open_session(screen, connection) as session:
             return await show_prices(session.venice, lines, budget, screen)
+    line_of = {id(line.request): line for line in lines}
+
+    def key_of(request: VideoRequest) -> str:
+        return line_of[id(request)].key or request_key(request)
+
     run = BatchRun(screen, lines, into=into, grace=running.grace)
     with ExitStack() as stack:
         run.results = await anyio.to_thread.run_sync(_open_output, into, results, stack)
@@ -149,13 +156,13 @@ async def batch(
                 into=into,
                 max_usd=math.inf if budget is None else budget,
                 on_error="stop" if running.stop_on_error else "collect",
-                key=run.key(),
-                tags=run.tags(),
+                key=key_of if any(line.key is not None for line in lines) else None,
+                tags=lambda request: line_of[id(request)].tags,
                 concurrency=running.concurrency,
                 overwrite=running.overwrite,
                 name=running.name,
                 give_up_after=running.give_up_after or None,
-                max_each=run.max_each(),
+                max_each=lambda request: line_of[id(request)].max_usd,
             )
             code = await run.until_the_end(session, clips, budget)
             known: dict[str, JournalEntry] = {}

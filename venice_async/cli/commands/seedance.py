@@ -11,7 +11,7 @@ from ... import seedance as builders
 from ...errors import UsageError
 from ..completions import Model
 from ..options import MAIN, ClipOptions, Medium, Output, ReferenceSeconds, Text
-from ..request_options import PictureOptions, media, medium
+from ..request_options import Media_, PictureOptions, media, medium
 from ..run_jobs import run_request
 from ..screen.screen import ScreenHere
 from . import command
@@ -35,7 +35,6 @@ venice-async seedance stitch one.mp4 two.mp4 three.mp4 --transition "a whip pan"
 _SEAMLESS: Final = "a smooth seamless cut"
 
 _Clip = Annotated[Medium, Parameter(metavar="VIDEO")]
-_Media = tuple[Medium, ...]
 
 
 @Parameter(name="*")
@@ -52,6 +51,8 @@ class Seedance:
     model: Annotated[Model, Parameter(show_default=True)] = "seedance-2-0-reference-to-video"
     family: Annotated[str | None, Parameter(metavar="2.0|2.5")] = None
     reference_seconds: ReferenceSeconds | None = None
+    picture: PictureOptions = PictureOptions()
+    clip: ClipOptions = ClipOptions()
 
 
 @command(REFERENCE_EXAMPLES)
@@ -60,12 +61,10 @@ async def reference(
     /,
     *,
     refer_to: tuple[Text, ...] = (),
-    image: _Media = (),
-    video: _Media = (),
-    sound: _Media = (),
+    image: Media_ = (),
+    video: Media_ = (),
+    sound: Media_ = (),
     seedance: Seedance = Seedance(),
-    picture: PictureOptions = PictureOptions(),
-    clip: ClipOptions = ClipOptions(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -86,9 +85,9 @@ async def reference(
         videos=media("--video", video),
         audios=media("--sound", sound),
         family=seedance.family,
-        **picture.values(),
+        **seedance.picture.values(),
     )
-    return await run_request(request, screen, clip, reference_seconds=seedance.reference_seconds)
+    return await run_request(request, screen, seedance.clip, reference_seconds=seedance.reference_seconds)
 
 
 @command(EDIT_EXAMPLES)
@@ -103,11 +102,9 @@ async def edit(
     remove: Text | None = None,
     replace: Text | None = None,
     by: Text | None = None,
-    image: _Media = (),
-    sound: _Media = (),
+    image: Media_ = (),
+    sound: Media_ = (),
     seedance: Seedance = Seedance(),
-    picture: PictureOptions = PictureOptions(),
-    clip: ClipOptions = ClipOptions(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -140,9 +137,9 @@ async def edit(
         images=media("--image", image),
         audios=media("--sound", sound),
         family=seedance.family,
-        **picture.values(),
+        **seedance.picture.values(),
     )
-    return await run_request(request, screen, clip, reference_seconds=seedance.reference_seconds)
+    return await run_request(request, screen, seedance.clip, reference_seconds=seedance.reference_seconds)
 
 
 @command(EXTEND_EXAMPLES)
@@ -154,8 +151,6 @@ async def extend(
     backward: bool = False,
     keep_input: bool = False,
     seedance: Seedance = Seedance(),
-    picture: PictureOptions = PictureOptions(),
-    clip: ClipOptions = ClipOptions(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -174,9 +169,9 @@ async def extend(
         backward=backward,
         keep_input=keep_input,
         family=seedance.family,
-        **picture.values(),
+        **seedance.picture.values(),
     )
-    return await run_request(request, screen, clip, reference_seconds=seedance.reference_seconds)
+    return await run_request(request, screen, seedance.clip, reference_seconds=seedance.reference_seconds)
 
 
 @command(STITCH_EXAMPLES)
@@ -184,8 +179,6 @@ async def stitch(
     *videos: _Clip,
     transition: tuple[Text, ...] = (_SEAMLESS,),
     seedance: Seedance = Seedance(),
-    picture: PictureOptions = PictureOptions(),
-    clip: ClipOptions = ClipOptions(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -197,9 +190,9 @@ async def stitch(
     """
     between = transition if len(transition) > 1 else "".join(transition)
     request = builders.stitch(
-        seedance.model, media("VIDEO", videos), between, family=seedance.family, **picture.values()
+        seedance.model, media("VIDEO", videos), between, family=seedance.family, **seedance.picture.values()
     )
-    return await run_request(request, screen, clip, reference_seconds=seedance.reference_seconds)
+    return await run_request(request, screen, seedance.clip, reference_seconds=seedance.reference_seconds)
 
 
 def _needed(text: str | None, option: str) -> str:

@@ -52,6 +52,38 @@ class ReportItem:
     hint: str | None = None
     charged: bool | None = None
 
+    def row(self, folder: Path) -> dict[str, Any]:
+        """Return what the page in `folder` shows of it; what is not known is left out."""
+        row: dict[str, Any] = {
+            "id": str(self.index + 1),
+            "n": self.index,
+            "key": self.key,
+            "tags": dict(self.tags) or None,
+            "model": self.model,
+            "prompt": self.prompt,
+            "duration": asked_length(self.duration),
+            "seed": self.seed,
+            "took": self.seconds,
+            "usd": self.usd,
+        }
+        if self.error is not None:
+            note = {True: "paid for", False: "nothing charged", None: "charge unknown"}[self.charged]
+            row |= {"status": "failed", "label": "Failed", "note": note}
+            row |= {"reason": self.error, "hint": self.hint or None}
+        elif self.clip is None:
+            reason = "This request has not been finished yet."
+            row |= {"status": "waiting", "label": "Not ended", "reason": reason}
+        elif not self.clip.exists():
+            row |= {"status": "done", **missing(self.clip)}
+        else:
+            # Relative to the page, which is good wherever the folder goes.
+            url = quote(os.fsencode(os.path.relpath(self.clip.absolute(), folder)))
+            row |= {"status": "done", "label": "Done", "clip": url, "name": self.clip.name, "size": self.size}
+            if (seen := look(self.clip)) is not None:
+                row |= {"poster": seen.poster, "width": seen.width, "height": seen.height}
+                row["length"] = seen.seconds
+        return {name: value for name, value in row.items() if value is not None} | {"charged": self.charged}
+
 
 def write_report(
     path: Path,
@@ -76,7 +108,7 @@ def write_report(
             "title": title,
             "started": started and started.timestamp(),
             "finished": finished and finished.timestamp(),
-            "rows": [_row(item, folder) for item in items],
+            "rows": [item.row(folder) for item in items],
         }
     )
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -88,39 +120,6 @@ def write_report(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _row(item: ReportItem, folder: Path) -> dict[str, Any]:
-    """Return what the page shows of a request; what is not known is left out."""
-    row: dict[str, Any] = {
-        "id": str(item.index + 1),
-        "n": item.index,
-        "key": item.key,
-        "tags": dict(item.tags) or None,
-        "model": item.model,
-        "prompt": item.prompt,
-        "duration": asked_length(item.duration),
-        "seed": item.seed,
-        "took": item.seconds,
-        "usd": item.usd,
-    }
-    if item.error is not None:
-        note = {True: "paid for", False: "nothing charged", None: "charge unknown"}[item.charged]
-        row |= {"status": "failed", "label": "Failed", "note": note}
-        row |= {"reason": item.error, "hint": item.hint or None}
-    elif item.clip is None:
-        reason = "This request has not been finished yet."
-        row |= {"status": "waiting", "label": "Not ended", "reason": reason}
-    elif not item.clip.exists():
-        row |= {"status": "done", **missing(item.clip)}
-    else:
-        # Relative to the page, which is good wherever the folder goes.
-        url = quote(os.fsencode(os.path.relpath(item.clip.absolute(), folder)))
-        row |= {"status": "done", "label": "Done", "clip": url, "name": item.clip.name, "size": item.size}
-        if (seen := look(item.clip)) is not None:
-            row |= {"poster": seen.poster, "width": seen.width, "height": seen.height}
-            row["length"] = seen.seconds
-    return {name: value for name, value in row.items() if value is not None} | {"charged": item.charged}
 
 
 def missing(clip: Path) -> dict[str, Any]:
