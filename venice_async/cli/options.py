@@ -45,6 +45,7 @@ Text = Annotated[str, Parameter(metavar="TEXT", allow_leading_hyphen=True)]
 Medium = Annotated[str, Parameter(metavar="MEDIA")]
 Usd = Annotated[float, Parameter(metavar="USD", validator=Number(gte=0))]
 Seconds = Annotated[float, Parameter(metavar="SECONDS", validator=Number(gt=0))]
+Port = Annotated[int, Parameter(metavar="PORT", show_default=True, validator=Number(gte=0, lte=65535))]
 Fields = Annotated[tuple[str, ...], Parameter(metavar="NAME=JSON", allow_leading_hyphen=True)]
 ReferenceSeconds = Annotated[
     float, Parameter(metavar="SECONDS", group=_MONEY, validator=Number(gte=0, lte=_LONGEST))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from attrs import define, evolve, field, frozen
 
-from ..errors import QueueOutcomeUnknownError, UsageError, VeniceError
+from ..errors import QueueOutcomeUnknownError, VeniceError
 from ..formatting import as_bytes, as_seconds, as_usd
 from ..io.journal import shown
 from ..options import Timeouts
@@ -47,10 +47,7 @@ async def run_request(
     An order whose key is known has been paid for, so that its price is nobody's concern any more.
     """
     request, to, tags, count = with_utf8_prompts(request), clip.target.place, clip.tags, clip.count
-    if count > 1 and to == STDOUT:
-        msg = "-o - takes one clip"
-        raise UsageError(msg, hint="Name a folder for several")
-    bound_for = destination(to, screen)
+    bound_for = destination(to, screen, clips=count)
     keys = [clip.key and (clip.key if take == 1 else f"{clip.key}-{take}") for take in range(1, count + 1)]
     async with open_session(
         screen, clip.connection, clip.journalling, seconds=clip.target.timeout

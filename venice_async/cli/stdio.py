@@ -46,14 +46,17 @@ class StandardOutput:
             left = left[written:]
 
 
-def destination(output: Path | str, screen: Screen) -> Path | str | WriterSink:
-    """Return where a clip goes: a file, a folder or a URL, or stdout for `-`.
+def destination(output: Path | str, screen: Screen, *, clips: int = 1) -> Path | str | WriterSink:
+    """Return where clips go: a file, a folder or a URL, or stdout for `-`.
 
     Raises:
-        UsageError: stdout is a terminal, or carries JSON.
+        UsageError: stdout is a terminal, carries JSON, or would take several clips.
     """
     if output != STDOUT:
         return output
+    if clips > 1:
+        msg = "-o - takes one clip"
+        raise UsageError(msg, hint="Name a folder for several")
     if screen.out.is_terminal:
         msg = "-o - writes the clip to stdout, which is a terminal"
         raise UsageError(msg, hint="Redirect it, such as: -o - > clip.mp4")

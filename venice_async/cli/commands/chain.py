@@ -36,12 +36,12 @@ venice-async concat dawn.mp4 noon.mp4 night.mp4 -o day.mp4
 _FORMATS: Final[dict[str, ImageFormat]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
 
 Clip = Annotated[Path, Parameter(metavar="CLIP")]
-Image = Annotated[Path, Parameter(name=["--output", "-o"], metavar="FILE", allow_leading_hyphen=True)]
+Made = Annotated[Path, Parameter(name=["--output", "-o"], metavar="FILE", allow_leading_hyphen=True)]
 
 
 @command(LAST_FRAME_EXAMPLES)
 async def last_frame(
-    clip: Clip, /, *, image: Image, overwrite: bool = False, output: Output = Output(), screen: ScreenHere
+    clip: Clip, /, *, image: Made, overwrite: bool = False, output: Output = Output(), screen: ScreenHere
 ) -> int:
     """Save the last frame of a clip as an image: the first one of the clip that follows.
 
@@ -59,7 +59,7 @@ async def thumbnail(
     clip: Clip,
     /,
     *,
-    image: Image,
+    image: Made,
     at: Seconds | None = None,
     width: Annotated[int, Parameter(metavar="PIXELS", show_default=True)] = 480,
     overwrite: bool = False,
@@ -84,7 +84,7 @@ async def thumbnail(
 @command(CONCAT_EXAMPLES)
 async def concat(
     *clips: Clip,
-    to: Annotated[Path, Parameter(name=["--output", "-o"], metavar="FILE", allow_leading_hyphen=True)],
+    to: Made,
     overwrite: bool = False,
     output: Output = Output(),
     screen: ScreenHere,

@@ -9,12 +9,11 @@ from typing import Annotated, Final
 
 import anyio
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from ...errors import UsageError
 from ...io.clock import SystemClock
 from .. import exit_codes
-from ..options import Connection, Journalling, Output
+from ..options import Connection, Journalling, Output, Port
 from ..screen.screen import ScreenHere
 from ..session import journal_path, name_of
 from . import command
@@ -30,9 +29,7 @@ venice-async dashboard --host 0.0.0.0 --token "$(cat /run/secrets/dashboard)"
 async def dashboard(
     *,
     host: Annotated[str, Parameter(metavar="ADDRESS", show_default=True)] = "127.0.0.1",
-    port: Annotated[
-        int, Parameter(metavar="PORT", show_default=True, validator=Number(gte=0, lte=65535))
-    ] = 8788,
+    port: Port = 8788,
     token: Annotated[str | None, Parameter(metavar="TOKEN", env_var="VENICE_DASHBOARD_TOKEN")] = None,
     known_as: Annotated[tuple[str, ...], Parameter(metavar="NAME")] = (),
     open: bool = False,  # noqa: A002 - the name of the option

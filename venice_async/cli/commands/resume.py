@@ -16,7 +16,7 @@ from ..options import Connection, Journalling, Output, Target
 from ..run_jobs import Watch
 from ..screen.screen import ScreenHere
 from ..session import open_session
-from ..stdio import STDOUT, destination, read_text
+from ..stdio import destination, read_text
 from . import command
 
 EXAMPLES: Final = """\
@@ -74,10 +74,7 @@ async def resume(
             if to == Path() and entry.to is not None:
                 to, overwrite = Path(entry.to), overwrite or entry.overwrite
             tickets = [entry.ticket]
-        if to == STDOUT and len(tickets) > 1:
-            msg = "-o - takes one clip"
-            raise UsageError(msg, hint="Name a folder for several")
-        bound_for = destination(to, screen)
+        bound_for = destination(to, screen, clips=len(tickets))
         jobs = [session.venice.resume(ticket, to=bound_for, overwrite=overwrite) for ticket in tickets]
         return await Watch(session, screen, to=to, caption=tickets[0].model).until_the_end(jobs)
 

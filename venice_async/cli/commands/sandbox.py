@@ -9,11 +9,10 @@ from typing import Annotated
 
 import anyio
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from ...errors import UsageError
 from .. import exit_codes
-from ..options import Output
+from ..options import Output, Port
 from ..screen.screen import ScreenHere
 from ..session import check_speed
 from ..stdio import read_text
@@ -28,9 +27,7 @@ venice-async sandbox --scenario faults.toml -v
 @command(EXAMPLES)
 async def sandbox(
     *,
-    port: Annotated[
-        int, Parameter(metavar="PORT", show_default=True, validator=Number(gte=0, lte=65535))
-    ] = 8787,
+    port: Port = 8787,
     speed: Annotated[float, Parameter(metavar="X", show_default=True)] = 10.0,
     scenario: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     output: Output = Output(),

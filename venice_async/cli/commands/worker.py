@@ -20,7 +20,7 @@ from ...options import Links
 from ...sansio.http.secrets import Secret
 from .. import exit_codes
 from ..exit_codes import NoKeyError
-from ..options import Connection, Journalling, Output
+from ..options import Connection, Journalling, Output, Port
 from ..screen.screen import ScreenHere
 from ..session import journal_path
 from . import command
@@ -58,7 +58,7 @@ async def worker(
     accounts: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     grace: Annotated[float, Parameter(metavar="SECONDS", show_default=True, validator=Number(gte=0))] = 15.0,
     host: Annotated[str | None, Parameter(metavar="ADDRESS")] = None,
-    port: Annotated[int | None, Parameter(metavar="PORT", validator=Number(gte=0, lte=65535))] = None,
+    port: Annotated[Port | None, Parameter(show_default=False)] = None,
     log_json: bool = False,
     webhook: Annotated[str | None, Parameter(metavar="URL")] = None,
     journalling: Journalling = Journalling(),
