@@ -103,24 +103,18 @@ async def total_price(venice: VeniceClient, requests: Sequence[VideoRequest]) ->
 
 
 async def each(items: Iterable[_T], ask: Callable[[_T], Awaitable[_R]]) -> list[_R]:
-    """Return what `ask` makes of each item, a few at once; the first failure is raised."""
+    """Return what `ask` makes of each item, a few at once."""
     items = list(items)
     found: dict[int, _R] = {}
-    failures: list[Exception] = []
     slots = anyio.Semaphore(_AT_ONCE)
 
     async def one(index: int, item: _T) -> None:
         async with slots:
-            try:
-                found[index] = await ask(item)
-            except Exception as error:  # noqa: BLE001 - it is raised once it is out of the group, which would wrap it
-                failures.append(error)
+            found[index] = await ask(item)
 
     async with anyio.create_task_group() as group:
         for index, item in enumerate(items):
             group.start_soon(one, index, item)
-    for error in failures[:1]:
-        raise error
     return [found[index] for index in range(len(items))]
 
 

@@ -50,7 +50,15 @@ async def resume(
     if everything == (what is not None):
         msg = "--all takes no job or ticket" if everything else "resume takes a job or a ticket, or --all"
         raise UsageError(msg, hint="'venice-async jobs' lists what is unfinished")
-    tickets = [] if what is None else await _tickets(what)
+    tickets: list[Ticket] = []
+    if what is not None and (what == "-" or await anyio.Path(what).is_file()):
+        text = await read_text(Path(what))
+        lines = [line for line in text.splitlines() if line.strip()]
+        if not lines:
+            msg = f"There is no ticket in {what!r}"
+            raise UsageError(msg)
+        one_a_line = lines[0].rstrip().endswith("}")  # or one in all, over several lines
+        tickets = [Ticket.from_json(part) for part in (lines if one_a_line else [text])]
     async with open_session(screen, connection, journalling, seconds=target.timeout) as session:
         to, overwrite = target.place, target.overwrite
         if what is None:
@@ -77,20 +85,3 @@ async def resume(
         bound_for = destination(to, screen, clips=len(tickets))
         jobs = [session.venice.resume(ticket, to=bound_for, overwrite=overwrite) for ticket in tickets]
         return await Watch(session, screen, to=to, caption=tickets[0].model).until_the_end(jobs)
-
-
-async def _tickets(what: str) -> list[Ticket]:
-    """Return the tickets in a file or on stdin, one a line or one in all; none if it names no file.
-
-    Raises:
-        UsageError: they cannot be read.
-    """
-    if what != "-" and not await anyio.Path(what).is_file():
-        return []
-    text = await read_text(Path(what))
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        msg = f"There is no ticket in {what!r}"
-        raise UsageError(msg)
-    one_a_line = lines[0].rstrip().endswith("}")
-    return [Ticket.from_json(line) for line in lines] if one_a_line else [Ticket.from_json(text)]

@@ -20,21 +20,21 @@ _ERRORS: Final = "venice_async"
 
 def prepare() -> None:
     """Make stdout and stderr write what their encoding lacks in another way; None where they are closed."""
-    codecs.register_error(_ERRORS, _otherwise)
+
+    def otherwise(error: UnicodeError) -> tuple[str | bytes, int]:
+        """Encode a character: a byte of a file name as itself, a mark by another one, the rest as escapes."""
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        letter, end = error.object[error.start], error.start + 1
+        if "\udc80" <= letter <= "\udcff":
+            return letter.encode("ascii", "surrogateescape"), end
+        return _SPELT.get(letter) or letter.encode("ascii", "backslashreplace").decode(), end
+
+    codecs.register_error(_ERRORS, otherwise)
     sys.stdout, sys.stderr = sys.stdout or StringIO(), sys.stderr or StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=_ERRORS)
-
-
-def _otherwise(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Encode a character: a byte of a file name as itself, a mark by another one, the rest as escapes."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    letter, end = error.object[error.start], error.start + 1
-    if "\udc80" <= letter <= "\udcff":
-        return letter.encode("ascii", "surrogateescape"), end
-    return _SPELT.get(letter) or letter.encode("ascii", "backslashreplace").decode(), end
 
 
 def as_command(words: Sequence[str]) -> str:
