@@ -111,7 +111,7 @@ async def test_history_has_what_ended_with_prompt_price_and_times_but_no_link(
 )
 def test_of_what_ended_a_request_is_kept_without_the_secrets_of_its_media(media: Any, kept: Any) -> None:
     """And a prompt as it is, whatever it begins with."""
-    text = pack_ended(request("data: a, b? c", image_url=media))
+    text = pack_ended(converter().unstructure(request("data: a, b? c", image_url=media)))
     assert text is not None
     assert "SECRET" not in text
     assert request("data: a, b? c", image_url=kept) == converter().structure(json.loads(text), VideoRequest)

@@ -407,7 +407,7 @@ class Orders:
             body = CASE WHEN %s THEN body END, request = %s, question = NULL, answer = NULL, cancel = false,
             usd = CASE WHEN %s THEN NULL ELSE usd END WHERE id = %s AND ended IS NULL"""
         known = (pack_progress(state), type(state).__name__, entry)
-        values = (*known, unsettled, pack_ended(request), free, number)
+        values = (*known, unsettled, pack_ended(converter().unstructure(request)), free, number)
         return bool((await session.execute(change.encode(), values)).rowcount)
 
     async def _defer(self, number: int, queue: str, priority: int, session: Connection) -> None:

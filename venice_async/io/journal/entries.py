@@ -323,7 +323,7 @@ def pack_state(state: State) -> dict[str, Any]:
     }
 
 
-def pack_ended(request: object) -> str | None:
+def pack_ended(request: Mapping[str, object] | None) -> str | None:
     """Return what is kept of the request of a job that has ended, without what may be a secret in its media.
 
     Of the `request`, which is as JSON has it, a URL loses its query, in which signatures stand, and a `data:`
@@ -357,13 +357,13 @@ def unpack_progress(entry: JournalEntry, progress: str | None) -> State:
     return entry.state
 
 
-def unpack_work(state: str, request: str | None) -> tuple[State, object]:
+def unpack_work(state: str, request: str | None) -> tuple[State, dict[str, object] | None]:
     """Return the state of a row, and its request as JSON has it.
 
     Raises:
         JournalError: they make no sense.
     """
-    found: tuple[State, object] | None = None
+    found: tuple[State, dict[str, object] | None] | None = None
     with suppress(Exception):  # which would show the link
         found = load_state(state), None if request is None else json.loads(request)
     if found is None:
