@@ -51,6 +51,14 @@ def test_a_failure_is_an_outcome_and_stops_nothing_else(shell: Shell) -> None:
     assert "1 made, 1 failed" in said.err
 
 
+def test_a_line_above_a_limit_other_than_the_budget_is_told_by_itself(shell: Shell) -> None:
+    dear = {"model": PUBLIC, "prompt": "a fox", "max_usd": 0.01}
+    said = shell("batch", _file(dear, {"model": PUBLIC, "prompt": "an owl"}), *SHARED, "--budget", "0.1")
+    assert 3 == said.code
+    assert "1 ✗ The quote is $0.25, above the limit of $0.01 for this request" in said.err
+    assert "1 would cost more than is left of $0.10, and were not charged: raise --budget." in said.err
+
+
 def test_a_second_run_pays_for_nothing_that_is_there(shell: Shell) -> None:
     jobs = _file(*({"model": PUBLIC, "prompt": f"fox {number}"} for number in range(4)))
     before = shell.server.spent

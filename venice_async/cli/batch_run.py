@@ -51,6 +51,7 @@ class BatchRun:
         self._board = Board(screen, {}, total=len(lines), numbers=numbers, keys=keys, queues=True)
         self._queued_at: dict[str, float] = {}
         self._stopped = 0
+        self._over = 0  # lines for which the budget was too small
         self._handed_over: dict[str, Ticket] = {}
 
     def heard(self, job: VideoJob, state: State) -> None:
@@ -138,7 +139,9 @@ class BatchRun:
                 price = "paid earlier" if outcome.earlier else usd
                 facts = (from_here(video.path or video.url), as_bytes(video.size), price)
                 screen.note(f"{name} ✓ {' · '.join(filter(None, facts))}", "green")
-            elif error is not None and not isinstance(error, BudgetExceededError):
+            elif isinstance(error, BudgetExceededError) and error.limit_usd == board.budget:
+                self._over += 1
+            elif error is not None:
                 screen.insist(f"{name} ✗ {in_words(error)}", "red")
         record: dict[str, Any] = {"line": line.number, "key": line.key, "variant": line.variant or None}
         record = {name: said for name, said in record.items() if said is not None}
@@ -162,12 +165,9 @@ class BatchRun:
         """Say how all of it went, and how the rest goes on; without a journal, keep the tickets in a file."""
         screen = self._screen
         screen.insist(self._board.summary())
-        over = sum(isinstance(outcome.error, BudgetExceededError) for outcome, _ in self.outcomes.values())
-        if over:
-            bound = as_usd(self._board.budget or 0.0)
-            screen.insist(
-                f"{over} would cost more than is left of {bound}, and were not charged: raise --budget."
-            )
+        if self._over:
+            left = f"more than is left of {as_usd(self._board.budget or 0.0)}"
+            screen.insist(f"{self._over} would cost {left}, and were not charged: raise --budget.")
         held = (await session.venice.pending()).held if session.journal is not None else 0
         if held:
             screen.insist(f"{held} of the jobs in the journal are being watched by another process.")

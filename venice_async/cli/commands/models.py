@@ -74,8 +74,10 @@ async def models(
                 and (search or "").lower() in f"{model.id} {model.name}".lower()
             ]
         asked = prices or under is not None
-        with screen.waiting("asking the prices"):
-            known = await cheapest(session.venice, found) if asked else {}
+        known: dict[str, float] = {}
+        if asked:
+            with screen.waiting("asking the prices"):
+                known = await cheapest(session.venice, found)
     if under is not None:
         found = [model for model in found if known.get(model.id, math.inf) <= under]
     if screen.as_json:
