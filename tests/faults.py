@@ -2,156 +2,188 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+import anyio
 from attrs import evolve
 
+from tests.boxes import box
 from tests.clients import PUBLIC, client
-from tests.faulty import FaultyVenice, Reply, Request, gzipped, html_reply, json_reply, make_mp4
-from tests.faulty.clip import box
+from tests.venice import (
+    Answer,
+    Venice,
+    answer,
+    chunk,
+    endless,
+    fault,
+    head,
+    html_answer,
+    in_chunks,
+    json_answer,
+    lost,
+    remade,
+)
 from venice_async import VeniceError, Video, VideoRequest
-
-Spoil: TypeAlias = Callable[[Reply], Reply]
+from venice_async.sandbox import Fault, RecordedRequest, tiny_clip
 
 MOST_GETS = 5
+WHOLE = 1 << 40
+"""More bytes than any answer has: what ends there ends after all of it."""
 
 
-def cut(part: float, *, reset: bool = False) -> Spoil:
+def cut(part: float, *, reset: bool = False) -> Fault:
     """End the connection after that part of the body; above 1, one byte before its end."""
 
-    def spoil(reply: Reply) -> Reply:
-        end = len(reply.body) - 1 if part > 1 else int(len(reply.body) * part)
-        return evolve(reply, cut_at=end, reset=reset)
+    def kept(honest: Answer) -> Answer:
+        size = len(honest.body)
+        return evolve(honest, body=honest.body[: size - 1 if part > 1 else int(size * part)])
 
-    return spoil
-
-
-def headed(**headers: str | None) -> Spoil:
-    """Change headers; an underscore is a hyphen."""
-    changed = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda reply: evolve(reply, headers={**reply.headers, **changed})
+    return remade(kept, reset_at=WHOLE) if reset else remade(kept)
 
 
-def told(length: Callable[[int], int]) -> Spoil:
-    """Tell a length that is not the body's."""
-    return lambda reply: evolve(reply, length=length(len(reply.body)))
+def headed(**headers: str | None) -> Fault:
+    """Change headers and nothing else."""
+    return remade(lambda honest: honest.headed(**headers))
 
 
-def part(start: int, more: int) -> Spoil:
+def misstated(by: int, *, then_open: bool = False) -> Fault:
+    """Tell a length that is so many bytes too large; leave the connection open afterwards, or end it."""
+    return remade(
+        lambda honest: honest.headed(content_length=str(len(honest.body) + by)),
+        stall_at=WHOLE if then_open else None,
+    )
+
+
+def part(start: int, more: int) -> Fault:
     """Call the whole a part that begins at `start`, of a file of `more` bytes more."""
 
-    def spoil(reply: Reply) -> Reply:
-        size = len(reply.body)
+    def renamed(honest: Answer) -> Answer:
+        size = len(honest.body)
         stated = f"bytes {start}-{start + size - 1}/{size + start + more}"
-        return evolve(reply, status=206, headers={**reply.headers, "content-range": stated})
+        return evolve(honest.headed(content_range=stated), status=206)
 
-    return spoil
+    return remade(renamed)
 
 
-def unmarked(reply: Reply) -> Reply:
+def halved(honest: Answer) -> Answer:
+    return evolve(honest, body=honest.body[: len(honest.body) // 2])
+
+
+def unmarked(honest: Answer) -> Answer:
     """Leave out the length, and end with the connection after two thirds."""
-    return evolve(headed(content_length=None)(reply), cut_at=len(reply.body) * 2 // 3)
+    return evolve(honest.headed(content_length=None), body=honest.body[: len(honest.body) * 2 // 3])
 
 
-def garbled(reply: Reply) -> Reply:
-    """Send it in one chunk, and then what is no chunk."""
-    headers = {**reply.headers, "transfer-encoding": "chunked", "content-length": None}
-    return evolve(reply, headers=headers, body=b"%x\r\n%b\r\nno size\r\n" % (len(reply.body), reply.body))
+def torn(honest: Answer) -> Answer:
+    """Compress it, and keep back the end."""
+    packed = gzip.compress(honest.body, mtime=0)
+    return honest.headed(content_encoding="gzip").containing(packed[:-9])
 
 
-def short_chunks(reply: Reply) -> Reply:
-    """Send half in chunks, and no end."""
-    return evolve(reply, body=reply.body[: len(reply.body) // 2], unterminated=True)
+def dripping(raw: bytes) -> AsyncGenerator[bytes]:
+    """Send the body over and over, in chunks of one byte a second."""
+    honest = Answer.parsed(raw)
+
+    async def pieces() -> AsyncGenerator[bytes]:
+        yield evolve(honest.headed(content_length=None, transfer_encoding="chunked"), body=b"").raw
+        while True:
+            for byte in honest.body:
+                await anyio.sleep(1)
+                yield chunk(bytes([byte]))
+
+    return pieces()
 
 
-SPOILS: dict[str, Spoil] = {
-    "FIN before the head": lambda reply: evolve(reply, cut_head_at=0),
-    "FIN in the head": lambda reply: evolve(reply, cut_head_at=25),
+SPOILS: dict[str, Fault] = {
+    "FIN before the head": lost(),
+    "FIN in the head": lost(25),
     "FIN at byte 0": cut(0),
     "FIN half-way": cut(0.5),
     "FIN one byte early": cut(2),
-    "RST before the head": lambda reply: evolve(reply, cut_head_at=0, reset=True),
+    "RST before the head": lost(reset=True),
     "RST at byte 0": cut(0, reset=True),
     "RST half-way": cut(0.5, reset=True),
     "RST one byte early": cut(2, reset=True),
-    "Content-Length too short": told(lambda size: size - 7),
-    "Content-Length too long": told(lambda size: size + 7),
+    "Content-Length too short": misstated(-7, then_open=True),
+    "Content-Length too long": misstated(7),
     "Content-Length absurd": headed(content_length="many"),
     "Content-Length twice told": headed(transfer_encoding="chunked"),
-    "no Content-Length, cut": unmarked,
-    "chunks without an end": short_chunks,
-    "a chunk of no size": lambda reply: evolve(
-        reply, headers={**reply.headers, "transfer-encoding": "chunked", "content-length": None}
-    ),
-    "a chunk of no size after the others": garbled,
-    "nothing": lambda reply: evolve(reply, body=b""),
-    "no content": lambda reply: evolve(reply, status=204, body=b"", headers={}),
-    "gzip, cut": lambda reply: evolve(gzipped(reply), body=gzipped(reply).body[:-9]),
-    "gzip that is none": headed(content_encoding="gzip"),
+    "no Content-Length, cut": remade(unmarked),
+    "chunks without an end": remade(lambda honest: in_chunks(halved(honest), end=b"")),
+    "a chunk of no size": headed(transfer_encoding="chunked", content_length=None),
+    "a chunk of no size after the others": remade(lambda honest: in_chunks(honest, end=b"no size\r\n")),
+    "nothing": fault(body=b""),
+    "no content": fault(raw=head(204), processed=True),
+    "gzip, cut": remade(torn),
+    "gzip that is none": fault(headers={"Content-Encoding": "gzip"}),
     "206 from another place": part(500, 0),
     "206 of a larger file": part(0, 500),
-    "206 without a range": lambda reply: evolve(reply, status=206),
-    "JSON of no use": lambda _: json_reply({"a": 1}),
-    "a JSON list": lambda _: json_reply([1, [2]]),
-    "JSON called a video": lambda _: json_reply({"a": 1}, headers={"content-type": "video/mp4"}),
-    "HTML": lambda _: html_reply(),
-    "HTML called a video": lambda _: html_reply(headers={"content-type": "video/mp4"}),
-    "boxes of another kind": lambda reply: evolve(reply, body=box(b"skip", bytes(300)) + make_mp4(400)[24:]),
-    "an index without a track": lambda reply: evolve(reply, body=reply.body.replace(b"trak", b"free")),
-    "not HTTP": lambda reply: evolve(reply, status=99, headers={"": "\0", "content-length": "-1"}),
-    "stall before the head": lambda reply: evolve(reply, delay=3_600),
-    "stall after the head": lambda reply: evolve(reply, pause_at=0),
-    "stall in the body": lambda reply: evolve(reply, pause_at=len(reply.body) // 2),
-    "one byte a second": lambda reply: evolve(reply, drip=1.0),
-    "one byte a second, for ever": lambda reply: evolve(reply, drip=1.0, endless=True),
-    "500": lambda _: json_reply({"error": "Inference failed"}, status=500),
-    "502": lambda _: html_reply(status=502),
-    "503": lambda _: json_reply({"error": "At capacity"}, status=503),
-    "504": lambda _: html_reply(status=504),
-    "429": lambda _: json_reply({"error": "Too many"}, status=429),
-    "408": lambda _: Reply(status=408),
-    "endless": lambda reply: evolve(reply, body=b'{"a": "' + b"x" * 1000, endless=True),
+    "206 without a range": remade(lambda honest: evolve(honest, status=206)),
+    "JSON of no use": json_answer({"a": 1}),
+    "a JSON list": json_answer([1, [2]]),
+    "JSON called a video": json_answer({"a": 1}, headers={"content-type": "video/mp4"}),
+    "HTML": html_answer(),
+    "HTML called a video": html_answer(headers={"content-type": "video/mp4"}),
+    "boxes of another kind": fault(body=box(b"skip", bytes(300)) + tiny_clip(400)[24:]),
+    "an index without a track": remade(
+        lambda honest: evolve(honest, body=honest.body.replace(b"trak", b"free"))
+    ),
+    "not HTTP": remade(
+        lambda honest: evolve(honest.headed(content_length="-1"), status=99).headed(**{"": "\0"})
+    ),
+    "stall before the head": fault(delay=3_600),
+    "stall after the head": fault(stall_at=0),
+    "stall in the body": remade(halved, stall_at=WHOLE),
+    "one byte a second": fault(bytes_per_second=1),
+    "one byte a second, for ever": fault(raw=dripping),
+    "500": json_answer({"error": "Inference failed"}, status=500),
+    "502": html_answer(status=502),
+    "503": json_answer({"error": "At capacity"}, status=503),
+    "504": html_answer(status=504),
+    "429": json_answer({"error": "Too many"}, status=429),
+    "408": answer(b"", "text/plain", status=408),
+    "endless": endless(b'{"a": "' + b"x" * 1000),
 }
 """Each makes of an honest answer one that is of no use, and after which another try may bring a good one."""
 
-UNCHANGING: tuple[Spoil, ...] = tuple(
-    SPOILS[name]
-    for name in (
+UNCHANGING = frozenset(
+    {
         "Content-Length too short",
         "gzip, cut",
         "gzip that is none",
         "boxes of another kind",
         "an index without a track",
-    )
+    }
 )
 """Those of a clip that come whole: the same a second time is the end."""
 
 
-class Witness(FaultyVenice):
+class Witness(Venice):
     """A Venice that notes whether the clip was safe when its copy was given up.
 
     Attributes:
-        folder: where the only job's clip is to go.
+        folder: where the only job's clip is to go; it is made if need be.
         cleaned: of each clean-up, whether the clip was there.
     """
 
-    def __init__(self, folder: Path, **answers: Any) -> None:
+    def __init__(self, folder: Path, *faults: Any, **answers: Any) -> None:
+        super().__init__(self._note, *faults, **answers)
         self.folder = folder
         self.cleaned: list[bool] = []
-        super().__init__(**answers)
+        folder.mkdir(exist_ok=True)
 
     @property
     def path(self) -> Path:
         return self.folder / "clip.mp4"
 
-    def answer(self, request: Request) -> Reply:
-        if request.method == "DELETE" or request.path.endswith("/complete"):
+    def _note(self, request: RecordedRequest) -> None:
+        if request.point in {"complete", "revoke"}:
             self.cleaned.append(self.path.exists() and self.path.read_bytes() == self.clip)
-        return super().answer(request)
 
     def check(self, outcome: Video | VeniceError) -> None:
         """Assert the rules: the clip or nothing, a way on, one charge, few GETs, no clean-up too early."""
@@ -165,7 +197,7 @@ class Witness(FaultyVenice):
             kept = getattr(outcome, "unverified", None)
             assert ([] if kept is None else [kept.name]) == left
             assert outcome.ticket is not None
-            assert "job-1" == outcome.ticket.queue_id
+            assert self.charges[0].queue_id == outcome.ticket.queue_id
             assert outcome.charged is not False
             assert [] == self.cleaned
         assert 1 == len(self.charges)

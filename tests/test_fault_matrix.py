@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 from bisect import bisect_left
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,27 +19,31 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.boxes import box
+from tests.cases import for_each
 from tests.clients import PRIVATE, PUBLIC, client, until, wire
-from tests.faults import SPOILS, UNCHANGING, Spoil, Witness, run_job
-from tests.faulty import (
-    FaultyVenice,
-    Reply,
-    Request,
+from tests.faults import SPOILS, UNCHANGING, Witness, run_job
+from tests.venice import (
+    CLIP,
+    Venice,
     abuse_block,
-    gzipped,
-    html_reply,
-    json_reply,
-    make_mp4,
+    answer,
+    at,
+    endless,
+    fault,
+    head,
+    html_answer,
+    in_chunks,
+    json_answer,
+    lost,
     no_capacity,
-    partial_reply,
-    ranged_reply,
+    partial_answer,
     rate_limited,
     redirect,
+    remade,
     unsatisfiable,
-    video_reply,
+    video_answer,
 )
-from tests.faulty.clip import box
-from tests.faulty.venice import CLIP
 from venice_async import (
     APIError,
     DownloadError,
@@ -57,13 +63,11 @@ from venice_async import (
 )
 from venice_async.io.delivery.part_file import job_key, part_path
 from venice_async.io.delivery.sinks import MemorySink
+from venice_async.sandbox import Fault, RecordedRequest, tiny_clip
 
 pytestmark = pytest.mark.anyio
 
-NEWS = json_reply({"status": "PROCESSING", "average_execution_time": 145_000, "execution_duration": 1_000})
-INLINE = video_reply(CLIP)
-LINKED = video_reply(CLIP, headers={"etag": '"1"'})
-PRICE = json_reply({"quote": 0.25})
+NEWS = json_answer({"status": "PROCESSING", "average_execution_time": 145_000, "execution_duration": 1_000})
 
 PATIENCE = 600
 """Seconds after which one bad answer must be overcome, whatever it was."""
@@ -71,45 +75,44 @@ PATIENCE = 600
 DEADLINE = Timeouts(job=200.0)
 """For jobs that bring nothing but bad answers."""
 
-RECORDED = SPOILS["500"]
+RECORDED = "500"
 """What a second poll makes a failure of the job."""
 
-faults = pytest.mark.parametrize("spoil", [pytest.param(spoil, id=name) for name, spoil in SPOILS.items()])
 errnos = {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EACCES", "EDQUOT")}
 
 
-@faults
-async def test_a_spoilt_answer_to_a_poll_costs_a_poll(tmp_path: Path, spoil: Spoil) -> None:
+@for_each("spoil", SPOILS)
+async def test_a_spoilt_answer_to_a_poll_costs_a_poll(tmp_path: Path, spoil: str) -> None:
     times = 1 if spoil in {RECORDED, *UNCHANGING} else 2
-    async with Witness(tmp_path, retrieve=[spoil(NEWS)] * times, polls=1) as server:
+    async with Witness(tmp_path / spoil, retrieve=[SPOILS[spoil]] * times, polls=times + 1) as server:
         with anyio.fail_after(PATIENCE):
             assert isinstance(await run_job(server), Video)
 
 
-@faults
-async def test_a_spoilt_clip_in_a_poll_is_fetched_again(tmp_path: Path, spoil: Spoil) -> None:
+@for_each("spoil", SPOILS)
+async def test_a_spoilt_clip_in_a_poll_is_fetched_again(tmp_path: Path, spoil: str) -> None:
     times = 1 if spoil in {RECORDED, *UNCHANGING} else 2
-    async with Witness(tmp_path, retrieve=[spoil(INLINE)] * times, polls=0) as server:
+    async with Witness(tmp_path / spoil, video=[SPOILS[spoil]] * times, polls=0) as server:
         with anyio.fail_after(PATIENCE):
             assert isinstance(await run_job(server), Video)
 
 
-@faults
-async def test_a_spoilt_clip_by_link_is_fetched_again(tmp_path: Path, spoil: Spoil) -> None:
+@for_each("spoil", SPOILS)
+async def test_a_spoilt_clip_by_link_is_fetched_again(tmp_path: Path, spoil: str) -> None:
     times = 1 if spoil in UNCHANGING else 2
-    async with Witness(tmp_path, link=[spoil(LINKED)] * times, polls=0) as server:
+    async with Witness(tmp_path / spoil, link=[SPOILS[spoil]] * times, polls=0) as server:
         with anyio.fail_after(PATIENCE):
             assert isinstance(await run_job(server, PRIVATE), Video)
         assert {"GET", "POST", "DELETE"} == {request.method for request in server.requests}
 
 
-@faults
 @pytest.mark.parametrize("by", ["poll", "link"])
+@for_each("spoil", SPOILS)
 async def test_a_clip_that_is_always_spoilt_ends_in_the_clip_or_an_error_with_the_ticket(
-    tmp_path: Path, spoil: Spoil, by: str
+    tmp_path: Path, spoil: str, by: str
 ) -> None:
-    spoilt = [spoil(INLINE if by == "poll" else LINKED)] * 1000
-    async with Witness(tmp_path, retrieve=spoilt if by == "poll" else (), link=spoilt, polls=0) as server:
+    spoilt = [evolve(SPOILS[spoil], times=None)]
+    async with Witness(tmp_path / spoil, video=spoilt, link=spoilt, polls=0) as server:
         with anyio.fail_after(PATIENCE):
             outcome = await run_job(server, PUBLIC if by == "poll" else PRIVATE, timeouts=DEADLINE)
         if spoil in UNCHANGING:
@@ -120,9 +123,9 @@ async def test_a_clip_that_is_always_spoilt_ends_in_the_clip_or_an_error_with_th
             assert (by == "link") == ("3 of 5 GETs of its link are left" in outcome.hint)
 
 
-@faults
-async def test_a_spoilt_answer_to_a_question_is_asked_again_or_an_error(spoil: Spoil) -> None:
-    async with FaultyVenice(quote=[spoil(PRICE)]) as server, client(server) as venice:
+@for_each("spoil", SPOILS)
+async def test_a_spoilt_answer_to_a_question_is_asked_again_or_an_error(spoil: str) -> None:
+    async with Venice(quote=[SPOILS[spoil]]) as server, client(server) as venice:
         with anyio.fail_after(PATIENCE):
             try:
                 assert 0.25 == (await venice.quote(PUBLIC)).usd
@@ -130,12 +133,12 @@ async def test_a_spoilt_answer_to_a_question_is_asked_again_or_an_error(spoil: S
                 assert 1 == len(server.requests)
 
 
-@faults
+@for_each("spoil", SPOILS)
 async def test_a_spoilt_answer_to_the_paid_request_is_never_paid_for_again(
-    tmp_path: Path, spoil: Spoil
+    tmp_path: Path, spoil: str
 ) -> None:
-    honest = json_reply({"model": "public-model", "queue_id": "job-1"})
-    async with Witness(tmp_path, queue=[spoil(honest)], polls=0) as server, client(server) as venice:
+    spoilt = [SPOILS[spoil]]
+    async with Witness(tmp_path / spoil, queue=spoilt, polls=0) as server, client(server) as venice:
         job = venice.generate(PUBLIC, to=server.path)
         with anyio.fail_after(PATIENCE):
             await job.ended()
@@ -152,97 +155,95 @@ async def test_a_spoilt_answer_to_the_paid_request_is_never_paid_for_again(
 
 
 async def test_a_head_of_one_byte_a_second_is_not_waited_for(tmp_path: Path) -> None:
-    class Slow(Witness):
-        async def _send(self, reply: Reply, writer: Any) -> None:
-            if len(self.requests) > 5 or self.requests[-1].path.endswith("queue"):
-                await super()._send(reply, writer)
-                return
-            for byte in b"HTTP/1.1 200 OK\r\nx-filler: " + b"x" * 10_000:
-                await anyio.sleep(1)
-                writer.write(bytes([byte]))
-                await writer.drain()
+    async def dripping(_: bytes) -> AsyncGenerator[bytes]:
+        for byte in b"HTTP/1.1 200 OK\r\nx-filler: " + b"x" * 10_000:
+            await anyio.sleep(1)
+            yield bytes([byte])
 
-    async with Slow(tmp_path, polls=0) as server:
+    def slow(request: RecordedRequest) -> Fault | None:
+        return None if request.point == "queue" or len(server.requests) >= 5 else fault(raw=dripping)
+
+    async with Witness(tmp_path, slow, polls=0) as server:
         with anyio.fail_after(PATIENCE):
             assert isinstance(await run_job(server), Video)
             async with client(server) as venice:
                 assert 0.25 == (await venice.quote(PUBLIC)).usd
 
 
-CUT = video_reply(CLIP, headers={"etag": '"1"'}, cut_at=60_000)
-OTHER = bytes(reversed(CLIP[-50_000:]))
+CUT = fault(cut_at=60_000)
+WHOLE = remade(lambda honest: evolve(honest.headed(content_range=None), status=200).containing(CLIP))
+SECONDS: dict[str, Fault] = {
+    "200 to a range": WHOLE,
+    "206 from a byte before": partial_answer(CLIP, 59_999),
+    "206 from a byte behind": partial_answer(CLIP, 60_001),
+    "206 from the start": partial_answer(CLIP, 0),
+    "206 of a larger file": partial_answer(CLIP, 60_000, total=100_001),
+    "206 of a smaller file": partial_answer(CLIP[:-1], 60_000),
+    "206 with a length that contradicts it": remade(lambda honest: honest.headed(content_length="39999")),
+    "206 that does not say what of": partial_answer(CLIP, 60_000, headers={"content-range": None}),
+    "206 of another version": fault(headers={"etag": '"2"'}),
+    "206 with a weak tag": fault(headers={"etag": 'W/"1"'}),
+    "206, compressed": fault(coding="gzip"),
+    "206, cut again": fault(cut_at=9),
+    "416 and another size": unsatisfiable(60_001),
+    "416 and the size of what is there": unsatisfiable(60_000),
+    "416 and no size": answer(b"", "text/plain", status=416),
+}
 
 
-@pytest.mark.parametrize(
-    "second",
-    [
-        pytest.param(LINKED, id="200 to a range"),
-        pytest.param(partial_reply(CLIP, 59_999), id="206 from a byte before"),
-        pytest.param(partial_reply(CLIP, 60_001), id="206 from a byte behind"),
-        pytest.param(partial_reply(CLIP, 0), id="206 from the start"),
-        pytest.param(partial_reply(CLIP, 60_000, stated_total=100_001), id="206 of a larger file"),
-        pytest.param(partial_reply(CLIP[:-1], 60_000), id="206 of a smaller file"),
-        pytest.param(partial_reply(CLIP, 60_000, length=39_999), id="206 with a length that contradicts it"),
-        pytest.param(evolve(partial_reply(CLIP, 60_000), headers={}), id="206 that does not say what of"),
-        pytest.param(partial_reply(CLIP, 60_000, headers={"etag": '"2"'}), id="206 of another version"),
-        pytest.param(partial_reply(CLIP, 60_000, headers={"etag": 'W/"1"'}), id="206 with a weak tag"),
-        pytest.param(gzipped(partial_reply(CLIP, 60_000)), id="206, compressed"),
-        pytest.param(partial_reply(CLIP, 60_000, cut_at=9), id="206, cut again"),
-        pytest.param(unsatisfiable(60_001), id="416 and another size"),
-        pytest.param(unsatisfiable(60_000), id="416 and the size of what is there"),
-        pytest.param(evolve(unsatisfiable(1), headers={}), id="416 and no size"),
-    ],
-)
-async def test_a_strange_answer_to_a_range_never_makes_a_strange_file(tmp_path: Path, second: Reply) -> None:
-    async with Witness(tmp_path, link=[CUT, second], polls=0) as server:
+@for_each("second", SECONDS)
+async def test_a_strange_answer_to_a_range_never_makes_a_strange_file(tmp_path: Path, second: str) -> None:
+    async with Witness(tmp_path / second, link=[CUT, SECONDS[second]], polls=0) as server:
         assert isinstance(await run_job(server, PRIVATE), Video)
         asked = server.asked("GET /link")[1].headers
-        assert ("bytes=60000-", '"1"') == (asked["range"], asked["if-range"])
+        tag = f'"{server.charges[0].queue_id}-{len(CLIP)}"'
+        assert ("bytes=60000-", tag) == (asked["range"], asked["if-range"])
 
 
 async def test_a_part_that_ends_where_a_box_does_is_still_too_short(tmp_path: Path) -> None:
-    whole = make_mp4(60_000) + box(b"free", bytes(1_000))
-    first = video_reply(whole, headers={"etag": '"1"'}, cut_at=30_000)
-    second = partial_reply(whole[:60_000], 30_000, stated_total=len(whole), headers={"etag": '"1"'})
-    async with Witness(tmp_path, link=[first, second], clip=whole, polls=0) as server:
+    whole = tiny_clip(60_000) + box(b"free", bytes(1_000))
+    stated = f"bytes 30000-59999/{len(whole)}"
+    second = remade(lambda rest: rest.headed(content_range=stated).containing(whole[30_000:60_000]))
+    async with Witness(tmp_path, link=[fault(cut_at=30_000), second], clip=whole, polls=0) as server:
         assert isinstance(await run_job(server, PRIVATE), Video)
         assert 3 == server.gets
 
 
 LONGER = CLIP + box(b"free", bytes(100))
-TWIN = make_mp4(len(CLIP), seed=1)
+TWIN = tiny_clip(len(CLIP), seed=1)
+NO_END = remade(
+    lambda honest: evolve(in_chunks(honest), body=b"%x\r\n%b" % (len(CLIP), CLIP))  # and no length
+)
 
 
 @pytest.mark.parametrize(
-    ("cut_at", "second"),
+    ("whole", "first", "second"),
     [
-        pytest.param(60_000, partial_reply(TWIN, 60_000, headers={"etag": '"2"'}), id="another version"),
-        pytest.param(60_000, partial_reply(LONGER, 60_000), id="another size"),
-        pytest.param(len(CLIP), unsatisfiable(len(CLIP) + 108), id="nothing of a larger file"),
+        pytest.param(
+            CLIP,
+            CUT,
+            remade(lambda rest: rest.headed(etag='"2"').containing(TWIN[60_000:])),
+            id="another version",
+        ),
+        pytest.param(CLIP, CUT, partial_answer(LONGER, 60_000), id="another size"),
+        pytest.param(LONGER, NO_END, unsatisfiable(len(LONGER)), id="nothing of a larger file"),
     ],
 )
 async def test_what_would_fit_but_is_of_another_file_is_not_believed(
-    tmp_path: Path, cut_at: int, second: Reply
+    tmp_path: Path, whole: bytes, first: Fault, second: Fault
 ) -> None:
-    whole = LONGER if cut_at == len(CLIP) else CLIP
-    first = video_reply(whole, headers={"etag": '"1"'}, cut_at=cut_at)
-    if cut_at == len(CLIP):
-        first = evolve(
-            first, headers={**first.headers, "content-length": None, "transfer-encoding": "chunked"}
-        )
-        first = evolve(first, body=b"%x\r\n" % cut_at + CLIP, cut_at=None, close=True)
     async with Witness(tmp_path, link=[first, second], clip=whole, polls=0) as server:
         assert isinstance(await run_job(server, PRIVATE), Video)
         assert 3 == server.gets
 
 
 async def test_what_is_said_to_be_compressed_is_no_clip(tmp_path: Path) -> None:
-    async with Witness(tmp_path, link=[SPOILS["gzip that is none"](LINKED)] * 9, polls=0) as server:
+    async with Witness(tmp_path, link=[evolve(SPOILS["gzip that is none"], times=9)], polls=0) as server:
         assert isinstance(await run_job(server, PRIVATE), NotAVideoError)
 
 
 async def test_416_with_the_size_that_is_there_means_that_nothing_is_missing(tmp_path: Path) -> None:
-    whole = video_reply(CLIP, headers={"etag": '"1"'}, unterminated=True)
+    whole = remade(lambda honest: in_chunks(honest, end=b""))
     async with Witness(tmp_path, link=[whole, unsatisfiable(len(CLIP))], polls=0) as server:
         assert isinstance(await run_job(server, PRIVATE), Video)
         assert 2 == server.gets
@@ -254,32 +255,28 @@ async def test_416_with_the_size_that_is_there_means_that_nothing_is_missing(tmp
 async def test_without_a_strong_name_of_the_version_no_range_is_asked_for(
     tmp_path: Path, headers: dict[str, str]
 ) -> None:
-    async with Witness(tmp_path, link=[video_reply(CLIP, headers=headers, cut_at=9_000)], polls=0) as server:
+    async with Witness(tmp_path, link=[video_answer(CLIP, headers=headers, cut_at=9_000)], polls=0) as server:
         assert isinstance(await run_job(server, PRIVATE), Video)
         assert "range" not in server.asked("GET /link")[1].headers
 
 
 async def test_a_clip_that_changes_between_two_gets_is_never_mixed(tmp_path: Path) -> None:
-    first = video_reply(bytes(reversed(CLIP)), headers={"etag": '"1"'})
-    first = evolve(first, body=CLIP[:40] + first.body[40:], cut_at=60_000)
-    async with Witness(
-        tmp_path, link=[first, lambda request: ranged_reply(request, CLIP, etag='"2"')], polls=0
-    ) as server:
+    other = CLIP[:40] + bytes(reversed(CLIP))[40:]
+    first = video_answer(other, headers={"etag": '"1"', "accept-ranges": "bytes"}, cut_at=60_000)
+    async with Witness(tmp_path, link=[first], polls=0) as server:
         assert isinstance(await run_job(server, PRIVATE), Video)
 
 
 @pytest.mark.parametrize("status", [401, 410])
-@pytest.mark.parametrize(
-    "spoil", [pytest.param(SPOILS[name], id=name) for name in ("FIN half-way", "endless")]
-)
 async def test_a_link_that_is_gone_is_fetched_once_however_badly_that_is_said(
-    tmp_path: Path, status: int, spoil: Spoil
+    tmp_path: Path, status: int
 ) -> None:
-    for answer in (
-        json_reply({"error": "Gone"}, status=status),
-        spoil(json_reply({"error": "x"}, status=status)),
+    for gone in (
+        json_answer({"error": "Gone"}, status=status),
+        json_answer({"error": "x"}, status=status, cut_at=6),
+        endless(b'{"error": "x"}', status=status),
     ):
-        async with Witness(tmp_path, link=[answer], polls=0) as server:
+        async with Witness(tmp_path, link=[gone], polls=0) as server:
             outcome = await run_job(server, PRIVATE)
             assert 1 == server.gets
             assert isinstance(outcome, {410: LinkExpiredError}.get(status, APIError))
@@ -290,10 +287,10 @@ async def test_a_link_that_is_gone_is_fetched_once_however_badly_that_is_said(
 async def test_a_refusal_whose_words_are_lost_is_asked_for_again_unless_it_was_of_the_paid_request(
     tmp_path: Path, status: int
 ) -> None:
-    lost = json_reply({"error": "no"}, status=status, cut_at=3)
+    lost = json_answer({"error": "no"}, status=status, cut_at=3)
     async with Witness(tmp_path, retrieve=[lost], polls=0) as server:
         assert isinstance(await run_job(server), Video)
-    async with FaultyVenice(queue=[lost]) as other, client(other) as venice:
+    async with Venice(queue=[lost]) as other, client(other) as venice:
         with pytest.raises(APIError) as caught:
             await venice.generate(PUBLIC, to=tmp_path / "other.mp4")
         assert (False, 1) == (caught.value.charged, len(other.requests))
@@ -302,61 +299,61 @@ async def test_a_refusal_whose_words_are_lost_is_asked_for_again_unless_it_was_o
 async def test_a_busy_server_has_not_accepted_a_paid_request_even_if_its_words_are_lost(
     tmp_path: Path,
 ) -> None:
-    lost = json_reply({"error": "busy"}, status=429, cut_at=3)
+    lost = json_answer({"error": "busy"}, status=429, cut_at=3)
     async with Witness(tmp_path, queue=[lost] * 2, polls=0) as server:
         assert isinstance(await run_job(server), Video)
 
 
-REDIRECTS = {
-    "across origins": (lambda server: f"{server.origin}/link/job-1?moved=1", Video),
-    "in a circle": (lambda server: f"{server.other_origin}/link/job-1?signature=secret", DownloadError),
-    "to http": (lambda _: "http://example.com/clip.mp4", DownloadError),
-    "to a private address": (lambda _: "https://10.0.0.1/clip.mp4", DownloadError),
-    "to a private address in disguise": (lambda _: "https://[::ffff:192.168.0.1]/clip.mp4", DownloadError),
-    "to the metadata of a cloud": (lambda _: "https://169.254.169.254/latest", DownloadError),
-    "to a file": (lambda _: "file:///etc/passwd", DownloadError),
-    "to nowhere": (lambda _: "", DownloadError),
-    "to nonsense": (lambda _: "https://[::1", DownloadError),
-    "to a port where nobody is": (lambda _: "http://127.0.0.1:9/clip.mp4", TransportError),
+REDIRECTS: dict[str, tuple[str, type[object]]] = {
+    "across origins": ("{elsewhere}/clip.mp4?moved=1", Video),
+    "in a circle": ("{link}", DownloadError),
+    "to http": ("http://example.com/clip.mp4", DownloadError),
+    "to a private address": ("https://10.0.0.1/clip.mp4", DownloadError),
+    "to a private address in disguise": ("https://[::ffff:192.168.0.1]/clip.mp4", DownloadError),
+    "to the metadata of a cloud": ("https://169.254.169.254/latest", DownloadError),
+    "to a file": ("file:///etc/passwd", DownloadError),
+    "to nowhere": ("", DownloadError),
+    "to nonsense": ("https://[::1", DownloadError),
+    "to a port where nobody is": ("http://127.0.0.1:9/clip.mp4", TransportError),
 }
 
 
-@pytest.mark.parametrize(
-    ("to", "expected"), [pytest.param(*each, id=name) for name, each in REDIRECTS.items()]
-)
-async def test_a_link_is_followed_to_public_places_only_and_counts_as_a_get(
-    tmp_path: Path, to: Callable[[FaultyVenice], str], expected: type[object]
-) -> None:
-    class Moved(Witness):
-        def answer(self, request: Request) -> Reply:
-            moved = request.method == "GET" and (expected is not Video or "moved" not in request.query)
-            return redirect(to(self)) if moved else super().answer(request)
+@for_each("to", REDIRECTS)
+async def test_a_link_is_followed_to_public_places_only_and_counts_as_a_get(tmp_path: Path, to: str) -> None:
+    place, expected = REDIRECTS[to]
 
-    async with Moved(tmp_path, polls=0) as server:
+    def moved(request: RecordedRequest) -> Fault | None:
+        link = server.other_origin + request.target
+        location = place.replace("{link}", link).replace("{elsewhere}", elsewhere.other_origin)
+        return at("link", redirect(location)) if request.point == "link" else None
+
+    async with (
+        Witness(tmp_path / to, moved, polls=0) as server,
+        Venice(link=[video_answer(CLIP)]) as elsewhere,
+    ):
         with anyio.fail_after(PATIENCE):
             outcome = await run_job(server, PRIVATE)
         assert isinstance(outcome, expected)
-        assert all(
-            "authorization" not in request.headers for request in server.requests if request.method == "GET"
-        )
+        asked = [request for request in server.requests + elsewhere.requests if request.method == "GET"]
+        assert asked
+        assert all("authorization" not in request.headers for request in asked)
+        assert [] == server.leaked_keys + elsewhere.leaked_keys
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@for_each("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_of_the_api_is_not_followed(tmp_path: Path, status: int) -> None:
-    class Moving(Witness):
-        def answer(self, request: Request) -> Reply:
-            if len(self.requests) in {1, 3, 4}:
-                return redirect(f"{self.other_origin}/api/v1/video/quote", status=status)
-            return super().answer(request)
+    def moving(_: RecordedRequest) -> Fault | None:
+        moved = redirect(f"{server.other_origin}/api/v1/video/quote", status=status)
+        return moved if len(server.requests) in {0, 2, 3} else None
 
-    async with Moving(tmp_path, polls=0) as server, client(server) as venice:
+    async with Witness(tmp_path / str(status), moving, polls=0) as server, client(server) as venice:
         with pytest.raises(APIError):
             await venice.quote(PUBLIC)
         await venice.generate(PUBLIC, to=server.path)
-        assert {server.port} == {request.port for request in server.requests}
+        assert {"api"} == {request.origin for request in server.requests}
 
 
-RESETS = {
+RESETS: dict[str, Callable[[float], str]] = {
     "the past": lambda now: f"{now - 100:.0f}",
     "tomorrow": lambda now: f"{now + 86_400:.0f}",
     "tomorrow in milliseconds": lambda now: f"{(now + 86_400) * 1000:.0f}",
@@ -369,16 +366,17 @@ RESETS = {
 }
 
 
-@pytest.mark.parametrize("reset", [pytest.param(reset, id=name) for name, reset in RESETS.items()])
 @pytest.mark.parametrize("header", ["x-ratelimit-reset-requests", "retry-after", "x-ratelimit-resets"])
-async def test_an_incredible_reset_is_not_waited_for(
-    tmp_path: Path, reset: Callable[[float], str], header: str
-) -> None:
-    def refuse(_: Request) -> Reply:
-        return rate_limited(headers={header: reset(server.now())})
+@for_each("reset", RESETS)
+async def test_an_incredible_reset_is_not_waited_for(tmp_path: Path, reset: str, header: str) -> None:
+    refused = Counter[str]()
 
-    limited: dict[str, Any] = {name: [refuse] * 2 for name in ("quote", "queue", "retrieve", "link")}
-    async with Witness(tmp_path, **limited, polls=0) as server:
+    def refuse(request: RecordedRequest) -> Fault | None:
+        refused[request.point] += 1
+        limited = request.point in {"quote", "queue", "retrieve", "link"} and refused[request.point] <= 2
+        return rate_limited(**{header: RESETS[reset](server.now())}) if limited else None
+
+    async with Witness(tmp_path / reset, refuse, polls=0) as server:
         with anyio.fail_after(PATIENCE):
             assert isinstance(await run_job(server, PRIVATE, max_usd=1.0), Video)
 
@@ -386,11 +384,11 @@ async def test_an_incredible_reset_is_not_waited_for(
 @pytest.mark.parametrize("skew", [-3600.0, 0.0, 3600.0])
 @pytest.mark.parametrize("unit", [1, 1000])
 async def test_a_reset_is_read_by_the_servers_own_clock(tmp_path: Path, skew: float, unit: int) -> None:
-    def refuse(_: Request) -> Reply:
-        return rate_limited(round((server.now() + 40) * unit))
+    def refuse(request: RecordedRequest) -> Fault | None:
+        first = request.point == "video" and not server.asked("POST /video/retrieve")
+        return rate_limited(round((server.now() + 40) * unit)) if first else None
 
-    async with Witness(tmp_path, retrieve=[refuse], polls=0) as server:
-        server.skew = skew
+    async with Witness(tmp_path, refuse, polls=0, clock_skew=skew) as server:
         assert isinstance(await run_job(server), Video)
         first, second = server.asked("POST /video/retrieve")
         assert 40 <= second.at - first.at < 60
@@ -409,13 +407,13 @@ async def test_a_server_without_capacity_for_a_while_costs_time_only(tmp_path: P
 
 
 async def test_an_overloaded_model_costs_its_own_job_half_a_minute_and_the_jobs_of_others_nothing() -> None:
-    overloaded = json_reply({"error": {"code": "MODEL_OVERLOADED", "message": "Busy"}}, status=429)
-    async with FaultyVenice(queue=[overloaded]) as server, client(server) as venice:
+    overloaded = json_answer({"error": {"code": "MODEL_OVERLOADED", "message": "Busy"}}, status=429)
+    async with Venice(queue=[overloaded]) as server, client(server) as venice:
         began = server.now()
         await venice.generate(PUBLIC, to=MemorySink()).queued()  # the model that has no room
         assert 30 <= server.now() - began <= 31
 
-    async with FaultyVenice(queue=[overloaded]) as server, client(server) as venice:
+    async with Venice(queue=[overloaded]) as server, client(server) as venice:
         began, first = server.now(), venice.generate(PUBLIC, to=MemorySink())
         await until(lambda: bool(server.requests))
         await venice.generate(PRIVATE, to=MemorySink()).queued()
@@ -426,12 +424,14 @@ async def test_an_overloaded_model_costs_its_own_job_half_a_minute_and_the_jobs_
 async def test_while_the_key_is_blocked_nothing_is_sent_with_it() -> None:
     blocked: list[float] = []
 
-    def block(request: Request) -> Reply:
+    def block(request: RecordedRequest) -> Fault | None:
+        if request.point != "retrieve" or len(server.asked("POST /video/retrieve")) != 10:
+            return None
         blocked.append(request.at)
         return abuse_block(round((server.now() + 30) * 1000))
 
     tickets = [Ticket(model="m", queue_id=f"q{number}") for number in range(5)]
-    async with FaultyVenice(retrieve=[NEWS] * 10 + [block], quote=[PRICE], always=NEWS) as server:
+    async with Venice(block, quote=[json_answer({"quote": 0.25})], always=NEWS) as server:
         with pytest.raises(ZeroDivisionError):
             async with client(server) as venice:
                 for ticket in tickets:
@@ -449,28 +449,36 @@ async def test_while_the_key_is_blocked_nothing_is_sent_with_it() -> None:
 
 
 async def test_connections_that_end_between_two_requests_cost_nothing_but_time(tmp_path: Path) -> None:
-    async with Witness(tmp_path, polls=4) as server:
-        server.hangs_up_on_reuse = True
+    used: set[tuple[str, int]] = set()
+
+    def hang_up_on_reuse(request: RecordedRequest) -> Fault | None:
+        connection = request.origin, request.connection
+        if connection in used:
+            return fault(drop="before")
+        used.add(connection)
+        return None
+
+    async with Witness(tmp_path, hang_up_on_reuse, polls=4) as server:
         assert isinstance(await run_job(server, PRIVATE), Video)
-        assert 2 <= len([request for request in server.requests if request.number])
+        assert 2 <= len([request for request in server.requests if request.status is None])
 
 
 FAILING = {
-    "500": json_reply({"error": "x"}, status=500),
-    "502": html_reply(status=502),
-    "503": json_reply({"error": "x"}, status=503),
-    "429": json_reply({"error": "x"}, status=429),
-    "401": json_reply({"error": "x"}, status=401),
-    "404": json_reply({"error": "x"}, status=404),
-    "cut": Reply(cut_head_at=0, charged=False),
-    "reset": Reply(cut_head_at=0, reset=True, charged=False),
-    "silence": Reply(delay=3600, charged=False),
+    "500": json_answer({"error": "x"}, status=500),
+    "502": html_answer(status=502),
+    "503": json_answer({"error": "x"}, status=503),
+    "429": json_answer({"error": "x"}, status=429),
+    "401": json_answer({"error": "x"}, status=401),
+    "404": json_answer({"error": "x"}, status=404),
+    "cut": fault(drop="before"),
+    "reset": fault(raw=b"", reset_at=0),
+    "silence": fault(hang=3600),
 }
 
 
-@pytest.mark.parametrize("answer", [pytest.param(answer, id=name) for name, answer in FAILING.items()])
-async def test_ten_minutes_in_which_every_call_fails_never_block_the_key(answer: Reply) -> None:
-    async with FaultyVenice(always=answer) as server:
+@pytest.mark.parametrize("failing", [pytest.param(failing, id=name) for name, failing in FAILING.items()])
+async def test_ten_minutes_in_which_every_call_fails_never_block_the_key(failing: Fault) -> None:
+    async with Venice(always=failing) as server:
         with pytest.raises(ZeroDivisionError):
             async with client(server) as venice:
                 for number in range(30):
@@ -480,7 +488,7 @@ async def test_ten_minutes_in_which_every_call_fails_never_block_the_key(answer:
                 await anyio.sleep(600)
                 raise ZeroDivisionError
         failed = [request.at for request in server.requests]
-        if answer.status not in {429, 500, 502, 503}:  # of what counts towards the block
+        if failing.status not in {429, 500, 502, 503}:  # of what counts towards the block
             assert 20 >= max(bisect_left(failed, at + 30) - index for index, at in enumerate(failed))
         assert 20 <= len(failed)
         assert 30 >= len(server.charges)  # of 30 that were paid for without asking for the price
@@ -508,18 +516,20 @@ class BrokenDisk:
         return call
 
 
-@pytest.mark.parametrize("error", [pytest.param(error, id=name) for name, error in errnos.items()])
-@pytest.mark.parametrize(
-    ("name", "after"), [("open", 0), ("write", 0), ("write", 1), ("fsync", 0), ("fsync", 1), ("ftruncate", 0)]
-)
 @pytest.mark.parametrize("request_", [PUBLIC, PRIVATE], ids=["inline", "link"])
+@for_each("error", errnos.values())
+@for_each(
+    "name, after", [("open", 0), ("write", 0), ("write", 1), ("fsync", 0), ("fsync", 1), ("ftruncate", 0)]
+)
 async def test_a_disk_that_fails_leaves_nothing_and_the_ticket_brings_the_clip_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: VideoRequest, name: str, after: int, error: int
 ) -> None:
     again: dict[str, Any] = (
-        {"link": [CUT, LINKED]} if request_ is PRIVATE else {"retrieve": [evolve(INLINE, cut_at=60_000)]}
+        {"link": [CUT, WHOLE]} if request_ is PRIVATE else {"video": [fault(cut_at=60_000)]}
     )
-    async with Witness(tmp_path, **(again if name == "ftruncate" else {}), polls=0) as server:
+    place = tmp_path / f"{name}-{after}-{error}"
+    again = again if name == "ftruncate" else {"clip": tiny_clip(600_000)}  # of several pieces
+    async with Witness(place, **again, polls=0) as server:
         with monkeypatch.context() as patched:
             broken = BrokenDisk(name, error, after=after)
             for module in ("delivery.part_file", "disk"):
@@ -535,15 +545,17 @@ async def test_a_disk_that_fails_leaves_nothing_and_the_ticket_brings_the_clip_l
         server.check(video)
 
 
-@pytest.mark.parametrize("error", [pytest.param(error, id=name) for name, error in errnos.items()])
-@pytest.mark.parametrize("name", ["link", "replace", "rename"])
+@for_each("error", errnos.values())
+@for_each("name", ["link", "replace", "rename"])
 async def test_a_name_that_is_refused_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: int
 ) -> None:
+    tmp_path = tmp_path / f"{name}-{error}"
+    tmp_path.mkdir()
     overwrite = name == "replace"
     if overwrite:
         (tmp_path / "clip.mp4").write_bytes(b"old")
-    async with FaultyVenice(polls=0) as server, client(server) as venice:
+    async with Venice(polls=0) as server, client(server) as venice:
         with monkeypatch.context() as patched:
             broken = BrokenDisk(name, error)
             patched.setattr(os, name, broken._failing(getattr(os, name)))
@@ -579,7 +591,7 @@ async def test_a_disk_that_is_full_beforehand_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("venice_async.io.delivery.destination.os", BrokenDisk("open", errno.ENOSPC))
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
         with pytest.raises(DownloadError, match="disk is full") as caught:
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert caught.value.charged is False
@@ -591,20 +603,22 @@ async def test_a_part_file_is_never_written_through_what_has_its_name(
 ) -> None:
     monkeypatch.setattr("venice_async.io.delivery.part_file.secrets.token_hex", lambda size: "0" * 2 * size)
     (tmp_path / "victim").write_bytes(b"precious")
-    part = part_path(tmp_path / "clip.mp4", job_key("public-model", "job-1"))
-    part.symlink_to(tmp_path / "victim")
-    async with FaultyVenice(polls=0) as server, client(server) as venice:
+    async with Venice() as server, client(server) as venice:
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        ticket = await job.queued()
+        part = part_path(tmp_path / "clip.mp4", job_key(ticket.model, ticket.queue_id))
+        part.symlink_to(tmp_path / "victim")
         with (tmp_path / "victim").open("rb") as held:
             fcntl.flock(held, fcntl.LOCK_EX)  # as its owner would, while at work
             with pytest.raises(DownloadError):
-                await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+                await job
     assert b"precious" == (tmp_path / "victim").read_bytes()
     assert not (tmp_path / "clip.mp4").exists()
 
 
 @pytest.mark.parametrize("request_", [PUBLIC, PRIVATE], ids=["inline", "link"])
 async def test_a_file_that_appears_meanwhile_is_not_touched(tmp_path: Path, request_: VideoRequest) -> None:
-    async with FaultyVenice(polls=2) as server, client(server) as venice:
+    async with Venice(polls=2) as server, client(server) as venice:
         job = venice.generate(request_, to=tmp_path / "clip.mp4")
         await job.queued()
         (tmp_path / "clip.mp4").write_bytes(b"somebody else's")
@@ -620,9 +634,9 @@ async def test_a_file_that_appears_meanwhile_is_not_touched(tmp_path: Path, requ
 async def test_a_paid_request_that_was_refused_leaves_nothing_in_the_journal(
     tmp_path: Path, status: int
 ) -> None:
-    refusals = [json_reply({"error": "no", "code": "MODEL_OFFLINE"}, status=status)] * 6
+    refusals = [json_answer({"error": "no", "code": "MODEL_OFFLINE"}, status=status)] * 6
     journal = tmp_path / "private" / "jobs.db"
-    async with FaultyVenice(queue=refusals) as server, client(server, journal=journal) as venice:
+    async with Venice(queue=refusals) as server, client(server, journal=journal) as venice:
         with pytest.raises(APIError):
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert [] == await venice.pending()
@@ -631,7 +645,7 @@ async def test_a_paid_request_that_was_refused_leaves_nothing_in_the_journal(
 async def test_a_paid_request_of_which_nobody_knows_stays_in_the_journal_until_somebody_looks(
     tmp_path: Path,
 ) -> None:
-    async with FaultyVenice(queue=[Reply(cut_head_at=0, charged=True)]) as server:
+    async with Venice(queue=[lost()]) as server:
         for _ in "12":
             async with client(server, journal=tmp_path / "private" / "jobs.db") as venice:
                 jobs = await venice.recover() or [venice.generate(PUBLIC, to=tmp_path / "clip.mp4")]
@@ -645,9 +659,8 @@ async def test_a_paid_request_of_which_nobody_knows_stays_in_the_journal_until_s
 async def test_a_paid_request_of_which_nobody_knows_is_sent_anew_only_after_it_was_forgotten(
     tmp_path: Path,
 ) -> None:
-    lost = Reply(cut_head_at=0, charged=True)
     async with (
-        FaultyVenice(queue=[lost]) as server,
+        Venice(queue=[lost()]) as server,
         client(server, journal=tmp_path / "private" / "jobs.db") as venice,
     ):
         for _ in "12":
@@ -662,9 +675,9 @@ async def test_a_paid_request_of_which_nobody_knows_is_sent_anew_only_after_it_w
 
 
 async def test_what_has_a_ticket_or_is_on_its_way_is_not_forgotten(tmp_path: Path) -> None:
-    slow = json_reply({"model": "public-model", "queue_id": "job-1"}, delay=5)
+    slow = fault(delay=5)
     journal = tmp_path / "private" / "jobs.db"
-    async with FaultyVenice(queue=[slow]) as server, client(server, journal=journal) as venice:
+    async with Venice(queue=[slow]) as server, client(server, journal=journal) as venice:
         job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         await until(lambda: bool(server.requests))
         (intent,) = await venice.pending()
@@ -698,31 +711,24 @@ HEADERS = st.dictionaries(
 )
 
 
-class Cashier(FaultyVenice):
-    """A Venice that counts charges whatever its answers say."""
-
-    def _charge(self, request: Request, reply: Reply) -> None:
-        if reply.status == 200 and b"job-" in reply.body:
-            super()._charge(request, reply)
-        else:
-            self.charges.append(request.json)
-
-
 @given(status=STATUSES, value=JSON, headers=HEADERS)
 async def test_any_answer_makes_sense_or_an_error_of_ours(
     status: int, value: Any, headers: dict[str, str]
 ) -> None:
-    answer = json_reply(value, status=status, headers=headers)
+    body = json.dumps(value).encode()
+    length = {} if status in {204, 304} else {"content-length": str(len(body))}
+    raw = head(status, **({"content-type": "application/json"} | length | headers)) + body
+    said = fault(raw=raw, processed=status < 400 or status == 500)
     answers: dict[str, Any] = {
-        name: [answer] for name in ("quote", "models", "retrieve", "link", "complete", "revoke")
+        name: [said] for name in ("quote", "models", "retrieve", "link", "complete", "revoke")
     }
-    async with Cashier(**answers, polls=0) as server, client(server, timeouts=DEADLINE) as venice:
+    async with Venice(**answers, polls=0) as server, client(server, timeouts=DEADLINE) as venice:
         calls = [venice.quote(PUBLIC), venice.models(), venice.rate_limits()]
         jobs = [venice.generate(each, to=MemorySink()) for each in (PUBLIC, PRIVATE)]
         for call in [*calls, *(job.wait() for job in jobs)]:
             with suppress(VeniceError):
                 await call
-        server._endpoints["POST /video/queue"][0].append(answer)
+        server.inject(said)
         jobs.append(venice.generate(PUBLIC, to=MemorySink()))
         await jobs[-1].ended()
         errors = [getattr(job.state, "error", None) for job in jobs]

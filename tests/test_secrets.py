@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -22,9 +23,7 @@ from attrs import evolve
 
 from tests.cases import for_each
 from tests.clients import PRIVATE, PUBLIC
-from tests.faults import SPOILS, Spoil
-from tests.faulty import FaultyVenice, Reply, Request, gzipped, json_reply, redirect, video_reply
-from tests.faulty.venice import CLIP
+from tests.venice import CLIP, Venice, answer, at, endless, fault, json_answer, linked, redirect, video_answer
 from venice_async import (
     ProtocolError,
     Retries,
@@ -37,6 +36,7 @@ from venice_async import (
     VideoRequest,
 )
 from venice_async.io.aiohttp import AiohttpTransport
+from venice_async.sandbox import Fault, RecordedRequest
 from venice_async.sansio.http.queries import Revoke
 from venice_async.sansio.http.secrets import Secret, redact
 from venice_async.sansio.http.wire import HttpRequest, link_request, poll_request
@@ -50,8 +50,10 @@ KEY = "vk-Q7xZpL2mW9sT4/uR+8=="
 MARK = "S1GN4TUR3"
 SIGNATURE = f"X-Sig={MARK}/a+b%3D"
 LINK_PATH = "/link/job-1"
+Keyed = partial(Venice, api_key=KEY)
+DONE = evolve(json_answer({"status": "COMPLETED"}), times=None)
 
-Bad: TypeAlias = Callable[["Echoing", Request], Reply]
+Bad: TypeAlias = Callable[["Echoing"], Fault]
 
 
 def secret_forms() -> list[str]:
@@ -64,7 +66,7 @@ def found_in(text: str) -> list[str]:
     return [form for form in secret_forms() if form in text]
 
 
-class Echoing(FaultyVenice):
+class Echoing(Venice):
     """A Venice whose links are signed, and whose bad answers repeat what it was sent, in every spelling.
 
     Attributes:
@@ -75,31 +77,28 @@ class Echoing(FaultyVenice):
     """
 
     def __init__(self, bad: Bad | None = None, where: tuple[str, ...] = (), *, polls: int = 1) -> None:
+        super().__init__(self._decide, polls=polls, api_key=KEY)
         self.bad = bad
         self.where = where
         self.given = False
         self.left = 10
-        super().__init__(polls=polls)
 
-    def answer(self, request: Request) -> Reply:
-        call = "link" if request.path.startswith("/link") else request.path.split("/")[-1]
-        call = "revoke" if request.method == "DELETE" else call
+    def _decide(self, request: RecordedRequest) -> Fault | None:
+        call = "retrieve" if request.point == "video" else request.point
         if self.bad is not None and self.left and (call in self.where or not self.where):
             self.left -= 1
-            return self.bad(self, request)
-        return super().answer(request)
+            return self.bad(self)
+        if call == "queue":
+            self.given = "private" in request.json["model"]
+            return linked(self.link()) if self.given else None
+        return {"link": video_answer(CLIP), "revoke": answer(b"", "text/plain", status=204)}.get(call)
 
     def link(self) -> str:
         return f"{self.other_origin}{LINK_PATH}?{SIGNATURE}"
 
-    def _queue(self, request: Request) -> Reply:
-        named = {"model": request.json["model"], "queue_id": f"job-{len(self.charges) + 1}"}
-        self.given = "private" in request.json["model"]
-        return json_reply(named | ({"download_url": self.link()} if self.given else {}))
-
-    def echo(self, request: Request) -> str:
+    def echo(self) -> str:
         """Return what a careless server says about a request: the key, and the link once it was given."""
-        parts = [request.headers.get("authorization", ""), KEY]
+        parts = [f"Bearer {KEY}", KEY]
         parts += [self.link(), f"{LINK_PATH}?{SIGNATURE}", SIGNATURE] if self.given else []
         whole = " ".join([*parts, *map(quote, parts), *(quote(part, safe="") for part in parts)])
         escaped = "".join(f"\\u{ord(letter):04x}" for letter in whole)
@@ -109,43 +108,50 @@ class Echoing(FaultyVenice):
 def error(status: int, **headers: str) -> Bad:
     """Echo as JSON, in the body and in the headers."""
 
-    def answer(server: Echoing, request: Request) -> Reply:
-        text = server.echo(request)
+    def made(server: Echoing) -> Fault:
+        text = server.echo()
         said = {"message": text, "code": text, "more": {text: [text]}}
         named = {"x-request-id": text, "cf-ray": text, "content-type": "application/json"} | headers
-        return json_reply({"error": said, "details": {"_errors": [text]}}, status=status, headers=named)
+        return json_answer({"error": said, "details": {"_errors": [text]}}, status=status, headers=named)
 
-    return answer
+    return made
 
 
 def page(status: int, kind: str = "text/html") -> Bad:
     """Echo as a page."""
 
-    def answer(server: Echoing, request: Request) -> Reply:
-        body = f"<title>{server.echo(request)}</title>{server.echo(request)}".encode()
-        return Reply(status=status, headers={"content-type": kind}, body=body)
+    def made(server: Echoing) -> Fault:
+        body = f"<title>{server.echo()}</title>{server.echo()}".encode()
+        return answer(body, kind, status=status)
 
-    return answer
+    return made
 
 
-def failed(server: Echoing, request: Request) -> Reply:
+def failed(server: Echoing) -> Fault:
     """Echo in an answer that ends a job."""
-    return json_reply({"status": "FAILED", "error": server.echo(request), "message": server.echo(request)})
+    return json_answer({"status": "FAILED", "error": server.echo(), "message": server.echo()})
 
 
-def spoilt(status: int, spoil: Spoil) -> Bad:
+def spoilt(status: int, name: str) -> Bad:
     """Echo in an answer that is cut, or never ends."""
 
-    def answer(server: Echoing, request: Request) -> Reply:
-        reply = spoil(error(status)(server, request))
-        return evolve(reply, body=f"{server.echo(request)} ".encode() * 20) if reply.endless else reply
+    def made(server: Echoing) -> Fault:
+        whole = error(status)(server)
+        size = len(whole.body)
+        longer = {**whole.headers, "content-length": str(size + 7)}
+        return {
+            "FIN half-way": evolve(whole, cut_at=size // 2),
+            "Content-Length too long": evolve(whole, cut_at=size, headers=longer),
+            "stall in the body": evolve(whole, stall_at=size // 2),
+            "endless": endless(f"{server.echo()} ".encode() * 20, status=status),
+        }[name]
 
-    return answer
+    return made
 
 
-def always(reply: Reply) -> Bad:
+def always(reply: Fault) -> Bad:
     """Give one answer to all."""
-    return lambda _, __: reply
+    return lambda _: reply
 
 
 def texts_of(failure: BaseException) -> Iterator[str]:
@@ -215,11 +221,11 @@ BAD: dict[str, Bad] = {
     "a status as a word": failed,
     "a redirect": always(redirect(f"https://10.0.0.1/?{SIGNATURE}&k={quote(KEY)}")),
     "a redirect elsewhere": always(redirect(f"https://nowhere.invalid/?{SIGNATURE}")),
-    "a compressed error": lambda server, request: gzipped(error(400)(server, request)),
-    "an encoding": always(video_reply(CLIP, headers={"content-encoding": KEY})),
-    "a range": always(video_reply(CLIP, status=206, headers={"content-range": KEY})),
+    "a compressed error": lambda server: evolve(error(400)(server), coding="gzip"),
+    "an encoding": always(video_answer(CLIP, headers={"content-encoding": KEY})),
+    "a range": always(video_answer(CLIP, status=206, headers={"content-range": KEY})),
     **{
-        f"{status}, {name}": spoilt(status, SPOILS[name])
+        f"{status}, {name}": spoilt(status, name)
         for name in ("FIN half-way", "Content-Length too long", "stall in the body", "endless")
         for status in (200, 400)
     },
@@ -227,7 +233,7 @@ BAD: dict[str, Bad] = {
 SHORT = Timeouts(job=60.0)
 
 
-def client(server: FaultyVenice, **options: Any) -> VeniceClient:
+def client(server: Venice, **options: Any) -> VeniceClient:
     return VeniceClient(KEY, base_url=server.base_url, timeouts=SHORT, **options)
 
 
@@ -275,11 +281,11 @@ async def test_what_a_server_echoes_to_a_question_is_shown_nowhere(
     check_log(log)
 
 
-def only_to_the_api(server: FaultyVenice) -> None:
+def only_to_the_api(server: Venice) -> None:
     """Assert that the key went to the API alone, and that links are asked for by their address alone."""
     for request in server.requests:
-        if request.path.startswith("/api/v1/"):
-            assert (server.port, f"Bearer {KEY}") == (request.port, request.headers["authorization"])
+        if request.origin == "api":
+            assert ("authorization" in request.headers, False) == (True, request.status == 401)
         else:
             allowed = {
                 "host",
@@ -292,6 +298,7 @@ def only_to_the_api(server: FaultyVenice) -> None:
             }
             assert allowed >= set(request.headers)
             assert KEY not in repr(sorted(request.headers.items()))
+    assert [] == server.leaked_keys
 
 
 def broken_address(*_: object, **__: object) -> Any:
@@ -312,8 +319,7 @@ async def test_a_link_whose_name_leads_nowhere_or_inside_is_shown_nowhere(
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     link = f"https://files.example/{MARK}/clip?{SIGNATURE}"
-    async with FaultyVenice(polls=0) as server, client(server) as venice:
-        server.jobs["q"] = evolve_job(server, "q")
+    async with Keyed(retrieve=[DONE]) as server, client(server) as venice:
         job = venice.resume(Ticket(model="m", queue_id="q", download_url=link), to=tmp_path / "clip.mp4")
         with pytest.raises(VeniceError) as caught:
             await job
@@ -323,18 +329,11 @@ async def test_a_link_whose_name_leads_nowhere_or_inside_is_shown_nowhere(
     check_log(log)
 
 
-def evolve_job(server: FaultyVenice, queue_id: str) -> Any:
-    from tests.faulty import Job  # noqa: PLC0415 - here only
-
-    return Job(model="m", queue_id=queue_id, private=True, polls_left=0)
-
-
 async def test_a_name_that_leads_inside_is_final_and_nothing_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", private_address)
-    async with FaultyVenice(polls=0) as server, client(server) as venice:
-        server.jobs["q"] = evolve_job(server, "q")
+    async with Keyed(retrieve=[DONE]) as server, client(server) as venice:
         ticket = Ticket(model="m", queue_id="q", download_url="https://files.example/clip")
         started = anyio.current_time()
         with pytest.raises(VeniceError, match="private address"):
@@ -345,7 +344,7 @@ async def test_a_name_that_leads_inside_is_final_and_nothing_is_sent(
 async def test_a_failed_handshake_shows_neither_key_nor_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
-    async with FaultyVenice(polls=0) as server:
+    async with Keyed(retrieve=[DONE]) as server:
         async with VeniceClient(
             KEY, base_url=f"https://127.0.0.1:{server.port}/{MARK}", timeouts=SHORT
         ) as venice:
@@ -355,8 +354,7 @@ async def test_a_failed_handshake_shows_neither_key_nor_link(
                 for text in texts_of(caught.value):
                     assert KEY not in text
         async with client(server) as venice:
-            server.jobs["q"] = evolve_job(server, "q")
-            link = f"https://127.0.0.1:{server.other_port}/link/q?{SIGNATURE}"
+            link = f"{server.other_origin.replace('http', 'https', 1)}/link/q?{SIGNATURE}"
             with pytest.raises(VeniceError) as caught:
                 await venice.resume(
                     Ticket(model="m", queue_id="q", download_url=link), to=tmp_path / "clip.mp4"
@@ -381,8 +379,7 @@ async def test_a_failed_handshake_shows_neither_key_nor_link(
 async def test_a_link_that_must_not_be_followed_is_shown_nowhere(
     tmp_path: Path, log: pytest.LogCaptureFixture, link: str
 ) -> None:
-    queued = json_reply({"model": "model-private", "queue_id": "job-1", "download_url": link})
-    async with FaultyVenice(queue=[queued], polls=0) as server, client(server) as venice:
+    async with Keyed(queue=[linked(link)], polls=0) as server, client(server) as venice:
         job = venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
         with pytest.raises(VeniceError) as caught:
             await job
@@ -456,7 +453,7 @@ def make(options: dict[str, str]) -> VeniceClient:
 
 @pytest.mark.parametrize("call", ["resume", "complete", "revoke"])
 async def test_the_text_of_a_damaged_ticket_is_not_shown(call: str) -> None:
-    async with FaultyVenice() as server, client(server) as venice:
+    async with Keyed() as server, client(server) as venice:
         with pytest.raises(UsageError) as caught:
             started = getattr(venice, call)(
                 json.dumps({"model": "m", "download_url": f"https://a.example/?{MARK}"})
@@ -513,9 +510,9 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_nothing_of_the_surroundings_is_sent_or_used(tmp_path: Path, surroundings: None) -> None:
     cookies = {"set-cookie": "spy=1; Path=/"}
-    honest = json_reply({"status": "PROCESSING"}, headers=cookies)
-    first = video_reply(CLIP, headers={**cookies, "etag": '"1"'}, cut_at=500)
-    async with FaultyVenice(retrieve=[honest], link=[first]) as server, client(server) as venice:
+    honest = json_answer({"status": "PROCESSING"}, headers=cookies)
+    first = fault(headers=cookies, cut_at=500)
+    async with Keyed(retrieve=[honest], link=[first]) as server, client(server) as venice:
         await venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
         only_to_the_api(server)
         assert 2 == server.gets
@@ -525,16 +522,14 @@ async def test_nothing_of_the_surroundings_is_sent_or_used(tmp_path: Path, surro
 
 
 async def test_a_link_that_leads_to_the_api_itself_gets_no_key_there(tmp_path: Path) -> None:
-    class Tempting(FaultyVenice):
-        def answer(self, request: Request) -> Reply:
-            if request.method == "GET" and request.path.startswith("/link"):
-                return redirect(f"{self.origin}/api/v1/models")
-            return super().answer(request)
+    def tempting(request: RecordedRequest) -> Fault | None:
+        tempted = request.point == "link"
+        return at("link", redirect(f"{server.origin}/api/v1/models")) if tempted else None
 
-    async with Tempting(polls=0) as server, client(server) as venice:
+    async with Keyed(tempting, polls=0) as server, client(server) as venice:
         with pytest.raises(VeniceError):
             await venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
-        asked = [request for request in server.requests if request.path == "/api/v1/models"]
+        asked = [request for request in server.requests if request.path == "/models"]
         assert [None] * len(asked) == [request.headers.get("authorization") for request in asked]
         assert asked
 
@@ -596,8 +591,8 @@ async def test_a_long_error_is_redacted_beside_the_loop(
         return redact(body, secrets)
 
     monkeypatch.setattr("venice_async.io.caller.redact", noted)
-    said = json_reply({"error": f"{KEY} {'%25' * 2_000}"}, status=400)
-    async with FaultyVenice(queue=[said]) as server, VeniceClient(KEY, base_url=server.base_url) as venice:
+    said = json_answer({"error": f"{KEY} {'%25' * 2_000}"}, status=400)
+    async with Keyed(queue=[said]) as server, VeniceClient(KEY, base_url=server.base_url) as venice:
         with pytest.raises(VeniceError, match=r"\[redacted\]"):
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
     assert (1, False) == (len(threads), threading.current_thread() in threads)

@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any, Self
 
+import anyio.lowlevel
 from attrs import evolve, frozen
 
 from venice_async.sandbox import CatalogueModel, Fault, Point, RecordedRequest, Sandbox, Scenario, tiny_clip
@@ -28,6 +29,7 @@ POINTS: tuple[Point, ...] = (
     "rate_limits",
 )
 
+PIECE = 65_536
 UNDECIDED = frozenset({500, 502, 504})
 """Errors after which a paid request may have been accepted; here it was."""
 
@@ -250,12 +252,15 @@ class Answer:
         return evolve(self.headed(content_length=str(len(body))), body=body)
 
 
-def remade(change: Callable[[Answer], Answer | bytes], **more: Any) -> Fault:
+def remade(change: Callable[[Answer], Answer], **more: Any) -> Fault:
     """Send what `change` makes of the honest answer."""
 
-    def made(raw: bytes) -> bytes:
+    async def made(raw: bytes) -> AsyncGenerator[bytes]:
         changed = change(Answer.parsed(raw))
-        return changed.raw if isinstance(changed, Answer) else changed
+        yield evolve(changed, body=b"").raw
+        for start in range(0, len(changed.body), PIECE):
+            await anyio.lowlevel.checkpoint()  # or all of it is read at once
+            yield changed.body[start : start + PIECE]
 
     return fault(raw=made, **more)
 

@@ -170,6 +170,20 @@ async def test_a_request_is_recorded_as_it_came_with_what_tells_its_connection()
     assert 2 == len({request.connection for request in quotes})
 
 
+async def test_a_client_that_hangs_up_in_the_middle_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\n\r\n"
+        while True:
+            yield bytes(100_000)
+
+    async with talk(faults=[Fault(on="models", raw=lambda _: endless())]) as venice:
+        async with venice.session.get(f"{venice.sandbox.base_url}/models") as response:
+            assert bytes(1000) == await response.content.readexactly(1000)
+            response.close()
+        await anyio.sleep(60)
+    assert "" == caplog.text
+
+
 async def test_skipped_requests_pass_first() -> None:
     async with talk(
         faults=[Fault(on="quote", skip=2, status=502, body="<html>Bad gateway</html>")]

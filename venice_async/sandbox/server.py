@@ -218,9 +218,9 @@ class Sandbox:
             outcome = "no whole answer"
             try:
                 response = await handler(request)
-            except (OSError, web.RequestPayloadError):  # the client hung up
-                raise
             except Exception as error:
+                if request.transport is None or request.transport.is_closing():
+                    await anyio.sleep_forever()  # the client hung up, which cancels this
                 self._error = self._error or error
                 raise
             else:
