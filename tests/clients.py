@@ -7,7 +7,6 @@ from typing import Any
 
 import anyio
 
-from tests.faulty import FaultyVenice
 from tests.venice import KEY, Venice, named
 from venice_async import VeniceClient, VideoRequest
 
@@ -15,20 +14,15 @@ PUBLIC = VideoRequest(model="public-model", prompt="A gondola at dawn", duration
 PRIVATE = VideoRequest(model="model-private", prompt="A gondola at dawn", duration="5s")
 
 
-def client(server: FaultyVenice | Venice, **options: Any) -> VeniceClient:
+def client(server: Venice, **options: Any) -> VeniceClient:
     """Return a client of `server`; without sidecars, unless they are asked for."""
     options.setdefault("sidecars", False)
     return VeniceClient(KEY, base_url=server.base_url, **options)
 
 
-def wire(server: FaultyVenice | Venice) -> list[str]:
+def wire(server: Venice) -> list[str]:
     """Return the calls that were made, in order, without what tells one link from another."""
-    if isinstance(server, Venice):
-        return [named(request) for request in server.requests]
-    return [
-        f"{request.method} {request.path.removeprefix('/api/v1').split('/job')[0]}"
-        for request in server.requests
-    ]
+    return [named(request) for request in server.requests]
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -12,103 +12,129 @@ from typing import TypeAlias
 
 from attrs import evolve
 
-from tests.faulty import (
-    SMALLEST,
-    FaultyVenice,
-    Reply,
-    Request,
-    gzipped,
-    html_reply,
-    json_reply,
-    make_mp4,
+from tests.faults import MOST_GETS, WHOLE
+from tests.venice import (
+    KEY,
+    Answer,
+    Venice,
+    compressed,
+    fault,
+    html_answer,
+    in_chunks,
+    json_answer,
+    remade,
     unsatisfiable,
 )
 from venice_async import Limits, VeniceClient, VeniceError, VideoRequest
+from venice_async.sandbox import Fault, RecordedRequest, tiny_clip
 
 JOBS = 25
 """Jobs of one server at a time."""
 
+SMALLEST = 297
+"""Bytes of the smallest clip."""
+
 SPOILT = 0.75
 """The part of the answers with a clip that go wrong."""
 
-MOST_GETS = 5
-
-Spoil: TypeAlias = Callable[[Reply, Request, random.Random], Reply]
+Spoil: TypeAlias = Callable[["Unreliable", RecordedRequest, random.Random], Fault]
 
 
-def cut(reply: Reply, _: Request, chance: random.Random) -> Reply:
+def cut(_: Unreliable, __: RecordedRequest, chance: random.Random) -> Fault:
     """End the connection early, by FIN or RST."""
-    return evolve(reply, cut_at=place(reply, chance), reset=chance.choice([True, False]))
+    return remade(partly(chance), reset_at=chance.choice([WHOLE, None]))
 
 
-def silent(reply: Reply, _: Request, chance: random.Random) -> Reply:
+def silent(_: Unreliable, __: RecordedRequest, chance: random.Random) -> Fault:
     """End it early without having told the length."""
-    return evolve(reply, headers={**reply.headers, "content-length": None}, cut_at=place(reply, chance))
+    return remade(lambda honest: partly(chance)(honest).headed(content_length=None))
 
 
-def misstated(reply: Reply, _: Request, chance: random.Random) -> Reply:
+def misstated(_: Unreliable, __: RecordedRequest, chance: random.Random) -> Fault:
     """Tell a length that is too short or too long."""
-    return evolve(reply, length=max(0, len(reply.body) + chance.randint(-2000, 2000)))
-
-
-def shortened(reply: Reply, _: Request, chance: random.Random) -> Reply:
-    """Send less, and tell a length that fits."""
-    return evolve(reply, body=reply.body[: place(reply, chance)])
-
-
-def unended(reply: Reply, _: Request, chance: random.Random) -> Reply:
-    """Send chunks, and end them early or not at all."""
-    return evolve(reply, chunked=True, unterminated=True, cut_at=chance.choice([None, place(reply, chance)]))
-
-
-def chunked_short(reply: Reply, request: Request, chance: random.Random) -> Reply:
-    """Send too few chunks and end them properly, as a proxy does that lost its source."""
-    return evolve(shortened(reply, request, chance), chunked=True)
-
-
-def compressed(reply: Reply, _: Request, chance: random.Random) -> Reply:
-    """Compress it although that was declined, and cut that at times."""
-    packed = gzipped(reply)
-    return evolve(packed, body=packed.body[: chance.choice([None, len(packed.body) // 2])])
-
-
-def misplaced(reply: Reply, _: Request, chance: random.Random) -> Reply:
-    """Send a part, of another place or of a file of another size."""
-    size = len(reply.body)
-    start, total = chance.choice([0, 1, size // 2]), size + chance.choice([0, 1, 4000])
-    headers = {**reply.headers, "content-range": f"bytes {start}-{start + size - 1}/{total}"}
-    return evolve(reply, status=206, headers=headers)
-
-
-def unavailable(reply: Reply, request: Request, chance: random.Random) -> Reply:
-    """Refuse a range, and tell any size; of a poll nobody asks for one."""
-    return (
-        unsatisfiable(chance.randint(0, 100_000)) if request.method == "GET" else cut(reply, request, chance)
+    by = chance.randint(-2000, 2000)
+    return remade(
+        lambda honest: honest.headed(content_length=str(max(0, len(honest.body) + by))),
+        stall_at=WHOLE if by <= 0 else None,
     )
 
 
-def retagged(reply: Reply, _: Request, chance: random.Random) -> Reply:
-    """Give the file another tag, a weak one or none, and cut it at times."""
-    tag = chance.choice(['"2"', 'W/"1"', None])
-    spoilt = evolve(reply, headers={**reply.headers, "etag": tag})
-    return evolve(spoilt, cut_at=chance.choice([None, place(reply, chance)]))
+def shortened(_: Unreliable, __: RecordedRequest, chance: random.Random) -> Fault:
+    """Send less, and tell a length that fits."""
+    return remade(lambda honest: honest.containing(partly(chance)(honest).body))
 
 
-def something_else(_: Reply, __: Request, chance: random.Random) -> Reply:
+def unended(_: Unreliable, __: RecordedRequest, chance: random.Random) -> Fault:
+    """Send chunks, and end them early or not at all."""
+    early = chance.choice([True, False])
+    return remade(lambda honest: in_chunks(partly(chance)(honest) if early else honest, end=b""))
+
+
+def chunked_short(_: Unreliable, __: RecordedRequest, chance: random.Random) -> Fault:
+    """Send too few chunks and end them properly, as a proxy does that lost its source."""
+    return remade(lambda honest: in_chunks(partly(chance)(honest)))
+
+
+def packed(_: Unreliable, __: RecordedRequest, chance: random.Random) -> Fault:
+    """Compress it although that was declined, and cut that at times."""
+    half = chance.choice([True, False])
+
+    def made(honest: Answer) -> Answer:
+        whole = compressed(honest)
+        return whole.containing(whole.body[: len(whole.body) // 2]) if half else whole
+
+    return remade(made)
+
+
+def misplaced(_: Unreliable, __: RecordedRequest, chance: random.Random) -> Fault:
+    """Send a part, of another place or of a file of another size."""
+
+    def made(honest: Answer) -> Answer:
+        size = len(honest.body)
+        start, total = chance.choice([0, 1, size // 2]), size + chance.choice([0, 1, 4000])
+        stated = f"bytes {start}-{start + size - 1}/{total}"
+        return evolve(honest.headed(content_range=stated), status=206)
+
+    return remade(made)
+
+
+def unavailable(server: Unreliable, request: RecordedRequest, chance: random.Random) -> Fault:
+    """Refuse a range, and tell any size; of a poll nobody asks for one."""
+    by_link = request.point == "link"
+    return unsatisfiable(chance.randint(0, 100_000)) if by_link else cut(server, request, chance)
+
+
+def retagged(server: Unreliable, _: RecordedRequest, chance: random.Random) -> Fault:
+    """Send another file with another tag, a weak one or none, and cut it at times."""
+    tag, early = chance.choice(['"2"', 'W/"1"', None]), chance.choice([True, False])
+
+    def made(honest: Answer) -> Answer:
+        other = evolve(honest, status=200).containing(server.drawn[1])
+        other = other.headed(etag=tag, last_modified=None, content_range=None)
+        return partly(chance)(other) if early else other
+
+    return remade(made)
+
+
+def something_else(_: Unreliable, __: RecordedRequest, chance: random.Random) -> Fault:
     """Send what is no video, and call it one at times."""
-    other = chance.choice([json_reply({"status": "COMPLETED"}), html_reply(), Reply(status=503), Reply()])
-    kind = chance.choice(["video/mp4", other.headers.get("content-type")])
-    return evolve(other, headers={**other.headers, "content-type": kind})
+    busy, empty = json_answer(None, status=503), fault(status=200, body=b"")
+    other = chance.choice([json_answer({"status": "COMPLETED"}), html_answer(), busy, empty])
+    kind = chance.choice(["video/mp4", other.headers.get("Content-Type")])
+    return evolve(other, headers={**other.headers, "Content-Type": kind})
 
 
-def stalled(reply: Reply, _: Request, chance: random.Random) -> Reply:
+def stalled(_: Unreliable, __: RecordedRequest, chance: random.Random) -> Fault:
     """Fall silent after the headers or within the body."""
-    return evolve(reply, pause_at=chance.choice([0, place(reply, chance)]))
+    at_once = chance.choice([True, False])
+    return remade(
+        lambda honest: evolve(honest, body=b"") if at_once else partly(chance)(honest), stall_at=WHOLE
+    )
 
 
-def dripping(reply: Reply, _: Request, __: random.Random) -> Reply:
+def dripping(_: Unreliable, __: RecordedRequest, ___: random.Random) -> Fault:
     """Send a few bytes a second."""
-    return evolve(reply, drip=1.0, drip_size=100)
+    return fault(bytes_per_second=100)
 
 
 SPOILS: tuple[Spoil, ...] = (
@@ -118,7 +144,7 @@ SPOILS: tuple[Spoil, ...] = (
     shortened,
     unended,
     chunked_short,
-    compressed,
+    packed,
     misplaced,
     unavailable,
     retagged,
@@ -128,36 +154,39 @@ SPOILS: tuple[Spoil, ...] = (
 )
 
 
-def place(reply: Reply, chance: random.Random) -> int:
-    """Return a place in the body, often near one of its ends."""
-    size = len(reply.body)
-    return chance.choice(
-        [chance.randint(0, size), min(size, chance.randint(0, 60)), max(0, size - chance.randint(0, 9))]
-    )
+def partly(chance: random.Random) -> Callable[[Answer], Answer]:
+    """Return what ends a body at a place in it, often near one of its ends; the length told stays."""
+
+    def made(whole: Answer) -> Answer:
+        size = len(whole.body)
+        places = [
+            chance.randint(0, size),
+            min(size, chance.randint(0, 60)),
+            max(0, size - chance.randint(0, 9)),
+        ]
+        return evolve(whole, body=whole.body[: chance.choice(places)])
+
+    return made
 
 
-class Unreliable(FaultyVenice):
+class Unreliable(Venice):
     """A Venice whose clips mostly arrive spoilt, and which exchanges the clip of a link now and then."""
 
     def __init__(self, chance: random.Random) -> None:
         """Draw a clip and its successor."""
         self.chance = chance
         self.spoilt: Counter[str] = Counter()
-        self.clips = [
-            make_mp4(chance.choice([SMALLEST, 300, 5_000, 150_000]), chance.randrange(1000)) for _ in "12"
-        ]
-        super().__init__(clip=self.clips[0], polls=0)
+        sizes = [chance.choice([SMALLEST, 300, 5_000, 150_000]) for _ in "12"]
+        self.drawn = [tiny_clip(size, seed=chance.randrange(1000)) for size in sizes]
+        super().__init__(self._spoil, clip=self.drawn[0], polls=0)
 
-    def answer(self, request: Request) -> Reply:
+    def _spoil(self, request: RecordedRequest) -> Fault | None:
         """Spoil the answer that is due, if it is a clip."""
-        reply = super().answer(request)
-        if reply.headers.get("content-type") != "video/mp4" or self.chance.random() > SPOILT:
-            return reply
+        if request.point not in {"video", "link"} or self.chance.random() > SPOILT:
+            return None
         spoil = self.chance.choice(SPOILS)
         self.spoilt[spoil.__name__] += 1
-        if spoil is retagged:
-            reply = evolve(reply, status=200, body=self.clips[1])
-        return spoil(reply, request, self.chance)
+        return spoil(self, request, self.chance)
 
 
 async def download(venice: VeniceClient, number: int, server: Unreliable, folder: Path) -> str:
@@ -172,7 +201,7 @@ async def download(venice: VeniceClient, number: int, server: Unreliable, folder
         return type(error).__name__
     return (
         "whole"
-        if path.read_bytes() in server.clips and video.size == path.stat().st_size
+        if path.read_bytes() in server.drawn and video.size == path.stat().st_size
         else "BAD: another file"
     )
 
@@ -182,14 +211,14 @@ async def run_block(chance: random.Random, jobs: int, found: Counter[str], spoil
     with tempfile.TemporaryDirectory() as name:
         async with Unreliable(chance) as server:
             limits = Limits(queue_per_minute=100_000, retrieve_per_minute=100_000)
-            async with VeniceClient("key", base_url=server.base_url, limits=limits, sidecars=False) as venice:
+            async with VeniceClient(KEY, base_url=server.base_url, limits=limits, sidecars=False) as venice:
                 work = [download(venice, number, server, Path(name)) for number in range(jobs)]
                 found.update(await asyncio.gather(*work))
         gets = Counter(request.path for request in server.asked("GET /link"))
         unverified = [path.read_bytes() for path in Path(name).glob("*.unverified")]
         leftovers = [path for path in Path(name).iterdir() if path.suffix not in {".mp4", ".unverified"}]
         found["BAD: leftovers"] += bool(leftovers)
-        found["BAD: a whole clip that was not verified"] += any(clip in unverified for clip in server.clips)
+        found["BAD: a whole clip that was not verified"] += any(clip in unverified for clip in server.drawn)
         found["BAD: charged twice"] += len(server.charges) != jobs
         found["BAD: too many GETs"] += max(gets.values(), default=0) > MOST_GETS
         spoilt.update(server.spoilt)

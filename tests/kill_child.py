@@ -52,7 +52,7 @@ async def work(task: dict[str, str]) -> None:
     """Bring one clip home."""
     folder = task["folder"]
     journal = f"{folder}/private/jobs.db"
-    async with VeniceClient("key", base_url=task["base_url"], journal=journal, polling=EAGER) as venice:
+    async with VeniceClient(task["key"], base_url=task["base_url"], journal=journal, polling=EAGER) as venice:
         request = VideoRequest(model=task["model"], prompt="p", duration="5s")
         await venice.generate(request, to=f"{folder}/clip.mp4")
 

@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 import anyio
 from attrs import define
 
-from tests.faulty import make_mp4
 from tests.replay import ReplayClock
 from venice_async import (
     ConnectError,
@@ -38,6 +37,7 @@ from venice_async import (
 from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
 from venice_async.io.transport import Content
+from venice_async.sandbox import tiny_clip
 from venice_async.sansio.http.wire import HttpRequest
 from venice_async.sansio.job.states import Downloading, State
 from venice_async.sansio.retries import Call
@@ -192,7 +192,7 @@ class World:
             job.done = True
 
     def clip(self, name: str) -> bytes:
-        return make_mp4(300, int(name.partition("-")[2]))
+        return tiny_clip(300, seed=int(name.partition("-")[2]))
 
     def check(self) -> None:
         """Assert what must hold at any moment."""

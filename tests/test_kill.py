@@ -18,9 +18,9 @@ from anyio.abc import Process
 from anyio.streams.text import TextReceiveStream
 
 from tests.clients import client
-from tests.faulty import FaultyVenice, Reply, Request
-from tests.faulty.venice import CLIP
+from tests.venice import CLIP, KEY, Venice, fault
 from venice_async import QueueOutcomeUnknownError, VeniceError
+from venice_async.sandbox import Fault, RecordedRequest
 from venice_async.sandbox.virtual_time import real_time
 
 pytestmark = [
@@ -30,21 +30,18 @@ pytestmark = [
 
 BY_POLL: Final = ("begin Queueing", "record Waiting", "record Saved", "record Succeeded")
 BY_LINK: Final = ("begin Queueing", "record Waiting", "record Downloading", *BY_POLL[2:])
-REQUESTS: Final = ("POST /queue", "POST /retrieve", "GET /job", "POST /complete", "DELETE /job")
 STEPS: Final = {
     "model": [
         *(f"{when} {what}" for what in BY_POLL for when in ("before", "after")),
-        *REQUESTS[:2],
-        REQUESTS[3],
+        *("queue", "video", "complete"),
     ],
     "private": [
         *(f"{when} {what}" for what in BY_LINK for when in ("before", "after")),
-        *REQUESTS[:3],
-        REQUESTS[4],
+        *("queue", "retrieve", "link", "revoke"),
     ],
 }
 UNPAID: Final = ("before begin Queueing", "after begin Queueing")
-UNKNOWN: Final = ("after begin Queueing", "POST /queue", "before record Waiting")
+UNKNOWN: Final = ("after begin Queueing", "queue", "before record Waiting")
 """Steps at which nobody can know any more whether the request was paid for."""
 
 
@@ -58,20 +55,22 @@ def folder() -> Generator[Path]:
         yield Path(name)
 
 
-class Deadly(FaultyVenice):
+class Deadly(Venice):
     """A Venice that kills its client in the middle of a request, when that is done at the server."""
 
     def __init__(self, step: str) -> None:
-        super().__init__(polls=0)
+        super().__init__(self._decide, polls=0)
         self.step = step
         self.victim: int | None = None
 
-    def answer(self, request: Request) -> Reply:
-        reply = super().answer(request)
-        name = f"{request.method} /{request.path.split('/')[-1].split('-')[0]}"
-        if name == self.step and self.victim is not None:
-            os.kill(self.victim, signal.SIGKILL)
-        return reply
+    def _decide(self, request: RecordedRequest) -> Fault | None:
+        deadly = request.point == self.step and self.victim is not None
+        return fault(raw=self._kill) if deadly else None
+
+    def _kill(self, answer: bytes) -> bytes:
+        assert self.victim is not None
+        os.kill(self.victim, signal.SIGKILL)
+        return answer
 
 
 class Killer:
@@ -92,7 +91,13 @@ class Killer:
 
     async def run(self, server: Deadly, folder: Path, model: str) -> int:
         """Run a job, and return the signal that ended it."""
-        task = {"base_url": server.base_url, "folder": str(folder), "model": model, "step": server.step}
+        task = {
+            "base_url": server.base_url,
+            "folder": str(folder),
+            "model": model,
+            "step": server.step,
+            "key": KEY,
+        }
         assert self.process.stdin is not None
         with real_time():
             await self.process.stdin.send(json.dumps(task).encode() + b"\n")
@@ -131,7 +136,7 @@ async def test_killed_at_any_step_a_job_is_paid_for_once_and_brought_home_or_rep
                 assert [CLIP] * bool(saved) == [(place / name).read_bytes() for name in saved[:1]]
 
 
-async def recovered(server: FaultyVenice, folder: Path) -> bool:
+async def recovered(server: Venice, folder: Path) -> bool:
     """Take up what the killed process left; return whether an outcome is unknown."""
     unknown = False
     async with client(server, journal=folder / "private" / "jobs.db", sidecars=True) as venice:

@@ -302,7 +302,7 @@ def endless(body: bytes, *, status: int = 200) -> Fault:
 def head(status: int, **headers: str) -> bytes:
     """Return the head of an answer; an underscore is a hyphen."""
     lines = [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
-    return "\r\n".join([f"HTTP/1.1 {status} Faulty", *lines, "", ""]).encode()
+    return "\r\n".join([f"HTTP/1.1 {status} Said", *lines, "", ""]).encode()
 
 
 def chunk(piece: bytes) -> bytes:

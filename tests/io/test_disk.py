@@ -88,21 +88,25 @@ def test_deliveries_take_half_of_the_descriptors_at_most(monkeypatch: pytest.Mon
 BATCH = """
 import asyncio, os, resource, sys, tempfile
 from collections import Counter
-from tests.venice import KEY
-from tests.faulty import FaultyVenice, make_mp4, video_reply
+from tests.venice import KEY, Venice, fault
 from venice_async import Limits, VeniceClient, VideoRequest
+from venice_async.sandbox import tiny_clip
 
 JOBS, DESCRIPTORS = 60, 48
-CLIP = make_mp4(300_000)
+CLIP = tiny_clip(300_000)
 
 async def serve(pipe):
-    held = video_reply(CLIP, pause_at=200_000, pause=0.4)
-    async with FaultyVenice(clip=CLIP, polls=0, link=[held] * JOBS) as server:
+    async def held(answer):
+        yield answer[:200_000]
+        await asyncio.sleep(0.4)
+        yield answer[200_000:]
+
+    async with Venice(clip=CLIP, polls=0, link=[fault(raw=held, times=JOBS)]) as server:
         os.write(pipe, server.base_url.encode())
         await asyncio.Event().wait()  # until it is killed
 
 async def main(base_url):
-    requests = [VideoRequest(model="a-private", prompt=f"p{i}", duration="5s") for i in range(JOBS)]
+    requests = [VideoRequest(model="model-private", prompt=f"p{i}", duration="5s") for i in range(JOBS)]
     limits = Limits(queue_per_minute=100_000, retrieve_per_minute=100_000)
     with tempfile.TemporaryDirectory() as folder:
         found = Counter()

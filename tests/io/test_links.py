@@ -19,10 +19,10 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from tests.clients import PRIVATE, client
-from tests.faulty import FaultyVenice, Reply, Request, json_reply, redirect, video_reply
-from tests.faulty.venice import CLIP
+from tests.venice import CLIP, Venice, answer, fault, linked, redirect, video_answer
 from venice_async import DownloadError, Links, UsageError, VeniceClient, VeniceError, Video
 from venice_async.io.links import LinkRoute
+from venice_async.sandbox import Fault, RecordedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -31,28 +31,26 @@ GIVEN = (
 )
 
 
-class Host(FaultyVenice):
+class Host(Venice):
     """Gives the link `target`, and keeps what was asked for as it was written."""
 
     def __init__(self, target: str = GIVEN, *, moved_to: str | None = None, **options: Any) -> None:
-        super().__init__(polls=0, **options)
+        super().__init__(self._decide, polls=0, **options)
         self.target, self.moved_to = target, moved_to
         self.wanted: list[str] = []
 
-    def answer(self, request: Request) -> Reply:
-        if request.path.endswith("/queue"):
-            self.charges.append(request.json)
-            link = self.target if "://" in self.target else f"{self.other_origin}{self.target}"
-            return json_reply({"model": "m", "queue_id": "job-1", "download_url": link})
-        if request.path.endswith("/retrieve"):
-            return json_reply({"status": "COMPLETED"})
-        self.wanted.append(f"{request.method} {request.path}{'?' * bool(request.query)}{request.query}")
-        if self.moved_to is not None and request.path.startswith("/link"):
+    def _decide(self, request: RecordedRequest) -> Fault | None:
+        if request.point == "queue":
+            return linked(self.target if "://" in self.target else f"{self.other_origin}{self.target}")
+        if request.origin == "api":
+            return None
+        self.wanted.append(f"{request.method} {request.target}")
+        if self.moved_to is not None and request.target.startswith("/link"):
             return redirect(self.moved_to)
-        return video_reply(CLIP) if request.method == "GET" else Reply(status=204)
+        return video_answer(CLIP) if request.method == "GET" else answer(b"", "text/plain", status=204)
 
 
-async def fetched(server: FaultyVenice, folder: Path, **options: Any) -> Video | VeniceError:
+async def fetched(server: Venice, folder: Path, **options: Any) -> Video | VeniceError:
     """Return how a job with a link ends, within a minute."""
     async with client(server, **options) as venice:
         with anyio.fail_after(60):
@@ -267,15 +265,15 @@ async def test_a_session_for_links_is_used_for_links_only_and_is_not_closed(tmp_
     async with Host() as server, aiohttp.ClientSession(headers={"x-way": "mine"}) as session:
         assert isinstance(await fetched(server, tmp_path, links=Links(session=session)), Video)
         assert not session.closed
-        ways = {request.headers.get("x-way") for request in server.requests if "link" in request.path}
-        others = {request.headers.get("x-way") for request in server.requests if "video" in request.path}
+        ways = {request.headers.get("x-way") for request in server.requests if request.origin == "link"}
+        others = {request.headers.get("x-way") for request in server.requests if request.origin == "api"}
         assert ({"mine"}, {None}) == (ways, others)
 
 
 async def test_a_session_for_links_asks_once_for_a_get(tmp_path: Path) -> None:
     """aiohttp asks again by itself after a disconnect, and a link has few GETs."""
     async with (
-        FaultyVenice(polls=0, link=[Reply(cut_head_at=0)]) as server,
+        Venice(polls=0, link=[fault(drop="after")]) as server,
         aiohttp.ClientSession() as session,
     ):
         assert isinstance(await fetched(server, tmp_path, links=Links(session=session)), Video)

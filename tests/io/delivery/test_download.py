@@ -17,7 +17,7 @@ from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.faulty.clip import BRANDS, INDEX, box, make_mp4
+from tests.boxes import BRANDS, INDEX, box
 from tests.io.answers import (
     FakeResponse,
     HandClock,
@@ -41,6 +41,7 @@ from venice_async.errors import (
 from venice_async.io.delivery.download import Delivery, SavedFile
 from venice_async.io.delivery.part_file import PartFile
 from venice_async.io.delivery.sinks import MemorySink, Sink, WriterSink
+from venice_async.sandbox import tiny_clip
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -48,8 +49,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-CLIP = make_mp4(50_000)
-OTHER = make_mp4(50_000, seed=1)
+CLIP = tiny_clip(50_000)
+OTHER = tiny_clip(50_000, seed=1)
 TAG = '"v1"'
 
 
@@ -101,7 +102,7 @@ async def test_a_clip_arrives_with_its_size_and_digest(clip: Path) -> None:
 
 
 async def test_a_clip_larger_than_every_buffer_arrives(clip: Path) -> None:
-    large = make_mp4(5_500_000)
+    large = tiny_clip(5_500_000)
     saved = await received(PartFile(clip, overwrite=False, job_key="key"), whole(large, size=70_001))
     assert hashlib.sha256(large).hexdigest() == saved.sha256
     assert large == clip.read_bytes()
@@ -118,7 +119,7 @@ async def test_the_chunking_makes_no_difference(cuts: list[int]) -> None:
 
 async def test_single_bytes_are_fine() -> None:
     sink = MemorySink()
-    clip = make_mp4(3_000)
+    clip = tiny_clip(3_000)
     await received(sink, whole(clip, size=1))
     assert clip == sink.data
 
@@ -254,7 +255,7 @@ async def test_more_than_was_announced_is_refused_even_if_the_clip_itself_is_who
 
 async def test_a_server_that_continues_a_clip_vouches_for_its_end() -> None:
     """What no player reads is let pass behind an end that is marked."""
-    clip = make_mp4(500) + b"\r\n"
+    clip = tiny_clip(500) + b"\r\n"
     sink = MemorySink()
     await received(sink, silent(clip[:200], etag=TAG), part(clip, 200, etag=TAG))
     assert clip == sink.data
@@ -272,7 +273,7 @@ async def test_damage_in_the_middle_is_not_built_upon() -> None:
 
 async def test_two_thousand_random_cuts_never_make_a_clip() -> None:
     chance = random.Random(7)
-    clip = make_mp4(4_000)
+    clip = tiny_clip(4_000)
     for _ in range(2_000):
         at = chance.randrange(len(clip))
         answer = chance.choice([cut(clip, at), silent(clip[:at]), whole(clip[:at])])
@@ -562,14 +563,14 @@ async def test_a_slow_reader_is_not_the_networks_fault() -> None:
 
     slow = Slow()
     fetching = delivery(WriterSink(slow), clock=clock)
-    small = make_mp4(2_000)
+    small = tiny_clip(2_000)
     await fetching.receive(whole(small, size=50))
     assert small == slow.taken
 
 
 async def test_progress_is_told_in_measure_and_at_the_end() -> None:
     told: list[tuple[int, int | None]] = []
-    large = make_mp4(2_000_000)
+    large = tiny_clip(2_000_000)
 
     def tell(received: int, total: int | None) -> None:
         told.append((received, total))
@@ -647,7 +648,7 @@ async def test_a_full_disk_ends_the_delivery_at_once(clip: Path, monkeypatch: py
 
     class Quiet(FakeResponse):
         async def chunks(self) -> AsyncGenerator[bytes]:
-            yield make_mp4(3_000_000)[:2_000_000]
+            yield tiny_clip(3_000_000)[:2_000_000]
             await asyncio.sleep(1e6)
 
     began = asyncio.get_running_loop().time()
@@ -715,7 +716,7 @@ async def test_cancelled_at_any_await_nothing_is_left(
 ) -> None:
     async def deliver() -> None:
         fetching = to_file(clip)
-        await fetching.receive(whole(make_mp4(size), size=400_000))
+        await fetching.receive(whole(tiny_clip(size), size=400_000))
         await fetching.finish()
 
     with anyio.CancelScope() as scope:
@@ -730,7 +731,7 @@ async def test_cancelled_at_any_await_nothing_is_left(
             with pytest.raises(asyncio.CancelledError):
                 await task
     assert names(clip.parent) in ([], [clip.name])
-    assert not clip.exists() or make_mp4(size) == clip.read_bytes()
+    assert not clip.exists() or tiny_clip(size) == clip.read_bytes()
 
 
 async def test_the_network_is_read_while_the_disk_writes(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -744,7 +745,7 @@ async def test_the_network_is_read_while_the_disk_writes(clip: Path, monkeypatch
 
     real = os.write
     monkeypatch.setattr(os, "write", slow)
-    large = make_mp4(4_000_000)
+    large = tiny_clip(4_000_000)
 
     class Watched(FakeResponse):
         async def chunks(self) -> AsyncGenerator[bytes]:
@@ -777,7 +778,7 @@ async def test_large_chunks_are_digested_off_the_event_loop(monkeypatch: pytest.
 
     real = hashlib.sha256
     monkeypatch.setattr(hashlib, "sha256", Watched)
-    large = make_mp4(3_000_000)
+    large = tiny_clip(3_000_000)
     await received(MemorySink(), whole(large, size=500_000))
     assert 6 == len(threads)
     assert threading.current_thread() not in threads
@@ -792,7 +793,7 @@ async def test_tiny_chunks_are_not_collected_without_end() -> None:
             nonlocal most
             most = max(most, len(chunks))
 
-    await delivery(Counting()).receive(whole(make_mp4(5_000), size=1))
+    await delivery(Counting()).receive(whole(tiny_clip(5_000), size=1))
     assert most <= 1_024
 
 
@@ -825,7 +826,7 @@ async def test_a_stream_that_was_repeated_in_vain_may_still_go_on_by_range() -> 
     assert CLIP == writer.taken
 
 
-@pytest.mark.parametrize("other", [whole(OTHER), whole(make_mp4(10_000)), silent(OTHER)])
+@pytest.mark.parametrize("other", [whole(OTHER), whole(tiny_clip(10_000)), silent(OTHER)])
 async def test_a_stream_never_mixes_two_clips(other: FakeResponse) -> None:
     writer = Writer()
     fetching = delivery(WriterSink(writer))

@@ -18,13 +18,14 @@ import pytest
 from obstore.store import LocalStore, MemoryStore, S3Store
 
 from tests.clients import PRIVATE, PUBLIC, client, until
-from tests.faulty import FaultyVenice, Reply, Request, make_mp4, ranged_reply, video_reply
 from tests.s3 import CUT, KEY_ID, SECRET, S3Server
+from tests.venice import Venice, fault
 from venice_async import DownloadError, UsageError, VeniceClient, VideoRequest
 from venice_async.io.delivery import object_store, stores
 from venice_async.io.delivery.object_store import ObjectUpload
 from venice_async.io.delivery.s3_requests import S3Requests
 from venice_async.io.delivery.stores import place_in
+from venice_async.sandbox import tiny_clip
 from venice_async.sandbox.virtual_time import real_time
 from venice_async.sansio.http.secrets import Secret
 
@@ -34,7 +35,7 @@ T = TypeVar("T")
 
 URL = "s3://bucket/clips/a.mp4"
 PART = 256 * 1024
-LARGE = make_mp4(3 * PART)
+LARGE = tiny_clip(3 * PART)
 
 
 @pytest.fixture(scope="session")
@@ -77,19 +78,19 @@ def stores_take_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def server() -> AsyncGenerator[FaultyVenice]:
-    async with FaultyVenice(polls=1) as server:
+async def server() -> AsyncGenerator[Venice]:
+    async with Venice(polls=1) as server:
         yield server
 
 
 @pytest.fixture
-async def venice(server: FaultyVenice) -> AsyncGenerator[VeniceClient]:
+async def venice(server: Venice) -> AsyncGenerator[VeniceClient]:
     async with client(server) as venice:
         yield venice
 
 
 async def test_a_clip_is_an_object_with_its_type_and_digest(
-    s3: S3Server, server: FaultyVenice, venice: VeniceClient
+    s3: S3Server, server: Venice, venice: VeniceClient
 ) -> None:
     video = await venice.generate(PUBLIC, to=URL)
     assert (None, URL) == (video.path, video.url)
@@ -100,21 +101,21 @@ async def test_a_clip_is_an_object_with_its_type_and_digest(
 
 
 async def test_a_large_clip_goes_in_parts_and_leaves_nothing_but_itself(
-    s3: S3Server, server: FaultyVenice, venice: VeniceClient
+    s3: S3Server, server: Venice, venice: VeniceClient
 ) -> None:
     server.clip = LARGE
     video = await venice.generate(PRIVATE, to="s3://bucket/clips/")
-    assert f"s3://bucket/clips/A-gondola-at-dawn-{video.ticket.queue_id}.mp4" == video.url
+    assert f"s3://bucket/clips/A-gondola-at-dawn-{video.ticket.queue_id[:8]}.mp4" == video.url
     assert [LARGE] == [*s3.objects().values()]
-    said = s3.headers(f"clips/A-gondola-at-dawn-{video.ticket.queue_id}.mp4")
+    said = s3.headers(f"clips/A-gondola-at-dawn-{video.ticket.queue_id[:8]}.mp4")
     assert ("video/mp4", video.sha256) == (said["content-type"], said["x-amz-meta-sha256"])
     assert [] == s3.uploads()
     assert 3 <= len([query for method, _, query in s3.requests if method == "PUT" and "partNumber" in query])
 
 
-@pytest.mark.parametrize("clip", [make_mp4(20_000), LARGE], ids=["whole", "in parts"])
+@pytest.mark.parametrize("clip", [tiny_clip(20_000), LARGE], ids=["whole", "in parts"])
 async def test_what_appears_meanwhile_stays_and_so_does_the_copy_at_venice(
-    s3: S3Server, server: FaultyVenice, venice: VeniceClient, clip: bytes
+    s3: S3Server, server: Venice, venice: VeniceClient, clip: bytes
 ) -> None:
     server.clip = clip
     job = venice.generate(PUBLIC, to=URL)
@@ -131,9 +132,9 @@ async def test_what_appears_meanwhile_stays_and_so_does_the_copy_at_venice(
     assert len(clip) == video.size
 
 
-@pytest.mark.parametrize("clip", [make_mp4(20_000), LARGE], ids=["whole", "in parts"])
+@pytest.mark.parametrize("clip", [tiny_clip(20_000), LARGE], ids=["whole", "in parts"])
 async def test_the_very_clip_from_before_a_crash_is_accepted(
-    s3: S3Server, server: FaultyVenice, tmp_path: Path, clip: bytes
+    s3: S3Server, server: Venice, tmp_path: Path, clip: bytes
 ) -> None:
     server.clip = clip
     async with client(server, journal=tmp_path / "jobs.db") as venice:
@@ -151,7 +152,7 @@ async def test_the_very_clip_from_before_a_crash_is_accepted(
 
 
 async def test_before_anything_is_paid_the_place_is_refused_where_no_clip_can_go(
-    s3: S3Server, server: FaultyVenice, venice: VeniceClient, monkeypatch: pytest.MonkeyPatch
+    s3: S3Server, server: Venice, venice: VeniceClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.put("clips/a.mp4", b"there")
     refused = {
@@ -185,7 +186,7 @@ async def test_before_anything_is_paid_the_place_is_refused_where_no_clip_can_go
 
 @pytest.mark.parametrize("spoilt", [503, CUT, 403])
 async def test_a_store_that_fails_leaves_a_paid_job_to_be_resumed(
-    s3: S3Server, server: FaultyVenice, tmp_path: Path, spoilt: int | str
+    s3: S3Server, server: Venice, tmp_path: Path, spoilt: int | str
 ) -> None:
     server.clip = LARGE
     s3.spoil = lambda method, _, query: spoilt if method == "PUT" and "partNumber" in query else None
@@ -204,7 +205,7 @@ async def test_a_store_that_fails_leaves_a_paid_job_to_be_resumed(
 
 
 async def test_a_store_that_fails_for_a_moment_is_asked_again(
-    s3: S3Server, server: FaultyVenice, venice: VeniceClient
+    s3: S3Server, server: Venice, venice: VeniceClient
 ) -> None:
     server.clip = LARGE
     trouble: list[int | str] = [CUT, 503]
@@ -214,10 +215,7 @@ async def test_a_store_that_fails_for_a_moment_is_asked_again(
 
 
 async def test_a_download_that_is_cut_goes_on_and_keeps_the_parts_that_are_there(s3: S3Server) -> None:
-    def cut(request: Request) -> Reply:
-        return ranged_reply(request, LARGE, cut_at=2 * PART + 1000)
-
-    async with FaultyVenice(link=[cut], clip=LARGE) as server, client(server) as venice:
+    async with Venice(link=[fault(cut_at=2 * PART + 1000)], clip=LARGE) as server, client(server) as venice:
         await venice.generate(PRIVATE, to=URL)
         [_, onward] = server.asked("GET /link")
         assert onward.headers["range"].startswith("bytes=")
@@ -230,8 +228,8 @@ async def test_a_download_that_is_cut_goes_on_and_keeps_the_parts_that_are_there
 
 
 async def test_a_cancelled_job_leaves_no_object_and_no_part(s3: S3Server) -> None:
-    stalled = video_reply(LARGE, pause_at=2 * PART + 1000)
-    async with FaultyVenice(link=[stalled], clip=LARGE) as server, client(server) as venice:
+    stalled = fault(stall_at=2 * PART + 1000)
+    async with Venice(link=[stalled], clip=LARGE) as server, client(server) as venice:
         job = venice.generate(PRIVATE, to=URL)
         await until(lambda: len(s3.uploads()) == 1)
         job.cancel()
@@ -240,7 +238,7 @@ async def test_a_cancelled_job_leaves_no_object_and_no_part(s3: S3Server) -> Non
 
 
 async def test_a_batch_is_named_by_its_url_and_pays_for_each_clip_once(
-    s3: S3Server, server: FaultyVenice, tmp_path: Path
+    s3: S3Server, server: Venice, tmp_path: Path
 ) -> None:
     requests = [VideoRequest(model="public-model", prompt=f"Gondola {n}", duration="5s") for n in range(2)]
     urls: list[set[str | None]] = []
@@ -257,9 +255,7 @@ async def test_a_batch_is_named_by_its_url_and_pays_for_each_clip_once(
     assert 2 == len(server.charges)
 
 
-async def test_a_store_object_is_taken_beside_a_url_or_a_name(
-    server: FaultyVenice, venice: VeniceClient
-) -> None:
+async def test_a_store_object_is_taken_beside_a_url_or_a_name(server: Venice, venice: VeniceClient) -> None:
     store = MemoryStore()
     jobs = [
         venice.generate(PUBLIC, to="memory:///a.mp4", store=store),
@@ -281,7 +277,7 @@ async def test_a_store_object_is_taken_beside_a_url_or_a_name(
         venice.generate(PUBLIC, to=("bucket", "a.mp4"))
 
 
-async def test_two_jobs_are_not_bound_for_one_object(server: FaultyVenice, venice: VeniceClient) -> None:
+async def test_two_jobs_are_not_bound_for_one_object(server: Venice, venice: VeniceClient) -> None:
     store = MemoryStore()
     first = venice.generate(PUBLIC, to="a.mp4", store=store)
     await first.queued()
@@ -292,7 +288,7 @@ async def test_two_jobs_are_not_bound_for_one_object(server: FaultyVenice, venic
 
 
 async def test_a_file_url_is_a_file_whose_folder_is_made(
-    server: FaultyVenice, venice: VeniceClient, tmp_path: Path
+    server: Venice, venice: VeniceClient, tmp_path: Path
 ) -> None:
     clip = tmp_path / "my clips" / "a.mp4"
     video = await venice.generate(PUBLIC, to=clip.as_uri())
@@ -309,7 +305,7 @@ async def test_a_file_url_is_a_file_whose_folder_is_made(
         await venice.generate(PUBLIC, to="file://a.mp4")
 
 
-async def test_quicktime_is_called_so(venice: VeniceClient, server: FaultyVenice) -> None:
+async def test_quicktime_is_called_so(venice: VeniceClient, server: Venice) -> None:
     server.clip = server.clip.replace(server.clip[8:12], b"qt  ", 1)
     store = MemoryStore()
     await venice.generate(PUBLIC, to="a.mov", store=store)
@@ -320,8 +316,8 @@ async def test_quicktime_is_called_so(venice: VeniceClient, server: FaultyVenice
 async def test_what_a_killed_process_left_of_an_upload_goes_when_its_job_goes_on(
     s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stalled = video_reply(LARGE, pause_at=2 * PART + 1000)
-    async with FaultyVenice(link=[stalled], clip=LARGE) as server:
+    stalled = fault(stall_at=2 * PART + 1000)
+    async with Venice(link=[stalled], clip=LARGE) as server:
         with monkeypatch.context() as killed:
             killed.setattr(ObjectUpload, "abort", AsyncMock())
             async with client(server, journal=tmp_path / "jobs.db") as venice:
@@ -342,7 +338,7 @@ async def test_what_a_killed_process_left_of_an_upload_goes_when_its_job_goes_on
 
 
 async def test_with_credentials_that_only_obstore_knows_a_large_clip_lacks_its_digest_alone(
-    s3: S3Server, server: FaultyVenice, venice: VeniceClient, monkeypatch: pytest.MonkeyPatch
+    s3: S3Server, server: Venice, venice: VeniceClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(S3Requests, "of", AsyncMock(return_value=None))
     server.clip = LARGE
@@ -352,7 +348,7 @@ async def test_with_credentials_that_only_obstore_knows_a_large_clip_lacks_its_d
 
 
 async def test_where_s3_refuses_what_only_we_ask_for_the_clip_is_moved_by_obstore(
-    s3: S3Server, server: FaultyVenice, venice: VeniceClient
+    s3: S3Server, server: Venice, venice: VeniceClient
 ) -> None:
     server.clip = LARGE
     refusals = [403]
@@ -381,7 +377,7 @@ def test_requests_are_signed_as_in_the_example_of_the_vendor() -> None:
 
 async def test_objects_never_take_the_name_of_another_and_have_their_sidecars() -> None:
     store = MemoryStore()
-    async with FaultyVenice() as server, client(server, sidecars=True) as venice:
+    async with Venice() as server, client(server, sidecars=True) as venice:
         videos = [await venice.generate(PUBLIC, to="clips/{prompt}.mp4", store=store) for _ in range(2)]
     names = ["clips/A-gondola-at-dawn-2.mp4", "clips/A-gondola-at-dawn.mp4"]
     assert [f"memory:///{name}" for name in reversed(names)] == [video.url for video in videos]

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from tests.faulty.clip import make_mp4
 from tests.io.answers import HandClock, cut, whole
 from venice_async.errors import DisconnectedError, DownloadError, UsageError
 from venice_async.io.delivery.download import Delivery
 from venice_async.io.delivery.sinks import MemorySink, QueueSink, WriterSink
+from venice_async.sandbox import tiny_clip
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
-CLIP = make_mp4(30_000)
+CLIP = tiny_clip(30_000)
 
 
 async def test_memory_shows_a_clip_only_once_it_is_verified() -> None:
