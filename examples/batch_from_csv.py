@@ -2,8 +2,9 @@
 
 python examples/batch_from_csv.py shots.csv clips MODEL 20.00
 
-The columns of shots.csv are text fields of `VideoRequest`, such as prompt and duration. An empty cell is left
-out. The results are written to clips/results.csv; the journal clips/jobs.db records what was paid for.
+The columns of shots.csv are text fields of `VideoRequest`, such as prompt, duration and aspect_ratio. An
+empty cell is left out. The results are written to clips/results.csv; the journal clips/jobs.db records what
+was paid for.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 python examples/chain.py MODEL portrait.png film.mp4
 
-It needs VENICE_API_KEY and the extra `media`. The two clips are kept beside the film.
+It needs VENICE_API_KEY and `pip install '.[media]'`. The two clips are kept beside the film.
 """
 
 from __future__ import annotations

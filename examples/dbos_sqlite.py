@@ -5,6 +5,8 @@ python examples/dbos_sqlite.py MODEL clips order-4711 "A gondola at dawn"
 The step is thin because `generate(key=...)` carries the money: however often DBOS runs it, there is one paid
 attempt. So DBOS may retry what is only in the way, such as a network that is down. What is decided is a
 value, above all "unknown": a paid request whose answer was lost, which nobody may send again.
+
+It needs `pip install . dbos`.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class Studio:
 
 async def make(key: str, model: str, prompt: str) -> Decided:
     """Make a clip, go on with it, or return the one that is there."""
-    request = VideoRequest(model=model, prompt=prompt, duration="5s")
+    request = VideoRequest(model=model, prompt=prompt, duration="5s", aspect_ratio="16:9")
     try:
         video = await Studio.venice.generate(
             request, to=Studio.folder / f"{key}.mp4", key=key, max_usd=MAX_USD

@@ -49,7 +49,8 @@ async def show(job: VideoJob) -> None:
 async def main(model: str, prompt: str, path: str) -> None:
     """Generate one clip and show its progress."""
     async with VeniceClient() as venice:
-        job = venice.generate(VideoRequest(model=model, prompt=prompt, duration="5s"), to=path)
+        request = VideoRequest(model=model, prompt=prompt, duration="5s", aspect_ratio="16:9")
+        job = venice.generate(request, to=path)
         showing = asyncio.create_task(show(job))
         try:
             await job

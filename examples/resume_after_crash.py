@@ -20,7 +20,7 @@ async def main(journal: str, model: str, prompt: str, path: str) -> None:
         if jobs:
             print(f"Resuming {len(jobs)} job(s) of an earlier run")
         else:
-            request = VideoRequest(model=model, prompt=prompt, duration="5s")
+            request = VideoRequest(model=model, prompt=prompt, duration="5s", aspect_ratio="16:9")
             jobs = [venice.generate(request, to=path)]
         for job in jobs:
             try:

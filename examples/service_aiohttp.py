@@ -2,7 +2,8 @@
 
 python examples/service_aiohttp.py clips 8080
 
-    curl -d '{"model": "MODEL", "prompt": "A gondola at dawn", "duration": "5s"}' localhost:8080/clips
+    curl localhost:8080/clips -d '{"model": "MODEL", "prompt": "A gondola at dawn",
+        "duration": "5s", "aspect_ratio": "16:9"}'
     curl -N localhost:8080/clips/ID/events
     curl -o clip.mp4 localhost:8080/clips/ID/video
 
@@ -57,6 +58,11 @@ RECONNECT = 1000  # milliseconds after which a browser whose stream was cut come
 CALLER_ERRORS = (InvalidRequestError, BadRequestError, BudgetExceededError, ConsentError, ContentPolicyError)
 
 
+def as_request(*, model: str, prompt: str, duration: str, aspect_ratio: str | None = None) -> VideoRequest:
+    """Return the request of a body; another field is a TypeError."""
+    return VideoRequest(model=model, prompt=prompt, duration=duration, aspect_ratio=aspect_ratio)
+
+
 class Clips:
     """The service. It names a clip by its key in the journal, never by its ticket, which may hold a link."""
 
@@ -101,7 +107,7 @@ class Clips:
             return web.json_response({"error": "the Idempotency-Key must be 8 to 80 letters"}, status=400)
         try:
             body = await request.json()
-            wanted = VideoRequest(model=body["model"], prompt=body["prompt"], duration=body["duration"])
+            wanted = as_request(**body)
             to = self.folder / f"{name}.mp4"
             await self.venice.generate(wanted, to=to, key=name, max_usd=MAX_USD).queued()
         except VeniceError as error:
@@ -111,7 +117,9 @@ class Clips:
             )
             return web.json_response(answer, status=status)
         except (LookupError, RecursionError, TypeError, ValueError):
-            return web.json_response({"error": "send JSON with model, prompt and duration"}, status=400)
+            return web.json_response(
+                {"error": "send JSON with model, prompt, duration and aspect_ratio"}, status=400
+            )
         return web.json_response({"id": name}, status=202)
 
     async def show(self, request: web.Request) -> web.Response:

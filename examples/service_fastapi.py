@@ -2,7 +2,8 @@
 
 python examples/service_fastapi.py clips 8080
 
-    curl --json '{"model": "MODEL", "prompt": "A gondola at dawn", "duration": "5s"}' localhost:8080/clips
+    curl localhost:8080/clips --json '{"model": "MODEL", "prompt": "A gondola at dawn",
+        "duration": "5s", "aspect_ratio": "16:9"}'
     curl -N localhost:8080/clips/ID/events
     curl -o clip.mp4 localhost:8080/clips/ID/video
 
@@ -10,6 +11,8 @@ The id of a clip is its key in the journal, which all replicas share: whichever 
 goes on with those of one that was killed. An order with an `Idempotency-Key` may be sent again, and is paid
 for once. The journal lies beside the clips, or where `VENICE_JOURNAL` says, such as in Postgres. With
 `WEBHOOK_URL` and `WEBHOOK_SECRET` the end of each clip is told there. `HOST` is the address to serve at.
+
+It needs `pip install . fastapi uvicorn`, and the extra `postgres` for a journal in Postgres.
 """
 
 from __future__ import annotations
@@ -107,12 +110,13 @@ async def refuse(_: Request, error: VeniceError) -> JSONResponse:
     return JSONResponse(answer, status_code=status)
 
 
-class Order(BaseModel):
+class Order(BaseModel, extra="forbid"):
     """The body of an order."""
 
     model: str
     prompt: str
     duration: str
+    aspect_ratio: str | None = None
 
 
 @app.post("/clips", status_code=202)

@@ -2,7 +2,8 @@
 
 python examples/service_fleet.py postgresql:///shop s3://bucket/clips 8080
 
-    curl --json '{"model": "MODEL", "prompt": "A gondola at dawn", "duration": "5s"}' localhost:8080/orders
+    curl localhost:8080/orders --json '{"model": "MODEL", "prompt": "A gondola at dawn",
+        "duration": "5s", "aspect_ratio": "16:9"}'
     curl -N localhost:8080/orders/ID/events
     curl -L -o clip.mp4 localhost:8080/orders/ID/video
 
@@ -11,6 +12,8 @@ A browser shows an order at localhost:8080/orders/ID/watch, whichever replicas c
 Run as many replicas as you like, and `venice-async worker --journal postgresql:///shop` beside them: only
 workers need the key of Venice. Who fetches a clip gets a presigned URL of the store, good for ten minutes;
 the credentials of the store come from the environment. `HOST` is the address to serve at.
+
+It needs `pip install '.[cli,fleet,storage]' fastapi uvicorn`.
 """
 
 from __future__ import annotations
@@ -109,12 +112,13 @@ async def refuse(_: Request, error: VeniceError) -> JSONResponse:
     return JSONResponse({"error": str(error), "charged": error.charged}, status_code=422)
 
 
-class Order(BaseModel):
+class Order(BaseModel, extra="forbid"):
     """The body of an order."""
 
     model: str
     prompt: str
     duration: str
+    aspect_ratio: str | None = None
 
 
 @app.post("/orders", status_code=202)

@@ -37,7 +37,11 @@ async def main(key: str, prompt: str, path: str) -> None:
         model = await venice.choose(await venice.models(), accepts={"text"}, max_usd=1.00)
         clip = model.shortest()
         request = VideoRequest(
-            model=clip.model, prompt=prompt, duration=clip.duration, resolution=clip.resolution
+            model=clip.model,
+            prompt=prompt,
+            duration=clip.duration,
+            resolution=clip.resolution,
+            aspect_ratio=clip.aspect_ratio,
         )
         video = await venice.generate(request, to=path, max_usd=1.00)
         print(f"{video.path}: {video.size:,} bytes by {model.id}")

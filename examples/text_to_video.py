@@ -21,7 +21,8 @@ async def main(prompt: str, path: str) -> None:
             model=model.id,
             prompt=prompt,
             duration=model.durations[0],
-            resolution=model.resolutions[0] if model.resolutions else None,
+            resolution=next(iter(model.resolutions), None),
+            aspect_ratio=next(iter(model.aspect_ratios), None),
         )
         video = await venice.generate(request, to=path, max_usd=1.00)
         print(f"{video.path}: {video.size:,} bytes, sha256 {video.sha256[:12]}…")

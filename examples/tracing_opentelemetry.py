@@ -3,6 +3,8 @@
 python examples/tracing_opentelemetry.py MODEL clips "A gondola at dawn" "A gondola at noon"
 
 It exports to the console; replace that by the OTLP exporters. No prompt, key or link becomes an attribute.
+
+It needs `pip install . opentelemetry-sdk`.
 """
 
 from __future__ import annotations
@@ -79,7 +81,9 @@ async def main(model: str, folder: str, *prompts: str) -> None:
     traces.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter()))
     metrics = MeterProvider([PeriodicExportingMetricReader(ConsoleMetricExporter())])
     telemetry = Telemetry(traces.get_tracer("clips"), metrics.get_meter("clips"))
-    requests = [VideoRequest(model=model, prompt=prompt, duration="5s") for prompt in prompts]
+    requests = [
+        VideoRequest(model=model, prompt=prompt, duration="5s", aspect_ratio="16:9") for prompt in prompts
+    ]
     async with VeniceClient(on_state=telemetry) as venice:
         async for outcome in venice.batch(requests, into=folder):
             print(outcome.video.path if outcome.video else outcome.error, file=sys.stderr)

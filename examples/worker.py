@@ -88,7 +88,7 @@ async def answer(chat: Chat, venice: VeniceClient, model: str, folder: str) -> N
     while True:
         prompt = await chat.messages.get()
         try:
-            request = VideoRequest(model=model, prompt=prompt, duration="5s")
+            request = VideoRequest(model=model, prompt=prompt, duration="5s", aspect_ratio="16:9")
             await follow(venice.generate(request, to=folder, max_usd=2.00), chat, prompt)
         except VeniceError as error:  # a prompt that is too long, or the worker is stopping
             chat.edit(prompt, f"sorry, {error}")

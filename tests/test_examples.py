@@ -36,7 +36,18 @@ PUBLIC = "wan-2-7-text-to-video"
 PRIVATE = "grok-imagine-text-to-video-private"
 CONSENT = "seedance-2-0-image-to-video"
 DEAR = "ltx-2-3-keyframes-to-video"
+ORDER = {"model": PRIVATE, "prompt": "A gondola at dawn", "duration": "5s", "aspect_ratio": "16:9"}
 TYPICAL = 75.0  # seconds; the P80 of the private model
+INSTALLS = {
+    "dbos": "dbos",
+    "fastapi": "fastapi",
+    "obstore": "storage",
+    "opentelemetry": "opentelemetry-sdk",
+    "psycopg_pool": "fleet",
+    "pydantic": "fastapi",
+    "uvicorn": "uvicorn",
+}
+"""What brings a module that an example imports: a package, or an extra of ours."""
 HELD = Scenario(seconds=1e9, estimate=4.0)
 """Jobs that last until `let_go`, however slow the machine is."""
 NEVER = Scenario(outcome="never")
@@ -51,8 +62,8 @@ def scenarios() -> list[Scenario]:
 
 @pytest.fixture
 def venice_sandbox_options(scenarios: list[Scenario]) -> dict[str, Any]:
-    """Take tiny clips, and half a second for a job."""
-    return {"clips": CLIP, "speed": TYPICAL / 0.5, "scenarios": {"*": scenarios}}
+    """Take tiny clips, half a second for a job, and no request that Venice would refuse."""
+    return {"clips": CLIP, "speed": TYPICAL / 0.5, "scenarios": {"*": scenarios}, "strict": True}
 
 
 @pytest.fixture
@@ -86,7 +97,8 @@ def test_text_to_video_saves_a_clip(programs: Programs, venice_sandbox: Sandbox)
 class TestChain:
     @pytest.fixture
     def venice_sandbox_options(self) -> dict[str, Any]:
-        return {"clips": render_clip(prompt="a boat", model="m", seconds=0.5, width=128, height=128)}
+        clip = render_clip(prompt="a boat", model="m", seconds=0.5, width=128, height=128)
+        return {"clips": clip, "strict": True}
 
     def test_chain_begins_each_clip_with_the_last_frame_of_the_one_before(
         self, programs: Programs, venice_sandbox: Sandbox
@@ -154,20 +166,20 @@ def test_a_service_of_two_replicas_survives_a_kill_and_leaves_in_good_order(
     programs: Programs, venice_sandbox: Sandbox, name: str
 ) -> None:
     port, other = free_port(), free_port()
-    order = {"model": PRIVATE, "prompt": "A gondola at dawn", "duration": "5s"}
     named = {"Idempotency-Key": "order-4711"}
     with programs.started(*example(name, "clips", other)) as survivor:
         with programs.started(*example(name, "clips", port)) as process:
             wait_until(lambda: listens(port) and listens(other))
-            assert ask(port, "POST", "/clips", [order])[0] in {400, 422}
-            assert 422 == ask(port, "POST", "/clips", {**order, "prompt": ""})[0]
-            assert 422 == ask(port, "POST", "/clips", {**order, "model": "no-such-model"})[0]
-            assert 422 == ask(port, "POST", "/clips", {**order, "model": DEAR, "duration": "20s"})[0]
+            assert ask(port, "POST", "/clips", [ORDER])[0] in {400, 422}
+            assert 422 == ask(port, "POST", "/clips", {**ORDER, "prompt": ""})[0]
+            assert ask(port, "POST", "/clips", {**ORDER, "aspectratio": "16:9"})[0] in {400, 422}
+            assert 422 == ask(port, "POST", "/clips", {**ORDER, "model": "no-such-model"})[0]
+            assert 422 == ask(port, "POST", "/clips", {**ORDER, "model": DEAR, "duration": "20s"})[0]
             assert 404 == ask(port, "GET", "/clips/no-such-clip/events")[0]
             assert [200, 200] == [ask(port, "GET", f"/{name}z")[0] for name in ("health", "ready")]
-            placed = [ask(each, "POST", "/clips", order, headers=named) for each in (port, other)]
+            placed = [ask(each, "POST", "/clips", ORDER, headers=named) for each in (port, other)]
             assert [(202, {"id": "order-4711"})] * 2 == placed  # paid for once
-            assert 409 == ask(other, "POST", "/clips", {**order, "prompt": "Rain"}, headers=named)[0]
+            assert 409 == ask(other, "POST", "/clips", {**ORDER, "prompt": "Rain"}, headers=named)[0]
             one = "/clips/order-4711"
             assert ["waiting"] * 2 == [ask(each, "GET", one)[1]["state"] for each in (port, other)]
             assert 404 == ask(port, "GET", f"{one}/video")[0]
@@ -182,7 +194,7 @@ def test_a_service_of_two_replicas_survives_a_kill_and_leaves_in_good_order(
         assert [state for state in states if "link" in json.dumps(state)] == []
         assert (200, CLIP) == ask(other, "GET", f"{one}/video")
         assert (206, CLIP[100:200]) == ask(other, "GET", f"{one}/video", headers={"Range": "bytes=100-199"})
-        second = ask(other, "POST", "/clips", order)[1]["id"]
+        second = ask(other, "POST", "/clips", ORDER)[1]["id"]
         one_who_leaves, one_who_stays = (events(other, f"/clips/{second}/events") for _ in range(2))
         assert ["waiting"] * 2 == [next(stream)["state"] for stream in (one_who_leaves, one_who_stays)]
         one_who_leaves.close()
@@ -222,7 +234,6 @@ def test_service_of_a_fleet_takes_orders_in_one_transaction_and_hands_out_links_
     programs: Programs, venice_sandbox: Sandbox, fleet_database: str, s3: Any
 ) -> None:
     ports = [free_port(), free_port()]
-    order = {"model": PRIVATE, "prompt": "A gondola at dawn", "duration": "5s"}
     programs.environment |= s3.environment()
     worker = [sys.executable, "-m", "venice_async", "worker", "--journal", fleet_database]
     command = example("service_fleet.py", fleet_database, "s3://bucket/clips")
@@ -230,8 +241,8 @@ def test_service_of_a_fleet_takes_orders_in_one_transaction_and_hands_out_links_
         replicas = [stack.enter_context(programs.started(*command, port)) for port in ports]
         wait_until(lambda: all(map(listens, ports)))
         assert 404 == ask(ports[0], "GET", "/orders/99")[0]
-        assert 422 == ask(ports[0], "POST", "/orders", {**order, "prompt": "x" * 100_000})[0]
-        status, answer = ask(ports[0], "POST", "/orders", order)
+        assert 422 == ask(ports[0], "POST", "/orders", {**ORDER, "prompt": "x" * 100_000})[0]
+        status, answer = ask(ports[0], "POST", "/orders", ORDER)
         one = f"/orders/{answer['id']}"
         assert (202, "submitted") == (status, ask(ports[1], "GET", one)[1]["state"])
         following = events(ports[1], f"{one}/events")
@@ -283,11 +294,10 @@ class TestWatch:
         port = free_port()
         service = example("service_fleet.py", fleet_database, "s3://bucket/clips", port)
         worker = [sys.executable, "-m", "venice_async", "worker", "--journal", fleet_database]
-        order = {"model": PRIVATE, "prompt": "A gondola at dawn", "duration": "5s"}
         with programs.started(*worker), ExitStack() as replicas:
             replica = replicas.enter_context(programs.started(*service))
             wait_until(lambda: listens(port))
-            number = ask(port, "POST", "/orders", order)[1]["id"]
+            number = ask(port, "POST", "/orders", ORDER)[1]["id"]
             assert 404 == ask(port, "GET", f"/orders/{number + 1}/watch")[0]
             async with tab(browser) as page:
                 await page.look(f"http://127.0.0.1:{port}/orders/{number}/watch")
@@ -349,7 +359,12 @@ def test_dbos_sqlite_goes_on_after_a_kill_with_what_was_paid_for(
 def test_batch_from_csv_makes_a_clip_for_every_line_and_pays_for_none_twice(
     programs: Programs, venice_sandbox: Sandbox
 ) -> None:
-    lines = ("prompt,duration,resolution", "A gondola at dawn,5s,480p", "A gondola at noon,10s,", "Rain,99s,")
+    lines = (
+        "prompt,duration,aspect_ratio,resolution",
+        "A gondola at dawn,5s,16:9,480p",
+        "A gondola at noon,10s,16:9,",
+        "Rain,99s,16:9,",
+    )
     (programs.folder / "shots.csv").write_text("\n".join(lines))
     command = example("batch_from_csv.py", "shots.csv", "clips", PUBLIC, "20.00")
     programs.run(*command)
@@ -402,6 +417,17 @@ def test_tracing_opentelemetry_reports_a_span_for_every_job(programs: Programs) 
     for name in ("Waiting", "Downloading", "Saved", "Succeeded", "venice.job.duration", "venice.clip.size"):
         assert f'"{name}"' in said
     assert "A gondola at dawn" not in said
+
+
+@for_each("name", NAMES)
+def test_an_example_says_what_to_install(name: str) -> None:
+    tree = ast.parse((ROOT / "examples" / name).read_text(encoding="utf-8"))
+    modules = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
+    modules += [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
+    others = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names
+    wanted = {INSTALLS[module] for module in others - {"aiohttp", "venice_async"}}
+    said = " ".join(line for line in (ast.get_docstring(tree) or "").split("`") if line.startswith("pip "))
+    assert {part for part in wanted if part not in said} == set()
 
 
 @for_each("name", NAMES)
