@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, find, settings
 from hypothesis.strategies import booleans
@@ -47,6 +48,21 @@ def pytest_xdist_auto_num_workers() -> int | None:
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     return min(2 * (os.cpu_count() or 1), 16)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Bound a coroutine by its marker `patience`; anyio runs it then."""
+    marker = pyfuncitem.get_closest_marker("patience")
+    if marker is None:
+        return
+    test = pyfuncitem.obj
+
+    async def bounded(**arguments: Any) -> None:
+        with anyio.fail_after(*marker.args):
+            await test(**arguments)
+
+    pyfuncitem.obj = bounded
 
 
 def pytest_collection_finish() -> None:

@@ -329,7 +329,7 @@ def refusing(port: int) -> Generator[list[str]]:
             asked.append(self.path)
             self.send_error(503)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
             """Say nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), Refusal) as server:

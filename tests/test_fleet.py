@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
+import socket
 import sys
 import threading
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,8 @@ from typing import Any
 import anyio
 import psycopg
 import pytest
+from anyio.abc import ByteStream, Process, SocketAttribute
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.postgres import execute
 from venice_async import (
@@ -33,14 +35,16 @@ from venice_async import (
     Media,
     Polling,
     QueueOutcomeUnknownError,
+    State,
     Succeeded,
     UsageError,
     VeniceClient,
     Video,
     VideoJob,
     VideoRequest,
+    Waiting,
 )
-from venice_async.sandbox import Fault, Sandbox, tiny_clip
+from venice_async.sandbox import Fault, Sandbox, Scenario, tiny_clip
 
 pytest.importorskip("procrastinate")
 
@@ -55,16 +59,18 @@ from venice_async.fleet.worker import NotNowError
 from venice_async.io.journal.entries import StoreAwayError
 from venice_async.sansio.http.secrets import Secret
 
+PATIENCE = 120.0  # seconds until a test gives up what never comes; how long a machine takes is no matter
+
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.parametrize("anyio_backend", ["asyncio"]),  # databases do not live in virtual time
+    pytest.mark.patience(PATIENCE),
 ]
 
 GENEROUS = Limits(queue_per_minute=60_000, retrieve_per_minute=120_000)
 EAGER = Polling(price=1e-6, min_gap=0.05, max_gap=0.2)
 CLIP = tiny_clip(50_000)
 KEY = "order-4711"
-PATIENCE = 120.0  # seconds until a test gives up what never comes; how long a machine takes is no matter
 
 
 def asked(prompt: str = "A gondola at dawn", **fields: Any) -> VideoRequest:
@@ -151,6 +157,9 @@ async def test_a_key_is_of_one_request_and_a_destination_is_good_on_every_machin
     for fields in options:
         with pytest.raises(UsageError, match="must be"):
             Worker(uri, **fields)
+    for one in (Fleet, Worker):
+        with pytest.raises(UsageError, match="needs the URI of a Postgres"):
+            one("host=127.0.0.1 dbname=venice")
     assert [(1,)] == execute(uri, "SELECT count(*) FROM venice_async.procrastinate_jobs")
 
 
@@ -245,8 +254,9 @@ async def test_a_worker_that_leaves_hands_its_jobs_to_the_next_whatever_its_cloc
         assert 1 == len(slow.charges)
 
 
+@pytest.mark.parametrize("hangs", [False, True])  # until procrastinate aborts its task
 async def test_a_worker_that_is_stopped_while_it_opens_an_account_queues_nothing(
-    uri: str, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uri: str, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, hangs: bool
 ) -> None:
     opening, go_on, opened = asyncio.Event(), asyncio.Event(), VeniceClient.open
 
@@ -256,13 +266,14 @@ async def test_a_worker_that_is_stopped_while_it_opens_an_account_queues_nothing
         return await opened(client, **options)
 
     monkeypatch.setattr(VeniceClient, "open", open_slowly)
-    async with Fleet(uri) as fleet, working(uri, sandbox) as one:
+    async with Fleet(uri) as fleet, working(uri, sandbox, grace=0) as one:
         await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
         await opening.wait()
         one.stop()
         while one.ready:  # noqa: ASYNC110 - a worker sets no event
             await asyncio.sleep(0)
-        go_on.set()
+        if not hangs:
+            go_on.set()
     assert [] == sandbox.charges
     assert [("todo",)] == execute(uri, "SELECT status::text FROM venice_async.procrastinate_jobs")
 
@@ -310,24 +321,17 @@ async def test_a_worker_tells_the_end_of_each_of_its_jobs(uri: str, sandbox: San
         assert (KEY, {"customer": "acme"}, video) == (ended.key, ended.tags, ended.result())
 
 
-async def test_an_order_whose_task_is_lost_gets_another(uri: str, sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "loss",
+    ["DELETE FROM procrastinate_jobs", "UPDATE procrastinate_jobs SET status = 'doing'"],
+    ids=["its task is lost", "its worker is gone"],
+)
+async def test_an_order_is_handed_out_again_if(uri: str, sandbox: Sandbox, tmp_path: Path, loss: str) -> None:
     async with Fleet(uri) as fleet:
         job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
-        execute(uri, "SET search_path TO venice_async; DELETE FROM procrastinate_jobs")
+        execute(uri, f"SET search_path TO venice_async; {loss}")
         async with working(uri, sandbox):
-            with anyio.fail_after(PATIENCE):
-                assert await job
-
-
-async def test_a_task_whose_worker_is_gone_is_handed_out_again(
-    uri: str, sandbox: Sandbox, tmp_path: Path
-) -> None:
-    async with Fleet(uri) as fleet:
-        job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
-        execute(uri, "SET search_path TO venice_async; UPDATE procrastinate_jobs SET status = 'doing'")
-        async with working(uri, sandbox):
-            with anyio.fail_after(PATIENCE):
-                assert await job
+            assert await job
 
 
 async def test_what_became_of_a_task_is_written_once_the_database_takes_it_unless_another_was_first(
@@ -358,10 +362,9 @@ async def test_a_worker_that_no_longer_hears_of_jobs_asks_to_be_started_again(
     running = asyncio.create_task(one.run())
     ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN %'"
     ends += " AND datname = current_database()"
-    with anyio.fail_after(PATIENCE):
-        while not execute(uri, ends):  # noqa: ASYNC110 - it is in a database
-            await anyio.sleep(0.05)
-        assert RESTART == await running
+    while not execute(uri, ends):  # noqa: ASYNC110 - it is in a database
+        await anyio.sleep(0.05)
+    assert RESTART == await running
 
 
 async def test_accounts_share_sockets_and_have_keys_jobs_and_rations_of_their_own(
@@ -422,26 +425,139 @@ async def test_tables_are_made_by_several_at_once(uri: str) -> None:
     await anyio.run_process([sys.executable, "-m", "venice_async", "fleet", "migrate", "--journal", uri])
 
 
+@asynccontextmanager
+async def worker_process(
+    uri: str, sandbox: Sandbox, *options: str, **variables: str
+) -> AsyncGenerator[Process]:
+    """Run `venice-async worker`, with the key of the sandbox unless the variables say another."""
+    environment = {"VENICE_API_KEY": sandbox.api_key, "VENICE_BASE_URL": sandbox.base_url, **variables}
+    command = [sys.executable, "-m", "venice_async", "worker", "--journal", uri, *options]
+    async with await anyio.open_process(command, env={**os.environ, **environment}, stdout=None) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+
+
 async def test_a_worker_process_that_is_killed_loses_nothing_and_another_leaves_in_peace(
     uri: str, tmp_path: Path
 ) -> None:
     async with Sandbox(speed=30, clips=CLIP) as slow, Fleet(uri) as fleet:
-        environment = {**os.environ, "VENICE_API_KEY": slow.api_key, "VENICE_BASE_URL": slow.base_url}
-        command = [sys.executable, "-m", "venice_async", "worker", "--journal", uri]
         job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
-        first = await anyio.open_process(command, env=environment, stdout=None, stderr=None)
-        while not slow.charges or type(await job.state()).__name__ in {"Submitted", "Queueing"}:  # noqa: ASYNC110
-            await anyio.sleep(0.05)
-        first.send_signal(signal.SIGKILL)
-        await first.wait()
-        second = await anyio.open_process([*command, "--log-json"], env=environment, stdout=None)
-        await job
-        second.terminate()
-        assert 0 == await second.wait()
+        async with worker_process(uri, slow):
+            while not isinstance(await job.state(), Waiting):  # noqa: ASYNC110 - it is in a database
+                await anyio.sleep(0.05)
+        async with worker_process(uri, slow, "--log-json") as second:
+            await job
+            second.terminate()
+            assert 0 == await second.wait()
+            assert second.stderr is not None
+            said = b"".join([part async for part in second.stderr]).splitlines()
         assert 1 == len(slow.charges)
-        assert second.stderr is not None
-        said = b"".join([part async for part in second.stderr]).splitlines()
         assert "venice_async.fleet.worker" in {json.loads(line)["logger"] for line in said}
+
+
+@pytest.mark.parametrize(("grace", "state"), [("0", Waiting), ("60", Succeeded)])
+async def test_a_worker_process_that_is_stopped_waits_for_paid_jobs_as_long_as_its_grace(
+    uri: str, tmp_path: Path, grace: str, state: type[State]
+) -> None:
+    held = Scenario(seconds=1e9, estimate=4.0)
+    async with Sandbox(speed=60, clips=CLIP, scenarios={"*": [held]}) as slow, Fleet(uri) as fleet:
+        job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
+        async with worker_process(uri, slow, "--grace", grace) as process:
+            while not isinstance(await job.state(), Waiting):  # noqa: ASYNC110 - it is in a database
+                await anyio.sleep(0.05)
+            process.terminate()
+            assert process.stderr is not None
+            async for said in process.stderr:
+                if f"up to {grace} s".encode() in said:
+                    break
+            polls = slow.count("retrieve")
+            if grace != "0":
+                assert slow._venice is not None
+                running = slow._venice.jobs.find(slow.charges[0].queue_id)
+                assert running is not None
+                running.execution = 0.0
+            assert 0 == await process.wait()
+        assert state is type(await job.state())
+    assert 1 == len(slow.charges)
+    assert slow.count("retrieve") - polls <= 1
+
+
+async def test_a_worker_process_takes_the_key_of_each_account_from_a_file_also_of_one_that_is_added(
+    uri: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    file, keys = tmp_path / "keys.json", {"acme": sandbox.api_key}
+    file.write_text(json.dumps(keys))
+    async with Fleet(uri) as fleet:
+
+        async def end_of(account: str) -> object:
+            to = tmp_path / f"{account}.mp4"
+            job = await fleet.submit(asked(), key=KEY, to=to, account=account)
+            return (await asyncio.gather(job.wait(), return_exceptions=True))[0]
+
+        async with worker_process(uri, sandbox, "--accounts", str(file), VENICE_API_KEY=""):
+            assert isinstance(await end_of("acme"), Video)
+            assert isinstance(await end_of("globex"), UsageError)
+            file.write_text(json.dumps({**keys, "globex": "another-key"}))
+            assert isinstance(await end_of("globex"), AuthenticationError)  # the sandbox knows one key only
+    assert (1, CLIP) == (len(sandbox.charges), (tmp_path / "acme.mp4").read_bytes())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sockets are looked at as Linux shows them")
+async def test_every_connection_of_a_worker_notices_a_database_that_is_gone_within_11_s(
+    uri: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    known = conninfo_to_dict(uri)
+
+    async def relay(client: ByteStream) -> None:
+        server = await anyio.connect_unix(f"{known['host']}/.s.PGSQL.5432")
+        async with client, server, anyio.create_task_group() as both:
+
+            async def pump(source: ByteStream, sink: ByteStream) -> None:
+                async for part in source:
+                    await sink.send(part)
+                both.cancel_scope.cancel()
+
+            both.start_soon(pump, client, server)
+            both.start_soon(pump, server, client)
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as relays:
+        relays.start_soon(listener.serve, relay)
+        place = ("127.0.0.1", listener.extra(SocketAttribute.local_port))  # noqa: S610 - of anyio
+        by_tcp = (
+            f"postgresql://{known['user']}@127.0.0.1:{place[1]}/{known['dbname']}?application_name=by-tcp"
+        )
+        async with Fleet(uri) as fleet, working(by_tcp, sandbox):
+            await (await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4"))
+            ours = "SELECT pid FROM pg_stat_activity WHERE application_name = 'by-tcp'"
+            while not execute(uri, f"{ours} AND query LIKE 'LISTEN %'"):  # noqa: ASYNC110 - it is in a database
+                await anyio.sleep(0.05)
+            sessions = len(execute(uri, ours))
+            found = patience_with(place)
+        relays.cancel_scope.cancel()
+    assert sessions <= len(found)
+    assert {(1, 5, 3, 2, 11_000)} == {*found}
+
+
+def patience_with(place: tuple[str, int]) -> list[tuple[int, ...]]:
+    """Return how long each of our connections to a place waits for it: keepalives, and for what was sent."""
+    keepalives = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+    options = [
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        *((socket.IPPROTO_TCP, option) for option in keepalives),
+    ]
+    found: list[tuple[int, ...]] = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # it was that of this very listing, or is not connected
+            if not str(descriptor.readlink()).startswith("socket:"):
+                continue
+            with socket.fromfd(int(descriptor.name), socket.AF_INET, socket.SOCK_STREAM) as one:
+                if one.getpeername() == place:
+                    found.append(tuple(one.getsockopt(*option) for option in options))
+    return found
 
 
 async def test_a_worker_tells_over_http_whether_it_is_ready_and_its_figures(

@@ -16,7 +16,6 @@ from attrs import frozen
 
 from ..engine.arguments import checked_key, checked_name, checked_request, checked_tags, local_or_object
 from ..errors import JournalError, UsageError
-from ..io.journal import is_postgres
 from ..io.uploads import encode_media, identify, prepare
 from ..options import check_number
 from ..requests import Consent, VideoRequest
@@ -47,9 +46,6 @@ class Fleet:
     """
 
     def __init__(self, uri: str) -> None:
-        if not is_postgres(uri):
-            msg = "A fleet needs the URI of a Postgres"
-            raise UsageError(msg, hint="Write postgresql://user:password@host/database")
         self._orders = Orders(uri)
         self._is_open = False
         self._look: asyncio.Task[Mapping[tuple[str, str], State | Submitted]] | None = None

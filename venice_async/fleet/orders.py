@@ -23,6 +23,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from ..errors import BudgetExceededError, JobError, JournalError, QueueOutcomeUnknownError, UsageError
+from ..io.journal import is_postgres
 from ..io.journal.entries import UNFINISHED, StoreAwayError, differing, pack_ended, pack_progress
 from ..io.postgres import SCHEMA, name_of, parameters, reason, unusable
 from ..requests import Consent, VideoRequest
@@ -164,9 +165,15 @@ class Orders:
 
     Attributes:
         app: hands out tasks.
+
+    Raises:
+        UsageError: `uri` is no URI of Postgres.
     """
 
     def __init__(self, uri: str) -> None:
+        if not is_postgres(uri):
+            msg = "A fleet needs the URI of a Postgres"
+            raise UsageError(msg, hint="Write postgresql://user:password@host/database")
         self.uri: Secret = Secret(uri)
         self.app: App = App(connector=Engine(self.uri))
         self.app.job_manager = Tasks(self.app.connector)
