@@ -105,6 +105,7 @@ async def test_history_has_what_ended_with_prompt_price_and_times_but_no_link(
     "media, kept",
     [
         ("https://a.example/b.png?signature=SECRET", "https://a.example/b.png"),
+        ("https://me:SECRET@a.example:8443/b.png#SECRET", "https://a.example:8443/b.png"),
         ("data:image/png;base64,SECRET", "data:image/png;base64,..."),
         (Media(b"SECRET"), Media(b"SECRET")),
     ],

@@ -66,6 +66,15 @@ def is_data(value: str) -> bool:
     return _DATA_URL.match(value) is not None
 
 
+def bare_url(url: str) -> str:
+    """Return a URL without what may be a secret: user, password, query and fragment."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    except ValueError:
+        return re.split("[?#]", url, maxsplit=1)[0]
+
+
 def is_http(value: str) -> bool:
     """Tell whether `value` is an http(s) URL with a host and without blanks."""
     if not value[:8].lower().startswith(("http://", "https://")) or re.search(r"[\s\x00-\x1f]", value):

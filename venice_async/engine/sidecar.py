@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import urlsplit
 
 from ..errors import VeniceError
 from ..io.delivery.destination import file_of
@@ -27,6 +26,7 @@ from ..media import Media
 from ..sansio.converter import request_fields, set_fields
 from ..sansio.naming import own_key
 from ..sansio.object_url import parse_object_url
+from ..validators import bare_url
 from ..version import __version__
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _without_secrets(value: Any) -> Any:
         case str() if value.startswith("data:"):
             return {"sha256": hashlib.sha256(value.encode()).hexdigest(), "of": "a data: URL"}
         case str() if value.startswith(("http://", "https://")):
-            return _bare(value)
+            return bare_url(value)
         case str():
             return value[:_LONGEST]
         case dict():
@@ -130,12 +130,3 @@ def _without_secrets(value: Any) -> Any:
             return value
         case _:
             return _without_secrets(set_fields(value))
-
-
-def _bare(url: str) -> str:
-    """Return a URL without what may be a secret: user, password, query and fragment."""
-    try:
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{(parts.netloc).rpartition('@')[2]}{parts.path}"
-    except ValueError:
-        return url.partition("?")[0]

@@ -35,7 +35,7 @@ FIELDS: Final = (
 )
 """What a pattern may hold in braces, besides `tag.NAME`."""
 
-_BATCH_KEY: Final = re.compile(r"[0-9a-f]{16}/(.+)#(\d+)", re.DOTALL)
+_BATCH_KEY: Final = re.compile(r"[0-9a-f]{16}/(.*)#([0-9]+)", re.DOTALL)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _OF_REQUEST: Final = ("prompt", "seed", "duration", "resolution", "aspect_ratio")
 _LATE: Final = frozenset({"id", "n"})  # known once the job is queued, or once a name is free
@@ -113,14 +113,19 @@ def in_folder(values: Mapping[str, str]) -> Naming:
     return Naming(pattern="{prompt}-{id}" if "prompt" in values else "{model}-{id}", values=values)
 
 
+def split_key(key: str) -> tuple[str, int]:
+    """Return the caller's part of a job's key, and its number among those of a batch that are alike.
+
+    A batch adds its folder to a key. It makes one where the caller gave none: then that part is empty.
+    """
+    found = _BATCH_KEY.fullmatch(key)
+    return (key, 1) if found is None else ("" if _DIGEST.fullmatch(found[1]) else found[1], int(found[2]))
+
+
 def own_key(key: str | None) -> str | None:
-    """Return the caller's part of a job's key: a batch adds its folder to it, and makes one where none is."""
-    found = None if key is None else _BATCH_KEY.fullmatch(key)
-    if found is None:
-        return key
-    if _DIGEST.fullmatch(found[1]):
-        return None
-    return found[1] if found[2] == "1" else f"{found[1]}-{found[2]}"
+    """Return the caller's part of a job's key, with its number in a batch from the second on."""
+    name, number = split_key(key or "")
+    return f"{name}-{number}" if name and number > 1 else name or None
 
 
 def checked_pattern(text: str) -> str:

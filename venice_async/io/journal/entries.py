@@ -29,8 +29,9 @@ from ...sansio.job.states import (
     Waiting,
     ticket_of,
 )
+from ...sansio.naming import split_key
 from ...sansio.object_url import is_object_url
-from ...validators import is_data, is_http
+from ...validators import bare_url, is_data, is_http
 from ..disk import absolute
 
 UNFINISHED: Final = ("Queueing", "Waiting", "Downloading", "Saved")
@@ -46,8 +47,6 @@ COLUMNS: Final = (
 """The columns that a `JournalEntry` is made of."""
 
 _DAMAGED: Final = "The journal is damaged: it holds a job that cannot be read"
-_IN_BATCH: Final = re.compile(r"[0-9a-f]{16}/(.*)#[0-9]+", re.DOTALL)
-_CONTENT: Final = re.compile(r"[0-9a-f]{64}")
 
 has_link: Final = re.compile(r'"(download_url|link)": "').search
 """Tells whether the text of a state holds a link."""
@@ -104,10 +103,7 @@ class JournalEntry:
     @property
     def name(self) -> str:
         """The key that a person gave, without what a batch puts around it; empty where there is none."""
-        batch = _IN_BATCH.fullmatch(self.key or "")
-        if batch is None:
-            return self.key or ""
-        return "" if _CONTENT.fullmatch(batch[1]) else batch[1]
+        return split_key(self.key or "")[0]
 
     @property
     def ticket(self) -> Ticket | None:
@@ -326,8 +322,8 @@ def pack_state(state: State) -> dict[str, Any]:
 def pack_ended(request: Mapping[str, object] | None) -> str | None:
     """Return what is kept of the request of a job that has ended, without what may be a secret in its media.
 
-    Of the `request`, which is as JSON has it, a URL loses its query, in which signatures stand, and a `data:`
-    URL all of its content. What is left is still a request.
+    Of the `request`, which is as JSON has it, a URL loses its user and its query, in which signatures stand,
+    and a `data:` URL all of its content. What is left is still a request.
     """
     return None if request is None else json.dumps(_plain(request))
 
@@ -335,7 +331,7 @@ def pack_ended(request: Mapping[str, object] | None) -> str | None:
 def _plain(value: object) -> object:
     if isinstance(value, str):
         if is_http(value):
-            return re.split("[?#]", value, maxsplit=1)[0]
+            return bare_url(value)
         return f"{value.partition(',')[0]},..." if is_data(value) else value
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in cast("dict[str, object]", value).items()}
