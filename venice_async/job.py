@@ -41,7 +41,7 @@ class VideoJob:
         """Watch `driver`; `VeniceClient` makes and starts jobs."""
         self._driver = driver
         self._loop = asyncio.get_running_loop()
-        self._changed = anyio.Event()
+        self._changed = asyncio.Event()
         self._changes = 0
         self._observed = False
         self._callbacks: list[tuple[Callable[[VideoJob], object], Context | None]] = []
@@ -282,7 +282,7 @@ class VideoJob:
 
     def _notify(self, state: State) -> None:
         self._changes += 1
-        changed, self._changed = self._changed, anyio.Event()
+        changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         if self._on_state is not None:
             try:

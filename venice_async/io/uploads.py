@@ -204,7 +204,7 @@ def _leaves(value: object) -> Iterator[object]:
     while left:
         one = left.pop()
         if isinstance(one, (VideoRequest, *PARTS)):
-            left += [getattr(one, item.name) for item in fields(type(one))]
+            left += filter(None, (getattr(one, item.name) for item in fields(type(one))))
         elif isinstance(one, tuple | list):
             left += cast("Sequence[object]", one)
         elif isinstance(one, dict):
