@@ -418,8 +418,8 @@ class Runtime:
         ration = "postgres" if is_postgres(path) else "sqlite"
         await anyio.to_thread.run_sync(import_module, f"venice_async.io.ration.{ration}")
         alone = self._sharing is None and settings.limits.account is None
-        if alone and (others := await journal.strangers()):
-            log.warning(_OTHER_KEYS, others)
+        if alone and journal.strangers:
+            log.warning(_OTHER_KEYS, journal.strangers)
         return journal
 
     def _ration(self) -> RationStore | None:

@@ -60,6 +60,10 @@ class Journal:
     cancellation go on then. What is asked for at once is written together, with one wait for the disk.
 
     Every method raises `JournalError` when the file cannot be used, and `UsageError` after `aclose`.
+
+    Attributes:
+        strangers: how many jobs of other accounts were unfinished or had a key when it was opened; 0 if one
+            was ours, and in a shared session.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Journal:
         self._writer: Writer | View = writer
         self._clock = clock
         self._account = account
+        self.strangers: int = 0
 
     @property
     def epoch(self) -> int:
@@ -118,14 +123,20 @@ class Journal:
             writer = Writer(PostgresDatabase(str(path), account=account, secret=secret))
         else:
             writer = Writer(SqliteDatabase(path, account=account))
+        journal = cls(writer, clock=clock, account=account, budget=budget, tells=tells)
+
+        def begin(table: Table) -> int:
+            table.tidy(clock.time())
+            return table.strangers(account)
+
         try:
             await writer.open()
             if within is None:
-                await writer.perform(lambda table: table.tidy(clock.time()))
+                journal.strangers = await writer.perform(begin)
         except BaseException:
             await writer.aclose()
             raise
-        return cls(writer, clock=clock, account=account, budget=budget, tells=tells)
+        return journal
 
     async def begin(
         self, entry: JournalEntry, *, answer_within: float | None = None, batch: BatchShare | None = None
@@ -297,10 +308,6 @@ class Journal:
             )
         )
         return [entry for entry in found if wanted.fits(entry)][: wanted.limit]
-
-    async def strangers(self) -> int:
-        """Return how many jobs are unfinished or have a key that are of other accounts; 0 if one is ours."""
-        return await self._writer.perform(lambda table: table.strangers(self._account))
 
     async def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`, by what each was to cost.
