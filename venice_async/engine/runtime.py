@@ -131,14 +131,12 @@ class Settings:
         if given is not None and (not callable(given) or iscoroutinefunction(given)):
             msg = "on_state must be a plain function, not a coroutine function"
             raise UsageError(msg, hint="Let it put the states into a queue that a task of yours reads")
-        given = self.on_request
-        if given is not None and not callable(given):
-            msg = f"on_request must be a function of method, path and body, not {type(given).__name__}"
-            raise UsageError(msg)
-        given = self.on_done
-        if given is not None and not callable(given):
-            msg = f"on_done must be a function of a job, or a Webhook, not {type(given).__name__}"
-            raise UsageError(msg)
+        kinds = {"on_request": "of method, path and body", "on_done": "of a job, or a Webhook"}
+        for name, what in kinds.items():
+            given = getattr(self, name)
+            if given is not None and not callable(given):
+                msg = f"{name} must be a function {what}, not {type(given).__name__}"
+                raise UsageError(msg)
 
 
 class Runtime:

@@ -208,7 +208,15 @@ def _find(
     if isinstance(name, str):
         file = followed(path) if overwrite else path
         _check_folder(file.parent)
-        _check_file(file, may_exist=overwrite or recovering)
+        mode = _mode(file)
+        if mode is not None and not stat.S_ISREG(mode):
+            _refuse(f"{str(file)!r} exists and is not a plain file", "Choose another name")
+        if mode is not None and not (overwrite or recovering):
+            _refuse(
+                f"{str(file)!r} exists",
+                "Choose another name, or pass overwrite=True to replace it",
+                "Choose another name, or pass --overwrite to replace it",
+            )
     probe = part_path(file, "probe")  # permissions, quotas and read-only mounts show in no other way
     try:
         os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -224,20 +232,6 @@ def _check_folder(folder: Path) -> None:
         _refuse(f"There is no folder {str(folder)!r}", "Create it first, or choose another place")
     if not stat.S_ISDIR(mode):
         _refuse(f"{str(folder)!r} is not a folder", "Choose a file in a folder")
-
-
-def _check_file(path: Path, *, may_exist: bool) -> None:
-    mode = _mode(path)
-    if mode is None:
-        return
-    if not stat.S_ISREG(mode):
-        _refuse(f"{str(path)!r} exists and is not a plain file", "Choose another name")
-    if not may_exist:
-        _refuse(
-            f"{str(path)!r} exists",
-            "Choose another name, or pass overwrite=True to replace it",
-            "Choose another name, or pass --overwrite to replace it",
-        )
 
 
 def _mode(path: Path) -> int | None:
