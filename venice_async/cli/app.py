@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from textwrap import indent
 from typing import Final, cast
 
@@ -78,7 +79,24 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
     prepare()
     try:
-        code = _run(arguments)
+        if not any(word in app for word in arguments if not word.startswith("-")):
+            app.resolved_commands()  # the list of them says what each does
+        console = Console(soft_wrap=True)  # the lines of examples are there to be copied
+        command, bound, provided = app.parse_args(
+            list(arguments), console=console, exit_on_error=False, print_error=False
+        )
+        if "screen" in provided:
+            screen = Screen(bound.arguments.get("output", Output()))
+            work = partial(cast("Callable[..., Awaitable[int]]", command), *bound.args, **bound.kwargs)
+            with screen.logs():
+                try:
+                    code = anyio.run(screen.interrupts.guard, partial(work, screen=screen))
+                except VeniceError as error:
+                    code = report(screen, error)
+        else:  # it prints a help page, or the version
+            command(*bound.args, **bound.kwargs)
+            asked = _HELP.intersection(arguments) or _DONE.intersection(arguments[:1])
+            code = exit_codes.OK if asked else exit_codes.USAGE
         sys.stdout.flush()
     except CycloptsError as error:
         path = " ".join([NAME, *(error.command_chain or ())])
@@ -101,25 +119,3 @@ def run(arguments: Sequence[str]) -> int:
             Screen(Output()).complain(f"{NAME}: {what}: {error.strerror or error}.")
         return exit_codes.FILES
     return code
-
-
-def _run(arguments: Sequence[str]) -> int:
-    if not any(word in app for word in arguments if not word.startswith("-")):
-        app.resolved_commands()  # the list of them says what each does
-    console = Console(soft_wrap=True)  # the lines of examples are there to be copied
-    command, bound, provided = app.parse_args(
-        list(arguments), console=console, exit_on_error=False, print_error=False
-    )
-    if "screen" not in provided:  # it prints a help page, or the version
-        command(*bound.args, **bound.kwargs)
-        asked = _HELP.intersection(arguments) or _DONE.intersection(arguments[:1])
-        return exit_codes.OK if asked else exit_codes.USAGE
-    screen = Screen(bound.arguments.get("output", Output()))
-    work = cast("Callable[..., Awaitable[int]]", command)
-    with screen.logs():
-        try:
-            return anyio.run(
-                screen.interrupts.guard, lambda: work(*bound.args, **bound.kwargs, screen=screen)
-            )
-        except VeniceError as error:
-            return report(screen, error)

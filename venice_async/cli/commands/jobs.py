@@ -28,7 +28,6 @@ from . import command
 
 if TYPE_CHECKING:
     from ...io.journal.entries import JournalEntry
-    from ..screen.screen import Screen
 
 EXAMPLES: Final = """\
 venice-async jobs
@@ -137,29 +136,29 @@ async def jobs(
     elif entries:
         screen.table(_columns(entries, elsewhere), styles=["" for _ in entries], cut="prompt")
     if filters == Filters():
-        _advise([entry for entry in entries if entry.id not in elsewhere], len(elsewhere), path, screen)
+        entries = [entry for entry in entries if entry.id not in elsewhere]
+        held = len(elsewhere)
+        if entries or not held:
+            screen.note(
+                f"{len(entries)} unfinished in {path and name_of(path)}"
+                if entries
+                else "Nothing is unfinished."
+            )
+        if held:
+            screen.note(f"{held} unfinished {'is' if held == 1 else 'are'} being watched by another process.")
+        if any(entry.ticket for entry in entries):
+            screen.note("Go on with: venice-async resume --all")
+        if any(entry.ticket is None for entry in entries):
+            for entry in entries:
+                if (answer := _answer(entry)) is not None:
+                    screen.note(f"{entry.id}: the server answered, and nobody understood: {answer}")
+                    name, to = entry.model or "MODEL", shlex.quote(str(entry.to or "."))
+                    ticket = shlex.quote(json.dumps({"model": name, "queue_id": "JOB"}))
+                    screen.note(f"If that names a job: echo {ticket} | venice-async resume - -o {to}")
+            screen.note("Look at your account for an unknown outcome, then: venice-async jobs --forget ID")
     else:
         screen.note("1 job." if len(entries) == 1 else f"{len(entries)} jobs.")
     return exit_codes.OK
-
-
-def _advise(entries: list[JournalEntry], held: int, path: Path | str | None, screen: Screen) -> None:
-    if entries or not held:
-        screen.note(
-            f"{len(entries)} unfinished in {path and name_of(path)}" if entries else "Nothing is unfinished."
-        )
-    if held:
-        screen.note(f"{held} unfinished {'is' if held == 1 else 'are'} being watched by another process.")
-    if any(entry.ticket for entry in entries):
-        screen.note("Go on with: venice-async resume --all")
-    if any(entry.ticket is None for entry in entries):
-        for entry in entries:
-            if (answer := _answer(entry)) is not None:
-                screen.note(f"{entry.id}: the server answered, and nobody understood: {answer}")
-                name, to = entry.model or "MODEL", shlex.quote(str(entry.to or "."))
-                ticket = shlex.quote(json.dumps({"model": name, "queue_id": "JOB"}))
-                screen.note(f"If that names a job: echo {ticket} | venice-async resume - -o {to}")
-        screen.note("Look at your account for an unknown outcome, then: venice-async jobs --forget ID")
 
 
 def _answer(entry: JournalEntry) -> str | None:
