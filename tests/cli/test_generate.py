@@ -101,6 +101,20 @@ def test_an_order_with_a_key_is_paid_for_once_and_jobs_shows_key_and_tags(shell:
     assert {"order-4712", "customer=acme"} <= set(shell("jobs").out.split())
 
 
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_an_output_that_ends_with_a_slash_is_a_folder_and_one_that_is_missing_costs_nothing(
+    shell: Shell, count: str
+) -> None:
+    before = shell.server.spent
+    words = ("generate", "-m", PUBLIC, *CHEAP, "-o", "takes/", "--count", count)
+    said = shell(*words)
+    assert (2, before) == (said.code, shell.server.spent)
+    assert "There is no folder" in said.err
+    Path("takes").mkdir()
+    assert 0 == shell(*words).code
+    assert int(count) == len(list(Path("takes").glob("*.mp4")))
+
+
 def test_takes_have_files_and_seeds_of_their_own_and_one_limit_for_their_price(shell: Shell) -> None:
     """More takes of an order with a key add to those that are paid for."""
     before = shell.server.spent

@@ -38,6 +38,14 @@ def _place(kind: object, tokens: Sequence[Token]) -> Path | str:
     return text if is_object_url(text) else Path(text)
 
 
+def _output(kind: object, tokens: Sequence[Token]) -> Path | str:
+    """Return a place; a folder that is missing stays text, for a path does not tell that it is one."""
+    text = tokens[0].value
+    if text.endswith(("/", os.sep)) and not os.path.isdir(text):  # noqa: PTH112 - unlike Path's it never raises
+        return text
+    return _place(kind, tokens)
+
+
 Place: TypeAlias = Annotated[Path | str, Parameter(converter=_place)]
 """A file, a folder, or the URL of one in an object store."""
 
@@ -188,9 +196,10 @@ class Target:
         timeout: How long to wait for the clip; ten times what is usual, at least 30 minutes, by default.
     """
 
-    output: Annotated[Place, Parameter(alias="-o", metavar="FILE", group=MAIN, allow_leading_hyphen=True)] = (
-        Path()
-    )
+    output: Annotated[
+        Path | str,
+        Parameter(alias="-o", metavar="FILE", group=MAIN, allow_leading_hyphen=True, converter=_output),
+    ] = Path()
     name: Text | None = None
     overwrite: bool = False
     timeout: Seconds | None = None
