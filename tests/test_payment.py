@@ -8,16 +8,18 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from tests.clients import PUBLIC, client, until, wire
 from tests.venice import (
     KEY,
+    MODELS,
     Answer,
     Venice,
     answer,
@@ -50,7 +52,7 @@ from venice_async import (
     VeniceError,
     VideoRequest,
 )
-from venice_async.sandbox import Fault
+from venice_async.sandbox import Fault, Sandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -320,47 +322,39 @@ async def test_a_redirect_of_the_paid_request_is_an_error_and_is_not_followed(tm
         assert 1 == len(server.requests)
 
 
-class LateAnswer(threading.Thread):
-    """A server in a thread, which outlives every loop: it takes one paid request and answers when told."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.asked, self.told = threading.Event(), threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api/v1"
-
-    def run(self) -> None:
-        with self._listener, self._listener.accept()[0] as connection:
-            heard = b""
-            while not heard.endswith(b"}"):
-                heard += connection.recv(65_536)
-            self.asked.set()
-            self.told.wait()
-            body = b'{"model": "public-model", "queue_id": "job-1"}'
-            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+@pytest.fixture
+def venice_sandbox_options() -> dict[str, Any]:
+    """Return what the sandbox in a thread, which outlives every loop, has in common with `Venice`."""
+    return {"api_key": KEY, "models": MODELS}
 
 
 def test_the_answer_to_a_paid_request_is_journalled_even_after_the_program_was_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, venice_sandbox: Sandbox
 ) -> None:
     monkeypatch.setattr("venice_async.engine.runtime.LEAVING", 0.0)
-    server, journal = LateAnswer(), tmp_path / "jobs.db"
-    server.start()
+    asked, told, journal = threading.Event(), threading.Event(), tmp_path / "jobs.db"
+
+    async def late(honest: bytes) -> AsyncGenerator[bytes]:
+        asked.set()
+        await anyio.to_thread.run_sync(told.wait)
+        yield honest
+
+    venice_sandbox.inject(Fault(on="queue", raw=late))
 
     async def leave_by_error() -> None:
         try:
-            async with VeniceClient(KEY, base_url=server.base_url, journal=journal) as venice:
+            async with VeniceClient(KEY, base_url=venice_sandbox.base_url, journal=journal) as venice:
                 venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
-                await asyncio.to_thread(server.asked.wait)
+                await asyncio.to_thread(asked.wait)
                 raise ZeroDivisionError
         finally:
-            server.told.set()  # too late for anyone who waits no longer than the block
+            told.set()  # too late for anyone who waits no longer than the block
 
     async def pending() -> list[Ticket | None]:
-        async with VeniceClient(KEY, base_url=server.base_url, journal=journal) as venice:
+        async with VeniceClient(KEY, base_url=venice_sandbox.base_url, journal=journal) as venice:
             return [entry.ticket for entry in await venice.pending()]
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(leave_by_error())
-    assert [Ticket(model="public-model", queue_id="job-1")] == asyncio.run(pending())
-    server.join()
+    (charge,) = venice_sandbox.charges
+    assert [Ticket(model="public-model", queue_id=charge.queue_id)] == asyncio.run(pending())
