@@ -132,6 +132,24 @@ async def test_an_answer_that_makes_no_sense_stays_in_the_error_and_the_journal_
         assert KEY.encode() not in (tmp_path / "jobs.db").read_bytes()
 
 
+async def test_a_mistake_of_ours_after_the_paid_request_never_says_that_nothing_was_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def mistake(*_: object, **__: object) -> None:
+        raise LookupError
+
+    for broken in ("io.caller.queue_answer", "io.journal.record.JobRecord.record"):
+        async with Venice() as server, client(server, journal=tmp_path / f"{broken}.db") as venice:
+            with monkeypatch.context() as patched, pytest.raises(VeniceError) as caught:
+                patched.setattr(f"venice_async.{broken}", mistake)
+                await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+            assert "Nothing was charged" not in str(caught.value)
+            assert caught.value.charged is not False
+            assert isinstance(caught.value, QueueOutcomeUnknownError) or caught.value.ticket is not None
+            assert 1 == len(await venice.pending())
+    assert 2 == caplog.text.count("by a mistake in this library:")
+
+
 @pytest.mark.parametrize(
     "cut",
     [

@@ -122,7 +122,8 @@ class Driver:
             log.exception("A job ended by a mistake in this library: %s", type(self.state).__name__)
             internal = VeniceError(f"Internal error: {type(error).__name__}")
             internal.__cause__ = error
-            end, _ = step(self.state, Refused(internal))
+            known = self._known()
+            end = known if isinstance(known, Failed) else step(known, Refused(internal))[0]
         finally:
             with anyio.CancelScope(shield=True):
                 await self._retrieval.tidy()
@@ -370,11 +371,16 @@ class Driver:
             self.on_change(state)
 
     def _stopped(self) -> State:
-        """Return the last state of a job that is asked to stop, with what is known of its paid request."""
-        state, outcome = self.state, self._submission.outcome
-        if isinstance(state, Queueing) and outcome is not None:
-            state, _ = step(state, outcome)
-        return state if isinstance(state, Failed) else step(state, StopAsked(self._reason))[0]
+        """Return the last state of a job that is asked to stop."""
+        known = self._known()
+        return known if isinstance(known, Failed) else step(known, StopAsked(self._reason))[0]
+
+    def _known(self) -> State:
+        """Return where the job stands, with what is known of its paid request."""
+        outcome = self._submission.outcome
+        if outcome is None or not isinstance(self.state, Queueing):
+            return self.state
+        return step(self.state, outcome)[0]
 
     def _on_progress(self, received: int, total: int | None) -> None:
         if self._shared.timeouts.job is None:

@@ -165,13 +165,15 @@ class Submission:
             return Refused(failure), AWAY if isinstance(failure, StoreAwayError) else None
         at = datetime.fromtimestamp(self._shared.clock.time(), UTC).isoformat(timespec="seconds")
         paid = queue_request(prepared.body, consents_of(command), model=command.request.model)
+        untold = VeniceError("What came of it was not understood, by a mistake in this library")
+        self.outcome = Refused(unknown_outcome(untold, fingerprint=prepared.fingerprint, at=at))
         event = await self._caller.pay(paid, command, turn)
+        self.outcome = event if isinstance(event, Accepted) else None
         decided: Verdict = GiveUp()
         if isinstance(event, Refused):
             self._attempts, decided = self._caller.judge(self._attempts, Call.QUEUE, event.error)
         match event, decided:
             case Accepted(ticket), _:
-                self.outcome = event
                 log.info("Queued as %s on %s%s", ticket.queue_id, ticket.model, self._record.label)
                 await self._record.record(Waiting(ticket=ticket))
             case Refused(error), Unknown():

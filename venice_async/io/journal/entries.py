@@ -305,6 +305,7 @@ def pack_state(state: State) -> dict[str, Any]:
     video = state.video if isinstance(state, Saved | Succeeded) else None
     ticket = ticket_of(state)
     request = state.request if isinstance(state, Quoting | Queueing | AwaitingConsent) else None
+    model = ticket.model if ticket else request and request.model
     if kind not in UNFINISHED:
         left = _without_links(json.loads(text))
         text = json.dumps(_plain(left) if isinstance(state, Failed) else left)  # an error may quote a request
@@ -313,7 +314,8 @@ def pack_state(state: State) -> dict[str, Any]:
         "kind": kind,
         "job": job_of(state),
         "gets": state.gets if isinstance(state, Downloading) else 0,
-        "model": ticket.model if ticket else request and request.model,
+        # A column of text, which no database takes whatever a server may send.
+        "model": model and model.encode("utf-8", "replace").decode().replace("\0", "?"),
         "size": video and video.size,
         "sha256": video and video.sha256,
     }
