@@ -79,12 +79,15 @@ def test_ctrl_c_keeps_the_ticket_and_says_how_to_go_on(shell: Shell) -> None:
     assert ticket[1] in shell("jobs").out
 
 
-def test_sigterm_does_the_same_with_an_exit_code_of_its_own(shell: Shell) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_sigterm_or_a_closed_terminal_does_the_same_with_an_exit_code_of_its_own(
+    shell: Shell, number: int, code: int
+) -> None:
     process = beside("generate", "-m", NEVER, *CHEAP, "--json", folder=shell.folder, env=shell.environment())
     read_until(process.stderr, "queued: job")
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     out, _ = process.communicate(timeout=PATIENCE)
-    assert 143 == process.returncode
+    assert code == process.returncode
     assert '"stopped": true' in out
     assert "resume" in out
 
@@ -247,7 +250,11 @@ def test_ctrl_c_ends_a_command_that_waits_for_stdin(shell: Shell, command: tuple
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
-@pytest.mark.parametrize("arguments", [("models",), ("models", "--json"), ("models", "--help")], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [("models",), ("models", "--json"), ("models", "--help"), ("generate", "-m", PUBLIC, *CHEAP, "-q")],
+    ids=str,
+)
 def test_output_that_cannot_be_written_is_one_clear_line(shell: Shell, arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
         said = subprocess.run(  # noqa: S603 - our own command
@@ -261,6 +268,38 @@ def test_output_that_cannot_be_written_is_one_clear_line(shell: Shell, arguments
     line = "venice-async: The output cannot be written: No space left on device.\n"
     warnings = [one for one in said.stderr.splitlines(keepends=True) if one.startswith("warning: ")]
     assert (9, "".join([*warnings, line])) == (said.returncode, said.stderr)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_a_stderr_that_takes_nothing_costs_no_clip(shell: Shell) -> None:
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run(  # noqa: S603 - our own command
+            [*COMMAND, "generate", "-m", PUBLIC, *CHEAP, "-o", "fox.mp4"],
+            env=shell.environment(),
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            check=False,
+        )
+    assert (0, str(shell.folder / "fox.mp4")) == (said.returncode, said.stdout.strip())
+
+
+def test_what_ignores_the_end_of_its_terminal_goes_on(shell: Shell) -> None:
+    line = f"trap '' HUP; exec {shlex.join([*COMMAND, 'generate', '-m', UNDER_WAY, *CHEAP, '-o', 'fox.mp4'])}"
+    with subprocess.Popen(  # noqa: S603 - our own command
+        ["/bin/sh", "-c", line], env=shell.environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        read_until(process.stderr, "queued: job")
+        process.send_signal(signal.SIGHUP)
+        shell.server.let_go.touch()
+        process.communicate(timeout=PATIENCE)
+        assert 0 == process.returncode
+
+
+@pytest.mark.parametrize("module", ["venice_async", "venice_async.cli"])
+def test_the_package_and_its_command_line_run_as_modules(module: str) -> None:
+    command = [sys.executable, "-W", "error", "-m", module, "--version"]
+    assert subprocess.check_output(command).startswith(b"venice-async ")  # noqa: S603 - our own command
 
 
 def test_a_command_without_stdout_does_its_work(shell: Shell) -> None:

@@ -40,6 +40,7 @@ UNKNOWN: Final = 7
 SERVICE: Final = 8
 FILES: Final = 9
 RESTART: Final = 75
+HUNG_UP: Final = 129
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
@@ -68,6 +69,7 @@ TABLE: Final = (
     ),
     Meaning(FILES, "the clip, the journal or the output cannot be written", (DownloadError, JournalError)),
     Meaning(RESTART, "a worker that is to be started again"),
+    Meaning(HUNG_UP, "the terminal was closed; resume it"),
     Meaning(INTERRUPTED, "interrupted by Ctrl-C; resume it"),
     Meaning(TERMINATED, "ended by SIGTERM; resume it"),
 )

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks to stop, the second insists.
+"""Ctrl-C, SIGTERM and a terminal that is closed (SIGHUP): the first asks to stop, the second insists.
 
 After the first, a paid request that is on its way comes to its answer. After the second the process ends
 within a second, whatever is on its way: it was journalled before it was sent, so that nothing is forgotten.
@@ -10,14 +10,16 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
 import anyio
 from anyio.abc import TaskStatus
 
 from . import exit_codes
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 _CLOSING: Final = 0.5  # seconds after the second signal in which what is open is closed as usual
 
 
@@ -57,7 +59,8 @@ class Interrupts:
         """Do `work` and return its exit code, or that of the signal that stopped it."""
 
         async def listen(*, task_status: TaskStatus[None]) -> None:
-            with anyio.open_signal_receiver(*_SIGNALS) as signals:
+            heard = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]  # as by nohup
+            with anyio.open_signal_receiver(*heard) as signals:
                 task_status.started()
                 async for number in signals:
                     first, self.code = self.code is None, 128 + number
@@ -82,6 +85,8 @@ class Interrupts:
                 except Exception as error:  # noqa: BLE001 - it is raised once it is out of the group, which would wrap it
                     outcome = error
             group.cancel_scope.cancel()
+        while isinstance(outcome, ExceptionGroup):  # of whichever task group: its first one is the reason
+            outcome = cast("ExceptionGroup[Exception]", outcome).exceptions[0]
         if isinstance(outcome, Exception):
             raise outcome
         if outcome is None:

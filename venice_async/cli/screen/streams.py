@@ -9,17 +9,41 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from io import StringIO, TextIOWrapper
+from io import BufferedWriter, FileIO, StringIO, TextIOWrapper
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _SPELT: Final = {"✓": "+", "✗": "x", "·": "-", "…": "...", "━": "-", "╸": "-", "╺": "-"}
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")  # what stands for a byte of a name that is not UTF-8
 _ERRORS: Final = "venice_async"
 
 
+class _Forgiving(FileIO):
+    """Stderr: what it no longer takes, as of a terminal that is gone, is lost, and no paid job with it."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _forgiving(stream: TextIO) -> TextIO:
+    raw: object = getattr(getattr(stream, "buffer", None), "raw", None)
+    if not isinstance(raw, FileIO):
+        return stream
+    said = BufferedWriter(_Forgiving(raw.fileno(), "w", closefd=False))
+    return TextIOWrapper(said, encoding=stream.encoding, line_buffering=True)
+
+
 def prepare() -> None:
-    """Make stdout and stderr write what their encoding lacks in another way; None where they are closed."""
+    """Make stdout and stderr write what their encoding lacks in another way; None where they are closed.
+
+    What stderr does not take is lost: it is said beside the work, which goes on.
+    """
 
     def otherwise(error: UnicodeError) -> tuple[str | bytes, int]:
         """Encode a character: a byte of a file name as itself, a mark by another one, the rest as escapes."""
@@ -31,7 +55,7 @@ def prepare() -> None:
         return _SPELT.get(letter) or letter.encode("ascii", "backslashreplace").decode(), end
 
     codecs.register_error(_ERRORS, otherwise)
-    sys.stdout, sys.stderr = sys.stdout or StringIO(), sys.stderr or StringIO()
+    sys.stdout, sys.stderr = sys.stdout or StringIO(), _forgiving(sys.stderr or StringIO())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=_ERRORS)
