@@ -202,6 +202,7 @@ def test_the_upstream_request_id_is_shown_and_comes_before_ours() -> None:
     found = error({"error": "no", "request_id": "up-1"}, headers={"x-request-id": "id-1"})
     assert "up-1" == found.request_id
     assert str(found).endswith("[request up-1]")
+    assert "17" == error({"error": "no", "request_id": 17}).request_id  # as any id may be a number
 
 
 def test_a_refund_is_read_from_the_body_of_any_failure_and_believed_only_when_it_is_said() -> None:

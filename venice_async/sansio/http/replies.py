@@ -158,7 +158,7 @@ def api_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
     facts: dict[str, Any] = {
         "status": status,
         "code": code,
-        "request_id": text(whole.get("request_id")) or header_id,
+        "request_id": identifier(whole.get("request_id")) or header_id,
         "details": _cropped(details, _DEEPEST) or None,
         "by_edge": not said.get("error") or None,
         "hint": _shorten(hint)
