@@ -436,8 +436,8 @@ async def test_jobs_of_other_models_with_the_same_queue_id_are_other_jobs(journa
 
 
 @both
-async def test_an_id_that_is_no_text_is_kept(journal: Journal) -> None:
-    odd = Ticket(model="m\ud800\0", queue_id="\ud800\0'; --")
+async def test_a_ticket_that_is_no_text_is_kept(journal: Journal) -> None:
+    odd = Ticket(model="m\ud800\0", queue_id="\ud800\0'; --", download_url="https://a.example/\ud800\0")
     await journal.begin(job(Waiting(ticket=odd)))
     assert [odd] == [entry.ticket for entry in await journal.pending()]
 

@@ -290,7 +290,7 @@ class _Connection:
             if fernet is None and has_link(state):
                 msg = "A link cannot be kept without the API key"
                 raise JournalError(msg)
-            sealed = _with_links(state, lambda link: fernet.encrypt(link.encode()).decode() if fernet else "")
+            sealed = _with_links(state, lambda link: _sealed(fernet, link) if fernet else "")
             parameters = {**parameters, "state": sealed}
         return _Rows(self._session.execute(_translated(sql), parameters), self._opened)
 
@@ -298,7 +298,7 @@ class _Connection:
         """Return a state with its links, or without them if another key encrypted them, or we have none."""
         fernet = self._fernet
         try:
-            return _with_links(state, lambda link: fernet.decrypt(link.encode()).decode() if fernet else None)
+            return _with_links(state, lambda link: _plain(fernet, link) if fernet else None)
         except InvalidToken:
             return Sealed(_with_links(state, lambda _: None))
 
@@ -326,6 +326,14 @@ class _Rows:
     def _read(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         place = self._state
         return row if place is None else (*row[:place], self._opened(row[place]), *row[place + 1 :])
+
+
+def _sealed(fernet: Fernet, link: str) -> str:
+    return fernet.encrypt(link.encode(errors="surrogatepass")).decode()  # a server's JSON may hold anything
+
+
+def _plain(fernet: Fernet, sealed: str) -> str:
+    return fernet.decrypt(sealed.encode()).decode(errors="surrogatepass")
 
 
 def _with_links(state: str, change: Callable[[str], str | None]) -> str:
