@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,17 @@ async def test_a_hook_that_fails_before_the_paid_request_charges_nothing(tmp_pat
         with pytest.raises(ConnectError, match="RuntimeError: the wallet is locked") as raised:
             await venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
     assert (False, []) == (raised.value.charged, server.asked("POST /video/queue"))
+
+
+async def test_a_hook_that_is_cancelled_on_its_own_charges_nothing_and_says_so(tmp_path: Path) -> None:
+    async def is_cancelled(*_: object) -> dict[str, str]:
+        raise asyncio.CancelledError
+
+    journal = tmp_path / "jobs.db"
+    async with Venice() as server, client(server, on_request=is_cancelled, journal=journal) as venice:
+        with pytest.raises(ConnectError, match="on_request failed: CancelledError") as raised:
+            await venice.generate(PRIVATE, to=tmp_path / "clip.mp4")
+        assert (False, [], []) == (raised.value.charged, server.requests, await venice.pending())
 
 
 @for_each(

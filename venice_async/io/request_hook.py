@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 from collections import deque
@@ -52,7 +53,10 @@ class RequestHook:
             with anyio.fail_after(_PATIENCE):
                 found = self.function(request.method, self.base_path + request.url, request.body or b"")
                 headers = self._checked(await found if inspect.isawaitable(found) else found)
-        except Exception as cause:
+        except (Exception, asyncio.CancelledError) as cause:
+            task = asyncio.current_task()
+            if isinstance(cause, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise  # not the function's own
             message = f"The request was not sent: on_request failed: {type(cause).__name__}: {cause}"
             raise ConnectError(message, hint="Mend the function on_request") from cause
         self.secrets.extend(value for value in headers.values() if len(value) >= _TELLING)

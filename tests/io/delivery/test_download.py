@@ -866,6 +866,18 @@ async def test_whatever_a_sink_of_ones_own_raises_becomes_a_download_error(metho
     assert own.aborted
 
 
+async def test_a_writer_that_is_cancelled_on_its_own_has_not_taken_the_clip() -> None:
+    class Cancelled(Writer):
+        async def write(self, data: bytes) -> None:  # noqa: ARG002 - it takes nothing
+            raise asyncio.CancelledError
+
+    download = delivery(WriterSink(Cancelled()))
+    with pytest.raises(DownloadError, match="cancelled"):
+        await download.receive(whole(CLIP))
+    with pytest.raises(TruncatedError, match="not whole"):
+        await download.finish()
+
+
 async def test_a_writer_that_fails_ends_the_delivery() -> None:
     class Broken(Writer):
         async def write(self, data: bytes) -> None:

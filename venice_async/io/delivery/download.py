@@ -210,12 +210,17 @@ class Delivery:
 
         async def store(batch: Chunks, *, stored: bool) -> None:
             nonlocal failure
+            # A sink may be cancelled on its own, which ends this task and nothing else.
+            ended: DownloadError | None = DownloadError("The destination failed: it was cancelled")
             try:
                 await self._store(reading, batch, stored=stored)
+                ended = None
             except DownloadError as error:
-                failure = error
-                group.cancel_scope.cancel()
+                ended = error
             finally:
+                if ended is not None:
+                    failure = ended
+                    group.cancel_scope.cancel()
                 idle.set()
 
         async def pass_on() -> None:
