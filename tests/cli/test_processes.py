@@ -271,11 +271,12 @@ def test_output_that_cannot_be_written_is_one_clear_line(shell: Shell, arguments
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
-def test_a_stderr_that_takes_nothing_costs_no_clip(shell: Shell) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_stderr_that_takes_nothing_costs_no_clip(shell: Shell, unbuffered: str) -> None:
     with Path("/dev/full").open("w") as full:
         said = subprocess.run(  # noqa: S603 - our own command
             [*COMMAND, "generate", "-m", PUBLIC, *CHEAP, "-o", "fox.mp4"],
-            env=shell.environment(),
+            env=shell.environment(PYTHONUNBUFFERED=unbuffered),
             stdout=subprocess.PIPE,
             stderr=full,
             text=True,

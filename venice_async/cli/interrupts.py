@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
@@ -17,9 +18,6 @@ from anyio.abc import TaskStatus
 
 from . import exit_codes
 
-_SIGNALS: Final = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
 _CLOSING: Final = 0.5  # seconds after the second signal in which what is open is closed as usual
 
 
@@ -59,7 +57,9 @@ class Interrupts:
         """Do `work` and return its exit code, or that of the signal that stopped it."""
 
         async def listen(*, task_status: TaskStatus[None]) -> None:
-            heard = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]  # as by nohup
+            heard = [signal.SIGINT, signal.SIGTERM]
+            if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+                heard.append(signal.SIGHUP)  # what nohup starts ignores it
             with anyio.open_signal_receiver(*heard) as signals:
                 task_status.started()
                 async for number in signals:

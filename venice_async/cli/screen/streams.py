@@ -32,7 +32,8 @@ class _Forgiving(FileIO):
 
 
 def _forgiving(stream: TextIO) -> TextIO:
-    raw: object = getattr(getattr(stream, "buffer", None), "raw", None)
+    buffer: object = getattr(stream, "buffer", None)
+    raw: object = getattr(buffer, "raw", buffer)  # PYTHONUNBUFFERED leaves out the buffer
     if not isinstance(raw, FileIO):
         return stream
     said = BufferedWriter(_Forgiving(raw.fileno(), "w", closefd=False))
