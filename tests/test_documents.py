@@ -36,6 +36,7 @@ from venice_async.cli import main
 from venice_async.cli.app import app
 from venice_async.cli.exit_codes import TABLE
 from venice_async.sandbox import Outcome, Sandbox, Scenario, tiny_clip
+from venice_async.sandbox.catalogue import CATALOGUE
 from venice_async.sandbox.clips.render import render_clip
 from venice_async.sandbox.scenario_file import parse_scenarios
 
@@ -226,6 +227,29 @@ def test_the_install_lines_name_extras_that_exist(page: Page) -> None:
     }
     assert all(line.startswith("pip install ") for line in lines)
     assert {"cli", "sandbox"} <= named <= set(project["optional-dependencies"])
+
+
+def test_what_is_on_no_index_is_installed_from_the_clone() -> None:
+    said = [line for page in PAGES.values() for line in re.findall(r"pip install (\S+)", page.text)]
+    assert len(said) > 5
+    assert [] == [line for line in said if "venice-async" in line]
+
+
+def test_the_table_of_the_environment_is_complete() -> None:
+    sources = (ROOT / "venice_async").rglob("*.py")
+    read = {name for path in sources for name in re.findall(r"\bVENICE_[A-Z]\w*", path.read_text("utf-8"))}
+    assert read == {name for cells in GUIDE["options"].table("variable") for name in spans(cells[0])}
+
+
+def test_every_example_of_the_command_line_has_the_ratio_that_its_model_needs() -> None:
+    ratios = {model.id for model in CATALOGUE if model.aspect_ratios}
+    texts = [path.read_text("utf-8") for path in (ROOT / "venice_async" / "cli").rglob("*.py")]
+    lines = [
+        line for text in texts for line in re.findall(r"(?:venice-async|\{NAME\}) generate .*-m .*", text)
+    ]
+    assert len(lines) >= 5
+    for line in lines:
+        assert ("--aspect-ratio" in line) == (shlex.split(line.split(" -m ")[1])[0] in ratios), line
 
 
 def test_every_command_of_the_guide_runs(

@@ -106,7 +106,7 @@ class Limits:
 
 
 NO_JOURNAL: Final = "A daily or monthly budget needs a journal, in which all processes count what they pay"
-WITH_JOURNAL: Final = "Pass journal='jobs.db', or limit each job with max_usd"
+WITH_JOURNAL: Final = "Pass journal='jobs.db', or unset VENICE_DAILY_USD and limit each job with max_usd"
 
 
 @frozen(kw_only=True)

@@ -35,7 +35,7 @@ interrupted goes on with 'venice-async resume'.
 """
 _FIRST: Final = f"""\
 First steps, without a key or money
-  {NAME} generate --sandbox -m wan-2-7-text-to-video -p "a fox in the snow" --duration 5s -o fox.mp4
+  {NAME} generate --sandbox -m wan-2-7-text-to-video -p "a fox" --duration 5s --aspect-ratio 16:9 -o fox.mp4
 
 Exit codes
 {indent(exit_codes.listing(), "  ")}

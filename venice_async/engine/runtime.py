@@ -93,7 +93,7 @@ def _checked_url(url: str) -> str:
     except ValueError:
         sound, parts = False, urlsplit("")
     if not sound or parts.query or parts.username:
-        msg = "base_url must be an http(s) URL such as https://api.venice.ai/api/v1"
+        msg = "base_url, or VENICE_BASE_URL, must be an http(s) URL such as https://api.venice.ai/api/v1"
         raise UsageError(msg)
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         log.warning("base_url is plain http: the key can be read on its way")

@@ -37,9 +37,9 @@ EXAMPLES: Final = """\
 venice-async batch jobs.jsonl --into clips/ --budget 20
 venice-async batch jobs.csv --into clips/ --budget 20 --results results.jsonl --report
 venice-async batch animals.csv --into clips/ -p "A {animal} in {place}" --vary seed=1,2 --dry-run
-echo '{"prompt": "a fox", "duration": "5s"}' | venice-async batch - -m wan-2-7-text-to-video --into clips/
+echo '{"prompt": "a fox", "duration": "5s", "aspect_ratio": "16:9"}' | venice-async batch - -m MODEL --into .
 
-A line of jobs.jsonl: {"model": "wan-2-7-text-to-video", "prompt": "a fox", "duration": "5s", "key": "fox"}
+A line of jobs.jsonl: {"model": "MODEL", "prompt": "a fox", "aspect_ratio": "16:9", "duration": "5s"}
 The first line of jobs.csv: key,model,prompt,duration,image_url,tag:customer
 Run the same command again to go on: with the journal, nothing is paid for twice.
 """

@@ -15,10 +15,10 @@ from ..screen.screen import ScreenHere
 from . import command
 
 EXAMPLES = """\
-venice-async generate --sandbox -m wan-2-7-text-to-video -p "a fox in the snow" --duration 5s -o fox.mp4
+venice-async generate --sandbox -m wan-2-7-text-to-video -p "fox" --duration 5s --aspect-ratio 16:9 -o fox.mp4
 venice-async generate -m wan-2-7-image-to-video -p "she turns" --image portrait.png --duration 5s -o turn.mp4
-venice-async generate -m wan-2-7-text-to-video -p "rain" --duration 10s --max-usd 2 --json
-venice-async generate -m wan-2-7-text-to-video -p "rain" --duration 5s --key order-4711 --tag customer=acme
+venice-async generate -m wan-2-7-text-to-video -p "rain" --duration 10s --aspect-ratio 16:9 --max-usd 2 --json
+venice-async generate -m wan-2-7-text-to-video -p "rain" --duration 5s --aspect-ratio 16:9 --key order-4711
 """
 
 
