@@ -31,7 +31,7 @@ def running(sign: str) -> list[str]:
 
 
 def test_all_clips_arrive_although_a_worker_is_killed(
-    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     name = f"demo-{os.getpid()}"  # others may run the same test beside it
 
@@ -41,8 +41,9 @@ def test_all_clips_arrive_although_a_worker_is_killed(
 
     monkeypatch.setattr(fleet_demo, "_postgres", there_already)
     assert 0 == main(["fleet", "demo", "--jobs", "3", "--workers", "2", "--into", str(tmp_path)])
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert "3 of 3 clips arrived\n" == out
+    assert (0, 1) == (err.count("Stopping"), err.count("workers are stopped"))
     assert "3 clips were paid for" in err
     assert re.search(r"Worker \d \(process \d+\) is killed with [123] jobs", err)
     assert ["01.mp4", "02.mp4", "03.mp4"] == sorted(path.name for path in tmp_path.glob("*.mp4"))

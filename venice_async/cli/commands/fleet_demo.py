@@ -206,6 +206,7 @@ async def demo(
                     raise VeniceError(msg)
                 await anyio.sleep(_LOOK)
         charges = len(sandbox.charges)
+        screen.note("All jobs have ended, and the workers are stopped.", "dim")
     screen.note(f"{charges} clips were paid for. They are in {folder}.")
     screen.result(f"{board.arrived} of {jobs} clips arrived")
     return exit_codes.OK if board.arrived == jobs else exit_codes.FAILED

@@ -124,11 +124,12 @@ async def worker(
             ) from None
         raise
 
-    insist = logging.getLogger("venice_async.fleet").warning if log_json else screen.insist
+    logged = logging.getLogger("venice_async.fleet").warning
+    note, insist = (logged, logged) if log_json else (screen.note, screen.insist)
 
     def stop() -> None:
         patience = f"paid ones have up to {grace:g} s"
-        insist(f"Stopping: unpaid jobs go back, {patience}. The same signal again ends at once.")
+        note(f"Stopping: unpaid jobs go back, {patience}. The same signal again ends at once.")
         work.stop()
 
     screen.interrupts.on_stop = stop
