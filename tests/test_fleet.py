@@ -52,7 +52,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 
 from venice_async.fleet import RESTART, Fleet, Submitted, Worker
-from venice_async.fleet.metrics import exposition
+from venice_async.fleet.metrics import Totals, exposition
 from venice_async.fleet.orders import Orders
 from venice_async.fleet.schema import migrate
 from venice_async.fleet.worker import NotNowError
@@ -564,12 +564,12 @@ async def test_a_worker_tells_over_http_whether_it_is_ready_and_its_figures(
     uri: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     one = worker(uri, sandbox)
-    assert "venice_worker_ready 0" in (await exposition(one)).splitlines()
+    assert "venice_worker_ready 0" in (await exposition(one, Totals())).splitlines()
     async with Fleet(uri) as fleet:
         job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4", max_usd=1.0)
         running = asyncio.create_task(one.run())
         await job
-        figures = (await exposition(one)).splitlines()
+        figures = (await exposition(one, Totals())).splitlines()
         one.stop()
         assert 0 == await running
     assert {'venice_fleet_jobs{state="Succeeded"} 1', "venice_worker_ready 1"} <= {*figures}
@@ -579,3 +579,26 @@ async def test_a_worker_tells_over_http_whether_it_is_ready_and_its_figures(
     assert used.endswith('limit="queue"} 1')
     assert used.replace("_used", "_limit").removesuffix("1") + "40" in figures  # as the server says
     assert 3 == sum(line.startswith("venice_fleet_refusals_total") for line in figures)
+
+
+async def test_a_scrape_does_not_soon_count_all_jobs_again_if_that_took_long(
+    uri: str, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, totals, look, counted = worker(uri, sandbox), Totals(), Orders.rows, list[str]()
+
+    async def slowly(orders: Orders, sql: str) -> list[tuple[Any, ...]]:
+        if "ended IS NOT NULL" in sql:
+            counted.append(sql)
+            await anyio.sleep(0.5)  # good for 50 s
+        return await look(orders, sql)
+
+    monkeypatch.setattr(Orders, "rows", slowly)
+    async with Fleet(uri) as fleet, one.orders:
+        await (await fleet.submit(asked(), key="cancelled", to=tmp_path / "a.mp4")).cancel()
+        for waiting in (1, 2):
+            await fleet.submit(asked(), key=f"{waiting}", to=tmp_path / "b.mp4")
+            figures = (await exposition(one, totals)).splitlines()
+            name = "venice_fleet_jobs"
+            jobs = [line.removeprefix(name) for line in figures if line.startswith(f"{name}{{")]
+            assert ['{state="Failed"} 1', f'{{state="Submitted"}} {waiting}'] == jobs
+    assert 1 == len(counted)

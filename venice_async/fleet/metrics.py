@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
 from itertools import accumulate
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
 from aiohttp import web
+from attrs import define, field
 
 from ..errors import JournalError, UsageError
 from ..sansio.limits.accounts import PERIOD
@@ -17,9 +20,11 @@ from ..sansio.limits.ration import Ration, UnknownVersionError, load
 from .notice import BOUNDS, NoticeDelays
 
 if TYPE_CHECKING:
+    from .orders import Orders
     from .worker import Worker
 
-_JOBS: Final = "SELECT kind, count(*) FROM orders GROUP BY kind ORDER BY kind"
+_UNDER_WAY: Final = "SELECT kind, count(*) FROM orders WHERE ended IS NULL GROUP BY kind"
+_ENDED: Final = "SELECT kind, count(*) FROM orders WHERE ended IS NOT NULL GROUP BY kind"
 _SPENT: Final = "SELECT coalesce(sum(usd), 0) FROM jobs"
 _UNKNOWN: Final = "SELECT count(*) FROM jobs WHERE kind = 'Queueing' AND owner IS NULL"
 _OLDEST: Final = """SELECT coalesce(extract(epoch FROM now() - min(created)), 0)::float8 FROM orders
@@ -30,7 +35,32 @@ _QUESTIONS: Final = (
 _RATIONS: Final = """SELECT left(account, 8), ration, extract(epoch FROM clock_timestamp())::float8
     FROM rations WHERE substring(ration FROM '"latest": ([0-9.]+)')::float8 > extract(epoch FROM now()) - 60
     ORDER BY account LIMIT 100"""
+_REST: Final = 100.0  # so much longer than a count of all jobs took, it is good
+
 _REASONS: Final = ("limited", "blocked", "overloaded")
+
+
+@define(eq=False)
+class Totals:
+    """What takes a look at every job there ever was: it is counted for a hundredth of the time at most."""
+
+    ended: dict[str, int] = field(factory=dict[str, int])
+    usd: float = 0.0
+    _good_until: float = -math.inf
+
+    async def count(self, orders: Orders) -> None:
+        """Count, unless what is known is still good.
+
+        Raises:
+            JournalError: the database cannot be used.
+        """
+        began = anyio.current_time()
+        if began < self._good_until:
+            return
+        self.ended = dict(await orders.rows(_ENDED))
+        self.usd = (await orders.rows(_SPENT))[0][0]
+        now = anyio.current_time()
+        self._good_until = now + _REST * (now - began)
 
 
 @asynccontextmanager
@@ -55,8 +85,9 @@ async def serving(worker: Worker, *, host: str, port: int) -> AsyncGenerator[int
 
     async def metrics(_: web.Request) -> web.Response:
         kind = "text/plain; version=0.0.4; charset=utf-8"
-        return web.Response(body=(await exposition(worker)).encode(), headers={"Content-Type": kind})
+        return web.Response(body=(await exposition(worker, totals)).encode(), headers={"Content-Type": kind})
 
+    totals = Totals()
     app = web.Application()
     app.add_routes([web.get("/healthz", healthy), web.get("/readyz", ready), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
@@ -72,7 +103,7 @@ async def serving(worker: Worker, *, host: str, port: int) -> AsyncGenerator[int
         await runner.cleanup()
 
 
-async def exposition(worker: Worker) -> str:
+async def exposition(worker: Worker, totals: Totals) -> str:
     """Return the figures in the text format of Prometheus; those of the store while it can be reached."""
     lines = [
         *_metric("venice_worker_ready", "gauge", "Whether it takes jobs.", {"": int(worker.ready)}),
@@ -88,18 +119,19 @@ async def exposition(worker: Worker) -> str:
     ]
     try:
         rations = await worker.orders.rows(_RATIONS)
-        jobs = await worker.orders.rows(_JOBS)
-        singles = [(await worker.orders.rows(sql))[0][0] for sql in (_SPENT, _UNKNOWN, _OLDEST, _QUESTIONS)]
+        await totals.count(worker.orders)
+        jobs = Counter(totals.ended) + Counter(dict(await worker.orders.rows(_UNDER_WAY)))
+        singles = [(await worker.orders.rows(sql))[0][0] for sql in (_UNKNOWN, _OLDEST, _QUESTIONS)]
     except JournalError:
         return "\n".join([*lines, ""])
-    spent, unknown, oldest, questions = singles
+    unknown, oldest, questions = singles
     lines += _metric(
         "venice_fleet_jobs",
         "gauge",
         "Jobs of the fleet by state.",
-        {f'{{state="{kind}"}}': n for kind, n in jobs},
+        {f'{{state="{kind}"}}': n for kind, n in sorted(jobs.items())},
     )
-    lines += _metric("venice_fleet_spend_usd", "gauge", "USD that the journal's jobs cost.", {"": spent})
+    lines += _metric("venice_fleet_spend_usd", "gauge", "USD that the journal's jobs cost.", {"": totals.usd})
     lines += _metric(
         "venice_fleet_unknown_outcomes", "gauge", "Paid requests of unknown outcome.", {"": unknown}
     )
