@@ -70,8 +70,11 @@ def _make_template(running: PostgresServer) -> None:
 
 
 def empty(uri: str) -> None:
-    """Remove all rows of our tables."""
-    execute(uri, "TRUNCATE venice_async.jobs, venice_async.rations, venice_async.owners")
+    """Remove all rows of our tables, and of those of a fleet if it has any."""
+    ours = "('jobs', 'rations', 'owners', 'orders', 'procrastinate_jobs')"
+    known = f"SELECT tablename FROM pg_tables WHERE schemaname = 'venice_async' AND tablename IN {ours}"
+    names = ", ".join(f"venice_async.{name}" for (name,) in execute(uri, known))
+    execute(uri, f"TRUNCATE {names} CASCADE")
 
 
 def dump(uri: str) -> bytes:

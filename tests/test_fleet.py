@@ -87,7 +87,6 @@ async def sandbox() -> AsyncGenerator[Sandbox]:
 def uri(postgres: str) -> str:
     """Return a database with the tables of a fleet, and nothing in them."""
     migrate(Secret(postgres))
-    execute(postgres, "TRUNCATE venice_async.orders, venice_async.procrastinate_jobs CASCADE")
     return postgres
 
 
