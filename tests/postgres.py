@@ -71,8 +71,8 @@ def _make_template(running: PostgresServer) -> None:
 
 def empty(uri: str) -> None:
     """Remove all rows of our tables, and of those of a fleet if it has any."""
-    ours = "('jobs', 'rations', 'owners', 'orders', 'procrastinate_jobs')"
-    known = f"SELECT tablename FROM pg_tables WHERE schemaname = 'venice_async' AND tablename IN {ours}"
+    known = """SELECT tablename FROM pg_tables WHERE schemaname = 'venice_async'
+        AND tablename IN ('jobs', 'rations', 'owners', 'orders', 'procrastinate_jobs')"""
     names = ", ".join(f"venice_async.{name}" for (name,) in execute(uri, known))
     execute(uri, f"TRUNCATE {names} CASCADE")
 
