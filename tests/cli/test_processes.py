@@ -285,6 +285,17 @@ def test_a_stderr_that_takes_nothing_costs_no_clip(shell: Shell, unbuffered: str
     assert (0, str(shell.folder / "fox.mp4")) == (said.returncode, said.stdout.strip())
 
 
+def test_what_a_shell_started_in_the_background_is_interrupted_all_the_same(shell: Shell) -> None:
+    line = f"trap '' INT; exec {shlex.join([*COMMAND, 'generate', '-m', NEVER, *CHEAP])}"
+    with subprocess.Popen(  # noqa: S603 - our own command
+        ["/bin/sh", "-c", line], env=shell.environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        read_until(process.stderr, "queued: job")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE)
+        assert 130 == process.returncode
+
+
 def test_what_ignores_the_end_of_its_terminal_goes_on(shell: Shell) -> None:
     line = f"trap '' HUP; exec {shlex.join([*COMMAND, 'generate', '-m', UNDER_WAY, *CHEAP, '-o', 'fox.mp4'])}"
     with subprocess.Popen(  # noqa: S603 - our own command
