@@ -409,6 +409,14 @@ async def test_a_worker_that_is_cut_off_waits_for_the_database_until_it_is_told_
     assert 0 == await running
 
 
+async def test_the_keys_of_a_worker_come_before_the_environment(
+    uri: str, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VENICE_API_KEY", "of-another-account")
+    async with Fleet(uri) as fleet, working(uri, sandbox):
+        await (await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4"))
+
+
 async def test_a_worker_takes_jobs_of_its_queues_only(uri: str, sandbox: Sandbox, tmp_path: Path) -> None:
     async with Fleet(uri) as fleet, working(uri, sandbox, queues=["fast", "slow"]):
         other = await fleet.submit(asked(), key="other", to=tmp_path / "b.mp4", queue="other")

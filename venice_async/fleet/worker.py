@@ -412,12 +412,13 @@ class Worker:
     async def _key_of(self, name: str) -> Secret:
         keys = self._keys
         found: str | None
-        if keys is None or (not name and os.environ.get("VENICE_API_KEY")):
-            if not name:
+        of_environment = not name and (keys is None or bool(os.environ.get("VENICE_API_KEY")))
+        if not callable(keys):
+            found = None if keys is None else keys.get(name)
+            if not found and of_environment:
                 return Secret("")
-            found = None
-        elif not callable(keys):
-            found = keys.get(name)
+        elif of_environment:
+            return Secret("")
         else:
             said = keys(name)
             found = await said if inspect.isawaitable(said) else said

@@ -109,7 +109,7 @@ async def worker(
     try:
         work = Worker(
             uri,
-            keys=key_of if accounts is not None or key.reveal() else None,
+            keys=key_of if accounts is not None else {"": key.reveal()} if key.reveal() else None,
             base_url=connection.base_url,
             slots=slots,
             queues=queues,
