@@ -93,7 +93,11 @@ class _Board:
         plain = int(options.ascii_only)
         table = Table.grid(padding=(0, 2))
         for place, worker in enumerate(self.workers, start=1):
-            said = Text(worker.killed, style="red") if worker.killed else Text(f"{worker.jobs} jobs")
+            said = (
+                Text(worker.killed, style="red")
+                if worker.killed
+                else Text(f"{worker.jobs} {'job' if worker.jobs == 1 else 'jobs'}")
+            )
             if not worker.killed:
                 said = Text("■#"[plain] * worker.jobs, style="yellow").append(f" {said.plain}", style="dim")
             table.add_row(f" worker {place}", said)
