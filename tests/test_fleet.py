@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 import psycopg
 import pytest
-from anyio.abc import ByteStream, Process, SocketAttribute
+from anyio.abc import Process
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.postgres import execute
@@ -518,22 +518,26 @@ async def test_every_connection_of_a_worker_notices_a_database_that_is_gone_with
 ) -> None:
     known = conninfo_to_dict(uri)
 
-    async def relay(client: ByteStream) -> None:
-        server = await anyio.connect_unix(f"{known['host']}/.s.PGSQL.5432")
-        async with client, server, anyio.create_task_group() as both:
+    relays: list[asyncio.Task[Any]] = []
 
-            async def pump(source: ByteStream, sink: ByteStream) -> None:
-                async for part in source:
-                    await sink.send(part)
-                both.cancel_scope.cancel()
+    async def relay(from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_unix_connection(f"{known['host']}/.s.PGSQL.5432")
 
-            both.start_soon(pump, client, server)
-            both.start_soon(pump, server, client)
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with suppress(ConnectionError):
+                while part := await source.read(1 << 16):
+                    sink.write(part)
+                    await sink.drain()
+            sink.close()
+            with suppress(ConnectionError):
+                await sink.wait_closed()
 
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    async with listener, anyio.create_task_group() as relays:
-        relays.start_soon(listener.serve, relay)
-        place = ("127.0.0.1", listener.extra(SocketAttribute.local_port))  # noqa: S610 - of anyio
+        relays.extend(
+            map(asyncio.ensure_future, (pump(from_client, to_server), pump(from_server, to_client)))
+        )
+
+    async with await asyncio.start_server(relay, "127.0.0.1") as server:
+        place = server.sockets[0].getsockname()
         by_tcp = (
             f"postgresql://{known['user']}@127.0.0.1:{place[1]}/{known['dbname']}?application_name=by-tcp"
         )
@@ -544,7 +548,7 @@ async def test_every_connection_of_a_worker_notices_a_database_that_is_gone_with
                 await anyio.sleep(0.05)
             sessions = len(execute(uri, ours))
             found = patience_with(place)
-        relays.cancel_scope.cancel()
+        await asyncio.gather(*relays)
     assert sessions <= len(found)
     assert {(1, 5, 3, 2, 11_000)} == {*found}
 
