@@ -33,17 +33,20 @@ do next (`hint`). Those raised after a job was queued carry its `ticket`, which 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, dataclass_transform
+
+import attrs
 
 if TYPE_CHECKING:
     from .results import ConsentRequest, Ticket
 
 
 class Facts(TypedDict, total=False):
-    """What may be said of every error beyond its message; see `VeniceError`."""
+    """The attributes of every error; see `VeniceError`."""
 
     charged: bool | None
     hint: str
@@ -51,7 +54,20 @@ class Facts(TypedDict, total=False):
     ticket: Ticket | None
 
 
-class VeniceError(Exception):
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(attrs.field,))
+class _BaseError(Exception):
+    """Takes the annotated attributes of its subclasses as keywords; type checkers derive their signatures."""
+
+    def __init__(self, message: str, **facts: object) -> None:
+        super().__init__(message)
+        kinds = (kind for kind in type(self).__mro__ if issubclass(kind, VeniceError))
+        if unknown := facts.keys() - {name for kind in kinds for name in inspect.get_annotations(kind)}:
+            msg = f"{type(self).__name__} has no attribute {min(unknown)!r}"
+            raise TypeError(msg)
+        vars(self).update(facts, message=message)
+
+
+class VeniceError(_BaseError):
     """The base of every error of this library.
 
     Attributes:
@@ -62,37 +78,26 @@ class VeniceError(Exception):
         ticket: the queued job, once there is one.
     """
 
+    message: str = attrs.field(kw_only=False)  # read by type checkers only
     charged: bool | None = False
     hint: str = ""
     cli_hint: str = ""
     ticket: Ticket | None = None
-    _known: ClassVar[frozenset[str]] = Facts.__optional_keys__
-
-    def __init__(self, message: str, **facts: Unpack[Facts]) -> None:
-        self._keep(message, facts)
-
-    def _keep(self, message: str, facts: Mapping[str, object]) -> None:
-        Exception.__init__(self, message)
-        self.message = message
-        if unknown := facts.keys() - self._known:
-            msg = f"{type(self).__name__} has no attribute {min(unknown)!r}"
-            raise TypeError(msg)
-        vars(self).update(facts)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What was said of this error beyond its class, by attribute."""
+        """The attributes that were set on this error, by name; the rest are defaults of its class."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def with_facts(self, **facts: Unpack[Facts]) -> Self:
-        """Return a copy of which these attributes are different."""
+        """Return a copy with these attributes."""
         found = copy(self)
         found.__cause__ = self.__cause__
         vars(found).update(facts)
         return found
 
     def with_ticket(self, ticket: Ticket) -> Self:
-        """Return a copy tied to a queued job, which has been paid for unless the error knows better."""
+        """Return a copy for a queued job, which has been paid for unless `charged` was set."""
         return self.with_facts(ticket=ticket, charged=vars(self).get("charged", True))
 
     def __str__(self) -> str:
@@ -127,15 +132,8 @@ class UsageError(VeniceError):
 
     @property
     def money(self) -> str:
-        """Nothing, unless it is known: the call spends no money, but its job may have been paid for."""
+        """Empty unless `charged` was set: the call spends no money, but its job may have been paid for."""
         return super().money if "charged" in vars(self) else ""
-
-
-class InvalidRequestFacts(Facts, total=False):
-    """See `InvalidRequestError`."""
-
-    field: str
-    limit: object
 
 
 class InvalidRequestError(VeniceError):
@@ -148,10 +146,6 @@ class InvalidRequestError(VeniceError):
 
     field: str = ""
     limit: object = None
-    _known: ClassVar[frozenset[str]] = InvalidRequestFacts.__optional_keys__
-
-    def __init__(self, message: str, **facts: Unpack[InvalidRequestFacts]) -> None:
-        self._keep(message, facts)
 
 
 class TransportError(VeniceError):
@@ -170,15 +164,6 @@ class ReadTimeoutError(TransportError):
 
 class DisconnectedError(TransportError):
     """The connection was cut before the answer was whole."""
-
-
-class QueueOutcomeUnknownFacts(Facts, total=False):
-    """See `QueueOutcomeUnknownError`."""
-
-    fingerprint: str
-    at: str
-    bytes_sent: bool | None
-    answer: str | None
 
 
 class QueueOutcomeUnknownError(TransportError):
@@ -201,28 +186,12 @@ class QueueOutcomeUnknownError(TransportError):
     at: str = ""
     bytes_sent: bool | None = None
     answer: str | None = None
-    _known: ClassVar[frozenset[str]] = QueueOutcomeUnknownFacts.__optional_keys__
-
-    def __init__(self, message: str, **facts: Unpack[QueueOutcomeUnknownFacts]) -> None:
-        self._keep(message, facts)
 
 
 ANSWER_KEPT = (
     "The attribute answer holds what came: if it names a job, resume(Ticket(model=..., queue_id=...), to=...)"
     " fetches its clip"
 )
-
-
-class APIFacts(Facts, total=False):
-    """See `APIError`."""
-
-    status: int
-    code: str | None
-    request_id: str | None
-    details: Any
-    retry_after: float | None
-    credits_refunded: bool | None
-    by_edge: bool
 
 
 class APIError(VeniceError):
@@ -247,10 +216,6 @@ class APIError(VeniceError):
     retry_after: float | None = None
     credits_refunded: bool | None = None
     by_edge: bool = False
-    _known: ClassVar[frozenset[str]] = APIFacts.__optional_keys__
-
-    def __init__(self, message: str, **facts: Unpack[APIFacts]) -> None:
-        self._keep(message, facts)
 
     def _names(self) -> list[str]:
         return super()._names() + ([f"request {self.request_id}"] if self.request_id else [])
@@ -303,13 +268,6 @@ class PayloadTooLargeError(APIError):
     hint = "Send large media as an https URL instead of its bytes"
 
 
-class ContentPolicyFacts(APIFacts, total=False):
-    """See `ContentPolicyError`."""
-
-    recommended_model: str | None
-    suggested_prompt: str | None
-
-
 class ContentPolicyError(APIError):
     """422: the content policy of Venice or of the model's provider forbids it.
 
@@ -321,10 +279,6 @@ class ContentPolicyError(APIError):
     hint = "Change the prompt or media; consent does not lift this refusal"
     recommended_model: str | None = None
     suggested_prompt: str | None = None
-    _known: ClassVar[frozenset[str]] = ContentPolicyFacts.__optional_keys__
-
-    def __init__(self, message: str, **facts: Unpack[ContentPolicyFacts]) -> None:
-        self._keep(message, facts)
 
 
 class RateLimitError(APIError):
@@ -340,12 +294,6 @@ class ServerError(APIError):
     hint = "Try again later"
 
 
-class ConsentFacts(Facts, total=False):
-    """See `ConsentError`."""
-
-    consent_request: ConsentRequest | None
-
-
 class ConsentError(VeniceError):
     """The request needs consent that was not given.
 
@@ -354,10 +302,6 @@ class ConsentError(VeniceError):
     """
 
     consent_request: ConsentRequest | None = None
-    _known: ClassVar[frozenset[str]] = ConsentFacts.__optional_keys__
-
-    def __init__(self, message: str, **facts: Unpack[ConsentFacts]) -> None:
-        self._keep(message, facts)
 
 
 class ConsentRequiredError(ConsentError):
@@ -375,12 +319,6 @@ class JobError(VeniceError):
     """A queued job did not end in a clip."""
 
 
-class JobFailedFacts(Facts, total=False):
-    """See `JobFailedError`."""
-
-    credits_refunded: bool | None
-
-
 class JobFailedError(JobError):
     """The server reports that the job failed.
 
@@ -390,10 +328,6 @@ class JobFailedError(JobError):
 
     hint = "Queue it again, or try another model"
     credits_refunded: bool | None = None
-    _known: ClassVar[frozenset[str]] = JobFailedFacts.__optional_keys__
-
-    def __init__(self, message: str, **facts: Unpack[JobFailedFacts]) -> None:
-        self._keep(message, facts)
 
 
 class JobTimeoutError(JobError, TimeoutError):
@@ -401,13 +335,6 @@ class JobTimeoutError(JobError, TimeoutError):
 
     hint = "Keep the ticket and call resume(ticket, to=...) later: nothing needs to be paid again"
     cli_hint = "Resume it later: nothing needs to be paid again"
-
-
-class BudgetExceededFacts(Facts, total=False):
-    """See `BudgetExceededError`."""
-
-    quoted_usd: float | None
-    limit_usd: float | None
 
 
 class BudgetExceededError(VeniceError):
@@ -422,20 +349,6 @@ class BudgetExceededError(VeniceError):
     cli_hint = "Raise --max-usd, or ask for less"
     quoted_usd: float | None = None
     limit_usd: float | None = None
-    _known: ClassVar[frozenset[str]] = BudgetExceededFacts.__optional_keys__
-
-    def __init__(self, message: str, **facts: Unpack[BudgetExceededFacts]) -> None:
-        self._keep(message, facts)
-
-
-class DownloadFacts(Facts, total=False):
-    """See `DownloadError`."""
-
-    received: int | None
-    total: int | None
-    final: bool
-    unverified: Path | None
-    unsent: bool
 
 
 class DownloadError(VeniceError):
@@ -456,10 +369,6 @@ class DownloadError(VeniceError):
     final: bool = False
     unverified: Path | None = None
     unsent: bool = False
-    _known: ClassVar[frozenset[str]] = DownloadFacts.__optional_keys__
-
-    def __init__(self, message: str, **facts: Unpack[DownloadFacts]) -> None:
-        self._keep(message, facts)
 
 
 class TruncatedError(DownloadError):
