@@ -45,12 +45,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
-def short_repr(value: Any) -> str:
-    """Return the repr of an attrs instance with those fields only that are not at their defaults."""
+def short_repr(self: Any) -> str:
+    """Return the repr of an attrs instance with the fields that are not at their defaults; a `__repr__`."""
     shown: list[str] = []
-    for item in fields(value.__class__):
+    for item in fields(self.__class__):
         default: Any = item.default
-        part = getattr(value, item.name)
+        part = getattr(self, item.name)
         if item.repr and part != (default.factory() if hasattr(default, "factory") else default):
             shown.append(f"{item.name}={item.repr(part) if callable(item.repr) else repr(part)}")
-    return f"{type(value).__name__}({', '.join(shown)})"
+    return f"{type(self).__name__}({', '.join(shown)})"

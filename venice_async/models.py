@@ -98,9 +98,7 @@ class VideoModel:
     traits: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(factory=dict[str, Any], eq=False, repr=False)
 
-    def __repr__(self) -> str:
-        """Show what the catalogue says of it, in short."""
-        return short_repr(self)
+    __repr__ = short_repr
 
     @property
     def accepts(self) -> frozenset[str]:

@@ -9,23 +9,22 @@ from itertools import pairwise
 from typing import Any, Final, cast
 
 from attrs import Attribute, field, fields, frozen
+from attrs.validators import optional
 
 from .formatting import short_repr
 from .media import Media, MediaInput
 from .validators import (
     LIMITS,
     brief,
-    check_media,
-    duration,
     flag,
     list_field,
+    media,
     media_field,
     number,
     present,
     refuse,
     text,
     user_id,
-    whole,
     word,
 )
 
@@ -69,15 +68,13 @@ class Element:
     video_url: MediaInput | None = media_field()
     audio_url: MediaInput | None = media_field()
 
-    def __repr__(self) -> str:
-        """Show what is set."""
-        return short_repr(self)
+    __repr__ = short_repr
 
     def __attrs_post_init__(self) -> None:
         """Refuse images beside a clip."""
         if self.video_url is not None and (self.frontal_image_url is not None or self.reference_image_urls):
             msg = "elements hold images or a video_url, never both"
-            raise refuse(msg, "elements", None, "Make two elements of them")
+            refuse(msg, "elements", None, "Make two elements of them")
 
 
 @frozen(kw_only=True)
@@ -89,8 +86,8 @@ class Keyframe:
         frame_index: the frame, counted from 0 at 24 frames a second.
     """
 
-    image_url: MediaInput = field(validator=lambda _, a, value: check_media(a.name, value), repr=brief)
-    frame_index: int = field(validator=[present, whole(0)])
+    image_url: MediaInput = field(validator=media, repr=brief)
+    frame_index: int = field(validator=[present, number(0, whole=True)])
 
 
 @frozen(kw_only=True)
@@ -120,13 +117,11 @@ class ImageReference:
         ref_name: its name.
     """
 
-    image_url: MediaInput = field(validator=lambda _, a, value: check_media(a.name, value), repr=brief)
-    type: str | None = field(default=None, validator=word)
-    ref_name: str | None = field(default=None, validator=word)
+    image_url: MediaInput = field(validator=media, repr=brief)
+    type: str | None = field(default=None, validator=optional(word))
+    ref_name: str | None = field(default=None, validator=optional(word))
 
-    def __repr__(self) -> str:
-        """Show what is set."""
-        return short_repr(self)
+    __repr__ = short_repr
 
 
 @frozen(kw_only=True)
@@ -139,40 +134,46 @@ class VideoReference:
         audio_url: its voice.
     """
 
-    video_url: MediaInput = field(validator=lambda _, a, value: check_media(a.name, value), repr=brief)
-    ref_name: str | None = field(default=None, validator=word)
+    video_url: MediaInput = field(validator=media, repr=brief)
+    ref_name: str | None = field(default=None, validator=optional(word))
     audio_url: MediaInput | None = media_field()
 
-    def __repr__(self) -> str:
-        """Show what is set."""
-        return short_repr(self)
+    __repr__ = short_repr
 
 
-def _consents(instance: object, attribute: Attribute[Any], value: object) -> None:
-    if value is not None and not (isinstance(value, Consent) and value.complete):
+def _consents(_: object, __: Attribute[Any], value: object) -> None:
+    if not (isinstance(value, Consent) and value.complete):
         msg = "consents takes a Consent with all three statements True"
-        raise refuse(msg, "consents", hint="Leave it out to be asked through on_consent")
+        refuse(msg, "consents", hint="Leave it out to be asked through on_consent")
 
 
-def _with_unit(value: str | int | None) -> str | int | None:
+def _duration(value: object) -> str | None:
+    """Return a duration as text: a word, and not a negative or empty span."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return "-1" if value == -1 else f"{value}s"
+        value = "-1" if value == -1 else f"{value}s"
+    if value is None:
+        return None
+    if not (isinstance(value, str) and value.strip()):
+        refuse(f"duration must be a word, not {value!r}", "duration")
+    if (value.startswith("-") and value != "-1") or value == "0s":
+        refuse(f"duration must be at least one second, not {value!r}", "duration", 1)
     return value
 
 
-def _fields_of_tomorrow(value: object) -> dict[str, Any]:
+def _unknown_fields(value: object) -> dict[str, Any]:
     """Return a mapping of unknown fields as JSON keeps it: a copy, with lists for tuples. `Media` stays."""
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in cast("Any", value)):
-        msg = "extra takes a mapping of field names"
-        raise refuse(msg, "extra")
+        refuse("extra takes a mapping of field names", "extra")
     try:
-        return cast("dict[str, Any]", _copied(dict(cast("Mapping[str, object]", value))))
+        copied = _copied(dict(cast("Mapping[str, object]", value)))
     except (TypeError, ValueError, RecursionError):
-        msg = "extra holds something that JSON cannot say"
+        copied = None
+    if copied is None:
         hint = "Pass numbers, text, lists, mappings with text for keys, and media as a URL or Media"
-        raise refuse(msg, "extra", hint=hint) from None
+        refuse("extra holds something that JSON cannot say", "extra", hint=hint)
+    return cast("dict[str, Any]", copied)
 
 
 def _copied(value: object) -> object:
@@ -239,13 +240,13 @@ class VideoRequest:
     """
 
     model: str = field(validator=[present, word])
-    prompt: str | None = field(default=None, validator=text, repr=brief)
-    duration: str | int | None = field(default=None, converter=_with_unit, validator=duration)
-    negative_prompt: str | None = field(default=None, validator=text, repr=brief)
-    aspect_ratio: str | None = field(default=None, validator=word)
-    resolution: str | None = field(default=None, validator=word)
-    upscale_factor: int | None = field(default=None, validator=whole(1))
-    audio: bool | None = field(default=None, validator=flag)
+    prompt: str | None = field(default=None, validator=optional(text), repr=brief)
+    duration: str | int | None = field(default=None, converter=_duration)
+    negative_prompt: str | None = field(default=None, validator=optional(text), repr=brief)
+    aspect_ratio: str | None = field(default=None, validator=optional(word))
+    resolution: str | None = field(default=None, validator=optional(word))
+    upscale_factor: int | None = field(default=None, validator=optional(number(1, whole=True)))
+    audio: bool | None = field(default=None, validator=optional(flag))
     image_url: MediaInput | None = media_field()
     end_image_url: MediaInput | None = media_field()
     audio_url: MediaInput | None = media_field()
@@ -260,19 +261,17 @@ class VideoRequest:
     image_references: Sequence[ImageReference] = list_field("image_references", ImageReference)
     video_references: Sequence[VideoReference] = list_field("video_references", VideoReference)
     camera_trajectory: Sequence[CameraPoint] = list_field("camera_trajectory", CameraPoint)
-    image_strength: float | None = field(default=None, validator=number(0, 1))
-    voice_id: str | None = field(default=None, validator=word)
-    anon_user_id: str | None = field(default=None, validator=user_id)
-    omni_reference_task_type: str | None = field(default=None, validator=word)
-    bitrate_mode: str | None = field(default=None, validator=word)
-    consents: Consent | None = field(default=None, validator=_consents)
+    image_strength: float | None = field(default=None, validator=optional(number(0, 1)))
+    voice_id: str | None = field(default=None, validator=optional(word))
+    anon_user_id: str | None = field(default=None, validator=optional(user_id))
+    omni_reference_task_type: str | None = field(default=None, validator=optional(word))
+    bitrate_mode: str | None = field(default=None, validator=optional(word))
+    consents: Consent | None = field(default=None, validator=optional(_consents))
     extra: Mapping[str, Any] = field(
-        factory=dict[str, Any], converter=_fields_of_tomorrow, hash=False, repr=brief
+        factory=dict[str, Any], converter=_unknown_fields, hash=False, repr=brief
     )
 
-    def __repr__(self) -> str:
-        """Show what is set."""
-        return short_repr(self)
+    __repr__ = short_repr
 
     def __attrs_post_init__(self) -> None:
         """Refuse fields that exclude or need each other."""
@@ -286,45 +285,39 @@ class VideoRequest:
         )
         if self.reference_audio_urls and not any(beside):
             msg = "reference_audio_urls cannot stand alone"
-            raise refuse(msg, "reference_audio_urls", 1, "Add a reference image or a reference video")
+            refuse(msg, "reference_audio_urls", 1, "Add a reference image or a reference video")
         if self.upscale_factor is not None and self.resolution is not None:
             msg = "resolution cannot be combined with upscale_factor"
-            raise refuse(msg, "resolution", None, "The size of an upscaled clip follows from its source")
+            refuse(msg, "resolution", None, "The size of an upscaled clip follows from its source")
         indexes = [keyframe.frame_index for keyframe in self.keyframes]
         if len(set(indexes)) < len(indexes):
-            msg = "keyframes must have different frame_index values"
-            raise refuse(msg, "keyframes", "unique frame_index")
+            refuse("keyframes must have different frame_index values", "keyframes", "unique frame_index")
         if self.seconds is not None and indexes:
             last = self.seconds * LIMITS["keyframes.per_second"]
             if max(indexes) > last:
                 msg = f"keyframes go up to frame {max(indexes)}, but a clip of {self.duration} ends at {last}"
-                raise refuse(msg, "keyframes", last)
+                refuse(msg, "keyframes", last)
         if points := self.camera_trajectory:
             name = "camera_trajectory"
             if len(points) < _FEWEST_POINTS:
-                msg = "camera_trajectory needs at least two points"
-                raise refuse(msg, name, _FEWEST_POINTS)
+                refuse("camera_trajectory needs at least two points", name, _FEWEST_POINTS)
             if any(later.time <= earlier.time for earlier, later in pairwise(points)):
                 msg = "camera_trajectory must be in order of time, and no two points at the same time"
-                raise refuse(msg, name, "rising time")
+                refuse(msg, name, "rising time")
             turned = math.fsum(abs(later.azimuth - earlier.azimuth) for earlier, later in pairwise(points))
             most = LIMITS["camera_trajectory.azimuth"]
             if turned > most:
-                msg = f"camera_trajectory turns by {turned:g} degrees; the limit is {most}"
-                raise refuse(msg, name, most)
+                refuse(f"camera_trajectory turns by {turned:g} degrees; the limit is {most}", name, most)
             if self.image_url is None and "image_url" not in self.extra:
-                msg = "camera_trajectory needs an image_url to start from"
-                raise refuse(msg, "image_url", 1)
+                refuse("camera_trajectory needs an image_url to start from", "image_url", 1)
             if self.aspect_ratio is not None:
                 msg = "aspect_ratio cannot be combined with camera_trajectory"
-                raise refuse(msg, "aspect_ratio", None, "Leave it out: the clip has the shape of image_url")
+                refuse(msg, "aspect_ratio", None, "Leave it out: the clip has the shape of image_url")
         if self.prompt is None and not self.extra and not any(getattr(self, name) for name in _MATERIAL):
-            msg = "prompt is missing, and there is no media to work on either"
-            raise refuse(msg, "prompt", 1)
+            refuse("prompt is missing, and there is no media to work on either", "prompt", 1)
         for name in self.extra:
             if name in {"consents", "extra"} or (name in _FIELDS and getattr(self, name) not in (None, ())):
-                msg = f"extra cannot repeat the field {name!r}"
-                raise refuse(msg, "extra", None, f"Pass {name}= itself")
+                refuse(f"extra cannot repeat the field {name!r}", "extra", None, f"Pass {name}= itself")
 
     def get(self, name: str) -> object:
         """Return the value of a field by its wire name, wherever it was given; None where it is not set."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypedDict, Unpack
 
 from attrs import asdict, field, frozen
+from attrs.validators import optional
 
 from .media import MediaInput
 from .models import keeps_size
@@ -40,20 +41,20 @@ class Enhancements(TypedDict, total=False):
 class _Checked:
     """The options, checked; sent under these names."""
 
-    enhancement_model: str | None = field(default=None, validator=word)
-    target_fps: float | None = field(default=None, validator=number(16, 120))
-    slowdown_factor: int | None = field(default=None, validator=one_of(1, 2, 4, 8))
-    creativity: float | None = field(default=None, validator=number(0, 1))
-    realism: float | None = field(default=None, validator=number(0, 1))
-    sharp: float | None = field(default=None, validator=number(0, 1))
-    compression: float | None = field(default=None, validator=number(0, 1))
-    noise: float | None = field(default=None, validator=number(0, 1))
-    halo: float | None = field(default=None, validator=number(0, 1))
-    recover_detail: float | None = field(default=None, validator=number(0, 1))
-    grain: float | None = field(default=None, validator=number(0, 0.1))
-    softness: float | None = field(default=None, validator=number(1, 5))
-    h264_output: bool | None = field(default=None, validator=flag)
-    output_format: str | None = field(default=None, validator=word)
+    enhancement_model: str | None = field(default=None, validator=optional(word))
+    target_fps: float | None = field(default=None, validator=optional(number(16, 120)))
+    slowdown_factor: int | None = field(default=None, validator=optional(one_of(1, 2, 4, 8)))
+    creativity: float | None = field(default=None, validator=optional(number(0, 1)))
+    realism: float | None = field(default=None, validator=optional(number(0, 1)))
+    sharp: float | None = field(default=None, validator=optional(number(0, 1)))
+    compression: float | None = field(default=None, validator=optional(number(0, 1)))
+    noise: float | None = field(default=None, validator=optional(number(0, 1)))
+    halo: float | None = field(default=None, validator=optional(number(0, 1)))
+    recover_detail: float | None = field(default=None, validator=optional(number(0, 1)))
+    grain: float | None = field(default=None, validator=optional(number(0, 0.1)))
+    softness: float | None = field(default=None, validator=optional(number(1, 5)))
+    h264_output: bool | None = field(default=None, validator=optional(flag))
+    output_format: str | None = field(default=None, validator=optional(word))
 
 
 def upscale(
@@ -92,23 +93,23 @@ def upscale(
         factor = 2
     if factor is not None and (isinstance(factor, bool) or factor not in FACTORS):
         msg = f"factor must be 1, 2 or 4, not {factor!r}"
-        raise refuse(msg, "upscale_factor", FACTORS)
+        refuse(msg, "upscale_factor", FACTORS)
     if factor is not None and same_size:
         msg = f"{model} keeps the size of a clip: it takes no factor"
-        raise refuse(msg, "upscale_factor", None, "Leave factor out")
+        refuse(msg, "upscale_factor", None, "Leave factor out")
     if video is None:  # pyright: ignore[reportUnnecessaryComparison] - untyped callers
         msg = "upscaling needs a clip"
-        raise refuse(msg, "video_url", 1)
+        refuse(msg, "video_url", 1)
     if prompt is not None and _SILENT.search(model):
         msg = f"{model} takes no prompt"
-        raise refuse(msg, "prompt", None, "Of Topaz's models only Astra takes one")
+        refuse(msg, "prompt", None, "Of Topaz's models only Astra takes one")
     for name in ("prompt", "duration", "resolution"):
         if name in (extra or {}):
             msg = f"an upscaler takes no {name} in extra"
-            raise refuse(msg, name, None, "Length and size follow from the clip and the factor")
+            refuse(msg, name, None, "Length and size follow from the clip and the factor")
     if unknown := options.keys() - Enhancements.__annotations__:
         msg = f"upscale() takes no {min(unknown)!r}"
-        raise refuse(msg, min(unknown), None, "Pass a field that is not known here in extra")
+        refuse(msg, min(unknown), None, "Pass a field that is not known here in extra")
     chosen = asdict(_Checked(**options), filter=lambda _, value: value is not None)
     return VideoRequest(
         model=model,

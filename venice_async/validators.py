@@ -6,10 +6,11 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, NoReturn, cast
 from urllib.parse import urlsplit
 
 from attrs import NOTHING, Attribute, field, fields
+from attrs.validators import optional
 
 from .errors import InvalidRequestError
 from .media import Media
@@ -39,26 +40,11 @@ _WRAP: Final = "For a file on this machine, pass Media(path); for bytes, Media(d
 _SHOWN: Final = 60  # characters of a media URL or prompt that a repr shows
 _DATA_URL: Final = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w.+=\"-]+)*,.", re.ASCII | re.DOTALL)
 
-Check: TypeAlias = "Callable[[object, Attribute[Any], Any], None]"
 
-
-def refuse(message: str, name: str, limit: object = None, hint: str = "") -> InvalidRequestError:
-    """Return the error that names `name` as the field at fault."""
-    return InvalidRequestError(message, field=name, limit=limit, hint=hint)
-
-
-def check_media(name: str, value: object) -> None:
-    """Refuse what is neither a URL that a server can use nor `Media`."""
-    if isinstance(value, Media):
-        return
-    if not isinstance(value, str):
-        msg = f"{name} takes a URL or Media, not {type(value).__name__}"
-        wrapped = isinstance(value, os.PathLike | bytes | bytearray | memoryview)
-        raise refuse(msg, name, None, _WRAP if wrapped else "")
-    if not (is_http(value) or is_data(value)):
-        msg = f"{name} must be an http(s) or data: URL, not {brief(value)}"
-        error = refuse(msg, name, "http(s) or data: URL", _WRAP)
-        raise error.with_facts(cli_hint="Name a file, or an http(s) URL")
+def refuse(message: str, name: str, limit: object = None, hint: str = "", cli_hint: str = "") -> NoReturn:
+    """Raise the error that names `name` as the field at fault."""
+    error = InvalidRequestError(message, field=name, limit=limit, hint=hint)
+    raise error.with_facts(cli_hint=cli_hint) if cli_hint else error
 
 
 def is_data(value: str) -> bool:
@@ -86,56 +72,38 @@ def is_http(value: str) -> bool:
         return False
 
 
-def check_count(name: str, values: Sequence[object]) -> None:
-    """Refuse more values than the limit of that name."""
-    if len(values) > LIMITS[name]:
-        msg = f"{name} takes at most {LIMITS[name]}, not {len(values)}"
-        raise refuse(msg, name, LIMITS[name])
-
-
-def present(instance: object, attribute: Attribute[Any], value: object) -> None:
+def present(_: object, attribute: Attribute[Any], value: object) -> None:
     """Check that there is a value."""
     if value is None:
-        msg = f"{attribute.name} is missing"
-        raise refuse(msg, attribute.name)
+        refuse(f"{attribute.name} is missing", attribute.name)
 
 
-def text(instance: object, attribute: Attribute[Any], value: object) -> None:
+def text(_: object, attribute: Attribute[Any], value: object) -> None:
     """Check a prompt: text, not empty, not over-long."""
-    if value is None:
-        return
     name = attribute.name
     if not isinstance(value, str):
-        msg = f"{name} must be text, not {type(value).__name__}"
-        raise refuse(msg, name)
+        refuse(f"{name} must be text, not {type(value).__name__}", name)
     if name == "prompt" and not value.strip():
-        msg = "prompt is empty"
-        raise refuse(msg, name, 1)
+        refuse("prompt is empty", name, 1)
     if len(value) > LIMITS[name]:
-        msg = f"{name} has {len(value)} characters; the limit is {LIMITS[name]}"
-        raise refuse(msg, name, LIMITS[name])
+        refuse(f"{name} has {len(value)} characters; the limit is {LIMITS[name]}", name, LIMITS[name])
 
 
-def word(instance: object, attribute: Attribute[Any], value: object) -> None:
+def word(_: object, attribute: Attribute[Any], value: object) -> None:
     """Check an open enumeration: any text, for the vendor adds values every few weeks."""
-    if value is not None and not (isinstance(value, str) and value.strip()):
-        msg = f"{attribute.name} must be a word, not {value!r}"
-        raise refuse(msg, attribute.name)
+    if not (isinstance(value, str) and value.strip()):
+        refuse(f"{attribute.name} must be a word, not {value!r}", attribute.name)
 
 
-def flag(instance: object, attribute: Attribute[Any], value: object) -> None:
+def flag(_: object, attribute: Attribute[Any], value: object) -> None:
     """Check a boolean."""
-    if value is not None and not isinstance(value, bool):
-        msg = f"{attribute.name} must be True or False, not {value!r}"
-        raise refuse(msg, attribute.name)
+    if not isinstance(value, bool):
+        refuse(f"{attribute.name} must be True or False, not {value!r}", attribute.name)
 
 
-def whole(low: int) -> Check:
-    """Return the check of a whole number of at least `low`."""
-    return number(low, whole=True)
-
-
-def number(low: float, high: float = math.inf, *, above: bool = False, whole: bool = False) -> Check:
+def number(
+    low: float, high: float = math.inf, *, above: bool = False, whole: bool = False
+) -> Callable[[object, Attribute[Any], object], None]:
     """Return the check of a finite number from `low` to `high`; with `above`, `low` itself is refused."""
     span = "a whole number" if whole else "a finite number"
     if high < math.inf:
@@ -143,28 +111,26 @@ def number(low: float, high: float = math.inf, *, above: bool = False, whole: bo
     elif low > -math.inf:
         span += f" {'above' if above else 'of at least'} {low:g}"
 
-    def check(instance: object, attribute: Attribute[Any], value: object) -> None:
-        if value is None:
-            return
+    def check(_: object, attribute: Attribute[Any], value: object) -> None:
         sound = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         if (
             not (sound and low <= cast("float", value) <= high)
             or abs(cast("float", value)) == math.inf
             or (above and value == low)
         ):
-            msg = f"{attribute.name} must be {span}, not {value!r}"
-            raise refuse(msg, attribute.name, low if high == math.inf else (low, high))
+            limit = low if high == math.inf else (low, high)
+            refuse(f"{attribute.name} must be {span}, not {value!r}", attribute.name, limit)
 
     return check
 
 
-def one_of(*choices: int) -> Check:
+def one_of(*choices: int) -> Callable[[object, Attribute[Any], object], None]:
     """Return the check of one of a few whole numbers."""
 
-    def check(instance: object, attribute: Attribute[Any], value: object) -> None:
-        if value is not None and (isinstance(value, bool) or value not in choices):
-            msg = f"{attribute.name} must be one of {', '.join(map(str, choices))}, not {value!r}"
-            raise refuse(msg, attribute.name, choices)
+    def check(_: object, attribute: Attribute[Any], value: object) -> None:
+        if isinstance(value, bool) or value not in choices:
+            listed = ", ".join(map(str, choices))
+            refuse(f"{attribute.name} must be one of {listed}, not {value!r}", attribute.name, choices)
 
     return check
 
@@ -172,30 +138,33 @@ def one_of(*choices: int) -> Check:
 def user_id(instance: object, attribute: Attribute[Any], value: object) -> None:
     """Check an id of an end user: printable ASCII that does not hold `||`."""
     word(instance, attribute, value)
-    limit = LIMITS[attribute.name]
-    if isinstance(value, str) and (
-        len(value) > limit or not value.isascii() or not value.isprintable() or "||" in value
-    ):
-        msg = f"{attribute.name} must be at most {limit} printable ASCII characters, without '||'"
-        raise refuse(msg, attribute.name, limit)
+    limit, known = LIMITS[attribute.name], str(value)
+    if len(known) > limit or not known.isascii() or not known.isprintable() or "||" in known:
+        message = f"{attribute.name} must be at most {limit} printable ASCII characters, without '||'"
+        refuse(message, attribute.name, limit)
 
 
-def duration(instance: object, attribute: Attribute[Any], value: object) -> None:
-    """Check a duration: a word, and not a negative or empty span."""
-    word(instance, attribute, value)
-    if isinstance(value, str) and (value.startswith("-") or value == "0s") and value != "-1":
-        msg = f"duration must be at least one second, not {value!r}"
-        raise refuse(msg, "duration", 1)
+def media(_: object, attribute: Attribute[Any], value: object) -> None:
+    """Check a media field: a URL that a server can use, or `Media`."""
+    check_media(attribute.name, value)
+
+
+def check_media(name: str, value: object) -> None:
+    """Refuse what is neither a URL that a server can use nor `Media`."""
+    if isinstance(value, Media):
+        return
+    if not isinstance(value, str):
+        wrapped = isinstance(value, os.PathLike | bytes | bytearray | memoryview)
+        message = f"{name} takes a URL or Media, not {type(value).__name__}"
+        refuse(message, name, hint=_WRAP if wrapped else "")
+    if not (is_http(value) or is_data(value)):
+        message = f"{name} must be an http(s) or data: URL, not {brief(value)}"
+        refuse(message, name, "http(s) or data: URL", _WRAP, "Name a file, or an http(s) URL")
 
 
 def media_field() -> Any:
     """Return an optional media field."""
-
-    def check(instance: object, attribute: Attribute[Any], value: object) -> None:
-        if value is not None:
-            check_media(attribute.name, value)
-
-    return field(default=None, validator=check, repr=brief)
+    return field(default=None, validator=optional(media), repr=brief)
 
 
 def list_field(name: str, kind: type[Any] | None = None) -> Any:
@@ -204,38 +173,37 @@ def list_field(name: str, kind: type[Any] | None = None) -> Any:
     Of a `kind`, a mapping with its fields will do as well.
     """
 
-    def made(item: object) -> object:
-        if kind is None or not isinstance(item, Mapping):
-            return item
-        known = cast("Mapping[str, Any]", item)
-        if unknown := sorted(str(key) for key in known if key not in {part.name for part in fields(kind)}):
-            msg = f"{name}: {kind.__name__} has no field {unknown[0]!r}"
-            raise refuse(msg, name)
-        try:
-            return kind(**known)
-        except TypeError:
-            needed = ", ".join(part.name for part in fields(kind) if part.default is NOTHING)
-            msg = f"{name}: {kind.__name__} needs {needed}"
-            raise refuse(msg, name) from None
-
     def to_tuple(value: object) -> tuple[object, ...]:
         if value is None:
             return ()
         if not isinstance(value, list | tuple):
-            msg = f"{name} takes a list or a tuple, not {type(value).__name__}"
-            raise refuse(msg, name)
-        return tuple(made(item) for item in cast("Sequence[object]", value))
+            refuse(f"{name} takes a list or a tuple, not {type(value).__name__}", name)
+        values = tuple(cast("Sequence[object]", value))
+        if kind is not None:
+            values = tuple(_made(name, kind, item) for item in values)
+        if len(values) > LIMITS[name]:
+            refuse(f"{name} takes at most {LIMITS[name]}, not {len(values)}", name, LIMITS[name])
+        for item in values if kind is None else ():
+            check_media(name, item)
+        return values
 
-    def check(instance: object, attribute: Attribute[Any], values: tuple[object, ...]) -> None:
-        check_count(name, values)
-        for value in values:
-            if kind is None:
-                check_media(name, value)
-            elif not isinstance(value, kind):
-                msg = f"{name} takes {kind.__name__}, not {type(value).__name__}"
-                raise refuse(msg, name)
+    return field(default=(), converter=to_tuple, repr=brief)
 
-    return field(default=(), converter=to_tuple, validator=check, repr=brief)
+
+def _made(name: str, kind: type[Any], item: object) -> object:
+    """Return `item`, or the `kind` that the mapping `item` describes."""
+    if isinstance(item, kind):
+        return item
+    if not isinstance(item, Mapping):
+        refuse(f"{name} takes {kind.__name__}, not {type(item).__name__}", name)
+    known = cast("Mapping[str, Any]", item)
+    if unknown := sorted(map(str, known.keys() - {part.name for part in fields(kind)})):
+        refuse(f"{name}: {kind.__name__} has no field {unknown[0]!r}", name)
+    try:
+        return kind(**known)
+    except TypeError:
+        needed = ", ".join(part.name for part in fields(kind) if part.default is NOTHING)
+    refuse(f"{name}: {kind.__name__} needs {needed}", name)
 
 
 def brief(value: Any) -> str:
@@ -245,16 +213,11 @@ def brief(value: Any) -> str:
             bare = value.lower().startswith(("http://", "https://")) and "?" in value
             shown = f"{value.partition('?')[0]}?…" if bare else value
             return repr(shown) if len(shown) <= _SHOWN else f"{shown[:_SHOWN]!r}…<{len(shown)} characters>"
-        case list():
-            return f"[{_brief_items(value)}]"  # pyright: ignore[reportUnknownArgumentType] - any list will do
-        case tuple():
-            return f"({_brief_items(value)})"  # pyright: ignore[reportUnknownArgumentType] - any tuple will do
+        case list() | tuple():
+            items = ", ".join(map(brief, cast("Sequence[Any]", value)))
+            return f"[{items}]" if isinstance(value, list) else f"({items})"
         case dict():
             known = cast("dict[str, Any]", value)
             return f"{{{', '.join(f'{name!r}: {brief(item)}' for name, item in known.items())}}}"
         case _:
             return repr(value)
-
-
-def _brief_items(values: Sequence[Any]) -> str:
-    return ", ".join(brief(value) for value in values)

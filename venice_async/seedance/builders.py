@@ -96,8 +96,7 @@ def reference(
     if bool(donors) == text.startswith("Refer to "):
         msg = "a reference prompt must say once what it refers to"
         how = "Open it with 'Refer to <Subject 1> in <Image 1> to generate', or pass"
-        error = refuse(msg, "prompt", "Refer to … to generate …", f"{how} refer_to=")
-        raise error.with_facts(cli_hint=f"{how} --refer-to")
+        refuse(msg, "prompt", "Refer to … to generate …", f"{how} refer_to=", f"{how} --refer-to")
     if donors:
         *most, last = map(_phrase, donors)
         listed = f"{', '.join(most)} and {last}" if most else last
@@ -175,7 +174,7 @@ def extend(
     whole = text.startswith(f"Extend {_INPUT}")
     if whole and (backward or keep_input):
         msg = "a prompt that opens with 'Extend <Video 1>' says itself where to extend and what to keep"
-        raise refuse(msg, "prompt", None, "Leave out backward and keep_input, or describe only what is new")
+        refuse(msg, "prompt", None, "Leave out backward and keep_input, or describe only what is new")
     if not whole:
         text = _EXTENSIONS[bool(backward), bool(keep_input)].format(_phrase(text))
     return _request(model, text, "extend", (), [video], (), family, fields)
@@ -207,11 +206,11 @@ def stitch(
     gaps = len(videos) - 1
     if isinstance(videos, str) or gaps < 1:
         msg = "stitching takes a list of two clips or more"
-        raise refuse(msg, "reference_video_urls", 2)
+        refuse(msg, "reference_video_urls", 2)
     between = [transitions] * gaps if isinstance(transitions, str) else list(transitions)
     if len(between) != gaps:
         msg = f"{gaps + 1} clips have {gaps} transitions between them, not {len(between)}"
-        raise refuse(msg, "prompt", gaps)
+        refuse(msg, "prompt", gaps)
     joins = [f" + {_phrase(text)} + followed by {video(number)}" for number, text in enumerate(between, 2)]
     return _request(model, _INPUT + "".join(joins), "stitch", (), videos, (), family, fields)
 
@@ -244,7 +243,7 @@ def _request(  # noqa: PLR0917 - what the four workflows differ in
 def _words(value: str) -> str:
     if not isinstance(value, str) or not value.strip(" ."):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
         msg = f"a part of the prompt must be text, not {value!r}"
-        raise refuse(msg, "prompt", 1)
+        refuse(msg, "prompt", 1)
     return value.strip()
 
 

@@ -80,7 +80,7 @@ def family_of(model: str, family: str | Family | None = None) -> Family | None:
     if family is not None:
         if family not in FAMILIES:
             msg = f"family must be one of {', '.join(FAMILIES)}, not {family!r}"
-            raise refuse(msg, "family", tuple(FAMILIES))
+            refuse(msg, "family", tuple(FAMILIES))
         return FAMILIES[family]
     found = _VERSION.search(model) if isinstance(model, str) else None  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
     return FAMILIES.get(f"{found[1]}.{found[2]}") if found else None
@@ -98,13 +98,13 @@ def check(request: VideoRequest, family: Family | None) -> None:
         request.reference_image_urls or request.reference_video_urls or request.image_url or request.video_url
     ):
         msg = "there is nothing to refer to"
-        raise refuse(
+        refuse(
             msg, "reference_image_urls", 1, "Give an image or a clip; without any, use a text-to-video model"
         )
     for name in ("duration", "aspect_ratio"):
         if _follows(getattr(request, name)) and not request.reference_video_urls:
             msg = f"{name} cannot follow a clip when there is none"
-            raise refuse(msg, name, None, "Give a reference clip, or say what you want")
+            refuse(msg, name, None, "Give a reference clip, or say what you want")
     _check_tags(request)
 
 
@@ -113,17 +113,17 @@ def _check_limits(request: VideoRequest, family: Family) -> None:
         count = len(getattr(request, _FIELDS[kind]))
         if count > limit:
             msg = f"Seedance {family.name} takes at most {limit} reference {kind.lower()}s, not {count}"
-            raise refuse(msg, _FIELDS[kind], limit)
+            refuse(msg, _FIELDS[kind], limit)
     low, high = family.seconds
     if request.seconds is not None and not low <= request.seconds <= high:
         msg = f"Seedance {family.name} makes clips of {low} to {high} seconds, not {request.duration}"
-        raise refuse(msg, "duration", f"{low}s-{high}s")
+        refuse(msg, "duration", f"{low}s-{high}s")
     if _follows(request.duration) and not family.follows_source:
         msg = f"Seedance {family.name} cannot follow the length of a clip"
-        raise refuse(msg, "duration", f"{low}s-{high}s", "Give the seconds")
+        refuse(msg, "duration", f"{low}s-{high}s", "Give the seconds")
     if request.omni_reference_task_type is not None and not family.task_types:
         msg = f"Seedance {family.name} does not take omni_reference_task_type"
-        raise refuse(msg, "omni_reference_task_type", None, "Leave it out: the prompt tells the workflow")
+        refuse(msg, "omni_reference_task_type", None, "Leave it out: the prompt tells the workflow")
 
 
 def _follows(value: object) -> bool:
@@ -138,19 +138,19 @@ def _check_tags(request: VideoRequest) -> None:
             number = max(1, int((meant[2] or meant[4] or "1")[:4]))
             tag = f"<{(meant[1] or meant[3]).capitalize()} {number}>"
             msg = f"{meant[0].strip()!r} is not a tag; write {tag}"
-            raise refuse(msg, "prompt", tag, "Tags are case-sensitive and have exactly one space")
+            refuse(msg, "prompt", tag, "Tags are case-sensitive and have exactly one space")
     used = {(kind, int(number)) for kind, number in _TAG.findall(prompt)}
     for kind, name in _FIELDS.items():
         numbers, count = {number for tag, number in used if tag == kind}, len(getattr(request, name))
         if without := sorted(number for number in numbers if number > count):
             msg = f"<{kind} {without[0]}> has no reference: {name} has {count}"
-            raise refuse(msg, "prompt", count)
+            refuse(msg, "prompt", count)
         if unmentioned := sorted(set(range(1, count + 1)) - numbers):
             msg = f"<{kind} {unmentioned[0]}> is given but never mentioned in the prompt"
-            raise refuse(msg, name, None, "Mention it, or leave the reference out")
+            refuse(msg, name, None, "Mention it, or leave the reference out")
     sentences = re.split(r"(?<=[.!?;])\s", prompt)
     for number in sorted(number for tag, number in used if tag == "Subject"):
         tag = f"<Subject {number}>"
         if not any(tag in sentence and re.search(r"<(Image|Video) ", sentence) for sentence in sentences):
             msg = f"the prompt does not say where {tag} is"
-            raise refuse(msg, "prompt", f"{tag} in <Image 1>", f"Write '{tag} in <Image 1>' once")
+            refuse(msg, "prompt", f"{tag} in <Image 1>", f"Write '{tag} in <Image 1>' once")
