@@ -78,7 +78,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 FOR_ANNOTATIONS = {
     ("client", "aiohttp"),
     ("client", "obstore"),
-    ("engine.runtime", "aiohttp"),
+    ("engine.spec", "aiohttp"),
     ("options", "aiohttp"),
     ("options", "ssl"),
 }

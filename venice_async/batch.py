@@ -214,7 +214,7 @@ class Batch:
 
     async def _reserve(self, request: VideoRequest) -> float | None:
         asked = self._options.max_usd is not None or self._options.max_each is not None
-        if not asked and not self._runtime.capped:
+        if not asked and not self._runtime.settings.capped:
             return None
         usd = (await self._quote(request)).usd
         most = None if self._options.max_each is None else self._options.max_each(request)

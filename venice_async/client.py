@@ -17,8 +17,8 @@ from .engine.choice import cheapest
 from .engine.completion import OnDone
 from .engine.consent import OnConsent
 from .engine.retrieval import ask_status
-from .engine.runtime import Runtime, Settings
-from .engine.spec import Destination, JobSpec
+from .engine.runtime import Runtime
+from .engine.spec import Destination, JobSpec, Settings
 from .errors import UsageError, VeniceError
 from .io.delivery.sinks import QueueSink
 from .io.request_hook import OnRequest
@@ -109,26 +109,27 @@ class VeniceClient(JournalCalls):
             raise UsageError(msg, hint="Pass on_request=, a function that does")
         del api_key  # a traceback of this frame must not show it
         self._batches: WeakSet[Batch] = WeakSet()
-        self._runtime = Runtime(
-            Settings(
-                api_key=secret,
-                base_url=base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL,
-                session=session,
-                on_consent=on_consent,
-                on_state=on_state,
-                on_done=on_done,
-                journal=journal,
-                budget=Budget.meant(budget, has_journal=journal is not None),
-                timeouts=timeouts or Timeouts(),
-                limits=limits or Limits(),
-                polling=polling or Polling(),
-                retries=retries or Retries(),
-                links=links or Links(),
-                on_request=on_request,
-                send_key=send_key,
-                sidecars=sidecars,
-            )
+        settings = Settings(
+            api_key=secret,
+            base_url=base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL,
+            session=session,
+            on_consent=on_consent,
+            on_state=on_state,
+            on_done=on_done,
+            on_request=on_request,
+            journal=journal,
+            budget=Budget.of(budget),
+            timeouts=timeouts or Timeouts(),
+            limits=limits or Limits(),
+            polling=polling or Polling(),
+            retries=retries or Retries(),
+            links=links or Links(),
+            send_key=send_key,
+            sidecars=sidecars,
         )
+        if budget is not None:
+            _ = settings.capped  # the environment's is checked once a job is started
+        self._runtime = Runtime(settings)
 
     def __repr__(self) -> str:
         runtime: Runtime | None = getattr(self, "_runtime", None)  # a traceback shows one that is not made
@@ -215,7 +216,7 @@ class VeniceClient(JournalCalls):
         if reference_video_seconds is not None:
             check_number("reference_video_seconds", reference_video_seconds, low=0)
         check_number("priority", priority)
-        if self._runtime.capped and max_usd is None:
+        if self._runtime.settings.capped and max_usd is None:
             max_usd = math.inf  # the price is asked
         noted = {} if tags is None else arguments.checked_tags(tags)
         destination = arguments.bound_for(to, store)
@@ -347,7 +348,7 @@ class VeniceClient(JournalCalls):
                 is the request's place in the batch, from 1.
             max_each: returns the most that a request may cost, in USD, or None for no limit of its own.
         """
-        _ = self._runtime.capped
+        _ = self._runtime.settings.capped
         self._runtime.shared()
         check_source(requests)
         options = BatchOptions(

@@ -37,7 +37,9 @@ class VideoJob:
     `job.wait()`: `asyncio.create_task(job.wait())`. A task group of anyio takes `job.wait`.
     """
 
-    def __init__(self, driver: Driver, *, on_state: Callable[[VideoJob, State], None] | None = None) -> None:
+    def __init__(
+        self, driver: Driver, *, on_state: Callable[[VideoJob, State], object] | None = None
+    ) -> None:
         """Watch `driver`; `VeniceClient` makes and starts jobs."""
         self._driver = driver
         self._loop = asyncio.get_running_loop()

@@ -105,10 +105,6 @@ class Limits:
             raise UsageError(msg)
 
 
-NO_JOURNAL: Final = "A daily or monthly budget needs a journal, in which all processes count what they pay"
-WITH_JOURNAL: Final = "Pass journal='jobs.db', or unset VENICE_DAILY_USD and limit each job with max_usd"
-
-
 @frozen(kw_only=True)
 class Budget:
     """The most that all jobs of a journal may cost, whichever processes queue them. Days and months are UTC.
@@ -129,18 +125,11 @@ class Budget:
         return self.daily is not None or self.monthly is not None
 
     @classmethod
-    def meant(cls, said: Budget | float | None, *, has_journal: bool) -> Budget:
-        """Return the budget that is meant: a number is USD a day, and None what the environment says.
-
-        Raises:
-            UsageError: it is none, or there is no journal to count in.
-        """
+    def of(cls, said: Budget | float | None) -> Budget:
+        """Return the budget that is meant: a number is USD a day, and None what the environment says."""
         if said is None:
             return cls.of_environment()
-        budget = said if isinstance(said, Budget) else cls(daily=said)
-        if budget and not has_journal:
-            raise UsageError(NO_JOURNAL, hint=WITH_JOURNAL)
-        return budget
+        return said if isinstance(said, Budget) else cls(daily=said)
 
     @classmethod
     def of_environment(cls) -> Budget:

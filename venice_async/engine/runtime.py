@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib import import_module
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
 import anyio.to_thread
-from attrs import field, frozen
 
 from ..errors import UsageError, VeniceError
 from ..io.aiohttp import AiohttpTransport
@@ -25,22 +22,18 @@ from ..io.disk import deliveries_at_once
 from ..io.journal import is_postgres
 from ..io.pacing.pacer import Pacer
 from ..io.ration.store import RationStore, account_key
-from ..io.request_hook import OnRequest, RequestHook
+from ..io.request_hook import RequestHook
 from ..job import VideoJob, running_loop
-from ..options import NO_JOURNAL, WITH_JOURNAL, Budget, Limits, Links, Polling, Retries, Timeouts
 from ..results import Ticket
-from ..sansio.http.links import is_loopback
 from ..sansio.http.queries import Query
 from ..sansio.http.secrets import Secret
-from ..sansio.job.states import Failed, State, Succeeded
-from .completion import Completions, OnDone
-from .consent import OnConsent, Questions
+from ..sansio.job.states import Failed, Succeeded
+from .completion import Completions
 from .driver import Driver
 from .following import Following
-from .spec import JobSpec, Shared
+from .spec import JobSpec, Settings, Shared
 
 if TYPE_CHECKING:
-    import aiohttp
     from anyio.abc import TaskGroup
 
     from ..io.journal.store import JobStore
@@ -63,80 +56,6 @@ log: logging.Logger = logging.getLogger(__name__)
 
 # Clients left by error while a paid request was on its way: each closes once its answer is journalled.
 _closing: set[asyncio.Task[None]] = set()
-
-
-def _checked_key(secret: Secret) -> Secret:
-    """Return the key without the blanks around it. It is handled wrapped, so that no traceback shows it.
-
-    Raises:
-        UsageError: it is none.
-    """
-    secret = Secret(secret.reveal().strip())
-    if not secret.reveal():
-        msg = "There is no API key"
-        raise UsageError(msg, hint="Pass api_key=, or set VENICE_API_KEY; make one at venice.ai/settings/api")
-    if not secret.reveal().isascii() or not secret.reveal().isprintable() or " " in secret.reveal():
-        msg = "The API key has characters that no key has"
-        raise UsageError(msg, hint="Copy it again, without blanks or line ends")
-    return secret
-
-
-def _checked_url(url: str) -> str:
-    """Return the base URL without a slash at its end.
-
-    Raises:
-        UsageError: it is none.
-    """
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        sound, parts = False, urlsplit("")
-    if not sound or parts.query or parts.username:
-        msg = "base_url, or VENICE_BASE_URL, must be an http(s) URL such as https://api.venice.ai/api/v1"
-        raise UsageError(msg)
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        log.warning("base_url is plain http: the key can be read on its way")
-    return url.rstrip("/")
-
-
-@frozen(kw_only=True, repr=False)  # a traceback may show it half made
-class Settings:
-    """How a client was made; see `VeniceClient`.
-
-    Raises:
-        UsageError: it cannot be made like that.
-    """
-
-    api_key: Secret = field(converter=_checked_key)
-    base_url: str = field(converter=_checked_url)
-    session: aiohttp.ClientSession | None
-    on_consent: OnConsent | None
-    on_state: Callable[[VideoJob, State], None] | None
-    journal: str | os.PathLike[str] | None
-    timeouts: Timeouts
-    limits: Limits
-    polling: Polling
-    retries: Retries
-    links: Links
-    budget: Budget
-    on_request: OnRequest | None
-    send_key: bool
-    sidecars: bool = True
-    on_done: OnDone | None = None
-
-    def __attrs_post_init__(self) -> None:
-        """Refuse functions of the wrong kind, before one of them is called."""
-        given: object = self.on_state
-        if given is not None and (not callable(given) or iscoroutinefunction(given)):
-            msg = "on_state must be a plain function, not a coroutine function"
-            raise UsageError(msg, hint="Let it put the states into a queue that a task of yours reads")
-        kinds = {"on_request": "of method, path and body", "on_done": "of a job, or a Webhook"}
-        for name, what in kinds.items():
-            given = getattr(self, name)
-            if given is not None and not callable(given):
-                msg = f"{name} must be a function {what}, not {type(given).__name__}"
-                raise UsageError(msg)
 
 
 class Runtime:
@@ -170,17 +89,6 @@ class Runtime:
     def is_open(self) -> bool:
         """Whether it was opened and nobody has begun to close it."""
         return self._task is not None and not self._task.done() and not self._leave.is_set()
-
-    @property
-    def capped(self) -> bool:
-        """Whether a budget bounds what may be paid, so that prices are asked first.
-
-        Raises:
-            UsageError: one does, and there is no journal to count in.
-        """
-        if self.settings.budget and self.settings.journal is None:
-            raise UsageError(NO_JOURNAL, hint=WITH_JOURNAL)
-        return bool(self.settings.budget)
 
     async def open(self, sharing: Sharing | None = None) -> None:
         """Open the sessions and the journal, or take what is shared with other clients.
@@ -262,7 +170,8 @@ class Runtime:
         if self._draining:
             msg = "The client is draining and starts no more jobs"
             raise UsageError(msg)
-        driver = Driver(shared, spec)
+        first = None if spec.key is None else self._keyed.get(spec.key)
+        driver = Driver(shared, spec, after=None if first is None else self._jobs[first].placed)
         job = VideoJob(driver, on_state=self.settings.on_state)
         self._jobs[job] = driver
         if self._completions is not None:
@@ -380,20 +289,16 @@ class Runtime:
         following = None if journal is None else Following(journal, clock, self.spawn)
         if following is not None:
             stack.callback(following.close)
-        questions = Questions()
-        stack.push_async_callback(questions.aclose)
-        return Shared(
+        shared = Shared(
+            settings=settings,
             caller=caller,
             clock=clock,
             journal=journal,
-            timeouts=settings.timeouts,
-            questions=questions,
-            deliveries=anyio.Semaphore(deliveries_at_once(), fast_acquire=True),
-            on_consent=settings.on_consent,
-            retry_refunded=settings.retries.refunded,
-            sidecars=settings.sidecars,
             following=following,
+            deliveries=anyio.Semaphore(deliveries_at_once(), fast_acquire=True),
         )
+        stack.push_async_callback(shared.questions.aclose)
+        return shared
 
     async def _open_journal(self, stack: AsyncExitStack, clock: SystemClock) -> JobStore | None:
         settings, path = self.settings, self.settings.journal

@@ -1,34 +1,130 @@
-"""What one job is to do, and what the jobs of a client share."""
+"""How a client was made, what one job is to do, and what the jobs of a client share."""
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
-from weakref import WeakValueDictionary
+from urllib.parse import urlsplit
 
 import anyio
 from attrs import field, frozen
 
+from ..errors import UsageError
 from ..io.caller import Caller
 from ..io.delivery.sinks import Sink
 from ..io.delivery.stores import ObjectPlace
 from ..io.journal.entries import BatchShare, JournalEntry
+from ..io.request_hook import OnRequest
 from ..io.transport import Clock
-from ..options import Timeouts
+from ..options import Budget, Limits, Links, Polling, Retries, Timeouts
 from ..requests import VideoRequest
+from ..sansio.http.links import is_loopback
+from ..sansio.http.secrets import Secret
 from ..sansio.job.machine import Step, resume
 from .arguments import local_or_object
 from .consent import OnConsent, Questions
 from .following import Following
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from ..io.journal.store import JobStore
 
 Destination: TypeAlias = str | os.PathLike[str] | Sink | tuple[object, str]
 """A path, a URL such as `s3://bucket/clips/a.mp4`, a sink, or a store of `obstore` and a name in it."""
+
+log: logging.Logger = logging.getLogger(__name__)
+
+
+def _checked_key(secret: Secret) -> Secret:
+    """Return the key without the blanks around it. It is handled wrapped, so that no traceback shows it.
+
+    Raises:
+        UsageError: it is none.
+    """
+    secret = Secret(secret.reveal().strip())
+    if not secret.reveal():
+        msg = "There is no API key"
+        raise UsageError(msg, hint="Pass api_key=, or set VENICE_API_KEY; make one at venice.ai/settings/api")
+    if not secret.reveal().isascii() or not secret.reveal().isprintable() or " " in secret.reveal():
+        msg = "The API key has characters that no key has"
+        raise UsageError(msg, hint="Copy it again, without blanks or line ends")
+    return secret
+
+
+def _checked_url(url: str) -> str:
+    """Return the base URL without a slash at its end.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound, parts = False, urlsplit("")
+    if not sound or parts.query or parts.username:
+        msg = "base_url, or VENICE_BASE_URL, must be an http(s) URL such as https://api.venice.ai/api/v1"
+        raise UsageError(msg)
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        log.warning("base_url is plain http: the key can be read on its way")
+    return url.rstrip("/")
+
+
+@frozen(kw_only=True, repr=False)  # a traceback may show it half made
+class Settings:
+    """How a client was made; see `VeniceClient`.
+
+    Raises:
+        UsageError: it cannot be made like that.
+    """
+
+    api_key: Secret = field(converter=_checked_key)
+    base_url: str = field(converter=_checked_url)
+    session: aiohttp.ClientSession | None
+    on_consent: OnConsent | None
+    on_state: Callable[..., object] | None
+    on_done: Callable[..., object] | None
+    on_request: OnRequest | None
+    journal: str | os.PathLike[str] | None
+    budget: Budget
+    timeouts: Timeouts
+    limits: Limits
+    polling: Polling
+    retries: Retries
+    links: Links
+    send_key: bool
+    sidecars: bool
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse functions of the wrong kind, before one of them is called."""
+        given: object = self.on_state
+        if given is not None and (not callable(given) or iscoroutinefunction(given)):
+            msg = "on_state must be a plain function, not a coroutine function"
+            raise UsageError(msg, hint="Let it put the states into a queue that a task of yours reads")
+        kinds = {"on_request": "of method, path and body", "on_done": "of a job, or a Webhook"}
+        for name, what in kinds.items():
+            given = getattr(self, name)
+            if given is not None and not callable(given):
+                msg = f"{name} must be a function {what}, not {type(given).__name__}"
+                raise UsageError(msg)
+
+    @property
+    def capped(self) -> bool:
+        """Whether a budget bounds what may be paid, so that prices are asked first.
+
+        Raises:
+            UsageError: one does, and there is no journal to count in.
+        """
+        if self.budget and self.journal is None:
+            msg = "A daily or monthly budget needs a journal, in which all processes count what they pay"
+            hint = "Pass journal='jobs.db', or unset VENICE_DAILY_USD and limit each job with max_usd"
+            raise UsageError(msg, hint=hint)
+        return bool(self.budget)
 
 
 @frozen(kw_only=True)
@@ -89,40 +185,24 @@ class Shared:
     """What the jobs of a client share.
 
     Attributes:
+        settings: how the client was made.
         caller: sends requests, at their turn.
         clock: time and chance.
         journal: where tickets outlive a crash, if anywhere.
-        timeouts: how long to wait.
-        on_consent: whom to ask for consent.
-
-        questions: the questions that people are being asked.
-
-        deliveries: holds back clips that would take more file descriptors than there are.
-        retry_refunded: whether a job that failed and was refunded is queued once more.
-        sidecars: whether a JSON file beside each clip tells how it came about.
-        claims: the files and objects that running jobs are bound for.
-        orders: by key, what is set once the job that came with it first has paid, or has ended.
         following: the news between processes that share the journal, if there is one.
+        questions: the questions that people are being asked.
+        deliveries: holds back clips that would take more file descriptors than there are.
+        claims: the files and objects that running jobs are bound for.
     """
 
+    settings: Settings
     caller: Caller
     clock: Clock
     journal: JobStore | None
-    timeouts: Timeouts
-
-    questions: Questions
+    following: Following | None
+    questions: Questions = field(factory=Questions)
     deliveries: anyio.Semaphore
-    on_consent: OnConsent | None = None
-    retry_refunded: bool = False
-    sidecars: bool = False
     claims: set[Path | str] = field(factory=set[Path | str])
-    orders: WeakValueDictionary[str, asyncio.Event] = field(factory=WeakValueDictionary[str, asyncio.Event])
-    following: Following | None = None
-
-
-def born(spec: JobSpec, now: float) -> float | None:
-    """Return when a job began, in seconds since the Unix epoch as `now` is; None where that is not known."""
-    return None if spec.age is None else now - spec.age
 
 
 def recovery(entry: JournalEntry, now: float) -> JobSpec:

@@ -11,7 +11,7 @@ from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
-from attrs import evolve
+from attrs import Factory, define, evolve, field
 
 from ..errors import (
     ANSWER_KEPT,
@@ -37,11 +37,13 @@ from ..sansio.retries import Attempts, Call, GiveUp, Retry, Unknown, Verdict
 from .spec import JobSpec, Shared
 
 AWAY: Final = 1.0  # seconds until a journal that cannot be reached is tried again
+_NO_TURN: Final = "A paid request has waited %.0f s for its turn, and is given up after as many more"
 _MANY: Final = 3  # refusals of a paid request, from which on each is a warning
 
 log: logging.Logger = logging.getLogger(__name__)
 
 
+@define(eq=False)
 class Submission:
     """Performs the commands of one job that come before it has a ticket.
 
@@ -52,29 +54,22 @@ class Submission:
         usd: the price in USD, once it is asked or known.
     """
 
-    def __init__(self, shared: Shared, spec: JobSpec, record: JobRecord) -> None:
-        """Pay for `spec`, journalled on `record`."""
-        self.outcome: Accepted | Refused | None = None
-        self._shared = shared
-        self._caller = shared.caller
-        self._spec = spec
-        self._record = record
-        self.encoded: VideoRequest | None = None
-        self.usd: float | None = spec.usd
-        self._prepared: Prepared | None = None
-        self._attempts = Attempts()
+    _shared: Shared
+    _spec: JobSpec
+    _record: JobRecord
+    usd: float | None = field(init=False, default=Factory(lambda self: self._spec.usd, takes_self=True))
+    encoded: VideoRequest | None = field(init=False, default=None)
+    outcome: Accepted | Refused | None = field(init=False, default=None)
+    _prepared: Prepared | None = field(init=False, default=None)
+    _attempts: Attempts = field(init=False, factory=Attempts)
 
     async def ask_price(self, command: AskPrice) -> Event:
         """Ask for the price."""
-        try:
-            self.encoded = self.encoded or await encode_media(command.request)
-            seconds = command.reference_video_seconds
-            query = await price_query(command.request, seconds, encoded=self.encoded)
-            self.usd = (await self._caller.ask(query)).usd
-            self._record.expect(self.usd)
-            return Priced(self.usd)
-        except VeniceError as error:
-            return Refused(error)
+        self.encoded = self.encoded or await encode_media(command.request)
+        query = await price_query(command.request, command.reference_video_seconds, encoded=self.encoded)
+        self.usd = (await self._shared.caller.ask(query)).usd
+        self._record.expect(self.usd)
+        return Priced(self.usd)
 
     async def queue(self, command: Queue) -> Event:
         """Send the paid request at its turn, again only if it provably was not accepted.
@@ -83,20 +78,26 @@ class Submission:
         `asyncio.run`: a cancelled job still learns what it paid for. Waiting for a turn, or for another try,
         can be cancelled, and ends after `Timeouts.queue` seconds in all.
         """
-        try:
-            if self._prepared is None:
-                self._prepared = await prepare(self.encoded or command.request)
-                self.encoded = None
-        except VeniceError as error:
-            return Refused(error)
-        clock, patience = self._shared.clock, self._shared.timeouts.queue
+        if self._prepared is None:
+            self._prepared = await prepare(self.encoded or command.request)
+            self.encoded = None
+        clock, patience = self._shared.clock, self._shared.settings.timeouts.queue
+        turns = self._shared.caller.pacer.queue_turn
         deadline = clock.monotonic() + patience
         refusals = 0
         latest: VeniceError | None = None
         while True:
+            left = deadline - clock.monotonic()
+            half_way = asyncio.get_running_loop().call_later(left / 2, log.warning, _NO_TURN, left / 2)
             async with AsyncExitStack() as stack:
-                turn = await self._turn(stack, command, deadline)
-                if turn is None:
+                try:
+                    with anyio.move_on_after(left) as waiting:
+                        turn = await stack.enter_async_context(
+                            turns(priority=self._spec.priority, model=command.request.model)
+                        )
+                finally:
+                    half_way.cancel()
+                if waiting.cancelled_caught:
                     break
                 await checkpoint_if_cancelled()  # a job may be cancelled before it has waited for anything
                 event, after = await run_to_completion(self._pay(command, self._prepared, turn))
@@ -111,11 +112,19 @@ class Submission:
             if clock.monotonic() + after >= deadline:
                 break
             await clock.sleep(after)
-        return Refused(_out_of_patience(patience, latest))
+        if latest is None:
+            message = f"A paid request had no turn within {patience:g} s"
+            latest = RateLimitError(message, status=HTTPStatus.TOO_MANY_REQUESTS)
+        if isinstance(latest, RateLimitError):
+            latest = latest.with_facts(
+                hint=f"The paid request was given up after {patience:g} s: pass Timeouts(queue=...) to wait"
+                " longer, or start fewer jobs at once, as a batch does"
+            )
+        return Refused(latest)
 
     async def ask_consent(self, question: ConsentRequest) -> Event:
         """Ask a person. No connection and no turn is held meanwhile."""
-        ask = self._spec.on_consent or self._shared.on_consent
+        ask = self._spec.on_consent or self._shared.settings.on_consent
         if ask is None:
             attested = question.request is not None and question.request.consents is not None
             beyond = ", beyond what the request attests" if attested else ""
@@ -133,45 +142,31 @@ class Submission:
             return Refused(ConsentError(message, consent_request=question))
         return Answered(answer)
 
-    async def _turn(self, stack: AsyncExitStack, command: Queue, deadline: float) -> Turn | None:
-        """Wait for a turn, until `deadline`; a long wait is logged once, half-way."""
-        left = deadline - self._shared.clock.monotonic()
-        message = "A paid request has waited %.0f s for its turn, and is given up after as many more"
-        half_way = asyncio.get_running_loop().call_later(left / 2, log.warning, message, left / 2)
-        try:
-            with anyio.move_on_after(left):
-                return await stack.enter_async_context(
-                    self._caller.pacer.queue_turn(priority=self._spec.priority, model=command.request.model)
-                )
-        finally:
-            half_way.cancel()
-        return None
-
     async def _pay(self, command: Queue, prepared: Prepared, turn: Turn) -> tuple[Event, float | None]:
         """Send the paid request; return what came of it, and in how many seconds to send it again, if so."""
         intent = Queueing(request=command.request, consent=command.consent, flow=command.flow)
-        timeouts = self._shared.timeouts
+        timeouts = self._shared.settings.timeouts
         try:
             await self._record.begin(
                 intent, answer_within=timeouts.connect + timeouts.read, batch=self._spec.batch
             )
             self._record.check()
-        except LeaseLostError as failure:
-            await self._record.withdraw()
-            turn.unsent()
-            return Refused(failure), AWAY
         except VeniceError as failure:
             turn.unsent()
-            return Refused(failure), AWAY if isinstance(failure, StoreAwayError) else None
+            if isinstance(failure, LeaseLostError):
+                await self._record.withdraw()
+            if not isinstance(failure, LeaseLostError | StoreAwayError):
+                raise
+            return Refused(failure), AWAY
         at = datetime.fromtimestamp(self._shared.clock.time(), UTC).isoformat(timespec="seconds")
         paid = queue_request(prepared.body, consents_of(command), model=command.request.model)
         untold = VeniceError("What came of it was not understood, by a mistake in this library")
         self.outcome = Refused(unknown_outcome(untold, fingerprint=prepared.fingerprint, at=at))
-        event = await self._caller.pay(paid, command, turn)
+        event = await self._shared.caller.pay(paid, command, turn)
         self.outcome = event if isinstance(event, Accepted) else None
         decided: Verdict = GiveUp()
         if isinstance(event, Refused):
-            self._attempts, decided = self._caller.judge(self._attempts, Call.QUEUE, event.error)
+            self._attempts, decided = self._shared.caller.judge(self._attempts, Call.QUEUE, event.error)
         match event, decided:
             case Accepted(ticket), _:
                 log.info("Queued as %s on %s%s", ticket.queue_id, ticket.model, self._record.label)
@@ -187,19 +182,6 @@ class Submission:
             case _:
                 await self._record.withdraw()
         return event, decided.after if isinstance(decided, Retry) else None
-
-
-def _out_of_patience(patience: float, latest: VeniceError | None) -> VeniceError:
-    """Return the error for a paid request that did not get through in `patience` seconds."""
-    if latest is None:
-        message = f"A paid request had no turn within {patience:g} s"
-        latest = RateLimitError(message, status=HTTPStatus.TOO_MANY_REQUESTS)
-    if not isinstance(latest, RateLimitError):
-        return latest
-    return latest.with_facts(
-        hint=f"The paid request was given up after {patience:g} s: pass Timeouts(queue=...) to wait longer,"
-        " or start fewer jobs at once, as a batch does"
-    )
 
 
 def unknown_outcome(error: VeniceError, *, fingerprint: str, at: str) -> QueueOutcomeUnknownError:
