@@ -124,7 +124,7 @@ class Venice(Sandbox):
     def now(self) -> float:
         """Return the server's idea of the Unix time."""
         assert self._venice is not None
-        return self._venice.clock.unix(self._venice.clock.now())
+        return self._venice.epoch + self._venice.now()
 
     def asked(self, call: str) -> list[RecordedRequest]:
         """Return the requests of a call, named as by `wire`."""

@@ -100,6 +100,7 @@ async def test_an_id_never_issued_is_a_400_and_one_of_another_model_a_404() -> N
         ticket = (await venice.queue()).json
         never = await venice.retrieve({**ticket, "queue_id": "00000000-0000-4000-8000-000000000000"})
         other = await venice.retrieve({**ticket, "model": PRIVATE})
+        assert 0 == venice.sandbox.count("video")
     assert [(400, "Request ID is invalid.")] == [(never.status, never.json["error"])]
     assert 404 == other.status
 

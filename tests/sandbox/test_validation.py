@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from venice_async.sandbox import CATALOGUE, CatalogueModel
 from venice_async.sandbox.consent import ConsentRecord
-from venice_async.sandbox.jobs import price
 from venice_async.sandbox.replies import Refused
 from venice_async.sandbox.validation import check_job, check_queue, check_quote
 
@@ -56,7 +55,7 @@ def test_any_body_is_accepted_and_priced_or_refused(more: dict[str, Any], model:
             status = refused.reply.status
         assert status in {200, 400}
         if status == 200:
-            assert 0 < price(model, body) < math.inf
+            assert 0 < model.price(body) < math.inf
         if status == 200 and check is check_queue:
             ConsentRecord().ask(body, "face_media")
 

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .catalogue import CATALOGUE
-    from .clips.media import tiny_clip
-    from .clips.renderer import ClipMaker
-    from .limits import RateLimits
+    from .clips.media import ClipMaker, tiny_clip
     from .model import CatalogueModel
+    from .options import RateLimits
     from .records import Charge, RecordedRequest
     from .scenarios import Fault, Outcome, Point, Scenario
     from .server import Sandbox, serve
@@ -38,23 +37,27 @@ __all__ = [
     "tiny_clip",
 ]
 
-_ROOMS = {
-    "catalogue": ("CATALOGUE",),
-    "limits": ("RateLimits",),
-    "clips.media": ("tiny_clip",),
-    "model": ("CatalogueModel",),
-    "records": ("Charge", "RecordedRequest"),
-    "scenarios": ("Fault", "Outcome", "Point", "Scenario"),
-    "server": ("Sandbox", "serve"),
-    "clips.renderer": ("ClipMaker",),
+_MODULES = {
+    "CATALOGUE": "catalogue",
+    "CatalogueModel": "model",
+    "Charge": "records",
+    "ClipMaker": "clips.media",
+    "Fault": "scenarios",
+    "Outcome": "scenarios",
+    "Point": "scenarios",
+    "RateLimits": "options",
+    "RecordedRequest": "records",
+    "Sandbox": "server",
+    "Scenario": "scenarios",
+    "serve": "server",
+    "tiny_clip": "clips.media",
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     """Import a public name from the module that has it."""
-    if name not in _ROOM_OF:
+    if name not in _MODULES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    value: object = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
+    value: object = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     return value

@@ -4,52 +4,39 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
-from collections.abc import Collection, Iterable
+from collections import Counter
 
 from attrs import define, field
 
 from .records import RecordedRequest
 from .replies import Reply
-from .scenarios import Coding, Fault, Faults, Point
+from .scenarios import Coding, Fault, Faults
 
 _JSON = "application/json; charset=utf-8"
 
 
 @define(eq=False)
-class _Planned:
-    fault: Faults
-    passed: int = 0
-    struck: int = 0
-
-    def strikes(self, request: RecordedRequest, points: Collection[Point], model: str | None) -> Fault | None:
-        """Return the fault if it strikes this request, which is counted."""
-        fault = self.fault
-        if not isinstance(fault, Fault):
-            return fault(request)
-        if fault.on not in points or (fault.model or model) != model or self.struck == fault.times:
-            return None
-        if self.passed < fault.skip:
-            self.passed += 1
-            return None
-        self.struck += 1
-        return fault
-
-
-@define(eq=False)
 class FaultPlan:
-    """The faults declared, in order, and how far each has come."""
+    """The faults declared, in order; more may be added at any time."""
 
-    _planned: list[_Planned] = field(factory=list[_Planned], init=False)
+    faults: list[Faults]
+    _met: Counter[int] = field(factory=Counter[int], init=False)  # how many requests each was for
 
-    def add(self, faults: Iterable[Faults]) -> None:
-        """Queue more faults behind those declared before."""
-        self._planned.extend(_Planned(fault) for fault in faults)
-
-    def next(self, request: RecordedRequest, points: Collection[Point], model: str | None) -> Fault | None:
-        """Return the fault that strikes a request at any of `points`."""
-        struck = (planned.strikes(request, points, model) for planned in self._planned)
-        return next((fault for fault in struck if fault is not None), None)
+    def next(self, request: RecordedRequest, model: object) -> Fault | None:
+        """Return the fault that strikes a request for a model."""
+        points = {request.point, "retrieve"} if request.point == "video" else {request.point}
+        for number, fault in enumerate(self.faults):
+            if not isinstance(fault, Fault):
+                if (found := fault(request)) is not None:
+                    return found
+            elif fault.on in points and fault.model in {None, "", model}:
+                left = math.inf if fault.times is None else fault.skip + fault.times - self._met[number]
+                self._met[number] += left > 0
+                if left > 0 and self._met[number] > fault.skip:
+                    return fault
+        return None
 
 
 def with_fault(fault: Fault, true: Reply) -> Reply:

@@ -1,105 +1,50 @@
-"""Rate limits with the vendor's headers, and the block after too many failed requests."""
+"""Counts requests against the rate limits, and blocks a key after too many that failed."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from typing import Any, Literal
+from collections import defaultdict, deque
 
-from attrs import field, frozen
-from attrs.validators import ge, gt, in_, optional
+from attrs import define, field
 
-from .clock import LoopClock
+from .options import Options, RateLimits
 from .replies import Reply, standard_error
 
-Kind = Literal["queue", "retrieve", "upscale_quote"]
-
-_NONE_OR_COUNT: Any = optional(ge(0))
+_FAILED = frozenset(range(400, 500)) - {429}  # what the vendor counts towards the block
 
 
-@frozen(kw_only=True)
-class RateLimits:
-    """What one key may do, in real seconds whatever the sandbox's `speed`.
-
-    Attributes:
-        queue: requests to `/video/queue` in a period; 40 by the vendor's rate limit page.
-        retrieve: requests to `/video/retrieve` in a period; 120 by the same page.
-        upscale_quote: requests to `/video/quote` for upscaling in a period.
-        period: seconds that a window spans.
-        window: `fixed` windows follow each other, a `sliding` one ends at every request.
-            Which of them the vendor has is not documented.
-        phase: seconds by which the first fixed window is cut short.
-        reset_unit: what the reset headers count in; documented as a Unix time, seen as milliseconds.
-        retry_after: whether a 429 carries `Retry-After` too.
-        failures: failed requests (4xx but 429) in `failure_period` that are borne; one more blocks the key.
-            None for no block.
-        failure_period: seconds in which failures are counted.
-        block: seconds that a block lasts.
-    """
-
-    queue: int = field(default=40, validator=ge(0))
-    retrieve: int = field(default=120, validator=ge(0))
-    upscale_quote: int = field(default=40, validator=ge(0))
-    period: float = field(default=60.0, validator=gt(0))
-    window: Literal["fixed", "sliding"] = field(default="fixed", validator=in_(("fixed", "sliding")))
-    phase: float = field(default=0.0, validator=ge(0))
-    reset_unit: Literal["milliseconds", "seconds"] = field(
-        default="milliseconds", validator=in_(("milliseconds", "seconds"))
-    )
-    retry_after: bool = False
-    failures: int | None = field(default=20, validator=_NONE_OR_COUNT)
-    failure_period: float = field(default=30.0, validator=gt(0))
-    block: float = field(default=30.0, validator=gt(0))
-
-
+@define(eq=False)
 class RateLimiter:
-    """Counts what one key does. `limits` may be exchanged at any time; None switches everything off."""
+    """Counts what one key does, from `started` on; `epoch` is the Unix time at zero of the loop's clock."""
 
-    def __init__(self, limits: RateLimits | None, clock: LoopClock) -> None:
-        self.limits = limits
-        self._clock = clock
-        self._origin = clock.now()
-        self._taken: dict[Kind, deque[float]] = {
-            "queue": deque(),
-            "retrieve": deque(),
-            "upscale_quote": deque(),
-        }
-        self._failed: deque[float] = deque()
-        self._blocked_until = -math.inf
+    options: Options
+    epoch: float
+    started: float
+    _taken: defaultdict[str, deque[float]] = field(factory=lambda: defaultdict[str, deque[float]](deque))
+    _failed: deque[float] = field(factory=deque[float])
+    _blocked_until: float = -math.inf
 
     def blocked(self, now: float) -> Reply | None:
         """Return the answer to any request during a block, None outside one."""
-        limits = self.limits
+        limits = self.options.limits
         if limits is None or now >= self._blocked_until:
             return None
         message = f"Too many failed attempts (> {limits.failures}) resulting in a non-success status code"
         return _refusal(message, limits, self._blocked_until - now)
 
-    def failure_headers(self, now: float) -> dict[str, str]:
-        """Return the account of failures that comes with every answer."""
-        limits = self.limits
-        if limits is None or limits.failures is None:
-            return {}
-        _forget(self._failed, now - limits.failure_period)
-        blocked = now < self._blocked_until
-        oldest = self._failed[0] if self._failed else now
-        resets = self._blocked_until if blocked else oldest + limits.failure_period
-        remaining = 0 if blocked else limits.failures - len(self._failed)
-        return {"x-ratelimit-remaining": str(remaining), "x-ratelimit-resets": self._stamp(limits, resets)}
-
-    def take(self, kind: Kind, now: float) -> tuple[dict[str, str], Reply | None]:
-        """Count one request; return the limit's headers, and the answer if it is refused.
+    def take(self, kind: str | None, now: float) -> tuple[dict[str, str], Reply | None]:
+        """Count one request; return the headers of its limit, if any, and the answer if it is refused.
 
         A refused request takes nothing from the window.
         """
-        limits = self.limits
-        if limits is None:
+        limits = self.options.limits
+        if limits is None or kind is None:
             return {}, None
         allowed, taken = getattr(limits, kind), self._taken[kind]
         starts = now - limits.period  # of the window
         if limits.window == "fixed":
-            index = math.floor((now - self._origin + limits.phase) / limits.period)
-            starts = self._origin - limits.phase + index * limits.period
+            first = self.started - limits.phase
+            starts = first + math.floor((now - first) / limits.period) * limits.period
         while taken and (taken[0] < starts or (taken[0] == starts and limits.window == "sliding")):
             taken.popleft()
         room: int = allowed - len(taken)
@@ -114,28 +59,34 @@ class RateLimiter:
         }
         return headers, None if room > 0 else _refusal("Rate limit exceeded", limits, reset - now)
 
-    def failed(self, now: float) -> None:
-        """Count one request that was answered 4xx other than 429, and block the key if it is one too many."""
-        limits = self.limits
-        if limits is None or limits.failures is None or now < self._blocked_until:
-            return
-        self._failed.append(now)
-        _forget(self._failed, now - limits.failure_period)
-        if len(self._failed) > limits.failures:
+    def answered(self, status: int | None, now: float) -> dict[str, str]:
+        """Count an answer of 4xx other than 429 as a failure; return the headers about failures.
+
+        One failure too many blocks the key. Answers during a block do not count.
+        """
+        limits = self.options.limits
+        if limits is None or limits.failures is None:
+            return {}
+        blocked = now < self._blocked_until
+        failed = status in _FAILED and not blocked
+        if failed:
+            self._failed.append(now)
+        while self._failed and self._failed[0] <= now - limits.failure_period:
+            self._failed.popleft()
+        if failed and len(self._failed) > limits.failures:
             self._blocked_until = now + limits.block
             self._failed.clear()
+            blocked = True
+        oldest = self._failed[0] if self._failed else now
+        resets = self._blocked_until if blocked else oldest + limits.failure_period
+        remaining = 0 if blocked else limits.failures - len(self._failed)
+        return {"x-ratelimit-remaining": str(remaining), "x-ratelimit-resets": self._stamp(limits, resets)}
 
     def _stamp(self, limits: RateLimits, moment: float) -> str:
         factor = 1000 if limits.reset_unit == "milliseconds" else 1
-        return str(math.ceil(self._clock.unix(moment) * factor))
-
-
-def _forget(moments: deque[float], until: float) -> None:
-    while moments and moments[0] <= until:
-        moments.popleft()
+        return str(math.ceil((self.epoch + moment) * factor))
 
 
 def _refusal(message: str, limits: RateLimits, wait: float) -> Reply:
     plain = standard_error(429, message)
-    retry = {"Retry-After": str(math.ceil(wait))} if limits.retry_after else {}
-    return Reply(status=429, body=plain.body, headers={**plain.headers, **retry})
+    return plain.with_headers({"Retry-After": str(math.ceil(wait))}) if limits.retry_after else plain

@@ -7,9 +7,11 @@ not listed, and what tells models apart is in `constraints` and in their names.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from attrs import field, frozen
+
+from .clips.media import reference_seconds, seconds_of
 
 Delivery = Literal["inline", "link", "url"]
 """How a clip is handed over: as the body of a poll, by a private link, or by a URL in the last answer."""
@@ -143,30 +145,28 @@ class CatalogueModel:
         """The resolution that an omitted one stands for."""
         return tuple(self.usd_per_second)[-1]
 
-    def usd(
-        self,
-        *,
-        seconds: float,
-        resolution: str | None,
-        audio: bool,
-        reference_seconds: float,
-        images: int = 0,
-    ) -> float:
-        """Return the price of a clip in USD; seconds of reference video cost a part of those generated."""
-        rate = self.usd_per_second.get(resolution or self.dearest, self.usd_per_second[self.dearest])
-        silent = self.audio_configurable and not audio
-        factor = _DISCOUNT_WITHOUT_AUDIO if silent else 1.0
-        return round(
-            rate * (seconds + _REFERENCE_RATE * reference_seconds) * factor + self.usd_per_image * images, 4
-        )
+    def price(self, body: Mapping[str, Any]) -> float:
+        """Return the price in USD of a request to generate or to quote.
 
-    def enhancement(self, body: Mapping[str, Any]) -> float:
-        """Return by how much the options of an enhancement model make it dearer."""
-        if self.topaz is None:
-            return 1.0
-        chosen = self.topaz.models.get(body.get("enhancement_model") or next(iter(self.topaz.models)), 1.0)
-        fps = body.get("target_fps")
-        return chosen * (fps / _FPS if fps else 1.0) * (body.get("slowdown_factor") or 1)
+        A second of reference video costs a part of one generated; options of an enhancement model make it
+        dearer. A quote that does not say how many reference images there are is for one.
+        """
+        rate = self.usd_per_second[self.dearest]
+        if self.resolutions:
+            rate = self.usd_per_second.get(body.get("resolution") or self.dearest, rate)
+        if self.audio_configurable and not body.get("audio", True):
+            rate *= _DISCOUNT_WITHOUT_AUDIO
+        urls = body.get("reference_image_urls")
+        images = len(cast("list[object]", urls)) if isinstance(urls, list) else 1
+        images = body.get("reference_image_count", images)
+        seconds = seconds_of(body, upscales=self.takes_clip) + _REFERENCE_RATE * reference_seconds(body)
+        usd: float = round(rate * seconds + self.usd_per_image * images, 4)
+        factor: float = body.get("upscale_factor", 2) if self.upscales and self.factors else 1
+        if self.topaz is not None:
+            usual, fps = next(iter(self.topaz.models)), body.get("target_fps")
+            factor *= self.topaz.models.get(body.get("enhancement_model") or usual, 1.0)
+            factor *= (fps / _FPS if fps else 1.0) * (body.get("slowdown_factor") or 1)
+        return round(usd * factor, 4)
 
     def listing(self) -> dict[str, Any]:
         """Return its entry in the answer of `GET /models`."""

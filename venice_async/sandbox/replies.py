@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 Issue = tuple[tuple[str | int, ...], str]
 """What is wrong with a request: the path of the field, and a message."""
@@ -27,6 +27,10 @@ class Reply:
     status: int = 200
     body: bytes | memoryview = field(default=b"", repr=False)
     headers: Mapping[str, str] = field(factory=dict[str, str])
+
+    def with_headers(self, headers: Mapping[str, str]) -> Self:
+        """Return the same answer with these headers too."""
+        return evolve(self, headers={**self.headers, **headers})
 
 
 class Refused(Exception):  # noqa: N818 - a jump to the answer, not an error of anybody's

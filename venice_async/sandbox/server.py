@@ -5,38 +5,32 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Self, get_args
+from typing import Literal, Self
 
 import anyio
 from aiohttp import web
-from attrs import define, field
-from attrs.validators import ge, gt, in_
+from attrs import Factory, define, field
 
 from ..errors import UsageError
-from .catalogue import CATALOGUE
-from .clips.renderer import ClipRenderer, Clips
-from .clock import LoopClock
+from .clips.media import Clips
 from .faults import FaultPlan
-from .jobs import SandboxJobs
-from .limits import RateLimiter, RateLimits
-from .model import CatalogueModel
-from .origins import ApiOrigin, LinkOrigin
+from .options import Options
+from .origins import Origins
 from .records import Charge, RecordedRequest
-from .scenarios import Fault, Faults, Scenario, Scenarios
-from .venice import Completes, Venice
+from .scenarios import Fault, Faults, Scenarios
+from .venice import Venice
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 _LINK = re.compile(r"/media/.*")
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _GRACE = 0.05  # seconds that a handler under way is given when the sandbox closes
 
 
 @define(kw_only=True, eq=False)
-class Sandbox:
+class Sandbox(Options):
     """A server on loopback that behaves like Venice: `async with Sandbox() as sandbox: ...`, once.
 
     It may be entered and left by different tasks. All its times are the event loop's, so that on a loop with
@@ -54,7 +48,7 @@ class Sandbox:
         scenarios: how jobs go, by model id, or `*` for all others.
         faults: what goes wrong on the wire: each a `Fault`, or a function that is asked about every request
             which those before it let pass, and returns the fault that strikes it, or None.
-        limits: rate limits and the abuse block; None for none. May be set at any time.
+        limits: rate limits and the abuse block; None for none. They may be set at any time.
         clips: fixed bytes, or a function like `render_clip`, instead of rendered clips.
         media_lifetime: seconds for which clips and links are kept.
         id_lifetime: seconds for which the id of a job is known; then a poll is answered 400 "Request ID is
@@ -73,34 +67,14 @@ class Sandbox:
         Exception: on leaving, the first error of a function among `faults`, `clips` or `raw`.
     """
 
-    speed: float = field(default=60.0, validator=gt(0))
-    port: int = field(default=0, validator=ge(0))
-    api_key: str = field(default="venice-sandbox-key", repr=False)
-    admin_key: str = field(default="venice-sandbox-admin-key", repr=False)
-    seed: int = 0
-    sigma: float = field(default=0.4, validator=ge(0))
-    balance: float = 1_000_000.0
-    models: Sequence[CatalogueModel] = field(factory=lambda: CATALOGUE, repr=False)
-    scenarios: Scenarios = field(factory=dict[str, Scenario])
-    faults: Iterable[Faults] = ()
-    _limits: RateLimits | None = field(factory=RateLimits, alias="limits")
-    clips: Clips | None = field(default=None, repr=False)
-    media_lifetime: float = field(default=86_400.0, validator=gt(0))
-    id_lifetime: float = field(default=86_400.0, validator=gt(0))
-    completes: Completes = field(default="deletes", validator=in_(get_args(Completes)))
-    strict: bool = False
-    link_gets: int = field(default=5, validator=ge(0))
-    link_ranges: bool = True
-    clock_skew: float = 0.0
-    _plan: FaultPlan = field(factory=FaultPlan, init=False, repr=False)
+    _plan: FaultPlan = field(
+        default=Factory(lambda self: FaultPlan(list(self.faults)), takes_self=True), init=False, repr=False
+    )
     _requests: list[RecordedRequest] = field(factory=list[RecordedRequest], init=False, repr=False)
     _leaks: list[RecordedRequest] = field(factory=list[RecordedRequest], init=False, repr=False)
     _venice: Venice | None = field(default=None, init=False, repr=False)
     _runners: list[web.ServerRunner] = field(factory=list[web.ServerRunner], init=False, repr=False)
     _error: Exception | None = field(default=None, init=False, repr=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._plan.add(self.faults)
 
     @property
     def base_url(self) -> str:
@@ -108,21 +82,10 @@ class Sandbox:
         return f"http://{HOST}:{self.port}/api/v1"
 
     @property
-    def limits(self) -> RateLimits | None:
-        """The rate limits in force; set them at any time, None switches them off."""
-        return self._limits
-
-    @limits.setter
-    def limits(self, limits: RateLimits | None) -> None:
-        self._limits = limits
-        if self._venice is not None:
-            self._venice.limiter.limits = limits
-
-    @property
     def charges(self) -> list[Charge]:
         """What was paid, job by job."""
         venice = self._venice
-        return [] if venice is None else venice.jobs.charges(venice.clock.now())
+        return [] if venice is None else venice.jobs.charges(venice.now())
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -143,7 +106,7 @@ class Sandbox:
 
     def inject(self, *faults: Faults) -> None:
         """Queue more faults behind those declared."""
-        self._plan.add(faults)
+        self._plan.faults.extend(faults)
 
     async def __aenter__(self) -> Self:
         if self._venice is not None:
@@ -152,21 +115,11 @@ class Sandbox:
         if self.clips is None and importlib.util.find_spec("av") is None:
             msg = "rendering clips needs PyAV: pip install 'venice-async[sandbox]', or pass clips="
             raise UsageError(msg)
-        clock = LoopClock(skew=self.clock_skew)
-        self._venice = venice = Venice(
-            models={model.id: model for model in self.models},
-            jobs=SandboxJobs(self.scenarios, speed=self.speed, sigma=self.sigma, seed=self.seed),
-            renderer=ClipRenderer(self.clips),
-            limiter=RateLimiter(self._limits, clock),
-            clock=clock,
-            balance=self.balance,
-            media_lifetime=self.media_lifetime,
-            id_lifetime=self.id_lifetime,
-            completes=self.completes,
-            strict=self.strict,
-        )
+        self._venice = venice = Venice(self)
+        origins = Origins(venice, self._plan, self._requests, self._leaks)
         try:
-            await self._listen(venice)
+            venice.link_base = f"http://{HOST}:{await self._bind(origins, 'link', 0)}"
+            self.port = await self._bind(origins, "api", self.port)
         except BaseException:
             await self.aclose()
             raise
@@ -187,37 +140,14 @@ class Sandbox:
             if self._venice is not None:
                 await self._venice.renderer.aclose()
 
-    async def _listen(self, venice: Venice) -> None:
-        link_origin = LinkOrigin(
-            jobs=venice.jobs,
-            clock=venice.clock,
-            gets=self.link_gets,
-            lifetime=self.media_lifetime,
-            ranges=self.link_ranges,
-            renderer=venice.renderer,
-            plan=self._plan,
-            api_key=self.api_key,
-            requests=self._requests,
-            leaks=self._leaks,
-        )
-        venice.link_base = f"http://{HOST}:{await self._bind(link_origin.handle, 0)}"
-        api_origin = ApiOrigin(
-            venice=venice,
-            plan=self._plan,
-            api_key=self.api_key,
-            admin_key=self.admin_key,
-            requests=self._requests,
-        )
-        self.port = await self._bind(api_origin.handle, self.port)
-
-    async def _bind(self, handler: Handler, port: int) -> int:
+    async def _bind(self, origins: Origins, origin: Literal["api", "link"], port: int) -> int:
         """Serve an origin and return its port. A handler dies with its connection, as a fault may require."""
 
         async def logged(request: web.BaseRequest) -> web.StreamResponse:
             begun = anyio.current_time()
             outcome = "no whole answer"
             try:
-                response = await handler(request)
+                response = await origins.handle(request, origin)
             except Exception as error:
                 if request.transport is None or request.transport.is_closing():
                     await anyio.sleep_forever()  # the client hung up, which cancels this

@@ -11,6 +11,7 @@ from typing import Any, cast
 from .attachments import is_within, media_issues, trajectory_issues, url_issues
 from .consent import consent_issues
 from .model import TOPAZ_SLIDERS, CatalogueModel
+from .records import RecordedRequest
 from .replies import Issue, Refused, detailed_error, standard_error
 
 Body = Mapping[str, Any]
@@ -30,21 +31,21 @@ LONGEST_SOURCE = 300  # seconds of a clip to work on
 _SECONDS = re.compile(r"(\d{1,4}(?:\.\d{1,6})?)s?", re.ASCII)
 
 
-def parse(raw: bytes, content_type: str) -> dict[str, Any]:
-    """Return the JSON object in a body.
+def parse(request: RecordedRequest) -> dict[str, Any]:
+    """Return the JSON object in a request's body.
 
     Raises:
         Refused: with 415 for another content type, with 400 for anything but a JSON object.
     """
-    if "json" not in content_type:
+    if "json" not in request.headers.get("content-type", ""):
         raise Refused(standard_error(415, "Unsupported content type. Please use application/json"))
-    try:
-        body: object = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise Refused(standard_error(400, "Invalid JSON in request body")) from None
-    if not isinstance(body, dict):
+    if request.json is None:
+        try:
+            json.loads(request.body)
+        except (ValueError, RecursionError):
+            raise Refused(standard_error(400, "Invalid JSON in request body")) from None
         raise Refused(detailed_error([((), "Expected object")]))
-    return cast("dict[str, Any]", body)
+    return cast("dict[str, Any]", request.json)
 
 
 def check_queue(body: Body, model: CatalogueModel, *, strict: bool = False) -> None:

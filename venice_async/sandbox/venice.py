@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve
 
 from .clips.renderer import ClipRenderer
-from .clock import LoopClock
 from .consent import ConsentRecord
-from .jobs import Job, SandboxJobs, price
+from .jobs import Job, SandboxJobs
 from .ledger import ledger_page
-from .limits import Kind, RateLimiter
+from .limits import RateLimiter
 from .model import ENDS, CatalogueModel
+from .options import Options
+from .records import RecordedRequest
 from .replies import (
     Refused,
     Reply,
@@ -25,7 +31,7 @@ from .replies import (
     provider_policy,
     standard_error,
 )
-from .scenarios import Point, Scenario
+from .scenarios import Scenario
 from .validation import check_job, check_queue, check_quote, parse
 
 _UNKNOWN_MEDIA = "Media could not be found. Request may be invalid, expired, or deleted."
@@ -35,142 +41,120 @@ _TOLD = frozenset({"content_policy", "provider_failed", "media_refused"})
 _MODEL_TYPES = frozenset(
     "all asr code embedding image inpaint music text tts upscale video".split()  # noqa: SIM905 - as in the document
 )
+_LINK = re.compile(r"/media/([0-9a-f-]{8,36})\.mp4")
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+Stage = Literal["no id", "no media", "unknown", "running", "failed", "unfetched", "link", "url", "inline"]
+"""What a poll finds: no id or no media of that name, a job in one of its states, or how its clip is had."""
 
 
-@frozen(kw_only=True)
-class Call:
-    """One request to the API, its body read.
-
-    Attributes:
-        query: the query's parameters.
-        content_type: the request's Content-Type.
-        raw: the body.
-        body: the body, parsed, when it is a JSON object.
-        keyed: whether it came with the key.
-        now: when it arrived, in seconds of the event loop's clock.
-    """
-
-    query: Mapping[str, str]
-    content_type: str
-    raw: bytes = field(repr=False)
-    body: Mapping[str, Any] | None
-    keyed: bool = True
-    now: float
-
-    def json(self) -> Mapping[str, Any]:
-        """Return the body; raise `Refused` if it is not sent as JSON, or not a JSON object."""
-        if self.body is None or "json" not in self.content_type:
-            return parse(self.raw, self.content_type)
-        return self.body
-
-
-Completes = Literal["deletes", "invalid", "fails"]
-"""What `/video/complete` does: it deletes, answers 400 to every id, or says `"success": false`."""
-
-
-@define(eq=False, kw_only=True)
 class Venice:
-    """Answers the API's calls.
+    """The server behind both origins: its jobs, its limits, and the answer to each request.
 
     Attributes:
-        models: the catalogue by id.
-        balance: what the account held at the start, in USD.
-        media_lifetime: seconds for which a clip and its link are kept, counted from when the job was queued.
-        id_lifetime: seconds for which the job's id is known, counted alike.
-        completes: what becomes of a clean-up.
-        strict: whether `aspect_ratio` is needed wherever the catalogue lists any.
+        epoch: the Unix time at zero of the event loop's clock, by the server's clock.
         link_base: the origin of links, once it is known.
     """
 
-    models: Mapping[str, CatalogueModel]
-    jobs: SandboxJobs
-    renderer: ClipRenderer
-    limiter: RateLimiter
-    clock: LoopClock
-    balance: float
-    media_lifetime: float
-    id_lifetime: float
-    completes: Completes = "deletes"
-    strict: bool = False
-    link_base: str = ""
-    _consent: ConsentRecord = field(factory=ConsentRecord, init=False)
+    def __init__(self, options: Options) -> None:
+        self.now: Callable[[], float] = asyncio.get_running_loop().time
+        self.epoch = time.time() - self.now() + options.clock_skew
+        self.options = options
+        self.models = {model.id: model for model in options.models}
+        self.jobs = SandboxJobs(options)
+        self.limiter = RateLimiter(options, self.epoch, self.now())
+        self.renderer = ClipRenderer(options.clips)
+        self.link_base = ""
+        self._consent = ConsentRecord()
 
-    def answer(self, point: Point, call: Call) -> Reply:
-        """Act on one call."""
-        left = self._left(call.now)
+    def http_date(self, moment: float) -> str:
+        """Return a moment of the loop's clock as an HTTP date."""
+        return formatdate(self.epoch + moment, usegmt=True)
+
+    async def prepared(self, request: RecordedRequest) -> RecordedRequest:
+        """Make the clip that answers a request; a poll that it answers becomes the point `video`."""
+        job = self._job(request)
+        if job is None or not job.done(request.at):
+            return request
+        if request.point == "link":
+            await self.renderer.make(job)
+        if request.point == "retrieve" and self._stage(job, request) == "inline":
+            await self.renderer.make(job)
+            if job.succeeds:
+                return evolve(request, point="video")
+        return request
+
+    def answer(self, request: RecordedRequest) -> Reply:
+        """Act on one request."""
+        left = self._left(request)
         try:
-            reply = _ANSWERS[point](self, call)
+            reply = _ANSWERS[request.point](self, request)
         except Refused as turned_down:
             reply = turned_down.reply
-        model = self.models.get(str((call.body or {}).get("model")))
-        news = {}
+        if request.origin == "link":
+            return reply
+        model = self.models.get(str(_fields(request).get("model")))
         if model is not None and model.replaced_by is not None:
             warning = f"{model.id} is deprecated and will be removed. Please use {model.replaced_by}."
-            news = {"x-venice-model-deprecation-warning": warning, "x-venice-model-deprecation-date": ENDS}
-        if point == "queue":  # what was left before the request
-            news |= {"x-venice-balance-usd": f"{left:.4f}", "x-venice-balance-diem": "0"}
-        return evolve(reply, headers={**reply.headers, **news}) if news else reply
+            reply = reply.with_headers(
+                {"x-venice-model-deprecation-warning": warning, "x-venice-model-deprecation-date": ENDS}
+            )
+        if request.point == "queue":  # what was left before the request
+            reply = reply.with_headers({"x-venice-balance-usd": f"{left:.4f}", "x-venice-balance-diem": "0"})
+        return reply
 
-    def rated(self, point: Point, body: Mapping[str, Any] | None) -> Kind | None:
-        """Return which limit a call counts for, if any: of quotes only those for upscaling."""
-        if point == "quote":
-            model = self.models.get(str((body or {}).get("model")))
+    def limit_of(self, request: RecordedRequest) -> str | None:
+        """Return which limit a request counts for, if any: of quotes only those for upscaling."""
+        if request.point == "quote":
+            model = self.models.get(str(_fields(request).get("model")))
             return "upscale_quote" if model is not None and model.upscales else None
-        return point if point == "queue" or point == "retrieve" else None  # noqa: PLR1714 - which pyright narrows
+        return {"queue": "queue", "retrieve": "retrieve", "video": "retrieve"}.get(request.point)
 
-    async def delivers(self, body: Mapping[str, Any] | None, now: float) -> bool:
-        """Whether a poll with this body is answered by a clip, which is made if it is."""
-        job = self.jobs.find(str((body or {}).get("queue_id")))
-        if job is None or job.delivery != "inline" or job.unfetched or self._gone(job, now):
-            return False
-        if now >= job.queued_at + self.id_lifetime:
-            return False
-        if not job.known(now) or not job.done(now) or job.polls:
-            return False
-        await self.renderer.make(job)
-        return job.succeeds
+    def model_of(self, request: RecordedRequest) -> object:
+        """Return the id of the model that a request is for: of a link, that of its job."""
+        if request.origin == "api":
+            return _fields(request).get("model")
+        job = self._job(request)
+        return None if job is None else job.model.id
 
     def link_of(self, job: Job) -> str:
         """Return the URL of a job's link: a bearer secret."""
         return f"{self.link_base}/media/{job.queue_id}.mp4?signature={job.token}"
 
-    def list_models(self, call: Call) -> Reply:
+    def list_models(self, request: RecordedRequest) -> Reply:
         """`GET /models`."""
-        wanted = call.query.get("type", "text")
+        wanted = request.query.get("type", "text")
         if wanted not in _MODEL_TYPES:
             raise Refused(detailed_error([(("type",), "Invalid enum value")]))
         data = [model.listing() for model in self.models.values()] if wanted in {"video", "all"} else []
         return json_reply(200, {"data": data, "object": "list", "type": wanted})
 
-    def quote(self, call: Call) -> Reply:
+    def quote(self, request: RecordedRequest) -> Reply:
         """`POST /video/quote`; upscalers read the clip, for which a key is needed."""
-        body = call.json()
+        body = parse(request)
         model = self._model(body)
-        if model.upscales and not call.keyed:
+        if model.upscales and "authorization" not in request.headers:
             return standard_error(403, "Authentication is required to quote upscale models")
         check_quote(body, model)
-        return json_reply(200, {"quote": price(model, body)})
+        return json_reply(200, {"quote": model.price(body)})
 
-    def queue(self, call: Call) -> Reply:
+    def queue(self, request: RecordedRequest) -> Reply:
         """`POST /video/queue`."""
-        body = call.json()
+        body = parse(request)
         model = self._model(body)
-        check_queue(body, model, strict=self.strict)
+        check_queue(body, model, strict=self.options.strict)
         scenario = self.jobs.scenario(model.id)
         if model.offline:
-            raise Refused(coded_error(503, "MODEL_OFFLINE", "The model is offline. Please try again later."))
-        refusal = _refused(scenario)
-        if refusal is not None:
+            return coded_error(503, "MODEL_OFFLINE", "The model is offline. Please try again later.")
+        if scenario.outcome in _REFUSALS:
             self.jobs.serve(model.id)
-            raise Refused(refusal)
+            return _REFUSALS[scenario.outcome](scenario)
         asked = self._consent.ask(body, scenario.consent or ("face_media" if model.asks_consent else "never"))
         if asked is not None:
-            raise Refused(asked)
-        if price(model, body) > self._left(call.now):
-            raise Refused(
-                coded_error(402, "INSUFFICIENT_BALANCE", "Insufficient balance to complete this request")
-            )
-        job = self.jobs.open(model, body, call.now)
+            return asked
+        if model.price(body) > self._left(request):
+            return coded_error(402, "INSUFFICIENT_BALANCE", "Insufficient balance to complete this request")
+        job = self.jobs.open(model, body, request.at)
         ticket: dict[str, Any] = {
             "model": model.id,
             "queue_id": int(job.queue_id) if scenario.numeric_id else job.queue_id,
@@ -178,52 +162,91 @@ class Venice:
         ticket |= {"download_url": self.link_of(job)} if job.delivery == "link" else {}
         return json_reply(200, {scenario.ticket_in: ticket} if scenario.ticket_in else ticket)
 
-    def retrieve(self, call: Call) -> Reply:
+    def retrieve(self, request: RecordedRequest) -> Reply:
         """`POST /video/retrieve`."""
-        body = call.json()
-        model, queue_id = check_job(body, optional=("delete_media_on_completion",))
-        job = self.jobs.find(queue_id)
-        if job is None or call.now >= job.queued_at + self.id_lifetime:
+        body, now = parse(request), request.at
+        check_job(body, optional=("delete_media_on_completion",))
+        job = self._job(request)
+        if job is None:
             return standard_error(400, _UNKNOWN_ID)
-        if job.model.id != model:
-            return standard_error(404, _UNKNOWN_MEDIA)
-        if not job.known(call.now):
-            return standard_error(job.scenario.unknown_status, _UNKNOWN[job.scenario.unknown_status])
-        if job.delivery != "link" and self._gone(job, call.now):
-            return standard_error(404, _UNKNOWN_MEDIA)
-        if not job.done(call.now):
-            return _status(job, "PROCESSING", call.now)
-        if job.polls:
-            job.polls -= 1
-            return _status(job, "PROCESSING", call.now)
-        if not job.succeeds:
-            return _failure(job, call.now)
-        if job.unfetched:
-            job.unfetched -= 1
-            return standard_error(502, "The video could not be fetched from the provider")
-        if job.delivery == "link":
-            return _status(job, "COMPLETED", call.now)
-        if job.delivery == "url":
-            link = {"url": self.link_of(job)} if job.linked(call.now) else {}
-            return _status(job, "completed", call.now, **link)
-        job.deleted = body.get("delete_media_on_completion", False)
-        clip, headers = job.media
-        return Reply(body=clip, headers=headers)
+        match self._stage(job, request):
+            case "no id":
+                return standard_error(400, _UNKNOWN_ID)
+            case "no media":
+                return standard_error(404, _UNKNOWN_MEDIA)
+            case "unknown":
+                return standard_error(job.scenario.unknown_status, _UNKNOWN[job.scenario.unknown_status])
+            case "running":
+                if job.done(now):
+                    job.polls -= 1
+                return _status(job, "PROCESSING", now)
+            case "failed":
+                return _failure(job, now)
+            case "unfetched":
+                job.unfetched -= 1
+                return standard_error(502, "The video could not be fetched from the provider")
+            case "link":
+                return _status(job, "COMPLETED", now)
+            case "url":
+                link = {"url": self.link_of(job)} if job.linked(now) else {}
+                return _status(job, "completed", now, **link)
+            case "inline":
+                job.deleted = body.get("delete_media_on_completion", False)
+                clip, headers = job.media
+                return Reply(body=clip, headers=headers)
 
-    def complete(self, call: Call) -> Reply:
+    def complete(self, request: RecordedRequest) -> Reply:
         """`POST /video/complete`: deletes a clip; it neither cancels nor refunds a job that is running."""
-        model, queue_id = check_job(call.json())
-        job = self.jobs.find(queue_id)
-        if job is None or job.model.id != model or job.delivery == "link" or self.completes == "invalid":
+        model, queue_id = check_job(parse(request))
+        job, completes = self.jobs.find(queue_id), self.options.completes
+        if job is None or job.model.id != model or job.delivery == "link" or completes == "invalid":
             return standard_error(400, _UNKNOWN_ID)
-        if job.done(call.now) and self.completes == "deletes":
+        if job.done(request.at) and completes == "deletes":
             job.deleted, job.clip = True, b""
         return json_reply(200, {"success": job.deleted})
 
-    def rate_limits(self, call: Call) -> Reply:
+    def link(self, request: RecordedRequest) -> Reply:
+        """GET a link; each one counts, whatever comes of it."""
+        job, now = self._linked(request), request.at
+        if job.gets >= self.options.link_gets:
+            return standard_error(429, "This download link was used too often")
+        job.gets += 1
+        if not job.succeeds or not job.done(now) or job.clip is None:
+            return standard_error(404, "Not found")
+        if not job.linked(now):
+            return standard_error(job.scenario.link_status, "Not found")
+        clip, kind = job.media
+        size, etag, modified = len(clip), f'"{job.queue_id}-{len(clip)}"', self.http_date(job.ready_at)
+        whole = Reply(body=clip, headers={**kind, "ETag": etag, "Last-Modified": modified})
+        if not self.options.link_ranges:
+            return whole
+        whole = whole.with_headers({"Accept-Ranges": "bytes"})
+        # A single range by RFC 9110, section 14; all of the clip for anything else.
+        named = _RANGE.fullmatch(request.headers.get("range", "").strip())
+        start, end = named.groups() if named else ("", "")
+        if not start + end or (start and end and int(end) < int(start)):
+            return whole
+        if request.headers.get("if-range", etag) not in {etag, modified}:
+            return whole
+        first = int(start) if start else max(0, size - int(end))
+        last = min(int(end), size - 1) if start and end else size - 1
+        if first >= size:
+            return evolve(whole, status=416, body=b"").with_headers(
+                {"Content-Range": f"bytes */{size}", "Content-Type": "text/plain"}
+            )
+        part = evolve(whole, status=206, body=memoryview(clip)[first : last + 1])
+        return part.with_headers({"Content-Range": f"bytes {first}-{last}/{size}"})
+
+    def revoke(self, request: RecordedRequest) -> Reply:
+        """DELETE a link: it and its clip are gone."""
+        job = self._linked(request)
+        job.deleted, job.clip = True, b""
+        return Reply(status=204)
+
+    def rate_limits(self, request: RecordedRequest) -> Reply:
         """`GET /api_keys/rate_limits`."""
-        left = round(self._left(call.now), 4)
-        tomorrow = datetime.fromtimestamp(self.clock.unix(call.now), UTC) + timedelta(days=1)
+        left = round(self._left(request), 4)
+        tomorrow = datetime.fromtimestamp(self.epoch + request.at, UTC) + timedelta(days=1)
         data: dict[str, Any] = {
             "accessPermitted": left > 0,
             "apiTier": {"id": "paid", "isCharged": True},
@@ -234,9 +257,9 @@ class Venice:
         }
         return json_reply(200, {"data": data})
 
-    def show_balance(self, call: Call) -> Reply:
+    def show_balance(self, request: RecordedRequest) -> Reply:
         """`GET /billing/balance`."""
-        left = round(self._left(call.now), 4)
+        left = round(self._left(request), 4)
         content = {
             "canConsume": left > 0,
             "consumptionCurrency": "USD",
@@ -245,9 +268,9 @@ class Venice:
         }
         return json_reply(200, content)
 
-    def show_ledger(self, call: Call) -> Reply:
+    def show_ledger(self, request: RecordedRequest) -> Reply:
         """`GET /billing/usage-history`: charges and refunds, a page at a time."""
-        return ledger_page(self.jobs.ledger(call.now), call.query, self.clock.unix(0.0))
+        return ledger_page(self.jobs.ledger(request.at), request.query, self.epoch)
 
     def _model(self, body: Mapping[str, Any]) -> CatalogueModel:
         name = body.get("model")
@@ -258,36 +281,74 @@ class Venice:
             raise Refused(detailed_error([(("model",), "Specified model not found")]))
         return self.models[name]
 
+    def _job(self, request: RecordedRequest) -> Job | None:
+        """Return the job that a request names, by its id or by its link."""
+        if request.origin == "api":
+            return self.jobs.find(str(_fields(request).get("queue_id")))
+        named = _LINK.fullmatch(request.path)
+        job = self.jobs.find(named[1]) if named else None
+        signature = parse_qs(urlsplit(request.target).query).get("signature")
+        return job if job is not None and signature == [job.token] else None
+
+    def _linked(self, request: RecordedRequest) -> Job:
+        """Return the job of a link that is still good."""
+        job = self._job(request)
+        if job is None:
+            raise Refused(standard_error(404, "Not found"))
+        if self._gone(job, request.at):
+            raise Refused(standard_error(410, "This download link has expired"))
+        return job
+
+    def _stage(self, job: Job, request: RecordedRequest) -> Stage:
+        """Return what a poll finds, without changing anything."""
+        now = request.at
+        if now >= job.queued_at + self.options.id_lifetime:
+            return "no id"
+        if _fields(request).get("model") != job.model.id:
+            return "no media"
+        if now < job.queued_at + job.scenario.unknown_for:
+            return "unknown"
+        if job.delivery != "link" and self._gone(job, now):
+            return "no media"
+        if not job.done(now) or job.polls:
+            return "running"
+        if not job.succeeds:
+            return "failed"
+        return "unfetched" if job.unfetched else job.delivery
+
     def _gone(self, job: Job, now: float) -> bool:
-        return job.deleted or now >= job.queued_at + self.media_lifetime
+        return job.deleted or now >= job.queued_at + self.options.media_lifetime
 
-    def _left(self, now: float) -> float:
-        return self.balance - self.jobs.spent(now)
+    def _left(self, request: RecordedRequest) -> float:
+        return self.options.balance - self.jobs.spent(request.at)
 
 
-_ANSWERS: Mapping[str, Callable[[Venice, Call], Reply]] = {
+_ANSWERS: Mapping[str, Callable[[Venice, RecordedRequest], Reply]] = {
     "models": Venice.list_models,
     "quote": Venice.quote,
     "queue": Venice.queue,
     "retrieve": Venice.retrieve,
+    "video": Venice.retrieve,
     "complete": Venice.complete,
+    "link": Venice.link,
+    "revoke": Venice.revoke,
     "rate_limits": Venice.rate_limits,
     "balance": Venice.show_balance,
     "ledger": Venice.show_ledger,
 }
 
+_REFUSALS: Mapping[str, Callable[[Scenario], Reply]] = {
+    "prompt_refused": lambda scenario: prompt_refused(scenario.suggested_prompt),
+    "region_blocked": lambda _: standard_error(403, "The specified model is unavailable in your region."),
+    "overloaded": lambda _: coded_error(
+        429, "MODEL_OVERLOADED", "The model is currently overloaded. Please try again later."
+    ).with_headers({"Retry-After": "30"}),
+}
+"""By outcome: the answers to a request that is refused before it is charged."""
 
-def _refused(scenario: Scenario) -> Reply | None:
-    """Return the answer to a request that is refused before it is charged; None if it is accepted."""
-    if scenario.outcome == "prompt_refused":
-        return prompt_refused(scenario.suggested_prompt)
-    if scenario.outcome == "region_blocked":
-        return standard_error(403, "The specified model is unavailable in your region.")
-    if scenario.outcome == "overloaded":
-        message = "The model is currently overloaded. Please try again later."
-        reply = coded_error(429, "MODEL_OVERLOADED", message)
-        return Reply(status=429, body=reply.body, headers={**reply.headers, "Retry-After": "30"})
-    return None
+
+def _fields(request: RecordedRequest) -> Mapping[str, Any]:
+    return request.json or {}
 
 
 def _status(job: Job, name: str, now: float, **more: object) -> Reply:

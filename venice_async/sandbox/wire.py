@@ -1,16 +1,18 @@
-"""Sends answers, whole or changed by a fault."""
+"""Reads requests, and sends answers, whole or as a fault has them."""
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
-from typing import NoReturn, cast
+from typing import Any, Literal, NoReturn, cast
 
 import anyio
 from aiohttp import web
 
+from .records import RecordedRequest
 from .replies import Reply
 from .scenarios import Fault
 
@@ -24,17 +26,45 @@ _AS_IT_IS = Fault(on="video", raw=lambda answer: answer)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time at all: closing sends RST
 
 
-async def read_body(request: web.BaseRequest) -> bytes | None:
-    """Return the body; None for one that is too large, which is read to its end and dropped."""
-    if not request.can_read_body:
-        return b""
+async def read_request(
+    request: web.BaseRequest,
+    *,
+    origin: Literal["api", "link"],
+    path: str,
+    point: str,
+    now: Callable[[], float],
+) -> tuple[RecordedRequest, bool]:
+    """Read a request; return it and whether its body is too large: that is read to its end and dropped."""
     parts: list[bytes] = []
     size = 0
     async for part in request.content.iter_any():
         size += len(part)
         if size <= LARGEST_BODY:
             parts.append(part)
-    return b"".join(parts) if size <= LARGEST_BODY else None
+    too_large = size > LARGEST_BODY
+    body = b"" if too_large else b"".join(parts)
+    try:
+        parsed: object = json.loads(body) if body else None
+    except (ValueError, RecursionError):
+        parsed = None
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    if "authorization" in headers:
+        headers["authorization"] = "(not kept)"
+    peer = request.get_extra_info("peername")
+    record = RecordedRequest(
+        method=request.method,
+        path=path,
+        point=point,
+        json=cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else None,
+        headers=headers,
+        query=dict(request.query) if origin == "api" else {},
+        body=body,
+        target=request.raw_path,
+        connection=peer[1] if peer else 0,
+        at=now(),
+        origin=origin,
+    )
+    return record, too_large
 
 
 async def send(

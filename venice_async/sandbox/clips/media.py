@@ -7,9 +7,23 @@ import binascii
 import random
 import struct
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from attrs import frozen
+
+Clip = bytes | memoryview
+
+
+class ClipMaker(Protocol):
+    """Makes a clip at once; `render_clip` is one."""
+
+    def __call__(self, *, prompt: str, model: str, seconds: float, width: int, height: int) -> Clip:
+        """Return the clip: `seconds` long, `width` x `height` pixels."""
+        ...
+
+
+Clips = Clip | ClipMaker
+"""Fixed bytes for every job, or what makes them: called on the event loop, so it has to be quick."""
 
 DEFAULT_SECONDS = 5.0
 

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any, Protocol
 
 import anyio
 import anyio.to_thread
 
-from ..jobs import Clip, Job
+from ..jobs import Job
+from .media import Clips
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 _AT_ONCE = 2
-
-
-class ClipMaker(Protocol):
-    """Makes a clip at once; `render_clip` is one."""
-
-    def __call__(self, *, prompt: str, model: str, seconds: float, width: int, height: int) -> Clip:
-        """Return the clip: `seconds` long, `width` x `height` pixels."""
-        ...
-
-
-Clips = Clip | ClipMaker
-"""Fixed bytes for every job, or what makes them: called on the event loop, so it has to be quick."""
 
 
 class ClipRenderer:
@@ -44,7 +31,7 @@ class ClipRenderer:
         if job.clip is not None or not job.succeeds:
             return
         if self._clips is not None:
-            job.clip = self._clips(**job.order) if callable(self._clips) else self._clips
+            job.clip = self._clips(**job.order()) if callable(self._clips) else self._clips
             return
         if job not in self._renderings:
             self._renderings[job] = asyncio.create_task(self._render(job))
@@ -59,14 +46,14 @@ class ClipRenderer:
         async with self._turns:
             if self._closing:
                 return
+
+            def rendered() -> bytes:
+                from .render import render_clip  # noqa: PLC0415 - loads PyAV, which takes its time
+
+                return render_clip(**job.order())
+
             try:
-                job.clip = await anyio.to_thread.run_sync(_rendered, job.order)
+                job.clip = await anyio.to_thread.run_sync(rendered)
             except Exception:
                 job.broken = True
                 logger.exception("rendering the clip of job %s failed", job.queue_id)
-
-
-def _rendered(order: Mapping[str, Any]) -> Clip:
-    from .render import render_clip  # noqa: PLC0415 - PyAV is loaded when the first clip is rendered
-
-    return render_clip(**order)

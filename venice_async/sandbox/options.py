@@ -1,0 +1,79 @@
+"""What a sandbox may be told: its rate limits, its catalogue, its scenarios and faults, and all the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, get_args
+
+from attrs import define, field, frozen
+from attrs.validators import ge, gt, in_, optional
+
+from .catalogue import CATALOGUE
+from .clips.media import Clips
+from .model import CatalogueModel
+from .scenarios import Faults, Scenario, Scenarios
+
+Completes = Literal["deletes", "invalid", "fails"]
+"""What `/video/complete` does: it deletes, answers 400 to every id, or says `"success": false`."""
+
+_NONE_OR_COUNT: Any = optional(ge(0))
+
+
+@frozen(kw_only=True)
+class RateLimits:
+    """What one key may do, in real seconds whatever the sandbox's `speed`.
+
+    Attributes:
+        queue: requests to `/video/queue` in a period; 40 by the vendor's rate limit page.
+        retrieve: requests to `/video/retrieve` in a period; 120 by the same page.
+        upscale_quote: requests to `/video/quote` for upscaling in a period.
+        period: seconds that a window spans.
+        window: `fixed` windows follow each other, a `sliding` one ends at every request.
+            Which of them the vendor has is not documented.
+        phase: seconds by which the first fixed window is cut short.
+        reset_unit: what the reset headers count in; documented as a Unix time, seen as milliseconds.
+        retry_after: whether a 429 carries `Retry-After` too.
+        failures: failed requests (4xx but 429) in `failure_period` that are borne; one more blocks the key.
+            None for no block.
+        failure_period: seconds in which failures are counted.
+        block: seconds that a block lasts.
+    """
+
+    queue: int = field(default=40, validator=ge(0))
+    retrieve: int = field(default=120, validator=ge(0))
+    upscale_quote: int = field(default=40, validator=ge(0))
+    period: float = field(default=60.0, validator=gt(0))
+    window: Literal["fixed", "sliding"] = field(default="fixed", validator=in_(("fixed", "sliding")))
+    phase: float = field(default=0.0, validator=ge(0))
+    reset_unit: Literal["milliseconds", "seconds"] = field(
+        default="milliseconds", validator=in_(("milliseconds", "seconds"))
+    )
+    retry_after: bool = False
+    failures: int | None = field(default=20, validator=_NONE_OR_COUNT)
+    failure_period: float = field(default=30.0, validator=gt(0))
+    block: float = field(default=30.0, validator=gt(0))
+
+
+@define(kw_only=True, eq=False)
+class Options:
+    """The arguments of a `Sandbox`, which says what they mean."""
+
+    speed: float = field(default=60.0, validator=gt(0))
+    port: int = field(default=0, validator=ge(0))
+    api_key: str = field(default="venice-sandbox-key", repr=False)
+    admin_key: str = field(default="venice-sandbox-admin-key", repr=False)
+    seed: int = 0
+    sigma: float = field(default=0.4, validator=ge(0))
+    balance: float = 1_000_000.0
+    models: Sequence[CatalogueModel] = field(factory=lambda: CATALOGUE, repr=False)
+    scenarios: Scenarios = field(factory=dict[str, Scenario])
+    faults: Iterable[Faults] = ()
+    limits: RateLimits | None = field(factory=RateLimits)
+    clips: Clips | None = field(default=None, repr=False)
+    media_lifetime: float = field(default=86_400.0, validator=gt(0))
+    id_lifetime: float = field(default=86_400.0, validator=gt(0))
+    completes: Completes = field(default="deletes", validator=in_(get_args(Completes)))
+    strict: bool = False
+    link_gets: int = field(default=5, validator=ge(0))
+    link_ranges: bool = True
+    clock_skew: float = 0.0
