@@ -17,12 +17,10 @@ import math
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from attrs import Factory, field, frozen
+from attrs import frozen
 
 ASSUMED_P80 = 120.0  # of a model that has not said; our guess at the vendor's typical 60 to 400 seconds
-ASSUMED_SPREAD = (
-    0.5  # sigma before anything is learned; between the 0.3 and 0.6 that the policy was tuned for
-)
+ASSUMED_SPREAD = 0.5  # sigma before anything is learned; the policy was tuned for 0.3 and 0.6
 FLOOR = 1 / 2000  # a second: no job is left alone for good, however late it is
 EARLY, EARLY_UNTIL = 0.001, 20.0  # a second more for so long: bad input and content policy end a job early
 LONGEST = 7 * 86_400.0  # seconds: nothing is looked for beyond
@@ -40,9 +38,6 @@ class JobTimes:
 
     location: float
     spread: float
-    _scale: float = field(
-        init=False, repr=False, eq=False, default=Factory(lambda self: 1 / self.spread, takes_self=True)
-    )
 
     @classmethod
     def from_p80(cls, p80: float = ASSUMED_P80, spread: float = ASSUMED_SPREAD) -> JobTimes:
@@ -94,16 +89,16 @@ class JobTimes:
             cumulative += EARLY * EARLY_UNTIL
         if age <= 0:
             return hazard, 0.0
-        z = (math.log(age) - self.location) * self._scale
+        z = (math.log(age) - self.location) / self.spread
         if z < _TAIL:
             survival = 0.5 * math.erfc(z / _ROOT_TWO)
-            density = math.exp(-0.5 * z * z - _LOG_ROOT_TAU) * self._scale / age
+            density = math.exp(-0.5 * z * z - _LOG_ROOT_TAU) / self.spread / age
             return hazard + density / survival, cumulative - math.log(survival)
         # S = φ(z)/z · series; Abramowitz and Stegun, Handbook of Mathematical Functions, 26.2.12.
         square = 1 / (z * z)
         series = 1 - square * (1 - 3 * square * (1 - 5 * square * (1 - 7 * square)))
         tail = 0.5 * z * z + _LOG_ROOT_TAU + math.log(z / series)
-        return hazard + z * self._scale / (age * series), cumulative + tail
+        return hazard + z / self.spread / (age * series), cumulative + tail
 
 
 def _first(reached: Callable[[float], bool], low: float, high: float, *, within: float) -> float:
@@ -119,15 +114,11 @@ def _first(reached: Callable[[float], bool], low: float, high: float, *, within:
     return high
 
 
-REMEMBERED = (
-    200  # completions of a model: some five minutes at the queue limit, so that a changed model is noticed
-)
+REMEMBERED = 200  # completions of a model: five minutes at the queue limit; a changed model is noticed
 FEWEST = 5  # completions before they are heard: a median of fewer says little
 PRIOR = 8  # completions that the prior weighs as much as
 LEAST_SPREAD, MOST_SPREAD = 0.15, 1.2  # of what is believed: never sure, and never without an opinion
-_DEVIATION = (
-    1.4826  # sigma of a normal by its median absolute deviation: Hampel, J. Am. Stat. Assoc. 69 (1974)
-)
+_DEVIATION = 1.4826  # sigma by the median absolute deviation: Hampel, J. Am. Stat. Assoc. 69 (1974)
 _ROUND_TRIP = 1.0  # seconds, at most: shorter times cannot be told from it
 
 
