@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Mapping
 
-    from venice_async.sansio.limits.accounts import Sent
-    from venice_async.sansio.limits.bucket import Bucket
+    from venice_async.sansio.limits.bucket import Bucket, Sent
 
 EPOCH = 1_800_000_000.0  # Unix time at the server's moment 0
 
@@ -96,8 +95,8 @@ def drive(
     now, left = 0.0, list[float]()
     while now < until and (queue or events):
         ready = max(now, queue[-1]) if queue else now
-        opens = bucket.opens(ready) if queue else None
-        if opens is not None and (not events or opens <= events[0][0]):
+        opens = bucket.opens(ready) if queue else math.inf
+        if opens < math.inf and (not events or opens <= events[0][0]):
             now = opens
             if opens > ready:
                 continue  # to ask again then

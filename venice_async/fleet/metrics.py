@@ -14,8 +14,7 @@ from aiohttp import web
 from attrs import define, field
 
 from ..errors import JournalError, UsageError
-from ..sansio.limits.accounts import PERIOD
-from ..sansio.limits.bucket import FAILURES_PERIOD as FAILURES_LAST
+from ..sansio.limits.bucket import FAILURES_PERIOD, PERIOD
 from ..sansio.limits.ration import Ration, UnknownVersionError, load
 from .notice import BOUNDS, NoticeDelays
 
@@ -169,7 +168,7 @@ def _of_rations(rows: Iterable[tuple[str, str, float]]) -> list[str]:
         for name, bucket in (("polls", ration.polls), ("queue", ration.queue)):
             used[f'{{{own},limit="{name}"}}'] = bucket.used(now - PERIOD)
             most[f'{{{own},limit="{name}"}}'] = bucket.limit * ration.limits.share
-        failed[f"{{{own}}}"] = sum(now - FAILURES_LAST < at for at in ration.failures.failed)
+        failed[f"{{{own}}}"] = sum(now - FAILURES_PERIOD < at for at in ration.failures.failed)
         blocked[f"{{{own}}}"] = max(ration.blocked_until - now, 0.0)
         for reason in _REASONS:
             refused[f'{{{own},reason="{reason}"}}'] = ration.refusals.get(reason, 0)

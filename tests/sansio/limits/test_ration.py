@@ -6,6 +6,7 @@ import heapq
 import itertools
 import json
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 LIMITS = Limits(retrieve_per_minute=120, queue_per_minute=40)
 SLOW = Limits(retrieve_per_minute=1, queue_per_minute=1)
+STORED = Path(__file__).with_name("ration.json")  # by the version that was first to share one
 STALE = 5.0  # seconds after which processes give a turn back
 
 windows = st.builds(
@@ -349,6 +351,14 @@ def test_a_value_is_json_of_a_few_thousand_characters_even_when_it_is_busy() -> 
     assert len(text) < 12_000
     json.loads(text, parse_constant=pytest.fail)
     assert ration == load(text)
+
+
+def test_a_value_that_was_stored_before_is_read_and_written_alike() -> None:
+    text = STORED.read_text(encoding="utf-8").strip()
+    ration = load(text)
+    assert ration is not None
+    assert text == dump(ration)
+    assert (63, 3, 2) == (ration.turns, len(ration.flights), ration.queue.used(1037.0))
 
 
 def test_a_turn_outside_the_rate_limits_that_was_not_used_leaves_nothing_behind() -> None:

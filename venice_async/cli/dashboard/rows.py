@@ -21,8 +21,7 @@ from ...sansio.job.states import (
     Succeeded,
     Waiting,
 )
-from ...sansio.limits.accounts import PERIOD
-from ...sansio.limits.bucket import FAILURES_PERIOD as FAILURES_LAST
+from ...sansio.limits.bucket import FAILURES_PERIOD, PERIOD
 from ...sansio.limits.ration import DEAD, Ration, UnknownVersionError, load
 from ..explain import hint
 from .report import asked_length, missing
@@ -151,7 +150,7 @@ def gauges(name: str, ration: Ration) -> dict[str, Any]:
         "name": f"account {name[:8]}",
         "polls": [ration.polls.used(now - PERIOD), ration.polls.limit * limits.share],
         "queue": [ration.queue.used(now - PERIOD), ration.queue.limit * limits.share],
-        "failures": [sum(now - FAILURES_LAST < at for at in ration.failures.failed), limits.failures],
+        "failures": [sum(now - FAILURES_PERIOD < at for at in ration.failures.failed), limits.failures],
         "blocked": max(ration.blocked_until - now, 0.0),
         "holders": holders,
     }

@@ -44,8 +44,8 @@ import math
 import struct
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from functools import cache
-from typing import Final, Literal, TypeAlias
+from functools import cache, partial
+from typing import Final, Literal, TypeAlias, get_args
 
 from attrs import Factory, define, evolve, field, frozen
 from cattrs import Converter
@@ -53,18 +53,15 @@ from cattrs.errors import BaseValidationError
 
 from ...options import Limits
 from ..http.headers import Allowance, FailureAllowance, Refusal
-from .accounts import PERIOD, Sent
-from .bucket import Bucket, FailureBudget
+from .bucket import PERIOD, Bucket, FailureBudget, Sent
 
 VERSION: Final = 1
 BIDS: Final = 8  # of a process and lane, at most
 WORD_LASTS: Final = 3.0  # seconds for which bids and pressure count after their process's last word
 DEAD: Final = 15.0  # seconds without a word after which a process's requests have ended
 KEPT: Final = 0.25  # seconds that an open turn is kept for a process that bids more
-SOON: Final = 0.04  # seconds after which a process that was put off asks again, if nobody else was before it
-MOST: Final = (
-    1.0  # seconds between two questions of a process that waits, as others may change what it was told
-)
+SOON: Final = 0.04  # seconds after which a process that was put off asks again, if it is the next
+MOST: Final = 1.0  # seconds after which a process that waits asks again, as others may change the answer
 PASSED_ON: Final = 30  # completions of a model, the latest
 MODELS: Final = 50  # that are remembered, the latest
 _CLOSEST: Final = 0.001  # seconds: a clock of floats can be asked for less than it can show
@@ -224,7 +221,7 @@ class Ration:
     flights: dict[str, Flight] = field(factory=dict[str, Flight])
     processes: dict[str, Process] = field(factory=dict[str, Process])
     kept: dict[Lane, float] = field(factory=dict[Lane, float])
-    order: list[Lane] = field(factory=lambda: list[Lane](("free", "queue", "polls", "clean-up")))
+    order: list[Lane] = field(factory=partial(list[Lane], get_args(Lane)))
     models: dict[str, Learned] = field(factory=dict[str, Learned])
     turns: int = 0
     learned: int = 0
@@ -243,25 +240,39 @@ class Ration:
         now = self.latest = max(now, self.latest)
         for answer in wish.answers:
             self._end(wish.process, answer, now)
-        self._bury(wish, now)
-        self._note(wish, now)
+        # A process that was silent is dead. A turn that its process does not know of was granted in vain.
+        self.processes = {name: one for name, one in self.processes.items() if now - one.at < DEAD}
+        held = set(wish.held)
+        for token, flight in list(self.flights.items()):
+            ours = flight.process == wish.process
+            if token not in held if ours else flight.process not in self.processes:
+                self._end(flight.process, Answer(token=token), now)
+        self._record(wish, now)
         news = self._trade_news(wish)
-        turns = list[tuple[Lane, str]]()
-        wanted = self.processes[wish.process].bids
-        while (lane := self._open_lane(wish, now)) is not None:
-            turns.append((lane, self._take(wish.process, lane, now)))
+        turns, wanted = list[tuple[Lane, str]](), self.processes[wish.process].bids
+        while lane := next((lane for lane in self.order if self._opens(lane, wish, now)[0] <= now), None):
+            self.turns += 1
+            token, bucket = f"{self.turns:x}", self._bucket(lane)
+            sent = None if bucket is None else bucket.take(now)
+            self.flights[token] = Flight(wish.process, lane, now, sent)
+            self.order.remove(lane)
+            self.order.append(lane)
+            self.kept.pop(lane, None)
+            turns.append((lane, token))
             del wanted[lane][0]
-        opens: dict[Lane, tuple[float, bool]] = {
-            lane: self._opens(lane, wish, now) for lane in self.order if wanted.get(lane)
-        }
-        alone = len(self.processes) == 1
-        again: dict[Lane, float] = {
-            lane: self._wait(lane, wish, when, now, alone=alone) for lane, (when, _) in opens.items()
-        }
+        alone, helps, again = len(self.processes) == 1, False, dict[Lane, float]()
+        for lane in self.order:
+            if wanted.get(lane):
+                when, answer_helps = self._opens(lane, wish, now)
+                helps = helps or answer_helps
+                bucket = self._bucket(lane)
+                if bucket is not None:
+                    when += self._bids_above(lane, wish, now) / bucket.rate
+                again[lane] = max(when - now if alone else min(when - now, MOST), _CLOSEST)
         return Grant(
             turns=tuple(turns),
             again=again,
-            answer_helps=any(helps for _, helps in opens.values()),
+            answer_helps=helps,
             alone=alone,
             completions=news,
             p80s={name: model.p80 for name, model in self.models.items() if model.p80 is not None},
@@ -274,146 +285,105 @@ class Ration:
         if flight is None or flight.process != process:
             return
         del self.flights[answer.token]
-        late = min(max(answer.late, 0.0), now - flight.at)
-        now = now - late if self.one_clock else now
-        bucket, sent = self._bucket(flight.lane), flight.sent
+        bucket, sent, refused = self._bucket(flight.lane), flight.sent, answer.refused
         if answer.unsent:
             if bucket is not None and sent is not None:
                 bucket.give_back(sent)
             return
-        refused = answer.refused
+        late = min(max(answer.late, 0.0), now - flight.at)
+        now = now - late if self.one_clock else now
         self.failures.ended(now, answer.status, answer.failures)
         if refused is not None:
             self.refusals[refused.reason] = self.refusals.get(refused.reason, 0) + 1
-        if refused is not None and refused.reason == "blocked":
+        blocked = refused is not None and refused.reason == "blocked"
+        if refused is not None and blocked:
             self.blocked_until = max(self.blocked_until, now + (refused.wait or 0.0))
         if bucket is None or sent is None:
             return
-        if answer.status is None or (refused is not None and refused.reason == "blocked"):
+        if answer.status is None or blocked:
             bucket.lost(sent, now)
         elif refused is not None and refused.reason == "limited":
             bucket.refused(sent, answer.told, now, wait=refused.wait, chance=answer.chance)
         else:
             bucket.answered(sent, answer.told, now, late=0.0 if self.one_clock else late)
 
-    def _note(self, wish: Wish, now: float) -> None:
-        """Record what a process says, and agree on limits."""
+    def _record(self, wish: Wish, now: float) -> None:
+        """Record what a process says, and agree on limits: the least that a living process knows."""
         bids: dict[Lane, list[Bid]] = {
             lane: [(want, now - max(waited, 0.0)) for want, waited in bids[:BIDS]]
             for lane, bids in wish.bids.items()
         }
         self.processes[wish.process] = Process(now, wish.limits, bids, wish.pressure)
-        told = {process.limits for process in self.processes.values()}
-        if told == {self.limits}:
+        told, known = {process.limits for process in self.processes.values()}, self.limits
+        if told == {known}:
             return
-        limits = evolve(
+        self.limits = limits = evolve(
             wish.limits,
             queue_per_minute=min(one.queue_per_minute for one in told),
             retrieve_per_minute=min(one.retrieve_per_minute for one in told),
             share=min(one.share for one in told),
             failures=min(one.failures for one in told),
         )
-        if limits.queue_per_minute != self.limits.queue_per_minute:
-            self.queue.change(limits.queue_per_minute, limits.share)
-        if limits.retrieve_per_minute != self.limits.retrieve_per_minute:
-            self.polls.change(limits.retrieve_per_minute, limits.share)
-        self.queue.change(self.queue.limit, limits.share)
-        self.polls.change(self.polls.limit, limits.share)
-        self.limits = limits
-
-    def _bury(self, wish: Wish, now: float) -> None:
-        """End the turns of dead processes, and turns that their process never learned of."""
-        self.processes = {name: one for name, one in self.processes.items() if now - one.at < DEAD}
-        held = set(wish.held)
-        for token, flight in list(self.flights.items()):
-            of_ours = flight.process == wish.process
-            if token not in held if of_ours else flight.process not in self.processes:
-                self._end(flight.process, Answer(token=token), now)
+        # What the server said of a limit counts until the processes say otherwise.
+        queue, polls = limits.queue_per_minute, limits.retrieve_per_minute
+        self.queue.change(self.queue.limit if queue == known.queue_per_minute else queue, limits.share)
+        self.polls.change(self.polls.limit if polls == known.retrieve_per_minute else polls, limits.share)
 
     def _trade_news(self, wish: Wish) -> tuple[tuple[str, float], ...]:
         """Take in what a process learned of models, and return what the others have learned since."""
+        for name in (*wish.p80s, *(name for name, _ in wish.completions)):  # the latest comes last
+            self.models[name] = self.models.pop(name, Learned())
         for name, p80 in wish.p80s.items():
-            self._model(name).p80 = p80
+            self.models[name].p80 = p80
         for name, seconds in wish.completions:
             self.learned += 1
-            model = self._model(name)
+            model = self.models[name]
             model.completions = [*model.completions, (self.learned, wish.process, seconds)][-PASSED_ON:]
-        news = [
+        while len(self.models) > MODELS:
+            del self.models[next(iter(self.models))]
+        news = sorted(
             (serial, name, seconds)
             for name, model in self.models.items()
             for serial, process, seconds in model.completions
             if serial > wish.heard and process != wish.process
-        ]
-        return tuple((name, seconds) for _, name, seconds in sorted(news))
-
-    def _model(self, name: str) -> Learned:
-        """Return what is known of a model, which is the latest that anything was said of."""
-        model = self.models[name] = self.models.pop(name) if name in self.models else Learned()
-        while len(self.models) > MODELS:
-            del self.models[next(iter(self.models))]
-        return model
-
-    def _open_lane(self, wish: Wish, now: float) -> Lane | None:
-        """Return the lane that has a turn for the process, if there is one."""
-        wanted = self.processes[wish.process].bids
-        for lane in self.order:
-            if wanted.get(lane) and self._opens(lane, wish, now)[0] <= now:
-                return lane
-        return None
+        )
+        return tuple((name, seconds) for _, name, seconds in news)
 
     def _opens(self, lane: Lane, wish: Wish, now: float) -> tuple[float, bool]:
-        """Return when the process may have a turn, `now` if at once, and whether an answer helps."""
-        bucket, best = self._bucket(lane), self.processes[wish.process].bids[lane][0]
+        """Return when the process may have a turn it wants, and whether an answer may bring that forward."""
+        bids = self.processes[wish.process].bids.get(lane)
+        if not bids:
+            return math.inf, False
+        bucket = self._bucket(lane)
         limit = self.limits.failures if lane != "clean-up" else max(self.limits.failures // 2, 2)
-        budget = self.failures.opens(now, limit=limit, flying=len(self.flights))
-        when = now if bucket is None else bucket.opens(now)
-        opens = max(math.inf if budget is None else budget, math.inf if when is None else when)
+        opens = self.failures.opens(now, limit=limit, flying=len(self.flights))
+        if bucket is not None:
+            opens = max(opens, bucket.opens(now))
         helps = opens > now
         opens = max(opens, self.blocked_until)
         if lane == "polls" and opens <= now:
             evenly = self.polls.pace.opens()
             pressure = sum(one.pressure for one in self.processes.values() if now - one.at < WORD_LASTS)
             scarcity = pressure**2 / (2 * self.polls.spare_rate(now) ** 2)
-            if evenly > now and best[0] < max(min(scarcity, PERIOD), wish.price):
+            if evenly > now and bids[0][0] < max(min(scarcity, PERIOD), wish.price):
                 opens = min(evenly, now + 1 / self.polls.rate)
         if opens > now:
             self.kept.pop(lane, None)
-            return opens, helps
-        if bucket is not None and any(bids[0] > best for bids in self._bids_of_others(lane, wish, now)):
+        elif bucket is not None and self._bids_above(lane, wish, now):
             kept_since = self.kept.setdefault(lane, now)
             if now < kept_since + KEPT:
-                return now + SOON, helps
-        return now, helps
+                opens = now + SOON
+        return opens, helps
 
-    def _wait(self, lane: Lane, wish: Wish, when: float, now: float, *, alone: bool) -> float:
-        """Return in how many seconds to ask again for a lane that opens at a moment."""
-        if alone:
-            return max(when - now, _CLOSEST)
-        wait, bucket = when - now, self._bucket(lane)
-        if bucket is not None:
-            best = self.processes[wish.process].bids[lane][0]
-            above = sum(bid > best for bids in self._bids_of_others(lane, wish, now) for bid in bids)
-            wait += above / bucket.rate
-        return max(min(wait, MOST), _CLOSEST)
-
-    def _take(self, process: str, lane: Lane, now: float) -> str:
-        """Grant a turn."""
-        self.order.remove(lane)
-        self.order.append(lane)
-        self.kept.pop(lane, None)
-        self.turns += 1
-        token, bucket = f"{self.turns:x}", self._bucket(lane)
-        sent = None if bucket is None else bucket.take(now)
-        self.flights[token] = Flight(process, lane, now, sent)
-        return token
-
-    def _bids_of_others(self, lane: Lane, wish: Wish, now: float) -> list[list[Bid]]:
-        """Return the bids of the others who spoke of late, without those who have none."""
-        return [
-            one.bids[lane]
+    def _bids_above(self, lane: Lane, wish: Wish, now: float) -> int:
+        """Return how many bids of the others who spoke of late are above the best of the process."""
+        best = self.processes[wish.process].bids[lane][0]
+        return sum(
+            bid > best
             for name, one in self.processes.items()
-            if name != wish.process and now - one.at < WORD_LASTS and one.bids.get(lane)
-        ]
+            if name != wish.process and now - one.at < WORD_LASTS
+            for bid in one.bids.get(lane, ())
+        )
 
     def _bucket(self, lane: Lane) -> Bucket | None:
         """Return the rate limit of a lane; None for one that has no known limit."""
