@@ -14,7 +14,14 @@ import pytest
 from tests.clients import PRIVATE, PUBLIC, client
 from tests.test_consent import YES, needs_consent
 from tests.venice import Venice
-from venice_async import AwaitingConsent, Consent, ConsentRequest, VeniceClient, VideoRequest
+from venice_async import (
+    AwaitingConsent,
+    Consent,
+    ConsentRequest,
+    JournalError,
+    VeniceClient,
+    VideoRequest,
+)
 from venice_async.io.journal.journal import Journal
 from venice_async.io.journal.leases import LEASE
 from venice_async.io.journal.sqlite import SqliteDatabase
@@ -81,6 +88,18 @@ async def test_a_process_that_wakes_keeps_what_nobody_has_taken(path: Path | str
         assert "ours" == (await first.regain(kept)).how
         assert "works" == (await first.regain(taken)).how
         assert [kept] == await ids(first)
+
+
+@both
+async def test_what_a_process_that_wakes_keeps_stays_its_own_though_its_first_call_fails(
+    path: Path | str,
+) -> None:
+    async with opened(path) as first, opened(path) as second:
+        kept = (await first.begin(job(WAITING))).id
+        stopped(first).set()
+        with pytest.raises(JournalError, match="no entry"):
+            await first.entry("nobody")
+        assert ([], [kept]) == (await second.adopt(), await ids(first))
 
 
 @pytest.mark.parametrize("request_", [PUBLIC, PRIVATE])

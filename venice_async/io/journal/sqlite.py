@@ -347,13 +347,7 @@ class SqliteDatabase:
             is_there = False
         if self._connection is None or not is_there:
             raise unusable(self._path, "the file was removed or replaced while it was in use")
-        for left in reversed(range(TRIES)):
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                break
-            except sqlite3.OperationalError as error:
-                if not left or not patient or not is_busy(error):
-                    raise
+        self._lock(self._connection, patient=patient)
         if self._lease is None or self._lease.renew():
             return
         # We were taken for dead, and others may have our jobs: go on under a new lease.
@@ -362,11 +356,22 @@ class SqliteDatabase:
         self._lease = Lease.take(self._path)
         try:
             self.table.succeed(self._lease.token)
+            self.commit()  # what is to be done now may fail
+            self._lock(self._connection, patient=patient)
         except BaseException:
             self.rollback()
             raise
         lease.release()
         _logger.warning("This process was stopped for a while; jobs that others have taken over are theirs")
+
+    def _lock(self, connection: sqlite3.Connection, *, patient: bool) -> None:
+        for left in reversed(range(TRIES)):
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                break
+            except sqlite3.OperationalError as error:
+                if not left or not patient or not is_busy(error):
+                    raise
 
     def commit(self) -> None:
         """Make it durable."""
