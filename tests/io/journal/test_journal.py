@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from attrs import evolve
 
 from venice_async.errors import (
     AuthenticationError,
@@ -43,6 +44,7 @@ from venice_async.results import ConsentRequest, Ticket
 from venice_async.sansio.job.machine import MAX_GETS, resume
 from venice_async.sansio.job.states import (
     AwaitingConsent,
+    Downloading,
     Failed,
     Queueing,
     Saved,
@@ -461,6 +463,18 @@ async def test_a_key_finds_the_clip_rather_than_a_job_and_a_job_rather_than_noth
         found.state.video.size,
         found.state.video.sha256,
     )
+
+
+@both
+async def test_what_those_who_follow_a_job_are_told_holds_no_link(path: Path | str) -> None:
+    bare = evolve(TICKET, download_url=None)
+    async with opened(path) as journal, opened(path) as follower:
+        entry = await journal.begin(job(Waiting(ticket=bare), key="k"))
+        assert "works" == getattr(await follower.attach("k", None), "how", None)
+        await journal.report({entry.id: Downloading(ticket=bare, via="link", received=5, link=LINK, gets=1)})
+        assert MARK not in bytes_on_disk(path)
+        (seen,) = (await follower.look([entry.id])).values()
+    assert (5, None) == (getattr(seen, "received", None), getattr(seen, "link", None))
 
 
 @both

@@ -344,7 +344,8 @@ def _plain(value: object) -> object:
 
 def pack_progress(state: State) -> str:
     """Return what those who follow a job are told, without the link."""
-    return json.dumps(_without_links(json.loads(dump_state(state))))
+    bare = evolve(state, link=None) if isinstance(state, Downloading) else state
+    return json.dumps(_without_links(json.loads(dump_state(bare))))
 
 
 def unpack_progress(entry: JournalEntry, progress: str | None) -> State:
