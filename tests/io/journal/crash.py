@@ -23,7 +23,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from functools import partial
@@ -202,10 +201,8 @@ def rehearse(path: Path | str) -> None:
     asyncio.run(run())
     asyncio.run(aftermath(path))
     for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
+        if thread is not threading.current_thread():
             thread.join()
-    # what is left is the pulse of journals, which now waits for one and begins anew in a child
-    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     if isinstance(path, Path):
         shutil.rmtree(path.parent)
 

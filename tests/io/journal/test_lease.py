@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def stopped(journal: Journal) -> threading.Event:
     if isinstance(database, SqliteDatabase):
         assert database._lease is not None
         database._lease._renewed -= LEASE + 1
-        database._lease._write(database._lease._renewed)
+        os.utime(database._lease._path, (database._lease._renewed, database._lease._renewed))
     else:
         from tests.postgres import execute  # noqa: PLC0415 - only where there is one
         from venice_async.io.journal.postgres import PostgresDatabase  # noqa: PLC0415 - see above

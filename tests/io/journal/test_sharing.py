@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
@@ -19,7 +21,6 @@ import anyio.to_thread
 import pytest
 
 from tests.forks import start
-from venice_async.io.journal import leases
 from venice_async.io.journal.leases import Lease, is_alive, sweep
 from venice_async.io.journal.writer import MOST
 from venice_async.sansio.job.states import Waiting
@@ -193,7 +194,7 @@ async def test_many_who_write_at_once_share_transactions_but_none_is_long(path: 
 
 
 def test_a_lease_lives_until_it_is_released(path: Path) -> None:
-    lease = Lease.take(path)
+    lease = Lease(path)
     assert is_alive(path, lease.token)
     sweep(path)
     assert is_alive(path, lease.token)
@@ -209,27 +210,27 @@ def test_what_is_no_token_is_nobodys(path: Path) -> None:
     assert (path.parent / "jobs.db.x" / "y.owner").exists()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a file in use cannot be removed elsewhere")
 def test_a_lease_taken_for_dead_while_it_was_made_is_made_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locked: list[Path] = []
+    locked: list[int] = []
 
-    def removed_first(place: Path, file: object) -> bool:
-        locked.append(place)
+    def removed_first(file: FileIO, how: int) -> None:
+        locked.append(how)
         if len(locked) == 1:
-            place.unlink()
-        return found(place, file)  # type: ignore[arg-type]
+            next(path.parent.glob("*.owner")).unlink()
+        flock(file, how)
 
-    found = leases._is_at
-    monkeypatch.setattr(leases, "_is_at", removed_first)
-    lease = Lease.take(path)
-    assert (2, True) == (len(locked), is_alive(path, lease.token))
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    lease = Lease(path)
+    assert [fcntl.LOCK_EX] * 2 == locked
+    assert is_alive(path, lease.token)
     lease.release()
 
 
 def test_a_child_process_does_not_keep_a_lease_alive(path: Path) -> None:
-    lease = Lease.take(path)
+    lease = Lease(path)
     command = [sys.executable, "-c", "input()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as child:  # noqa: S603 - our own code
         lease._file.close()

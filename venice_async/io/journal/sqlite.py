@@ -19,7 +19,7 @@ from ...errors import JournalError
 from ..disk import lasting_names
 from ..ration.sqlite import TABLE as _RATIONS
 from .entries import COLUMNS, UNFINISHED, unpack
-from .leases import SUFFIXES, Lease, draft_path, is_alive, sweep
+from .leases import SUFFIXES, Lease, beside, is_alive, sweep
 from .table import Table
 
 APPLICATION_ID: Final = 0x564E_4A31  # "VNJ1"
@@ -213,7 +213,7 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
 
 def _create(path: Path, token: str) -> None:
     """Make a journal under another name and link it into place: at `path` there is never half of one."""
-    draft = draft_path(path, token)
+    draft = beside(path, token, "new")
     os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         draft.chmod(0o600)  # whatever the umask
@@ -309,8 +309,7 @@ class SqliteDatabase:
     @property
     def epoch(self) -> int:
         """How often we were taken for dead."""
-        self.beat_apart()
-        return self._deposed
+        return self._deposed + (self._lease is not None and self._lease.lost)
 
     def open(self) -> None:
         """Open the file, and make it if it is missing.
@@ -322,7 +321,7 @@ class SqliteDatabase:
         try:
             self._path = Path(os.path.realpath(self._path))  # where SQLite, too, puts the files beside it
             make_folder(self._path)
-            self._lease = Lease.take(self._path)
+            self._lease = Lease(self._path)
             sweep(self._path)
             self._connection = open_database(self._path, self._lease.token)
             self.table = Table(
@@ -348,12 +347,11 @@ class SqliteDatabase:
         if self._connection is None or not is_there:
             raise unusable(self._path, "the file was removed or replaced while it was in use")
         self._lock(self._connection, patient=patient)
-        if self._lease is None or self._lease.renew():
+        if self._lease is None or not self._lease.lost:
             return
         # We were taken for dead, and others may have our jobs: go on under a new lease.
-        lease = self._lease
-        self._depose(lease)
-        self._lease = Lease.take(self._path)
+        lease, self._lease = self._lease, Lease(self._path)
+        self._deposed += 1
         try:
             self.table.succeed(self._lease.token)
             self.commit()  # what is to be done now may fail
@@ -392,8 +390,8 @@ class SqliteDatabase:
 
     def beat_apart(self) -> bool:
         """Leave word at the lease; no transaction is needed for that."""
-        if self._lease is not None and not self._lease.renew():
-            self._depose(self._lease)
+        if self._lease is not None:
+            self._lease.renew()
         return True
 
     def explain(self, error: Exception) -> Exception:
@@ -416,8 +414,3 @@ class SqliteDatabase:
                 self._lease.release()
         except FAILURES as error:
             _logger.warning("%s", explain(self._path, error))
-
-    def _depose(self, lease: Lease) -> None:
-        if not lease.lost:
-            lease.lost = True
-            self._deposed += 1

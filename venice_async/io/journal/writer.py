@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from attrs import define, field
 from ...errors import UsageError, VeniceError
 from ..shielding import wait_out
 from .entries import StoreAwayError
-from .leases import PULSE
+from .leases import EVERY
 from .table import Table
 
 MOST: Final = 50
@@ -97,6 +99,19 @@ class Database(Protocol):
         ...
 
 
+def _beat(journal: weakref.ref[Writer], closed: threading.Event) -> None:
+    """Have a journal say each second that it lives, until it is closed or forgotten.
+
+    A thread of its own tells a process that was stopped, or a frozen machine, from a blocked event loop.
+    """
+    while not closed.wait(EVERY) and (writer := journal()) is not None:
+        try:
+            writer.beat()
+        except Exception:
+            _logger.exception("The journal cannot say that it is in use")
+        del writer
+
+
 class Writer:
     """An open journal, used in one thread of its own: `open` it first and `aclose` it in the end.
 
@@ -112,7 +127,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.journal")
         self._waiting: deque[Operation[Any]] = deque()
         self._kept: list[Operation[Any]] = []
-        self._closed = False
+        self._closed = threading.Event()
 
     async def open(self) -> None:
         """Open the database, and make it if it is missing.
@@ -121,17 +136,18 @@ class Writer:
             JournalError: it cannot be used.
         """
         await self._in_thread(self.database.open)
-        PULSE.add(self)
+        arguments = weakref.ref(self), self._closed
+        threading.Thread(target=_beat, args=arguments, name="venice_async.pulse", daemon=True).start()
 
     def beat(self) -> None:
         """Say that we live, once a second; called in the thread of the pulse."""
 
         def speak() -> None:
-            if not self._closed:
+            if not self._closed.is_set():
                 self._waiting.append(Operation(lambda _: None))
                 self._drain()
 
-        if not self.database.beat_apart() and not self._closed:
+        if not self.database.beat_apart() and not self._closed.is_set():
             with suppress(RuntimeError):  # it was closed just now
                 self._thread.submit(speak)
 
@@ -156,7 +172,7 @@ class Writer:
             JournalError: the database cannot be used, and nothing was changed.
             UsageError: the journal is closed.
         """
-        if self._closed:
+        if self._closed.is_set():
             msg = "The journal is closed"
             raise UsageError(msg)
         operation = Operation(action, keep=keep)
@@ -188,9 +204,8 @@ class Writer:
                 _logger.error("The journal never learned of a job's last state: %s", operation.error)
             self.database.close()
 
-        if not self._closed:
-            self._closed = True
-            PULSE.discard(self)
+        if not self._closed.is_set():
+            self._closed.set()
             try:
                 await self._in_thread(close)
             finally:
@@ -207,7 +222,7 @@ class Writer:
     def _drain(self) -> None:
         """Do all that is waiting; those whose turn was later find it done."""
         operations = self._kept + [self._waiting.popleft() for _ in range(len(self._waiting))]
-        patient, self._kept = not self._closed or bool(self._kept), []
+        patient, self._kept = not self._closed.is_set() or bool(self._kept), []
         for start in range(0, len(operations), MOST):
             self._commit(operations[start : start + MOST], patient=patient)
         if operations:
