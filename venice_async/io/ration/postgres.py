@@ -11,11 +11,10 @@ import psycopg
 
 from ...options import Limits
 from ...sansio.http.secrets import Secret
-from ...sansio.limits.ration import Grant, Ration, Wish
+from ...sansio.limits.ration import Grant, Wish
 from ..postgres import Connection, connect, reason, unusable
-from .store import Latest
+from .store import Row
 
-_BACK: Final = 1.0  # seconds by which a clock that went back shows that it was set
 _LEAVING: Final = 0.5  # seconds to wait for the session to be closed
 _READ: Final = "SELECT ration FROM rations WHERE account = %s FOR UPDATE"
 _NOW: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
@@ -29,31 +28,26 @@ class PostgresSession:
     def __init__(self, uri: str) -> None:
         """Use the tables at `uri`, which are there."""
         self._uri = Secret(uri)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.ration")
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.ration")
         self._session: Connection | None = None
-
-    def exchange(self, wish: Wish, account: str, limits: Limits, latest: Latest) -> asyncio.Future[Grant]:
-        """Exchange a wish for a grant in one transaction; see `PostgresRation.exchange`."""
-        return asyncio.get_running_loop().run_in_executor(
-            self._thread, self._exchange, wish, account, limits, latest
-        )
 
     async def aclose(self) -> None:
         """Close the session, once what was begun is finished."""
-        closed = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-        self._thread.shutdown(wait=False)
+        closed = asyncio.get_running_loop().run_in_executor(self.thread, self._close)
+        self.thread.shutdown(wait=False)
         await asyncio.wait({closed}, timeout=_LEAVING)
 
-    def _exchange(self, wish: Wish, account: str, limits: Limits, latest: Latest) -> Grant:
+    def exchange(self, wish: Wish, account: str, row: Row) -> Grant:
+        """Exchange a wish for a grant in one transaction, in our thread; see `PostgresRation.exchange`."""
         problem: Exception
         try:
             try:
-                return self._transact(wish, account, limits, latest)
+                return self._transact(wish, account, row)
             except psycopg.OperationalError:
                 if self._session is None or not self._session.closed:
                     raise
             self._close()  # somebody in between may have ended it, as it was idle
-            return self._transact(wish, account, limits, latest)
+            return self._transact(wish, account, row)
         except psycopg.Error as error:
             problem = unusable(self._uri, reason(error))
             self._close()
@@ -62,7 +56,7 @@ class PostgresSession:
             raise
         raise problem
 
-    def _transact(self, wish: Wish, account: str, limits: Limits, latest: Latest) -> Grant:
+    def _transact(self, wish: Wish, account: str, row: Row) -> Grant:
         if self._session is None:  # the row need not survive a crash, so nothing waits for the disk
             self._session = connect(
                 self._uri,
@@ -75,17 +69,14 @@ class PostgresSession:
             session.execute("BEGIN")
             found = session.execute(_READ, [account])
             clock = session.execute(_NOW)  # in a statement of its own: once the lock is had
-        row, (now,) = found.fetchone(), cast("tuple[float]", clock.fetchone())
-        if row is None:  # it is new, or somebody has removed it
+        stored, (now,) = found.fetchone(), cast("tuple[float]", clock.fetchone())
+        if stored is None:  # it is new, or somebody has removed it
             session.execute("ROLLBACK")
             session.execute(_MAKE, [account])
-            return self._transact(wish, account, limits, latest)
-        ration = latest.load(row[0])
-        if ration is None or ration.latest > now + _BACK:
-            ration = Ration.spent(limits, now)
-        grant = ration.exchange(wish, now)
+            return self._transact(wish, account, row)
+        grant, text = row.exchange(stored[0], wish, now)
         with session.pipeline():
-            session.execute(_WRITE, [latest.dump(ration), account])
+            session.execute(_WRITE, [text, account])
             session.execute("COMMIT")
         return grant
 
@@ -109,8 +100,7 @@ class PostgresRation:
         A row that is not there starts with `limits`.
         """
         self._account = account
-        self._limits = limits
-        self._latest = Latest()
+        self._row = Row(limits)
         self._session = within or PostgresSession(uri)
         self._lent = within is not None
 
@@ -120,7 +110,8 @@ class PostgresRation:
         The future raises `JournalError` while the database is away, and `UnknownVersionError` when another
         version of this library uses the row: then nothing is changed.
         """
-        return self._session.exchange(wish, self._account, self._limits, self._latest)
+        session, loop = self._session, asyncio.get_running_loop()
+        return loop.run_in_executor(session.thread, session.exchange, wish, self._account, self._row)
 
     async def aclose(self) -> None:
         """Close the session, if it is ours, once what was begun is finished."""

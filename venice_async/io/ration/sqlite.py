@@ -15,14 +15,15 @@ from urllib.parse import quote
 
 from ...options import Limits
 from ...sansio.limits.ration import Grant, Ration, Wish
-from .store import Latest
+from .store import Row
 
 TABLE: Final = "CREATE TABLE rations (account TEXT PRIMARY KEY, ration TEXT NOT NULL)"
 """Made together with the journal's other tables."""
 
+_READ: Final = "SELECT ration FROM rations WHERE account = ?"
+_WRITE: Final = "INSERT OR REPLACE INTO rations (account, ration) VALUES (?, ?)"
 _PATIENCE: Final = 5.0  # seconds to wait for another process, whose transactions take a millisecond
 _LEAVING: Final = 0.5  # seconds to wait for the file to be closed
-_BACK: Final = 1.0  # seconds by which a clock that went back shows that the machine was started anew
 
 # The last is what SQLite says where our table is missing.
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
@@ -56,7 +57,7 @@ class SqliteRation:
         self._limits = limits
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.ration")
         self._connection: sqlite3.Connection | None = None
-        self._latest = Latest()
+        self._row = Row(limits)
         self._own: Ration | None = None
 
     def exchange(self, wish: Wish) -> asyncio.Future[Grant]:
@@ -100,24 +101,10 @@ class SqliteRation:
             for pragma in _PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
             self._connection = connection
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
             now = clock()  # once the lock is had
-            found = connection.execute(
-                "SELECT ration FROM rations WHERE account = ?", [self._account]
-            ).fetchone()
-            ration = None if found is None else self._latest.load(found[0])
-            if ration is None or ration.latest > now + _BACK:
-                ration = Ration.spent(self._limits, now)
-            grant = ration.exchange(wish, now)
-            connection.execute(
-                "INSERT OR REPLACE INTO rations (account, ration) VALUES (?, ?)",
-                [self._account, self._latest.dump(ration)],
-            )
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+            found = connection.execute(_READ, [self._account]).fetchone()
+            grant, text = self._row.exchange(found and found[0], wish, now)
+            connection.execute(_WRITE, [self._account, text])
         return grant

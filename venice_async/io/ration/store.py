@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import Protocol
+from typing import Final, Protocol
 
 from ...options import Limits
 from ...sansio.limits.ration import Grant, Ration, Wish, dump, load
 from ..transport import Clock
+
+_BACK: Final = 1.0  # seconds by which a clock that went back shows that it was set, or its machine restarted
 
 
 def account_key(base_url: str, secret: str) -> str:
@@ -16,22 +18,31 @@ def account_key(base_url: str, secret: str) -> str:
     return hashlib.sha256(f"{base_url}\0{secret}".encode()).hexdigest()[:32]
 
 
-class Latest:
-    """The value that we wrote last: as long as nobody else writes, it need not be read from its text."""
+class Row:
+    """The ration of one account as text in a store. Each exchange is one transaction of the store.
 
-    def __init__(self) -> None:
+    The value that we wrote last is kept: as long as nobody else writes, it need not be parsed.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        """Start with `limits` where there is no row, or one that is damaged."""
+        self._limits = limits
         self._text: str | None = None
         self._ration: Ration | None = None
 
-    def load(self, text: str) -> Ration | None:
-        """Return what `load` makes of the text in the store; it may be changed, and is ours once only."""
-        known, self._text = self._text, None
-        return self._ration if text == known else load(text)
+    def exchange(self, text: str | None, wish: Wish, now: float) -> tuple[Grant, str]:
+        """Return the grant, and the text to write in place of the one that was read.
 
-    def dump(self, ration: Ration) -> str:
-        """Return the text to write."""
+        Raises:
+            UnknownVersionError: another version of this library uses the row, which is to be left alone.
+        """
+        written, self._text = self._text, None  # until the exchange is through, it is not what is stored
+        ration = None if text is None else self._ration if text == written else load(text)
+        if ration is None or ration.latest > now + _BACK:
+            ration = Ration.spent(self._limits, now)
+        grant = ration.exchange(wish, now)
         self._text, self._ration = dump(ration), ration
-        return self._text
+        return grant, self._text
 
 
 class RationStore(Protocol):
