@@ -57,6 +57,7 @@ from venice_async.fleet.orders import Orders
 from venice_async.fleet.schema import migrate
 from venice_async.fleet.worker import NotNowError
 from venice_async.io.journal.entries import StoreAwayError
+from venice_async.io.journal.journal import Journal
 from venice_async.sansio.http.secrets import Secret
 
 PATIENCE = 120.0  # seconds until a test gives up what never comes; how long a machine takes is no matter
@@ -387,6 +388,22 @@ async def test_accounts_share_sockets_and_have_keys_jobs_and_rations_of_their_ow
         assert [(4,)] == execute(uri, "SELECT count(*) FROM venice_async.rations")
         assert [(1,)] == execute(uri, "SELECT count(*) FROM venice_async.jobs")
     assert 1 == len(acme.charges)
+
+
+async def test_an_account_whose_journal_was_away_when_it_was_first_opened_is_opened_for_the_next_try(
+    uri: str, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, opened = [StoreAwayError("it cannot be reached")], Journal.open
+
+    async def hesitating(*arguments: Any, **options: Any) -> Journal:
+        if away:
+            raise away.pop()
+        return await opened(*arguments, **options)
+
+    monkeypatch.setattr(Journal, "open", hesitating)
+    async with Fleet(uri) as fleet, working(uri, sandbox):
+        await (await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4"))
+    assert [] == away
 
 
 async def test_a_worker_that_is_cut_off_waits_for_the_database_until_it_is_told_to_stop(

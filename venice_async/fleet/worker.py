@@ -17,13 +17,13 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final, cast
 
 import anyio
-from attrs import define, field
+from attrs import define
 from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
@@ -83,25 +83,11 @@ class Again(BaseRetryStrategy):
 
 @define
 class _Account:
-    """The client of an account, open while it has jobs."""
+    """The client of an account: the task that opens it, how many jobs use it, since when none does."""
 
-    client: VeniceClient
+    opening: asyncio.Task[VeniceClient]
     users: int = 0
-    since: float = 0.0
-    is_open: bool = False
-    _opening: asyncio.Lock = field(factory=asyncio.Lock)
-
-    async def open(self, sharing: Sharing) -> None:
-        """Open it, unless it is."""
-        async with self._opening:
-            await self.client.open(sharing=sharing)
-            self.is_open = True
-
-    async def drain(self, grace: float) -> None:
-        """Have it queue nothing more, and wait for paid jobs; one that was never open has none."""
-        async with self._opening:
-            if self.is_open:
-                await self.client.drain(grace)
+    idle_since: float = 0.0
 
 
 class Worker:
@@ -242,7 +228,8 @@ class Worker:
         engine.cancel()
         async with anyio.create_task_group() as group:
             for account in self._accounts.values():
-                group.start_soon(account.drain, grace)
+                if account.opening.done():
+                    group.start_soon(account.opening.result().drain, grace)
         await asyncio.wait({engine})
         if not engine.cancelled() and engine.exception() is not None:
             log.error("The engine ended: %s", type(engine.exception()).__name__)
@@ -384,52 +371,57 @@ class Worker:
                 continue  # nor is a client closed, which may have to write what the database missed
             now = anyio.current_time()
             for name, account in list(self._accounts.items()):
-                if not account.users and now - account.since > IDLE:
+                idle = not account.users and account.opening.done()
+                if idle and now - account.idle_since > IDLE:
                     del self._accounts[name]
-                    await account.client.aclose()
+                    await account.opening.result().aclose()
 
     @asynccontextmanager
     async def _client_of(self, name: str) -> AsyncGenerator[VeniceClient]:
-        """Give the client of an account, opened by the first who needs it.
+        """Give the client of an account, which the first job that needs it opens for all.
 
         Raises:
             UsageError: there is no key of that account.
         """
         account = self._accounts.get(name)
         if account is None:
-            secret = await self._key_of(name)
-            account = self._accounts.setdefault(name, _Account(client=self._client(secret.reveal() or None)))
+            account = self._accounts[name] = _Account(asyncio.create_task(self._open(name)))
         account.users += 1
         try:
-            await account.open(self._sharing)
+            client = await asyncio.shield(account.opening)
             if self._leaving:
                 raise NotNowError
-            yield account.client
+            yield client
         finally:
             account.users -= 1
-            account.since = anyio.current_time()
+            account.idle_since = anyio.current_time()
+
+    async def _open(self, name: str) -> VeniceClient:
+        try:
+            secret = await self._key_of(name)
+            return await self._client(secret.reveal() or None).open(sharing=self._sharing)
+        except BaseException:
+            del self._accounts[name]  # the next job tries again, with another client
+            raise
 
     async def _key_of(self, name: str) -> Secret:
         keys = self._keys
-        found: str | None
-        of_environment = not name and (keys is None or bool(os.environ.get("VENICE_API_KEY")))
-        if not callable(keys):
-            found = None if keys is None else keys.get(name)
-            if not found and of_environment:
-                return Secret("")
-        elif of_environment:
-            return Secret("")
-        else:
-            said = keys(name)
-            found = await said if inspect.isawaitable(said) else said
-        if not isinstance(cast("object", found), str) or not found:
+        found: object = None if keys is None or callable(keys) else keys.get(name)
+        if not found and not name and (keys is None or os.environ.get("VENICE_API_KEY")):
+            return Secret("")  # the client reads the environment
+        if callable(keys):
+            found = keys(name)
+            if inspect.isawaitable(found):
+                found = await found
+        if not isinstance(found, str) or not found:
             msg = f"The worker has no key for account {name!r}"
             raise UsageError(msg, hint="Add it to the worker's keys, and submit the job again")
         return Secret(found)
 
     async def _close(self) -> None:
+        await _ended([account.opening for account in self._accounts.values()])
         for account in self._accounts.values():
-            await account.client.aclose()
+            await account.opening.result().aclose()
 
 
 def _may_pass(error: VeniceError) -> bool:
@@ -439,7 +431,7 @@ def _may_pass(error: VeniceError) -> bool:
     )
 
 
-async def _ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def _ended(tasks: Collection[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
