@@ -52,10 +52,10 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 
 from venice_async.fleet import RESTART, Fleet, Submitted, Worker
+from venice_async.fleet.engine import NotNowError
 from venice_async.fleet.metrics import Totals, exposition
 from venice_async.fleet.orders import Orders
 from venice_async.fleet.schema import migrate
-from venice_async.fleet.worker import NotNowError
 from venice_async.io.journal.entries import StoreAwayError
 from venice_async.io.journal.journal import Journal
 from venice_async.sansio.http.secrets import Secret
@@ -411,12 +411,12 @@ async def test_a_worker_that_is_cut_off_waits_for_the_database_until_it_is_told_
 ) -> None:
     one, asked = worker(uri, sandbox), asyncio.Event()
 
-    async def away(_: Orders) -> None:
+    async def away(*_: object) -> None:
         asked.set()
         msg = "it cannot be reached"
         raise StoreAwayError(msg)
 
-    monkeypatch.setattr(Orders, "ping", away)
+    monkeypatch.setattr(Orders, "rows", away)
     running = asyncio.create_task(one.run())
     while not one.ready:  # noqa: ASYNC110 - a worker sets no event
         await anyio.sleep(0.05)
@@ -603,6 +603,7 @@ async def test_a_worker_tells_over_http_whether_it_is_ready_and_its_figures(
     assert {'venice_fleet_jobs{state="Succeeded"} 1', "venice_worker_ready 1"} <= {*figures}
     assert 'venice_worker_ended_total{outcome="Succeeded"} 1' in figures
     assert "venice_worker_notice_delay_seconds_count 1" in figures
+    assert 'venice_worker_notice_delay_seconds_bucket{le="+Inf"} 1' in figures
     (used,) = (line for line in figures if line.startswith("venice_fleet_ration_used") and "queue" in line)
     assert used.endswith('limit="queue"} 1')
     assert used.replace("_used", "_limit").removesuffix("1") + "40" in figures  # as the server says

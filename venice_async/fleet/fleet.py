@@ -6,31 +6,94 @@ import asyncio
 import json
 import math
 import os
-from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Generator, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import Any, Final, Self, TypeAlias, cast
 
 import psycopg
-from attrs import frozen
+from attrs import field, frozen
 
 from ..engine.arguments import checked_key, checked_name, checked_request, checked_tags, local_or_object
 from ..errors import JournalError, UsageError
+from ..io.journal.entries import UNFINISHED, differing
 from ..io.uploads import encode_media, identify, prepare
 from ..options import check_number
 from ..requests import Consent, VideoRequest
-from ..results import Video
-from ..sansio.converter import converter
-from ..sansio.job.states import TERMINAL, Failed, State, Succeeded
+from ..results import ConsentRequest, Video
+from ..sansio.converter import converter, load_state
+from ..sansio.job.states import TERMINAL, Failed, State, Succeeded, ticket_of
 from ..sansio.object_url import is_object_url
-from .orders import QUEUE, FleetWorker, Orders, Submitted, WaitingConsent, unknown
-from .packing import pack_request
-
-if TYPE_CHECKING:
-    from .orders import Connection
+from .orders import ALIVE, QUEUE, TASK, Orders, cancelled, end, fetched, is_cancelled, pack_request, shown
 
 EVERY: Final = 0.5  # seconds between two looks at the jobs that are followed
 AWAY: Final = 120.0  # seconds for which those who follow a job wait for a database that is away
+
+# A person may have freed the key in the journal meanwhile.
+_HOLDS_KEY: Final = """SELECT EXISTS (SELECT FROM jobs WHERE id = %s
+    AND (kind <> 'Failed' OR stands = 1) AND kind <> 'Stopped')"""
+_WORKED_ON: Final = f"""SELECT EXISTS (SELECT FROM procrastinate_jobs AS task
+    JOIN procrastinate_workers AS worker ON worker.id = task.worker_id
+    WHERE task.status = 'doing' AND task.task_name = '{TASK}' AND (task.args ->> 'order')::bigint = %s
+    AND worker.last_heartbeat > now() - interval '{ALIVE} s')"""  # noqa: S608 - constants
+_PAID: Final = f"""SELECT EXISTS (SELECT FROM jobs WHERE key = %s
+    AND (kind IN ('Succeeded', {", ".join(map(repr, UNFINISHED))}) OR stands = 1))"""  # noqa: S608 - constants
+_WORKERS: Final = f"""SELECT worker.id, count(DISTINCT task.id),
+    extract(epoch FROM now() - worker.last_heartbeat)::float8,
+    array_remove(array_agg(DISTINCT jobs.owner), NULL),
+    count(DISTINCT jobs.id) FILTER (WHERE jobs.kind = 'Queueing')
+    FROM procrastinate_workers AS worker
+    LEFT JOIN procrastinate_jobs AS task ON task.worker_id = worker.id AND task.status = 'doing'
+    AND task.task_name = '{TASK}'
+    LEFT JOIN orders ON orders.id = (task.args ->> 'order')::bigint
+    LEFT JOIN jobs ON jobs.key = orders.key AND jobs.owner IS NOT NULL
+    GROUP BY worker.id ORDER BY worker.id"""  # noqa: S608 - constants
+
+
+@frozen(kw_only=True)
+class Submitted:
+    """Kept in the store; no worker has it yet, and nothing is paid.
+
+    Attributes:
+        request: what was asked for, large media by digest only.
+    """
+
+    request: VideoRequest
+
+
+FleetState: TypeAlias = State | Submitted
+
+
+@frozen(kw_only=True)
+class WaitingConsent(ConsentRequest):
+    """A question that waits for a person's answer; see `Fleet.answer`.
+
+    Attributes:
+        key: the job's key.
+        account: the job's account.
+    """
+
+    key: str
+    account: str = ""
+
+
+@frozen
+class FleetWorker:
+    """A worker of the fleet.
+
+    Attributes:
+        number: identifies it.
+        jobs: how many it works on.
+        silent: seconds since its last heartbeat, of which there is one a second.
+        owners: its names in the journal: one for each account that it works for at this moment.
+        paying: how many of its paid requests are on their way.
+    """
+
+    number: int
+    jobs: int
+    silent: float
+    owners: tuple[str, ...] = field(default=(), converter=tuple)
+    paying: int = 0
 
 
 class Fleet:
@@ -48,7 +111,7 @@ class Fleet:
     def __init__(self, uri: str) -> None:
         self._orders = Orders(uri)
         self._is_open = False
-        self._look: asyncio.Task[Mapping[tuple[str, str], State | Submitted]] | None = None
+        self._look: asyncio.Task[Mapping[tuple[str, str], FleetState]] | None = None
         self._wanted: set[tuple[str, str]] = set()
 
     def __repr__(self) -> str:
@@ -125,7 +188,7 @@ class Fleet:
             msg = f"overwrite must be True or False, not {overwrite!r}"
             raise UsageError(msg)
         name, most = _checked_budget(budget)
-        new = {
+        new: dict[str, Any] = {
             "account": _checked_account(account),
             "key": checked_key(key),
             "queue": checked_name(queue, "queue"),
@@ -140,7 +203,26 @@ class Fleet:
             "budget": name,
             "budget_usd": most,
         }
-        await self._opened().submit(new, cast("Connection | None", connection))
+        names, values = ", ".join(new), ", ".join(f"%({name})s" for name in new)
+        orders = self._opened()
+        async with orders.transaction(cast("Any", connection)) as cursor:
+            insert = f"INSERT INTO orders ({names}) VALUES ({values})"  # noqa: S608 - constants
+            found = await fetched(cursor, f"{insert} ON CONFLICT (account, key) DO NOTHING RETURNING id", new)
+            if not found:
+                known = """SELECT id, identity, ended IS NOT NULL AND kind <> 'Succeeded', entry FROM orders
+                    WHERE account = %(account)s AND key = %(key)s FOR UPDATE"""
+                ((number, identity, failed, entry),) = await fetched(cursor, known, new)
+                ((holds,),) = await fetched(cursor, _HOLDS_KEY, (entry,))
+                if holds or not failed:
+                    if differs := differing(identity, new["identity"]):
+                        msg = f"Key {key!r} is of another request: it differs in {', '.join(differs)}"
+                        raise UsageError(msg, hint="Take another key for another request")
+                    return FleetJob(self, key, account)
+                anew = f"""UPDATE orders SET ({names}) = ROW ({values}), created = now(), started = NULL,
+                    updated = now(), ended = NULL, kind = 'Submitted', state = NULL, entry = NULL, usd = NULL,
+                    cancel = false, question = NULL, answer = NULL WHERE id = %(id)s RETURNING id"""  # noqa: S608 - constants
+                found = await fetched(cursor, anew, {**new, "id": number})
+            await orders.defer(cursor, found[0][0], queue, priority)
         return FleetJob(self, key, account)
 
     def job(self, key: str, *, account: str = "") -> FleetJob:
@@ -149,7 +231,15 @@ class Fleet:
 
     async def consents(self) -> list[WaitingConsent]:
         """Return the questions that wait for a person's answer, oldest first."""
-        return await self._opened().consents()
+        found = """SELECT account, key, question, request FROM orders
+            WHERE question IS NOT NULL AND answer IS NULL AND ended IS NULL ORDER BY updated, id"""
+        return [
+            converter().structure(
+                {**json.loads(question), "request": json.loads(request), "account": account, "key": key},
+                WaitingConsent,
+            )
+            for account, key, question, request in await self._opened().rows(found)
+        ]
 
     async def answer(self, key: str, consent: Consent | None, *, account: str = "") -> None:
         """Answer the question of a job: with what a person attests, or None for no. The first answer counts.
@@ -160,40 +250,57 @@ class Fleet:
         if consent is not None and not isinstance(cast("object", consent), Consent):
             msg = f"An answer is a Consent or None, not {type(consent).__name__}"
             raise UsageError(msg)
-        if not await self._opened().answer(_checked_account(account), checked_key(key), consent):
+        said = json.dumps({"consent": consent and converter().unstructure(consent)})
+        answered = """UPDATE orders SET answer = %s WHERE account = %s AND key = %s
+            AND question IS NOT NULL AND answer IS NULL AND ended IS NULL RETURNING id"""
+        if not await self._opened().rows(answered, (said, _checked_account(account), checked_key(key))):
             msg = f"No question waits for an answer under key {key!r}"
             raise UsageError(msg, hint="Look at consents()")
 
     async def workers(self) -> list[FleetWorker]:
         """Return the workers, idle ones included, and for a while those that were lost."""
-        return await self._opened().workers()
+        return [FleetWorker(*row) for row in await self._opened().rows(_WORKERS)]
 
     async def submitted(self) -> int:
         """Return how many jobs wait for a worker."""
-        return await self._opened().submitted()
+        waiting = "SELECT count(*) FROM orders WHERE kind = 'Submitted' AND ended IS NULL"
+        ((count,),) = await self._opened().rows(waiting)
+        return int(count)
 
-    async def states(self, jobs: Iterable[FleetJob]) -> list[State | Submitted | None]:
+    async def states(self, jobs: Iterable[FleetJob]) -> list[FleetState | None]:
         """Return where jobs stand, by one look at the store."""
         names = [(job.account, job.key) for job in jobs]
-        found = await self._opened().look(names)
+        found = await self._states_of(names)
         return [found.get(name) for name in names]
 
-    async def where(self, account: str, key: str) -> State | Submitted | None:
-        """Return where a job stands, by a look that all who ask just now share."""
-        self._wanted.add((account, key))
+    async def where(self, job: FleetJob) -> FleetState | None:
+        """Return where a job stands, by a look that all who ask at this moment share."""
+        self._wanted.add((job.account, job.key))
         if self._look is None or self._look.done():
             self._look = asyncio.create_task(self._look_soon(), name="venice_async.fleet")
-        return (await asyncio.shield(self._look)).get((account, key))
+        return (await asyncio.shield(self._look)).get((job.account, job.key))
 
-    async def state_of(self, account: str, key: str) -> State | Submitted | None:
-        """Return where a job stands, at once."""
-        return (await self._opened().look({(account, key)})).get((account, key))
-
-    async def cancel(self, account: str, key: str) -> bool:
+    async def cancel(self, job: FleetJob) -> bool:
         """Cancel a job; see `FleetJob.cancel`."""
-        while (done := await self._opened().cancel(account, key)) is None:  # noqa: ASYNC110 - it is in a database
-            await asyncio.sleep(EVERY)
-        return done
+        row = """SELECT id, state, started IS NOT NULL, ended IS NOT NULL, request FROM orders
+            WHERE account = %s AND key = %s FOR UPDATE"""
+        while True:
+            async with self._opened().transaction() as cursor:
+                found = await fetched(cursor, row, (job.account, job.key))
+                if not found:
+                    raise _unknown(job.key)
+                ((number, text, started, ended, request),) = found
+                state = None if text is None else load_state(text)
+                if ended or (state is not None and ticket_of(state) is not None):
+                    return state is not None and is_cancelled(state)
+                ((worked_on,),) = await fetched(cursor, _WORKED_ON, (number,))
+                ((paid,),) = await fetched(cursor, _PAID, (job.key,))
+                if not worked_on:
+                    if started and paid:
+                        return False
+                    return await end(cursor, number, Failed(error=cancelled()), shown(request))
+                await cursor.execute("UPDATE orders SET cancel = true WHERE id = %s", (number,))
+            await asyncio.sleep(EVERY)  # its worker is asked
 
     def _opened(self) -> Orders:
         if not self._is_open:
@@ -201,10 +308,19 @@ class Fleet:
             raise UsageError(msg, hint="Use it inside 'async with Fleet(...) as fleet:'")
         return self._orders
 
-    async def _look_soon(self) -> Mapping[tuple[str, str], State | Submitted]:
+    async def _look_soon(self) -> Mapping[tuple[str, str], FleetState]:
         await asyncio.sleep(EVERY)
         wanted, self._wanted, self._look = self._wanted, set(), None
-        return await self._opened().look(wanted)
+        return await self._states_of(wanted)
+
+    async def _states_of(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], FleetState]:
+        found = """SELECT account, key, state, request FROM orders
+            JOIN unnest(%s::text[], %s::text[]) AS wanted (account, key) USING (account, key)"""
+        rows = await self._opened().rows(found, ([name[0] for name in names], [name[1] for name in names]))
+        return {
+            (account, key): Submitted(request=shown(request)) if state is None else load_state(state)
+            for account, key, state, request in rows
+        }
 
 
 @frozen
@@ -232,7 +348,7 @@ class FleetJob:
             VeniceError: there is no clip; a `JobError` for one that was cancelled before it was queued.
             UsageError: nothing was submitted under this key.
         """
-        last: State | Submitted | None = None
+        last: FleetState | None = None
         async for state in self.updates():
             last = state
         if isinstance(last, Succeeded):
@@ -240,7 +356,7 @@ class FleetJob:
         assert isinstance(last, Failed)  # noqa: S101 - nothing else ends an order
         raise last.error
 
-    async def updates(self) -> AsyncGenerator[State | Submitted]:
+    async def updates(self) -> AsyncGenerator[FleetState]:
         """Yield the state now and whenever it has changed; the last one is where the job ended.
 
         A database that is away for less than two minutes is waited for.
@@ -249,27 +365,26 @@ class FleetJob:
             UsageError: nothing was submitted under this key.
             JournalError: the database cannot be used.
         """
-        seen = state = await self.state()
-        failed = 0.0
+        seen, state, away = None, await self.state(), 0.0
         while True:
             if state is None:
-                raise unknown(self.key)
-            if seen is state or seen != state:
+                raise _unknown(self.key)
+            if state != seen:
                 yield state
             if isinstance(state, TERMINAL):
                 return
             seen = state
             try:
-                state, failed = await self.fleet.where(self.account, self.key), 0.0
+                state, away = await self.fleet.where(self), 0.0
             except JournalError:
-                failed += EVERY
-                if failed > AWAY:
+                away += EVERY
+                if away > AWAY:
                     raise
                 await asyncio.sleep(EVERY)
 
-    async def state(self) -> State | Submitted | None:
+    async def state(self) -> FleetState | None:
         """Return where the job stands; `Submitted` before a worker has it, None for a key of no job."""
-        return await self.fleet.state_of(self.account, self.key)
+        return (await self.fleet.states([self]))[0]
 
     async def cancel(self) -> bool:
         """Cancel the job, and return whether that was in time: nothing is charged then.
@@ -279,7 +394,11 @@ class FleetJob:
         Raises:
             UsageError: nothing was submitted under this key.
         """
-        return await self.fleet.cancel(self.account, self.key)
+        return await self.fleet.cancel(self)
+
+
+def _unknown(key: str) -> UsageError:
+    return UsageError(f"The fleet has no job of key {key!r}", hint="Submit it first")
 
 
 def _checked_account(account: object) -> str:

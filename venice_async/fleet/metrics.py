@@ -1,13 +1,12 @@
-"""What a worker says of itself over HTTP: whether it lives, whether it is ready, and its figures."""
+"""Health, readiness and metrics of a worker, over HTTP."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import anyio.to_thread
 from aiohttp import web
@@ -16,7 +15,6 @@ from attrs import define, field
 from ..errors import JournalError, UsageError
 from ..sansio.limits.bucket import FAILURES_PERIOD, PERIOD
 from ..sansio.limits.ration import Ration, UnknownVersionError, load
-from .notice import BOUNDS, NoticeDelays
 
 if TYPE_CHECKING:
     from .orders import Orders
@@ -25,18 +23,17 @@ if TYPE_CHECKING:
 _UNDER_WAY: Final = "SELECT kind, count(*) FROM orders WHERE ended IS NULL GROUP BY kind"
 _ENDED: Final = "SELECT kind, count(*) FROM orders WHERE ended IS NOT NULL GROUP BY kind"
 _SPENT: Final = "SELECT coalesce(sum(usd), 0) FROM jobs"
-_UNKNOWN: Final = "SELECT count(*) FROM jobs WHERE kind = 'Queueing' AND owner IS NULL"
-_OLDEST: Final = """SELECT coalesce(extract(epoch FROM now() - min(created)), 0)::float8 FROM orders
-    WHERE kind = 'Submitted' AND ended IS NULL"""
-_QUESTIONS: Final = (
-    "SELECT count(*) FROM orders WHERE question IS NOT NULL AND answer IS NULL AND ended IS NULL"
-)
+_SINGLES: Final = """SELECT (SELECT count(*) FROM jobs WHERE kind = 'Queueing' AND owner IS NULL),
+    (SELECT coalesce(extract(epoch FROM now() - min(created)), 0)::float8 FROM orders
+    WHERE kind = 'Submitted' AND ended IS NULL),
+    (SELECT count(*) FROM orders WHERE question IS NOT NULL AND answer IS NULL AND ended IS NULL)"""
 _RATIONS: Final = """SELECT left(account, 8), ration, extract(epoch FROM clock_timestamp())::float8
     FROM rations WHERE substring(ration FROM '"latest": ([0-9.]+)')::float8 > extract(epoch FROM now()) - 60
     ORDER BY account LIMIT 100"""
-_REST: Final = 100.0  # so much longer than a count of all jobs took, it is good
+_REST: Final = 100.0  # a count of all jobs is good for so many times as long as it took
 
-_REASONS: Final = ("limited", "blocked", "overloaded")
+Metric: TypeAlias = tuple[str, str, str, Mapping[str, float]]
+"""Name, type, help, and the values by what follows the name: `""`, or labels."""
 
 
 @define(eq=False)
@@ -57,7 +54,7 @@ class Totals:
         if began < self._good_until:
             return
         self.ended = dict(await orders.rows(_ENDED))
-        self.usd = (await orders.rows(_SPENT))[0][0]
+        ((self.usd,),) = await orders.rows(_SPENT)
         now = anyio.current_time()
         self._good_until = now + _REST * (now - began)
 
@@ -76,7 +73,7 @@ async def serving(worker: Worker, *, host: str, port: int) -> AsyncGenerator[int
     async def ready(_: web.Request) -> web.Response:
         try:
             if worker.ready:
-                await worker.orders.ping()
+                await worker.orders.rows("SELECT 1")
                 return web.Response(text="ok\n")
         except JournalError as error:
             return web.Response(status=503, text=f"{error.message}\n")
@@ -104,65 +101,61 @@ async def serving(worker: Worker, *, host: str, port: int) -> AsyncGenerator[int
 
 async def exposition(worker: Worker, totals: Totals) -> str:
     """Return the figures in the text format of Prometheus; those of the store while it can be reached."""
-    lines = [
-        *_metric("venice_worker_ready", "gauge", "Whether it takes jobs.", {"": int(worker.ready)}),
-        *_metric("venice_worker_slots", "gauge", "Jobs that this worker does at once.", {"": worker.slots}),
-        *_metric("venice_worker_jobs", "gauge", "Jobs that this worker works on.", {"": worker.working}),
-        *_metric(
+    delays = worker.delays
+    metrics: list[Metric] = [
+        ("venice_worker_ready", "gauge", "Whether it takes jobs.", {"": int(worker.ready)}),
+        ("venice_worker_slots", "gauge", "Jobs that this worker does at once.", {"": worker.slots}),
+        ("venice_worker_jobs", "gauge", "Jobs that this worker works on.", {"": worker.working}),
+        (
             "venice_worker_ended_total",
             "counter",
             "Jobs that ended here, by Succeeded or the class of the error.",
             {f'{{outcome="{name}"}}': count for name, count in sorted(worker.counts.items())},
         ),
-        *_of_delays(worker.delays),
+        (
+            "venice_worker_notice_delay_seconds",
+            "histogram",
+            "From the end of a job to the poll that finds it: half of the time since it was known to run.",
+            {f'_bucket{{le="{bound}"}}': count for bound, count in delays.counts.items()}
+            | {'_bucket{le="+Inf"}': delays.count, "_sum": delays.total, "_count": delays.count},
+        ),
     ]
-    try:
-        rations = await worker.orders.rows(_RATIONS)
-        await totals.count(worker.orders)
-        jobs = Counter(totals.ended) + Counter(dict(await worker.orders.rows(_UNDER_WAY)))
-        singles = [(await worker.orders.rows(sql))[0][0] for sql in (_UNKNOWN, _OLDEST, _QUESTIONS)]
-    except JournalError:
-        return "\n".join([*lines, ""])
-    unknown, oldest, questions = singles
-    lines += _metric(
-        "venice_fleet_jobs",
-        "gauge",
-        "Jobs of the fleet by state.",
-        {f'{{state="{kind}"}}': n for kind, n in sorted(jobs.items())},
-    )
-    lines += _metric("venice_fleet_spend_usd", "gauge", "USD that the journal's jobs cost.", {"": totals.usd})
-    lines += _metric(
-        "venice_fleet_unknown_outcomes", "gauge", "Paid requests of unknown outcome.", {"": unknown}
-    )
-    lines += _metric(
-        "venice_fleet_oldest_submitted_seconds", "gauge", "Age of the oldest job that waits.", {"": oldest}
-    )
-    lines += _metric(
-        "venice_fleet_questions", "gauge", "Questions that wait for a person's answer.", {"": questions}
-    )
-    lines += await anyio.to_thread.run_sync(_of_rations, rations)
+    with suppress(JournalError):
+        metrics += await _of_the_store(worker.orders, totals)
+    lines: list[str] = []
+    for name, kind, text, values in metrics:
+        lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+        lines += [f"{name}{labels} {value:.15g}" for labels, value in values.items()]
     return "\n".join([*lines, ""])
 
 
-def _of_delays(delays: NoticeDelays) -> list[str]:
-    sums = [*accumulate(delays.counts)]
-    buckets = {f'_bucket{{le="{le}"}}': n for le, n in zip((*BOUNDS, "+Inf"), sums, strict=True)}
-    return _metric(
-        "venice_worker_notice_delay_seconds",
-        "histogram",
-        "From the end of a job to the poll that finds it: half of the time since it was known to run.",
-        {**buckets, "_sum": delays.total, "_count": sums[-1]},
-    )
+async def _of_the_store(orders: Orders, totals: Totals) -> list[Metric]:
+    rations = await orders.rows(_RATIONS)
+    await totals.count(orders)
+    jobs = Counter(totals.ended) + Counter(dict(await orders.rows(_UNDER_WAY)))
+    ((unknown, oldest, questions),) = await orders.rows(_SINGLES)
+    return [
+        (
+            "venice_fleet_jobs",
+            "gauge",
+            "Jobs of the fleet by state.",
+            {f'{{state="{kind}"}}': count for kind, count in sorted(jobs.items())},
+        ),
+        ("venice_fleet_spend_usd", "gauge", "USD that the journal's jobs cost.", {"": totals.usd}),
+        ("venice_fleet_unknown_outcomes", "gauge", "Paid requests of unknown outcome.", {"": unknown}),
+        ("venice_fleet_oldest_submitted_seconds", "gauge", "Age of the oldest job that waits.", {"": oldest}),
+        ("venice_fleet_questions", "gauge", "Questions that wait for a person's answer.", {"": questions}),
+        *await anyio.to_thread.run_sync(_of_rations, rations),
+    ]
 
 
-def _of_rations(rows: Iterable[tuple[str, str, float]]) -> list[str]:
-    """Return what the accounts that are in use have sent, and may send, by the beginning of their names."""
+def _of_rations(rows: Iterable[tuple[str, str, float]]) -> list[Metric]:
+    """Return what the accounts in use have sent, and may send, by the beginning of their digests."""
     used, most, failed, blocked, refused = (dict[str, float]() for _ in range(5))
     for account, text, now in rows:
-        ration: Ration | None = None
-        with suppress(UnknownVersionError):
-            ration = load(text)
-        if ration is None:
+        try:
+            ration = cast("Ration", load(text))
+        except UnknownVersionError:
             continue
         own = f'account="{account}"'
         for name, bucket in (("polls", ration.polls), ("queue", ration.queue)):
@@ -170,17 +163,12 @@ def _of_rations(rows: Iterable[tuple[str, str, float]]) -> list[str]:
             most[f'{{{own},limit="{name}"}}'] = bucket.limit * ration.limits.share
         failed[f"{{{own}}}"] = sum(now - FAILURES_PERIOD < at for at in ration.failures.failed)
         blocked[f"{{{own}}}"] = max(ration.blocked_until - now, 0.0)
-        for reason in _REASONS:
+        for reason in ("limited", "blocked", "overloaded"):
             refused[f'{{{own},reason="{reason}"}}'] = ration.refusals.get(reason, 0)
     return [
-        *_metric("venice_fleet_ration_used", "gauge", "Requests of the last minute, of all workers.", used),
-        *_metric("venice_fleet_ration_limit", "gauge", "Requests that a minute allows.", most),
-        *_metric("venice_fleet_ration_failures", "gauge", "Requests that failed of late.", failed),
-        *_metric("venice_fleet_ration_blocked_seconds", "gauge", "Until the key is taken again.", blocked),
-        *_metric("venice_fleet_refusals_total", "counter", "Requests that were answered 429.", refused),
+        ("venice_fleet_ration_used", "gauge", "Requests of the last minute, of all workers.", used),
+        ("venice_fleet_ration_limit", "gauge", "Requests that a minute allows.", most),
+        ("venice_fleet_ration_failures", "gauge", "Requests that failed of late.", failed),
+        ("venice_fleet_ration_blocked_seconds", "gauge", "Until the key is taken again.", blocked),
+        ("venice_fleet_refusals_total", "counter", "Requests that were answered 429.", refused),
     ]
-
-
-def _metric(name: str, kind: str, text: str, values: dict[str, float]) -> list[str]:
-    samples = [f"{name}{labels} {value:.15g}" for labels, value in values.items()]
-    return [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *samples]

@@ -1,4 +1,4 @@
-"""A worker: one process that takes jobs from the store and brings their clips home.
+"""A worker: a process that takes jobs from the store and delivers their clips.
 
 What can happen to it, and why nothing is lost or paid twice:
 
@@ -18,15 +18,13 @@ import json
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final, cast
 
 import anyio
-from attrs import define
-from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
-from procrastinate.exceptions import ConnectorException
-from procrastinate.jobs import Job
+from attrs import define, field
+from procrastinate import JobContext
 
 from ..client import VeniceClient
 from ..engine.arguments import checked_name
@@ -47,10 +45,9 @@ from ..requests import Consent
 from ..results import ConsentRequest
 from ..sansio.converter import converter
 from ..sansio.http.secrets import Secret
-from ..sansio.job.states import TERMINAL, Failed, State, Succeeded
-from .notice import Notice, NoticeDelays
-from .orders import ALIVE, QUEUE, TASK, Order, Orders, cancelled, is_cancelled
-from .schema import Engine
+from ..sansio.job.states import TERMINAL, Downloading, Failed, Saved, State, Succeeded, Waiting
+from .engine import Again, Engine, NotNowError
+from .orders import ALIVE, QUEUE, TASK, Order, Orders, cancelled, end, is_cancelled
 
 RESTART: Final = 75
 """The exit code of a worker that is to be started again."""
@@ -58,6 +55,9 @@ RESTART: Final = 75
 EVERY: Final = 0.5  # seconds between two reports to the store, which also bring answers and cancellations
 TIDY: Final = 2.0  # seconds between two looks for tasks whose worker is gone
 IDLE: Final = 60.0  # seconds after which the client of an account without jobs is closed
+BOUNDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0)
+"""Seconds, within which delays are counted."""
+
 _TRIES: Final = 8  # times that a paid clip is fetched by a worker, before its error ends the job
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -65,20 +65,35 @@ log: logging.Logger = logging.getLogger(__name__)
 Keys = Mapping[str, str] | Callable[[str], "str | Awaitable[str | None] | None"]
 
 
-class NotNowError(Exception):
-    """The job is to be handed out again: it ends here, and has not ended."""
+@define
+class NoticeDelays:
+    """How late the ends of jobs were noticed, which the server does not say: a histogram.
 
+    Attributes:
+        counts: how many delays were within each of the bounds, in seconds.
+        count: how many there were.
+        total: the sum of all, in seconds.
+    """
 
-class Again(BaseRetryStrategy):
-    """Hands out again whatever did not end its order, also what was aborted when a worker left."""
+    counts: dict[float, int] = field(factory=lambda: dict.fromkeys(BOUNDS, 0))
+    count: int = 0
+    total: float = 0.0
 
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:
-        """Return when: at once if a worker left, else later each time, up to a minute."""
-        if isinstance(exception, Exception) and not isinstance(exception, ConnectorException):
-            known = isinstance(exception, NotNowError | VeniceError)
-            log.log(logging.INFO if known else logging.ERROR, "Job %s: %r", job.id, exception)
-            return RetryDecision(retry_in={"seconds": min(60, 2**job.attempts)})
-        return RetryDecision(retry_in={"seconds": 0})
+    async def follow(self, job: VideoJob) -> None:
+        """Follow a job to its end. It is done at some moment between two polls: in the middle, on average."""
+        ran: float | None = None  # when it was last known to run
+        elapsed: float | None = None
+        noticed = False
+        async for state in job.updates():
+            if isinstance(state, Waiting):
+                if ran is None or state.elapsed != elapsed:
+                    ran, elapsed = anyio.current_time(), state.elapsed
+            elif isinstance(state, Downloading | Saved | Succeeded) and ran is not None and not noticed:
+                noticed, delay = True, (anyio.current_time() - ran) / 2
+                self.count += 1
+                self.total += delay
+                for bound in BOUNDS:
+                    self.counts[bound] += delay <= bound
 
 
 @define
@@ -88,6 +103,15 @@ class _Account:
     opening: asyncio.Task[VeniceClient]
     users: int = 0
     idle_since: float = 0.0
+
+
+@define
+class _Work:
+    """A job that is worked on, the state that its followers know, and the answer that it waits for."""
+
+    job: VideoJob
+    reported: State | None = None
+    answer: asyncio.Future[str] | None = None
 
 
 class Worker:
@@ -161,19 +185,17 @@ class Worker:
         self._stopped = asyncio.Event()
         self._leaving = False
         self._accounts: dict[str, _Account] = {}
-        self._jobs: dict[int, VideoJob] = {}
-        self._news: dict[int, State] = {}
-        self._answers: dict[int, asyncio.Future[str]] = {}
+        self._work: dict[int, _Work] = {}
         if keys is None:
             self._client()  # there is a key, or it says so
 
     def __repr__(self) -> str:
-        return f"<Worker of {self.orders!r}: {len(self._jobs)} jobs>"
+        return f"<Worker of {self.orders!r}: {self.working} jobs>"
 
     @property
     def working(self) -> int:
         """How many jobs it works on."""
-        return len(self._jobs)
+        return len(self._work)
 
     def stop(self) -> None:
         """Take no more jobs, give back those that are not paid for, and leave."""
@@ -222,8 +244,10 @@ class Worker:
         if not self._stopped.is_set():
             log.error("The connection to the database was lost; the worker is to be started again")
             grace = min(grace, 5.0)
-            # It may lack tickets, which are nowhere else.
-            while not self._stopped.is_set() and not await self._is_back():  # noqa: ASYNC110 - see above
+            while not self._stopped.is_set():  # it may lack tickets, which are nowhere else
+                with suppress(JournalError):
+                    await self.orders.rows("SELECT 1")
+                    break
                 await anyio.sleep(EVERY)
         engine.cancel()
         async with anyio.create_task_group() as group:
@@ -233,13 +257,6 @@ class Worker:
         await asyncio.wait({engine})
         if not engine.cancelled() and engine.exception() is not None:
             log.error("The engine ended: %s", type(engine.exception()).__name__)
-
-    async def _is_back(self) -> bool:
-        try:
-            await self.orders.ping()
-        except JournalError:
-            return False
-        return True
 
     async def _clip(self, context: JobContext, order: int) -> None:
         """Do one order: the task."""
@@ -266,23 +283,17 @@ class Worker:
                     tags=found.tags,
                     on_consent=partial(self._ask, order),
                 )
-                self._jobs[order], notice = job, Notice()
-                async for state in job.updates():
-                    if not isinstance(state, TERMINAL):
-                        self._news[order] = state
-                    if (delay := notice.see(state, anyio.current_time())) is not None:
-                        self.delays.note(delay)
+                self._work[order] = _Work(job)
+                await self.delays.follow(job)
                 await self._end(found, job.state, venice, context.job.attempts)
         except (JournalError, NotNowError):
             raise
         except VeniceError as error:
             if self._leaving or (job is not None and not job.done()):
                 raise NotNowError from error
-            await self._record(found, Failed(error=error), None)
+            await self._record(found, Failed(error=error))
         finally:
-            self._news.pop(order, None)
-            self._answers.pop(order, None)
-            self._jobs.pop(order, None)
+            self._work.pop(order, None)
             if job is not None and not job.done():
                 job.cancel()
                 with anyio.CancelScope(shield=True), anyio.move_on_after(5):
@@ -294,80 +305,90 @@ class Worker:
         Raises:
             NotNowError: it was none.
         """
-        error = state.error if isinstance(state, Failed) else None
-        entry = None if isinstance(state, Succeeded) else await venice.find(order.key)
-        if isinstance(state, Failed) and is_cancelled(state) and entry is not None:
-            await self.orders.too_late(order.id)
-            raise NotNowError
-        if error is not None and not isinstance(error, QueueOutcomeUnknownError):
-            if self._leaving and type(error) is VeniceError:
-                raise NotNowError
-            unsent = isinstance(error, JournalError | RateLimitError) and error.ticket is None
-            unsent = unsent or (_may_pass(error) and attempts < _TRIES)
-            unfinished = error.ticket is not None and not cast("Failed", state).job_failed
-            final = isinstance(error, DownloadError) and (error.final or entry is None or entry.ended)
-            if unsent or (unfinished and not final and attempts < _TRIES):
-                raise NotNowError from error
-        if not isinstance(state, Succeeded | Failed):
+        if isinstance(state, Succeeded):
+            await self._record(order, state)
+            return
+        entry = await venice.find(order.key)
+        if not isinstance(state, Failed):
             if order.cancel:
                 await self.orders.too_late(order.id)
             raise NotNowError
+        error = state.error
+        if is_cancelled(state):
+            again = entry is not None  # another worker has paid for it
+            if again:
+                await self.orders.too_late(order.id)
+        elif isinstance(error, QueueOutcomeUnknownError):
+            again = False
+        elif error.ticket is None:  # nothing was paid for
+            closing = self._leaving and type(error) is VeniceError
+            busy = isinstance(error, JournalError | RateLimitError)
+            away = error.charged is False and isinstance(error, DownloadError | TransportError)
+            again = closing or busy or (away and attempts < _TRIES)
+        else:
+            final = isinstance(error, DownloadError) and (error.final or entry is None or entry.ended)
+            again = not state.job_failed and not final and attempts < _TRIES
+        if again:
+            raise NotNowError from error
         await self._record(order, state, None if entry is None else entry.id)
 
-    async def _record(self, order: Order, state: Succeeded | Failed, entry: str | None) -> None:
+    async def _record(self, order: Order, state: Succeeded | Failed, entry: str | None = None) -> None:
         kind = "Succeeded" if isinstance(state, Succeeded) else type(state.error).__name__
-        if await self.orders.end(order, state, entry):  # who followed it to its end does not count it
+        async with self.orders.transaction() as cursor:
+            ended = await end(cursor, order.id, state, order.request, entry)
+        if ended:  # else another worker, whose job this one followed, has counted it
             self.counts[kind] = self.counts.get(kind, 0) + 1
             log.info("Job %s ended: %s", order.key, kind)
 
     async def _ask(self, order: int, question: ConsentRequest) -> Consent | None:
         """Put a question into the store, and wait for the answer."""
+        work = self._work[order]
         while True:
             try:
                 await self.orders.ask(order, question)
                 break
             except JournalError:
                 await anyio.sleep(TIDY)
-        self._answers[order] = answer = asyncio.get_running_loop().create_future()
-        said = json.loads(await answer)["consent"]
+        work.answer = asyncio.get_running_loop().create_future()
+        said = json.loads(await work.answer)["consent"]
         return None if said is None else converter().structure(said, Consent)
 
     async def _exchange_news(self) -> None:
-        """Tell followers how jobs go; hear of answers and of jobs to be cancelled."""
+        """Report the states of jobs to their followers; take answers, and wishes to cancel."""
         while True:
             await anyio.sleep(EVERY)
-            if not self._jobs:
+            if not self._work:
                 continue
-            news, self._news = self._news, {}
+            states = {number: work.job.state for number, work in self._work.items()}
+            news = {
+                number: state
+                for number, state in states.items()
+                if not isinstance(state, TERMINAL) and state != self._work[number].reported
+            }
             try:
                 if news:
-                    await self.orders.tell(news)
-                for number, cancel, answer in await self.orders.wishes(self._jobs):
-                    job, asked = self._jobs.get(number), self._answers.get(number)
-                    if cancel and job is not None and job.ticket is None:
-                        job.withdraw(cancelled())
+                    await self.orders.report(news)
+                for number in news.keys() & self._work.keys():
+                    self._work[number].reported = news[number]
+                for number, cancel, answer in await self.orders.wishes(self._work):
+                    work = self._work.get(number)
+                    if cancel and work is not None and work.job.ticket is None:
+                        work.job.withdraw(cancelled())
                     elif cancel:
                         await self.orders.too_late(number)
-                    if answer is not None and asked is not None and not asked.done():
-                        asked.set_result(answer)
+                    if answer is not None and work is not None and work.answer and not work.answer.done():
+                        work.answer.set_result(answer)
             except JournalError as error:
-                self._news = {**news, **self._news}
-                log.warning("The store does not hear of our jobs: %s", error.message)
+                log.warning("The states of jobs cannot be reported now: %s", error.message)
 
     async def _tidy(self) -> None:
-        """Have tasks handed out again whose worker is gone, and make those that are missing."""
-        manager = self.orders.app.job_manager
+        """Have tasks handed out again that no worker has; close the clients of idle accounts."""
         while True:
             await anyio.sleep(TIDY)
             try:
-                async with self.orders.janitor() as ours:
-                    for job in await manager.get_stalled_jobs(seconds_since_heartbeat=ALIVE) if ours else ():
-                        log.warning("Job %s is handed out again: its worker is gone", job.id)
-                        await manager.retry_job(job)
-                    if ours and (lost := await self.orders.reconcile()):
-                        log.warning("%d jobs had lost their tasks, and have new ones", lost)
-            except (JournalError, ConnectorException) as error:
-                log.warning("Tasks of lost workers are looked for later: %s", error)
+                await self.orders.tidy()
+            except JournalError as error:
+                log.warning("Tasks of lost workers are looked for later: %s", error.message)
                 continue  # nor is a client closed, which may have to write what the database missed
             now = anyio.current_time()
             for name, account in list(self._accounts.items()):
@@ -422,13 +443,6 @@ class Worker:
         await _ended([account.opening for account in self._accounts.values()])
         for account in self._accounts.values():
             await account.opening.result().aclose()
-
-
-def _may_pass(error: VeniceError) -> bool:
-    """Tell whether nothing was paid for because Venice or the object store was away."""
-    return (
-        error.charged is False and error.ticket is None and isinstance(error, DownloadError | TransportError)
-    )
 
 
 async def _ended(tasks: Collection[asyncio.Task[Any]]) -> None:
