@@ -5,35 +5,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cases import for_each
-from venice_async.errors import APIError, BadRequestError, ServerError
+from venice_async.errors import (
+    APIError,
+    BadRequestError,
+    ConnectError,
+    DisconnectedError,
+    ServerError,
+    VeniceError,
+)
 from venice_async.sansio.retries import (
     Attempts,
     Call,
     GiveUp,
     Retry,
-    Trouble,
     Unknown,
     Verdict,
-    trouble_of,
-    verdict,
+    is_unknown_id,
+    kind_of,
 )
 
 EVER = 10_000
-NO_CAPACITY = Trouble("status", status=503, no_capacity=True)
-ALL = [
-    Trouble("unsent"),
-    Trouble("interrupted"),
-    NO_CAPACITY,
-    *(Trouble("status", status=s) for s in range(200, 600)),
-]
+UNSENT, INTERRUPTED = ConnectError("Refused"), DisconnectedError("Cut")
+NO_CAPACITY = ServerError("Busy", status=503, code="MODEL_OFFLINE")
+ALL = [UNSENT, INTERRUPTED, NO_CAPACITY, *(APIError("No", status=status) for status in range(200, 600))]
 
 
-def decide(call: Call, trouble: Trouble | str | int, attempt: int = 1, chance: float = 0.5) -> Verdict:
+def decide(call: Call, trouble: VeniceError | str | int, attempt: int = 1, chance: float = 0.5) -> Verdict:
+    """Return the verdict on the `attempt`th trouble of its kind in a row."""
     if isinstance(trouble, int):
-        trouble = Trouble("status", status=trouble)
+        trouble = APIError("No", status=trouble)
     elif isinstance(trouble, str):
-        trouble = Trouble("unsent" if trouble == "unsent" else "interrupted")
-    return verdict(call, trouble, attempt=attempt, chance=chance)
+        trouble = UNSENT if trouble == "unsent" else INTERRUPTED
+    attempts = Attempts({kind_of(call, trouble): (attempt - 1, 0.0)})
+    return attempts.judge(call, trouble, chance=chance)[1]
 
 
 def retries(call: Call, trouble: str | int) -> int:
@@ -104,17 +108,15 @@ def test_a_503_is_no_acceptance_only_where_it_names_the_lack_of_capacity() -> No
 
 @given(trouble=st.sampled_from(ALL), attempt=st.integers(1, 100), chance=st.floats(0, 1, exclude_max=True))
 def test_the_paid_request_is_resent_only_where_it_was_provably_not_accepted(
-    trouble: Trouble, attempt: int, chance: float
+    trouble: VeniceError, attempt: int, chance: float
 ) -> None:
-    decision = verdict(Call.QUEUE, trouble, attempt=attempt, chance=chance)
-    if isinstance(decision, Retry):
-        assert trouble.kind == "unsent" or trouble.status == 429 or trouble.no_capacity
+    if isinstance(decide(Call.QUEUE, trouble, attempt, chance), Retry):
+        assert trouble in {UNSENT, NO_CAPACITY} or (isinstance(trouble, APIError) and trouble.status == 429)
 
 
 @given(trouble=st.sampled_from(ALL), attempt=st.integers(1, 100))
-def test_no_other_call_ends_in_doubt(trouble: Trouble, attempt: int) -> None:
-    calls = set(Call) - {Call.QUEUE}
-    assert Unknown() not in {verdict(call, trouble, attempt=attempt, chance=0.5) for call in calls}
+def test_no_other_call_ends_in_doubt(trouble: VeniceError, attempt: int) -> None:
+    assert Unknown() not in {decide(call, trouble, attempt) for call in set(Call) - {Call.QUEUE}}
 
 
 def test_an_error_that_is_the_callers_is_final() -> None:
@@ -122,7 +124,12 @@ def test_an_error_that_is_the_callers_is_final() -> None:
     retried = [
         (call, status) for call in Call for status in statuses if not isinstance(decide(call, status), GiveUp)
     ]
-    assert [(Call.LINK, 403), (Call.LINK, 404)] == retried  # a clip that is not there yet
+    absent = [
+        (Call.RETRIEVE, 404),
+        (Call.LINK, 403),
+        (Call.LINK, 404),
+    ]  # a job or a clip that is not there yet
+    assert absent == retried
 
 
 @pytest.mark.parametrize(
@@ -137,7 +144,7 @@ def test_an_error_that_is_the_callers_is_final() -> None:
     ],
 )
 def test_an_unknown_id_is_known_in_whatever_words(message: str) -> None:
-    assert trouble_of(BadRequestError(message, status=400)).unknown_id
+    assert is_unknown_id(BadRequestError(message, status=400))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +156,7 @@ def test_an_unknown_id_is_known_in_whatever_words(message: str) -> None:
     ],
 )
 def test_another_refusal_is_not_taken_for_an_unknown_id(error: APIError) -> None:
-    assert not trouble_of(error).unknown_id
+    assert not is_unknown_id(error)
 
 
 def test_the_jitter_is_full_and_doubles_up_to_its_cap() -> None:
@@ -160,13 +167,13 @@ def test_the_jitter_is_full_and_doubles_up_to_its_cap() -> None:
 
 
 def test_what_the_server_asks_is_waited_for_but_on_a_503_at_most_a_minute() -> None:
-    assert Retry(7.0) == decide(Call.QUEUE, Trouble("status", status=429, retry_after=7.0))
-    assert Retry(200.0) == decide(Call.RETRIEVE, Trouble("status", status=429, retry_after=200.0))
-    assert Retry(60.0) == decide(Call.RETRIEVE, Trouble("status", status=503, retry_after=200.0))
-    assert Retry(10.0) == decide(Call.RETRIEVE, Trouble("status", status=502, retry_after=2.0), 9, 0.5)
+    assert Retry(7.0) == decide(Call.QUEUE, APIError("No", status=429, retry_after=7.0))
+    assert Retry(200.0) == decide(Call.RETRIEVE, APIError("No", status=429, retry_after=200.0))
+    assert Retry(60.0) == decide(Call.RETRIEVE, APIError("No", status=503, retry_after=200.0))
+    assert Retry(10.0) == decide(Call.RETRIEVE, APIError("No", status=502, retry_after=2.0), 9, 0.5)
 
 
 def test_a_link_is_left_alone_for_ten_seconds_unless_the_server_says_otherwise() -> None:
     assert Retry(10.0) == decide(Call.LINK, 429)
-    assert Retry(2.0) == decide(Call.LINK, Trouble("status", status=429, retry_after=2.0))
+    assert Retry(2.0) == decide(Call.LINK, APIError("No", status=429, retry_after=2.0))
     assert Retry(0.5) == decide(Call.LINK, "interrupted")

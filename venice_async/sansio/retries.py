@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final, Literal, TypeAlias, assert_never
+from typing import Final, TypeAlias
 
 from attrs import field, frozen
 
@@ -22,63 +22,6 @@ class Call(enum.Enum):
     OTHER = "other"  # quote, models, complete, rate limits
     LINK = "link"  # GET of a private link
     REVOKE = "revoke"  # DELETE of a private link
-
-
-@frozen
-class Trouble:
-    """What went wrong with one request.
-
-    Attributes:
-        kind: `unsent`: no connection was made; `interrupted`: a timeout or reset after sending; `status`: an
-            answer; `empty`: an answer without the clip it should hold.
-        status: the HTTP status, for `status`; one below 400 means that its body made no sense.
-        retry_after: seconds the server asked to wait, as read by `headers.retry_after`.
-        by_edge: whether the answer is not in the API's own JSON, so that an edge or proxy gave it.
-        unknown_id: whether the API says that it does not know the job.
-        no_capacity: whether the answer says that the model is offline or at capacity.
-    """
-
-    kind: Literal["unsent", "interrupted", "status", "empty"]
-    status: int | None = field(default=None, kw_only=True)
-    retry_after: float | None = field(default=None, kw_only=True)
-    by_edge: bool = field(default=False, kw_only=True)
-    unknown_id: bool = field(default=False, kw_only=True)
-    no_capacity: bool = field(default=False, kw_only=True)
-
-
-def trouble_of(error: VeniceError) -> Trouble:
-    """Return the trouble that an error means."""
-    match error:
-        case ConnectError():
-            return Trouble("unsent")
-        case APIError():
-            unknown = error.status == HTTPStatus.NOT_FOUND or (
-                error.status == HTTPStatus.BAD_REQUEST and _UNKNOWN_ID.search(error.message) is not None
-            )
-            return Trouble(
-                "status",
-                status=error.status,
-                retry_after=error.retry_after,
-                by_edge=error.by_edge,
-                unknown_id=unknown,
-                no_capacity=any(
-                    word in f"{error.code} {error.message} {error.details}" for word in _NO_CAPACITY
-                ),
-            )
-        case DownloadError() if not isinstance(error, TruncatedError):
-            return Trouble("empty")
-        case _:
-            return Trouble("interrupted")
-
-
-_NO_CAPACITY: Final = ("MODEL_OFFLINE", "MODEL_AT_CAPACITY")
-
-# "Request ID is invalid.", in whatever order and spelling.
-_UNKNOWN_ID: Final = re.compile(
-    r"\b(request|queue|job)[ _-]?id\b.*\b(invalid|unknown|not found|expired)\b"
-    r"|\b(invalid|unknown|expired)\b.*\b(request|queue|job)[ _-]?id\b",
-    re.IGNORECASE,
-)
 
 
 @frozen
@@ -137,6 +80,15 @@ class Kind(enum.Enum):
 _SERVER_ERRORS = {500: Kind.FAILED, 503: Kind.BUSY}
 _CLIENT_GONE: Final = 499  # what an nginx notes, and what some edges answer
 _NOT_NOW: Final = frozenset({HTTPStatus.MISDIRECTED_REQUEST, HTTPStatus.LOCKED, HTTPStatus.TOO_EARLY})
+_NO_CAPACITY: Final = ("MODEL_OFFLINE", "MODEL_AT_CAPACITY")
+
+# "Request ID is invalid.", in whatever order and spelling.
+_UNKNOWN_ID: Final = re.compile(
+    r"\b(request|queue|job)[ _-]?id\b.*\b(invalid|unknown|not found|expired)\b"
+    r"|\b(invalid|unknown|expired)\b.*\b(request|queue|job)[ _-]?id\b",
+    re.IGNORECASE,
+)
+
 _NO, _UNKNOWN = GiveUp(), Unknown()
 _BLIP = _Again()  # on a poll: however many, they never end a paid job before its deadline
 _LINK = _Again(least=10.0)
@@ -193,51 +145,37 @@ _TABLE: dict[Call, dict[Kind, _Again | GiveUp | Unknown]] = {
 _FRESH: Final = 1.5  # times the patience with a job that no poll has found yet: not every replica knows it
 
 
-def verdict(
-    call: Call, trouble: Trouble, *, attempt: int, chance: float, paused: float = 0.0, fresh: bool = False
-) -> Verdict:
-    """Decide whether to send a request again, from `_TABLE` and nothing else.
-
-    `attempt` counts the troubles of this kind in a row, from 1 for the first, and `paused` the seconds of the
-    pauses between them; `chance` is random in [0, 1); `fresh` tells whether the job is yet to be found.
-    """
-    entry = _TABLE[call][kind_of(call, trouble)]
-    if not isinstance(entry, _Again):
-        return entry
-    if attempt > entry.times and (paused / _FRESH if fresh else paused) >= entry.span:
-        return GiveUp()
-    bound = min(entry.cap, entry.first * 2.0 ** min(attempt - 1, 30))
-    pause = bound * ((1.0 + chance) / 2.0 if entry.steady else chance)
-    least = entry.least if trouble.retry_after is None else min(trouble.retry_after, entry.most)
-    return Retry(max(least, pause))
+def is_unknown_id(error: APIError) -> bool:
+    """Tell whether the API says that it does not know the job."""
+    if error.status == HTTPStatus.BAD_REQUEST:
+        return _UNKNOWN_ID.search(error.message) is not None
+    return error.status == HTTPStatus.NOT_FOUND
 
 
-def kind_of(call: Call, trouble: Trouble) -> Kind:
-    """Return the column of the table that a trouble belongs to."""
-    match trouble.kind:
-        case "unsent":
-            return Kind.UNSENT
-        case "interrupted":
-            return Kind.INTERRUPTED
-        case "empty":
-            return Kind.ABSENT
-        case "status":
-            status = trouble.status or 0
-        case _:
-            assert_never(trouble.kind)
+def kind_of(call: Call, error: VeniceError) -> Kind:
+    """Return the column of the table that an error belongs to."""
+    if isinstance(error, ConnectError):
+        return Kind.UNSENT
+    if isinstance(error, DownloadError) and not isinstance(error, TruncatedError):
+        return Kind.ABSENT  # an answer without the clip it should hold
+    if not isinstance(error, APIError):
+        return Kind.INTERRUPTED
+    status = error.status
     if status < HTTPStatus.BAD_REQUEST:
         return Kind.NONSENSE
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Kind.LIMITED
-    if call is Call.QUEUE and status == HTTPStatus.SERVICE_UNAVAILABLE and not trouble.no_capacity:
-        return Kind.GATEWAY  # an edge's, of which nobody knows what it hides
+    if call is Call.QUEUE and status == HTTPStatus.SERVICE_UNAVAILABLE:
+        said = f"{error.code} {error.message} {error.details}"
+        # Any other is an edge's, of which nobody knows what it hides.
+        return Kind.BUSY if any(word in said for word in _NO_CAPACITY) else Kind.GATEWAY
     if status in {HTTPStatus.REQUEST_TIMEOUT, _CLIENT_GONE}:
         return Kind.GATEWAY  # who says so has waited; what came of a paid request behind it is not known
-    if call is Call.RETRIEVE and trouble.by_edge and status != HTTPStatus.SERVICE_UNAVAILABLE:
+    if call is Call.RETRIEVE and error.by_edge and status != HTTPStatus.SERVICE_UNAVAILABLE:
         return Kind.GATEWAY
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _SERVER_ERRORS.get(status, Kind.GATEWAY)
-    if call is Call.RETRIEVE and trouble.unknown_id:
+    if call is Call.RETRIEVE and is_unknown_id(error):
         return Kind.ABSENT
     if call in {Call.RETRIEVE, Call.LINK} and status in _NOT_NOW:
         return Kind.ABSENT
@@ -248,17 +186,29 @@ def kind_of(call: Call, trouble: Trouble) -> Kind:
 
 @frozen
 class Attempts:
-    """The troubles of one job since its last good news: of each kind how many, and the seconds of pauses."""
+    """The failures of one job since its last good news: of each kind how many, and the seconds of pauses."""
 
     seen: Mapping[Kind, tuple[int, float]] = field(factory=dict[Kind, tuple[int, float]], hash=False)
 
     def judge(
         self, call: Call, error: VeniceError, *, chance: float, fresh: bool = False
     ) -> tuple[Attempts, Verdict]:
-        """Return the attempts with one more trouble, and what to do about it; see `verdict`."""
-        trouble = trouble_of(error)
-        kind = kind_of(call, trouble)
-        count, paused = self.seen.get(kind, (0, 0.0))
-        found = verdict(call, trouble, attempt=count + 1, chance=chance, paused=paused, fresh=fresh)
-        pause = found.after if isinstance(found, Retry) else 0.0
-        return Attempts({**self.seen, kind: (count + 1, paused + pause)}), found
+        """Return the attempts with one more failure, and whether to send the request again, by the table.
+
+        `chance` is random in [0, 1); `fresh` tells whether the job is yet to be found.
+        """
+        kind = kind_of(call, error)
+        rule = _TABLE[call][kind]
+        earlier, paused = self.seen.get(kind, (0, 0.0))
+        decided: Verdict
+        if not isinstance(rule, _Again):
+            decided = rule
+        elif earlier >= rule.times and (paused / _FRESH if fresh else paused) >= rule.span:
+            decided = GiveUp()
+        else:
+            bound = min(rule.cap, rule.first * 2.0 ** min(earlier, 30))
+            pause = bound * ((1.0 + chance) / 2.0 if rule.steady else chance)
+            asked = error.retry_after if isinstance(error, APIError) else None
+            decided = Retry(max(rule.least if asked is None else min(asked, rule.most), pause))
+            paused += decided.after
+        return Attempts({**self.seen, kind: (earlier + 1, paused)}), decided

@@ -32,7 +32,7 @@ from ...errors import (
 from ...formatting import as_usd
 from ...requests import VideoRequest
 from ...results import Ticket
-from ..retries import Attempts, Call, Kind, Retry, kind_of, trouble_of
+from ..retries import Attempts, Call, Kind, Retry, is_unknown_id, kind_of
 from .commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
 from .events import (
     Accepted,
@@ -275,9 +275,9 @@ def _poll_again(state: Waiting, error: VeniceError, chance: float, *, progressed
     if isinstance(error, APIError) and error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         own = error.facts.get("hint", JobFailedError.hint)  # the server's, where it gave one
         return _job_failed(state, error.with_facts(hint=own))
-    if isinstance(error, BadRequestError) and trouble_of(error).unknown_id:
+    if isinstance(error, BadRequestError) and is_unknown_id(error):
         error = error.with_facts(hint=_EXPIRED)
-    elif isinstance(error, APIError) and kind_of(Call.RETRIEVE, trouble_of(error)) is Kind.ABSENT:
+    elif isinstance(error, APIError) and kind_of(Call.RETRIEVE, error) is Kind.ABSENT:
         error = error.with_facts(hint=_PENDING)
     return _end(state, error)
 
