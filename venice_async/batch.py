@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import anyio
-from attrs import frozen
+from attrs import define, field
 
 from .engine.arguments import checked_request, checked_tags
 from .engine.consent import SharedConsent
@@ -43,11 +43,11 @@ from .io.delivery.destination import make_folder
 from .io.delivery.stores import ObjectPlace
 from .io.journal.entries import BatchShare
 from .io.shielding import in_thread
-from .io.uploads import beside_the_loop
+from .io.uploads import beside_the_loop, price_query
 from .job import VideoJob
 from .options import check_number
 from .requests import VideoRequest
-from .results import Listing, Outcome, Quote
+from .results import Listing, Outcome
 from .sansio.converter import converter, request_key
 from .sansio.job.machine import begin
 from .sansio.limits.budget import Reservations
@@ -69,40 +69,80 @@ _QUEUEING: Final = 8  # paid requests at once; more would only wait in line, and
 log: logging.Logger = logging.getLogger(__name__)
 
 
+Requests: TypeAlias = Iterable[VideoRequest] | AsyncIterable[VideoRequest]
+
+CONCURRENCY: Final = 200  # jobs at once: twice what 40 a minute fill at a model's usual two to three minutes
+GIVE_UP_AFTER: Final = 3  # identical refusals
+PAUSE: Final = 60.0  # seconds between two tries while the balance is used up
+
+
+@define(eq=False, kw_only=True, repr=False)
 class Batch:
     """The outcomes of many requests, as they finish: `async for outcome in batch`, or all: `await batch`.
+
+    `VeniceClient.batch` makes one, and says what the options mean.
 
     Attributes:
         jobs: the running jobs, by the index of their request.
         paused: whether the balance is used up; queueing goes on by itself once there is money.
+
+    Raises:
+        UsageError: an option makes no sense.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        requests: Requests,
-        options: BatchOptions,
-        *,
-        quote: Callable[[VideoRequest], Awaitable[Quote]],
-    ) -> None:
-        self.jobs: dict[int, VideoJob] = {}
-        self.paused: bool = False
-        self._runtime = runtime
-        self._quote = quote
-        self._requests = requests
-        self._options = options
-        self._budget = Reservations(options.max_usd)
-        ask = runtime.settings.on_consent
+    _runtime: Runtime
+    _requests: Requests
+    _into: Path | ObjectPlace
+    _max_usd: float | None
+    _max_each: Callable[[VideoRequest], float | None] | None
+    _on_error: Literal["collect", "stop"]
+    _key: Callable[[VideoRequest], str] | None
+    _tags: Callable[[VideoRequest], Mapping[str, str]] | None
+    _name: str | None
+    _concurrency: int
+    _overwrite: bool
+    _pause: float
+    _give_up_after: int | None
+
+    jobs: dict[int, VideoJob] = field(init=False, factory=dict[int, VideoJob])
+    paused: bool = field(init=False, default=False)
+    _prefix: str = field(init=False)
+    _budget: Reservations = field(init=False)
+    _refusals: Refusals = field(init=False)
+    _consent: SharedConsent | None = field(init=False)
+    _slots: anyio.Semaphore = field(init=False)
+    _queueing: anyio.Semaphore = field(init=False, factory=lambda: anyio.Semaphore(_QUEUEING))
+    _probing: anyio.Lock = field(init=False, factory=anyio.Lock)
+    _keys: Counter[str] = field(init=False, factory=Counter[str])
+    _stopping: anyio.Event = field(init=False, factory=anyio.Event)
+    _reading: anyio.CancelScope = field(init=False, factory=anyio.CancelScope)
+    _failure: BaseException | None = field(init=False, default=None)
+    _iterated: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        check_number("concurrency", self._concurrency, low=1, whole=True)
+        check_number("pause", self._pause, low=0)
+        check_number("give_up_after", self._give_up_after, low=1, whole=True, or_none=True)
+        check_number("max_usd", self._max_usd, low=0, or_none=True)
+        if self._on_error not in {"collect", "stop"}:
+            msg = f"on_error must be 'collect' or 'stop', not {self._on_error!r}"
+            raise UsageError(msg)
+        if self._name is not None:
+            checked_pattern(self._name)
+        for name, function in {"key": self._key, "tags": self._tags}.items():
+            if function is not None and not callable(function):
+                msg = f"{name} must be a function of a request, not {function!r}"
+                raise UsageError(msg)
+        source: object = self._requests
+        if not isinstance(source, Iterable | AsyncIterable):
+            msg = f"batch takes an iterable of VideoRequest, not {type(source).__name__}"
+            raise UsageError(msg)
+        self._prefix = f"{hashlib.sha256(os.fsencode(str(self._into))).hexdigest()[:16]}/"
+        self._budget = Reservations(self._max_usd)
+        self._refusals = Refusals(self._give_up_after)
+        ask = self._runtime.settings.on_consent
         self._consent = SharedConsent(ask) if ask else None
-        self._refusals = Refusals(options.give_up_after)
-        self._slots = anyio.Semaphore(options.concurrency)
-        self._queueing = anyio.Semaphore(_QUEUEING)
-        self._probing = anyio.Lock()
-        self._keys: Counter[str] = Counter()
-        self._stopping = anyio.Event()
-        self._reading = anyio.CancelScope()
-        self._failure: BaseException | None = None
-        self._iterated = False
+        self._slots = anyio.Semaphore(self._concurrency)
 
     @property
     def spent_usd(self) -> float:
@@ -152,11 +192,11 @@ class Batch:
         """Start the requests, a new one whenever an outcome has been taken."""
         async with outcomes:
             try:
-                if isinstance(self._options.into, Path):
-                    await in_thread(make_folder, self._options.into)
-                if self._runtime.journal is not None and self._options.max_usd is not None:
+                if isinstance(self._into, Path):
+                    await in_thread(make_folder, self._into)
+                if self._runtime.journal is not None and self._max_usd is not None:
                     spent = await self._runtime.journal.spent(self._prefix)
-                    self._budget = Reservations(self._options.max_usd, spent)
+                    self._budget = Reservations(self._max_usd, spent)
                 async with anyio.create_task_group() as group:
                     await self._start_all(group.start_soon, outcomes)
             except Exception as error:  # noqa: BLE001 - raised to who iterates, after the outcomes
@@ -170,7 +210,7 @@ class Batch:
                 await self._slots.acquire()
                 async with aclosing(each(self._requests)) as requests:
                     async for request in requests:
-                        start(self._one, index, request, await self._key(request), outcomes)
+                        start(self._one, index, request, await self._key_of(request), outcomes)
                         index += 1
                         await self._slots.acquire()
         except Exception as error:  # noqa: BLE001 - it is the caller's iterable
@@ -179,59 +219,73 @@ class Batch:
     async def _one(
         self, index: int, request: VideoRequest, key: str, outcomes: ObjectSendStream[Outcome]
     ) -> None:
+        """Send the outcome of a request. A job of an earlier run, or another client's, needs no money."""
+        journal = self._runtime.journal
+        entry = None if journal is None else await journal.find(key)
+        earlier, usd = entry is not None, None if entry is None else entry.usd
+        video, failure = None, None
         try:
-            outcome = await self._outcome(index, request, key)
+            if not earlier:
+                await self._refusals.check(request)
+                usd = await self._reserve(request)
+            spec = JobSpec(
+                start=begin(request),
+                request=request,
+                to=self._place_of(index),
+                overwrite=self._overwrite,
+                key=key,
+                tags=checked_tags(self._tags(request)) if self._tags else {},
+                batch=BatchShare(prefix=self._prefix, max_usd=self._max_usd),
+                usd=usd,
+                on_consent=self._consent,
+            )
+            job = self._start(index, spec) if earlier else await self._queued(index, request, spec)
+            video = await _unless_cancelled(job, job.wait())
+            await self._refusals.worked(request)
+        except VeniceError as error:
+            failure = error
+            if usd is not None and error.charged is False and not earlier:
+                self._budget.release(usd)
+            await self._refusals.refused(request, error)
         finally:
             self.jobs.pop(index, None)
-        if outcome.error is not None and self._options.on_error == "stop":
+        if failure is not None and self._on_error == "stop":
             self.stop()
+        outcome = Outcome(index=index, request=request, video=video, error=failure, usd=usd, earlier=earlier)
         try:
             await outcomes.send(outcome)
         except anyio.BrokenResourceError:
             log.info("Nobody took the outcome of request %d", index)
 
-    async def _outcome(self, index: int, request: VideoRequest, key: str) -> Outcome:
-        """Return what becomes of a request; what any run has paid for, or works on, needs no money."""
-        journal, usd = self._runtime.journal, None
-        entry = None if journal is None else await journal.find(key)
-        earlier = entry is not None
-        try:
-            if entry is not None:
-                usd = entry.usd
-                job = self.jobs[index] = self._runtime.start(self._spec(index, request, key, usd))
-            else:
-                await self._refusals.check(request)
-                usd = await self._reserve(request)
-                job = await self._queued(index, request, key, usd)
-            video = await _unless_cancelled(job, job.wait())
-        except VeniceError as error:
-            if usd is not None and error.charged is False and not earlier:
-                self._budget.release(usd)
-            await self._refusals.refused(request, error)
-            return Outcome(index=index, request=request, error=error, usd=usd, earlier=earlier)
-        await self._refusals.worked(request)
-        return Outcome(index=index, request=request, video=video, usd=usd, earlier=earlier)
-
     async def _reserve(self, request: VideoRequest) -> float | None:
-        asked = self._options.max_usd is not None or self._options.max_each is not None
-        if not asked and not self._runtime.settings.capped:
+        """Return the price, reserved from the budget; None where there is no limit to keep."""
+        if self._max_usd is None and self._max_each is None and not self._runtime.settings.capped:
             return None
-        usd = (await self._quote(request)).usd
-        most = None if self._options.max_each is None else self._options.max_each(request)
+        usd = (await self._runtime.ask(await price_query(request))).usd
+        most = None if self._max_each is None else self._max_each(request)
         if most is not None and usd > most:
             message = f"The quote is {as_usd(usd)}, above the limit of {as_usd(most)} for this request"
             raise BudgetExceededError(message, cli_hint="Raise its max_usd", quoted_usd=usd, limit_usd=most)
         self._budget.reserve(usd)
         return usd
 
-    async def _queued(self, index: int, request: VideoRequest, key: str, usd: float | None) -> VideoJob:
-        """Return the job once it is queued or has failed; an empty balance is waited out."""
-        spec = self._spec(index, request, key, usd)
+    async def _queued(self, index: int, request: VideoRequest, spec: JobSpec) -> VideoJob:
+        """Return the job once it is queued or has failed.
+
+        While the balance is used up, one request at a time tries again after each pause.
+        """
         while True:
             async with self._queueing:
-                await self._wait_for_money()
+                if self.paused:
+                    async with self._probing:
+                        if self.paused:
+                            with anyio.move_on_after(self._pause):
+                                await self._stopping.wait()
+                if self._stopping.is_set():
+                    msg = "The batch was stopped before this request was queued"
+                    raise VeniceError(msg, hint="Run the batch again for the rest")
                 await self._refusals.check(request)
-                job = self.jobs[index] = self._runtime.start(spec)
+                job = self._start(index, spec)
                 try:
                     await _unless_cancelled(job, job.queued())
                 except PaymentRequiredError as error:
@@ -244,40 +298,22 @@ class Batch:
                 self.paused = False
                 return job
 
-    def _spec(self, index: int, request: VideoRequest, key: str, usd: float | None) -> JobSpec:
-        return JobSpec(
-            start=begin(request),
-            request=request,
-            to=self._options.place_of(index),
-            overwrite=self._options.overwrite,
-            key=key,
-            tags=checked_tags(self._options.tags(request)) if self._options.tags else {},
-            batch=BatchShare(prefix=self._prefix, max_usd=self._options.max_usd),
-            usd=usd,
-            on_consent=self._consent,
-        )
+    def _start(self, index: int, spec: JobSpec) -> VideoJob:
+        job = self.jobs[index] = self._runtime.start(spec)
+        return job
 
-    async def _wait_for_money(self) -> None:
-        """Return when there may be money: while there is none, one request tries again from time to time."""
-        if self.paused:
-            async with self._probing:
-                if self.paused:
-                    with anyio.move_on_after(self._options.pause):
-                        await self._stopping.wait()
-        if self._stopping.is_set():
-            msg = "The batch was stopped before this request was queued"
-            raise VeniceError(msg, hint="Run the batch again for the rest")
+    def _place_of(self, index: int) -> Path | ObjectPlace:
+        """Return where the clip of request `index` goes: the folder, or a pattern in it."""
+        if self._name is None:
+            return self._into
+        name = with_number(self._name, index + 1)
+        return self._into.named(name) if isinstance(self._into, ObjectPlace) else self._into / name
 
-    @property
-    def _prefix(self) -> str:
-        return f"{hashlib.sha256(os.fsencode(str(self._options.into))).hexdigest()[:16]}/"
-
-    async def _key(self, request: VideoRequest) -> str:
+    async def _key_of(self, request: VideoRequest) -> str:
         """Return what tells this request from the others in every run: its key, or its content and turn."""
-        own = self._options.key
-        name = own(request) if own else await beside_the_loop(request_key, request)
+        name = self._key(request) if self._key else await beside_the_loop(request_key, request)
         self._keys[name] += 1
-        if self._options.key and self._keys[name] > 1:
+        if self._key and self._keys[name] > 1:
             log.warning("Two requests of the batch have the key %r; they count as different ones", name)
         return f"{self._prefix}{name}#{self._keys[name]}"
 
@@ -295,69 +331,6 @@ async def _unless_cancelled(job: VideoJob, wait: Awaitable[_T]) -> _T:
     raise error if job.ticket is None else error.with_ticket(job.ticket)
 
 
-Requests: TypeAlias = Iterable[VideoRequest] | AsyncIterable[VideoRequest]
-
-CONCURRENCY: Final = 200  # jobs at once: twice what 40 a minute fill at a model's usual two to three minutes
-GIVE_UP_AFTER: Final = 3  # identical refusals
-PAUSE: Final = 60.0  # seconds between two tries while the balance is used up
-
-
-@frozen(kw_only=True)
-class BatchOptions:
-    """The options of a batch; see `VeniceClient.batch`.
-
-    Raises:
-        UsageError: it cannot go like that.
-    """
-
-    into: Path | ObjectPlace
-    max_usd: float | None = None
-    on_error: Literal["collect", "stop"] = "collect"
-    key: Callable[[VideoRequest], str] | None = None
-    tags: Callable[[VideoRequest], Mapping[str, str]] | None = None
-    concurrency: int = CONCURRENCY
-    overwrite: bool = False
-    pause: float = PAUSE
-    give_up_after: int | None = GIVE_UP_AFTER
-    max_each: Callable[[VideoRequest], float | None] | None = None
-    name: str | None = None
-
-    def __attrs_post_init__(self) -> None:
-        check_number("concurrency", self.concurrency, low=1, whole=True)
-        check_number("pause", self.pause, low=0)
-        if self.give_up_after is not None:
-            check_number("give_up_after", self.give_up_after, low=1, whole=True)
-        if self.max_usd is not None:
-            check_number("max_usd", self.max_usd, low=0)
-        if self.on_error not in {"collect", "stop"}:
-            msg = f"on_error must be 'collect' or 'stop', not {self.on_error!r}"
-            raise UsageError(msg)
-        if self.name is not None:
-            checked_pattern(self.name)
-        for name, function in {"key": self.key, "tags": self.tags}.items():
-            if function is not None and not callable(function):
-                msg = f"{name} must be a function of a request, not {function!r}"
-                raise UsageError(msg)
-
-    def place_of(self, index: int) -> str | Path | ObjectPlace:
-        """Return where the clip of request `index` goes: the folder, or a pattern in it."""
-        if self.name is None:
-            return self.into
-        name = with_number(self.name, index + 1)
-        return self.into.named(name) if isinstance(self.into, ObjectPlace) else self.into / name
-
-
-def check_source(requests: object) -> None:
-    """Check that a batch can read `requests`.
-
-    Raises:
-        UsageError: it cannot be iterated.
-    """
-    if not isinstance(requests, Iterable | AsyncIterable):
-        msg = f"batch takes an iterable of VideoRequest, not {type(requests).__name__}"
-        raise UsageError(msg)
-
-
 async def each(requests: Requests) -> AsyncGenerator[VideoRequest]:
     """Yield the requests of any iterable.
 
@@ -367,9 +340,9 @@ async def each(requests: Requests) -> AsyncGenerator[VideoRequest]:
     if isinstance(requests, AsyncIterable):
         async for request in requests:
             yield checked_request(request)
-        return
-    for request in requests:
-        yield checked_request(request)
+    else:
+        for request in requests:
+            yield checked_request(request)
 
 
 class Refusals:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from .batch import CONCURRENCY, GIVE_UP_AFTER, PAUSE, Batch, BatchOptions, Requests, check_source
+from .batch import CONCURRENCY, GIVE_UP_AFTER, PAUSE, Batch, Requests
 from .engine import arguments
 from .engine.choice import cheapest
 from .engine.completion import OnDone
@@ -109,6 +109,7 @@ class VeniceClient(JournalCalls):
             raise UsageError(msg, hint="Pass on_request=, a function that does")
         del api_key  # a traceback of this frame must not show it
         self._batches: WeakSet[Batch] = WeakSet()
+        meant = Budget.of_environment() if budget is None else budget
         settings = Settings(
             api_key=secret,
             base_url=base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL,
@@ -118,7 +119,7 @@ class VeniceClient(JournalCalls):
             on_done=on_done,
             on_request=on_request,
             journal=journal,
-            budget=Budget.of(budget),
+            budget=meant if isinstance(meant, Budget) else Budget(daily=meant),
             timeouts=timeouts or Timeouts(),
             limits=limits or Limits(),
             polling=polling or Polling(),
@@ -211,10 +212,8 @@ class VeniceClient(JournalCalls):
                 or there is a key and no journal.
         """
         arguments.checked_request(request)
-        if max_usd is not None:
-            check_number("max_usd", max_usd, low=0)
-        if reference_video_seconds is not None:
-            check_number("reference_video_seconds", reference_video_seconds, low=0)
+        check_number("max_usd", max_usd, low=0, or_none=True)
+        check_number("reference_video_seconds", reference_video_seconds, low=0, or_none=True)
         check_number("priority", priority)
         if self._runtime.settings.capped and max_usd is None:
             max_usd = math.inf  # the price is asked
@@ -350,21 +349,21 @@ class VeniceClient(JournalCalls):
         """
         _ = self._runtime.settings.capped
         self._runtime.shared()
-        check_source(requests)
-        options = BatchOptions(
+        batch = Batch(
+            runtime=self._runtime,
+            requests=requests,
             into=arguments.folder_for(into, store),
             max_usd=max_usd,
+            max_each=max_each,
             on_error=on_error,
             key=key,
             tags=tags,
+            name=name,
             concurrency=concurrency,
             overwrite=overwrite,
             pause=pause,
             give_up_after=give_up_after,
-            max_each=max_each,
-            name=name,
         )
-        batch = Batch(self._runtime, requests, options, quote=self.quote)
         self._batches.add(batch)
         return batch
 
@@ -419,8 +418,7 @@ class VeniceClient(JournalCalls):
             BudgetExceededError: all are dearer than `max_usd`.
             VeniceError: no model had a price.
         """
-        if max_usd is not None:
-            check_number("max_usd", max_usd, low=0)
+        check_number("max_usd", max_usd, low=0, or_none=True)
         return await cheapest(self.quote, models, accepts=accepts, max_usd=max_usd, request=request)
 
     async def rate_limits(self) -> AccountLimits:

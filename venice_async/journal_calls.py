@@ -115,8 +115,7 @@ class JournalCalls:
         journal, now = self._journal(), self._runtime.shared().clock.time()
         from .io.journal.history import Wanted, kinds_of, moment  # noqa: PLC0415 - with the journal
 
-        if limit is not None:
-            check_number("limit", limit, low=0, whole=True)
+        check_number("limit", limit, low=0, whole=True, or_none=True)
         wanted = Wanted(
             kinds=kinds_of(state), model=model, key=key, tag=tag, since=moment(since, now), limit=limit
         )

@@ -31,6 +31,7 @@ def check_number(
     high: float = math.inf,
     above: bool = False,
     whole: bool = False,
+    or_none: bool = False,
 ) -> None:
     """Refuse what is no number from `low` to `high`; with `above`, `low` itself is refused too.
 
@@ -40,19 +41,19 @@ def check_number(
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if low <= number <= high and not (above and number == low) and not (whole and number != int(number)):
         return
+    if value is None and or_none:
+        return
     least = f" {'above' if above else 'at least'} {low:g}" if low > -math.inf else ""
     most = f" and at most {high:g}" if high < math.inf else ""
     msg = f"{name} must be a {'whole ' if whole else ''}number{least}{most}, not {value!r}"
     raise UsageError(msg)
 
 
-def _bound(
-    low: float, *, or_none: bool = False, above: bool = False, high: float = math.inf, whole: bool = False
-) -> Any:
-    def check(instance: object, attribute: Attribute[Any], value: Any) -> None:
-        if value is not None or not or_none:
-            name = f"{type(instance).__name__}.{attribute.name}"
-            check_number(name, value, low=low, high=high, above=above, whole=whole)
+def _bound(low: float, **more: Any) -> Any:
+    """Return the validator of a number; see `check_number`."""
+
+    def check(instance: object, attribute: Attribute[Any], value: object) -> None:
+        check_number(f"{type(instance).__name__}.{attribute.name}", value, low=low, **more)
 
     return check
 
@@ -123,13 +124,6 @@ class Budget:
     def __bool__(self) -> bool:
         """Tell whether there is any limit."""
         return self.daily is not None or self.monthly is not None
-
-    @classmethod
-    def of(cls, said: Budget | float | None) -> Budget:
-        """Return the budget that is meant: a number is USD a day, and None what the environment says."""
-        if said is None:
-            return cls.of_environment()
-        return said if isinstance(said, Budget) else cls(daily=said)
 
     @classmethod
     def of_environment(cls) -> Budget:
