@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final, TypeAlias
 
-import anyio.to_thread
+from attrs import define, field
 
+from ..io.shielding import call_user
 from ..requests import Consent
 from ..results import ConsentRequest
 
@@ -23,25 +23,15 @@ _FIELD_OF: Final = {
 }
 
 
-async def ask_person(ask: OnConsent, question: ConsentRequest) -> Any:
-    """Return the answer of a callback: a plain function runs in a worker thread, for it may take its time."""
-    answer: Any
-    if inspect.iscoroutinefunction(ask) or inspect.iscoroutinefunction(getattr(ask, "__call__", None)):  # noqa: B004 - its kind is asked
-        answer = ask(question)
-    else:
-        answer = await anyio.to_thread.run_sync(ask, question, abandon_on_cancel=True)
-    return await answer if inspect.isawaitable(answer) else answer
-
-
+@define
 class Questions:
     """The questions that people are being asked: one at a time for a policy and its media.
 
-    A question is a task of the client, not of the job that asks first. Jobs come and go while it is open: one
-    that is cancelled leaves it standing, and the next job with the same question waits for the same answer.
+    A question is a task of the client, not of the job that asks first: a job that is cancelled leaves it
+    open, and the next job with the same question waits for the same answer.
     """
 
-    def __init__(self) -> None:
-        self._open: dict[Hashable, asyncio.Task[object]] = {}
+    _open: dict[Hashable, asyncio.Task[object]] = field(init=False, factory=dict[Hashable, Any])
 
     async def put(self, ask: OnConsent, question: ConsentRequest) -> object:
         """Return what `ask` answers. Its exception is the first asker's alone: the next one asks again."""
@@ -56,7 +46,7 @@ class Questions:
             task = self._open.get(subject)
             is_first = task is None
             if task is None:
-                task = asyncio.create_task(ask_person(ask, question), name="venice_async.consent")
+                task = asyncio.create_task(call_user(ask, question), name="venice_async.consent")
                 self._open[subject] = task
                 task.add_done_callback(close)
             await asyncio.wait({task})
@@ -64,25 +54,25 @@ class Questions:
                 return task.result()
 
     async def aclose(self) -> None:
-        """Give up the questions that nobody waits for any more; a prompt in a thread is abandoned."""
+        """Cancel the questions that no job waits for any more; a prompt in a thread is abandoned."""
         tasks = list(self._open.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@define
 class SharedConsent:
     """Asks once for each policy and its media, and gives all who asked the same answer, a no included."""
 
-    def __init__(self, ask: OnConsent) -> None:
-        self._ask = ask
-        self._answers: dict[Hashable, Consent | None] = {}
+    _ask: OnConsent
+    _answers: dict[Hashable, Consent | None] = field(init=False, factory=dict[Hashable, Any])
 
     async def __call__(self, question: ConsentRequest) -> Consent | None:
         """Return the answer, asked for now or before; `Questions` keeps two from asking at once."""
         subject = _subject(question)
         if subject not in self._answers:
-            self._answers[subject] = await ask_person(self._ask, question)
+            self._answers[subject] = await call_user(self._ask, question)
         return self._answers[subject]
 
 

@@ -34,6 +34,7 @@ class _Look:
     done: anyio.Event = field(factory=anyio.Event)
 
 
+@define(eq=False)
 class Following:
     """The news between the processes that share a journal, both ways, at most once a second.
 
@@ -41,19 +42,13 @@ class Following:
     reports are written that another process has asked for.
     """
 
-    def __init__(
-        self,
-        journal: JobStore,
-        clock: Clock,
-        spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
-    ) -> None:
-        self._journal = journal
-        self._clock = clock
-        self._spawn = spawn
-        self._look: _Look | None = None
-        self._states: dict[str, State] = {}
-        self._reported = -math.inf
-        self._due: asyncio.TimerHandle | None = None
+    _journal: JobStore
+    _clock: Clock
+    _spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+    _look: _Look | None = field(init=False, default=None)
+    _states: dict[str, State] = field(init=False, factory=dict[str, State])
+    _reported: float = field(init=False, default=-math.inf)
+    _due: asyncio.TimerHandle | None = field(init=False, default=None)
 
     async def look(self, entry_id: str) -> State | None:
         """Return where a job stands in a second; None once no living owner works on it.

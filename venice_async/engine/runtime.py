@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
 import anyio.to_thread
+from attrs import define, field
 
 from ..errors import UsageError, VeniceError
 from ..io.aiohttp import AiohttpTransport
@@ -58,6 +59,7 @@ log: logging.Logger = logging.getLogger(__name__)
 _closing: set[asyncio.Task[None]] = set()
 
 
+@define(eq=False)
 class Runtime:
     """Opens and closes sessions and journal, and runs the jobs of a client.
 
@@ -67,18 +69,16 @@ class Runtime:
         settings: how the client was made.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings: Settings = settings
-        self._shared: Shared | None = None
-        self._group: TaskGroup | None = None
-        self._completions: Completions | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._leave = anyio.Event()
-        self._jobs: WeakKeyDictionary[VideoJob, Driver] = WeakKeyDictionary()
-        self._keyed: WeakValueDictionary[str, VideoJob] = WeakValueDictionary()
-        self._draining = False
-        self._sharing: Sharing | None = None
+    settings: Settings
+    _shared: Shared | None = field(init=False, default=None)
+    _group: TaskGroup | None = field(init=False, default=None)
+    _completions: Completions | None = field(init=False, default=None)
+    _task: asyncio.Task[None] | None = field(init=False, default=None)
+    _leave: asyncio.Event = field(init=False, factory=asyncio.Event)
+    _jobs: WeakKeyDictionary[VideoJob, Driver] = field(init=False, factory=WeakKeyDictionary)
+    _keyed: WeakValueDictionary[str, VideoJob] = field(init=False, factory=WeakValueDictionary)
+    _draining: bool = field(init=False, default=False)
+    _sharing: Sharing | None = field(init=False, default=None)
 
     @property
     def journal(self) -> JobStore | None:
@@ -100,10 +100,8 @@ class Runtime:
         if self._task is not None:
             msg = "A client is entered once"
             raise UsageError(msg, hint="Make a new VeniceClient")
-        self._loop = asyncio.get_running_loop()
         self._sharing = sharing
-        self._leave = anyio.Event()
-        ready: asyncio.Future[None] = self._loop.create_future()
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run(ready), name="venice_async.client")
         try:
             await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -242,10 +240,12 @@ class Runtime:
         for job in jobs:
             if job.ticket is None:
                 job.withdraw(VeniceError("The client is closing: the job was not queued"))
-        await _ended(jobs, within=grace)
-        for job in jobs:
-            job.cancel()
-        await _ended(jobs, within=LEAVING)
+        for seconds in (grace, LEAVING):
+            with anyio.move_on_after(seconds):
+                for job in jobs:
+                    await job.ended()
+            for job in jobs:
+                job.cancel()
         left = [job for job in jobs if not self._jobs[job].following]
         return [job.ticket for job in left if job.ticket and not isinstance(job.state, Succeeded | Failed)]
 
@@ -346,13 +346,7 @@ class Runtime:
             msg = "The client is not open yet"
             hint = "Use it inside 'async with VeniceClient() as venice:', or 'await venice.open()' first"
             raise UsageError(msg, hint=hint)
-        if running_loop() is not self._loop:
+        if running_loop() is not self._task.get_loop():
             msg = "A client belongs to the event loop it was entered on"
             raise UsageError(msg, hint="Make one client for each event loop")
         return self._task
-
-
-async def _ended(jobs: Sequence[VideoJob], *, within: float) -> None:
-    with anyio.move_on_after(within):
-        for job in jobs:
-            await job.ended()

@@ -1,8 +1,9 @@
-"""Work that no cancellation may cut short."""
+"""Work that no cancellation may cut short, work in threads, and the functions of the caller."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar, TypeVarTuple
@@ -62,3 +63,16 @@ async def in_thread(work: Callable[[*_Arguments], _T], *arguments: *_Arguments) 
         limiter = CapacityLimiter(_AT_ONCE)
         _limiter.set(limiter)
     return await with_descriptors(partial(to_thread.run_sync, work, *arguments, limiter=limiter))
+
+
+async def call_user(function: Callable[[Any], object], argument: object) -> Any:
+    """Return what a function of the caller returns, async or plain; a plain one runs in a worker thread.
+
+    A cancellation abandons the thread, for the function may take its time.
+    """
+    kinds = function, getattr(function, "__call__", None)  # noqa: B004 - its kind is asked
+    if any(map(inspect.iscoroutinefunction, kinds)):
+        answer = function(argument)
+    else:
+        answer = await to_thread.run_sync(function, argument, abandon_on_cancel=True)
+    return await answer if inspect.isawaitable(answer) else answer
