@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.boxes import BRANDS, INDEX, box
+from tests.clients import PUBLIC, client
 from tests.io.answers import (
     FakeResponse,
     HandClock,
@@ -29,6 +30,7 @@ from tests.io.answers import (
     sliced,
     whole,
 )
+from tests.venice import Venice
 from venice_async.errors import (
     DisconnectedError,
     DownloadError,
@@ -876,6 +878,33 @@ async def test_a_writer_that_is_cancelled_on_its_own_has_not_taken_the_clip() ->
         await download.receive(whole(CLIP))
     with pytest.raises(TruncatedError, match="not whole"):
         await download.finish()
+
+
+@pytest.mark.parametrize("method", ["open", "write", "restart", "commit"])
+async def test_a_sink_that_is_cancelled_on_its_own_fails_as_by_any_error(method: str) -> None:
+    async def fails(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    own = MemorySink()
+    setattr(own, method, fails)
+    answers = [cut(CLIP, 20_000), whole(CLIP)] if method == "restart" else [whole(CLIP)]
+    with pytest.raises(DownloadError, match="The destination failed: it was cancelled"):
+        await received(own, *answers)
+
+
+@pytest.mark.parametrize("method", ["write", "commit"])
+async def test_a_job_whose_sink_is_cancelled_on_its_own_fails_with_its_ticket(method: str) -> None:
+    async def fails(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    own = MemorySink()
+    setattr(own, method, fails)
+    async with Venice() as server, client(server) as venice:
+        job = venice.generate(PUBLIC, to=own)
+        with pytest.raises(DownloadError, match="it was cancelled") as caught:
+            await job
+        assert job.ticket == caught.value.ticket is not None
+        assert [] == server.asked("POST /video/complete")
 
 
 async def test_a_writer_that_fails_ends_the_delivery() -> None:

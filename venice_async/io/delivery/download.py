@@ -25,7 +25,8 @@ What holds at any time:
 
 from __future__ import annotations
 
-from contextlib import aclosing
+import asyncio
+from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -61,7 +62,7 @@ from .reading import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from ..transport import Clock, Response
     from .sinks import Sink
@@ -181,13 +182,10 @@ class Delivery:
         if isinstance(self._sink, ObjectUpload):
             self._sink.sha256 = sha256
         try:
-            place = await self._sink.commit()
-        except Exception as error:  # noqa: BLE001 - a sink may be anybody's
-            await self.abort()
-            failure = _named(error)
-            self._add_facts(failure)
-            raise failure from failure.__cause__
-        except BaseException:
+            with _sink_errors():
+                place = await self._sink.commit()
+        except BaseException as error:
+            self._add_facts(error)
             await self.abort()
             raise
         if self._file is not None and self._file.url is not None and isinstance(place, Path):
@@ -200,80 +198,73 @@ class Delivery:
         await self._sink.abort()
 
     async def _take(self, reading: Reading, response: Response) -> None:
-        """Read the body, and digest and store it meanwhile, a batch behind."""
+        """Read the body, and digest and store it meanwhile, a batch behind.
+
+        One task stores all batches but the last: as soon as one is stored it begins with the next, if that is
+        collected. If the sink fails, the reading ends at once.
+        """
         cut: VeniceError | None = None
         failure: DownloadError | None = None
-        guard, stored = SpeedGuard(), True
+        guard, storing = SpeedGuard(), False
         chunks, size = list[bytes](), 0
-        idle = anyio.Event()
-        idle.set()
+        collected, batches = anyio.create_memory_object_stream[Chunks](0)
 
-        async def store(batch: Chunks, *, stored: bool) -> None:
+        async def store_all() -> None:
             nonlocal failure
-            # A sink may be cancelled on its own, which ends this task and nothing else.
-            ended: DownloadError | None = DownloadError("The destination failed: it was cancelled")
             try:
-                await self._store(reading, batch, stored=stored)
-                ended = None
+                async for batch in batches:
+                    await self._store(reading, batch)
             except DownloadError as error:
-                ended = error
-            finally:
-                if ended is not None:
-                    failure = ended
-                    group.cancel_scope.cancel()
-                idle.set()
+                failure = error
+                group.cancel_scope.cancel()
 
-        async def pass_on() -> None:
-            nonlocal idle, chunks, size
-            await idle.wait()
-            idle = anyio.Event()
-            group.start_soon(partial(store, chunks, stored=stored))
-            chunks, size = [], 0
-
-        async with anyio.create_task_group() as group:
-            try:
-                async with aclosing(response.chunks()) as body:
-                    asked = self._clock.monotonic()
-                    async for chunk in body:
-                        guard.note(self._clock.monotonic() - asked, len(chunk))
-                        reading.see(chunk)
-                        # What is no clip goes to a part file only, where a person may look at it; and in the
-                        # place of a clip that was cut only when it comes again.
-                        is_next = reading is self._kept or not self.received or self._refused is not None
-                        if stored and reading.problem is not None and not (self._file and is_next):
-                            if chunks:
-                                await pass_on()
-                            stored = False
-                        chunks.append(chunk)
-                        size += len(chunk)
-                        if reading.is_begun and (size >= self._sink.batch or len(chunks) >= _PIECES):
-                            await pass_on()
-                        self._progress.note(max(self.received, reading.size), reading.total)
-                        asked = self._clock.monotonic()
-                    guard.note(self._clock.monotonic() - asked, 0)
-            except VeniceError as error:
-                cut = error
+        with batches:
+            async with anyio.create_task_group() as group:
+                try:
+                    with collected:
+                        async with aclosing(response.chunks()) as body:
+                            asked = self._clock.monotonic()
+                            async for chunk in body:
+                                guard.note(self._clock.monotonic() - asked, len(chunk))
+                                reading.see(chunk)
+                                chunks.append(chunk)
+                                size += len(chunk)
+                                if reading.is_begun and (size >= self._sink.batch or len(chunks) >= _PIECES):
+                                    if not storing:  # a small clip needs no task
+                                        storing = True
+                                        group.start_soon(store_all)
+                                    await collected.send(chunks)
+                                    chunks, size = [], 0
+                                self._progress.note(max(self.received, reading.size), reading.total)
+                                asked = self._clock.monotonic()
+                            guard.note(self._clock.monotonic() - asked, 0)
+                except VeniceError as error:
+                    cut = error
         if failure is not None:
             raise failure
         if chunks and reading.is_begun:
-            await self._store(reading, chunks, stored=stored)
+            await self._store(reading, chunks)
         if cut is not None and not (reading.is_full and isinstance(cut, TransportError)):
             raise cut
         await self._verify(reading)
 
-    async def _store(self, reading: Reading, chunks: Chunks, *, stored: bool) -> None:
-        """Digest the chunks and hand them to the sink; if not `stored`, digest them only.
+    async def _store(self, reading: Reading, chunks: Chunks) -> None:
+        """Digest the chunks and hand them to the sink. What it was handed before and comes again is compared.
 
-        What was handed on before and comes again is compared.
+        What is no clip goes to a part file only, where a person may look at it; and in the place of a clip
+        that was cut only when it comes again. Otherwise it is digested only.
         """
-        if not stored:
-            return await _digested(chunks, reading.skip)
-        try:
+        is_next = reading is self._kept or not self.received or self._refused is not None
+        if reading.problem is not None and not (self._file and is_next):
+            await _digested(chunks, reading.skip)
+            return
+        with _sink_errors():
             if reading is not self._kept and (self._sink.restartable or not self.received):
                 self._kept, opened, self._opened = reading, self._opened, True
                 await (self._sink.restart() if opened else self._sink.open())
             if self._file is not None:
-                return await self._file.write(chunks, first=partial(reading.digest, chunks))
+                await self._file.write(chunks, first=partial(reading.digest, chunks))
+                return
             if reading is not self._kept:
                 again, chunks = split(chunks, at=self.received - reading.digested)
                 await _digested(again, reading.digest)
@@ -284,9 +275,6 @@ class Delivery:
             if chunks:
                 await _digested(chunks, reading.digest)
                 await self._sink.write(chunks)
-        except Exception as error:  # noqa: BLE001 - a sink may be anybody's
-            failure = _named(error)
-            raise failure from failure.__cause__
 
     async def _verify(self, reading: Reading) -> None:
         try:
@@ -344,10 +332,22 @@ async def _digested(chunks: Chunks, digest: Callable[[Chunks], None]) -> None:
         await in_thread(digest, chunks)
 
 
-def _named(error: Exception) -> DownloadError:
-    """Return the error of a sink as one of ours."""
-    if isinstance(error, DownloadError):
-        return error
-    failure = DownloadError(f"The destination failed: {type(error).__name__}")
-    failure.__cause__ = error
-    return failure
+@contextmanager
+def _sink_errors() -> Generator[None]:
+    """Turn whatever a sink raises into a `DownloadError`: it may be anybody's.
+
+    That includes a `CancelledError` of its own, while nobody has cancelled this task.
+    """
+    try:
+        yield
+    except DownloadError:
+        raise
+    except (Exception, asyncio.CancelledError) as error:
+        reason = type(error).__name__
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            reason = "it was cancelled"
+        msg = f"The destination failed: {reason}"
+        raise DownloadError(msg) from error
