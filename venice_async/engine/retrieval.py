@@ -18,7 +18,7 @@ from ..errors import (
     VeniceError,
 )
 from ..io.delivery.destination import CheckedDestination, check_destination
-from ..io.delivery.download import CAN_GO_ON, Delivery
+from ..io.delivery.download import CAN_GO_ON, Delivery, abort
 from ..io.delivery.stores import ObjectPlace
 from ..io.journal.entries import LeaseLostError
 from ..io.pacing.polled_job import PolledJob
@@ -112,7 +112,7 @@ class Retrieval:
         if self._delivery is not None:
             await self._delivery.abort()
         elif not isinstance(self._spec.to, str | os.PathLike | ObjectPlace):
-            await self._spec.to.abort()
+            await abort(self._spec.to)
 
     def unclaim(self) -> None:
         """Let other jobs be bound for our destination."""

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.boxes import BRANDS, INDEX, box
-from tests.clients import PUBLIC, client
+from tests.clients import PRIVATE, PUBLIC, client
 from tests.io.answers import (
     FakeResponse,
     HandClock,
@@ -905,6 +905,24 @@ async def test_a_job_whose_sink_is_cancelled_on_its_own_fails_with_its_ticket(me
             await job
         assert job.ticket == caught.value.ticket is not None
         assert [] == server.asked("POST /video/complete")
+
+
+@pytest.mark.parametrize("error", [KeyError("abort"), asyncio.CancelledError()])
+async def test_a_sink_that_cannot_be_aborted_hides_no_error_and_holds_up_no_job(error: BaseException) -> None:
+    class Own(MemorySink):
+        async def write(self, chunks: Sequence[bytes]) -> None:  # noqa: ARG002 - it takes nothing
+            raise OSError
+
+        async def abort(self) -> None:
+            raise error
+
+    async with Venice() as server, client(server) as venice:
+        with pytest.raises(DownloadError, match="The destination failed: OSError"):
+            await venice.generate(PUBLIC, to=Own())
+        job = venice.generate(PRIVATE, to=Own())
+        await job.queued()
+        job.cancel()
+        await job.ended()
 
 
 async def test_a_writer_that_fails_ends_the_delivery() -> None:

@@ -26,6 +26,7 @@ What holds at any time:
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,8 @@ CAN_GO_ON: Final = (TransportError, ProtocolError, TruncatedError, NotAVideoErro
 
 _PIECES: Final = 1024  # chunks of a batch, which bounds what tiny ones cost in memory
 _INLINE: Final = 1 << 18  # bytes that hash in 0.2 ms, about what it takes to hand them to a worker thread
+
+log: logging.Logger = logging.getLogger(__name__)
 
 
 @frozen(kw_only=True)
@@ -195,7 +198,7 @@ class Delivery:
 
     async def abort(self) -> None:
         """Remove what was written. It does no harm at any time, also after `finish`."""
-        await self._sink.abort()
+        await abort(self._sink)
 
     async def _take(self, reading: Reading, response: Response) -> None:
         """Read the body, and digest and store it meanwhile, a batch behind.
@@ -330,6 +333,15 @@ async def _digested(chunks: Chunks, digest: Callable[[Chunks], None]) -> None:
         digest(chunks)
     else:
         await in_thread(digest, chunks)
+
+
+async def abort(sink: Sink) -> None:
+    """Let a sink remove what was written. If it fails, that hides no other error."""
+    try:
+        with _sink_errors():
+            await sink.abort()
+    except DownloadError as error:
+        log.warning("A part of a clip may be left. %s", error.message)
 
 
 @contextmanager
