@@ -9,8 +9,8 @@ What holds at any time:
 
 * The sink has the first `kept.digested` bytes of the clip, and `kept.sha256` is their digest. A reading
   becomes `kept` with its first batch, and never before its first 12 bytes were seen.
-* A sink that cannot take back is handed each byte once. When the clip comes again from its start, the bytes
-  that were handed on are digested and compared; only what goes beyond them is handed on.
+* A sink that is not restartable is handed each byte once. When the clip comes again from its start, the bytes
+  that it has are digested and compared; only what goes beyond them is handed on.
 * Nothing is final before the walk and the announced length agree that this is the whole clip (`finish`).
 
 | an answer | what is kept | what follows |
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -39,28 +40,16 @@ from ...errors import (
     DownloadError,
     NotAVideoError,
     ProtocolError,
+    ReadTimeoutError,
     TransportError,
     TruncatedError,
     VeniceError,
 )
-from ...sansio.clip.ranges import (
-    FromStart,
-    NothingMissing,
-    Onward,
-    Unusable,
-    judge,
-    request_headers,
-)
+from ...sansio.clip.ranges import FromStart, judge, request_headers
 from ..shielding import in_thread
 from .object_store import ObjectUpload
 from .part_file import PartFile
-from .reading import (
-    Chunks,
-    Progress,
-    Reading,
-    SpeedGuard,
-    split,
-)
+from .reading import Chunks, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -73,6 +62,10 @@ CAN_GO_ON: Final = (TransportError, ProtocolError, TruncatedError, NotAVideoErro
 
 _PIECES: Final = 1024  # chunks of a batch, which bounds what tiny ones cost in memory
 _INLINE: Final = 1 << 18  # bytes that hash in 0.2 ms, about what it takes to hand them to a worker thread
+_SLOWEST: Final = 1024.0  # bytes a second: at 1 KiB/s a clip of 5 MiB would take 85 minutes
+_AVERAGED: Final = 30.0  # seconds of waiting for the network; as long as the default read timeout
+_REPORT_BYTES: Final = 1 << 18
+_REPORT_SECONDS: Final = 0.25
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -116,7 +109,9 @@ class Delivery:
         self._sink = sink
         self._file = sink if isinstance(sink, PartFile) else None
         self._clock = clock
-        self._progress = Progress(clock, on_progress)
+        self._on_progress = on_progress
+        self._reported: tuple[int, int | None] = (-1, None)
+        self._reported_at = -math.inf
         self._kept = Reading(FromStart())
         self._opened = False
         self._whole = False
@@ -148,19 +143,21 @@ class Delivery:
                 follow, unless the error is final; what is safe to build on is kept.
             DownloadError: the sink failed, or cannot take back what has changed. This is the end.
         """
+        kept = self._kept
         try:
-            match judge(self._kept.held, response.status, response.headers):
-                case FromStart() as source:
-                    await self._take(Reading(source), response)
-                case Onward(total=total):
-                    self._kept.go_on(total)
-                    await self._take(self._kept, response)
-                case NothingMissing():
-                    self._kept.go_on(self.received)
-                    await self._verify(self._kept)
-                case Unusable(reason):
-                    self._kept.validator = None
-                    raise ProtocolError(reason)
+            try:
+                answer = judge(kept.held, response.status, response.headers)
+            except ProtocolError:
+                kept.validator = None
+                raise
+            if isinstance(answer, FromStart):
+                await self._take(Reading(answer), response)
+            else:
+                kept.total, kept.end_marked = answer.total, True
+                if answer.total > self.received:
+                    await self._take(kept, response)
+                else:
+                    await self._verify(kept)
         except BaseException as error:
             self._add_facts(error)
             if not isinstance(error, CAN_GO_ON):
@@ -169,7 +166,7 @@ class Delivery:
         finally:
             self.gained = max(0, self.received - self._furthest)
             self._furthest = max(self._furthest, self.received)
-            self._progress.report(self.received, self.total)
+            self._report(self.received, self.total)
 
     async def finish(self) -> SavedFile:
         """Make the clip final and return it.
@@ -191,8 +188,6 @@ class Delivery:
             self._add_facts(error)
             await self.abort()
             raise
-        if self._file is not None and self._file.url is not None and isinstance(place, Path):
-            place = str(self._file.url.named(place.name))
         path, url = (None, place) if isinstance(place, str) else (place, None)
         return SavedFile(path=path, url=url, size=self.received, sha256=sha256)
 
@@ -208,8 +203,9 @@ class Delivery:
         """
         cut: VeniceError | None = None
         failure: DownloadError | None = None
-        guard, storing = SpeedGuard(), False
+        storing = False
         chunks, size = list[bytes](), 0
+        waited, came = 0.0, 0  # seconds for the network, and bytes: other time is not its fault
         collected, batches = anyio.create_memory_object_stream[Chunks](0)
 
         async def store_all() -> None:
@@ -221,28 +217,35 @@ class Delivery:
                 failure = error
                 group.cancel_scope.cancel()
 
-        with batches:
-            async with anyio.create_task_group() as group:
-                try:
-                    with collected:
-                        async with aclosing(response.chunks()) as body:
-                            asked = self._clock.monotonic()
-                            async for chunk in body:
-                                guard.note(self._clock.monotonic() - asked, len(chunk))
-                                reading.see(chunk)
-                                chunks.append(chunk)
-                                size += len(chunk)
-                                if reading.is_begun and (size >= self._sink.batch or len(chunks) >= _PIECES):
-                                    if not storing:  # a small clip needs no task
-                                        storing = True
-                                        group.start_soon(store_all)
-                                    await collected.send(chunks)
-                                    chunks, size = [], 0
-                                self._progress.note(max(self.received, reading.size), reading.total)
-                                asked = self._clock.monotonic()
-                            guard.note(self._clock.monotonic() - asked, 0)
-                except VeniceError as error:
-                    cut = error
+        async with batches, anyio.create_task_group() as group:
+            try:
+                async with collected, aclosing(response.chunks()) as body:
+                    asked = self._clock.monotonic()
+                    async for chunk in body:
+                        waited, came = waited + self._clock.monotonic() - asked, came + len(chunk)
+                        if waited >= _AVERAGED:
+                            if came < _SLOWEST * waited:
+                                msg = f"The clip comes too slowly: {came} bytes in {waited:.0f} s"
+                                raise ReadTimeoutError(msg)
+                            waited, came = 0.0, 0
+                        reading.see(chunk)
+                        chunks.append(chunk)
+                        size += len(chunk)
+                        if reading.is_begun and (size >= self._sink.batch or len(chunks) >= _PIECES):
+                            if not storing:  # a small clip needs no task
+                                storing = True
+                                group.start_soon(store_all)
+                            await collected.send(chunks)
+                            chunks, size = [], 0
+                        received = max(self.received, reading.size)
+                        asked = self._clock.monotonic()
+                        if (
+                            received - self._reported[0] >= _REPORT_BYTES
+                            or asked - self._reported_at >= _REPORT_SECONDS
+                        ):
+                            self._report(received, reading.total)
+            except VeniceError as error:
+                cut = error
         if failure is not None:
             raise failure
         if chunks and reading.is_begun:
@@ -252,7 +255,7 @@ class Delivery:
         await self._verify(reading)
 
     async def _store(self, reading: Reading, chunks: Chunks) -> None:
-        """Digest the chunks and hand them to the sink. What it was handed before and comes again is compared.
+        """Digest the chunks and hand them to the sink. What it has already and comes again is compared.
 
         What is no clip goes to a part file only, where a person may look at it; and in the place of a clip
         that was cut only when it comes again. Otherwise it is digested only.
@@ -269,62 +272,68 @@ class Delivery:
                 await self._file.write(chunks, first=partial(reading.digest, chunks))
                 return
             if reading is not self._kept:
-                again, chunks = split(chunks, at=self.received - reading.digested)
-                await _digested(again, reading.digest)
+                data, missing = b"".join(chunks), self.received - reading.digested
+                await _digested([data[:missing]], reading.digest)
                 if reading.digested == self.received:
                     if reading.sha256.digest() != self._kept.sha256.digest():
                         raise self._changed()
                     self._kept = reading
+                chunks = [data[missing:]] if len(data) > missing else []
             if chunks:
                 await _digested(chunks, reading.digest)
                 await self._sink.write(chunks)
 
     async def _verify(self, reading: Reading) -> None:
+        """Judge a reading that is over to be the whole clip.
+
+        What no player opens is remembered: when the same bytes come a second time, for this job or an earlier
+        one that was bound for here, that is the end, and they are kept for a person.
+        """
         try:
             reading.check_end()
         except DownloadError as error:
-            if reading.is_begun and (reading.is_over or not isinstance(error, TruncatedError)):
-                await self._refuse(reading, error)
-            raise
+            is_over = reading.is_full or (reading.total is None and reading.end_marked)
+            if not reading.is_begun or (isinstance(error, TruncatedError) and not is_over):
+                raise
+            found = reading.size, reading.fingerprint
+            again, self._refused = found == self._refused, found
+            self._furthest = max(self._furthest, self.received)  # no gain
+            path = None
+            if self._file is not None and reading is self._kept and reading.digested == reading.size:
+                path = await self._file.set_aside(known_only=not again)
+            if not again and path is None:
+                raise
+            where = "" if path is None else f", and are kept in {str(path)!r}"
+            msg = f"{error.message}; the same {reading.size} bytes came twice{where}"
+            raise type(error)(
+                msg,
+                hint="The server's copy was left as it is: resume(ticket, to=...) fetches it again",
+                final=True,
+                unverified=path,
+            ) from None
         if reading is not self._kept:
             raise self._changed()
         self._whole = True
 
-    async def _refuse(self, reading: Reading, error: DownloadError) -> None:
-        """Remember what no player opens; the same bytes a second time are the end, and kept for a person.
-
-        Raises:
-            DownloadError: this is the second time, for this job or an earlier one that was bound for here.
-        """
-        found = reading.size, reading.fingerprint
-        again, self._refused = found == self._refused, found
-        self._furthest = max(self._furthest, self.received)  # no gain
-        file = self._file if reading is self._kept and reading.digested == reading.size else None
-        path = await file.set_aside(known_only=not again) if file else None
-        if not again and path is None:
-            return
-        where = "" if path is None else f", and are kept in {str(path)!r}"
-        msg = f"{error.message}; the same {reading.size} bytes came twice{where}"
-        raise type(error)(
-            msg,
-            hint="The server's copy was left as it is: resume(ticket, to=...) fetches it again",
-            final=True,
-            unverified=path,
-        )
-
     def _changed(self) -> DownloadError:
         return DownloadError(f"The clip has changed after {self.received} bytes of it were handed on")
+
+    def _report(self, received: int, total: int | None) -> None:
+        self._reported_at = self._clock.monotonic()
+        if self._on_progress is not None and (received, total) != self._reported:
+            self._on_progress(received, total)
+        self._reported = (received, total)
 
     def _add_facts(self, error: BaseException) -> None:
         if isinstance(error, DownloadError):
             error.received, error.total = self.received, self.total
-        if isinstance(error, DownloadError) and not error.final:
-            missing = 0 if self.total is None else self.total - self.received
-            error.message = (
-                f"{error.message}; received {self.received} bytes"
-                + ("" if self.total is None else f" of {self.total}")
-                + (f", {missing} were missing" if missing > 0 else "")
-            )
+            if not error.final:
+                missing = 0 if self.total is None else self.total - self.received
+                error.message = (
+                    f"{error.message}; received {self.received} bytes"
+                    + ("" if self.total is None else f" of {self.total}")
+                    + (f", {missing} were missing" if missing > 0 else "")
+                )
 
 
 async def _digested(chunks: Chunks, digest: Callable[[Chunks], None]) -> None:

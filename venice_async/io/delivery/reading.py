@@ -1,54 +1,20 @@
-"""What a delivery counts while it reads: one reading of the clip, its speed and its progress."""
+"""One reading of the clip from its first byte, over one or more answers: how far it is, and what is wrong."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from attrs import define
-
-from ...errors import (
-    DownloadError,
-    NotAVideoError,
-    ReadTimeoutError,
-    TruncatedError,
-)
+from ...errors import DownloadError, NotAVideoError, TruncatedError
 from ...sansio.clip.kinds import is_text
 from ...sansio.clip.mp4 import HEAD, BoxWalk
 from ...sansio.clip.ranges import FromStart, Held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ..transport import Clock
+    from _hashlib import HASH
+    from collections.abc import Sequence
 
 Chunks: TypeAlias = "Sequence[bytes]"
-
-_SLOWEST: Final = 1024.0  # bytes a second: at 1 KiB/s a clip of 5 MiB would take 85 minutes
-_AVERAGED: Final = 30.0  # seconds of waiting for the network; as long as the default read timeout
-_REPORT_BYTES: Final = 1 << 18
-_REPORT_SECONDS: Final = 0.25
-
-
-class Digest(Protocol):
-    """A digest that grows, as `hashlib` makes them."""
-
-    def update(self, data: bytes, /) -> None:
-        """Update the digest."""
-        ...
-
-    def copy(self) -> Digest:
-        """Return a copy."""
-        ...
-
-    def digest(self) -> bytes:
-        """Return the digest."""
-        ...
-
-    def hexdigest(self) -> str:
-        """Return it in hexadecimal."""
-        ...
 
 
 class Reading:
@@ -70,11 +36,11 @@ class Reading:
         self.end_marked: bool = source.end_marked
         self.size: int = 0
         self.problem = NotAVideoError(source.spoilt) if source.spoilt else None
-        self.sha256: Digest = hashlib.sha256()
+        self.sha256: HASH = hashlib.sha256()
         self.digested: int = 0
         self._walk = BoxWalk()
         self._is_text = False
-        self._skipped: Digest | None = None
+        self._skipped: HASH | None = None
 
     @property
     def held(self) -> Held:
@@ -92,18 +58,9 @@ class Reading:
         return self.size == self.total
 
     @property
-    def is_over(self) -> bool:
-        """Whether every byte was read that there is, as far as the server says."""
-        return self.is_full or (self.total is None and self.end_marked)
-
-    @property
     def fingerprint(self) -> str:
         """The digest of all bytes, of those too that the sink does not have."""
         return (self._skipped or self.sha256).hexdigest()
-
-    def go_on(self, total: int) -> None:
-        """Note what the server says of a continued download: its size and its end."""
-        self.total, self.end_marked = total, True
 
     def see(self, chunk: bytes) -> None:
         """Look at the next bytes.
@@ -156,62 +113,3 @@ class Reading:
             if self.is_full:
                 self.validator = None  # more of the same would not mend it
             raise
-
-
-def split(chunks: Chunks, *, at: int) -> tuple[Chunks, Chunks]:
-    """Return the first `at` bytes of `chunks`, or as many as there are, and the rest."""
-    before: list[bytes] = []
-    after: list[bytes] = []
-    for chunk in chunks:
-        head, tail = chunk[:at], chunk[at:]
-        at -= len(head)
-        before += [head] if head else []
-        after += [tail] if tail else []
-    return before, after
-
-
-@define
-class SpeedGuard:
-    """Ends a download that is too slow."""
-
-    _waited: float = 0.0
-    _size: int = 0
-
-    def note(self, waited: float, size: int) -> None:
-        """Count `size` bytes that were waited for that many seconds; other time is not the network's fault.
-
-        Raises:
-            ReadTimeoutError: it is too slow.
-        """
-        self._waited += waited
-        self._size += size
-        if self._waited < _AVERAGED:
-            return
-        if self._size < _SLOWEST * self._waited:
-            msg = f"The clip comes too slowly: {self._size} bytes in {self._waited:.0f} s"
-            raise ReadTimeoutError(msg)
-        self._waited, self._size = 0.0, 0
-
-
-class Progress:
-    """Reports the progress of a download, a few times a second."""
-
-    def __init__(self, clock: Clock, tell: Callable[[int, int | None], None] | None) -> None:
-        """Tell `tell` the bytes received and announced."""
-        self._clock = clock
-        self._tell = tell
-        self._told: tuple[int, int | None] = (-1, None)
-        self._told_at = -math.inf  # the first bytes are news at once
-
-    def note(self, received: int, total: int | None) -> None:
-        """Tell it if that is due."""
-        late = self._clock.monotonic() - self._told_at >= _REPORT_SECONDS
-        if late or received - self._told[0] >= _REPORT_BYTES:
-            self.report(received, total)
-
-    def report(self, received: int, total: int | None) -> None:
-        """Tell it now, unless it is known."""
-        self._told_at = self._clock.monotonic()
-        if self._tell is not None and (received, total) != self._told:
-            self._tell(received, total)
-        self._told = (received, total)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
+
+from ...errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,9 +21,7 @@ _STRONG_TAG: Final = re.compile(r'"[\x21\x23-\x7e]*"')
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE | re.ASCII)
 _NO_RANGE: Final = re.compile(r"bytes \*/(\d{1,18})", re.IGNORECASE | re.ASCII)
 _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
-_OLD_ENOUGH: Final = (
-    1.0  # seconds between change and answer that make a date a strong validator: RFC 9110, 8.8.2
-)
+_OLD_ENOUGH: Final = 1.0  # seconds from change to answer that make a date a strong validator: 8.8.2
 
 
 @frozen(kw_only=True)
@@ -58,24 +58,13 @@ class FromStart:
 
 @frozen(kw_only=True)
 class Onward:
-    """The body goes on exactly where what is held ends; `total` is the file's size in bytes."""
+    """The body goes on exactly where what is held ends.
+
+    Attributes:
+        total: the file's size in bytes; as many as are held if nothing is missing, whatever the body is.
+    """
 
     total: int
-
-
-@frozen
-class NothingMissing:
-    """What is held is the whole file."""
-
-
-@frozen
-class Unusable:
-    """The answer must not be used, for this `reason`."""
-
-    reason: str
-
-
-Answer: TypeAlias = FromStart | Onward | NothingMissing | Unusable
 
 
 def request_headers(held: Held) -> dict[str, str]:
@@ -86,10 +75,13 @@ def request_headers(held: Held) -> dict[str, str]:
     return headers
 
 
-def judge(held: Held, status: int, headers: Mapping[str, str]) -> Answer:
-    """Decide what the body of an answer is to what is `held`; header names are in lower case."""
-    encoding = headers.get("content-encoding", "").strip().lower()
-    plain = encoding in {"", "identity"}
+def judge(held: Held, status: int, headers: Mapping[str, str]) -> FromStart | Onward:
+    """Decide what the body of an answer is to what is `held`; header names are in lower case.
+
+    Raises:
+        ProtocolError: it must not be used.
+    """
+    plain = headers.get("content-encoding", "").strip().lower() in {"", "identity"}
     match status:
         case 200 | 203:  # 203 says that a proxy changed something; what matters is checked
             total = content_length(headers)
@@ -101,49 +93,52 @@ def judge(held: Held, status: int, headers: Mapping[str, str]) -> Answer:
                 spoilt=None if plain else "The clip came compressed, which was declined",
             )
         case 206 | 416 if not plain:
-            return Unusable("A part of the clip came compressed, which was declined")
+            reason = "A part of the clip came compressed, which was declined"
         case 206:
             return _judge_part(held, headers)
         case 416 if _may_continue(held):
             fits = _NO_RANGE.fullmatch(headers.get("content-range", "").strip())
             size = int(fits[1]) if fits else None
             if size == held.received and held.total in {None, size}:
-                return NothingMissing()
-            return Unusable(
-                f"The server has nothing after byte {held.received}, and says the clip ends elsewhere"
-            )
+                return Onward(total=held.received)
+            reason = f"The server has nothing after byte {held.received}, and says the clip ends elsewhere"
         case 416:
-            return Unusable("Status 416 came though the whole clip was asked for")
+            reason = "Status 416 came though the whole clip was asked for"
         case _:
-            return Unusable(f"Status {status} came where a clip should be")
+            reason = f"Status {status} came where a clip should be"
+    raise ProtocolError(reason)
 
 
 def _may_continue(held: Held) -> bool:
     return held.received > 0 and held.validator is not None
 
 
-def _judge_part(held: Held, headers: Mapping[str, str]) -> FromStart | Onward | Unusable:
+def _judge_part(held: Held, headers: Mapping[str, str]) -> FromStart | Onward:
     fits = _RANGE.fullmatch(headers.get("content-range", "").strip())
     if fits is None:
-        return Unusable("The server sent a part of the clip without saying which")
+        msg = "The server sent a part of the clip without saying which"
+        raise ProtocolError(msg)
     first, last = int(fits[1]), int(fits[2])
     total = None if fits[3] == "*" else int(fits[3])
-    if first > last or (total is not None and last >= total):
-        return Unusable("The server contradicts itself about which part of the clip it sent")
-    if content_length(headers) not in {None, last - first + 1}:
-        return Unusable("The server contradicts itself about the length of a part")
-    if first == 0:  # what was asked for, or more: some workers before stores answer everything like that
-        return FromStart(total=total, validator=_validator(headers), end_marked=total is not None)
-    if not _may_continue(held):
-        return Unusable(f"The server sent bytes {first} to {last} when asked for the whole clip")
-    if first != held.received or total is None:
-        return Unusable(f"The server sent bytes {first} to {last} when asked for those from {held.received}")
-    if held.total not in {None, total}:
-        return Unusable(f"The clip was of {held.total} bytes and is now of {total}")
     tagged = held.validator is not None and held.validator.startswith('"')
-    if headers.get("etag" if tagged else "last-modified", "").strip() not in {"", held.validator}:
-        return Unusable("The clip has changed between two parts")
-    return Onward(total=total)
+    named = headers.get("etag" if tagged else "last-modified", "").strip()
+    if first > last or (total is not None and last >= total):
+        reason = "The server contradicts itself about which part of the clip it sent"
+    elif content_length(headers) not in {None, last - first + 1}:
+        reason = "The server contradicts itself about the length of a part"
+    elif first == 0:  # what was asked for, or more: some workers before stores answer everything like that
+        return FromStart(total=total, validator=_validator(headers), end_marked=total is not None)
+    elif not _may_continue(held):
+        reason = f"The server sent bytes {first} to {last} when asked for the whole clip"
+    elif first != held.received or total is None:
+        reason = f"The server sent bytes {first} to {last} when asked for those from {held.received}"
+    elif held.total not in {None, total}:
+        reason = f"The clip was of {held.total} bytes and is now of {total}"
+    elif named not in {"", held.validator}:
+        reason = "The clip has changed between two parts"
+    else:
+        return Onward(total=total)
+    raise ProtocolError(reason)
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
