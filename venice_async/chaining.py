@@ -159,7 +159,8 @@ async def concat(
             while piece := await in_thread(read):
                 await sink.write([piece])
             walk.check_end(announced=True)
-            return VideoFile(path=await sink.commit(), size=walk.offset, sha256=digest.hexdigest())
+            await sink.commit()
+            return VideoFile(path=path, size=walk.offset, sha256=digest.hexdigest())
         except DownloadError as error:  # its hint is about a job
             raise DownloadError(error.message, hint=_ROOM) from error
         finally:
@@ -173,15 +174,16 @@ async def save_image(image: Media, to: str | os.PathLike[str], *, overwrite: boo
         UsageError: `to` exists or cannot be written.
         DownloadError: the disk is full or fails.
     """
-    _, sink = await _destination(to, overwrite=overwrite)
+    path, sink = await _destination(to, overwrite=overwrite)
     try:
         await sink.open()
         await sink.write([image.data or b""])
-        return await sink.commit()
+        await sink.commit()
     except DownloadError as error:
         raise DownloadError(error.message, hint=_ROOM) from error
     finally:
         await sink.abort()
+    return path
 
 
 async def _destination(to: str | os.PathLike[str], *, overwrite: bool) -> tuple[Path, PartFile]:

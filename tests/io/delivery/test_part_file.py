@@ -102,17 +102,10 @@ async def test_abort_may_come_at_any_time_and_again(clip: Path) -> None:
 async def test_after_abort_nothing_more_is_written(clip: Path) -> None:
     part = await written(clip, b"data")
     await part.abort()
-    for operation in (part.open, part.restart, part.commit, lambda: part.write([b"more"])):
+    for operation in (part.restart, part.commit, lambda: part.write([b"more"])):
         with pytest.raises(DownloadError, match="has ended"):
             await operation()
     assert [] == names(clip.parent)
-
-
-async def test_nothing_can_be_written_before_open(clip: Path) -> None:
-    with pytest.raises(DownloadError, match="not open"):
-        await part_file(clip).write([b"data"])
-    with pytest.raises(DownloadError, match="not open"):
-        await part_file(clip).commit()
 
 
 async def test_an_existing_file_is_replaced_only_if_asked(clip: Path) -> None:

@@ -4,38 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import filecmp
 import hashlib
 import os
 import re
 import secrets
 import stat
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
-
-from anyio import CancelScope, get_cancelled_exc_class
-from attrs import frozen
 
 from ...errors import DownloadError
 from ...sansio.clip.mp4 import is_quicktime
 from ...sansio.naming import Naming
 from ...sansio.object_url import ObjectUrl
 from ..disk import is_out_of_descriptors, lasting_names, sync
-from ..shielding import in_thread
+from ..shielding import in_thread, run_to_completion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-if sys.platform != "win32":
-    import fcntl
+    from collections.abc import Callable, Iterator, Sequence
 
 T = TypeVar("T")
 
-_MIB: Final = 1 << 20
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EROFS})
-_FLAGS: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
 _MOST_UNVERIFIED: Final = 9  # files of one name that are kept for a person
 _KEY_LENGTH: Final = 16
 _SHOWN: Final = 40  # characters of the final name within the part file's, at most 4 bytes each
@@ -53,25 +45,16 @@ _REASONS: Final = {
 }
 
 
-@frozen(kw_only=True)
-class _Open:
-    part: Path
-    descriptor: int
-
-
 class PartFile:
     """A `Sink` that writes a file: whole and flushed to disk, or none.
 
     Every system call runs in a worker thread, and one at a time: what a cancelled task has left running ends
     before `abort` tidies up after it. The part file is locked while it lives, so that what a killed process
     left behind can be told from what another one is writing.
-
-    Attributes:
-        url: how the file, or its folder, was given, if by a URL.
     """
 
     restartable: bool = True
-    batch: int = _MIB
+    batch: int = 1 << 20
     """Bytes at once: a thread costs about 0.1 ms, a MiB about 1 ms to hash and write."""
 
     def __init__(
@@ -93,78 +76,54 @@ class PartFile:
         suffix of what came: `.mov` if it is a QuickTime file. Then a file is replaced only if its name is
         that of the job.
         """
-        self.url: ObjectUrl | None = url
         self._path = path
-        self._final = path
-        self._overwrite = overwrite and (naming is None or naming.names_the_job)
+        self._is_ours = naming is None or naming.names_the_job  # what has the name: no other job may take it
+        self._overwrite = overwrite and self._is_ours
         self._job_key = job_key
         self._resumed = resumed
         self._naming = naming
         self._queue_id = queue_id
-        self._is_open = False
-        self._file: _Open | None = None
+        self._url = url
+        self._part: Path | None = None
+        self._descriptor = -1
         self._ended = False
         self._lock = threading.Lock()
 
     async def open(self) -> None:
-        """Get ready; the part file is made by the first `write`, with what a killed process left removed."""
-        if self._ended:
-            raise self._over()
-        self._is_open = True
+        """Do nothing: the first `write` makes the part file, and removes what a killed process left."""
 
     async def write(self, chunks: Sequence[bytes], *, first: Callable[[], None] | None = None) -> None:
         """Append the chunks, after doing what is to be done in the same thread `first`."""
 
-        def write() -> None:
-            descriptor = self._opened().descriptor
+        def append() -> None:
+            self._opened()
             if first is not None:
                 first()
             for chunk in chunks:
                 view = memoryview(chunk)
                 while view:
-                    view = view[os.write(descriptor, view) :]
+                    view = view[os.write(self._descriptor, view) :]
 
-        await self._run(write)
+        await self._run(append)
 
     async def restart(self) -> None:
         """Empty the part file."""
 
         def empty() -> None:
-            descriptor = self._opened().descriptor
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            os.ftruncate(descriptor, 0)
+            self._opened()
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.ftruncate(self._descriptor, 0)
 
         await self._run(empty)
 
-    async def commit(self) -> Path:
-        """Flush the part file to disk and rename it.
+    async def commit(self) -> Path | str:
+        """Flush the part file to disk and rename it; return its path, or its URL if it was given as one.
 
         A file that is in the way and may not be replaced is an error, unless it is this clip, byte by byte.
         When cancelled half-way it still comes about as a whole.
         """
-
-        def publish() -> None:
-            file = self._opened()
-            self._take_suffix(file.part)
-            replaced = _found(self._final) if self._overwrite else None
-            if replaced is not None and sys.platform != "win32":  # the new file is like it, as far as we may
-                with contextlib.suppress(OSError):
-                    os.fchown(file.descriptor, replaced.st_uid, replaced.st_gid)
-                with contextlib.suppress(OSError):
-                    os.fchmod(file.descriptor, stat.S_IMODE(replaced.st_mode) & 0o777)
-            sync(file.descriptor)
-            is_new = False
-            try:
-                with lasting_names(self._final.parent):
-                    is_new = self._publish(file.part)
-                    self._close()
-            except OSError:
-                if is_new:
-                    _drop(self._final)  # what may be gone after a power failure must not look done
-                raise
-
-        await self._run(publish)
-        return self._path
+        path = await self._run(self._publish)
+        return path if self._url is None else str(self._url.named(path.name))
 
     async def set_aside(self, *, known_only: bool) -> Path | None:
         """Keep the part file under a name that says that it is not verified, and return that.
@@ -173,94 +132,115 @@ class PartFile:
         """
 
         def keep() -> Path | None:
-            file = self._opened()
-            self._take_suffix(file.part)
+            part = self._opened()
+            path = next(self._paths(part))
             for number in range(1, _MOST_UNVERIFIED + 1):
-                path = unverified_path(self._final, number)
-                if os.path.lexists(path):
-                    if _is_same(file.part, path):
-                        return path
+                kept = unverified_path(path, number)
+                if os.path.lexists(kept):
+                    if _is_same(part, kept):
+                        return kept
                 elif known_only:
                     return None
                 else:
-                    sync(file.descriptor)
-                    with lasting_names(path.parent):
-                        _publish(file.part, path, overwrite=False)
+                    sync(self._descriptor)
+                    with lasting_names(kept.parent):
+                        _took(part, kept)
                         self._close()
-                    return path
+                    return kept
             return None
 
-        try:
+        with contextlib.suppress(DownloadError):
             return await self._run(keep)
-        except DownloadError:
-            return None
+        return None
 
     async def abort(self) -> None:
         """Remove the part file, in spite of any cancellation; a file that has its final name stays."""
-        try:
-            with CancelScope(shield=True):
-                await in_thread(self._abort)
-        except get_cancelled_exc_class():  # a task's own cancel() pierces the shield
-            self._abort()
-            raise
+
+        def end() -> None:
+            with self._lock:
+                if self._part is not None:
+                    _drop(self._part)
+                self._close()
+
+        await run_to_completion(in_thread(end))
 
     async def _run(self, operation: Callable[[], T]) -> T:
-        def guarded() -> T:
+        """Run a method in a worker thread, one at a time, and none once the delivery has ended."""
+
+        def locked() -> T:
             with self._lock:
                 if self._ended:
-                    raise self._over()
+                    msg = f"The delivery to {str(self._path)!r} has ended"
+                    raise DownloadError(msg)
                 return operation()
 
         try:
-            return await in_thread(guarded)
+            return await in_thread(locked)
         except OSError as error:
             raise disk_error(self._path, error) from error.with_traceback(None)  # it holds pieces of the clip
 
-    def _over(self) -> DownloadError:
-        return DownloadError(f"The delivery to {str(self._path)!r} has ended")
+    def _publish(self) -> Path:
+        part = self._opened()
+        paths = self._paths(part)
+        path = next(paths)
+        final = followed(path) if self._overwrite else path
+        if self._overwrite and (replaced := _found(final)):  # the new file is like it, as far as we may
+            with contextlib.suppress(OSError):
+                os.fchown(self._descriptor, replaced.st_uid, replaced.st_gid)
+            with contextlib.suppress(OSError):
+                os.fchmod(self._descriptor, stat.S_IMODE(replaced.st_mode) & 0o777)
+        sync(self._descriptor)
+        is_new = False
+        try:
+            with lasting_names(final.parent):
+                if self._overwrite:
+                    is_new = not os.path.lexists(final)
+                    part.replace(final)
+                else:
+                    while not (is_new := _took(part, final)):
+                        if self._is_ours and _is_same(part, final):  # published before a crash
+                            _drop(part)
+                            break
+                        try:
+                            path = final = next(paths)
+                        except StopIteration:
+                            raise _taken(final) from None
+                self._close()
+        except OSError:
+            if is_new:
+                _drop(final)  # what may be gone after a power failure must not look done
+            raise
+        return path
 
-    def _opened(self) -> _Open:
-        if self._file is not None:
-            return self._file
-        if not self._is_open:
-            msg = f"The delivery to {str(self._path)!r} is not open"
-            raise DownloadError(msg)
-        if self._overwrite:
-            self._final = followed(self._path)
+    def _opened(self) -> Path:
+        """Return the part file, which is made now if it was not."""
+        if self._part is not None:
+            return self._part
+        final = followed(self._path) if self._overwrite else self._path
         if self._resumed:  # what killed processes left of the job goes; what a living one is writing stays
             with contextlib.suppress(OSError):
-                for path in self._final.parent.iterdir():
+                for path in final.parent.iterdir():
                     if is_part_of(path.name, self._job_key):
                         with contextlib.suppress(OSError):
                             descriptor = os.open(path, os.O_WRONLY)
                             try:
-                                if _try_lock(descriptor):
-                                    path.unlink()
+                                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                                path.unlink()
                             finally:
                                 os.close(descriptor)
-        part = part_path(self._final, self._job_key)
-        replaced = _found(self._final) if self._overwrite else None
+        part = part_path(final, self._job_key)
+        replaced = _found(final) if self._overwrite else None
         mode = 0o666 if replaced is None else stat.S_IMODE(replaced.st_mode) & 0o666
-        self._file = _Open(part=part, descriptor=os.open(part, _FLAGS, mode))
-        _try_lock(self._file.descriptor)
-        return self._file
+        self._descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+        self._part = part
+        with contextlib.suppress(OSError):  # where nothing can be locked, nothing that is left is removed
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return part
 
-    def _publish(self, part: Path) -> bool:
-        """Give the part file its name, the first that is free, and return whether nothing had it before."""
-        names = None if self._naming is None else self._naming.names(self._queue_id, self._path.suffix)
-        same_is_ours = self._naming is None or self._naming.names_the_job
-        while True:
-            try:
-                return _publish(part, self._final, overwrite=self._overwrite, same_is_ours=same_is_ours)
-            except _TakenError:
-                if names is None:
-                    raise
-            while (path := self._path.with_name(next(names))) == self._path:
-                pass
-            self._path = self._final = path
-
-    def _take_suffix(self, part: Path) -> None:
+    def _paths(self, part: Path) -> Iterator[Path]:
+        """Yield what the file may be called, the best first."""
         if self._naming is None:
+            yield self._path
             return
         with part.open("rb") as file:
 
@@ -268,22 +248,16 @@ class PartFile:
                 file.seek(place)
                 return file.read(count)
 
-            if is_quicktime(read_at, part.stat().st_size):
-                self._path = self._path.with_name(next(self._naming.names(self._queue_id, ".mov")))
-                self._final = followed(self._path) if self._overwrite else self._path
-
-    def _abort(self) -> None:
-        with self._lock:
-            if self._file is not None:
-                _drop(self._file.part)
-            self._close()
+            suffix = ".mov" if is_quicktime(read_at, part.stat().st_size) else ".mp4"
+        for name in self._naming.names(self._queue_id, suffix):
+            yield self._path.with_name(name)
 
     def _close(self) -> None:
         self._ended = True
-        file, self._file = self._file, None
-        if file is not None:
+        if self._part is not None:
+            self._part = None
             with contextlib.suppress(OSError):  # fsync has had its say
-                os.close(file.descriptor)
+                os.close(self._descriptor)
 
 
 def _found(path: Path) -> os.stat_result | None:
@@ -293,46 +267,22 @@ def _found(path: Path) -> os.stat_result | None:
         return None
 
 
-def _try_lock(descriptor: int) -> bool:
-    """Lock a part file for as long as it is open; return False if another one holds it, or none can."""
-    if sys.platform == "win32":
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-class _TakenError(DownloadError):
-    """Another file has the name."""
-
-
-def _publish(part: Path, path: Path, *, overwrite: bool, same_is_ours: bool = True) -> bool:
-    """Give `part` the name `path`: at any moment there is the old file, the new one, or none.
-
-    Return whether nothing had that name before. With `same_is_ours` a file of the same bytes is this very
-    clip, published before a crash.
-    """
-    is_new = not os.path.lexists(path)
-    if overwrite:
-        part.replace(path)
-        return is_new
+def _took(part: Path, path: Path) -> bool:
+    """Give `part` the name `path`, if nothing has it, and tell whether."""
     try:
         path.hardlink_to(part)
     except FileExistsError:
-        _require_same(part, path, same_is_ours=same_is_ours)
-        is_new = False
+        return False
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise
         # Whatever it is called, this file system has no links, and nothing better than a look.
-        if not os.path.lexists(path):
-            part.rename(path)
-            return is_new
-        _require_same(part, path, same_is_ours=same_is_ours)
-    _drop(part)
-    return is_new
+        if os.path.lexists(path):
+            return False
+        part.rename(path)
+    else:
+        _drop(part)
+    return True
 
 
 def _drop(part: Path) -> None:
@@ -340,12 +290,10 @@ def _drop(part: Path) -> None:
         part.unlink()
 
 
-def _require_same(part: Path, path: Path, *, same_is_ours: bool) -> None:
-    """Refuse a file that is in the way, unless it is this clip: published before a crash, and unrecorded."""
-    if not (same_is_ours and _is_same(part, path)):
-        msg = f"A file {str(path)!r} has appeared meanwhile, and was left as it is"
-        what = "Move it away or choose another place, then"
-        raise _TakenError(msg, hint=f"{what} call resume(ticket, to=...)", cli_hint=f"{what} resume the job")
+def _taken(path: Path) -> DownloadError:
+    msg = f"A file {str(path)!r} has appeared meanwhile, and was left as it is"
+    what = "Move it away or choose another place, then"
+    return DownloadError(msg, hint=f"{what} call resume(ticket, to=...)", cli_hint=f"{what} resume the job")
 
 
 def _is_same(part: Path, path: Path) -> bool:
