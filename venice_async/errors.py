@@ -37,7 +37,7 @@ import inspect
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict, Unpack, dataclass_transform
 
 import attrs
 
@@ -58,10 +58,14 @@ class Facts(TypedDict, total=False):
 class _BaseError(Exception):
     """Takes the annotated attributes of its subclasses as keywords; type checkers derive their signatures."""
 
+    _known: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls) -> None:
+        cls._known |= inspect.get_annotations(cls).keys()
+
     def __init__(self, message: str, **facts: object) -> None:
         super().__init__(message)
-        kinds = (kind for kind in type(self).__mro__ if issubclass(kind, VeniceError))
-        if unknown := facts.keys() - {name for kind in kinds for name in inspect.get_annotations(kind)}:
+        if unknown := facts.keys() - self._known:
             msg = f"{type(self).__name__} has no attribute {min(unknown)!r}"
             raise TypeError(msg)
         vars(self).update(facts, message=message)
