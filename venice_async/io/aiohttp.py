@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, Final, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -142,6 +142,7 @@ class AiohttpResponse:
         self._response = response
         self._patience = patience
         self._peeked = b""
+        self._content: Content | None = None
         self.status: int = response.status
         headers: dict[str, str] = {}
         for name, value in response.headers.items():
@@ -151,53 +152,47 @@ class AiohttpResponse:
 
     async def peek(self) -> bytes:
         """Return the first bytes of the body, which are still to be read."""
-        seen = bytearray()
-        while len(seen) < START and (chunk := await self._next_in_time()):
-            seen += chunk
-        self._peeked = bytes(seen)
+        while len(self._peeked) < START and (chunk := await self._next_in_time()):
+            self._peeked += chunk
         return self._peeked
 
     async def read(self, limit: int) -> Content:
         """Return what can be had of the body; see `transport.Response`."""
-        body, failure = bytearray(), None
+        if self._content is not None:
+            return Content(self._content.data[:limit], self._content.failure)
+        body, failure = bytearray(self._peeked), None
         with running_time(self._patience) as scope:
-            while not failure and len(body) <= limit:
-                try:
-                    chunk = await self._next()
-                except VeniceError as error:
-                    failure = error
-                else:
+            try:
+                while len(body) <= limit and (chunk := await self._next()):
                     body += chunk
-                    if not chunk:
-                        break
+            except VeniceError as error:
+                failure = error.with_traceback(None)
         if scope.cancelled_caught:
             failure = ReadTimeoutError("The server's answer comes too slowly")
         encoding = ",".join(self._response.headers.getall("content-encoding", ()))
-        content, whole = decoded(bytes(body[: limit + 1]), encoding, limit + 1)
-        if len(body) > limit or len(content) > limit:
+        data, whole = decoded(bytes(body[: limit + 1]), encoding, limit + 1)
+        if len(body) > limit or len(data) > limit:
             failure = ProtocolError(f"The answer is longer than {limit} bytes")
         elif not failure and not whole:
             failure = ProtocolError("The answer is compressed, and damaged")
-        return Content(content[:limit], failure and failure.with_traceback(None))
+        self._content = Content(data[:limit], failure)
+        return self._content
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """Yield the body as it comes."""
+        if self._peeked:
+            yield self._peeked
         while chunk := await self._next_in_time():
             yield chunk
 
     async def _next_in_time(self) -> bytes:
-        with running_time(self._patience) as scope:
-            chunk = await self._next()
-        if scope.cancelled_caught:
-            msg = "The server sent nothing in time"
-            raise ReadTimeoutError(msg)
-        return chunk
+        with running_time(self._patience):
+            return await self._next()
+        msg = "The server sent nothing in time"
+        raise ReadTimeoutError(msg)
 
     @_bare
     async def _next(self) -> bytes:
-        if self._peeked:
-            peeked, self._peeked = self._peeked, b""
-            return peeked
         return await self._response.content.read(_CHUNK)
 
 
@@ -282,23 +277,16 @@ class AiohttpTransport:
             url = self._base_url + request.url
             if paid:
                 await self._route.look_ahead()
-            opening = partial(
-                session.request,
-                request.method,
+            return await self._head(
+                session,
+                request,
                 url,
                 data=body,
                 headers=self._authorized(request, url),
-                allow_redirects=False,
-                auto_decompress=False,
-                read_bufsize=_CHUNK,
-                **_HEAD,
-                raise_for_status=False,  # whatever a borrowed session does: a status is an answer
-                timeout=self._timeout,
                 # Part of the key of aiohttp's pool: with it, no pooled connection of a borrowed session fits.
                 # aiohttp has no other way to ask for a new one.
                 server_hostname=urlsplit(url).hostname if paid and self._borrowed else None,
             )
-            return await self._head(request, opening)
         except Exception as error:
             failure = _translated(error)
             if body is None or body.begun or isinstance(failure, ConnectError):
@@ -308,27 +296,22 @@ class AiohttpTransport:
 
     async def _follow(self, request: HttpRequest) -> aiohttp.ClientResponse:
         """Send a request to a link, following its redirects by hand."""
+        owner = self._within or self
+        if owner._link is None:  # noqa: SLF001 - another of this class
+            owner._link = self._route.session or await owner._session(self._route.connector())  # noqa: SLF001
         url, location = request.url, None
         for redirects in range(_REDIRECTS + 1):
             try:
                 if redirects:
                     url = self._route.rules.next_hop(url, location)
-                session = await (self._within or self)._link_session()  # noqa: SLF001 - another of this class
-                opening = partial(
-                    session.request,
-                    request.method,
+                opened = await self._head(
+                    owner._link,  # noqa: SLF001
+                    request,
                     URL(self._route.rules.check(url), encoded=True),  # as it was given: it may be signed
                     headers=request.headers,
                     middlewares=(_once,),
-                    raise_for_status=False,
-                    allow_redirects=False,
                     **self._route.options(url),
-                    auto_decompress=False,
-                    read_bufsize=_CHUNK,
-                    **_HEAD,
-                    timeout=self._timeout,
                 )
-                opened = await self._head(request, opening)
             except Exception as error:
                 failure = _translated(error)
                 if redirects and isinstance(failure, DownloadError):
@@ -345,24 +328,29 @@ class AiohttpTransport:
         msg = f"The link redirects more than {_REDIRECTS} times"
         raise DownloadError(msg)
 
-    async def _link_session(self) -> aiohttp.ClientSession:
-        if self._link is None:
-            self._link = self._route.session or await self._session(self._route.connector())
-        return self._link
-
     async def _head(
-        self, request: HttpRequest, opening: Callable[[], Awaitable[aiohttp.ClientResponse]]
+        self, session: aiohttp.ClientSession, request: HttpRequest, url: str | URL, **options: Any
     ) -> aiohttp.ClientResponse:
         """Wait for the head of an answer, as long as there is time, even if it comes byte by byte.
 
         A connection that finds no file descriptor left waits for one: nothing was sent.
         """
+        upload = len(request.body or b"") / _SLOWEST_UPLOAD
 
         async def opened() -> aiohttp.ClientResponse:
-            upload = len(request.body or b"") / _SLOWEST_UPLOAD
             try:
                 with running_time(self._timeouts.connect + self._timeouts.read + upload):
-                    return await opening()
+                    return await session.request(
+                        request.method,
+                        url,
+                        allow_redirects=False,
+                        auto_decompress=False,
+                        raise_for_status=False,  # whatever a borrowed session does: a status is an answer
+                        read_bufsize=_CHUNK,
+                        timeout=self._timeout,
+                        **_HEAD,
+                        **options,
+                    )
             except aiohttp.ClientConnectorDNSError:  # the resolver does not say why it failed
                 check_descriptors()
                 raise

@@ -52,7 +52,7 @@ class Response(Protocol):
         ...
 
     async def read(self, limit: int) -> Content:
-        """Return what can be had of the body, at most `limit` bytes."""
+        """Return what can be had of the body, at most `limit` bytes; when called again, the same."""
         ...
 
     def chunks(self) -> AsyncGenerator[bytes]:
