@@ -8,13 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from attrs import evolve
 
 from venice_async import AuthenticationError, QueueOutcomeUnknownError, UsageError, VeniceClient, VideoRequest
 from venice_async.sandbox import Fault, Sandbox, tiny_clip
 from venice_async.sansio.billing import LedgerRow
-from venice_async.sansio.http.queries import ReadLedger
 from venice_async.sansio.http.secrets import Secret
+from venice_async.sansio.http.wire import read_ledger
 
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +84,7 @@ async def test_the_ledger_is_read_page_by_page(tmp_path: Path) -> None:
             now, cursor = time.time(), None
             rows: list[LedgerRow] = []
             for _ in range(2):
-                page = await caller.ask(evolve(ReadLedger(now - 60, now + 600, cursor), page_size=10))
+                page = await caller.ask(read_ledger(now - 60, now + 600, cursor, size=10))
                 rows += page.rows
                 cursor = page.cursor
         assert (None, [charge.queue_id for charge in sandbox.charges]) == (cursor, [row.job for row in rows])

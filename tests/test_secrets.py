@@ -37,9 +37,8 @@ from venice_async import (
 )
 from venice_async.io.aiohttp import AiohttpTransport
 from venice_async.sandbox import Fault, RecordedRequest
-from venice_async.sansio.http.queries import Revoke
 from venice_async.sansio.http.secrets import Secret, redact
-from venice_async.sansio.http.wire import HttpRequest, link_request, poll_request
+from venice_async.sansio.http.wire import HttpRequest, link_request, poll_request, revoke
 from venice_async.sansio.job import commands, events, states
 from venice_async.sansio.job.machine import begin, step, watch
 from venice_async.sansio.retries import Call
@@ -481,7 +480,7 @@ def everything() -> Iterator[object]:
     for start in (state, states.Waiting(ticket=evolve(ticket, download_url=None))):
         downloading, fetch = step(start, completed)
         assert isinstance(fetch, commands.Fetch)
-        yield from (downloading, fetch, link_request(ticket, {}), Revoke(ticket), Revoke(ticket).request)
+        yield from (downloading, fetch, link_request(ticket, {}), revoke(ticket), revoke(ticket).request)
         yield step(downloading, events.Refused(VeniceError("no")))
         yield step(downloading, events.StopAsked())
         yield events.Accepted(ticket)

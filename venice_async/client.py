@@ -30,8 +30,8 @@ from .options import BASE_URL, Budget, Limits, Links, Polling, Retries, Timeouts
 from .requests import VideoRequest
 from .results import Listing, Quote, Ticket
 from .sansio.converter import request_fields
-from .sansio.http.queries import Complete, ListModels, ReadLimits, Revoke
 from .sansio.http.secrets import Secret
+from .sansio.http.wire import Query, complete, list_models, read_limits, revoke
 from .sansio.job.machine import begin, watch
 from .sansio.job.states import State
 
@@ -392,7 +392,7 @@ class VeniceClient(JournalCalls):
 
     async def models(self) -> list[VideoModel]:
         """Return the catalogue of video models."""
-        return Listing(await self._runtime.ask(ListModels()))
+        return Listing(await self._runtime.ask(list_models()))
 
     async def choose(
         self,
@@ -423,7 +423,7 @@ class VeniceClient(JournalCalls):
 
     async def rate_limits(self) -> AccountLimits:
         """Return what the key may do, and the balances."""
-        return await self._runtime.ask(ReadLimits())
+        return await self._runtime.ask(read_limits())
 
     @property
     def balances(self) -> Mapping[str, float]:
@@ -442,7 +442,7 @@ class VeniceClient(JournalCalls):
         """Delete the server's copy of a public job's clip. It neither cancels nor refunds a running job."""
         found = arguments.parsed_ticket(ticket)
         del ticket
-        await self._clean(Complete(arguments.sound_ticket(found)))
+        await self._clean(complete, arguments.sound_ticket(found))
 
     async def revoke(self, ticket: Ticket | str) -> None:
         """Delete the server's copy of a private job's clip, and its link with it.
@@ -455,10 +455,10 @@ class VeniceClient(JournalCalls):
         if arguments.sound_ticket(found).download_url is None:
             msg = "This ticket has no download link"
             raise UsageError(msg, hint="Use complete(ticket) for a public model's job")
-        await self._clean(Revoke(arguments.sound_ticket(found)))
+        await self._clean(revoke, arguments.sound_ticket(found))
 
-    async def _clean(self, query: Complete | Revoke) -> None:
+    async def _clean(self, call: Callable[[Ticket], Query[bool]], ticket: Ticket) -> None:
         try:
-            await self._runtime.ask(query)
+            await self._runtime.ask(call(ticket))
         except VeniceError as error:
-            raise error.with_ticket(query.ticket) from None
+            raise error.with_ticket(ticket) from None

@@ -12,7 +12,7 @@ import anyio
 from ..errors import BudgetExceededError, VeniceError
 from ..formatting import as_usd
 from ..io.uploads import reference_seconds
-from ..sansio.http.queries import STATED_LENGTH, price_fields
+from ..sansio.http.wire import STATED_LENGTH, price_fields
 from . import exit_codes
 from .exit_codes import exit_code
 from .explain import in_words

@@ -14,7 +14,7 @@ from ..io.caller import Caller
 from ..io.journal.entries import JournalEntry
 from ..results import Ticket
 from ..sansio.billing import Finding, LedgerRow, Paid, Verdict, settle, spans
-from ..sansio.http.queries import ReadLedger
+from ..sansio.http.wire import read_ledger
 from ..sansio.job.states import Queueing, Waiting
 from .spec import Shared
 
@@ -77,10 +77,10 @@ async def _ask(
     ]
     rows: list[LedgerRow] = []
     for start, end in spans(requests, now):
-        page = await caller.ask(ReadLedger(start, end))
+        page = await caller.ask(read_ledger(start, end))
         rows += page.rows
         while page.cursor is not None:
-            page = await caller.ask(ReadLedger(start, end, page.cursor))
+            page = await caller.ask(read_ledger(start, end, page.cursor))
             rows += page.rows
     known: Collection[str] = await journal.known_jobs()
     return settle(requests, rows, known, now)

@@ -26,8 +26,8 @@ from ..io.ration.store import RationStore, account_key
 from ..io.request_hook import RequestHook
 from ..job import VideoJob, running_loop
 from ..results import Ticket
-from ..sansio.http.queries import Query
 from ..sansio.http.secrets import Secret
+from ..sansio.http.wire import Query
 from ..sansio.job.states import Failed, Succeeded
 from .completion import Completions
 from .driver import Driver

@@ -28,7 +28,7 @@ from ..io.shielding import run_to_completion
 from ..io.uploads import Prepared, encode_media, prepare, price_query
 from ..requests import Consent, VideoRequest
 from ..results import ConsentRequest
-from ..sansio.http.wire import consents_of, queue_request
+from ..sansio.http.wire import queue_request
 from ..sansio.job.commands import AskPrice, Queue
 from ..sansio.job.events import Accepted, Answered, ConsentNeeded, Event, Priced, Refused
 from ..sansio.job.machine import step
@@ -159,7 +159,7 @@ class Submission:
                 raise
             return Refused(failure), AWAY
         at = datetime.fromtimestamp(self._shared.clock.time(), UTC).isoformat(timespec="seconds")
-        paid = queue_request(prepared.body, consents_of(command), model=command.request.model)
+        paid = queue_request(command, prepared.body)
         untold = VeniceError("What came of it was not understood, by a mistake in this library")
         self.outcome = Refused(unknown_outcome(untold, fingerprint=prepared.fingerprint, at=at))
         event = await self._shared.caller.pay(paid, command, turn)

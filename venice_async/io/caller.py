@@ -12,7 +12,6 @@ from http import HTTPStatus
 from typing import Final, TypeVar
 
 import anyio
-from attrs import field, frozen
 
 from ..errors import (
     APIError,
@@ -29,17 +28,20 @@ from ..formatting import did_you_mean
 from ..options import Retries
 from ..results import Ticket
 from ..sansio.http.headers import balances, deprecation, retry_after
-from ..sansio.http.queries import Complete, ListModels, Query, Revoke
 from ..sansio.http.replies import api_error, excerpt
 from ..sansio.http.secrets import Secret, redact, redact_headers
 from ..sansio.http.wire import (
     HttpRequest,
     PollEvent,
+    Query,
     QueueEvent,
+    complete,
     link_request,
+    list_models,
     poll_answer,
     poll_request,
     queue_answer,
+    revoke,
     secrets_of,
 )
 from ..sansio.job.commands import Queue
@@ -112,25 +114,40 @@ class Caller:
         self._quiet_until = -math.inf
 
     async def ask(self, query: Query[T], *, check: Callable[[], None] = lambda: None) -> T:
-        """Return the answer to a call that costs nothing, tried again as the verdicts allow.
+        """Return the answer to a call that costs nothing; a failure is retried as the verdicts allow.
 
         Before each try, at its turn, `check` may raise what forbids it.
 
         Raises:
-            VeniceError: what the last try ended in.
+            VeniceError: the failure of the last try.
         """
-        attempts = Attempts()
+        attempts, request = Attempts(), query.request
         while True:
             try:
-                return await self._ask_once(query, check)
+                async with AsyncExitStack() as stack:
+                    turn = None
+                    if request.call is not Call.REVOKE:
+                        lane = self.pacer.clean_up_turn if query.is_clean_up else self.pacer.free_turn
+                        turn = await stack.enter_async_context(lane())
+                    try:
+                        check()
+                    except VeniceError:
+                        if turn is not None:
+                            turn.unsent()
+                        raise
+                    response = await stack.enter_async_context(self._send(request, turn))
+                    content = await response.read(LONGEST_CATALOGUE)
+                if content.failure is not None and response.status < _FIRST_ERROR:
+                    raise content.failure
+                return await self._understood(query.read, request.secrets, response, content)
             except VeniceError as error:
                 failure = error.with_traceback(None)  # its frames hold what the server said
             decided: Verdict = GiveUp()
             if isinstance(failure, TransportError | APIError):
-                attempts, decided = self.judge(attempts, query.request.call, failure)
+                attempts, decided = self.judge(attempts, request.call, failure)
             if not isinstance(decided, Retry):
                 raise failure
-            log.info("%s: trying again in %.1f s", type(query).__name__, decided.after)
+            log.info("A request for %s failed: trying again in %.1f s", query.name, decided.after)
             await self.clock.sleep(decided.after)
 
     async def pay(self, request: HttpRequest, command: Queue, turn: Turn) -> QueueEvent:
@@ -189,7 +206,7 @@ class Caller:
         if self._models is None:
             self._models = frozenset()
             try:
-                self._models = frozenset(known.id for known in await self.ask(ListModels()))
+                self._models = frozenset(known.id for known in await self.ask(list_models()))
             except VeniceError:
                 return error
         near = "" if model in self._models else did_you_mean(model, sorted(self._models))
@@ -204,7 +221,7 @@ class Caller:
         any failed request. So one is sent at a time, and after one that failed none for a while.
         """
         if ticket.download_url is not None:
-            event = await self._delete(Revoke(ticket), check)
+            event = await self._delete(revoke(ticket), check)
             if event.error is not None:
                 log.warning("The link of job %s may still work: %s", ticket.queue_id, event.error.message)
             return event
@@ -216,7 +233,7 @@ class Caller:
             now = self.clock.monotonic()
             if now < self._quiet_until:
                 return CleanedUp()
-            event = await self._delete(Complete(ticket), check)
+            event = await self._delete(complete(ticket), check)
             if event.error is not None:
                 log.debug("The copy of job %s is left to expire: %s", ticket.queue_id, event.error.message)
             match event.error:
@@ -230,7 +247,7 @@ class Caller:
         finally:
             self._cleaning.release()
 
-    async def _delete(self, query: Complete | Revoke, check: Callable[[], None]) -> CleanedUp:
+    async def _delete(self, query: Query[bool], check: Callable[[], None]) -> CleanedUp:
         with anyio.move_on_after(_CLEAN_UP_MOST):
             try:
                 await self.ask(query, check=check)
@@ -256,28 +273,9 @@ class Caller:
         self._tokens -= self._retries.cost
         return True
 
-    async def _ask_once(self, query: Query[T], check: Callable[[], None]) -> T:
-        request, read = query.request, query.read
-        async with AsyncExitStack() as stack:
-            turn = None
-            if request.call is not Call.REVOKE:
-                turns = self.pacer.clean_up_turn if isinstance(query, Complete) else self.pacer.free_turn
-                turn = await stack.enter_async_context(turns())
-            try:
-                check()
-            except VeniceError:
-                if turn is not None:
-                    turn.unsent()
-                raise
-            response = await stack.enter_async_context(self._send(request, turn))
-            content = await response.read(LONGEST_CATALOGUE)
-        if content.failure is not None and response.status < _FIRST_ERROR:
-            raise content.failure
-        return await self._understood(read, request.secrets, response, content)
-
     @asynccontextmanager
     async def _send(self, request: HttpRequest, turn: Turn | None = None) -> AsyncGenerator[Response]:
-        """Send a request, and report its answer to the pacer; a 429 once its body tells what it means."""
+        """Send a request, and report its answer to the pacer; of a 429 the body, too, which says why."""
         if self._hook is not None:
             request = await self._hook.applied(request)
         async with self._transport.send(request) as response:
@@ -290,15 +288,11 @@ class Caller:
                     told = redact_headers({"": said}, self._secrets(request.secrets))[""][:_LONGEST_NOTICE]
                     self.deprecations[model] = told
                     log.warning("The model %s comes to an end: %s", model, told)
-            if turn is None:
-                yield response
-            elif response.status != HTTPStatus.TOO_MANY_REQUESTS:
-                turn.answered(response.status, response.headers)
-                yield response
-            else:
-                content = await response.read(LONGEST_ERROR)
-                turn.answered(response.status, response.headers, content.data)
-                yield _ReadResponse(response.status, response.headers, response.request_sent, content)
+            if turn is not None:
+                limited = response.status == HTTPStatus.TOO_MANY_REQUESTS
+                body = (await response.read(LONGEST_ERROR)).data if limited else b""
+                turn.answered(response.status, response.headers, body)
+            yield response
 
     async def _understood(
         self,
@@ -329,25 +323,6 @@ class Caller:
     def _secrets(self, named: tuple[str, ...]) -> tuple[str, ...]:
         added = () if self._hook is None else tuple(self._hook.secrets)
         return (self._api_key.reveal(), *named, *added)
-
-
-@frozen
-class _ReadResponse:
-    """An answer whose body is read already."""
-
-    status: int
-    headers: Mapping[str, str]
-    request_sent: bool
-    content: Content = field(repr=False)
-
-    async def peek(self) -> bytes:
-        return self.content.data
-
-    async def read(self, limit: int) -> Content:
-        return Content(self.content.data[:limit], self.content.failure)
-
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        yield self.content.data
 
 
 async def _redacted(body: bytes, secrets: tuple[str, ...]) -> bytes:

@@ -16,10 +16,18 @@ from attrs import evolve, field, fields, frozen
 from ..errors import InvalidRequestError
 from ..media import Media, sniff
 from ..requests import VideoRequest
+from ..results import Quote
 from ..sansio.clip.mp4 import movie_seconds
 from ..sansio.converter import PARTS, request_fields
-from ..sansio.http.queries import STATED_LENGTH, Price, price_body
-from ..sansio.http.wire import EncodedMedia, json_pieces, request_body
+from ..sansio.http.wire import (
+    STATED_LENGTH,
+    EncodedMedia,
+    Query,
+    json_pieces,
+    price,
+    price_body,
+    request_body,
+)
 from ..validators import LIMITS
 from .shielding import in_thread
 
@@ -105,7 +113,7 @@ async def price_query(
     reference_video_seconds: float | None = None,
     *,
     encoded: VideoRequest | None = None,
-) -> Price:
+) -> Query[Quote]:
     """Return the question for a price, with the clip to work on encoded, and the reference clips measured.
 
     `encoded` is the request with its media as URLs, where that is known. Clips whose length only the server
@@ -134,7 +142,7 @@ async def price_query(
         return price_body(whole, seconds or None)
 
     small = encoded is None and _is_small(request)
-    return Price(request.model, make(request) if small else await in_thread(make, encoded or request))
+    return price(request.model, make(request) if small else await in_thread(make, encoded or request))
 
 
 async def reference_seconds(request: VideoRequest) -> tuple[float, int]:

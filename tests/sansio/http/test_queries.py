@@ -24,20 +24,20 @@ from venice_async.errors import (
 from venice_async.models import AccountLimits, ModelLimit
 from venice_async.requests import VideoRequest
 from venice_async.results import Quote
-from venice_async.sansio.http.queries import (
-    Complete,
-    ListModels,
-    Price,
+from venice_async.sansio.http.wire import (
     Query,
-    ReadLimits,
-    Revoke,
+    complete,
+    list_models,
+    price,
     price_body,
     price_fields,
+    read_limits,
+    revoke,
 )
 from venice_async.sansio.job.commands import Queue
 from venice_async.sansio.retries import Call
 
-PRICE = Price("m", b"{}")
+PRICE = price("m", b"{}")
 
 
 def answer(query: Query[Any], said: object, status: int = 200) -> Any:
@@ -51,7 +51,7 @@ def test_a_quote_is_asked_with_what_decides_the_price_only() -> None:
     request = VideoRequest(model="m", consents=YES, extra=untold, **everything)
     priced_by = ("duration", "resolution", "aspect_ratio", "audio", "video_url")
     expected = {"model": "m", "reference_image_count": 31} | {name: FIELDS[name] for name in priced_by}
-    asked = Price("m", price_body(request)).request
+    asked = price("m", price_body(request)).request
     assert (Call.OTHER, "POST", "/video/quote") == (asked.call, asked.method, asked.url)
     assert expected == body_of(asked)
     assert expected | {"reference_video_total_duration": 12.5} == price_fields(request, 12.5)
@@ -83,16 +83,16 @@ def test_a_quote_for_upscaling_needs_no_duration() -> None:
 
 
 def test_a_clean_up_names_the_job_or_deletes_the_link() -> None:
-    complete = Complete(TICKET).request
-    assert (Call.OTHER, "POST", "/video/complete") == (complete.call, complete.method, complete.url)
-    assert {"model": "m", "queue_id": "q1"} == body_of(complete)
-    revoke = Revoke(PRIVATE).request
-    assert (Call.REVOKE, "DELETE", PRIVATE.download_url) == (revoke.call, revoke.method, revoke.url)
-    assert (None, {}) == (revoke.body, revoke.headers)
+    asked = complete(TICKET).request
+    assert (Call.OTHER, "POST", "/video/complete") == (asked.call, asked.method, asked.url)
+    assert {"model": "m", "queue_id": "q1"} == body_of(asked)
+    deleted = revoke(PRIVATE).request
+    assert (Call.REVOKE, "DELETE", PRIVATE.download_url) == (deleted.call, deleted.method, deleted.url)
+    assert (None, {}) == (deleted.body, deleted.headers)
 
 
 def test_models_and_limits_are_read() -> None:
-    models, limits = ListModels().request, ReadLimits().request
+    models, limits = list_models().request, read_limits().request
     assert ("GET", "/models?type=video", None) == (models.method, models.url, models.body)
     assert ("GET", "/api_keys/rate_limits", None) == (limits.method, limits.url, limits.body)
 
@@ -115,18 +115,18 @@ def test_an_error_in_place_of_a_price_keeps_its_class() -> None:
 
 
 def test_the_catalogue_is_read_and_what_is_no_model_in_it_is_left_out() -> None:
-    found = answer(ListModels(), {"data": [{"id": "a"}, 7, {}, {"id": " "}, {"id": "b", "new": 1}]})
+    found = answer(list_models(), {"data": [{"id": "a"}, 7, {}, {"id": " "}, {"id": "b", "new": 1}]})
     assert ["a", "b"] == [model.id for model in found]
-    assert [] == answer(ListModels(), {"data": []})
+    assert [] == answer(list_models(), {"data": []})
 
 
 @pytest.mark.parametrize("said", [{}, {"data": None}, {"data": {}}, [], b"<html>"])
 def test_a_catalogue_that_makes_no_sense_is_an_error(said: object) -> None:
     with pytest.raises(ProtocolError):
-        answer(ListModels(), said)
+        answer(list_models(), said)
 
 
-@for_each("query", [ListModels(), ReadLimits(), PRICE, Complete(TICKET), Revoke(PRIVATE)])
+@for_each("query", [list_models(), read_limits(), PRICE, complete(TICKET), revoke(PRIVATE)])
 def test_an_error_on_a_question_is_raised(query: Query[object]) -> None:
     with pytest.raises(AuthenticationError, match="bad key"):
         answer(query, {"error": "bad key"}, 401)
@@ -157,37 +157,39 @@ def test_the_limits_of_a_key_are_read() -> None:
             ModelLimit(model="", amount=1.0, type="RPD"),
         ),
     )
-    assert expected == answer(ReadLimits(), said)
-    assert AccountLimits(access_permitted=False) == answer(ReadLimits(), {"data": {"accessPermitted": False}})
+    assert expected == answer(read_limits(), said)
+    assert AccountLimits(access_permitted=False) == answer(
+        read_limits(), {"data": {"accessPermitted": False}}
+    )
 
 
 @pytest.mark.parametrize("said", [{}, {"data": 7}, {"data": {"accessPermitted": "yes"}}, [], b"<html>"])
 def test_limits_that_make_no_sense_are_an_error(said: object) -> None:
     with pytest.raises(ProtocolError):
-        answer(ReadLimits(), said)
+        answer(read_limits(), said)
 
 
 def test_a_clean_up_that_fails_says_why() -> None:
     for said in ({"success": True}, {}, b"", b"ok"):
-        answer(Complete(TICKET), said)
+        answer(complete(TICKET), said)
     for status in (200, 204, 404, 410):
-        answer(Revoke(PRIVATE), b"", status)
+        answer(revoke(PRIVATE), b"", status)
     with pytest.raises(ProtocolError):
-        answer(Complete(TICKET), {"success": False})
+        answer(complete(TICKET), {"success": False})
     with pytest.raises(BadRequestError):
-        answer(Complete(TICKET), {"error": "Request ID is invalid"}, 400)
+        answer(complete(TICKET), {"error": "Request ID is invalid"}, 400)
     with pytest.raises(ServerError):
-        answer(Revoke(PRIVATE), b"", 500)
+        answer(revoke(PRIVATE), b"", 500)
 
 
 def test_what_a_question_names_in_secret_is_told_to_those_who_redact() -> None:
-    assert [(), (PRIVATE.download_url,)] == [Complete(of).request.secrets for of in (TICKET, PRIVATE)]
-    assert (PRIVATE.download_url,) == Revoke(PRIVATE).request.secrets
-    assert "s3cret" not in repr([Revoke(PRIVATE), Revoke(PRIVATE).request, PRICE])
+    assert [(), (PRIVATE.download_url,)] == [complete(of).request.secrets for of in (TICKET, PRIVATE)]
+    assert (PRIVATE.download_url,) == revoke(PRIVATE).request.secrets
+    assert "s3cret" not in repr([revoke(PRIVATE), revoke(PRIVATE).request, PRICE])
 
 
 @given(json_values, st.integers(200, 599))
 def test_no_answer_to_a_question_raises_anything_but_our_errors(said: object, status: int) -> None:
-    for query in (ListModels(), ReadLimits(), PRICE, Complete(TICKET), Revoke(PRIVATE)):
+    for query in (list_models(), read_limits(), PRICE, complete(TICKET), revoke(PRIVATE)):
         with suppress(VeniceError):
             answer(query, said, status)

@@ -42,7 +42,7 @@ from venice_async.sansio.http.wire import (
     EncodedMedia,
     HttpRequest,
     carries_video,
-    consents_of,
+    json_pieces,
     link_request,
     poll_answer,
     poll_request,
@@ -129,7 +129,7 @@ def encode(command: Queue | Poll | Fetch) -> HttpRequest:
     """Return the request of a command."""
     match command:
         case Queue(request=request):
-            return queue_request(request_body(request), consents_of(command), model=request.model)
+            return queue_request(command, request_body(request))
         case Poll(ticket=ticket):
             return poll_request(ticket)
         case Fetch(ticket=ticket):
@@ -223,6 +223,13 @@ def test_encoded_media_go_out_wherever_they_stand_whatever_the_other_texts_are()
     assert expected == json.loads(request_body(request))
 
 
+def test_media_keep_their_names_where_names_are_sorted() -> None:
+    """They were swapped, so that another request could have the same digest."""
+    first, second = (EncodedMedia("image/png", "digest", [piece]) for piece in (b"AA", b"BB"))
+    expected = '{"a": "data:image/png;base64,BB", "b": "data:image/png;base64,AA"}'
+    assert expected == b"".join(json_pieces({"b": first, "a": second}, sort_keys=True)).decode()
+
+
 def test_a_long_text_is_written_in_pieces_that_make_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "TEXT_PIECE", 7)
     text = 'a "long"\\ text,\n with \x00, \U0001f98a, ä and \ud800 \ud83e'
@@ -250,18 +257,19 @@ def test_consents_take_their_exact_form_and_nothing_more() -> None:
 
 def test_consents_are_added_to_the_very_bytes_that_were_sent_before() -> None:
     body = request_body(REQUEST)
-    again = queue_request(body, {"other": YES}, model="m").body
+    again = queue_request(Queue(REQUEST, YES, "other"), body).body
     assert again is not None
     assert again.startswith(body[:-1])
     assert {"model": "m", "prompt": "p", "consents": {"other": YES_ON_THE_WIRE}} == json.loads(again)
-    assert body == queue_request(body, {}, model="m").body
+    assert body == queue_request(Queue(REQUEST), body).body
 
 
 def test_what_was_asked_joins_what_was_attested_beforehand() -> None:
     beforehand = VideoRequest(model="m", prompt="p", consents=YES)
-    assert {"seedance": YES, "other": YES} == consents_of(Queue(beforehand, YES, "other"))
-    assert {} == consents_of(Queue(REQUEST, None, "other"))
-    assert {} == consents_of(Queue(REQUEST, YES, None))
+    both = {"seedance": YES_ON_THE_WIRE, "other": YES_ON_THE_WIRE}
+    assert both == body_of(encode(Queue(beforehand, YES, "other")))["consents"]
+    for command in (Queue(REQUEST, None, "other"), Queue(REQUEST, YES, None)):
+        assert "consents" not in body_of(encode(command))
 
 
 def test_a_poll_names_the_job_and_never_asks_to_delete_on_completion() -> None:

@@ -17,7 +17,7 @@ from attrs import asdict, frozen
 from ...errors import AuthenticationError, PermissionDeniedError, ReadTimeoutError, UsageError, VeniceError
 from ...formatting import as_usd
 from ...options import Timeouts
-from ...sansio.http.queries import ListModels
+from ...sansio.http.wire import list_models
 from .. import exit_codes
 from ..exit_codes import exit_code
 from ..explain import CHOOSE, hint
@@ -170,7 +170,7 @@ async def _check_clock(session: Session) -> Finding:
             AiohttpTransport(
                 base_url=session.base_url, api_key=session.api_key, timeouts=Timeouts()
             ) as transport,
-            transport.send(ListModels().request) as response,
+            transport.send(list_models().request) as response,
         ):
             said = response.headers.get("date", "")
     after = time.time()

@@ -85,11 +85,6 @@ def excerpt(body: bytes) -> str:
     return found[:_EXCERPT]
 
 
-def parse_object(body: bytes) -> Json:
-    """Return the JSON object, or an empty one."""
-    return mapping(parse(body))
-
-
 def mapping(value: object) -> Json:
     """Return `value` if it is a JSON object, else an empty one."""
     return cast("Json", value) if isinstance(value, dict) else {}

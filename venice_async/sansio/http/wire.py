@@ -1,32 +1,37 @@
-"""The calls of a job as values: what is sent for a command, and what an answer means."""
+"""The calls of the API as values: the request of each, and what its answer means."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Self, TypeAlias, cast
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, cast
+from urllib.parse import urlencode
 
 from attrs import field, frozen
 
-from ...errors import (
-    JobFailedError,
-    ProtocolError,
-    QueueOutcomeUnknownError,
-)
-from ...requests import Consent, VideoRequest
-from ...results import ConsentRequest, Ticket
+from ...errors import JobFailedError, ProtocolError, QueueOutcomeUnknownError
+from ...models import AccountLimits, VideoModel
+from ...requests import VideoRequest
+from ...results import ConsentRequest, Quote, Ticket
+from ..billing import LedgerRow
 from ..clip.kinds import is_media, is_mp4, is_text
 from ..converter import Part, request_fields, set_fields
 from ..job.commands import Queue
 from ..job.events import Accepted, Completed, ConsentNeeded, Missed, Refused, StillGoing
 from ..retries import Call
 from .replies import (
+    account_limits,
     api_error,
     excerpt,
     identifier,
+    items,
+    ledger_row,
     mapping,
+    model,
+    number,
+    parse,
     parse_first,
-    parse_object,
     seconds,
     text,
     texts,
@@ -34,19 +39,27 @@ from .replies import (
 
 QueueEvent: TypeAlias = Accepted | ConsentNeeded | Refused
 PollEvent: TypeAlias = StillGoing | Completed | Missed | Refused
+T_co = TypeVar("T_co", covariant=True)
 
-ASKING: Final[Mapping[str, str]] = {"accept": "application/json"}
-JSON: Final[Mapping[str, str]] = {"content-type": "application/json", **ASKING}
 SUCCESS: Final = range(200, 300)
-
 TEXT_PIECE: Final = 1 << 18
 """Characters of a text that are written as JSON at once, for meanwhile no other thread runs."""
-_POLL: Final[Mapping[str, str]] = {**JSON, "accept": "application/json, video/mp4"}
+STATED_LENGTH: Final = "reference_video_total_duration"
+"""The field of a quote that says how long all reference clips last together, in seconds."""
+
+_ASKING: Final[Mapping[str, str]] = {"accept": "application/json"}
+_JSON: Final[Mapping[str, str]] = {"content-type": "application/json", **_ASKING}
+_POLL: Final[Mapping[str, str]] = {**_JSON, "accept": "application/json, video/mp4"}
 _VIDEO: Final = ("video/", "application/octet-stream", "binary/octet-stream", "application/mp4")
 _WRAPPERS: Final = ("data", "result", "job", "video", "response")  # around the answer about a job
 _SHOWN: Final = 200  # characters of an answer without an id that the message of its error shows
 _FAILED: Final = frozenset({"failed", "error", "cancelled", "canceled", "rejected", "expired"})
 _CONFLICT: Final = 409
+_PRICED_BY: Final = frozenset(
+    {"model", "duration", "resolution", "aspect_ratio", "audio", "upscale_factor", "video_url"}
+)
+_NOT_PRICED: Final = frozenset({"seed", "anon_user_id", "voice_id", "prompt", "negative_prompt"})
+_LONGEST_CHOICE: Final = 64  # characters; longer text in an unknown field is a prompt or media, not an option
 
 
 @frozen(kw_only=True)
@@ -74,12 +87,17 @@ class HttpRequest:
 
 def poll_request(ticket: Ticket) -> HttpRequest:
     """Return the request that asks for a job."""
+    return _job_request(Call.RETRIEVE, "/video/retrieve", ticket, _POLL)
+
+
+def _job_request(call: Call, path: str, ticket: Ticket, headers: Mapping[str, str]) -> HttpRequest:
+    body = json.dumps({"model": ticket.model, "queue_id": ticket.queue_id}).encode()
     return HttpRequest(
-        call=Call.RETRIEVE,
+        call=call,
         method="POST",
-        url="/video/retrieve",
-        headers=_POLL,
-        body=job_body(ticket),
+        url=path,
+        headers=headers,
+        body=body,
         model=ticket.model,
         secrets=secrets_of(ticket),
     )
@@ -87,8 +105,13 @@ def poll_request(ticket: Ticket) -> HttpRequest:
 
 def link_request(ticket: Ticket, headers: Mapping[str, str]) -> HttpRequest:
     """Return the request that gets a clip by its link."""
-    url, secrets = ticket.download_url or "", secrets_of(ticket)
-    return HttpRequest(call=Call.LINK, method="GET", url=url, headers=headers, secrets=secrets)
+    url = ticket.download_url or ""
+    return HttpRequest(call=Call.LINK, method="GET", url=url, headers=headers, secrets=secrets_of(ticket))
+
+
+def secrets_of(ticket: Ticket) -> tuple[str, ...]:
+    """Return what a ticket names that must not be echoed."""
+    return () if ticket.download_url is None else (ticket.download_url,)
 
 
 def carries_video(headers: Mapping[str, str], start: bytes) -> bool:
@@ -100,11 +123,6 @@ def carries_video(headers: Mapping[str, str], start: bytes) -> bool:
     if is_mp4(start) or is_media(start):
         return True
     return headers.get("content-type", "").strip().lower().startswith(_VIDEO) and not is_text(start)
-
-
-def request_body(request: VideoRequest) -> bytes:
-    """Return the JSON body of a request whose media are URLs, without its consents."""
-    return b"".join(json_pieces(request_fields(request)))
 
 
 class EncodedMedia(str):
@@ -127,77 +145,66 @@ class EncodedMedia(str):
         return url
 
 
+def request_body(request: VideoRequest) -> bytes:
+    """Return the JSON body of a request whose media are URLs, without its consents."""
+    return b"".join(json_pieces(request_fields(request)))
+
+
 def json_pieces(value: Any, *, sort_keys: bool = False) -> Iterator[bytes]:
     """Yield a value as JSON in pieces: media and long texts are neither copied nor encoded at once."""
-    mark = "media"
-    while True:
-        media: list[Iterable[bytes]] = []
-        text = json.dumps(_without_media(value, media, mark), ensure_ascii=False, sort_keys=sort_keys)
-        pieces = text.split(f'"{mark}"')
-        if len(pieces) == len(media) + 1:
-            break
-        mark += "-"  # it is a text of the request, too
-    yield pieces[0].encode("utf-8", "replace")
-    for parts, piece in zip(media, pieces[1:], strict=True):
-        yield b'"'
-        yield from parts
-        yield b'"' + piece.encode("utf-8", "replace")
-
-
-def _without_media(value: Any, media: list[Iterable[bytes]], mark: str) -> Any:
-    """Return `value` with a mark for each of its media and long texts, the pieces of which go to `media`."""
-    if isinstance(value, EncodedMedia):
-        media.append(value.pieces)
-        return mark
-    if isinstance(value, str) and len(value) > TEXT_PIECE:
-        parts = (value[start : start + TEXT_PIECE] for start in range(0, len(value), TEXT_PIECE))
-        media.append(json.dumps(part, ensure_ascii=False)[1:-1].encode("utf-8", "replace") for part in parts)
-        return mark
     if isinstance(value, Part):
         value = set_fields(value)
-    if isinstance(value, Mapping):
-        known = cast("Mapping[str, Any]", value)
-        return {name: _without_media(part, media, mark) for name, part in known.items()}
-    if isinstance(value, list | tuple):
-        return [_without_media(part, media, mark) for part in cast("Sequence[Any]", value)]
-    return value
+    match value:
+        case EncodedMedia():
+            yield b'"'
+            yield from value.pieces
+            yield b'"'
+        case str() if len(value) > TEXT_PIECE:
+            yield b'"'
+            for start in range(0, len(value), TEXT_PIECE):
+                piece = json.dumps(value[start : start + TEXT_PIECE], ensure_ascii=False)
+                yield piece[1:-1].encode("utf-8", "replace")
+            yield b'"'
+        case dict():
+            known = cast("dict[str, Any]", value)
+            for index, name in enumerate(sorted(known) if sort_keys else known):
+                key = json.dumps(name, ensure_ascii=False).encode("utf-8", "replace")
+                yield b"".join((b", " if index else b"{", key, b": "))
+                yield from json_pieces(known[name], sort_keys=sort_keys)
+            yield b"}" if known else b"{}"
+        case list() | tuple():
+            listed = cast("Sequence[Any]", value)
+            for index, item in enumerate(listed):
+                yield b", " if index else b"["
+                yield from json_pieces(item, sort_keys=sort_keys)
+            yield b"]" if listed else b"[]"
+        case _:
+            yield json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
-def queue_request(body: bytes, consents: Mapping[str, Consent], *, model: str) -> HttpRequest:
-    """Return the paid request for `model`: `body`, as it was the first time, and the consents by flow."""
+def queue_request(command: Queue, body: bytes) -> HttpRequest:
+    """Return the paid request: `body`, as it was the first time, and the consents by flow.
+
+    They are what was attested beforehand, and what was asked since.
+    """
+    request = command.request
+    consents = {} if request.consents is None else {"seedance": request.consents}
+    if command.flow and command.consent:
+        consents[command.flow] = command.consent
     if consents:
-        said = json.dumps(
-            {
-                "consents": {
-                    flow: {
-                        "confirmed_terms_and_privacy": consent.terms_and_privacy,
-                        "confirmed_legal_right": consent.legal_right,
-                        "confirmed_screening_acknowledged": consent.screening,
-                    }
-                    for flow, consent in consents.items()
-                }
+        said = {
+            flow: {
+                "confirmed_terms_and_privacy": consent.terms_and_privacy,
+                "confirmed_legal_right": consent.legal_right,
+                "confirmed_screening_acknowledged": consent.screening,
             }
-        )
-        body = b"".join((memoryview(body)[:-1], b", ", said[1:].encode()))  # 35 MB are copied once
+            for flow, consent in consents.items()
+        }
+        added = json.dumps({"consents": said})[1:]
+        body = b"".join((memoryview(body)[:-1], b", ", added.encode()))  # 35 MB are copied once
     return HttpRequest(
-        call=Call.QUEUE, method="POST", url="/video/queue", headers=JSON, body=body, model=model
+        call=Call.QUEUE, method="POST", url="/video/queue", headers=_JSON, body=body, model=request.model
     )
-
-
-def consents_of(command: Queue) -> dict[str, Consent]:
-    """Return the consents a paid request carries: what was attested beforehand, and what was asked since."""
-    given = {"seedance": command.request.consents} if command.request.consents else {}
-    return given | ({command.flow: command.consent} if command.flow and command.consent else {})
-
-
-def job_body(ticket: Ticket) -> bytes:
-    """Return the JSON body that names a job."""
-    return json.dumps({"model": ticket.model, "queue_id": ticket.queue_id}).encode()
-
-
-def secrets_of(ticket: Ticket) -> tuple[str, ...]:
-    """Return what a ticket names that must not be echoed."""
-    return () if ticket.download_url is None else (ticket.download_url,)
 
 
 def queue_answer(command: Queue, status: int, headers: Mapping[str, str], body: bytes) -> QueueEvent:
@@ -206,7 +213,7 @@ def queue_answer(command: Queue, status: int, headers: Mapping[str, str], body: 
     A success is read leniently, as it was paid for: ids may be numbers, or lie one level down.
     """
     if status not in SUCCESS:
-        question = _consent_request(parse_object(body)) if status == _CONFLICT else None
+        question = _consent_request(mapping(parse(body))) if status == _CONFLICT else None
         return ConsentNeeded(question) if question else Refused(api_error(status, headers, body))
     whole = parse_first(body)
     for said in (whole, *(mapping(whole.get(name)) for name in _WRAPPERS)):
@@ -243,7 +250,7 @@ def poll_answer(ticket: Ticket, status: int, headers: Mapping[str, str], body: b
 
     It may lie one level down; one that names another job is no news.
     """
-    whole = parse_object(body)
+    whole = mapping(parse(body))
     levels = (whole, *(mapping(whole.get(name)) for name in _WRAPPERS))
     ids = {identifier(level.get("queue_id")) for level in (*levels, mapping(whole.get("error")))} - {None}
     if ids and ticket.queue_id not in ids:
@@ -265,3 +272,156 @@ def poll_answer(ticket: Ticket, status: int, headers: Mapping[str, str], body: b
     if word is None:
         return Missed(ProtocolError("The answer to a poll makes no sense"))
     return StillGoing(elapsed=elapsed, average=seconds(said.get("average_execution_time")))
+
+
+@frozen
+class Query(Generic[T_co]):
+    """A call that costs nothing, and is answered by a `T`.
+
+    Attributes:
+        name: what it asks for, for people.
+        request: what to send.
+        answer: returns what the JSON of a success means, or None if it makes no sense.
+        nonsense: the message of the error for one that makes none.
+        fine: the statuses of a success.
+        is_clean_up: whether it is a `/video/complete`, which the pacer holds back: it may fail for no reason.
+    """
+
+    name: str
+    request: HttpRequest
+    answer: Callable[[Any], T_co | None] = field(repr=False)
+    nonsense: str = field(repr=False)
+    fine: Collection[int] = SUCCESS
+    is_clean_up: bool = False
+
+    def read(self, status: int, headers: Mapping[str, str], body: bytes) -> T_co:
+        """Return what an answer says; header names are in lower case.
+
+        Raises:
+            APIError: it is an error.
+            ProtocolError: it makes no sense.
+        """
+        if status not in self.fine:
+            raise api_error(status, headers, body)
+        found = self.answer(parse(body))
+        if found is None:
+            raise ProtocolError(self.nonsense)
+        return found
+
+
+def price(model: str, body: bytes) -> Query[Quote]:
+    """Return the question for the price in USD of a request for `model`; `body` is made by `price_body`."""
+
+    def answer(said: Any) -> Quote | None:
+        usd = number(mapping(said).get("quote"))
+        return None if usd is None or usd < 0 else Quote(usd=usd)
+
+    url = "/video/quote"
+    asked = HttpRequest(call=Call.OTHER, method="POST", url=url, headers=_JSON, body=body, model=model)
+    return Query("a price", asked, answer, "The answer to a request for a price has no usable price")
+
+
+def list_models() -> Query[list[VideoModel]]:
+    """Return the question for the catalogue of video models; what is no model in it is left out."""
+
+    def answer(said: Any) -> list[VideoModel] | None:
+        listed = mapping(said).get("data")
+        found = [known for known in map(model, items(listed)) if known]
+        return found if isinstance(listed, list) else None
+
+    asked = HttpRequest(call=Call.OTHER, method="GET", url="/models?type=video", headers=_ASKING)
+    return Query("the models", asked, answer, "The answer to a request for the models has no list of them")
+
+
+def read_limits() -> Query[AccountLimits]:
+    """Return the question for the key's limits and balances."""
+    asked = HttpRequest(call=Call.OTHER, method="GET", url="/api_keys/rate_limits", headers=_ASKING)
+    return Query(
+        "the key's limits", asked, account_limits, "The answer to a request for the key's limits has none"
+    )
+
+
+@frozen
+class LedgerPage:
+    """A part of the account's ledger.
+
+    Attributes:
+        rows: the charges and refunds.
+        cursor: what asks for the next part; None for the last.
+    """
+
+    rows: tuple[LedgerRow, ...]
+    cursor: str | None
+
+
+def read_ledger(
+    start: float, end: float, cursor: str | None = None, *, size: int = 1000
+) -> Query[LedgerPage]:
+    """Return the question for the ledger from Unix time `start` to `end`, or on from `cursor`.
+
+    It needs an ADMIN key. A row that makes no sense is an error: it may be the one that is sought.
+    """
+
+    def answer(said: Any) -> LedgerPage | None:
+        listed = mapping(said).get("data")
+        rows = [ledger_row(row) for row in items(listed)]
+        known = tuple(row for row in rows if row is not None)
+        if not isinstance(listed, list) or len(known) < len(rows):
+            return None
+        return LedgerPage(known, text(mapping(said).get("nextCursor")))
+
+    query = {"cursor": cursor}
+    if cursor is None:
+        times = [datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds") for at in (start, end)]
+        first, last = (time.replace("+00:00", "Z") for time in times)
+        query = {"startTimestamp": first, "endTimestamp": last, "pageSize": str(size)}
+    url = f"/billing/usage-history?{urlencode(query)}"
+    asked = HttpRequest(call=Call.OTHER, method="GET", url=url, headers=_ASKING)
+    return Query("the ledger", asked, answer, "The answer to a request for the ledger makes no sense")
+
+
+def complete(ticket: Ticket) -> Query[bool]:
+    """Return the call that deletes the server's copy of a public job's media."""
+    asked = _job_request(Call.OTHER, "/video/complete", ticket, _JSON)
+    return Query(
+        "a clean-up",
+        asked,
+        lambda said: mapping(said).get("success") is not False or None,
+        "The server says that the clean-up did not succeed",
+        is_clean_up=True,
+    )
+
+
+def revoke(ticket: Ticket) -> Query[bool]:
+    """Return the call that deletes the link of a private job, or finds that it is gone."""
+    url = ticket.download_url or ""
+    asked = HttpRequest(call=Call.REVOKE, method="DELETE", url=url, secrets=secrets_of(ticket))
+    return Query("the end of a link", asked, lambda _: True, "", fine=(*SUCCESS, 404, 410))
+
+
+def price_body(request: VideoRequest, reference_seconds: float | None = None) -> bytes:
+    """Return the body of a request for a price; the clip to work on, if any, must be a URL by now."""
+    return b"".join(json_pieces(price_fields(request, reference_seconds)))
+
+
+def price_fields(request: VideoRequest, reference_seconds: float | None = None) -> dict[str, Any]:
+    """Return what decides the price of a request, by wire name.
+
+    Any option in `extra` may, so all of them are sent: the server drops what it does not know.
+    """
+    known = request_fields(request)
+    images = [*items(known.get("reference_image_urls")), *items(known.get("image_references"))]
+    media = ("http://", "https://", "data:")
+    options = {
+        name: value
+        for name, value in request.extra.items()
+        if name not in _NOT_PRICED and isinstance(value, str | int | float)
+        if not isinstance(value, str)
+        or (len(value) <= _LONGEST_CHOICE and not value.lower().startswith(media))
+    }
+    return (
+        ({"reference_image_count": len(images)} if images else {})
+        | {name: value for name, value in known.items() if name in _PRICED_BY}
+        | options
+        | ({} if reference_seconds is None else {STATED_LENGTH: reference_seconds})
+    )
