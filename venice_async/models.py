@@ -165,57 +165,50 @@ class VideoModel:
             add("duration", f"{duration!r} is listed but refused; leave it out, and it follows the clip")
         elif not (edits and _SECONDS.fullmatch(str(duration))) and not (follows and duration in _FOLLOWING):
             found += self._choice("duration", duration, self.durations)
-        return found + self._check_factor(request, kinds) + self._check_media(request, kinds, edits=edits)
 
-    def _check_factor(self, request: VideoRequest, kinds: set[str]) -> list[Problem]:
-        if request.get("upscale_factor") is None:
-            return []
-        refusing: object = _mapping(self._constraints.get("topaz")).get("no_upscale_models")
-        chosen = request.get("enhancement_model")
-        if self.model_type in {"text-to-video", "image-to-video"}:
-            message = "only models that upscale take one"
-        elif "no-factor" in kinds or (
-            isinstance(refusing, list) and chosen is not None and chosen in refusing
-        ):
-            message = "the model keeps the size of the clip and takes none"
-        else:
-            return []
-        return [Problem(field="upscale_factor", message=message)]
+        if request.get("upscale_factor") is not None:
+            keeping: object = _mapping(self._constraints.get("topaz")).get("no_upscale_models")
+            chosen = request.get("enhancement_model")
+            if self.model_type in {"text-to-video", "image-to-video"}:
+                add("upscale_factor", "only models that upscale take one")
+            elif "no-factor" in kinds or (
+                isinstance(keeping, list) and chosen is not None and chosen in keeping
+            ):
+                add("upscale_factor", "the model keeps the size of the clip and takes none")
 
-    def _check_media(self, request: VideoRequest, kinds: set[str], *, edits: bool) -> list[Problem]:
         given = {name for name in _MEDIA if request.get(name)}
-        needed: tuple[str, ...] = ()
-        if edits:
-            needed = ("video_url",)
-        elif "multi-angle" in kinds:
-            needed = ("image_url",)
-        elif "transition" in kinds and "keyframes" not in given:
-            needed = ("image_url", "end_image_url")
-        elif "keyframes" in kinds and "image_url" not in given:
-            needed = ("keyframes",)
-        elif "reference" in kinds and not given - {"audio_url", "reference_audio_urls"}:
-            needed = ("reference_image_urls",)
-        elif self.model_type == "image-to-video" and not kinds and not given & {"keyframes", "elements"}:
-            needed = ("image_url",)
-        refused: set[str] = set()
+        needed = self._needed_media(kinds, given)
+        refused = {name for flag, name in _FLAGS.items() if self._constraints.get(flag) is False} - {*needed}
         if self.model_type == "text-to-video":
-            refused = {"image_url", "end_image_url", "video_url"}
-        refused |= {name for flag, name in _FLAGS.items() if self._constraints.get(flag) is False} - {*needed}
-        found = [
-            *(Problem(field=name, message="the model needs it") for name in needed if name not in given),
-            *(
-                Problem(field=name, message="the model takes none")
-                for name in _MEDIA
-                if name in refused & given
-            ),
-        ]
+            refused |= {"image_url", "end_image_url", "video_url"}
+        for name in needed:
+            if name not in given:
+                add(name, "the model needs it")
+        for name in _MEDIA:
+            if name in refused & given:
+                add(name, "the model takes none")
         if request.get("camera_trajectory") and "multi-angle" not in kinds:
-            found.append(Problem(field="camera_trajectory", message="only multi-angle models take one"))
+            add("camera_trajectory", "only multi-angle models take one")
         voices = [item.audio_url for item in request.elements]
         voices += [item.audio_url for item in request.video_references]
         if self._constraints.get("per_reference_audio") is False and any(voices):
-            found.append(Problem(field="audio_url", message="the model takes no voice for a reference"))
+            add("audio_url", "the model takes no voice for a reference")
         return found
+
+    def _needed_media(self, kinds: set[str], given: set[str]) -> tuple[str, ...]:
+        if self._works_on_video(kinds):
+            return ("video_url",)
+        if "multi-angle" in kinds:
+            return ("image_url",)
+        if "transition" in kinds and "keyframes" not in given:
+            return ("image_url", "end_image_url")
+        if "keyframes" in kinds and "image_url" not in given:
+            return ("keyframes",)
+        if "reference" in kinds and not given - {"audio_url", "reference_audio_urls"}:
+            return ("reference_image_urls",)
+        if self.model_type == "image-to-video" and not kinds and not given & {"keyframes", "elements"}:
+            return ("image_url",)
+        return ()
 
     @property
     def works_on_clip(self) -> bool:

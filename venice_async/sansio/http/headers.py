@@ -59,10 +59,8 @@ def allowance(headers: Mapping[str, str], now: float) -> Allowance:
     if remaining is not None and limit is not None and remaining > limit:
         remaining = None
     text = headers.get("x-ratelimit-reset-requests")
-    value = _number(text)
-    absolute = value is not None and value > _UNIX
-    reset = _wait(value, headers, now, at_most=CREDIBLE_RESET)
-    return Allowance(limit=limit, remaining=remaining, reset=reset, mark=text if absolute else None)
+    mark = text if (_number(text) or 0) > _UNIX else None
+    return Allowance(limit=limit, remaining=remaining, reset=_reset(text, headers, now), mark=mark)
 
 
 @frozen(kw_only=True)
@@ -81,7 +79,7 @@ class FailureAllowance:
 def failure_allowance(headers: Mapping[str, str], now: float) -> FailureAllowance | None:
     """Read `x-ratelimit-remaining` and `-resets`; None unless both are credible. `now` is our Unix time."""
     remaining = _number(headers.get("x-ratelimit-remaining"))
-    reset = _blocked_for(headers, now)
+    reset = _reset(headers.get("x-ratelimit-resets"), headers, now)
     if remaining is None or reset is None:
         return None
     return FailureAllowance(remaining=remaining, reset=reset)
@@ -103,12 +101,14 @@ class Refusal:
 
 def refusal(headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
     """Tell what a 429 with these headers and this body means. `now` is our Unix time."""
-    asked, told = asked_wait(headers, now), allowance(headers, now)
+    asked, told = _asked_wait(headers, now), allowance(headers, now)
     if _BLOCKED in body.lower() or _number(headers.get("x-ratelimit-remaining")) == 0:
-        return Refusal(reason="blocked", wait=_longest(asked, _blocked_for(headers, now)) or BLOCK)
+        blocked = _reset(headers.get("x-ratelimit-resets"), headers, now)
+        return Refusal(reason="blocked", wait=max(asked or 0, blocked or 0) or BLOCK)
     if _OVERLOADED in body and told.remaining != 0:
         return Refusal(reason="overloaded", wait=OVERLOADED if asked is None else asked)
-    return Refusal(reason="limited", wait=_longest(asked, None if told.remaining else told.reset))
+    waits = [wait for wait in (asked, None if told.remaining else told.reset) if wait is not None]
+    return Refusal(reason="limited", wait=max(waits, default=None))
 
 
 def retry_after(status: int, headers: Mapping[str, str], body: bytes, now: float) -> float | None:
@@ -118,36 +118,28 @@ def retry_after(status: int, headers: Mapping[str, str], body: bytes, now: float
     are taken by the server's own `date`; `now`, our Unix time, stands in where that is absent.
     """
     limited = status == HTTPStatus.TOO_MANY_REQUESTS
-    return refusal(headers, body, now).wait if limited else asked_wait(headers, now)
+    return refusal(headers, body, now).wait if limited else _asked_wait(headers, now)
 
 
-def asked_wait(headers: Mapping[str, str], now: float) -> float | None:
+def _asked_wait(headers: Mapping[str, str], now: float) -> float | None:
     """Return the seconds that `retry-after` asks for, as a number, also with decimals, or an HTTP date."""
     text = headers.get("retry-after")
     seconds = _number(text)
-    if seconds is None:
-        until = _http_date(text)
-        seconds = None if until is None else until - _server_time(headers, now)
+    if seconds is None and (until := _http_date(text)) is not None:
+        seconds = until - _server_time(headers, now)
     return seconds if seconds is not None and 0 <= seconds <= CREDIBLE_WAIT else None
 
 
-def _blocked_for(headers: Mapping[str, str], now: float) -> float | None:
-    return _wait(_number(headers.get("x-ratelimit-resets")), headers, now, at_most=CREDIBLE_RESET)
-
-
-def _longest(*waits: float | None) -> float | None:
-    return max((wait for wait in waits if wait is not None), default=None)
-
-
-def _wait(value: float | None, headers: Mapping[str, str], now: float, *, at_most: float) -> float | None:
+def _reset(text: str | None, headers: Mapping[str, str], now: float) -> float | None:
     """Turn seconds, a Unix time or a Unix time in milliseconds into seconds from the server's present."""
+    value = _number(text)
     if value is None:
         return None
     exact = value > _MILLISECONDS
     if value > _UNIX:
         value = (value / 1000 if exact else value) - _server_time(headers, now)
     whole = not exact and value == int(value)  # may have been rounded down by up to a second
-    return value + whole if 0 <= value <= at_most else None
+    return value + whole if 0 <= value <= CREDIBLE_RESET else None
 
 
 def _server_time(headers: Mapping[str, str], now: float) -> float:
