@@ -22,26 +22,25 @@ from .job.states import Downloading, State, Waiting
 
 LARGE_DATA_URL: Final = 64 * 1024  # characters; a longer data: URL is journalled by its digest
 _DATA_URL: Final = "text/x-data-url"  # what such a digest is of
-
-
-PARTS: Final = (Element, Keyframe, CameraPoint, ImageReference, VideoReference)
 _MEDIA: Final = "$media"  # marks a record of `Media` where the field's type does not tell
 
-
-def _media_record(media: Media) -> dict[str, str]:
-    path = None if media.path is None else str(media.path)
-    known = {"path": path, "sha256": media.sha256, "media_type": media.media_type}
-    return {name: value for name, value in known.items() if value is not None}
+Part: TypeAlias = Element | Keyframe | CameraPoint | ImageReference | VideoReference
+PARTS: Final = (Element, Keyframe, CameraPoint, ImageReference, VideoReference)
 
 
-def _media_input_record(value: MediaInput | None) -> Any:
+def _media_record(value: object) -> Any:
+    """Return `Media`, or a long `data:` URL, as JSON with its digest; anything else as it is."""
     if isinstance(value, str) and len(value) > LARGE_DATA_URL:
-        return _media_record(Media(data=value.encode(), media_type=_DATA_URL))
-    return _media_record(value) if isinstance(value, Media) else value
+        value = Media(data=value.encode(), media_type=_DATA_URL)
+    if not isinstance(value, Media):
+        return value
+    path = None if value.path is None else str(value.path)
+    known = {"path": path, "sha256": value.sha256, "media_type": value.media_type}
+    return {name: part for name, part in known.items() if part is not None}
 
 
-def _media(value: Any, _: object) -> MediaInput:
-    return value if isinstance(value, str) else Media(**value)
+def _media(value: Any, _: object) -> MediaInput | None:
+    return value if value is None or isinstance(value, str) else Media(**value)
 
 
 def _extra_record(value: Any) -> Any:
@@ -68,28 +67,17 @@ def _extra(value: Any, _: object = None) -> Any:
             return value
 
 
-def _facts_record(error: VeniceError) -> dict[str, Any]:
-    """Return what an error knows as JSON; what is none is kept as its text."""
+def _error_record(error: VeniceError) -> dict[str, Any]:
+    """Return an error as JSON; a fact that is none is kept as its text."""
     facts: dict[str, Any] = {}
     for name, value in error.facts.items():
-        if has(cast("type[Any]", value.__class__)):
-            facts[name] = converter().unstructure(value)
-            continue
+        known = converter().unstructure(value) if has(cast("type[Any]", value.__class__)) else value
         try:
-            json.dumps(value)
+            json.dumps(known)
         except (TypeError, ValueError):
-            facts[name] = str(value)
-        else:
-            facts[name] = value
-    return facts
-
-
-def _by_name(kind: type[VeniceError]) -> dict[str, type[VeniceError]]:
-    below = (item for child in kind.__subclasses__() for item in _by_name(child).items())
-    return {kind.__name__: kind, **dict(below)}
-
-
-_ERRORS: Final = _by_name(VeniceError)
+            known = str(known)
+        facts[name] = known
+    return {"kind": type(error).__name__, "facts": facts}
 
 
 def _error(value: Mapping[str, Any], _: object) -> VeniceError:
@@ -101,6 +89,12 @@ def _error(value: Mapping[str, Any], _: object) -> VeniceError:
     return kind(**facts)
 
 
+def _by_name(kind: type[VeniceError]) -> dict[str, type[VeniceError]]:
+    below = (item for child in kind.__subclasses__() for item in _by_name(child).items())
+    return {kind.__name__: kind, **dict(below)}
+
+
+_ERRORS: Final = _by_name(VeniceError)
 _ERROR_PARTS: Final[Mapping[str, type[Any]]] = {"ticket": Ticket, "consent_request": ConsentRequest}
 
 
@@ -108,30 +102,19 @@ _ERROR_PARTS: Final[Mapping[str, type[Any]]] = {"ticket": Ticket, "consent_reque
 def converter() -> Converter:
     """Return the converter, built when it is first needed."""
     built = Converter()
-    built.register_unstructure_hook(Media, _media_record)
-    for shape in (MediaInput, MediaInput | None):
-        built.register_unstructure_hook(shape, _media_input_record)
-    built.register_structure_hook(cast("type[MediaInput]", MediaInput), _media)
-    built.register_structure_hook(
-        cast("type[MediaInput]", MediaInput | None), lambda v, t: v and _media(v, t)
-    )
-    built.register_structure_hook(cast("type[Any]", str | int | None), lambda value, _: value)
     built.register_unstructure_hook(Path, str)
     built.register_structure_hook(Path, lambda value, _: Path(value))
-    built.register_unstructure_hook_func(
-        _is_error, lambda error: {"kind": type(error).__name__, "facts": _facts_record(error)}
-    )
+    for shape in (MediaInput, MediaInput | None):
+        built.register_unstructure_hook(shape, _media_record)
+        built.register_structure_hook(cast("type[Any]", shape), _media)
+    built.register_structure_hook(cast("type[Any]", str | int | None), lambda value, _: value)
+    built.register_unstructure_hook_func(_is_error, _error_record)
     built.register_structure_hook_func(_is_error, _error)
-    for kind in PARTS:
-        built.register_unstructure_hook(
-            kind, make_dict_unstructure_fn(kind, built, _cattrs_omit_if_default=True)
+    for kind in (*PARTS, VideoRequest):
+        omitting = make_dict_unstructure_fn(
+            kind, built, _cattrs_omit_if_default=True, extra=override(unstruct_hook=_extra_record)
         )
-    built.register_unstructure_hook(
-        VideoRequest,
-        make_dict_unstructure_fn(
-            VideoRequest, built, _cattrs_omit_if_default=True, extra=override(unstruct_hook=_extra_record)
-        ),
-    )
+        built.register_unstructure_hook(kind, omitting)
     built.register_structure_hook(
         VideoRequest, make_dict_structure_fn(VideoRequest, built, extra=override(struct_hook=_extra))
     )
@@ -154,9 +137,6 @@ def request_fields(request: VideoRequest) -> dict[str, Any]:
     known = set_fields(request)
     extra: dict[str, Any] = known.pop("extra", {})
     return known | extra
-
-
-Part: TypeAlias = Element | Keyframe | CameraPoint | ImageReference | VideoReference
 
 
 def set_fields(value: VideoRequest | Part) -> dict[str, Any]:
