@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, cast
 
-from .replies import Issue, Reply, json_reply
+from .replies import Reply, json_reply
 
 CONSENT_VERSION = "sandbox-2026-01"
 POLICY_TEXT = (
@@ -34,28 +34,6 @@ _ROLES: Mapping[str, str] = {
     "video_url": "video",
     "reference_video_urls": "reference_video",
 }
-
-
-def consent_issues(consents: object) -> Iterator[Issue]:
-    """Yield what is wrong with `consents`: exactly three confirmations, each true, and nothing else."""
-    if not isinstance(consents, dict):
-        yield ("consents",), "Expected object"
-        return
-    flows = cast("dict[str, object]", consents)
-    for unknown in flows.keys() - {"seedance"}:
-        yield ("consents", unknown), "Unrecognized key"
-    if "seedance" not in flows:
-        return
-    given = flows["seedance"]
-    if not isinstance(given, dict):
-        yield ("consents", "seedance"), "Expected object"
-        return
-    confirmed = cast("dict[str, object]", given)
-    for name in sorted(confirmed.keys() - CONFIRMATIONS):
-        yield ("consents", "seedance", name), "Unrecognized key"
-    for name in sorted(CONFIRMATIONS):
-        if confirmed.get(name) is not True:
-            yield ("consents", "seedance", name), "Must be true"
 
 
 class ConsentRecord:
