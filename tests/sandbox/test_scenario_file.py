@@ -55,13 +55,13 @@ def test_a_list_tells_faults_from_scenarios_and_takes_null_and_raw_text() -> Non
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[[faults]]\non = "queue"\ntiems = 2', "line 3: fault 1: 'tiems' is no field of a fault; 'times' "),
+        ('[[faults]]\non = "queue"\ntiems = 2', "line 3: fault 1: 'tiems' is no field of a fault. Did you "),
         ('[[faults]]\non = "queu"', "line 2: fault 1: 'on': queu is none of 'models', 'quote', 'queue'"),
         ('[[faults]]\non = "queue"\ntimes = "2"', "line 3: fault 1: 'times': a whole number is wanted"),
         ('[[faults]]\non = "queue"\n\ntimes = -2', "line 4: fault 1: 'times' must be >= 0: -2"),
         ("[[faults]]\nstatus = 500", "fault 1: a fault needs 'on'"),
         ('{"credits_refunded": 1}', "line 1: entry 1: 'credits_refunded': true or false is wanted, not 1"),
-        ('[{"model": "wan-2-7-txt-to-video"}]', f"has no model 'wan-2-7-txt-to-video'; {TEXT!r}"),
+        ('[{"model": "wan-2-7-txt-to-video"}]', f"no model 'wan-2-7-txt-to-video'. Did you mean {TEXT!r}"),
         ('{"faults": [], "speed": 3}', "has 'speed' beside its scenarios and faults"),
         ('{"faults": 3}', "faults is no list"),
         ("[3]", "entry 1 is no object"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from .model import CatalogueModel, Topaz
 
 
@@ -10,121 +12,111 @@ def _seconds(first: int, last: int) -> tuple[str, ...]:
 
 
 _WIDE = ("16:9", "9:16", "1:1", "4:3", "3:4")
-_SEEDANCE_RATIOS = ("21:9", *_WIDE)
-_SEEDANCE_USD = {"480p": 0.07, "720p": 0.15, "1080p": 0.34}
-_SEEDANCE_PROMPT = 10_000
-_SEEDANCE_REFERENCES: dict[str, int] = {
-    "reference_image_urls": 9,
-    "reference_video_urls": 3,
-    "reference_audio_urls": 3,
-}
+_SOURCE_MATCHED = ("21:9", *_WIDE, "adaptive", "auto")
+
+_WAN = CatalogueModel(
+    id="wan-2-7-text-to-video",
+    name="Wan 2.7",
+    kind="text-to-video",
+    usd_per_second={"480p": 0.05, "720p": 0.1, "1080p": 0.15},
+    p80=145.0,
+    durations=("5s", "10s", "15s"),
+    aspect_ratios=_WIDE,
+    audio=True,
+    audio_configurable=True,
+    audio_input=True,
+    sets=("venice_recommendations", "audio"),
+)
+_GROK = CatalogueModel(
+    id="grok-imagine-text-to-video-private",
+    name="Grok Imagine Private",
+    kind="text-to-video",
+    usd_per_second={"480p": 0.05, "720p": 0.07},
+    p80=75.0,
+    durations=_seconds(1, 15),
+    aspect_ratios=(*_WIDE, "3:2", "2:3"),
+    delivery="link",
+    audio=True,
+    prompt_limit=4096,
+)
+_SEEDANCE = CatalogueModel(
+    id="seedance-2-0-text-to-video",
+    name="Seedance 2.0",
+    kind="text-to-video",
+    usd_per_second={"480p": 0.07, "720p": 0.15, "1080p": 0.34},
+    p80=180.0,
+    durations=_seconds(4, 15),
+    aspect_ratios=("21:9", *_WIDE),
+    needs_aspect_ratio=True,
+    audio=True,
+    audio_configurable=True,
+    prompt_limit=10_000,
+)
+_SEEDANCE_REFERENCE = evolve(
+    _SEEDANCE,
+    id="seedance-2-0-reference-to-video",
+    name="Seedance 2.0 Reference",
+    kind="image-to-video",
+    p80=220.0,
+    aspect_ratios=_SOURCE_MATCHED,
+    needs_aspect_ratio=False,
+    references={"reference_image_urls": 9, "reference_video_urls": 3, "reference_audio_urls": 3},
+    reference_seconds=15.0,
+    audio_input=True,
+    asks_consent=True,
+)
+_TOPAZ = CatalogueModel(
+    id="topaz-video-upscale",
+    name="Topaz Video Upscale",
+    kind="video",
+    usd_per_second={"any": 0.05},
+    p80=120.0,
+    needs=("video_url",),
+    upscales=True,
+)
 
 CATALOGUE: tuple[CatalogueModel, ...] = (
-    CatalogueModel(
-        id="wan-2-7-text-to-video",
-        name="Wan 2.7",
-        kind="text-to-video",
-        usd_per_second={"480p": 0.05, "720p": 0.1, "1080p": 0.15},
-        p80=145.0,
-        durations=("5s", "10s", "15s"),
-        aspect_ratios=_WIDE,
-        audio=True,
-        audio_configurable=True,
-        audio_input=True,
-        sets=("venice_recommendations", "audio"),
-    ),
-    CatalogueModel(
+    _WAN,
+    evolve(
+        _WAN,
         id="wan-2-7-image-to-video",
-        name="Wan 2.7",
         kind="image-to-video",
-        usd_per_second={"480p": 0.05, "720p": 0.1, "1080p": 0.15},
         p80=160.0,
-        durations=("5s", "10s", "15s"),
+        aspect_ratios=(),
         needs=("image_url",),
-        audio=True,
-        audio_configurable=True,
-        audio_input=True,
+        sets=(),
     ),
-    CatalogueModel(
-        id="grok-imagine-text-to-video-private",
-        name="Grok Imagine Private",
-        kind="text-to-video",
-        usd_per_second={"480p": 0.05, "720p": 0.07},
-        p80=75.0,
-        durations=_seconds(1, 15),
-        aspect_ratios=(*_WIDE, "3:2", "2:3"),
-        delivery="link",
-        audio=True,
-        prompt_limit=4096,
-    ),
-    CatalogueModel(
+    _GROK,
+    evolve(
+        _GROK,
         id="grok-imagine-image-to-video-private",
-        name="Grok Imagine Private",
         kind="image-to-video",
-        usd_per_second={"480p": 0.05, "720p": 0.07},
         p80=80.0,
-        durations=_seconds(1, 15),
+        aspect_ratios=(),
         needs=("image_url",),
-        delivery="link",
-        audio=True,
-        prompt_limit=4096,
     ),
-    CatalogueModel(
-        id="seedance-2-0-text-to-video",
-        name="Seedance 2.0",
-        kind="text-to-video",
-        usd_per_second=_SEEDANCE_USD,
-        p80=180.0,
-        durations=_seconds(4, 15),
-        aspect_ratios=_SEEDANCE_RATIOS,
-        needs_aspect_ratio=True,
-        audio=True,
-        audio_configurable=True,
-        prompt_limit=_SEEDANCE_PROMPT,
-    ),
-    CatalogueModel(
+    _SEEDANCE,
+    evolve(
+        _SEEDANCE,
         id="seedance-2-0-image-to-video",
-        name="Seedance 2.0",
         kind="image-to-video",
-        usd_per_second=_SEEDANCE_USD,
         p80=190.0,
-        durations=_seconds(4, 15),
+        aspect_ratios=(),
+        needs_aspect_ratio=False,
         needs=("image_url",),
         asks_consent=True,
-        audio=True,
-        audio_configurable=True,
-        prompt_limit=_SEEDANCE_PROMPT,
     ),
-    CatalogueModel(
-        id="seedance-2-0-reference-to-video",
-        name="Seedance 2.0 Reference",
-        kind="image-to-video",
-        usd_per_second=_SEEDANCE_USD,
-        p80=220.0,
-        durations=_seconds(4, 15),
-        aspect_ratios=(*_SEEDANCE_RATIOS, "adaptive", "auto"),
-        references=_SEEDANCE_REFERENCES,
-        reference_seconds=15.0,
-        audio_input=True,
-        asks_consent=True,
-        audio=True,
-        audio_configurable=True,
-        prompt_limit=_SEEDANCE_PROMPT,
-    ),
-    CatalogueModel(
+    _SEEDANCE_REFERENCE,
+    evolve(
+        _SEEDANCE_REFERENCE,
         id="seedance-2-5-reference-to-video",
         name="Seedance 2.5 Reference",
-        kind="image-to-video",
         usd_per_second={"480p": 0.09, "720p": 0.19, "1080p": 0.42},
         p80=240.0,
         durations=(*_seconds(4, 30), "-1", "auto"),
-        aspect_ratios=(*_SEEDANCE_RATIOS, "adaptive", "auto"),
-        audio_input=True,
-        asks_consent=True,
         follows_source=True,
+        references={},
         reference_seconds=30.0,
-        audio=True,
-        audio_configurable=True,
         prompt_limit=20_000,
     ),
     CatalogueModel(
@@ -183,18 +175,14 @@ CATALOGUE: tuple[CatalogueModel, ...] = (
         aspect_ratios=("16:9", "9:16"),
         offline=True,
     ),
-    CatalogueModel(
+    evolve(
+        _GROK,
         id="grok-imagine-1-5-lite-text-to-video",
         name="Grok Imagine 1.5 Lite",
-        kind="text-to-video",
         usd_per_second={"480p": 0.08, "720p": 0.12},
         p80=30.0,
-        durations=_seconds(1, 15),
         aspect_ratios=_WIDE,
-        delivery="link",
         private=False,
-        audio=True,
-        prompt_limit=4096,
         sets=("fast",),
     ),
     CatalogueModel(
@@ -249,24 +237,13 @@ CATALOGUE: tuple[CatalogueModel, ...] = (
         audio=True,
         audio_configurable=True,
     ),
-    CatalogueModel(
-        id="topaz-video-upscale",
-        name="Topaz Video Upscale",
-        kind="video",
-        usd_per_second={"any": 0.05},
-        p80=120.0,
-        needs=("video_url",),
-        upscales=True,
-    ),
+    _TOPAZ,
     *(
-        CatalogueModel(
+        evolve(
+            _TOPAZ,
             id=f"topaz-video-{name}",
             name=f"Topaz {name.title()}",
-            kind="video",
             usd_per_second={"any": usd},
-            p80=120.0,
-            needs=("video_url",),
-            upscales=True,
             factors=() if name in {"hyperion", "interpolate", "deblur", "colorize"} else (1, 2, 4),
             topaz=Topaz(models={f"{name}-1": 1.0, f"{name}-2": 4.0}, prompt=name == "astra"),
         )
