@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from venice_async.cli.batch_file import read_batch
-from venice_async.cli.screen.streams import as_command
+from venice_async.cli.stdio import as_command
 
 from .shell import COMMAND, Shell
 from .venice import PUBLIC

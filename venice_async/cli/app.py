@@ -20,7 +20,7 @@ from . import exit_codes
 from .explain import failed_json, report
 from .options import MAIN, Output
 from .screen.screen import Screen
-from .screen.streams import prepare
+from .stdio import prepare
 
 NAME: Final = "venice-async"
 _DONE: Final = frozenset({"__complete", "--install-completion"})  # what cyclopts does by itself

@@ -17,7 +17,7 @@ from .exit_codes import exit_code
 from .explain import failed_json, in_words, succeeded_json
 from .run_jobs import ANSWER, save_tickets, tell_unknown
 from .screen.board import Board
-from .screen.streams import as_line, from_here
+from .stdio import as_line, from_here
 
 if TYPE_CHECKING:
     from ..batch import Batch

@@ -23,9 +23,8 @@ from .explain import report, succeeded_json, ticket_json
 from .prices import ask_price, confirm_price
 from .request_options import with_utf8_prompts
 from .screen.board import Board
-from .screen.streams import from_here
 from .session import open_session
-from .stdio import STDOUT, destination
+from .stdio import STDOUT, destination, from_here
 
 if TYPE_CHECKING:
     from ..job import VideoJob

@@ -22,7 +22,7 @@ from .exit_codes import NoKeyError
 from .explain import CHOOSE
 from .options import Connection, Journalling
 from .screen.questions import consent_asker
-from .screen.streams import as_command
+from .stdio import as_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,17 +1,22 @@
-"""`-` for a file: stdin is read, and the clip goes to stdout. Neither delays an interrupt."""
+"""The standard streams: `-` for a file, and what stdout and stderr cannot encode.
+
+Reading and writing never delay an interrupt. File names keep their bytes, and nothing crashes.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import codecs
+import json
 import os
+import re
 import select
-import stat
+import shlex
 import sys
-import threading
+from collections.abc import Sequence
 from contextlib import suppress
+from io import BufferedWriter, FileIO, StringIO, TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import anyio
 
@@ -19,11 +24,16 @@ from ..errors import UsageError
 from ..io.delivery.sinks import WriterSink
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from .screen.screen import Screen
 
 STDOUT: Final = Path("-")
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PIECE: Final = 1 << 16  # bytes
+_SPELT: Final = {"✓": "+", "✗": "x", "·": "-", "…": "...", "━": "-", "╸": "-", "╺": "-"}
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")  # what stands for a byte of a name that is not UTF-8
+_ERRORS: Final = "venice_async"
 
 
 class StandardOutput:
@@ -32,17 +42,16 @@ class StandardOutput:
     def __init__(self) -> None:
         """Write to stdout as it is now."""
         self._descriptor = sys.stdout.fileno()
-        self._is_file = stat.S_ISREG(os.fstat(self._descriptor).st_mode) or os.name != "posix"
 
     async def write(self, data: bytes) -> None:
         """Write all of `data`."""
         left = memoryview(data)
         while left:
-            if self._is_file:
-                written = await anyio.to_thread.run_sync(os.write, self._descriptor, left)
-            else:  # as much as a pipe takes at once when it takes anything
+            try:  # as much as a pipe takes at once when it takes anything
                 await anyio.wait_writable(self._descriptor)
                 written = os.write(self._descriptor, left[: select.PIPE_BUF])
+            except PermissionError:  # a file, which is always writable and cannot be waited for
+                written = await anyio.to_thread.run_sync(os.write, self._descriptor, left)
             left = left[written:]
 
 
@@ -82,26 +91,89 @@ async def read_text(path: Path) -> str:
 
 
 async def _standard_input() -> bytes:
-    """Read in a thread that nobody joins: one that waits for its writer would hold up the exit."""
     try:
         descriptor = sys.stdin.fileno()
     except (AttributeError, ValueError):  # there is none, it is closed, or it is no file
         return b"" if sys.stdin is None else sys.stdin.read().encode()
-    loop, end = asyncio.get_running_loop(), asyncio.Event()
-    read: list[bytes | OSError] = []
+    pieces: list[bytes] = []
+    while not pieces or pieces[-1]:
+        with suppress(PermissionError):  # a file or /dev/null: always readable, and cannot be waited for
+            await anyio.wait_readable(descriptor)
+        pieces.append(os.read(descriptor, _PIECE))
+    return b"".join(pieces)
 
-    def work() -> None:
+
+class _Forgiving(FileIO):
+    """Stderr: what it no longer takes, as of a terminal that is gone, is lost, and no paid job with it."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
         try:
-            while piece := os.read(descriptor, _PIECE):
-                read.append(piece)
-        except OSError as error:
-            read.append(error)
-        with suppress(RuntimeError):  # the loop was closed by an interrupt
-            loop.call_soon_threadsafe(end.set)
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
 
-    threading.Thread(target=work, name="stdin", daemon=True).start()
-    await end.wait()
-    for piece in read:
-        if isinstance(piece, OSError):
-            raise piece
-    return b"".join(piece for piece in read if isinstance(piece, bytes))
+
+def _forgiving(stream: TextIO) -> TextIO:
+    buffer: object = getattr(stream, "buffer", None)
+    raw: object = getattr(buffer, "raw", buffer)  # PYTHONUNBUFFERED leaves out the buffer
+    if not isinstance(raw, FileIO):
+        return stream
+    said = BufferedWriter(_Forgiving(raw.fileno(), "w", closefd=False))
+    return TextIOWrapper(said, encoding=stream.encoding, line_buffering=True)
+
+
+def prepare() -> None:
+    """Make stdout and stderr write what their encoding lacks in another way; None where they are closed.
+
+    What stderr does not take is lost: it is said beside the work, which goes on.
+    """
+
+    def otherwise(error: UnicodeError) -> tuple[str | bytes, int]:
+        """Encode a character: a byte of a file name as itself, a mark by another one, the rest as escapes."""
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        letter, end = error.object[error.start], error.start + 1
+        if "\udc80" <= letter <= "\udcff":
+            return letter.encode("ascii", "surrogateescape"), end
+        return _SPELT.get(letter) or letter.encode("ascii", "backslashreplace").decode(), end
+
+    codecs.register_error(_ERRORS, otherwise)
+    sys.stdout, sys.stderr = sys.stdout or StringIO(), _forgiving(sys.stderr or StringIO())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=_ERRORS)
+
+
+def as_command(words: Sequence[str]) -> str:
+    """Return a command line to paste into a shell, also where a file name is not text."""
+    # A quotation mark at the end has Python put the rest into apostrophes, as the shell wants it: $'caf\xe9'.
+    return " ".join(
+        "$" + repr(os.fsencode(word) + b'"')[1:-2] + "'" if _SURROGATE.search(word) else shlex.quote(word)
+        for word in words
+    )
+
+
+def from_here(place: Path | str | None) -> str:
+    """Return a URL as it is, and a path that lies in the current folder as it is named from there."""
+    if isinstance(place, Path) and place.is_relative_to(here := Path.cwd()):
+        place = place.relative_to(here)
+    return str(place)
+
+
+def as_line(value: object, stream: TextIO) -> str:
+    """Return JSON as a line for `stream`: ASCII where that is not UTF-8, or where a file name is not."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    encoding = codecs.lookup(getattr(stream, "encoding", None) or "utf-8").name
+    if encoding != "utf-8" or _SURROGATE.search(text):
+        text = json.dumps(value, default=str)
+    return f"{text}\n"
+
+
+def write_path(path: Path, stream: TextIO) -> None:
+    """Write a path and a line feed: the bytes of its name, where `stream` takes bytes."""
+    stream.flush()
+    if (raw := getattr(stream, "buffer", None)) is None:
+        stream.write(f"{path}\n")
+    else:
+        raw.write(os.fsencode(path) + b"\n")
+    stream.flush()

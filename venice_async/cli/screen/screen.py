@@ -21,7 +21,7 @@ from rich.text import Text
 
 from ..interrupts import Interrupts
 from ..options import Output
-from .streams import as_line, write_path
+from ..stdio import as_line, write_path
 
 _FRAMES: Final = 8  # pictures a second
 _GAP: Final = 2  # columns between those of a table
