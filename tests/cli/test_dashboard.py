@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -46,8 +46,8 @@ class Asked:
         self.waiting: list[dict[str, Any]] = [{**question, "statements": [[name, name] for name in names]}]
         self.answers: list[tuple[str, Consent | None]] = []
 
-    async def questions(self) -> list[dict[str, Any]]:
-        return self.waiting
+    async def facts(self, _: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"questions": self.waiting}
 
     async def answer(self, key: str, consent: Consent | None) -> bool:
         self.answers.append((key, consent))
@@ -91,7 +91,7 @@ async def staged(
     path = place or folder / "jobs.db"
     journal = await Journal.open(path, clock=SystemClock(), account=account, secret=secret)
     onlooker = await Journal.open(path, clock=SystemClock())
-    feed = Feed(onlooker, place="jobs.db", questions=questions)
+    feed = Feed(onlooker, "jobs.db", cast("Any", questions))
     asked: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "token": None, **options}
     try:
         async with serving(feed, **asked) as port:

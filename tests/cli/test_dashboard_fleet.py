@@ -45,7 +45,7 @@ async def test_a_question_that_a_worker_waits_for_is_answered_on_the_page(
         journal = await Journal.open(postgres, clock=SystemClock())
         stack.push_async_callback(journal.aclose)
         seen = FleetSeen(postgres, stack)
-        feed = Feed(journal, place="db", questions=seen, workers=seen.facts)
+        feed = Feed(journal, "db", seen)
         assert ([], []) == ((found := await shown(feed))["questions"], found["owners"])
         assert [(None,)] == execute(postgres, "SELECT to_regclass('venice_async.fleet')::text")
         fleet = await stack.enter_async_context(Fleet(postgres))

@@ -19,7 +19,8 @@ import pytest
 from PIL import Image, ImageStat
 
 from tests.browser import Tab, tab
-from venice_async.cli.dashboard.report import ReportItem, write_report
+from venice_async.cli.dashboard.page import write_report
+from venice_async.cli.dashboard.rows import report_row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 HOSTILE = (
     "</script><script>alert(\"x\")</script> & 'quotes' <img src=x onerror=alert(1)> $title <!--head--> \u202e"
 )
+Item = tuple[int, dict[str, Any]]
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 
 
@@ -56,19 +58,19 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def written(folder: Path, *items: ReportItem, title: str = "Batch", **keywords: Any) -> Page:
-    write_report(folder / "report.html", items, title=title, **keywords)
+def written(folder: Path, *items: Item, title: str = "Batch", **keywords: Any) -> Page:
+    rows = [report_row(folder, index, **facts) for index, facts in items]
+    write_report(folder / "report.html", {"title": title, "rows": rows, **keywords})
     return Page(folder / "report.html")
 
 
-def item(index: int = 0, **facts: Any) -> ReportItem:
-    every: dict[str, Any] = {"model": "model", "prompt": "a fox", **facts}
-    return ReportItem(index=index, **every)
+def item(index: int = 0, **facts: Any) -> Item:
+    return index, {"model": "model", "prompt": "a fox", **facts}
 
 
 @asynccontextmanager
 async def seen(
-    browser: int, folder: Path, *items: ReportItem, width: int = 1280, **facts: Any
+    browser: int, folder: Path, *items: Item, width: int = 1280, **facts: Any
 ) -> AsyncGenerator[Tab]:
     path = written(folder, *items, **facts).path
     async with tab(browser) as page:
@@ -149,7 +151,7 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="disk full"):
-        write_report(tmp_path / "report.html", [], title="after")
+        write_report(tmp_path / "report.html", {"title": "after", "rows": []})
 
     assert before == (tmp_path / "report.html").read_text(encoding="utf-8")
     assert ["report.html"] == [path.name for path in tmp_path.iterdir()]
@@ -179,14 +181,15 @@ class TestInABrowser:
     ) -> None:
         """Money that was surely spent is told apart from money that may have been."""
         items = (
-            item(0, clip=clip, usd=0.5, seconds=100, charged=True, key="dawn", tags={"set": "a"}, seed=7),
-            item(1, clip=clip, usd=0.0125, seconds=200, charged=True),
+            item(0, clip=clip, usd=0.5, took=100, charged=True, key="dawn", tags={"set": "a"}, seed=7),
+            item(1, clip=clip, usd=0.0125, took=200, charged=True),
             item(2, clip=clip, charged=True),
             item(3, error="refused", hint="Change it", usd=0.5, charged=False, duration="5s"),
             item(4, error="lost", usd=0.25, charged=None),
             item(5),
         )
-        started, finished = datetime(2026, 11, 22, 10, 7), datetime(2026, 11, 22, 10, 9, 30)  # noqa: DTZ001 - a report shows the times it is given
+        started = datetime(2026, 11, 22, 10, 7).timestamp()  # noqa: DTZ001 - the page shows local times
+        finished = started + 150
         async with seen(browser, tmp_path, *items, started=started, finished=finished) as page:
             assert [
                 "Clips 3 of 6 1 not ended",

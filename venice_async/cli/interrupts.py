@@ -11,47 +11,37 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 from anyio.abc import TaskStatus
+from attrs import define
 
 from . import exit_codes
+
+if TYPE_CHECKING:
+    from .screen.screen import Screen
 
 _CLOSING: Final = 0.5  # seconds after the second signal in which what is open is closed as usual
 
 
+@define(eq=False)
 class Interrupts:
     """What a command does when it is asked to stop.
 
     Attributes:
+        screen: its terminal.
         code: the exit code, once a signal has come.
         on_stop: called at the first signal instead of stopping at once, while there is work to hand over.
         on_insist: called at the second, before stopping at once.
         farewell: what is said when it stops at once.
     """
 
-    def __init__(
-        self,
-        say: Callable[[str], object],
-        *,
-        wipe: Callable[[], object] = lambda: None,
-        end_line: Callable[[], object] = lambda: None,
-    ) -> None:
-        """Stop at once, until told otherwise.
-
-        Args:
-            say: for a farewell.
-            wipe: gives back the terminal.
-            end_line: ends the line in which a terminal has echoed a Ctrl-C.
-        """
-        self._say = say
-        self._wipe = wipe
-        self._end_line = end_line
-        self.farewell = "Interrupted."
-        self.code: int | None = None
-        self.on_stop: Callable[[], object] | None = None
-        self.on_insist: Callable[[], object] | None = None
+    screen: Screen
+    code: int | None = None
+    on_stop: Callable[[], object] | None = None
+    on_insist: Callable[[], object] | None = None
+    farewell: str = "Interrupted."
 
     async def guard(self, work: Callable[[], Awaitable[int]]) -> int:
         """Do `work` and return its exit code, or that of the signal that stopped it."""
@@ -65,12 +55,12 @@ class Interrupts:
                 async for number in signals:
                     first, self.code = self.code is None, 128 + number
                     if number == signal.SIGINT:
-                        self._end_line()
+                        self.screen.end_line()
                     if first and self.on_stop is not None:
                         self.on_stop()
                         continue
                     if not first:
-                        self._wipe()
+                        self.screen.wipe()
                         if self.on_insist is not None:
                             self.on_insist()
                         asyncio.get_running_loop().call_later(_CLOSING, os._exit, self.code)
@@ -90,6 +80,6 @@ class Interrupts:
         if isinstance(outcome, Exception):
             raise outcome
         if outcome is None:
-            self._say(self.farewell)
+            self.screen.insist(self.farewell)
             return self.code or exit_codes.INTERRUPTED
         return outcome

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
-
-import anyio
 
 from ..errors import BudgetExceededError, VeniceError
 from ..formatting import as_usd
@@ -89,33 +88,15 @@ async def all_prices(venice: VeniceClient, requests: Sequence[VideoRequest]) -> 
     return [prices[name] for name in names]
 
 
-async def total_price(venice: VeniceClient, requests: Sequence[VideoRequest]) -> float:
-    """Return what all requests cost, in USD.
-
-    Raises:
-        VeniceError: the first that has no price.
-    """
-    prices = await all_prices(venice, requests)
-    for price in prices:
-        if isinstance(price, VeniceError):
-            raise price
-    return math.fsum(price for price in prices if isinstance(price, float | int))
-
-
 async def each(items: Iterable[_T], ask: Callable[[_T], Awaitable[_R]]) -> list[_R]:
     """Return what `ask` makes of each item, a few at once."""
-    items = list(items)
-    found: dict[int, _R] = {}
-    slots = anyio.Semaphore(_AT_ONCE)
+    slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(index: int, item: _T) -> None:
+    async def one(item: _T) -> _R:
         async with slots:
-            found[index] = await ask(item)
+            return await ask(item)
 
-    async with anyio.create_task_group() as group:
-        for index, item in enumerate(items):
-            group.start_soon(one, index, item)
-    return [found[index] for index in range(len(items))]
+    return await asyncio.gather(*map(one, items))
 
 
 async def show_prices(
@@ -137,8 +118,7 @@ async def show_prices(
         by_model.setdefault(line.request.model, []).append(price)
         if line.max_usd is not None and price > line.max_usd:
             over.append(line.number)
-    sums = {model: math.fsum(known) for model, known in by_model.items()}
-    total = math.fsum(sums.values())
+    total = math.fsum(math.fsum(known) for known in by_model.values())
     if screen.as_json:
         screen.emit(
             {
@@ -146,22 +126,28 @@ async def show_prices(
                 "clips": len(lines),
                 "usd": round(total, 6),
                 "models": [
-                    {"model": model, "clips": len(by_model[model]), "usd": round(usd, 6)}
-                    for model, usd in sums.items()
+                    {"model": model, "clips": len(known), "usd": round(math.fsum(known), 6)}
+                    for model, known in by_model.items()
                 ],
                 "unpriced": [{"line": line.number, "error": error.message} for line, error in unpriced],
             }
         )
     else:
+        rows = [
+            {
+                "model": model,
+                "clips": str(len(known)),
+                "each": " to ".join(dict.fromkeys((as_usd(min(known)), as_usd(max(known))))),
+                "total": as_usd(math.fsum(known)),
+            }
+            for model, known in by_model.items()
+        ]
         missing = Counter(line.request.model for line, _ in unpriced)
-        spans = [dict.fromkeys((as_usd(min(known)), as_usd(max(known)))) for known in by_model.values()]
-        columns = {
-            "model": [*by_model, *missing],
-            "clips": [str(len(known)) for known in by_model.values()] + [str(n) for n in missing.values()],
-            "each": [" to ".join(span) for span in spans] + ["?" for _ in missing],
-            "total": [as_usd(usd) for usd in sums.values()] + ["?" for _ in missing],
-        }
-        screen.table(columns, styles=["" for _ in columns["model"]])
+        rows += [
+            {"model": model, "clips": str(count), "each": "?", "total": "?"}
+            for model, count in missing.items()
+        ]
+        screen.table(rows)
         screen.note(
             f"{len(lines) - len(unpriced)} of {len(lines)} clips have a price: {as_usd(total)} in all"
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 
@@ -14,7 +14,7 @@ from attrs import frozen
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ...errors import UsageError
+from ...errors import UsageError, VeniceError
 from ...formatting import as_usd
 from ...sansio.converter import request_key
 from ..batch_file import Line, read_batch, unknown_fields, variants
@@ -22,7 +22,7 @@ from ..batch_run import BatchRun
 from ..completions import Model
 from ..explain import hint
 from ..options import BATCH, MAIN, ConfirmOptions, Connection, Journalling, Output, Place, Seconds, Text, Usd
-from ..prices import confirm_price, show_prices, total_price
+from ..prices import all_prices, confirm_price, show_prices
 from ..request_options import PictureOptions
 from ..screen.screen import ScreenHere
 from ..session import open_session
@@ -120,7 +120,7 @@ async def batch(
         results: Write the outcomes here, as JSON lines.
         report: Write report.html beside the clips: a page to look at.
     """
-    started = datetime.now(UTC)
+    started = time.time()
     if report and not isinstance(into, Path):
         msg = "--report needs a folder for the clips: the page shows them from beside it"
         raise UsageError(msg, hint="Leave --report out, or send the clips to a folder")
@@ -148,7 +148,13 @@ async def batch(
                 screen.interrupts.farewell = "Stopped at once. Run the same command again to go on."
             if budget is None:
                 with screen.waiting("asking the prices"):
-                    total = await total_price(session.venice, [line.request for line in lines])
+                    prices = await all_prices(session.venice, [line.request for line in lines])
+                known_prices = list[float]()
+                for price in prices:
+                    if isinstance(price, VeniceError):
+                        raise price
+                    known_prices.append(price)
+                total = math.fsum(known_prices)
                 screen.note(f"{_clips(len(lines))}, {as_usd(total)} in all; --budget makes that a bound")
                 await confirm_price(total, None, confirm, screen)
             clips = session.venice.batch(
@@ -196,56 +202,49 @@ def _open_output(into: Path | str, results: Path | None, stack: ExitStack) -> Te
 
 
 def _write_report(
-    run: BatchRun,
-    lines: Sequence[Line],
-    into: Path,
-    started: datetime,
-    known: Mapping[str, JournalEntry],
+    run: BatchRun, lines: Sequence[Line], into: Path, started: float, known: Mapping[str, JournalEntry]
 ) -> Path:
     """Write `report.html` into the folder of the clips and return its path.
 
     What an earlier run made has the times that are `known` of it.
     """
-    from ..dashboard.report import ReportItem, write_report  # noqa: PLC0415 - for those who ask for a report
+    from ..dashboard.page import write_report  # noqa: PLC0415 - for those who ask for a report
+    from ..dashboard.rows import report_row  # noqa: PLC0415 - see above
 
-    items: list[ReportItem] = []
-    began: list[datetime] = []
-    ended: list[datetime] = []
+    rows: list[dict[str, Any]] = []
+    times: list[float] = []
     for index, line in enumerate(lines):
         outcome, seconds = run.outcomes.get(index, (None, None))
         video, error = (outcome.video, outcome.error) if outcome else (None, None)
-        length = line.request.duration
         entry = known.get(video.ticket.queue_id) if video and outcome and outcome.earlier else None
         if entry is not None and entry.ended is not None:
             seconds = entry.ended - entry.created
-            began.append(datetime.fromtimestamp(entry.created, UTC))
-            ended.append(datetime.fromtimestamp(entry.ended, UTC))
+            times += [entry.created, entry.ended]
         elif outcome is not None:
-            began.append(started)
-            ended.append(datetime.now(UTC))
-        items.append(
-            ReportItem(
-                index=index,
-                key=line.key or line.variant or None,
-                tags=line.tags,
-                model=line.request.model,
-                prompt=line.request.prompt,
-                clip=video.path if video else None,
-                duration=None if length is None else str(length),
-                seed=line.request.extra.get("seed"),
-                seconds=seconds,
-                usd=outcome.usd if outcome else None,
-                size=video.size if video else None,
-                error=error.message if error else None,
-                hint=hint(error) if error else None,
-                charged=True if video else error.charged if error else None,
-            )
+            times += [started, time.time()]
+        row = report_row(
+            into.absolute(),
+            index,
+            key=line.key or line.variant or None,
+            tags=dict(line.tags) or None,
+            model=line.request.model,
+            prompt=line.request.prompt,
+            clip=video.path if video else None,
+            duration=line.request.duration,
+            seed=line.request.extra.get("seed"),
+            took=seconds,
+            usd=outcome.usd if outcome else None,
+            size=video.size if video else None,
+            error=error.message if error else None,
+            hint=hint(error) if error else None,
+            charged=True if video else error.charged if error else None,
         )
+        rows.append(row)
     path = into / "report.html"
-    title = f"{into.resolve().name}: {_clips(len(items))}"
-    first, last = min(began, default=started).astimezone(), max(ended, default=started).astimezone()
+    title = f"{into.resolve().name}: {_clips(len(lines))}"
+    first, last = min(times, default=started), max(times, default=started)
     try:
-        write_report(path, items, title=title, started=first, finished=last)
+        write_report(path, {"title": title, "started": first, "finished": last, "rows": rows})
     except OSError as error:
         msg = f"The report cannot be written: {error.strerror}"
         raise UsageError(msg, hint="The clips are there") from error

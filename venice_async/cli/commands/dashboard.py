@@ -65,7 +65,7 @@ async def dashboard(
         journal = await Journal.open(path, clock=SystemClock())
         stack.push_async_callback(journal.aclose)
         fleet = FleetSeen(path, stack) if isinstance(path, str) else None
-        feed = Feed(journal, place=name_of(path), questions=fleet, workers=fleet.facts if fleet else None)
+        feed = Feed(journal, name_of(path), fleet)
         async with serving(feed, host=host, port=port, token=token, names=known_as) as at:
             place = f"[{host}]" if ":" in host else host
             url = f"http://{place}:{at}/" + (f"?token={token}" if token else "")

@@ -7,7 +7,7 @@ import shlex
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from attrs import frozen
 from cyclopts import Parameter
@@ -60,18 +60,6 @@ class Filters:
     since: Annotated[str | None, Parameter(metavar="WHEN")] = None
     limit: Annotated[int | None, Parameter(metavar="N", validator=Number(gte=0))] = None
 
-    def wanted(self, now: float) -> Wanted:
-        """Return them as the journal takes them; without `all`, or a state, only the unfinished.
-
-        Raises:
-            UsageError: one makes no sense.
-        """
-        state = self.state or (None if self.all else "unfinished")
-        since = moment(self.since, now)
-        return Wanted(
-            kinds=kinds_of(state), model=self.model, key=self.key, tag=self.tag, since=since, limit=self.limit
-        )
-
 
 @command(EXAMPLES)
 async def jobs(
@@ -89,19 +77,23 @@ async def jobs(
         forget: Strike a job off, once you know that no clip of it will come.
     """
     path = journal_path(connection, journalling)
-    wanted = filters.wanted(time.time())
+    wanted = Wanted(
+        kinds=kinds_of(filters.state or (None if filters.all else "unfinished")),
+        model=filters.model,
+        key=filters.key,
+        tag=filters.tag,
+        since=moment(filters.since, time.time()),
+        limit=filters.limit,
+    )
+    entries: list[JournalEntry] = []
+    elsewhere: set[str] = set()  # those that another process works on
     async with open_journal(path) as journal:
-        entries: list[JournalEntry] = []
-        elsewhere: set[str] = set()
         if journal is not None and forget is not None:
-            ids = [
-                entry.id
-                for entry in await journal.pending()
-                if forget == entry.id or (entry.ticket and forget == entry.ticket.queue_id)
-            ]
-            if ids and await journal.forget(ids[0]):
-                screen.note(f"Forgot {forget}.")
-                return exit_codes.OK
+            for entry in await journal.pending():
+                known = forget == entry.id or (entry.ticket and forget == entry.ticket.queue_id)
+                if known and await journal.forget(entry.id):
+                    screen.note(f"Forgot {forget}.")
+                    return exit_codes.OK
         elif journal is not None:
             entries = await journal.history(wanted)
             looked = await journal.watch({}, most=0)
@@ -112,98 +104,81 @@ async def jobs(
     if not filters.all:
         entries.reverse()  # the oldest first: it is the one to look at
     if screen.as_json:
-        screen.emit(
-            [
-                {
-                    "id": entry.id,
-                    "ticket": ticket_json(entry.ticket) if entry.ticket else None,
-                    "model": entry.model,
-                    "state": type(entry.state).__name__,
-                    "elsewhere": entry.id in elsewhere,
-                    "to": None if (file := _file(entry)) is None else str(file),
-                    "created": _iso(entry.created),
-                    "ended": _iso(entry.ended),
-                    "usd": entry.usd,
-                    "key": entry.name or None,
-                    "tags": dict(entry.tags),
-                    "prompt": entry.request.prompt if entry.request else None,
-                    "error": entry.state.error.message if isinstance(entry.state, Failed) else None,
-                    "answer": _answer(entry),
-                }
-                for entry in entries
-            ]
-        )
-    elif entries:
-        screen.table(_columns(entries, elsewhere), styles=["" for _ in entries], cut="prompt")
-    if filters == Filters():
-        entries = [entry for entry in entries if entry.id not in elsewhere]
-        held = len(elsewhere)
-        if entries or not held:
-            screen.note(
-                f"{len(entries)} unfinished in {path and name_of(path)}"
-                if entries
-                else "Nothing is unfinished."
-            )
-        if held:
-            screen.note(f"{held} unfinished {'is' if held == 1 else 'are'} being watched by another process.")
-        if any(entry.ticket for entry in entries):
-            screen.note("Go on with: venice-async resume --all")
-        if any(entry.ticket is None for entry in entries):
-            for entry in entries:
-                if (answer := _answer(entry)) is not None:
-                    screen.note(f"{entry.id}: the server answered, and nobody understood: {answer}")
-                    name, to = entry.model or "MODEL", shlex.quote(str(entry.to or "."))
-                    ticket = shlex.quote(json.dumps({"model": name, "queue_id": "JOB"}))
-                    screen.note(f"If that names a job: echo {ticket} | venice-async resume - -o {to}")
-            screen.note("Look at your account for an unknown outcome, then: venice-async jobs --forget ID")
+        screen.emit([_as_json(entry, elsewhere=entry.id in elsewhere) for entry in entries])
     else:
+        rows = [_as_row(entry, here=entry.id not in elsewhere) for entry in entries]
+        for name in ("key", "tags", "price", "took"):
+            if not any(row[name] for row in rows):
+                rows = [{title: cell for title, cell in row.items() if title != name} for row in rows]
+        screen.table(rows, cut="prompt")
+    if filters != Filters():
         screen.note("1 job." if len(entries) == 1 else f"{len(entries)} jobs.")
+        return exit_codes.OK
+    ours, held = [entry for entry in entries if entry.id not in elsewhere], len(elsewhere)
+    if ours:
+        screen.note(f"{len(ours)} unfinished in {path and name_of(path)}")
+    elif not held:
+        screen.note("Nothing is unfinished.")
+    if held:
+        screen.note(f"{held} unfinished {'is' if held == 1 else 'are'} being watched by another process.")
+    if any(entry.ticket for entry in ours):
+        screen.note("Go on with: venice-async resume --all")
+    if any(entry.ticket is None for entry in ours):
+        for entry in ours:
+            if isinstance(entry.state, Queueing) and entry.state.answer is not None:
+                screen.note(f"{entry.id}: the server answered, and nobody understood: {entry.state.answer}")
+                name, to = entry.model or "MODEL", shlex.quote(str(entry.to or "."))
+                ticket = shlex.quote(json.dumps({"model": name, "queue_id": "JOB"}))
+                screen.note(f"If that names a job: echo {ticket} | venice-async resume - -o {to}")
+        screen.note("Look at your account for an unknown outcome, then: venice-async jobs --forget ID")
     return exit_codes.OK
 
 
-def _answer(entry: JournalEntry) -> str | None:
-    """Return what was kept of an answer to the paid request that made no sense, without secrets."""
-    return entry.state.answer if isinstance(entry.state, Queueing) else None
-
-
-def _columns(entries: list[JournalEntry], elsewhere: set[str]) -> dict[str, list[str]]:
-    now = time.time()
-    names: list[str] = []
-    states: list[str] = []
-    for entry in entries:
-        here = entry.id not in elsewhere
-        lost = here and isinstance(entry.state, Queueing)
-        unqueued = f"{entry.id} (outcome unknown)" if lost else entry.id
-        names.append(entry.ticket.queue_id if entry.ticket else unqueued)
-        state = "perhaps paid for" if lost else phase(entry.state)
-        states.append(state if here else f"{state}, by another process")
-    noted = {
-        "key": [entry.name for entry in entries],
-        "tags": [", ".join(f"{name}={text}" for name, text in entry.tags.items()) for entry in entries],
-        "price": [as_usd(entry.usd) if entry.usd is not None else "" for entry in entries],
-        "took": [as_seconds(entry.ended - entry.created) if entry.ended else "" for entry in entries],
-    }
-    known = {title: cells for title, cells in noted.items() if any(cells)}
-    own = {"key": known.pop("key")} if "key" in known else {}
-    return {  # what tells them apart first: a narrow terminal shows no more
-        "job": names,
-        **own,
-        "state": states,
-        "prompt": [(entry.request.prompt if entry.request else None) or "" for entry in entries],
-        **known,
-        "queued": [f"{as_seconds(max(0.0, now - entry.created))} ago" for entry in entries],
-        "model": [entry.model or "?" for entry in entries],
-        "to": [str(_file(entry) or "") for entry in entries],
+def _as_json(entry: JournalEntry, *, elsewhere: bool) -> dict[str, Any]:
+    state, place = entry.state, _place(entry)
+    return {
+        "id": entry.id,
+        "ticket": ticket_json(entry.ticket) if entry.ticket else None,
+        "model": entry.model,
+        "state": type(state).__name__,
+        "elsewhere": elsewhere,
+        "to": None if place is None else str(place),
+        "created": _iso(entry.created),
+        "ended": _iso(entry.ended),
+        "usd": entry.usd,
+        "key": entry.name or None,
+        "tags": dict(entry.tags),
+        "prompt": entry.request.prompt if entry.request else None,
+        "error": state.error.message if isinstance(state, Failed) else None,
+        "answer": state.answer if isinstance(state, Queueing) else None,
     }
 
 
-def _file(entry: JournalEntry) -> Path | str | None:
+def _as_row(entry: JournalEntry, *, here: bool) -> dict[str, str]:
+    """Return a row of the table, with what tells jobs apart first: a narrow terminal shows no more."""
+    lost = here and isinstance(entry.state, Queueing)
+    state = "perhaps paid for" if lost else phase(entry.state)
+    return {
+        "job": entry.ticket.queue_id if entry.ticket else entry.id + " (outcome unknown)" * lost,
+        "key": entry.name,
+        "state": state if here else f"{state}, by another process",
+        "prompt": (entry.request.prompt if entry.request else None) or "",
+        "tags": ", ".join(f"{name}={text}" for name, text in entry.tags.items()),
+        "price": as_usd(entry.usd) if entry.usd is not None else "",
+        "took": as_seconds(entry.ended - entry.created) if entry.ended else "",
+        "queued": f"{as_seconds(max(0.0, time.time() - entry.created))} ago",
+        "model": entry.model or "?",
+        "to": str(_place(entry) or ""),
+    }
+
+
+def _place(entry: JournalEntry) -> Path | str | None:
     """Return where the clip is, or is to go."""
     video = entry.state.video if isinstance(entry.state, Succeeded | Saved) else None
     return (video and video.path) or entry.to
 
 
 def _iso(seconds: float | None) -> str | None:
-    return (
-        None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    )
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -15,7 +15,7 @@ from ...formatting import as_usd, did_you_mean
 from .. import exit_codes
 from ..options import Connection, Output, Usd
 from ..prices import each
-from ..screen.screen import ScreenHere
+from ..screen.screen import Screen, ScreenHere
 from ..session import open_session
 from . import command
 
@@ -28,7 +28,6 @@ venice-async models --type text-to-video --private
 venice-async models --accepts image --under 0.50
 venice-async models --json | jq -r '.[].id'
 """
-_NO_PRICE: Final = "by clip"  # that of a model that works on a clip depends on it
 _MANY: Final = 3  # names from which a list is shortened on a terminal
 
 
@@ -90,17 +89,45 @@ async def models(
             ]
         )
         return exit_codes.OK
-    if found:
-        costs = [as_usd(known[model.id]) if model.id in known else _NO_PRICE for model in found]
-        columns = _columns(found, brief=screen.out.is_terminal)
-        screen.table(
-            {"id": columns.pop("id")} | ({"from": costs} if asked else {}) | columns,
-            styles=["dim" if model.offline else "" for model in found],
-        )
-    else:
+    if not found:
         near = did_you_mean(search or "", [model.id for model in catalogue])
         screen.note(" ".join(filter(None, ("No model fits.", near))))
+        return exit_codes.OK
+    rows: list[dict[str, str]] = []
+    for model in found:
+        row = {"id": model.id}
+        if asked:  # the price of a model that works on a clip depends on it
+            row["from"] = as_usd(known[model.id]) if model.id in known else "by clip"
+        numbers = [int(number[0]) if (number := re.search(r"\d+", item)) else 0 for item in model.durations]
+        durations = _few(model.durations, screen)
+        if len(numbers) > _MANY and numbers == list(range(numbers[0], numbers[-1] + 1)):
+            durations = f"{model.durations[0]}-{model.durations[-1]}" if screen.out.is_terminal else durations
+        remarks = ["offline"] if model.offline else []
+        remarks += ["beta"] if model.beta else []
+        if model.region_restrictions:
+            remarks.append(f"blocked in {' '.join(model.region_restrictions)}")
+        if model.deprecation is not None:
+            remarks.append(f"ends {(model.deprecation.removes_at or '')[:10]}".strip())
+            remarks += [f"use {model.deprecation.replacement}"] if model.deprecation.replacement else []
+        row |= {
+            "type": model.model_type,
+            "privacy": model.privacy or "",
+            "durations": durations,
+            "sizes": _few(model.resolutions, screen),
+            "ratios": _few(model.aspect_ratios, screen),
+            "sound": "choice" if model.audio_configurable else "yes" if model.audio else "no",
+            "remarks": ", ".join(remarks),
+        }
+        rows.append(row)
+    screen.table(rows, dim=[model.offline for model in found])
     return exit_codes.OK
+
+
+def _few(names: Sequence[str], screen: Screen) -> str:
+    """Return a list, shortened on a terminal."""
+    if len(names) <= _MANY or not screen.out.is_terminal:
+        return " ".join(names)
+    return f"{' '.join(names[: _MANY - 1])} +{len(names) - _MANY + 1}"
 
 
 async def cheapest(venice: VeniceClient, models: Sequence[VideoModel]) -> dict[str, float]:
@@ -114,39 +141,3 @@ async def cheapest(venice: VeniceClient, models: Sequence[VideoModel]) -> dict[s
 
     prices = await each(models, price)
     return {model.id: usd for model, usd in zip(models, prices, strict=True) if usd is not None}
-
-
-def _columns(models: Sequence[VideoModel], *, brief: bool) -> dict[str, list[str]]:
-    """Return what is shown of models; `brief` shortens long lists."""
-
-    def few(names: Sequence[str]) -> str:
-        more = len(names) - _MANY + 1
-        return f"{' '.join(names[: _MANY - 1])} +{more}" if brief and more > 1 else " ".join(names)
-
-    durations: list[str] = []
-    remarks: list[str] = []
-    for model in models:
-        numbers = [int(found[0]) if (found := re.search(r"\d+", item)) else 0 for item in model.durations]
-        if brief and len(numbers) > _MANY and numbers == list(range(numbers[0], numbers[-1] + 1)):
-            durations.append(f"{model.durations[0]}-{model.durations[-1]}")
-        else:
-            durations.append(few(model.durations))
-        said = ["offline"] if model.offline else []
-        said += ["beta"] if model.beta else []
-        said += [f"blocked in {' '.join(model.region_restrictions)}"] if model.region_restrictions else []
-        if model.deprecation is not None:
-            said.append(f"ends {(model.deprecation.removes_at or '')[:10]}".strip())
-            said += [f"use {model.deprecation.replacement}"] if model.deprecation.replacement else []
-        remarks.append(", ".join(said))
-    return {
-        "id": [model.id for model in models],
-        "type": [model.model_type for model in models],
-        "privacy": [model.privacy or "" for model in models],
-        "durations": durations,
-        "sizes": [few(model.resolutions) for model in models],
-        "ratios": [few(model.aspect_ratios) for model in models],
-        "sound": [
-            "choice" if model.audio_configurable else "yes" if model.audio else "no" for model in models
-        ],
-        "remarks": remarks,
-    }

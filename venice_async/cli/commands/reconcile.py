@@ -61,17 +61,20 @@ async def reconcile(
         ]
         screen.emit([{name: part for name, part in item.items() if part is not None} for item in records])
     elif found:
-        requests = [one.entry.request for one in found]
-        columns: dict[str, list[str]] = {
-            "id": [one.entry.id for one in found],
-            "outcome": [one.finding for one in found],
-            "price": ["" if one.usd is None else as_usd(one.usd) for one in found],
-            "job": [one.ticket.queue_id if one.ticket else "" for one in found],
-            "model": [request.model if request else "?" for request in requests],
-            "why": [one.reason for one in found],
-            "prompt": [(request.prompt if request else None) or "" for request in requests],
-        }
-        screen.table(columns, styles=["" for _ in found])
+        screen.table(
+            [
+                {
+                    "id": one.entry.id,
+                    "outcome": one.finding,
+                    "price": "" if one.usd is None else as_usd(one.usd),
+                    "job": one.ticket.queue_id if one.ticket else "",
+                    "model": one.entry.model or "?",
+                    "why": one.reason,
+                    "prompt": (one.entry.request and one.entry.request.prompt) or "",
+                }
+                for one in found
+            ]
+        )
     if not found:
         screen.note("No paid request is of unknown outcome.")
     if any(one.ticket for one in found):

@@ -49,8 +49,7 @@ async def spend(
         screen.emit({"by": by, "usd": total(paid), "spend": sums})
         return exit_codes.OK
     if sums:
-        names = [name or "(none)" for name in sums]
-        screen.table({by: names, "spent": [as_usd(usd) for usd in sums.values()]}, ["" for _ in sums])
+        screen.table([{by: name or "(none)", "spent": as_usd(usd)} for name, usd in sums.items()])
     jobs = "1 job" if len(paid) == 1 else f"{len(paid)} jobs"
     screen.note(f"{as_usd(total(paid))} for {jobs}.")
     return exit_codes.OK

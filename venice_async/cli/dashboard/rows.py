@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from ...io.journal.history import Paid, grouped, spans, total
 from ...options import Budget
@@ -22,9 +26,9 @@ from ...sansio.job.states import (
     Waiting,
 )
 from ...sansio.limits.bucket import FAILURES_PERIOD, PERIOD
-from ...sansio.limits.ration import DEAD, Ration, UnknownVersionError, load
+from ...sansio.limits.ration import DEAD, Ration
 from ..explain import hint
-from .report import asked_length, missing
+from .page import look
 
 if TYPE_CHECKING:
     from ...io.journal.entries import Seen
@@ -38,27 +42,28 @@ _RESUME: Final = "Go on with: venice-async resume --all"
 _LOOK: Final = "Look at your account. Once you know that no clip will come: venice-async jobs --forget "
 
 
-def row_of(seen: Seen, typical: dict[str, float]) -> dict[str, Any]:
+def row_of(seen: Seen, typical: Mapping[str, float]) -> dict[str, Any]:
     """Return what the page shows of a job; `typical` is how many seconds a job of a model takes."""
     entry = seen.entry
     request, model = entry.request, entry.model
-    row: dict[str, Any] = {
-        "id": entry.id,
-        "key": entry.name or None,
-        "tags": dict(entry.tags) or None,
-        "model": model,
-        "prompt": request.prompt if request else None,
-        "duration": asked_length(str(request.duration)) if request and request.duration else None,
-        "seed": request.extra.get("seed") if request else None,
-        "usd": entry.usd,
-        "created": entry.created,
-        "ended": entry.ended,
-        "took": None if entry.ended is None else entry.ended - entry.created,
-        "since": entry.created,
-        "whole": typical.get(model or ""),
-        **_standing(seen),
-    }
-    return {name: value for name, value in row.items() if value is not None} | {"charged": row["charged"]}
+    return _known(
+        {
+            "id": entry.id,
+            "key": entry.name or None,
+            "tags": dict(entry.tags) or None,
+            "model": model,
+            "prompt": request.prompt if request else None,
+            "duration": _asked_length(request.duration if request else None),
+            "seed": request.extra.get("seed") if request else None,
+            "usd": entry.usd,
+            "created": entry.created,
+            "ended": entry.ended,
+            "took": None if entry.ended is None else entry.ended - entry.created,
+            "since": entry.created,
+            "whole": typical.get(model or ""),
+            **_standing(seen),
+        }
+    )
 
 
 def _standing(seen: Seen) -> dict[str, Any]:
@@ -69,21 +74,9 @@ def _standing(seen: Seen) -> dict[str, Any]:
     match state:
         case Succeeded(video=video) | Saved(video=video):
             done = {**paid, "status": "done", "label": "Done", "size": video.size}
-            if video.path is None:
-                return done
-            if not video.path.is_file():
-                return {**done, **missing(video.path)}
-            return {**done, "name": video.path.name, "file": video.path}
+            return done if video.path is None else {**done, **_file(video.path)}
         case Failed(error=error):
-            note = {True: "paid for", False: "nothing charged", None: "charge unknown"}[error.charged]
-            return {
-                "status": "failed",
-                "label": "Failed",
-                "note": note,
-                "reason": error.message,
-                "hint": hint(error) or None,
-                "charged": error.charged,
-            }
+            return _failed(error.message, hint(error), charged=error.charged)
         case Stopped():
             return {**paid, "status": "waiting", "label": "Given up", "reason": "A person struck it off."}
         case Waiting(final=str() as reason) | Downloading(final=str() as reason):
@@ -114,12 +107,73 @@ def _standing(seen: Seen) -> dict[str, Any]:
             return {"status": "working" if at_work else "waiting", "label": label, "charged": False}
 
 
-def loaded(text: str) -> Ration | None:
-    """Return a stored ration; None for one that is damaged or of another version."""
-    try:
-        return load(text)
-    except UnknownVersionError:
-        return None
+def report_row(
+    folder: Path,
+    index: int,
+    *,
+    duration: object = None,
+    clip: Path | None = None,
+    size: int | None = None,
+    error: str | None = None,
+    hint: str | None = None,
+    charged: bool | None = None,
+    **facts: Any,
+) -> dict[str, Any]:
+    """Return what the page in `folder` shows of a request of a batch, `index` counted from 0.
+
+    Posters are made with PyAV where that is installed, some 50 ms each: call this in a worker thread.
+
+    Args:
+        folder: where the page is.
+        index: the place in the batch, from 0.
+        duration: the length that was asked for; shown when the file does not tell its own.
+        clip: the file, if there is one.
+        size: the file's bytes.
+        error: why there is no clip.
+        hint: what to do about that.
+        charged: whether money was spent; None when that is not known.
+        **facts: key, tags, model, prompt and seed; usd, and the seconds it took.
+    """
+    row = {"id": str(index + 1), "n": index, "duration": _asked_length(duration), **facts}
+    if error is not None:
+        row |= _failed(error, hint or "", charged=charged)
+    elif clip is None:
+        reason = "This request has not been finished yet."
+        row |= {"status": "waiting", "label": "Not ended", "reason": reason}
+    else:
+        row |= {"status": "done", "label": "Done", "size": size, **_file(clip)}
+        if row.pop("file", None) is not None:  # relative to the page, which is good wherever the folder goes
+            row["clip"] = quote(os.fsencode(os.path.relpath(clip.absolute(), folder)))
+            if (seen := look(clip)) is not None:
+                poster = f"data:image/jpeg;base64,{base64.b64encode(seen.jpeg).decode()}"
+                row |= {"poster": poster, "width": seen.width, "height": seen.height, "length": seen.seconds}
+    return _known({**row, "charged": charged})
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without what is not known; that it is not known whether money was spent, is."""
+    return {name: value for name, value in row.items() if value is not None or name == "charged"}
+
+
+def _failed(reason: str, hint: str, *, charged: bool | None) -> dict[str, Any]:
+    note = {True: "paid for", False: "nothing charged", None: "charge unknown"}[charged]
+    said = {"status": "failed", "label": "Failed", "note": note, "reason": reason}
+    return {**said, "hint": hint or None, "charged": charged}
+
+
+def _file(clip: Path) -> dict[str, Any]:
+    """Return what the page shows of a clip's file."""
+    if clip.is_file():
+        return {"name": clip.name, "file": clip}
+    reason = "The clip is no longer where it was saved."
+    return {"label": "File missing", "reason": reason, "name": clip.name}
+
+
+def _asked_length(duration: object) -> str | None:
+    """Return the length that was asked for, for people."""
+    text = "" if duration is None else str(duration)
+    number = text.removesuffix("s")
+    return f"{number} s" if number.isdigit() else text or None
 
 
 def typical_seconds(ration: Ration) -> dict[str, float]:

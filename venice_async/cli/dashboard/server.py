@@ -14,8 +14,10 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -26,11 +28,9 @@ from aiohttp.abc import AbstractStreamWriter
 from ...errors import UsageError, VeniceError
 from ...requests import Consent
 from .feed import Feed
-from .page import asset, live_page
-from .poster import Look, look
+from .page import Look, asset, live_page, look
 
 HEARTBEAT: Final = 15.0  # seconds of silence, after which a line tells that the server lives
-_POSTERS: Final = 500  # pictures that are kept, some 15 KB each
 _LEAVING: Final = 0.5  # seconds that open answers are waited for in the end
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 _KINDS: Final = {".mp4": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime"}
@@ -94,8 +94,7 @@ class _Dashboard:
         self._any_address = not is_loopback(host)
         self._csrf = secrets.token_urlsafe(24)
         self._session = secrets.token_urlsafe(24)
-        self._posters: dict[str, Look | None] = {}
-        self._drawing = anyio.Semaphore(1)
+        self._one_at_a_time = anyio.CapacityLimiter(1)
         self._ended = False
         self.app = web.Application(middlewares=[self.guard], client_max_size=1 << 16)
         self.app.add_routes(
@@ -119,39 +118,33 @@ class _Dashboard:
     async def guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Answer only who names us as we are known and has the token, and tell browsers what not to do."""
         try:
-            answer = self._refused(request) or await handler(request)
+            name = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+            known = name in self._names or (self._any_address and bool(ip_address(name)))
+        except ValueError:
+            known = False
+        presented = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        port = request.headers.get("Host", "").rpartition(":")[2] or 80
+        cookie = f"venice_async_{port}"  # cookies are shared by all ports of a host
+        answer: web.StreamResponse
+        try:
+            if not known:
+                answer = web.Response(status=421, text="This server is not known by that name.\n")
+            elif self._token is None:
+                answer = await handler(request)
+            elif request.path == "/" and _same(request.query.get("token", ""), self._token):
+                answer = web.Response(status=303, headers={"Location": "/"})  # the token leaves the address
+                answer.set_cookie(cookie, self._session, httponly=True, samesite="Lax", path="/")
+            elif _same(presented, self._token) or _same(request.cookies.get(cookie, ""), self._session):
+                answer = await handler(request)
+            else:
+                text = "Open the address that 'venice-async dashboard' printed: it holds the token.\n"
+                answer = web.Response(status=401, text=text, headers={"WWW-Authenticate": "Bearer"})
         except web.HTTPException as error:
             answer = web.Response(status=error.status, text=error.text)
         if not answer.prepared:
             answer.headers.update(_HEADERS)
             answer.headers.setdefault("Cache-Control", "no-store")
         return answer
-
-    def _refused(self, request: web.Request) -> web.Response | None:
-        """Return the answer to who does not name us as we are known, or lacks the token; None to others."""
-        try:
-            name = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
-            known = name in self._names or (self._any_address and bool(ip_address(name)))
-        except ValueError:
-            known = False
-        if not known:
-            return web.Response(status=421, text="This server is not known by that name.\n")
-        if self._token is None:
-            return None
-        if request.path == "/" and _same(request.query.get("token", ""), self._token):
-            answer = web.Response(status=303, headers={"Location": "/"})  # the token leaves the address
-            answer.set_cookie(self._cookie(request), self._session, httponly=True, samesite="Lax", path="/")
-            return answer
-        presented = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        cookie = request.cookies.get(self._cookie(request), "")
-        if _same(presented, self._token) or _same(cookie, self._session):
-            return None
-        text = "Open the address that 'venice-async dashboard' printed: it holds the token.\n"
-        return web.Response(status=401, text=text, headers={"WWW-Authenticate": "Bearer"})
-
-    def _cookie(self, request: web.Request) -> str:
-        """Return the cookie's name: cookies are shared by all ports of a host."""
-        return f"venice_async_{request.headers.get('Host', '').rpartition(':')[2] or 80}"
 
     async def page(self, _: web.Request) -> web.Response:
         """Hand out the page, which asks for everything else."""
@@ -203,13 +196,9 @@ class _Dashboard:
         """Hand out a picture of a clip, made when it is first asked for."""
         job = request.match_info["job"]
         path = self._feed.file(job)
-        if path is not None and job not in self._posters:
-            async with self._drawing:
-                if job not in self._posters:
-                    if len(self._posters) >= _POSTERS:
-                        del self._posters[next(iter(self._posters))]
-                    self._posters[job] = await anyio.to_thread.run_sync(look, path)
-        seen = None if path is None else self._posters[job]
+        seen: Look | None = None
+        if path is not None:
+            seen = await anyio.to_thread.run_sync(_look, job, path, limiter=self._one_at_a_time)
         if seen is None:
             raise web.HTTPNotFound(text="There is no picture of it.\n")
         headers = {"Cache-Control": "private, max-age=3600"}
@@ -225,7 +214,6 @@ class _Dashboard:
             or not _same(request.headers.get("X-CSRF-Token", ""), self._csrf)
         ):
             raise web.HTTPForbidden(text="Answers are taken from the dashboard's own page only.\n")
-        questions = self._feed.questions
         try:
             said = await request.json()
             consent = None if said["consent"] is None else Consent(**said["consent"])
@@ -236,7 +224,7 @@ class _Dashboard:
             raise web.HTTPBadRequest(text=f"{error.message}\n") from None
         if consent is not None and not consent.complete:
             raise web.HTTPBadRequest(text="A consent holds all three statements, each true.\n")
-        if questions is None or not await questions.answer(key, consent):
+        if self._feed.fleet is None or not await self._feed.fleet.answer(key, consent):
             raise web.HTTPConflict(text="Nobody waits for that answer any more.\n")
         return web.Response(status=204)
 
@@ -248,6 +236,11 @@ class _Clip(web.FileResponse):
         plain = request.headers.copy()
         plain.popall("Accept-Encoding", None)
         return await super().prepare(request.clone(headers=plain))
+
+
+@lru_cache(maxsize=500)  # some 15 KB each
+def _look(job: str, clip: Path) -> Look | None:
+    return look(clip)
 
 
 def _same(said: str, known: str) -> bool:

@@ -50,7 +50,7 @@ class Screen:
         self.err: Console = _console(sys.stderr)
         self.out: Console = _console(sys.stdout)
         self.live: bool = self.err.is_terminal and not self.quiet and os.environ.get("TERM") != "dumb"
-        self.interrupts: Interrupts = Interrupts(self.insist, wipe=self._stop, end_line=self._end_line)
+        self.interrupts: Interrupts = Interrupts(self)
         self._level = logging.DEBUG if output.verbose else logging.ERROR if output.quiet else logging.WARNING
         self._picture: Any = None
         self._view: Live | None = None
@@ -71,7 +71,7 @@ class Screen:
             yield
         finally:
             self._picture = None
-            self._stop()
+            self.wipe()
 
     @contextmanager
     def waiting(self, text: str) -> Generator[None]:
@@ -83,7 +83,7 @@ class Screen:
     @contextmanager
     def alone(self) -> Generator[None]:
         """Keep the picture away within the block, in which a person is asked; what is said comes after it."""
-        self._stop()
+        self.wipe()
         self._held = []
         try:
             yield
@@ -106,12 +106,14 @@ class Screen:
             )
             self._view.start()
 
-    def _stop(self) -> None:
+    def wipe(self) -> None:
+        """Erase what is drawn."""
         view, self._view = self._view, None
         if view is not None:
             view.stop()
 
-    def _end_line(self) -> None:
+    def end_line(self) -> None:
+        """End the line in which the terminal has echoed a Ctrl-C."""
         if self.err.is_terminal and self._view is None and self._log is None:  # a picture is drawn anew
             self.err.print()
 
@@ -151,19 +153,21 @@ class Screen:
             sys.stdout.write(as_line(value, sys.stdout))
             sys.stdout.flush()
 
-    def table(self, columns: Mapping[str, Sequence[str]], styles: Sequence[str], *, cut: str = "") -> None:
-        """Print a table on stdout: for scripts whole, parted by tabs; on a terminal the columns that fit.
+    def table(self, rows: Sequence[Mapping[str, str]], *, cut: str = "", dim: Sequence[bool] = ()) -> None:
+        """Print rows on stdout: for scripts whole, parted by tabs; on a terminal the columns that fit.
 
         The first column is never left out, and no cell is cut but those of the column `cut`: the others are
-        there to be copied.
+        there to be copied. Rows that are `dim` are of less interest.
         """
-        if not self.out.is_terminal:
-            for row in zip(*columns.values(), strict=True):
-                sys.stdout.write("\t".join(_CONTROL.sub(" ", cell) for cell in row) + "\n")
+        if not rows:
             return
-        lines, used = [""] * (len(styles) + 1), 0
-        for name, cells in columns.items():
-            shown = [name, *(printable(cell).replace("\n", " ") for cell in cells)]
+        if not self.out.is_terminal:
+            for row in rows:
+                sys.stdout.write("\t".join(_CONTROL.sub(" ", cell) for cell in row.values()) + "\n")
+            return
+        lines, used = [""] * (len(rows) + 1), 0
+        for name in rows[0]:
+            shown = [name, *(printable(row[name]).replace("\n", " ") for row in rows)]
             width = max(map(cell_len, shown))
             if name == cut:
                 width = min(width, max(_LEAST, min(_MOST, self.out.width - used)))
@@ -178,15 +182,16 @@ class Screen:
                 for line, cell in zip(lines, shown, strict=True)
             ]
             used += width + _GAP
-        for line, style in zip(lines, ("bold", *styles), strict=True):
-            self.result(line.rstrip(), style)
+        for number, line in enumerate(lines):
+            faint = "dim" if number and any(dim[number - 1 : number]) else ""
+            self.result(line.rstrip(), faint if number else "bold")
 
     @contextmanager
     def _cleared(self) -> Generator[None]:
         """Keep the picture away while stdout is written: it may be the same terminal."""
         drawn = self._view is not None and self.out.is_terminal
         if drawn:
-            self._stop()
+            self.wipe()
         try:
             yield
         finally:
