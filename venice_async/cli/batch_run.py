@@ -87,7 +87,7 @@ class BatchRun:
             jobs = list(batch.jobs.values())
             tell_unknown(session, self._screen, jobs)
             self._hand_over([job.ticket for job in jobs if job.ticket is not None])
-            if session.journal is None and self._handed_over and not session.connection.sandbox:
+            if session.journal is None and self._handed_over and not session.access.sandbox:
                 self._say_saved(session, save_tickets(list(self._handed_over.values()), self._into))
 
         async with anyio.create_task_group() as draining:  # its tickets are waited for: they are paid for
@@ -180,6 +180,6 @@ class BatchRun:
         screen.insist(f"{waiting} go on at Venice, {unqueued + self._stopped - waiting} were not queued.")
         if session.journal is not None:
             screen.insist("Run the same command again to go on: nothing is paid for twice.", "bold")
-        elif waiting and not session.connection.sandbox:
+        elif waiting and not session.access.sandbox:
             tickets = list(self._handed_over.values())
             self._say_saved(session, await anyio.to_thread.run_sync(save_tickets, tickets, self._into))

@@ -15,9 +15,11 @@ from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
 
 from ..errors import UsageError
+from ..io.journal import is_postgres
 from ..options import BASE_URL
 from ..sansio.naming import checked_pattern, is_pattern, with_number
 from ..sansio.object_url import is_object_url
+from .explain import CHOOSE
 
 MAIN: Final = Group("Main options", sort_key=1)
 BATCH: Final = Group("Batch", sort_key=2)
@@ -31,6 +33,7 @@ _OUTPUT: Final = Group("Output", sort_key=9)
 _LONGEST: Final = 3600.0  # seconds: more than any model takes
 _MOST_TAKES: Final = 1000
 _ASK_ABOVE: Final = 1.0  # USD
+_LIVE: Final = urlsplit(BASE_URL).hostname
 
 
 def _place(kind: object, tokens: Sequence[Token]) -> Path | str:
@@ -105,11 +108,6 @@ class Connection:
         return self.base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL
 
     @property
-    def is_live(self) -> bool:
-        """Whether it is the real service."""
-        return not self.sandbox and self.parts.hostname == urlsplit(BASE_URL).hostname
-
-    @property
     def host(self) -> str:
         """Host and port, as a part of a file's name.
 
@@ -132,10 +130,10 @@ class Connection:
             raise UsageError(msg, hint=f"It looks like {BASE_URL}") from error
 
 
-@Parameter(name="*", group=_JOURNAL)
-@frozen(kw_only=True)
-class Journalling:
-    """Where tickets are kept through a crash.
+@Parameter(name="*", group=_CONNECTION)
+@frozen(kw_only=True, repr=False)
+class Access(Connection):
+    """Which Venice to talk to, and where tickets are kept through a crash.
 
     Attributes:
         journal: Keeps tickets through a crash; VENICE_JOURNAL, or a file in your state folder, by default; or
@@ -144,9 +142,39 @@ class Journalling:
         no_sidecar: Write no .json file beside each clip.
     """
 
-    journal: Annotated[str | None, Parameter(metavar="FILE|URI")] = None
-    no_journal: bool = False
-    no_sidecar: bool = False
+    journal: Annotated[str | None, Parameter(metavar="FILE|URI", group=_JOURNAL)] = None
+    no_journal: Annotated[bool, Parameter(group=_JOURNAL)] = False
+    no_sidecar: Annotated[bool, Parameter(group=_JOURNAL)] = False
+
+    @property
+    def journal_path(self) -> Path | str | None:
+        """The journal's file, or the URI of its database, or None for none.
+
+        Each service has one of its own, in the user's state folder by the XDG Base Directory Specification: a
+        ticket is good only where it was given.
+
+        Raises:
+            UsageError: the options contradict each other, or the user has no home folder.
+        """
+        if self.no_journal:
+            if self.journal is not None:
+                msg = "--journal and --no-journal exclude each other"
+                raise UsageError(msg)
+            return None
+        if named := self.journal or os.environ.get("VENICE_JOURNAL", ""):
+            return named if is_postgres(named) else Path(named)
+        if self.sandbox:
+            return None
+        state = os.environ.get("XDG_STATE_HOME", "")
+        try:
+            folder = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+        except RuntimeError:  # no HOME, and a user whom the machine does not know
+            folder = Path()
+        if not folder.is_absolute():
+            msg = "There is no home folder, and so no place for the journal"
+            raise UsageError(msg, hint=CHOOSE)
+        name = "jobs.db" if self.parts.hostname == _LIVE else f"jobs-{self.host}.db"
+        return folder / "venice-async" / name
 
 
 @Parameter(name="*", group=_MONEY)
@@ -247,8 +275,7 @@ class ClipOptions:
     key: Annotated[str | None, Parameter(metavar="KEY", group=_JOURNAL)] = None
     tag: Annotated[tuple[str, ...], Parameter(metavar="NAME=TEXT", group=_JOURNAL)] = ()
     confirm: ConfirmOptions = ConfirmOptions()
-    journalling: Journalling = Journalling()
-    connection: Connection = Connection()
+    access: Access = Access()
 
     @property
     def tags(self) -> dict[str, str]:

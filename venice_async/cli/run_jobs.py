@@ -48,9 +48,7 @@ async def run_request(
     request, to, tags, count = with_utf8_prompts(request), clip.target.place, clip.tags, clip.count
     bound_for = destination(to, screen, clips=count)
     keys = [clip.key and (clip.key if take == 1 else f"{clip.key}-{take}") for take in range(1, count + 1)]
-    async with open_session(
-        screen, clip.connection, clip.journalling, seconds=clip.target.timeout
-    ) as session:
+    async with open_session(screen, clip.access, seconds=clip.target.timeout) as session:
         screen.interrupts.farewell = "Interrupted before anything was queued. Nothing was charged."
         found = [None if key is None else await session.venice.find(key) for key in keys]
         new = found.count(None)
@@ -248,7 +246,7 @@ async def keep_ticket(
     """See that a ticket is kept: by the journal, or in a new file; None, and a complaint, if it cannot be."""
     where = [] if to is None else ["-o", str(to)]
     by_id = session.again("resume", ticket.queue_id, *where)
-    if session.connection.sandbox:
+    if session.access.sandbox:
         return KeptTicket(ticket=ticket, kept="", command=by_id, works=False)
     if session.journal is not None:
         return KeptTicket(

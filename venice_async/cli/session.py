@@ -6,21 +6,21 @@ import math
 import os
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from http.client import METHOD_NOT_ALLOWED
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import anyio
-from attrs import frozen
+from attrs import asdict, frozen
 
-from ..errors import JournalError, UsageError
+from ..errors import APIError, ConnectError, JournalError, UsageError
 from ..io.clock import SystemClock
-from ..io.journal import is_postgres, shown
-from ..options import Budget, Links, Timeouts
+from ..io.journal import shown
+from ..options import BASE_URL, Budget, Links, Timeouts
 from ..sansio.http.secrets import Secret
 from .exit_codes import NoKeyError
-from .explain import CHOOSE
-from .options import Connection, Journalling
+from .options import Access, Connection
 from .screen.questions import consent_asker
 from .stdio import as_command
 
@@ -44,26 +44,24 @@ class Session:
 
     Attributes:
         venice: the client.
-        connection: the options it was opened by.
-        journalling: the same for its journal.
+        access: the options it was opened by.
         journal: the journal's file, or the URI of its database, or None.
         base_url: where the API is.
         api_key: the key.
     """
 
     venice: VeniceClient
-    connection: Connection
-    journalling: Journalling
+    access: Access
     journal: Path | str | None
     base_url: str
     api_key: Secret
 
     def again(self, *words: str) -> str:
         """Return the command line of `words` on the same service and journal, without a key."""
-        base_url, journal = self.connection.base_url, self.journalling.journal
+        base_url, journal = self.access.base_url, self.access.journal
         options = ["--base-url", base_url] if base_url else []
         options += ["--journal", shown(journal)] if journal else []
-        options += [word for network in self.connection.allow for word in ("--allow", network)]
+        options += [word for network in self.access.allow for word in ("--allow", network)]
         return as_command(["venice-async", *words, *options])
 
 
@@ -71,34 +69,35 @@ class Session:
 async def open_session(
     screen: Screen,
     connection: Connection,
-    journalling: Journalling | None = None,
     *,
     seconds: float | None = None,
     on_state: Callable[[VideoJob, State], None] | None = None,
 ) -> AsyncGenerator[Session]:
     """Open a client, and the embedded sandbox if it is asked for; `seconds` is how long a job may take.
 
-    Without `journalling` no journal is kept.
+    A journal is kept by the options of an `Access` only.
 
     Raises:
         VeniceError: there is no key, or an option makes no sense.
     """
     from ..client import VeniceClient  # noqa: PLC0415 - the network is loaded by commands that use it
 
-    journalling = journalling or Journalling(no_journal=True)
-    journal = journal_path(connection, journalling)
+    access = connection
+    if not isinstance(access, Access):
+        access = Access(**asdict(connection), no_journal=True)
+    journal = access.journal_path
     async with AsyncExitStack() as stack:
-        if connection.sandbox:
-            if connection.base_url is not None:
+        if access.sandbox:
+            if access.base_url is not None:
                 msg = "--sandbox and --base-url exclude each other"
                 raise UsageError(msg)
-            check_speed(connection.speed)
+            check_speed(access.speed)
             from ..sandbox import Sandbox  # noqa: PLC0415 - a server and a renderer, for those who ask for it
 
-            sandbox = await stack.enter_async_context(Sandbox(speed=connection.speed))
+            sandbox = await stack.enter_async_context(Sandbox(speed=access.speed))
             base_url, key = sandbox.base_url, Secret(sandbox.api_key)
         else:
-            base_url, key = connection.url, Secret(connection.api_key or os.environ.get("VENICE_API_KEY", ""))
+            base_url, key = access.url, Secret(access.api_key or os.environ.get("VENICE_API_KEY", ""))
         if not key.reveal().strip():
             msg = "There is no API key"
             raise NoKeyError(msg, hint=_NO_KEY)
@@ -108,19 +107,29 @@ async def open_session(
             on_consent=consent_asker(screen),
             on_state=on_state,
             journal=journal,
-            budget=Budget() if connection.sandbox else None,  # its money is none
-            links=Links(allow=connection.allow),
+            budget=Budget() if access.sandbox else None,  # its money is none
+            links=Links(allow=access.allow),
             timeouts=Timeouts(job=seconds),
-            sidecars=not journalling.no_sidecar,
+            sidecars=not access.no_sidecar,
         )
-        yield Session(
-            venice=await stack.enter_async_context(client),
-            connection=connection,
-            journalling=journalling,
-            journal=journal,
-            base_url=base_url,
-            api_key=key,
-        )
+        venice = await stack.enter_async_context(client)
+        session = Session(venice=venice, access=access, journal=journal, base_url=base_url, api_key=key)
+        try:
+            yield session
+        except (APIError, ConnectError) as error:
+            named = "--base-url" if access.base_url else "VENICE_BASE_URL"
+            is_set = not access.sandbox and access.url != BASE_URL
+            if not is_set or error.ticket is not None:
+                raise
+            if isinstance(error, ConnectError):
+                hint = f"Check the connection, and {named}, which leads to {access.parts.hostname}"
+            elif error.status == METHOD_NOT_ALLOWED:
+                hint = (
+                    f"Check {named}: {access.parts.hostname} is no Venice there; it usually ends in /api/v1"
+                )
+            else:
+                raise
+            raise error.with_facts(cli_hint=hint) from None
 
 
 def check_speed(speed: float) -> None:
@@ -132,36 +141,6 @@ def check_speed(speed: float) -> None:
     if not 0 < speed < math.inf:
         msg = f"--speed must be a number above 0, not {speed:g}"
         raise UsageError(msg)
-
-
-def journal_path(connection: Connection, journalling: Journalling) -> Path | str | None:
-    """Return the journal's file, or the URI of its database, or None for none.
-
-    Each service has one of its own, in the user's state folder by the XDG Base Directory Specification: a
-    ticket is good only where it was given.
-
-    Raises:
-        UsageError: the options contradict each other, or the user has no home folder.
-    """
-    if journalling.no_journal and journalling.journal is not None:
-        msg = "--journal and --no-journal exclude each other"
-        raise UsageError(msg)
-    named = journalling.journal or os.environ.get("VENICE_JOURNAL", "")
-    if journalling.no_journal:
-        return None
-    if named:
-        return named if is_postgres(named) else Path(named)
-    if connection.sandbox:
-        return None
-    state = os.environ.get("XDG_STATE_HOME", "")
-    try:
-        folder = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
-    except RuntimeError:  # no HOME, and a user whom the machine does not know
-        folder = Path()
-    if not folder.is_absolute():
-        msg = "There is no home folder, and so no place for the journal"
-        raise UsageError(msg, hint=CHOOSE)
-    return folder / "venice-async" / ("jobs.db" if connection.is_live else f"jobs-{connection.host}.db")
 
 
 @asynccontextmanager

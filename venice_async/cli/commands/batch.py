@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 
 import anyio
-from attrs import frozen
+from attrs import evolve, frozen
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
@@ -21,7 +21,7 @@ from ..batch_file import Line, read_batch, unknown_fields, variants
 from ..batch_run import BatchRun
 from ..completions import Model
 from ..explain import hint
-from ..options import BATCH, MAIN, ConfirmOptions, Connection, Journalling, Output, Place, Seconds, Text, Usd
+from ..options import BATCH, MAIN, Access, ConfirmOptions, Output, Place, Seconds, Text, Usd
 from ..prices import all_prices, confirm_price, show_prices
 from ..request_options import PictureOptions
 from ..screen.screen import ScreenHere
@@ -100,8 +100,7 @@ async def batch(
     report: bool = False,
     running: RunOptions = RunOptions(),
     picture: PictureOptions = PictureOptions(),
-    journalling: Journalling = Journalling(),
-    connection: Connection = Connection(),
+    access: Access = Access(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -131,7 +130,7 @@ async def batch(
     for remark in unknown_fields(lines):
         screen.insist(f"{file}: {remark}", "yellow")
     if dry_run:
-        async with open_session(screen, connection) as session:
+        async with open_session(screen, evolve(access, journal=None, no_journal=True)) as session:
             return await show_prices(session.venice, lines, budget, screen)
     line_of = {id(line.request): line for line in lines}
 
@@ -141,9 +140,7 @@ async def batch(
     run = BatchRun(screen, lines, into=into, grace=running.grace)
     with ExitStack() as stack:
         run.results = await anyio.to_thread.run_sync(_open_output, into, results, stack)
-        async with open_session(
-            screen, connection, journalling, seconds=running.timeout, on_state=run.heard
-        ) as session:
+        async with open_session(screen, access, seconds=running.timeout, on_state=run.heard) as session:
             if session.journal is not None:
                 screen.interrupts.farewell = "Stopped at once. Run the same command again to go on."
             if budget is None:

@@ -13,9 +13,9 @@ from cyclopts import Parameter
 from ...errors import UsageError
 from ...io.clock import SystemClock
 from .. import exit_codes
-from ..options import Connection, Journalling, Output, Port
+from ..options import Access, Output, Port
 from ..screen.screen import ScreenHere
-from ..session import journal_path, name_of
+from ..session import name_of
 from . import command
 
 EXAMPLES: Final = """\
@@ -33,8 +33,7 @@ async def dashboard(
     token: Annotated[str | None, Parameter(metavar="TOKEN", env_var="VENICE_DASHBOARD_TOKEN")] = None,
     known_as: Annotated[tuple[str, ...], Parameter(metavar="NAME")] = (),
     open: bool = False,  # noqa: A002 - the name of the option
-    journalling: Journalling = Journalling(),
-    connection: Connection = Connection(),
+    access: Access = Access(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -50,7 +49,7 @@ async def dashboard(
         known_as: A name by which a proxy reaches it. Repeatable.
         open: Open the page in your browser.
     """
-    path = journal_path(connection, journalling)
+    path = access.journal_path
     if path is None:
         msg = "There is no journal to look at"
         raise UsageError(msg, hint="Name its file with --journal")

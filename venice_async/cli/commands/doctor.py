@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Final
 
 import anyio
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 
 from ...errors import AuthenticationError, PermissionDeniedError, ReadTimeoutError, UsageError, VeniceError
 from ...formatting import as_usd
@@ -21,9 +21,9 @@ from ...sansio.http.wire import list_models
 from .. import exit_codes
 from ..exit_codes import exit_code
 from ..explain import CHOOSE, hint
-from ..options import Connection, Journalling, Output
+from ..options import Access, Output
 from ..screen.screen import ScreenHere
-from ..session import journal_path, name_of, open_journal, open_session
+from ..session import name_of, open_journal, open_session
 from . import command
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ _DELIVERY: Final = Finding(
 @command(EXAMPLES)
 async def doctor(
     *,
-    journalling: Journalling = Journalling(),
-    connection: Connection = Connection(),
+    access: Access = Access(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -77,9 +76,9 @@ async def doctor(
 
     It says what to do about each.
     """
-    findings = [] if connection.sandbox else [await _check_journal(connection, journalling)]
+    findings = [] if access.sandbox else [await _check_journal(access)]
     try:
-        async with open_session(screen, connection) as session:
+        async with open_session(screen, evolve(access, journal=None, no_journal=True)) as session:
             with screen.waiting("asking the service"):
                 clock = await _check_clock(session)
                 findings += [*_check_account(await session.venice.rate_limits()), _DELIVERY]
@@ -190,9 +189,9 @@ async def _check_clock(session: Session) -> Finding:
     return Finding("clock", text, advice, ok=None)
 
 
-async def _check_journal(connection: Connection, journalling: Journalling) -> Finding:
+async def _check_journal(access: Access) -> Finding:
     try:
-        path = journal_path(connection, journalling)
+        path = access.journal_path
         if path is None:
             advice = "A crash may lose a paid job's ticket; leave out --no-journal"
             return Finding("journal", "none is kept", advice, ok=None)

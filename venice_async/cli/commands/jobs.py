@@ -20,10 +20,10 @@ from ...sansio.job.states import Failed, Queueing, Saved, Succeeded
 from .. import exit_codes
 from ..completions import JOBS, KEYS, Model
 from ..explain import ticket_json
-from ..options import Connection, Journalling, Output
+from ..options import Access, Output
 from ..screen.board import phase
 from ..screen.screen import ScreenHere
-from ..session import journal_path, name_of, open_journal
+from ..session import name_of, open_journal
 from . import command
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ async def jobs(
     *,
     forget: Annotated[str | None, Parameter(metavar="ID"), JOBS] = None,
     filters: Filters = Filters(),
-    journalling: Journalling = Journalling(),
-    connection: Connection = Connection(),
+    access: Access = Access(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -76,7 +75,7 @@ async def jobs(
     Args:
         forget: Strike a job off, once you know that no clip of it will come.
     """
-    path = journal_path(connection, journalling)
+    path = access.journal_path
     wanted = Wanted(
         kinds=kinds_of(filters.state or (None if filters.all else "unfinished")),
         model=filters.model,

@@ -12,7 +12,7 @@ from ...errors import UsageError
 from ...formatting import as_usd
 from .. import exit_codes
 from ..explain import ticket_json
-from ..options import Connection, Journalling, Output
+from ..options import Access, Output
 from ..screen.screen import ScreenHere
 from ..session import open_session
 from . import command
@@ -27,8 +27,7 @@ venice-async reconcile --json
 async def reconcile(
     *,
     admin_key: Annotated[str | None, Parameter(metavar="KEY")] = None,
-    journalling: Journalling = Journalling(),
-    connection: Connection = Connection(),
+    access: Access = Access(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -43,9 +42,9 @@ async def reconcile(
     if admin_key is None:
         msg = "There is no admin key"
         raise UsageError(msg, hint="Set VENICE_ADMIN_KEY (make an ADMIN key at venice.ai/settings/api)")
-    if connection.api_key is None and not os.environ.get("VENICE_API_KEY"):
-        connection = evolve(connection, api_key=admin_key)
-    async with open_session(screen, connection, journalling) as session:
+    if access.api_key is None and not os.environ.get("VENICE_API_KEY"):
+        access = evolve(access, api_key=admin_key)
+    async with open_session(screen, access) as session:
         with screen.waiting("reading the ledger"):
             found = await session.venice.reconcile(admin_key=admin_key)
     if screen.as_json:

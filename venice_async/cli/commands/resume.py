@@ -12,7 +12,7 @@ from ...errors import UsageError
 from ...results import Ticket
 from ...sansio.job.states import Saved
 from ..completions import JOBS
-from ..options import Connection, Journalling, Output, Target
+from ..options import Access, Output, Target
 from ..run_jobs import Watch
 from ..screen.screen import ScreenHere
 from ..session import open_session
@@ -33,8 +33,7 @@ async def resume(
     *,
     everything: Annotated[bool, Parameter(name="--all")] = False,
     target: Target = Target(),
-    journalling: Journalling = Journalling(),
-    connection: Connection = Connection(),
+    access: Access = Access(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -59,7 +58,7 @@ async def resume(
             raise UsageError(msg)
         one_a_line = lines[0].rstrip().endswith("}")  # or one in all, over several lines
         tickets = [Ticket.from_json(part) for part in (lines if one_a_line else [text])]
-    async with open_session(screen, connection, journalling, seconds=target.timeout) as session:
+    async with open_session(screen, access, seconds=target.timeout) as session:
         to, overwrite = target.place, target.overwrite
         if what is None:
             if session.journal is None:

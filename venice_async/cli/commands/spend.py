@@ -10,9 +10,9 @@ from cyclopts import Parameter
 from ...formatting import as_usd
 from ...io.journal.history import grouped, moment, total
 from .. import exit_codes
-from ..options import Connection, Journalling, Output
+from ..options import Access, Output
 from ..screen.screen import ScreenHere
-from ..session import journal_path, open_journal
+from ..session import open_journal
 from . import command
 
 EXAMPLES: Final = """\
@@ -27,8 +27,7 @@ async def spend(
     *,
     since: Annotated[str | None, Parameter(metavar="WHEN")] = None,
     by: Annotated[str, Parameter(metavar="WAY", show_default=True)] = "model",
-    journalling: Journalling = Journalling(),
-    connection: Connection = Connection(),
+    access: Access = Access(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -42,7 +41,7 @@ async def spend(
         by: model, day (of UTC), folder, tag (each tag by itself), or tag:NAME (by the texts of one tag).
     """
     start = moment(since, time.time())
-    async with open_journal(journal_path(connection, journalling)) as journal:
+    async with open_journal(access.journal_path) as journal:
         paid = [] if journal is None else await journal.paid(start)
     sums = grouped(paid, by)
     if screen.as_json:

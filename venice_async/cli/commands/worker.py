@@ -20,9 +20,8 @@ from ...options import Links
 from ...sansio.http.secrets import Secret
 from .. import exit_codes
 from ..exit_codes import NoKeyError
-from ..options import Connection, Journalling, Output, Port
+from ..options import Access, Output, Port
 from ..screen.screen import ScreenHere
-from ..session import journal_path
 from . import command
 
 EXAMPLES: Final = """\
@@ -61,8 +60,7 @@ async def worker(
     port: Annotated[Port | None, Parameter(show_default=False)] = None,
     log_json: bool = False,
     webhook: Annotated[str | None, Parameter(metavar="URL")] = None,
-    journalling: Journalling = Journalling(),
-    connection: Connection = Connection(),
+    access: Access = Access(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -92,12 +90,12 @@ async def worker(
     if webhook is not None and not secret:
         msg = "--webhook needs a secret to sign with"
         raise UsageError(msg, hint="Set VENICE_WEBHOOK_SECRET to the one that the receiver has")
-    uri = _database(connection, journalling)
+    uri = _database(access)
     from ...fleet import Worker  # noqa: PLC0415 - loaded by those who use it
     from ...fleet.metrics import serving  # noqa: PLC0415 - see above
     from ...webhook import Webhook  # noqa: PLC0415 - see above
 
-    key = Secret(connection.api_key or "")
+    key = Secret(access.api_key or "")
     if accounts is not None:
         _keys(accounts)  # or it says now that there are none
 
@@ -110,11 +108,11 @@ async def worker(
         work = Worker(
             uri,
             keys=key_of if accounts is not None else {"": key.reveal()} if key.reveal() else None,
-            base_url=connection.base_url,
+            base_url=access.base_url,
             slots=slots,
             queues=queues,
             grace=grace,
-            links=Links(allow=connection.allow),
+            links=Links(allow=access.allow),
             on_done=None if webhook is None else Webhook(webhook, secret),
         )
     except UsageError as error:
@@ -150,8 +148,7 @@ async def worker(
 @command(MIGRATE_EXAMPLES)
 async def migrate(
     *,
-    journalling: Journalling = Journalling(),
-    connection: Connection = Connection(),
+    access: Access = Access(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -159,7 +156,7 @@ async def migrate(
 
     Workers and replicas do so by themselves; this is for a user who may not.
     """
-    uri = _database(connection, journalling)
+    uri = _database(access)
     from ...fleet.schema import migrate as make  # noqa: PLC0415 - loaded by those who use it
 
     with _no_file_instead():
@@ -177,8 +174,8 @@ def _no_file_instead() -> Generator[None]:
         raise error.with_facts(cli_hint=error.hint) from None
 
 
-def _database(connection: Connection, journalling: Journalling) -> str:
-    path = journal_path(connection, journalling)
+def _database(access: Access) -> str:
+    path = access.journal_path
     if path is None or not is_postgres(path):
         msg = "A fleet needs a Postgres"
         raise UsageError(
