@@ -12,8 +12,8 @@ import pytest
 from attrs import define, field
 
 from venice_async import Outcome, Ticket
-from venice_async.cli.batch_run import BatchRun
 from venice_async.cli.options import Output
+from venice_async.cli.run_jobs import BatchRun
 from venice_async.cli.screen.screen import Screen
 from venice_async.io.journal.entries import Unfinished
 from venice_async.job import VideoJob

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from venice_async import VideoRequest
-from venice_async.cli.commands import seedance, upscale
+from venice_async.cli.commands import generate
 
 from .shell import Shell
 from .venice import PUBLIC
@@ -26,8 +26,7 @@ def asked(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> list[VideoRequest]:
         found.append(request)
         return 0
 
-    monkeypatch.setattr(seedance, "run_request", run_request)
-    monkeypatch.setattr(upscale, "run_request", run_request)
+    monkeypatch.setattr(generate, "run_request", run_request)
     for name in ("a.mp4", "b.mp4", "hero.png", "voice.mp3"):
         (shell.folder / name).write_bytes(b"x")
     return found

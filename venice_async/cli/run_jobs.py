@@ -1,4 +1,7 @@
-"""Runs jobs from their price to their clips; on Ctrl-C or a failure, says how to resume what was paid for."""
+"""Runs jobs, single ones and batches, from their price to their clips.
+
+On Ctrl-C or a failure it says how to resume what was paid for.
+"""
 
 from __future__ import annotations
 
@@ -8,34 +11,39 @@ import secrets
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import anyio
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
-from ..errors import QueueOutcomeUnknownError, VeniceError
+from ..errors import BudgetExceededError, QueueOutcomeUnknownError, VeniceError
 from ..formatting import as_bytes, as_seconds, as_usd
 from ..io.journal import shown
 from ..options import Timeouts
-from ..sansio.job.states import Failed, Queueing
+from ..sansio.job.states import Failed, Queueing, State, Waiting
 from . import exit_codes
-from .explain import report, succeeded_json, ticket_json
+from .exit_codes import exit_code
+from .explain import failed_json, in_words, report, succeeded_json, ticket_json
 from .prices import ask_price, confirm_price
 from .request_options import with_utf8_prompts
 from .screen.board import Board
 from .session import open_session
-from .stdio import STDOUT, destination, from_here
+from .stdio import STDOUT, as_line, destination, from_here
 
 if TYPE_CHECKING:
+    from ..batch import Batch
     from ..job import VideoJob
     from ..requests import VideoRequest
-    from ..results import Ticket
+    from ..results import Outcome, Ticket, Video
+    from .batch_file import Line
     from .options import ClipOptions
     from .screen.screen import Screen
     from .session import Session
 
 ANSWER: Final = Timeouts().connect + 2 * Timeouts().read
 """Seconds in which the answer to a paid request has come, or will not come any more."""
+
+_TICK: Final = 0.2  # seconds between two looks at the totals
 
 
 async def run_request(
@@ -80,68 +88,51 @@ async def run_request(
             for number, (take, key) in enumerate(zip(takes, keys, strict=True), start=1)
         ]
         kept = to if count == 1 else None
-        return await Watch(session, screen, to=kept, caption=caption, usd=usd).until_the_end(jobs)
+        return await watch(session, screen, jobs, to=kept, caption=caption, usd=usd)
 
 
-@define(eq=False)
-class Watch:
-    """Shows jobs until all have ended, says how each did, and keeps the tickets of those that are not done.
+async def watch(
+    session: Session,
+    screen: Screen,
+    jobs: Sequence[VideoJob],
+    *,
+    to: Path | str | None = None,
+    caption: str = "",
+    usd: float | None = None,
+) -> int:
+    """Show jobs until all have ended, say how each did, and keep the tickets of those that are not done.
 
-    Attributes:
+    The exit code is that of a signal, or the first that is not 0.
+
+    Args:
         session: what they run in.
         screen: where they are shown.
+        jobs: the jobs.
         to: where their clips go; None where each has a destination of its own in the journal.
         caption: what is said of a single job.
         usd: the price of each that is queued now, where it is known.
     """
+    started = time.monotonic()
+    running = dict(enumerate(jobs))
+    board = Board(screen, running, total=len(jobs), caption=caption, queues=usd is not None)
+    codes: list[int] = []
+    interrupts = screen.interrupts
+    interrupts.farewell = "Interrupted."  # from here on something may have been charged
 
-    session: Session
-    screen: Screen
-    to: Path | str | None = None
-    caption: str = ""
-    usd: float | None = None
-    _started: float = field(factory=time.monotonic, init=False)
-    _codes: list[int] = field(factory=list[int], init=False)
+    def stop() -> None:
+        if any(job.ticket is None and isinstance(job.state, Queueing) for job in jobs):
+            screen.insist(
+                f"Stopping. If the paid request is on its way, its answer is awaited for up to {ANSWER:g}"
+                " s after it is sent, so that no paid job is lost; Ctrl-C again ends at once."
+            )
+        for job in jobs:
+            job.cancel()
 
-    async def until_the_end(self, jobs: Sequence[VideoJob]) -> int:
-        """Watch the jobs and return the exit code: that of a signal, or the first that is not 0."""
-        running = dict(enumerate(jobs))
-        board = Board(
-            self.screen, running, total=len(jobs), caption=self.caption, queues=self.usd is not None
-        )
-        interrupts = self.screen.interrupts
-        interrupts.farewell = "Interrupted."  # from here on something may have been charged
+    def give_up() -> None:
+        if tell_unknown(session, screen, jobs) and screen.as_json:
+            screen.emit({"ok": False, "stopped": True, "charged": None})
 
-        def stop() -> None:
-            if any(job.ticket is None and isinstance(job.state, Queueing) for job in jobs):
-                self.screen.insist(
-                    f"Stopping. If the paid request is on its way, its answer is awaited for up to {ANSWER:g}"
-                    " s after it is sent, so that no paid job is lost; Ctrl-C again ends at once."
-                )
-            for job in jobs:
-                job.cancel()
-
-        def give_up() -> None:
-            if tell_unknown(self.session, self.screen, jobs) and self.screen.as_json:
-                self.screen.emit({"ok": False, "stopped": True, "charged": None})
-
-        interrupts.on_stop, interrupts.on_insist = stop, give_up
-        try:
-            with self.screen.drawing(board):
-                async with anyio.create_task_group() as group:
-                    for index, job in enumerate(jobs):
-                        group.start_soon(self._follow, index, job, running, board)
-        finally:
-            interrupts.on_stop = interrupts.on_insist = None
-        stopped = [job for job in jobs if job.cancelled()]
-        if len(jobs) > 1 and not stopped:
-            self.screen.note(board.summary())
-        if stopped:
-            await self._stopped(stopped)
-            return interrupts.code or exit_codes.INTERRUPTED
-        return next((code for code in self._codes if code), exit_codes.OK)
-
-    async def _follow(self, index: int, job: VideoJob, running: dict[int, VideoJob], board: Board) -> None:
+    async def follow(index: int, job: VideoJob) -> None:
         async for state in job.updates():
             board.heard(job, state)
         running.pop(index)
@@ -151,54 +142,73 @@ class Watch:
             video = await job
         except VeniceError as error:
             board.failed += 1
-            over = error.ticket is None or (isinstance(job.state, Failed) and job.state.job_failed)
-            kept_ticket = None
-            if not over and job.ticket is not None:  # a later try may still bring its clip
-                kept_ticket = await keep_ticket(self.session, self.screen, job.ticket, self.to)
-            resume = kept_ticket.command if kept_ticket and kept_ticket.works else None
-            self._codes.append(report(self.screen, error, resume=resume))
-            if kept_ticket is not None:
-                kept_ticket.show(self.screen)
-            if isinstance(error, QueueOutcomeUnknownError) and self.session.journal is not None:
-                self.screen.insist(f"The attempt is kept in the journal: {self.session.again('jobs')}")
-            return
-        board.done += 1
-        seconds = time.monotonic() - self._started
-        if self.screen.as_json:
-            self.screen.emit(succeeded_json(video, self.usd, seconds))
-            return
-        facts = [as_bytes(video.size), as_seconds(seconds)] + (
-            [as_usd(self.usd)] if self.usd is not None else []
-        )
-        place = video.path or video.url
-        if place is None:
-            self.screen.note(f"sent to stdout: {' · '.join(facts)}, sha256 {video.sha256}")
-        elif self.screen.out.is_terminal:
-            self.screen.result(f"✓ {' · '.join([from_here(place), *facts])}", "green", hang=2)
+            codes.append(await _say_failed(session, screen, job, error, to))
         else:
-            self.screen.note(f"saved {' · '.join([str(place), *facts])}, sha256 {video.sha256}")
-            self.screen.path(place)
+            board.done += 1
+            _say_done(screen, video, usd, time.monotonic() - started)
 
-    async def _stopped(self, jobs: Sequence[VideoJob]) -> None:
-        """Say how each job is resumed; of many in the journal, how all are."""
-        tickets = [job.ticket for job in jobs if job.ticket is not None]
-        if not tickets:
-            self.screen.insist("Stopped before anything was queued. Nothing was charged.")
-            if self.screen.as_json:
-                self.screen.emit({"ok": False, "stopped": True})
-            return
-        many = len(tickets) > 1 and self.session.journal is not None
+    interrupts.on_stop, interrupts.on_insist = stop, give_up
+    try:
+        with screen.drawing(board):
+            async with anyio.create_task_group() as group:
+                for index, job in enumerate(jobs):
+                    group.start_soon(follow, index, job)
+    finally:
+        interrupts.on_stop = interrupts.on_insist = None
+    stopped = [job for job in jobs if job.cancelled()]
+    if not stopped:
+        if len(jobs) > 1:
+            screen.note(board.summary())
+        return next((code for code in codes if code), exit_codes.OK)
+    tickets = [job.ticket for job in stopped if job.ticket is not None]
+    many = len(tickets) > 1 and session.journal is not None
+    if tickets:
         which = f"{len(tickets)} jobs, which have" if many else "the job, which has"
-        self.screen.insist(f"Stopped watching. Venice goes on with {which} been paid for.")
-        for ticket in tickets:
-            kept_ticket = await keep_ticket(self.session, self.screen, ticket, self.to)
-            if kept_ticket and not many:
-                kept_ticket.show(self.screen)
-            if kept_ticket and self.screen.as_json:
-                facts = {"ticket": ticket_json(ticket), "resume": kept_ticket.command}
-                self.screen.emit({"ok": False, "stopped": True, **facts})
-        if many:
-            self.screen.insist(f"Resume: {self.session.again('resume', '--all')}", "bold")
+        screen.insist(f"Stopped watching. Venice goes on with {which} been paid for.")
+    else:
+        screen.insist("Stopped before anything was queued. Nothing was charged.")
+        if screen.as_json:
+            screen.emit({"ok": False, "stopped": True})
+    for ticket in tickets:
+        resume, said = await keep_ticket(session, screen, ticket, to)
+        for line in () if many else said:
+            screen.insist(*line)
+        if resume and screen.as_json:
+            screen.emit({"ok": False, "stopped": True, "ticket": ticket_json(ticket), "resume": resume})
+    if many:
+        screen.insist(f"Resume: {session.again('resume', '--all')}", "bold")
+    return interrupts.code or exit_codes.INTERRUPTED
+
+
+def _say_done(screen: Screen, video: Video, usd: float | None, seconds: float) -> None:
+    if screen.as_json:
+        screen.emit(succeeded_json(video, usd, seconds))
+        return
+    facts = [as_bytes(video.size), as_seconds(seconds), *([] if usd is None else [as_usd(usd)])]
+    place = video.path or video.url
+    if place is None:
+        screen.note(f"sent to stdout: {' · '.join(facts)}, sha256 {video.sha256}")
+    elif screen.out.is_terminal:
+        screen.result(f"✓ {' · '.join([from_here(place), *facts])}", "green", hang=2)
+    else:
+        screen.note(f"saved {' · '.join([str(place), *facts])}, sha256 {video.sha256}")
+        screen.path(place)
+
+
+async def _say_failed(
+    session: Session, screen: Screen, job: VideoJob, error: VeniceError, to: Path | str | None
+) -> int:
+    over = error.ticket is None or (isinstance(job.state, Failed) and job.state.job_failed)
+    if over or job.ticket is None:
+        code = report(screen, error)
+    else:  # a later try may still bring its clip
+        resume, said = await keep_ticket(session, screen, job.ticket, to)
+        code = report(screen, error, resume=None if session.access.sandbox else resume)
+        for line in said:
+            screen.insist(*line)
+    if isinstance(error, QueueOutcomeUnknownError) and session.journal is not None:
+        screen.insist(f"The attempt is kept in the journal: {session.again('jobs')}")
+    return code
 
 
 def tell_unknown(session: Session, screen: Screen, jobs: Collection[VideoJob]) -> int:
@@ -216,51 +226,30 @@ def tell_unknown(session: Session, screen: Screen, jobs: Collection[VideoJob]) -
     return unknown
 
 
-@frozen(kw_only=True)
-class KeptTicket:
-    """How to resume a job.
-
-    Attributes:
-        ticket: the job.
-        kept: where the ticket is, in words, behind a comma.
-        command: the command line that resumes it.
-        works: whether that command can work: an embedded sandbox ends with its command, and its jobs with it.
-    """
-
-    ticket: Ticket
-    kept: str
-    command: str
-    works: bool = True
-
-    def show(self, screen: Screen) -> None:
-        """Say where the ticket is and how to go on; the link is not shown."""
-        screen.insist(f"Ticket: job {self.ticket.queue_id} on {self.ticket.model}{self.kept}")
-        screen.insist(f"Resume: {self.command}", "bold")
-        if not self.works:
-            screen.insist("        (on the real service; this job ended with the sandbox in this command)")
-
-
 async def keep_ticket(
     session: Session, screen: Screen, ticket: Ticket, to: Path | str | None
-) -> KeptTicket | None:
-    """See that a ticket is kept: by the journal, or in a new file; None, and a complaint, if it cannot be."""
+) -> tuple[str, list[tuple[str, str]]]:
+    """See that a ticket is kept: by the journal, or in a new file.
+
+    Return the command line that resumes it, and what to say of it, line by line; both are empty, after a
+    complaint, if it cannot be kept. The link is not shown.
+    """
     where = [] if to is None else ["-o", str(to)]
-    by_id = session.again("resume", ticket.queue_id, *where)
+    resume = session.again("resume", ticket.queue_id, *where)
+    job, kept = f"job {ticket.queue_id} on {ticket.model}", ""
+    over: list[tuple[str, str]] = []
     if session.access.sandbox:
-        return KeptTicket(ticket=ticket, kept="", command=by_id, works=False)
-    if session.journal is not None:
-        return KeptTicket(
-            ticket=ticket, kept=f", kept in the journal {shown(session.journal)}", command=by_id
-        )
-    try:
-        path = await anyio.to_thread.run_sync(save_tickets, [ticket], to)
-    except OSError as error:
-        job = f"job {ticket.queue_id} on {ticket.model}"
-        screen.complain(f"The ticket cannot be saved ({error.strerror}): {job}")
-        return None
-    return KeptTicket(
-        ticket=ticket, kept=f", kept in {path}", command=session.again("resume", str(path), *where)
-    )
+        over.append(("        (on the real service; this job ended with the sandbox in this command)", ""))
+    elif session.journal is not None:
+        kept = f", kept in the journal {shown(session.journal)}"
+    else:
+        try:
+            path = await anyio.to_thread.run_sync(save_tickets, [ticket], to)
+        except OSError as error:
+            screen.complain(f"The ticket cannot be saved ({error.strerror}): {job}")
+            return "", []
+        resume, kept = session.again("resume", str(path), *where), f", kept in {path}"
+    return resume, [(f"Ticket: {job}{kept}", ""), (f"Resume: {resume}", "bold"), *over]
 
 
 def save_tickets(tickets: Sequence[Ticket], to: Path | str | None) -> Path:
@@ -282,3 +271,164 @@ def save_tickets(tickets: Sequence[Ticket], to: Path | str | None) -> Path:
         file.flush()
         os.fsync(file.fileno())
     return path
+
+
+@define(eq=False)
+class BatchRun:
+    """One run of a batch.
+
+    Attributes:
+        screen: where it is shown.
+        lines: its requests.
+        into: where the clips go.
+        grace: on Ctrl-C, for how many seconds what is nearly done is waited for.
+        results: where outcomes are written as JSON lines; None for stdout.
+        outcomes: how lines ended and in how many seconds, by their place; None for what is not known.
+    """
+
+    screen: Screen
+    lines: Sequence[Line]
+    into: Path | str
+    grace: float
+    results: TextIO | None = None
+    outcomes: dict[int, tuple[Outcome, float | None]] = field(factory=dict, init=False)
+    _board: Board = field(init=False)
+    _queued_at: dict[str, float] = field(factory=dict[str, float], init=False)
+    _stopped: int = field(default=0, init=False)
+    _over: int = field(default=0, init=False)  # lines for which the budget was too small
+    _handed_over: dict[str, Ticket] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        numbers = [line.number for line in self.lines]
+        keys = [line.key or line.variant or None for line in self.lines]
+        self._board = Board(self.screen, {}, len(numbers), numbers=numbers, keys=keys, queues=True)
+
+    def heard(self, job: VideoJob, state: State) -> None:
+        """Record a state of a job."""
+        self._board.heard(job, state)
+        if isinstance(state, Waiting):
+            self._queued_at.setdefault(state.ticket.queue_id, time.monotonic())
+
+    async def until_the_end(self, session: Session, batch: Batch, budget: float | None) -> int:
+        """Show the batch until it ends, and return the exit code."""
+        board, interrupts = self._board, self.screen.interrupts
+        board.running, board.budget = batch.jobs, budget
+        failure: Exception | None = None
+
+        async def tick() -> None:
+            while True:
+                board.spent, board.paused = batch.spent_usd, batch.paused
+                await anyio.sleep(_TICK)
+
+        async def drain() -> None:
+            patience = f"up to {self.grace:g} s for what is nearly done"
+            self.screen.insist(f"Stopping: nothing more is queued; {patience}. Ctrl-C again ends at once.")
+            self._hand_over(await session.venice.drain(self.grace))
+            if unanswered := sum(isinstance(job.state, Queueing) for job in batch.jobs.values()):
+                which = "1 paid request" if unanswered == 1 else f"{unanswered} paid requests"
+                self.screen.insist(
+                    f"Waiting for the answer to {which}, up to {ANSWER:g} s after sending, so that no paid"
+                    " job is lost. Ctrl-C again ends at once."
+                )
+
+        def give_up() -> None:
+            """Say what nobody waits for any longer, and keep what has no journal to be kept in."""
+            jobs = list(batch.jobs.values())
+            tell_unknown(session, self.screen, jobs)
+            self._hand_over([job.ticket for job in jobs if job.ticket is not None])
+            self._save_tickets(session)
+
+        async with anyio.create_task_group() as draining:  # its tickets are waited for: they are paid for
+            interrupts.on_stop = lambda: draining.start_soon(drain)
+            interrupts.on_insist = give_up
+            async with anyio.create_task_group() as ticking:
+                ticking.start_soon(tick)
+                with self.screen.drawing(board):
+                    try:
+                        async for outcome in batch:
+                            board.spent = batch.spent_usd
+                            self._take(outcome)
+                    except Exception as error:  # noqa: BLE001 - it is raised once it is out of the groups, which would wrap it
+                        failure = error
+                ticking.cancel_scope.cancel()
+            interrupts.on_stop = interrupts.on_insist = None
+        board.spent = batch.spent_usd
+        if failure is not None:
+            raise failure
+        await self._sum_up(session)
+        if interrupts.code is not None:
+            return interrupts.code
+        codes = {
+            exit_code(outcome.error) for outcome, _ in self.outcomes.values() if outcome.error is not None
+        }
+        return codes.pop() if len(codes) == 1 else exit_codes.FAILED if codes else exit_codes.OK
+
+    def _take(self, outcome: Outcome) -> None:
+        """Count an outcome, say it, and write it down; what cost nothing in this run is summed up later."""
+        board, line, screen = self._board, self.lines[outcome.index], self.screen
+        video, error = outcome.video, outcome.error
+        ticket = video.ticket if video else error.ticket if error else None
+        since = self._queued_at.get(ticket.queue_id) if ticket else None
+        seconds = None if since is None else time.monotonic() - since
+        self.outcomes[outcome.index] = outcome, seconds
+        if screen.interrupts.code is not None and type(error) is VeniceError:
+            self._stopped += 1  # it did not fail: nobody waits for it any longer
+            self._hand_over([] if ticket is None else [ticket])
+        else:
+            name = " ".join(filter(None, (f"{line.number:>4}", line.key or line.variant)))
+            there = outcome.earlier and seconds is None
+            board.there += there and video is not None
+            board.done += not there and video is not None
+            board.failed += video is None
+            if not outcome.earlier and (error is None or error.charged is not False):
+                board.paid += outcome.usd or 0.0
+            if video is not None and not there:
+                usd = as_usd(outcome.usd) if outcome.usd is not None else ""
+                price = "paid earlier" if outcome.earlier else usd
+                facts = (from_here(video.path or video.url), as_bytes(video.size), price)
+                screen.note(f"{name} ✓ {' · '.join(filter(None, facts))}", "green")
+            elif isinstance(error, BudgetExceededError) and error.limit_usd == board.budget:
+                self._over += 1
+            elif error is not None:
+                screen.insist(f"{name} ✗ {in_words(error)}", "red")
+        record: dict[str, Any] = {"line": line.number, "key": line.key, "variant": line.variant or None}
+        record = {name: said for name, said in record.items() if said is not None}
+        if video is not None:
+            record |= succeeded_json(video, outcome.usd, seconds)
+        elif error is not None:
+            record |= failed_json(error) | ({} if outcome.usd is None else {"usd": outcome.usd})
+        if self.results is not None:
+            self.results.write(as_line(record, self.results))
+            self.results.flush()
+        elif screen.as_json or not screen.out.is_terminal:
+            screen.emit(record)
+
+    def _hand_over(self, tickets: Sequence[Ticket]) -> None:
+        self._handed_over.update({ticket.queue_id: ticket for ticket in tickets})
+
+    async def _sum_up(self, session: Session) -> None:
+        """Say how all of it went, and how the rest goes on; without a journal, keep the tickets in a file."""
+        screen = self.screen
+        screen.insist(self._board.summary())
+        if self._over:
+            left = f"more than is left of {as_usd(self._board.budget or 0.0)}"
+            screen.insist(f"{self._over} would cost {left}, and were not charged: raise --budget.")
+        held = (await session.venice.pending()).held if session.journal is not None else 0
+        if held:
+            screen.insist(f"{held} of the jobs in the journal are being watched by another process.")
+        unqueued = len(self.lines) - len(self.outcomes)
+        if screen.interrupts.code is None:
+            if unqueued:
+                screen.insist(f"{unqueued} were not started.")
+            return
+        waiting = len(self._handed_over)
+        screen.insist(f"{waiting} go on at Venice, {unqueued + self._stopped - waiting} were not queued.")
+        if session.journal is not None:
+            screen.insist("Run the same command again to go on: nothing is paid for twice.", "bold")
+        self._save_tickets(session)
+
+    def _save_tickets(self, session: Session) -> None:
+        """Without a journal, keep the tickets of jobs that go on in a file."""
+        if session.journal is None and self._handed_over and not session.access.sandbox:
+            path = save_tickets(list(self._handed_over.values()), self.into)
+            self.screen.insist(f"Resume: {session.again('resume', str(path), '-o', str(self.into))}", "bold")

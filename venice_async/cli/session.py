@@ -121,12 +121,11 @@ async def open_session(
             is_set = not access.sandbox and access.url != BASE_URL
             if not is_set or error.ticket is not None:
                 raise
+            leads = f"{named}, which leads to {access.parts.hostname}"
             if isinstance(error, ConnectError):
-                hint = f"Check the connection, and {named}, which leads to {access.parts.hostname}"
+                hint = f"Check the connection, and {leads}"
             elif error.status == METHOD_NOT_ALLOWED:
-                hint = (
-                    f"Check {named}: {access.parts.hostname} is no Venice there; it usually ends in /api/v1"
-                )
+                hint = f"Check {leads}: a base URL usually ends in /api/v1"
             else:
                 raise
             raise error.with_facts(cli_hint=hint) from None

@@ -18,12 +18,12 @@ from ...errors import UsageError, VeniceError
 from ...formatting import as_usd
 from ...sansio.converter import request_key
 from ..batch_file import Line, read_batch, unknown_fields, variants
-from ..batch_run import BatchRun
 from ..completions import Model
 from ..explain import hint
 from ..options import BATCH, MAIN, Access, ConfirmOptions, Output, Place, Seconds, Text, Usd
 from ..prices import all_prices, confirm_price, show_prices
 from ..request_options import PictureOptions
+from ..run_jobs import BatchRun
 from ..screen.screen import ScreenHere
 from ..session import open_session
 from ..stdio import read_text

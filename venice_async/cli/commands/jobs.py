@@ -1,39 +1,58 @@
-"""`venice-async jobs`: what is unfinished, and with `--all` what has ended."""
+"""The commands on a journal: jobs, resume, spend, reconcile."""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from attrs import frozen
+import anyio
+from attrs import evolve, frozen
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from ...errors import UsageError
 from ...formatting import as_seconds, as_usd
-from ...io.journal.history import Wanted, kinds_of, moment
+from ...io.journal.history import Wanted, grouped, kinds_of, moment, total
+from ...results import Ticket
 from ...sansio.job.states import Failed, Queueing, Saved, Succeeded
 from .. import exit_codes
 from ..completions import JOBS, KEYS, Model
 from ..explain import ticket_json
-from ..options import Access, Output
+from ..options import Access, Output, Target
+from ..run_jobs import watch
 from ..screen.board import phase
 from ..screen.screen import ScreenHere
-from ..session import name_of, open_journal
+from ..session import name_of, open_journal, open_session
+from ..stdio import destination, read_text
 from . import command
 
 if TYPE_CHECKING:
     from ...io.journal.entries import JournalEntry
 
-EXAMPLES: Final = """\
+JOBS_EXAMPLES: Final = """\
 venice-async jobs
 venice-async jobs --all --since 7d --state failed
 venice-async jobs --all --tag project=dawn --json
 venice-async jobs --forget 5f0c9a1be377
+"""
+RESUME_EXAMPLES: Final = """\
+venice-async resume --all
+venice-async resume 3f6c2a9e-5d0b-4a4e-9c57-0a3c9f3a1b52
+venice-async resume clip.mp4.ticket.json -o clip.mp4
+"""
+SPEND_EXAMPLES: Final = """\
+venice-async spend --since 7d
+venice-async spend --by day
+venice-async spend --since 2026-11-01 --by tag:project
+"""
+RECONCILE_EXAMPLES: Final = """\
+VENICE_ADMIN_KEY=... venice-async reconcile
+venice-async reconcile --json
 """
 
 
@@ -61,7 +80,7 @@ class Filters:
     limit: Annotated[int | None, Parameter(metavar="N", validator=Number(gte=0))] = None
 
 
-@command(EXAMPLES)
+@command(JOBS_EXAMPLES)
 async def jobs(
     *,
     forget: Annotated[str | None, Parameter(metavar="ID"), JOBS] = None,
@@ -181,3 +200,160 @@ def _iso(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+@command(RESUME_EXAMPLES)
+async def resume(
+    what: Annotated[str | None, Parameter(metavar="JOB|TICKET", allow_leading_hyphen=True), JOBS] = None,
+    /,
+    *,
+    everything: Annotated[bool, Parameter(name="--all")] = False,
+    target: Target = Target(),
+    access: Access = Access(),
+    output: Output = Output(),
+    screen: ScreenHere,
+) -> int:
+    """Go on with a job that was queued and paid for before. Nothing is paid again.
+
+    A job from the journal goes to where it was bound for; --output sends it
+    elsewhere.
+
+    Args:
+        what: A job's id from the journal, the file of a ticket, or - for stdin.
+        everything: Everything unfinished in the journal.
+    """
+    if everything == (what is not None):
+        msg = "--all takes no job or ticket" if everything else "resume takes a job or a ticket, or --all"
+        raise UsageError(msg, hint="'venice-async jobs' lists what is unfinished")
+    tickets: list[Ticket] = []
+    if what is not None and (what == "-" or await anyio.Path(what).is_file()):
+        text = await read_text(Path(what))
+        lines = [line for line in text.splitlines() if line.strip()]
+        if not lines:
+            msg = f"There is no ticket in {what!r}"
+            raise UsageError(msg)
+        one_a_line = lines[0].rstrip().endswith("}")  # or one in all, over several lines
+        tickets = [Ticket.from_json(part) for part in (lines if one_a_line else [text])]
+    async with open_session(screen, access, seconds=target.timeout) as session:
+        to, overwrite = target.place, target.overwrite
+        if what is None:
+            if session.journal is None:
+                msg = "--all needs the journal"
+                raise UsageError(msg)
+            jobs = await session.venice.recover()
+            if not jobs:
+                screen.note("Nothing is unfinished.")
+            return await watch(session, screen, jobs)
+        if not tickets:
+            entries = await session.venice.pending() if session.journal is not None else ()
+            entry = next((entry for entry in entries if entry.ticket and entry.ticket.queue_id == what), None)
+            if entry is None or entry.ticket is None:
+                msg = f"There is no file {what!r}, and no unfinished job of that id in the journal"
+                hint = "'venice-async jobs' lists what is unfinished and watched by no other process"
+                raise UsageError(msg, hint=hint)
+            if isinstance(entry.state, Saved):
+                msg = f"The clip is there already: {entry.state.video.path or entry.state.video.url}"
+                raise UsageError(msg, hint="'venice-async resume --all' cleans up at the server")
+            if to == Path() and entry.to is not None:
+                to, overwrite = Path(entry.to), overwrite or entry.overwrite
+            tickets = [entry.ticket]
+        bound_for = destination(to, screen, clips=len(tickets))
+        jobs = [session.venice.resume(ticket, to=bound_for, overwrite=overwrite) for ticket in tickets]
+        return await watch(session, screen, jobs, to=to, caption=tickets[0].model)
+
+
+@command(SPEND_EXAMPLES)
+async def spend(
+    *,
+    since: Annotated[str | None, Parameter(metavar="WHEN")] = None,
+    by: Annotated[str, Parameter(metavar="WAY", show_default=True)] = "model",
+    access: Access = Access(),
+    output: Output = Output(),
+    screen: ScreenHere,
+) -> int:
+    """Add up what the jobs in the journal have cost. No key is needed.
+
+    It knows the price of a job where that was asked: by the commands always. A
+    request of unknown outcome counts, one that was refunded does not.
+
+    Args:
+        since: How long ago, such as 12h, 7d or 4w; or a date of UTC.
+        by: model, day (of UTC), folder, tag (each tag by itself), or tag:NAME (by the texts of one tag).
+    """
+    start = moment(since, time.time())
+    async with open_journal(access.journal_path) as journal:
+        paid = [] if journal is None else await journal.paid(start)
+    sums = grouped(paid, by)
+    if screen.as_json:
+        screen.emit({"by": by, "usd": total(paid), "spend": sums})
+        return exit_codes.OK
+    if sums:
+        screen.table([{by: name or "(none)", "spent": as_usd(usd)} for name, usd in sums.items()])
+    jobs = "1 job" if len(paid) == 1 else f"{len(paid)} jobs"
+    screen.note(f"{as_usd(total(paid))} for {jobs}.")
+    return exit_codes.OK
+
+
+@command(RECONCILE_EXAMPLES)
+async def reconcile(
+    *,
+    admin_key: Annotated[str | None, Parameter(metavar="KEY")] = None,
+    access: Access = Access(),
+    output: Output = Output(),
+    screen: ScreenHere,
+) -> int:
+    """Settle paid requests of unknown outcome by the account's ledger. Nothing is paid.
+
+    What was charged can be resumed then; what was not can be sent again.
+
+    Args:
+        admin_key: An ADMIN key of the account; better set VENICE_ADMIN_KEY.
+    """
+    admin_key = admin_key or os.environ.get("VENICE_ADMIN_KEY") or None
+    if admin_key is None:
+        msg = "There is no admin key"
+        raise UsageError(msg, hint="Set VENICE_ADMIN_KEY (make an ADMIN key at venice.ai/settings/api)")
+    if access.api_key is None and not os.environ.get("VENICE_API_KEY"):
+        access = evolve(access, api_key=admin_key)
+    async with open_session(screen, access) as session:
+        with screen.waiting("reading the ledger"):
+            found = await session.venice.reconcile(admin_key=admin_key)
+    if screen.as_json:
+        records = [
+            {
+                "id": one.entry.id,
+                "outcome": one.finding,
+                "usd": one.usd,
+                "ticket": ticket_json(one.ticket) if one.ticket else None,
+                "reason": one.reason or None,
+            }
+            for one in found
+        ]
+        screen.emit([{name: part for name, part in item.items() if part is not None} for item in records])
+    elif found:
+        screen.table(
+            [
+                {
+                    "id": one.entry.id,
+                    "outcome": one.finding,
+                    "price": "" if one.usd is None else as_usd(one.usd),
+                    "job": one.ticket.queue_id if one.ticket else "",
+                    "model": one.entry.model or "?",
+                    "why": one.reason,
+                    "prompt": (one.entry.request and one.entry.request.prompt) or "",
+                }
+                for one in found
+            ]
+        )
+    if not found:
+        screen.note("No paid request is of unknown outcome.")
+    if any(one.ticket for one in found):
+        screen.note("Go on with what was charged: venice-async resume --all")
+    if any(one.finding in {"not charged", "refunded"} for one in found):
+        screen.note("What was not charged, or refunded, is out of the journal: send it again if you like.")
+    unsettled = any(one.finding == "unsettled" for one in found)
+    if unsettled:
+        screen.insist(
+            "What is unsettled: look at your generations on venice.ai, then venice-async jobs --forget ID"
+        )
+    return exit_codes.UNKNOWN if unsettled else exit_codes.OK
