@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import APIError, JournalError, NotFoundError, VeniceError
 from .exit_codes import exit_code
+from .options import CHOOSE
 
 if TYPE_CHECKING:
     from ..results import Ticket, Video
     from .screen.screen import Screen
 
-CHOOSE: Final = "Name a file for it by --journal or VENICE_JOURNAL, or do without by --no-journal"
 _NOWHERE: Final = (
     "Check the model ('venice-async models' lists them), and the base URL, which usually ends in /api/v1"
 )

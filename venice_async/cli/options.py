@@ -19,7 +19,6 @@ from ..io.journal import is_postgres
 from ..options import BASE_URL
 from ..sansio.naming import checked_pattern, is_pattern, with_number
 from ..sansio.object_url import is_object_url
-from .explain import CHOOSE
 
 MAIN: Final = Group("Main options", sort_key=1)
 BATCH: Final = Group("Batch", sort_key=2)
@@ -30,6 +29,7 @@ _MONEY: Final = Group("Money", sort_key=6)
 _JOURNAL: Final = Group("Journal", sort_key=7)
 _CONNECTION: Final = Group("Connection", sort_key=8)
 _OUTPUT: Final = Group("Output", sort_key=9)
+CHOOSE: Final = "Name a file for it by --journal or VENICE_JOURNAL, or do without by --no-journal"
 _LONGEST: Final = 3600.0  # seconds: more than any model takes
 _MOST_TAKES: Final = 1000
 _ASK_ABOVE: Final = 1.0  # USD

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import anyio
 from attrs import define, evolve, field
 
-from ..errors import BudgetExceededError, QueueOutcomeUnknownError, VeniceError
+from ..errors import BudgetExceededError, QueueOutcomeUnknownError, UsageError, VeniceError
 from ..formatting import as_bytes, as_seconds, as_usd
+from ..io.delivery.sinks import WriterSink
 from ..io.journal import shown
 from ..options import Timeouts
 from ..sansio.job.states import Failed, Queueing, State, Waiting
@@ -28,7 +29,7 @@ from .prices import ask_price, confirm_price
 from .request_options import with_utf8_prompts
 from .screen.board import Board
 from .session import open_session
-from .stdio import STDOUT, as_line, destination, from_here
+from .stdio import STDOUT, StandardOutput, as_line, from_here
 
 if TYPE_CHECKING:
     from ..batch import Batch
@@ -89,6 +90,26 @@ async def run_request(
         ]
         kept = to if count == 1 else None
         return await watch(session, screen, jobs, to=kept, caption=caption, usd=usd)
+
+
+def destination(output: Path | str, screen: Screen, *, clips: int = 1) -> Path | str | WriterSink:
+    """Return where clips go: a file, a folder or a URL, or stdout for `-`.
+
+    Raises:
+        UsageError: stdout is a terminal, carries JSON, or would take several clips.
+    """
+    if output != STDOUT:
+        return output
+    if clips > 1:
+        msg = "-o - takes one clip"
+        raise UsageError(msg, hint="Name a folder for several")
+    if screen.out.is_terminal:
+        msg = "-o - writes the clip to stdout, which is a terminal"
+        raise UsageError(msg, hint="Redirect it, such as: -o - > clip.mp4")
+    if screen.as_json:
+        msg = "-o - and --json exclude each other: both write to stdout"
+        raise UsageError(msg)
+    return WriterSink(StandardOutput())
 
 
 async def watch(

@@ -21,12 +21,9 @@ from typing import TYPE_CHECKING, Final, TextIO
 import anyio
 
 from ..errors import UsageError
-from ..io.delivery.sinks import WriterSink
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-
-    from .screen.screen import Screen
 
 STDOUT: Final = Path("-")
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -53,26 +50,6 @@ class StandardOutput:
             except PermissionError:  # a file, which is always writable and cannot be waited for
                 written = await anyio.to_thread.run_sync(os.write, self._descriptor, left)
             left = left[written:]
-
-
-def destination(output: Path | str, screen: Screen, *, clips: int = 1) -> Path | str | WriterSink:
-    """Return where clips go: a file, a folder or a URL, or stdout for `-`.
-
-    Raises:
-        UsageError: stdout is a terminal, carries JSON, or would take several clips.
-    """
-    if output != STDOUT:
-        return output
-    if clips > 1:
-        msg = "-o - takes one clip"
-        raise UsageError(msg, hint="Name a folder for several")
-    if screen.out.is_terminal:
-        msg = "-o - writes the clip to stdout, which is a terminal"
-        raise UsageError(msg, hint="Redirect it, such as: -o - > clip.mp4")
-    if screen.as_json:
-        msg = "-o - and --json exclude each other: both write to stdout"
-        raise UsageError(msg)
-    return WriterSink(StandardOutput())
 
 
 async def read_text(path: Path) -> str:

@@ -18,8 +18,9 @@ from ...formatting import as_bytes
 from ...media import Media
 from .. import exit_codes
 from ..options import Output, Seconds
+from ..run_jobs import destination
 from ..screen.screen import Screen, ScreenHere
-from ..stdio import STDOUT, StandardOutput, destination
+from ..stdio import STDOUT, StandardOutput
 from . import command
 
 LAST_FRAME_EXAMPLES: Final = """\

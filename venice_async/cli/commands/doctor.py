@@ -20,8 +20,8 @@ from ...options import Timeouts
 from ...sansio.http.wire import list_models
 from .. import exit_codes
 from ..exit_codes import exit_code
-from ..explain import CHOOSE, hint
-from ..options import Access, Output
+from ..explain import hint
+from ..options import CHOOSE, Access, Output
 from ..screen.screen import ScreenHere
 from ..session import name_of, open_journal, open_session
 from . import command

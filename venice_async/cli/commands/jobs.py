@@ -24,11 +24,11 @@ from .. import exit_codes
 from ..completions import JOBS, KEYS, Model
 from ..explain import ticket_json
 from ..options import Access, Output, Target
-from ..run_jobs import watch
+from ..run_jobs import destination, watch
 from ..screen.board import phase
 from ..screen.screen import ScreenHere
 from ..session import name_of, open_journal, open_session
-from ..stdio import destination, read_text
+from ..stdio import read_text
 from . import command
 
 if TYPE_CHECKING:
