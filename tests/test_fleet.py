@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import sys
@@ -98,13 +99,35 @@ def worker(uri: str, sandbox: Sandbox, **options: Any) -> Worker:
 
 @asynccontextmanager
 async def working(uri: str, sandbox: Sandbox, **options: Any) -> AsyncGenerator[Worker]:
+    """Run a worker within the block, and fail the block if the worker ends or logs an error meanwhile."""
     one = worker(uri, sandbox, **options)
-    running = asyncio.create_task(one.run())
+    errors: asyncio.Queue[str] = asyncio.Queue()
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: errors.put_nowait(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("venice_async.fleet")
+
+    async def watch() -> None:
+        raise AssertionError(await errors.get())
+
+    async def run() -> None:
+        if (code := await one.run()) or not leaving:
+            errors.put_nowait(f"The worker has ended with {code}")
+
+    leaving = False
+    logger.addHandler(handler)
     try:
-        yield one
+        async with anyio.create_task_group() as watching:
+            watching.start_soon(watch)
+            async with anyio.create_task_group() as running:
+                running.start_soon(run)
+                try:
+                    yield one
+                finally:
+                    leaving = True
+                    one.stop()
+            watching.cancel_scope.cancel()
     finally:
-        one.stop()
-        assert 0 == await running
+        logger.removeHandler(handler)
 
 
 async def test_a_job_that_one_replica_submits_is_followed_to_its_clip_by_another(
@@ -431,6 +454,45 @@ async def test_the_keys_of_a_worker_come_before_the_environment(
 ) -> None:
     monkeypatch.setenv("VENICE_API_KEY", "of-another-account")
     async with Fleet(uri) as fleet, working(uri, sandbox):
+        await (await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4"))
+
+
+@pytest.mark.parametrize("when", ["at first", "in the middle"])
+async def test_a_worker_whose_own_key_is_refused_says_so_and_leaves_its_jobs_to_others(
+    uri: str, sandbox: Sandbox, tmp_path: Path, when: str
+) -> None:
+    async with Fleet(uri) as fleet:
+        keys = {"": "another-key" if when == "at first" else sandbox.api_key}
+        running = asyncio.create_task(worker(uri, sandbox, keys=keys).run())
+        if when == "in the middle":
+            while not sandbox.count("rate_limits"):  # noqa: ASYNC110 - a server sets no event
+                await anyio.sleep(0.05)
+            sandbox.inject(lambda request: None if running.done() else Fault(on="queue", status=401))
+        job = await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4")
+        with pytest.raises(AuthenticationError, match="Start the worker with another key"):
+            await running
+        assert not isinstance(await job.state(), Failed)
+        async with working(uri, sandbox):
+            await job
+    assert 1 == len(sandbox.charges)
+
+
+async def test_a_worker_process_with_a_key_that_is_refused_ends_with_the_exit_code_of_a_key(
+    uri: str, sandbox: Sandbox
+) -> None:
+    async with worker_process(uri, sandbox, VENICE_API_KEY="another-key") as process:
+        assert process.stderr is not None
+        said = b"".join([part async for part in process.stderr])
+        assert (4, True) == (await process.wait(), b"Start the worker with another key" in said)
+
+
+async def test_a_key_that_a_model_does_not_take_ends_the_job_and_not_the_worker(
+    uri: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.inject(Fault(on="queue", status=401))
+    async with Fleet(uri) as fleet, working(uri, sandbox):
+        with pytest.raises(AuthenticationError):
+            await (await fleet.submit(asked(), key="refused", to=tmp_path / "a.mp4"))
         await (await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4"))
 
 

@@ -317,7 +317,8 @@ async def fetched(cursor: Cursor, sql: str, values: Sequence[Any] | Mapping[str,
 
 
 async def _configure(connection: Connection) -> None:
-    await connection.execute(f"SET search_path TO {SCHEMA}".encode())
+    isolation = "SET default_transaction_isolation TO 'read committed'"  # whatever the database's default
+    await connection.execute(f"SET search_path TO {SCHEMA}; {isolation}".encode())
 
 
 def cancelled() -> JobError:

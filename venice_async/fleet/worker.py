@@ -8,6 +8,7 @@ What can happen to it, and why nothing is lost or paid twice:
 | stopped and woken (SIGSTOP)      | the same, and it follows what others have taken over                   |
 | asked to leave (SIGTERM)         | unpaid jobs go back at once, paid ones after `grace` seconds           |
 | cut off from the database        | it leaves with 75 once tickets are written, and is to be started again |
+| started with a key that is wrong | it leaves with an error, and other workers do its jobs                 |
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from ..engine.arguments import checked_name
 from ..engine.completion import OnDone
 from ..engine.sharing import Sharing
 from ..errors import (
+    AuthenticationError,
     DownloadError,
     JournalError,
     QueueOutcomeUnknownError,
@@ -182,6 +184,8 @@ class Worker:
             on_done=on_done,
         )
         self._sharing = Sharing(base_url=base_url, journal=uri, links=links, timeouts=timeouts)
+        self._key_check = asyncio.Lock()
+        self._refused: AuthenticationError | None = None
         self._stopped = asyncio.Event()
         self._leaving = False
         self._accounts: dict[str, _Account] = {}
@@ -206,6 +210,7 @@ class Worker:
 
         Raises:
             JournalError: the database cannot be used.
+            AuthenticationError: Venice refuses the key of jobs without an account; they are left to others.
         """
         async with AsyncExitStack() as stack:
             orders = await stack.enter_async_context(self.orders)
@@ -224,7 +229,9 @@ class Worker:
                     delete_jobs="successful",
                 )
             )
-            chores = [asyncio.create_task(self._exchange_news()), asyncio.create_task(self._tidy())]
+            chores = [
+                asyncio.create_task(chore()) for chore in (self._exchange_news, self._tidy, self._check_key)
+            ]
             stack.push_async_callback(_ended, chores)
             stack.push_async_callback(self._close)
             stopped = asyncio.create_task(self._stopped.wait())
@@ -237,7 +244,28 @@ class Worker:
                 await _ended([stopped, lost])
                 with anyio.CancelScope(shield=True):
                     await self._leave(engine)
+            if self._refused is not None:
+                raise self._refused
             return 0 if self._stopped.is_set() else RESTART
+
+    async def _check_key(self) -> None:
+        """Ask Venice whether it takes the key of jobs without an account; stop if it does not.
+
+        Raises:
+            NotNowError: it does not, or cannot be asked now.
+        """
+        async with self._key_check:
+            if self._refused is not None:
+                raise NotNowError
+            try:
+                async with self._client_of("") as venice:
+                    await venice.rate_limits()
+            except VeniceError as error:
+                if isinstance(error, AuthenticationError):
+                    hint = "Start the worker with another key; its jobs wait for that"
+                    self._refused = error.with_facts(hint=hint, cli_hint=hint)
+                    self.stop()
+                raise NotNowError from error
 
     async def _leave(self, engine: asyncio.Task[None]) -> None:
         grace = self._grace
@@ -333,6 +361,13 @@ class Worker:
         await self._record(order, state, None if entry is None else entry.id)
 
     async def _record(self, order: Order, state: Succeeded | Failed, entry: str | None = None) -> None:
+        """Record how a job ended, unless it failed because our own key is refused.
+
+        Raises:
+            NotNowError: it is, or that cannot be told now.
+        """
+        if isinstance(state, Failed) and isinstance(state.error, AuthenticationError) and not order.account:
+            await self._check_key()  # else the key is good, and the model wants another
         kind = "Succeeded" if isinstance(state, Succeeded) else type(state.error).__name__
         async with self.orders.transaction() as cursor:
             ended = await end(cursor, order.id, state, order.request, entry)
