@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -26,6 +25,7 @@ from tests.postgres import execute
 from venice_async import (
     AuthenticationError,
     BudgetExceededError,
+    ConnectError,
     Consent,
     ConsentDeclinedError,
     DownloadError,
@@ -304,20 +304,36 @@ async def test_a_worker_that_is_stopped_while_it_opens_an_account_queues_nothing
 async def test_a_job_that_costs_nothing_yet_outlasts_a_store_that_is_away(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, ended = Worker(uri, keys={}), list[Any]()
-    order: Any = SimpleNamespace(key=KEY)
-    venice: Any = SimpleNamespace(find=lambda _: asyncio.sleep(0))
+    async with Fleet(uri) as fleet, Orders(uri) as orders:
+        job = await fleet.submit(asked(), key=KEY, to="/srv/a.mp4")
+        (number,) = execute(uri, "SELECT id FROM venice_async.orders")[0]
+        order = await orders.start(int(str(number)))
+        assert order is not None
+        one = Worker(uri, keys={})
+        monkeypatch.setattr(one, "orders", orders)
+        state = Failed(error=DownloadError("The store cannot be reached", charged=False))
+        for attempts in range(8):
+            with pytest.raises(NotNowError):
+                await one._end(order, state, None, attempts)
+        await one._end(order, state, None, 8)
+        with pytest.raises(DownloadError):
+            await job
 
-    async def record(*said: Any) -> None:
-        ended.append(said[1])
 
-    monkeypatch.setattr(one, "_record", record)
-    state = Failed(error=DownloadError("The store cannot be reached", charged=False))
-    for attempts in range(8):
-        with pytest.raises(NotNowError):
-            await one._end(order, state, venice, attempts)
-    await one._end(order, state, venice, 8)
-    assert [state] == ended
+async def test_a_job_with_a_budget_outlasts_a_venice_that_is_away_when_it_is_asked_for_the_price(
+    uri: str, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, quoted = [ConnectError("Venice cannot be reached")], VeniceClient.quote
+
+    async def hesitating(*arguments: Any) -> Any:
+        if away:
+            raise away.pop()
+        return await quoted(*arguments)
+
+    monkeypatch.setattr(VeniceClient, "quote", hesitating)
+    async with Fleet(uri) as fleet, working(uri, sandbox):
+        await (await fleet.submit(asked(), key=KEY, to=tmp_path / "a.mp4", budget=("dawn", 1.6)))
+    assert [] == away
 
 
 async def test_an_order_of_unknown_outcome_goes_on_once_the_ledger_names_its_job(

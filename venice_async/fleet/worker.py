@@ -41,6 +41,7 @@ from ..errors import (
     UsageError,
     VeniceError,
 )
+from ..io.journal.entries import JournalEntry
 from ..job import VideoJob
 from ..options import BASE_URL, Limits, Links, Polling, Timeouts, check_number
 from ..requests import Consent
@@ -294,6 +295,8 @@ class Worker:
         if found is None:
             return
         job: VideoJob | None = None
+        state: State
+        entry: JournalEntry | None = None
         try:
             async with self._client_of(found.account) as venice:
                 most = found.max_usd
@@ -313,64 +316,53 @@ class Worker:
                 )
                 self._work[order] = _Work(job)
                 await self.delays.follow(job)
-                await self._end(found, job.state, venice, context.job.attempts)
+                state = job.state
+                if not isinstance(state, Succeeded):
+                    entry = await venice.find(found.key)
         except (JournalError, NotNowError):
             raise
         except VeniceError as error:
             if self._leaving or (job is not None and not job.done()):
                 raise NotNowError from error
-            await self._record(found, Failed(error=error))
+            state = Failed(error=error)
         finally:
             self._work.pop(order, None)
             if job is not None and not job.done():
                 job.cancel()
                 with anyio.CancelScope(shield=True), anyio.move_on_after(5):
                     await job.ended()
+        await self._end(found, state, entry, context.job.attempts)
 
-    async def _end(self, order: Order, state: State, venice: VeniceClient, attempts: int) -> None:
+    async def _end(self, order: Order, state: State, entry: JournalEntry | None, attempts: int) -> None:
         """Record how a job ended, or have it handed out again if that was no end.
 
         Raises:
             NotNowError: it was none.
         """
-        if isinstance(state, Succeeded):
-            await self._record(order, state)
-            return
-        entry = await venice.find(order.key)
-        if not isinstance(state, Failed):
-            if order.cancel:
+        again = False
+        if isinstance(state, Failed):
+            error = state.error
+            if isinstance(error, AuthenticationError) and not order.account:
+                await self._check_key()  # if it is good, the model wants another
+            if is_cancelled(state):
+                again = entry is not None  # another worker has paid for it
+            elif isinstance(error, QueueOutcomeUnknownError):
+                pass  # never paid for again
+            elif error.ticket is None:
+                closing = self._leaving and type(error) is VeniceError
+                busy = isinstance(error, JournalError | RateLimitError)
+                away = error.charged is False and isinstance(error, DownloadError | TransportError)
+                again = closing or busy or (away and attempts < _TRIES)
+            else:
+                final = isinstance(error, DownloadError) and (error.final or entry is None or entry.ended)
+                again = not state.job_failed and not final and attempts < _TRIES
+        if again or not isinstance(state, Succeeded | Failed):
+            if is_cancelled(state) or (order.cancel and not isinstance(state, Failed)):
                 await self.orders.too_late(order.id)
             raise NotNowError
-        error = state.error
-        if is_cancelled(state):
-            again = entry is not None  # another worker has paid for it
-            if again:
-                await self.orders.too_late(order.id)
-        elif isinstance(error, QueueOutcomeUnknownError):
-            again = False
-        elif error.ticket is None:  # nothing was paid for
-            closing = self._leaving and type(error) is VeniceError
-            busy = isinstance(error, JournalError | RateLimitError)
-            away = error.charged is False and isinstance(error, DownloadError | TransportError)
-            again = closing or busy or (away and attempts < _TRIES)
-        else:
-            final = isinstance(error, DownloadError) and (error.final or entry is None or entry.ended)
-            again = not state.job_failed and not final and attempts < _TRIES
-        if again:
-            raise NotNowError from error
-        await self._record(order, state, None if entry is None else entry.id)
-
-    async def _record(self, order: Order, state: Succeeded | Failed, entry: str | None = None) -> None:
-        """Record how a job ended, unless it failed because our own key is refused.
-
-        Raises:
-            NotNowError: it is, or that cannot be told now.
-        """
-        if isinstance(state, Failed) and isinstance(state.error, AuthenticationError) and not order.account:
-            await self._check_key()  # else the key is good, and the model wants another
         kind = "Succeeded" if isinstance(state, Succeeded) else type(state.error).__name__
         async with self.orders.transaction() as cursor:
-            ended = await end(cursor, order.id, state, order.request, entry)
+            ended = await end(cursor, order.id, state, order.request, None if entry is None else entry.id)
         if ended:  # else another worker, whose job this one followed, has counted it
             self.counts[kind] = self.counts.get(kind, 0) + 1
             log.info("Job %s ended: %s", order.key, kind)
