@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, TypedDict, Unpack
+from typing import Annotated, Any, Final, TypedDict, Unpack, get_type_hints
 
-from attrs import asdict, field, frozen
+from attrs import asdict, field, make_class
 from attrs.validators import optional
 
 from .media import MediaInput
@@ -19,42 +19,31 @@ _SILENT: Final = re.compile(r"topaz(?!.*astra)", re.IGNORECASE)  # of Topaz's, o
 
 
 class Enhancements(TypedDict, total=False):
-    """Options of Topaz's suite; each of its models takes some of them."""
+    """Options of Topaz's suite, with their checks; each of its models takes some of them."""
 
-    enhancement_model: str
-    target_fps: float
-    slowdown_factor: int
-    creativity: float
-    realism: float
-    sharp: float
-    compression: float
-    noise: float
-    halo: float
-    recover_detail: float
-    grain: float
-    softness: float
-    h264_output: bool
-    output_format: str
+    enhancement_model: Annotated[str, word]
+    target_fps: Annotated[float, number(16, 120)]
+    slowdown_factor: Annotated[int, one_of(1, 2, 4, 8)]
+    creativity: Annotated[float, number(0, 1)]
+    realism: Annotated[float, number(0, 1)]
+    sharp: Annotated[float, number(0, 1)]
+    compression: Annotated[float, number(0, 1)]
+    noise: Annotated[float, number(0, 1)]
+    halo: Annotated[float, number(0, 1)]
+    recover_detail: Annotated[float, number(0, 1)]
+    grain: Annotated[float, number(0, 0.1)]
+    softness: Annotated[float, number(1, 5)]
+    h264_output: Annotated[bool, flag]
+    output_format: Annotated[str, word]
 
 
-@frozen(kw_only=True)
-class _Checked:
-    """The options, checked; sent under these names."""
-
-    enhancement_model: str | None = field(default=None, validator=optional(word))
-    target_fps: float | None = field(default=None, validator=optional(number(16, 120)))
-    slowdown_factor: int | None = field(default=None, validator=optional(one_of(1, 2, 4, 8)))
-    creativity: float | None = field(default=None, validator=optional(number(0, 1)))
-    realism: float | None = field(default=None, validator=optional(number(0, 1)))
-    sharp: float | None = field(default=None, validator=optional(number(0, 1)))
-    compression: float | None = field(default=None, validator=optional(number(0, 1)))
-    noise: float | None = field(default=None, validator=optional(number(0, 1)))
-    halo: float | None = field(default=None, validator=optional(number(0, 1)))
-    recover_detail: float | None = field(default=None, validator=optional(number(0, 1)))
-    grain: float | None = field(default=None, validator=optional(number(0, 0.1)))
-    softness: float | None = field(default=None, validator=optional(number(1, 5)))
-    h264_output: bool | None = field(default=None, validator=optional(flag))
-    output_format: str | None = field(default=None, validator=optional(word))
+_Checked: Final = make_class(
+    "_Checked",
+    {
+        name: field(default=None, validator=optional(hint.__metadata__[0]))
+        for name, hint in get_type_hints(Enhancements, include_extras=True).items()
+    },
+)
 
 
 def upscale(
@@ -92,17 +81,14 @@ def upscale(
     if factor is None and not same_size:
         factor = 2
     if factor is not None and (isinstance(factor, bool) or factor not in FACTORS):
-        msg = f"factor must be 1, 2 or 4, not {factor!r}"
-        refuse(msg, "upscale_factor", FACTORS)
+        refuse(f"factor must be 1, 2 or 4, not {factor!r}", "upscale_factor", FACTORS)
     if factor is not None and same_size:
         msg = f"{model} keeps the size of a clip: it takes no factor"
         refuse(msg, "upscale_factor", None, "Leave factor out")
     if video is None:  # pyright: ignore[reportUnnecessaryComparison] - untyped callers
-        msg = "upscaling needs a clip"
-        refuse(msg, "video_url", 1)
+        refuse("upscaling needs a clip", "video_url", 1)
     if prompt is not None and _SILENT.search(model):
-        msg = f"{model} takes no prompt"
-        refuse(msg, "prompt", None, "Of Topaz's models only Astra takes one")
+        refuse(f"{model} takes no prompt", "prompt", None, "Of Topaz's models only Astra takes one")
     for name in ("prompt", "duration", "resolution"):
         if name in (extra or {}):
             msg = f"an upscaler takes no {name} in extra"
