@@ -33,6 +33,7 @@ LARGEST: Final = 16 << 30
 """Bytes of the largest clip believed: five minutes of 4k at 400 Mbit/s."""
 
 _KEPT: Final = 256  # bytes of the start, by which to name what is no MP4
+_KEPT_INDEX: Final = 4 << 20  # bytes of the index; what is looked for in it stands far in front
 _SHORT: Final = 8
 _LONG: Final = 16
 _IN_LONG_FORM: Final = 1
@@ -49,8 +50,8 @@ _READ: Final = frozenset(
 class BoxWalk:
     """Reads the boxes of one file, from its bytes in order.
 
-    It looks at the headers of the boxes, in the index two levels deeper, and counts through their content, so
-    that a chunk costs the same whatever its size. Once it has raised it must not be fed again.
+    It looks at the headers of the boxes and counts through their content, so that a chunk costs the same
+    whatever its size; only the index is kept. Once it has raised it must not be fed again.
 
     Attributes:
         offset: bytes walked.
@@ -61,13 +62,14 @@ class BoxWalk:
         self.offset: int = 0
         self.start: bytes = b""
         self._header = bytearray()
+        self._kind = b""
         self._content_left = 0
         self._open_ended = False
         self._unread = False  # whether the present box is none that a player reads, behind all that it does
         self._seen: set[bytes] = set()
-        self._index = _IndexWalk(0)
-        self._in_index = False
-        self._in_media = self._has_media = False
+        self._index = bytearray()
+        self._index_size = 0
+        self._has_index = self._has_media = False
 
     def feed(self, data: bytes) -> None:
         """Read `data`.
@@ -85,9 +87,10 @@ class BoxWalk:
             step = end - position if self._open_ended else min(end - position, self._content_left)
             if step:  # content of the present box
                 self._content_left -= 0 if self._open_ended else step
-                self._has_media = self._has_media or self._in_media
-                if self._in_index:
-                    self._index.feed(data[position : position + step])
+                self._has_media = self._has_media or self._kind == b"mdat"
+                if self._kind == b"moov":
+                    self._index_size += step
+                    self._index += data[position : position + min(step, _KEPT_INDEX - len(self._index))]
             else:
                 wanted = _LONG if len(self._header) >= _SHORT else _SHORT
                 piece = data[position : position + wanted - len(self._header)]
@@ -122,7 +125,8 @@ class BoxWalk:
         if not self._has_media:
             msg = "No player opens what came: its media (mdat) is empty"
             raise NotAVideoError(msg)
-        if not self._index.is_readable:
+        self._end_index()
+        if not self._has_index:
             msg = "No player opens what came: its index (moov) is empty or damaged"
             raise NotAVideoError(msg)
 
@@ -139,6 +143,7 @@ class BoxWalk:
             raise NotAVideoError(msg)
         if header == _LONG:
             size = _number(self._header[8:])
+        self._end_index()
         self._unread = kind not in _READ and self._is_playable()
         self._open_ended = size == _TO_THE_END and header == _SHORT
         impossible = (size < header and not self._open_ended) or self.offset + size > LARGEST
@@ -147,65 +152,30 @@ class BoxWalk:
             raise NotAVideoError(msg)
         self._content_left = 0 if self._open_ended else LARGEST if impossible else size - header
         self._seen.add(kind)
-        self._in_media = kind == b"mdat"
-        self._in_index = kind == b"moov" and not self._index.is_readable
-        if self._in_index:
-            self._index = _IndexWalk(LARGEST if self._open_ended else self._content_left)
+        self._kind = kind
         self._header.clear()
 
     def _is_playable(self) -> bool:
         """Tell whether all that a player needs is here; of a clip in fragments that cannot be told."""
         return self._seen.issuperset(_NEEDED) and b"moof" not in self._seen
 
+    def _end_index(self) -> None:
+        """Judge the index, if one has ended, by whether a player finds a track in it; or nothing but zeros.
 
-class _IndexWalk:
-    """Reads the boxes of one index, and those of its tracks, from its bytes in order."""
-
-    def __init__(self, size: int) -> None:
-        self._left = size
-        self._content_left = 0
-        self._header = bytearray()
-        self._found: set[bytes] = set()
-        self._is_blank = 0 < size < LARGEST
-
-    @property
-    def is_readable(self) -> bool:
-        """Whether a player finds a track, now that the index is over; or nothing but zeros came.
-
-        No server was seen to send those: it is how programs that stand in for one make up a clip.
+        No server was seen to send zeros: it is how programs that stand in for one make up a clip.
         """
-        return self._is_blank or (self._found.issuperset(_NEEDED_OF_INDEX) and not self._content_left)
-
-    def feed(self, data: bytes) -> None:
-        self._is_blank = self._is_blank and not data.strip(b"\0")
-        position = 0
-        while position < len(data):
-            step = min(self._content_left, len(data) - position)
-            self._content_left -= step
-            if not step:
-                wanted = _LONG if self._header.startswith(b"\0\0\0\1") else _SHORT
-                piece = data[position : position + wanted - len(self._header)]
-                self._header += piece
-                step = len(piece)
-            position += step
-            self._left -= step
-            self._enter_if_complete()
-
-    def _enter_if_complete(self) -> None:
-        """Begin the content of a box; that of a track is read as boxes, as if they stood beside it."""
-        size, kind, header = _number(self._header[:4]), bytes(self._header[4:8]), len(self._header)
-        if header < (_LONG if size == _IN_LONG_FORM else _SHORT):
-            return
-        if size == _IN_LONG_FORM:
-            size = _number(self._header[8:])
-        content = self._left if size == _TO_THE_END else size - header
-        self._header.clear()
-        if not 0 <= content <= self._left:
-            self._content_left = self._left
-            return
-        if content >= _NEEDED_OF_INDEX.get(kind, LARGEST):
-            self._found.add(kind)
-        self._content_left = 0 if kind == b"trak" else content
+        is_blank = self._index_size > 0 and not self._open_ended and not self._index.strip(b"\0")
+        found, index = set[bytes](), bytes(self._index)
+        places = [(0, self._index_size)]
+        for start, end in places:
+            for box in _boxes(lambda place, count: index[place : place + count], start, end):
+                if box.end - box.start >= _NEEDED_OF_INDEX.get(box.kind, LARGEST):
+                    found.add(box.kind)
+                if box.kind == b"trak":
+                    places.append((box.start, box.end))
+        self._has_index = self._has_index or is_blank or found.issuperset(_NEEDED_OF_INDEX)
+        self._index.clear()
+        self._index_size = 0
 
 
 def _number(data: bytes | bytearray) -> int:
