@@ -17,8 +17,9 @@ from ..errors import (
     UsageError,
     VeniceError,
 )
-from ..io.delivery.destination import CheckedDestination, check_destination
+from ..io.delivery.destination import FileDestination, check_destination
 from ..io.delivery.download import CAN_GO_ON, Delivery, abort
+from ..io.delivery.object_store import ObjectDestination
 from ..io.delivery.stores import ObjectPlace
 from ..io.journal.entries import LeaseLostError
 from ..io.pacing.polled_job import PolledJob
@@ -73,7 +74,7 @@ class Retrieval:
         self._on_progress = on_progress
         self._on_estimate = on_estimate
         self._check = check
-        self._checked: CheckedDestination | None = None
+        self._checked: FileDestination | ObjectDestination | None = None
         self._claimed: Path | str | None = None
         self._watch: PolledJob | None = None
         self._delivery: Delivery | None = None

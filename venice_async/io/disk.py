@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
+import resource
 import sys
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
 import anyio
 
 from ..errors import UsageError
-
-if sys.platform != "win32":
-    import fcntl
-    import resource
 
 T = TypeVar("T")
 
@@ -43,8 +41,6 @@ def check_descriptors() -> None:
 
 def deliveries_at_once() -> int:
     """Return how many clips may come at once: each holds a socket and a file, half stay free."""
-    if sys.platform == "win32":
-        return sys.maxsize
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if limit == resource.RLIM_INFINITY else max(1, limit // _SHARE)
 
@@ -71,14 +67,11 @@ def sync(descriptor: int) -> None:
 
     On macOS, where fsync stops at the drive's cache, the drive is told to empty that too.
     """
-    full = getattr(fcntl, "F_FULLFSYNC", None) if sys.platform != "win32" else None
+    full = getattr(fcntl, "F_FULLFSYNC", None)
     try:
         if full is not None:
-            try:
+            with suppress(OSError):
                 fcntl.fcntl(descriptor, full)
-            except OSError:
-                pass
-            else:
                 return
         os.fsync(descriptor)
     except OSError as error:
@@ -92,15 +85,12 @@ def lasting_names(folder: Path) -> Generator[None]:
 
     The folder is opened beforehand: a process that has no descriptor left finds out before anything is named.
     """
-    if sys.platform == "win32":
-        yield
-        return
+    descriptor: int | None = None
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         if is_out_of_descriptors(error):
             raise
-        descriptor = None
     try:
         yield
         if descriptor is not None:

@@ -6,9 +6,10 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, NoReturn, Protocol, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 from urllib.request import url2pathname
 
 import anyio
@@ -20,8 +21,8 @@ from ...sansio.naming import Naming, checked_pattern, filled, in_folder, is_patt
 from ...sansio.object_url import ObjectUrl, parse_object_url
 from ..disk import absolute
 from ..shielding import in_thread
+from .object_store import ObjectDestination, check_object, object_size
 from .part_file import PartFile, disk_error, followed, job_key, part_path
-from .sinks import Sink
 from .stores import ObjectPlace, place_in
 
 Place: TypeAlias = str | os.PathLike[str] | ObjectPlace
@@ -33,22 +34,9 @@ NO_VALUES: Final[Mapping[str, str]] = MappingProxyType({})
 _CALLERS_FAULT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP})
 
 
-class CheckedDestination(Protocol):
-    """A destination that was checked before anything is paid for."""
-
-    @property
-    def claim(self) -> Path | str | None:
-        """What no other job may be bound for; None as long as the clip has no name."""
-        ...
-
-    def sink(self, ticket: Ticket, *, resumed: bool) -> Sink:
-        """Return what makes the clip of a job; only a `resumed` one can have left something."""
-        ...
-
-
 @frozen(kw_only=True)
 class FileDestination:
-    """A file, or the folder where it is to be named after the job.
+    """A file, or the folder where it is to be named after the job, that was checked before anything is paid.
 
     Attributes:
         folder: the existing folder, absolute.
@@ -64,7 +52,7 @@ class FileDestination:
 
     @property
     def claim(self) -> Path | None:
-        """The file, if it has a name."""
+        """What no other job may be bound for; None as long as the file has no name."""
         return self.folder / self.name if isinstance(self.name, str) else None
 
     def path_for(self, queue_id: str) -> Path:
@@ -73,7 +61,7 @@ class FileDestination:
         return self.folder / name
 
     def sink(self, ticket: Ticket, *, resumed: bool) -> PartFile:
-        """Return what writes the file of a job."""
+        """Return what makes the file of a job; only a `resumed` one can have left something."""
         return PartFile(
             self.path_for(ticket.queue_id),
             overwrite=self.overwrite,
@@ -91,7 +79,7 @@ async def check_destination(
     overwrite: bool = False,
     recovering: bool = False,
     values: Mapping[str, str] = NO_VALUES,
-) -> CheckedDestination:
+) -> FileDestination | ObjectDestination:
     """Return a place once it is sure that a clip can be put there.
 
     With `recovering` something may be there already, for it may be the very clip: that is settled in the end.
@@ -112,8 +100,6 @@ async def check_destination(
         key = f"{filled(folder, values)}/" if folder else ""
         place = evolve(place, url=evolve(place.url, key=key))
     if place.url.scheme != "file":
-        from .object_store import check_object  # noqa: PLC0415 - it loads the network, which files do without
-
         return await check_object(place, overwrite=overwrite, recovering=recovering, naming=naming)
     text = file_of(place.url)
     await in_thread(make_folder, Path(text) if place.url.is_folder else Path(text).parent)
@@ -150,8 +136,6 @@ async def size_at(url: str, store: object = None) -> int | None:
     place = ObjectPlace(url=parse_object_url(url)) if store is None else place_in(store, url)
     if place.url.scheme == "file":
         return (await anyio.Path(file_of(place.url)).stat()).st_size
-    from .object_store import object_size  # noqa: PLC0415 - see above
-
     return await object_size(place)
 
 
@@ -173,23 +157,18 @@ async def check_target(
         DownloadError: the disk is full or fails.
     """
     try:
-        return await in_thread(_find, os.fspath(to), values, overwrite, recovering)
+        find = partial(_find, os.fspath(to), overwrite=overwrite, recovering=recovering, values=values)
+        return await in_thread(find)
     except (TypeError, ValueError):
         _refuse(f"to= is not the path of a file or a folder: {to!r}", "Pass a path like 'clip.mp4'")
 
 
-def _find(
-    text: str,
-    values: Mapping[str, str],
-    overwrite: bool,  # noqa: FBT001 - threads are passed positions only
-    recovering: bool,  # noqa: FBT001
-) -> FileDestination:
+def _find(text: str, *, overwrite: bool, recovering: bool, values: Mapping[str, str]) -> FileDestination:
     if not text:
         _refuse("to= is empty", "Pass a path like 'clip.mp4'")
-    is_folder = text.endswith(("/", os.sep)) or os.path.isdir(text)  # noqa: PTH112 - unlike Path's it never raises
-    name: str | Naming = in_folder(values)
-    if is_folder:
-        folder = path = absolute(text)
+    name: str | Naming
+    if text.endswith(("/", os.sep)) or os.path.isdir(text):  # noqa: PTH112 - unlike Path's it never raises
+        folder, name = absolute(text), in_folder(values)
     else:
         path = absolute(text)
         folder, name = path.parent, path.name
@@ -206,8 +185,9 @@ def _find(
     _check_folder(folder)
     file = folder / (name if isinstance(name, str) else "clip.mp4")
     if isinstance(name, str):
-        file = followed(path) if overwrite else path
-        _check_folder(file.parent)
+        if overwrite:
+            file = followed(file)
+            _check_folder(file.parent)
         mode = _mode(file)
         if mode is not None and not stat.S_ISREG(mode):
             _refuse(f"{str(file)!r} exists and is not a plain file", "Choose another name")
