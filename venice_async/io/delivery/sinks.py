@@ -95,7 +95,31 @@ class MemorySink:
         self._pieces.clear()
 
 
-class WriterSink:
+class _Stream:
+    """A sink that hands each chunk on at once, and cannot take it back."""
+
+    restartable: bool = False
+    batch: int = 1
+
+    def __init__(self) -> None:
+        self._handed_on = 0
+
+    async def open(self) -> None:
+        """Do nothing: whoever takes the chunks is ready."""
+
+    async def restart(self) -> None:
+        """Refuse."""
+        msg = f"{self._handed_on} bytes were handed on and cannot be taken back"
+        raise DownloadError(msg)
+
+    async def commit(self) -> None:
+        """Do nothing: everything was handed on."""
+
+    async def abort(self) -> None:
+        """Do nothing: there is nothing to take back."""
+
+
+class WriterSink(_Stream):
     """Passes a clip on, chunk by chunk, to any object with an async `write` or `send`.
 
     That is anything with `send(bytes)` or `write(bytes)` to await, such as an `anyio` stream, an `anyio` file
@@ -103,15 +127,13 @@ class WriterSink:
     and closes it. It cannot give back what it took: if the delivery fails, the error says how much that was.
     """
 
-    restartable: bool = False
-    batch: int = 1
-
     def __init__(self, writer: object) -> None:
         """Pass chunks to `writer`.
 
         Raises:
             UsageError: it cannot be written to asynchronously.
         """
+        super().__init__()
         method: Any = getattr(writer, "send", None) or getattr(writer, "write", None)
         if method is None or isinstance(writer, io.IOBase):
             msg = f"A {type(writer).__name__} cannot be written to asynchronously"
@@ -119,10 +141,6 @@ class WriterSink:
             raise UsageError(msg, hint=hint)
         self._write = method
         self._drain: Callable[[], Awaitable[None]] | None = getattr(writer, "drain", None)
-        self._handed_on = 0
-
-    async def open(self) -> None:
-        """Do nothing: the writer is open."""
 
     async def write(self, chunks: Sequence[bytes]) -> None:
         """Pass the chunks on, and wait until the writer has taken them."""
@@ -138,18 +156,8 @@ class WriterSink:
                 raise DownloadError(msg) from error
             self._handed_on += len(chunk)
 
-    async def restart(self) -> None:
-        """Refuse: what was passed on cannot be taken back."""
-        raise _gone(self._handed_on)
 
-    async def commit(self) -> None:
-        """Do nothing: everything was passed on."""
-
-    async def abort(self) -> None:
-        """Do nothing: there is nothing to take back."""
-
-
-class QueueSink:
+class QueueSink(_Stream):
     """Passes a clip to one reader, chunk by chunk: `async for chunk in sink`.
 
     The reader ends with the delivery, whole or not: ask the job which. A slow reader slows the delivery down;
@@ -159,20 +167,14 @@ class QueueSink:
         begun: whether somebody reads, or did.
     """
 
-    restartable: bool = False
-    batch: int = 1
-
     def __init__(self) -> None:
+        super().__init__()
         self.begun: bool = False
         self._chunks: deque[bytes] = deque()
         self._changed = anyio.Event()
-        self._handed_on = 0
-        self._asking = False  # whether the reader has done with what it was given, and wants more
+        self._idle = False  # whether the reader has done with what it was given, and waits for more
         self._ended = False
         self._left = False
-
-    async def open(self) -> None:
-        """Do nothing: the queue is ready."""
 
     async def write(self, chunks: Sequence[bytes]) -> None:
         """Pass the chunks on as the reader has room."""
@@ -183,19 +185,16 @@ class QueueSink:
             self._handed_on += len(chunk)
             self._notify()
 
-    async def restart(self) -> None:
-        """Refuse: what was passed on cannot be taken back."""
-        raise _gone(self._handed_on)
-
     async def commit(self) -> None:
         """Wait until the reader has done with the last chunk, for then the server's copy goes; let it end."""
-        while self._chunks or not self._asking:
+        while self._chunks or not self._idle:
             await self._reader_moves()
-        self._end()
+        await self.abort()
 
     async def abort(self) -> None:
         """Let the reader end."""
-        self._end()
+        self._ended = True
+        self._notify()
 
     async def aclose(self) -> None:
         """Stop reading."""
@@ -206,18 +205,13 @@ class QueueSink:
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         """Yield the chunks as they come, until the delivery ends."""
         self.begun = True
-        self._notify()
         while self._chunks or not self._ended:
-            if self._chunks:
-                self._asking = False
-                chunk = self._chunks.popleft()
-                self._notify()
-                yield chunk
-            else:
-                if not self._asking:
-                    self._asking = True
-                    self._notify()
+            self._idle = not self._chunks
+            self._notify()
+            if self._idle:
                 await self._changed.wait()
+            else:
+                yield self._chunks.popleft()
 
     async def _reader_moves(self) -> None:
         """Wait until the reader has taken or asked for a chunk, or has waited too long to begin."""
@@ -230,14 +224,6 @@ class QueueSink:
         msg = f"The clip had no destination, and nobody began to read it within {_PATIENCE:.0f} s"
         raise DownloadError(msg)
 
-    def _end(self) -> None:
-        self._ended = True
-        self._notify()
-
     def _notify(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
-
-
-def _gone(handed_on: int) -> DownloadError:
-    return DownloadError(f"{handed_on} bytes were handed on and cannot be taken back")
