@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from attrs import evolve
@@ -20,6 +19,7 @@ from ..errors import (
 from ..io.delivery.destination import FileDestination, check_destination
 from ..io.delivery.download import CAN_GO_ON, Delivery, abort
 from ..io.delivery.object_store import ObjectDestination
+from ..io.delivery.sinks import Sink
 from ..io.delivery.stores import ObjectPlace
 from ..io.journal.entries import LeaseLostError
 from ..io.pacing.polled_job import PolledJob
@@ -74,8 +74,9 @@ class Retrieval:
         self._on_progress = on_progress
         self._on_estimate = on_estimate
         self._check = check
+        to = spec.to
+        self._sink: Sink | None = None if isinstance(to, str | os.PathLike | ObjectPlace) else to
         self._checked: FileDestination | ObjectDestination | None = None
-        self._claimed: Path | str | None = None
         self._watch: PolledJob | None = None
         self._delivery: Delivery | None = None
 
@@ -86,23 +87,21 @@ class Retrieval:
             UsageError: it cannot be used.
             DownloadError: its disk is full or fails.
         """
-        to = self._spec.to
-        if not isinstance(to, str | os.PathLike | ObjectPlace):
-            return
         spec = self._spec
+        if not isinstance(spec.to, str | os.PathLike | ObjectPlace):
+            return
         ticket = ticket_of(spec.start[0])
         model = spec.request.model if spec.request is not None else ticket.model if ticket else ""
         date = datetime.fromtimestamp(self._shared.clock.time(), UTC).date().isoformat()
         values = known_values(spec.request, model=model, key=own_key(spec.key), tags=spec.tags, date=date)
         checked = await check_destination(
-            to, overwrite=spec.overwrite, recovering=spec.recovering, values=values
+            spec.to, overwrite=spec.overwrite, recovering=spec.recovering, values=values
         )
         if checked.claim is not None:
             if checked.claim in self._shared.claims:
                 msg = f"Another job of this client is bound for {str(checked.claim)!r}"
                 raise UsageError(msg, hint="Choose another name")
             self._shared.claims.add(checked.claim)
-            self._claimed = checked.claim
         self._checked = checked
 
     async def tidy(self) -> None:
@@ -112,14 +111,14 @@ class Retrieval:
             self._watch.close()
         if self._delivery is not None:
             await self._delivery.abort()
-        elif not isinstance(self._spec.to, str | os.PathLike | ObjectPlace):
-            await abort(self._spec.to)
+        elif self._sink is not None:
+            await abort(self._sink)
 
     def unclaim(self) -> None:
-        """Let other jobs be bound for our destination."""
-        if self._claimed is not None:
-            self._shared.claims.discard(self._claimed)
-            self._claimed = None
+        """Let other jobs be bound for our destination, which must be checked again before it is used."""
+        if self._checked is not None and self._checked.claim is not None:
+            self._shared.claims.discard(self._checked.claim)
+        self._checked = None
 
     async def poll(self, command: Poll) -> Event:
         """Poll at the job's turn; download the clip if the answer is the clip."""
@@ -185,8 +184,8 @@ class Retrieval:
 
     def _deliver(self, ticket: Ticket) -> Delivery:
         if self._delivery is None:
-            sink = self._spec.to
-            if isinstance(sink, str | os.PathLike | ObjectPlace):
+            sink = self._sink
+            if sink is None:
                 assert self._checked is not None  # noqa: S101 - the driver checks the destination first
                 sink = self._checked.sink(ticket, resumed=ticket_of(self._spec.start[0]) is not None)
             self._delivery = Delivery(sink, clock=self._shared.clock, on_progress=self._on_progress)

@@ -21,9 +21,9 @@ from ...sansio.naming import Naming, checked_pattern, filled, in_folder, is_patt
 from ...sansio.object_url import ObjectUrl, parse_object_url
 from ..disk import absolute
 from ..shielding import in_thread
-from .object_store import ObjectDestination, check_object, object_size
+from .object_store import ObjectDestination, check_object
 from .part_file import PartFile, disk_error, followed, job_key, part_path
-from .stores import ObjectPlace, place_in
+from .stores import ObjectPlace, place_in, size_of, stores
 
 Place: TypeAlias = str | os.PathLike[str] | ObjectPlace
 """A file or folder, or an object or its folder."""
@@ -136,7 +136,8 @@ async def size_at(url: str, store: object = None) -> int | None:
     place = ObjectPlace(url=parse_object_url(url)) if store is None else place_in(store, url)
     if place.url.scheme == "file":
         return (await anyio.Path(file_of(place.url)).stat()).st_size
-    return await object_size(place)
+    quick, _ = await in_thread(stores, place)
+    return await size_of(quick, place)
 
 
 async def check_target(

@@ -20,9 +20,8 @@ import hashlib
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -54,6 +53,7 @@ AT_ONCE: Final = 2
 _LONGEST: Final = 5.0  # seconds that a job which is given up waits for what it has on its way
 _QUICKTIME: Final = b"ftypqt  "
 _HEAD: Final = 64  # bytes: where a file says what it is
+_TYPES: Final = {".mp4": "video/mp4", ".mov": "video/quicktime"}
 log: logging.Logger = logging.getLogger(__name__)
 
 
@@ -104,8 +104,8 @@ async def check_object(
         DownloadError: the store cannot be reached.
     """
     quick, store = await in_thread(stores, place)
-    exists = not (overwrite or recovering or place.url.is_folder) and await size_of(quick, place) is not None
-    if exists:
+    may_exist = overwrite or recovering or place.url.is_folder
+    if not may_exist and await size_of(quick, place) is not None:
         msg = f"{str(place)!r} exists"
         raise UsageError(
             msg,
@@ -114,17 +114,6 @@ async def check_object(
         )
     await asked(listed(quick, place.temporary("probe")), place, before=True)
     return ObjectDestination(place=place, store=store, overwrite=overwrite, naming=naming)
-
-
-async def object_size(place: ObjectPlace) -> int | None:
-    """Return the size of an object in bytes; None if there is none.
-
-    Raises:
-        UsageError: its store cannot be used.
-        DownloadError: its store cannot be reached.
-    """
-    quick, _ = await in_thread(stores, place)
-    return await size_of(quick, place)
 
 
 class ObjectUpload:
@@ -156,16 +145,17 @@ class ObjectUpload:
         """
         self.sha256: str = ""
         self._given = place
-        self._names = None if naming is None else partial(naming.names, queue_id)
         self._naming = naming
-        self._place = place if self._names is None else place.named(next(self._names()))
+        self._queue_id = queue_id
+        self._suffix = ".mp4"
+        self._place = next(self._places())
         self._store = store
-        self._overwrite = overwrite and (naming is None or naming.names_the_job)
+        self._is_ours = naming is None or naming.names_the_job  # what has the name: no other job may take it
+        self._overwrite = overwrite and self._is_ours
         self._folder = place.temporary(job_key)
         self._resumed = resumed
         self._size = 0
         self._held: deque[bytes] = deque()
-        self._type = ""
         self._temporary = ""
         self._writer: AsyncWritableFile | None = None
         self._running: asyncio.Future[Any] | None = None
@@ -179,10 +169,7 @@ class ObjectUpload:
     async def write(self, chunks: Sequence[bytes]) -> None:
         """Append the chunks: parts go out as they fill, and are waited for if too many are on their way."""
         if not self._size:
-            is_quicktime = _QUICKTIME in b"".join(chunks)[:_HEAD]
-            self._type = "video/quicktime" if is_quicktime else "video/mp4"
-            if is_quicktime and self._names is not None:
-                self._place = self._given.named(next(self._names(".mov")))
+            self._suffix = ".mov" if _QUICKTIME in b"".join(chunks)[:_HEAD] else ".mp4"
         self._held += chunks
         self._size += sum(map(len, chunks))
         if self._writer is None and self._size > WHOLE:
@@ -192,13 +179,12 @@ class ObjectUpload:
             self._writer = obstore.open_writer_async(
                 self._store,
                 self._temporary,
-                attributes={"Content-Type": self._type},
+                attributes={"Content-Type": _TYPES[self._suffix]},
                 buffer_size=PART,
                 max_concurrency=AT_ONCE,
             )
-        if self._writer is not None:
-            while self._held:
-                await self._ask(self._writer.write(_taken(self._held, self.batch)))
+        while self._writer is not None and self._held:
+            await self._ask(self._writer.write(self._held.popleft()))
 
     async def restart(self) -> None:
         """Forget everything written."""
@@ -212,21 +198,9 @@ class ObjectUpload:
         An object that is in the way and may not be replaced is an error, unless it is this very clip. When
         cancelled half-way it still comes about as a whole, or not at all.
         """
-        if self._writer is None:
-            await self._ask(
-                self._make(
-                    lambda: self._store.put_async(
-                        self._place.key,
-                        list(self._held),
-                        attributes={"Content-Type": self._type, "sha256": self.sha256},
-                        mode="overwrite" if self._overwrite else "create",
-                        use_multipart=False,
-                    )
-                )
-            )
-        else:
+        if self._writer is not None:
             await self._ask(self._writer.close())
-            await self._ask(self._move())
+        await self._ask(self._publish())
         self._ended = True
         self._held.clear()
         return str(self._place)
@@ -238,6 +212,13 @@ class ObjectUpload:
             self._held.clear()
             await run_to_completion(self._discard())
 
+    def _places(self) -> Iterator[ObjectPlace]:
+        """Yield what the object may be called, the best first."""
+        if self._naming is None:
+            yield self._given
+        else:
+            yield from map(self._given.named, self._naming.names(self._queue_id, self._suffix))
+
     async def _ask(self, call: Awaitable[T]) -> T:
         """Return what a call returns. A cancellation leaves it running, for `abort` to wait for."""
         running: asyncio.Future[T] = asyncio.ensure_future(asked(call, self._place))
@@ -245,50 +226,53 @@ class ObjectUpload:
         await asyncio.wait({running})
         return running.result()
 
-    async def _move(self) -> None:
-        """Move the temporary object to its name; on S3 with its digest, where we can and may ask for that."""
-
-        async def rename() -> None:
-            s3 = await S3Requests.of(self._store)
-            if s3 is not None:
-                about = {"content-type": self._type, "x-amz-meta-sha256": self.sha256}
-                source = self._place.prefix + self._temporary
-                try:
-                    return await s3.move(source, self._place.url.key, about, overwrite=self._overwrite)
-                except RefusedError as error:
-                    log.info("The clip is moved without its digest: %s", reason_of(error))
-            await self._store.rename_async(self._temporary, self._place.key, overwrite=self._overwrite)
-            return None
-
-        stored = (await self._store.head_async(self._temporary))["size"]
-        if stored != self._size:
-            msg = f"The store has kept {stored} of the {self._size} bytes of the clip"
-            raise DownloadError(msg)
-        await self._make(rename)
-
-    async def _make(self, call: Callable[[], Awaitable[object]]) -> None:
-        """Make the object by `call`, with the next of its names if another object has the one it has.
+    async def _publish(self) -> None:
+        """Make the object, under the first of its names that no other object has.
 
         One of the same bytes was made by this job before a crash, unless its name may be that of another.
         """
-        suffix = f".{self._place.key.rpartition('.')[2]}"
-        names = None if self._names is None else self._names(suffix)
-        while True:
+        if self._writer is not None:
+            stored = (await self._store.head_async(self._temporary))["size"]
+            if stored != self._size:
+                msg = f"The store has kept {stored} of the {self._size} bytes of the clip"
+                raise DownloadError(msg)
+        taken: Exception | None = None
+        for place in self._places():
+            self._place = place
             try:
-                await call()
+                return await (self._put() if self._writer is None else self._move())
             except Exception as error:
                 if type(error).__name__ != "AlreadyExistsError":
                     raise
-                if (self._naming is None or self._naming.names_the_job) and await self._is_same():
-                    await self._remove_leftovers()
-                    return
-                if names is None:
-                    raise
-                while (place := self._given.named(next(names))) == self._place:
-                    pass
-                self._place = place
+                taken = error
+            if self._is_ours and await self._is_same():
+                return await self._remove_leftovers()
+        assert taken is not None  # noqa: S101 - there is at least one place
+        raise taken
+
+    async def _put(self) -> None:
+        """Make the object of what is held, with its digest."""
+        await self._store.put_async(
+            self._place.key,
+            list(self._held),
+            attributes={"Content-Type": _TYPES[self._suffix], "sha256": self.sha256},
+            mode="overwrite" if self._overwrite else "create",
+            use_multipart=False,
+        )
+
+    async def _move(self) -> None:
+        """Move the temporary object to its name; on S3 with its digest, where we can and may ask for that."""
+        s3 = await S3Requests.of(self._store)
+        if s3 is not None:
+            about = {"content-type": _TYPES[self._suffix], "x-amz-meta-sha256": self.sha256}
+            source = self._place.prefix + self._temporary
+            try:
+                await s3.move(source, self._place.url.key, about, overwrite=self._overwrite)
+            except RefusedError as error:
+                log.info("The clip is moved without its digest: %s", reason_of(error))
             else:
                 return
+        await self._store.rename_async(self._temporary, self._place.key, overwrite=self._overwrite)
 
     async def _is_same(self) -> bool:
         found = await self._store.get_async(self._place.key)
@@ -339,13 +323,3 @@ class ObjectUpload:
             )
         if left:
             await self._store.delete_async(left)
-
-
-def _taken(held: deque[bytes], most: int) -> bytes:
-    """Take some `most` bytes from what is held, and let go of them there."""
-    taken = [held.popleft()]
-    size = len(taken[0])
-    while held and size < most:
-        taken.append(held.popleft())
-        size += len(taken[-1])
-    return b"".join(taken)

@@ -102,7 +102,7 @@ class _Stream:
     batch: int = 1
 
     def __init__(self) -> None:
-        self._handed_on = 0
+        self._handed_on: int = 0
 
     async def open(self) -> None:
         """Do nothing: whoever takes the chunks is ready."""

@@ -24,6 +24,15 @@ T = TypeVar("T")
 TEMPORARY: Final = ".venice-async"
 """The part of a key by which our temporary objects are known."""
 
+_STORES: Final = {
+    "S3Store": ("s3", "bucket"),
+    "GCSStore": ("gs", "bucket"),
+    "AzureStore": ("az", "container_name"),
+    "MemoryStore": ("memory", ""),
+    "LocalStore": ("file", ""),
+}
+"""The stores of obstore: the scheme of each, and the setting that names its bucket."""
+
 _SETTINGS: Final = ("AWS_", "AZURE_", "GOOGLE_", "SSL_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 # What a store is opened with. Obstore's own patience is kept for uploads: ten tries within three minutes.
@@ -75,31 +84,14 @@ def place_in(store: object, to: str | os.PathLike[str]) -> ObjectPlace:
     Raises:
         UsageError: clips cannot be sent there.
     """
-    try:
-        from obstore.store import (  # noqa: PLC0415 - who has a store has it loaded
-            AzureStore,
-            GCSStore,
-            LocalStore,
-            MemoryStore,
-            S3Store,
-        )
-    except ImportError:
-        raise _not_installed() from None
+    kind = next((name for base in type(store).__mro__ if (name := base.__name__) in _STORES), None)
+    if kind is None:
+        msg = f"Clips cannot be sent to a {type(store).__name__}"
+        raise UsageError(msg, hint="Pass an S3Store, GCSStore, AzureStore, LocalStore or MemoryStore")
+    known: Any = store
+    scheme, setting = _STORES[kind]
+    bucket = known.config.get(setting, "") if setting else ""
     prefix = str(getattr(store, "prefix", None) or "").strip("/")
-    match store:
-        case S3Store():
-            scheme, bucket = "s3", store.config.get("bucket", "")
-        case GCSStore():
-            scheme, bucket = "gs", store.config.get("bucket", "")
-        case AzureStore():
-            scheme, bucket = "az", store.config.get("container_name", "")
-        case MemoryStore():
-            scheme, bucket = "memory", ""
-        case LocalStore():
-            scheme, bucket = "file", ""
-        case _:
-            msg = f"Clips cannot be sent to a {type(store).__name__}"
-            raise UsageError(msg, hint="Pass an S3Store, GCSStore, AzureStore, LocalStore or MemoryStore")
     prefix = f"{prefix}/" if prefix else ""
     text = os.fspath(to)
     if is_object_url(text):
@@ -110,7 +102,7 @@ def place_in(store: object, to: str | os.PathLike[str]) -> ObjectPlace:
     else:
         check_key(text)
         url = ObjectUrl(scheme, bucket, quote(prefix + text) if scheme == "file" else prefix + text)
-    return ObjectPlace(url=url, store=store, prefix=prefix)
+    return ObjectPlace(url=url, store=known, prefix=prefix)
 
 
 def stores(place: ObjectPlace) -> tuple[ObjectStore, ObjectStore]:
@@ -132,7 +124,8 @@ def _opened(root: str, settings: tuple[tuple[str, str], ...], *, quick: bool) ->
     try:
         from obstore.store import from_url  # noqa: PLC0415 - loaded by those who use it
     except ImportError:
-        raise _not_installed() from None
+        msg = "Clips are sent to object stores with obstore, which is not installed"
+        raise UsageError(msg, hint="pip install 'venice-async[storage]'") from None
     if root.startswith("memory:") and quick:
         return _opened(root, settings, quick=False)  # there is one
     retries: Any = _QUICK if quick else _PATIENT
@@ -227,8 +220,3 @@ def reason_of(error: Exception) -> str:
     if any(sign in text for sign in _UNREACHED):
         return "the store cannot be reached"
     return f"the store failed ({name})"
-
-
-def _not_installed() -> UsageError:
-    msg = "Clips are sent to object stores with obstore, which is not installed"
-    return UsageError(msg, hint="pip install 'venice-async[storage]'")
