@@ -66,6 +66,7 @@ async def write_sidecar(
 
 def _contents(video: Video, spec: JobSpec, *, usd: float | None, began: float | None, saved: float) -> str:
     """Return what a sidecar says; files that are media of the request are read for their digests."""
+    times = {"began": began, "saved": saved}
     known = {
         MAKER: __version__,
         "file": (str(video.path or video.url)).replace("\\", "/").rpartition("/")[2],
@@ -76,8 +77,11 @@ def _contents(video: Video, spec: JobSpec, *, usd: float | None, began: float | 
         "tags": dict(spec.tags) or None,
         "request": None if spec.request is None else _without_secrets(request_fields(spec.request)),
         "usd": usd,
-        "began": None if began is None else _iso(began),
-        "saved": _iso(saved),
+        **{
+            name: datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+            for name, at in times.items()
+            if at is not None
+        },
     }
     made = {item: value for item, value in known.items() if value is not None}
     return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
@@ -100,10 +104,6 @@ def _write(path: Path, make: Callable[[], str], overwrite: bool) -> None:  # noq
         with suppress(OSError):
             draft.unlink()
         raise
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _without_secrets(value: Any) -> Any:

@@ -183,12 +183,16 @@ def _find(text: str, *, overwrite: bool, recovering: bool, values: Mapping[str, 
                 except OSError as error:
                     raise _unwritable(folder, error) from error
             name = Naming(pattern=checked_pattern(name), values=values)
-    _check_folder(folder)
     file = folder / (name if isinstance(name, str) else "clip.mp4")
+    if isinstance(name, str) and overwrite:
+        file = followed(file)
+    for each in (folder, file.parent):
+        mode = _mode(each)
+        if mode is None:
+            _refuse(f"There is no folder {str(each)!r}", "Create it first, or choose another place")
+        if not stat.S_ISDIR(mode):
+            _refuse(f"{str(each)!r} is not a folder", "Choose a file in a folder")
     if isinstance(name, str):
-        if overwrite:
-            file = followed(file)
-            _check_folder(file.parent)
         mode = _mode(file)
         if mode is not None and not stat.S_ISREG(mode):
             _refuse(f"{str(file)!r} exists and is not a plain file", "Choose another name")
@@ -205,14 +209,6 @@ def _find(text: str, *, overwrite: bool, recovering: bool, values: Mapping[str, 
     except OSError as error:
         raise _unwritable(file, error) from error
     return FileDestination(folder=folder, name=name, overwrite=overwrite)
-
-
-def _check_folder(folder: Path) -> None:
-    mode = _mode(folder)
-    if mode is None:
-        _refuse(f"There is no folder {str(folder)!r}", "Create it first, or choose another place")
-    if not stat.S_ISDIR(mode):
-        _refuse(f"{str(folder)!r} is not a folder", "Choose a file in a folder")
 
 
 def _mode(path: Path) -> int | None:

@@ -7,7 +7,7 @@ Its boxes are walked as the bytes come; a batch behind, a worker thread digests 
 
 What holds at any time:
 
-* The sink has the first `kept.digested` bytes of the clip, and `kept.sha256` is their digest. A reading
+* The sink has the first `kept.received` bytes of the clip, and `kept.sha256` is their digest. A reading
   becomes `kept` with its first batch, and never before its first 12 bytes were seen.
 * A sink that is not restartable is handed each byte once. When the clip comes again from its start, the bytes
   that it has are digested and compared; only what goes beyond them is handed on.
@@ -121,7 +121,7 @@ class Delivery:
     @property
     def received(self) -> int:
         """Bytes of the clip, from its start, that are here."""
-        return self._kept.digested
+        return self._kept.received
 
     @property
     def total(self) -> int | None:
@@ -130,7 +130,7 @@ class Delivery:
 
     def headers_for_next(self) -> dict[str, str]:
         """Return the headers for the next GET of a link: a range after a cut, if that is safe."""
-        return request_headers(self._kept.held)
+        return request_headers(self._kept)
 
     async def receive(self, response: Response) -> None:
         """Read one answer; return once the clip is whole and verified.
@@ -146,7 +146,7 @@ class Delivery:
         kept = self._kept
         try:
             try:
-                answer = judge(kept.held, response.status, response.headers)
+                answer = judge(kept, response.status, response.headers)
             except ProtocolError:
                 kept.validator = None
                 raise
@@ -154,7 +154,7 @@ class Delivery:
                 await self._take(Reading(answer), response)
             else:
                 kept.total, kept.end_marked = answer.total, True
-                if answer.total > self.received:
+                if answer.total > self._kept.received:
                     await self._take(kept, response)
                 else:
                     await self._verify(kept)
@@ -164,9 +164,9 @@ class Delivery:
                 await self.abort()
             raise
         finally:
-            self.gained = max(0, self.received - self._furthest)
-            self._furthest = max(self._furthest, self.received)
-            self._report(self.received, self.total)
+            self.gained = max(0, self._kept.received - self._furthest)
+            self._furthest = max(self._furthest, self._kept.received)
+            self._report(self._kept.received, self._kept.total)
 
     async def finish(self) -> SavedFile:
         """Make the clip final and return it.
@@ -177,7 +177,7 @@ class Delivery:
         """
         if not self._whole:
             msg = "The clip is not whole yet"
-            raise TruncatedError(msg, received=self.received, total=self.total)
+            raise TruncatedError(msg, received=self._kept.received, total=self._kept.total)
         sha256 = self._kept.sha256.hexdigest()
         if isinstance(self._sink, ObjectUpload):
             self._sink.sha256 = sha256
@@ -189,7 +189,7 @@ class Delivery:
             await self.abort()
             raise
         path, url = (None, place) if isinstance(place, str) else (place, None)
-        return SavedFile(path=path, url=url, size=self.received, sha256=sha256)
+        return SavedFile(path=path, url=url, size=self._kept.received, sha256=sha256)
 
     async def abort(self) -> None:
         """Remove what was written. It does no harm at any time, also after `finish`."""
@@ -237,7 +237,7 @@ class Delivery:
                                 group.start_soon(store_all)
                             await collected.send(chunks)
                             chunks, size = [], 0
-                        received = max(self.received, reading.size)
+                        received = max(self._kept.received, reading.size)
                         asked = self._clock.monotonic()
                         if (
                             received - self._reported[0] >= _REPORT_BYTES
@@ -260,21 +260,21 @@ class Delivery:
         What is no clip goes to a part file only, where a person may look at it; and in the place of a clip
         that was cut only when it comes again. Otherwise it is digested only.
         """
-        is_next = reading is self._kept or not self.received or self._refused is not None
+        is_next = reading is self._kept or not self._kept.received or self._refused is not None
         if reading.problem is not None and not (self._file and is_next):
             await _digested(chunks, reading.skip)
             return
         with _sink_errors():
-            if reading is not self._kept and (self._sink.restartable or not self.received):
+            if reading is not self._kept and (self._sink.restartable or not self._kept.received):
                 self._kept, opened, self._opened = reading, self._opened, True
                 await (self._sink.restart() if opened else self._sink.open())
             if self._file is not None:
                 await self._file.write(chunks, first=partial(reading.digest, chunks))
                 return
             if reading is not self._kept:
-                data, missing = b"".join(chunks), self.received - reading.digested
+                data, missing = b"".join(chunks), self._kept.received - reading.received
                 await _digested([data[:missing]], reading.digest)
-                if reading.digested == self.received:
+                if reading.received == self._kept.received:
                     if reading.sha256.digest() != self._kept.sha256.digest():
                         raise self._changed()
                     self._kept = reading
@@ -297,9 +297,9 @@ class Delivery:
                 raise
             found = reading.size, reading.fingerprint
             again, self._refused = found == self._refused, found
-            self._furthest = max(self._furthest, self.received)  # no gain
+            self._furthest = max(self._furthest, self._kept.received)  # no gain
             path = None
-            if self._file is not None and reading is self._kept and reading.digested == reading.size:
+            if self._file is not None and reading is self._kept and reading.received == reading.size:
                 path = await self._file.set_aside(known_only=not again)
             if not again and path is None:
                 raise
@@ -316,7 +316,7 @@ class Delivery:
         self._whole = True
 
     def _changed(self) -> DownloadError:
-        return DownloadError(f"The clip has changed after {self.received} bytes of it were handed on")
+        return DownloadError(f"The clip has changed after {self._kept.received} bytes of it were handed on")
 
     def _report(self, received: int, total: int | None) -> None:
         self._reported_at = self._clock.monotonic()
@@ -326,12 +326,12 @@ class Delivery:
 
     def _add_facts(self, error: BaseException) -> None:
         if isinstance(error, DownloadError):
-            error.received, error.total = self.received, self.total
+            error.received, error.total = self._kept.received, self._kept.total
             if not error.final:
-                missing = 0 if self.total is None else self.total - self.received
+                missing = 0 if self._kept.total is None else self._kept.total - self._kept.received
                 error.message = (
-                    f"{error.message}; received {self.received} bytes"
-                    + ("" if self.total is None else f" of {self.total}")
+                    f"{error.message}; received {self._kept.received} bytes"
+                    + ("" if self._kept.total is None else f" of {self._kept.total}")
                     + (f", {missing} were missing" if missing > 0 else "")
                 )
 

@@ -17,40 +17,27 @@ if TYPE_CHECKING:
 Chunks: TypeAlias = "Sequence[bytes]"
 
 
-class Reading:
-    """One reading of the clip from its first byte, over one or more answers.
+class Reading(Held):
+    """One reading of the clip from its first byte, over one or more answers: the sink has what is held of it.
 
     Attributes:
-        total: the size of the clip in bytes, where it was announced.
-        validator: what names this version of the clip; None once its bytes are not worth building on.
         end_marked: whether the end of the clip can be told from a cut.
         size: bytes read.
+        is_begun: whether enough bytes were read to know that this is a video.
         problem: why this is no clip whatever follows, if so.
-        sha256: the digest of the first `digested` bytes, which the sink has.
+        sha256: the digest of the bytes received, which the sink has.
     """
 
     def __init__(self, source: FromStart) -> None:
         """Begin with the answer that `source` describes."""
-        self.total = source.total
-        self.validator = source.validator
+        super().__init__(total=source.total, validator=source.validator)
         self.end_marked: bool = source.end_marked
         self.size: int = 0
+        self.is_begun: bool = False
         self.problem = NotAVideoError(source.spoilt) if source.spoilt else None
         self.sha256: HASH = hashlib.sha256()
-        self.digested: int = 0
         self._walk = BoxWalk()
-        self._is_text = False
         self._skipped: HASH | None = None
-
-    @property
-    def held(self) -> Held:
-        """What there would be to go on from."""
-        return Held(received=self.digested, total=self.total, validator=self.validator)
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether enough bytes were read to know that this is a video."""
-        return self.size >= HEAD and not self._is_text
 
     @property
     def is_full(self) -> bool:
@@ -75,9 +62,9 @@ class Reading:
             except NotAVideoError as error:
                 self.validator = None
                 if is_text(self._walk.start):
-                    self._is_text = True
                     raise
                 self.problem = error
+        self.is_begun = self.size >= HEAD
         if self.total is not None and self.size > self.total:
             self.validator = None
             msg = f"More than the announced {self.total} bytes came"
@@ -87,7 +74,7 @@ class Reading:
         """Take the next chunks, which go to the sink, into the digest."""
         for chunk in chunks:
             self.sha256.update(chunk)
-            self.digested += len(chunk)
+            self.received += len(chunk)
 
     def skip(self, chunks: Chunks) -> None:
         """Take the next chunks into the fingerprint only."""

@@ -96,7 +96,7 @@ class BoxWalk:
                 piece = data[position : position + wanted - len(self._header)]
                 self._header += piece
                 step = len(piece)
-                in_long_form = _number(self._header[:4]) == _IN_LONG_FORM
+                in_long_form = int.from_bytes(self._header[:4]) == _IN_LONG_FORM
                 if len(self._header) == (_LONG if in_long_form else _SHORT):
                     self._enter()
             position += step
@@ -132,7 +132,7 @@ class BoxWalk:
 
     def _enter(self) -> None:
         """Begin the content of the box whose header is complete."""
-        size, kind, header = _number(self._header[:4]), bytes(self._header[4:8]), len(self._header)
+        size, kind, header = int.from_bytes(self._header[:4]), bytes(self._header[4:8]), len(self._header)
         at = self.offset + _SHORT  # the last byte of the short header may have come on its own
         if not self._seen and not is_mp4(bytes(self._header.ljust(START))):
             found = described(self.start)
@@ -142,7 +142,7 @@ class BoxWalk:
             msg = f"A second file begins before byte {at} of the clip"
             raise NotAVideoError(msg)
         if header == _LONG:
-            size = _number(self._header[8:])
+            size = int.from_bytes(self._header[8:])
         self._end_index()
         self._unread = kind not in _READ and self._is_playable()
         self._open_ended = size == _TO_THE_END and header == _SHORT
@@ -178,10 +178,6 @@ class BoxWalk:
         self._index_size = 0
 
 
-def _number(data: bytes | bytearray) -> int:
-    return int.from_bytes(data, "big")
-
-
 class _Box(NamedTuple):
     kind: bytes
     start: int
@@ -209,12 +205,15 @@ def movie_seconds(read_at: ReadAt, size: int) -> float | None:
             if box.kind == b"mvhd":
                 data = read_at(box.start, 32)
                 at, width = (20, 8) if data[:1] == b"\1" else (12, 4)
-                scale, length = _number(data[at : at + 4]), _number(data[at + 4 : at + 4 + width])
+                scale, length = (
+                    int.from_bytes(data[at : at + 4]),
+                    int.from_bytes(data[at + 4 : at + 4 + width]),
+                )
             if box.kind == b"mvex" and length in _UNKNOWN_LENGTH:
                 for part in _boxes(read_at, box.start, box.end):
                     if part.kind == b"mehd":
                         data = read_at(part.start, 12)
-                        length = _number(data[4:12] if data[:1] == b"\1" else data[4:8])
+                        length = int.from_bytes(data[4:12] if data[:1] == b"\1" else data[4:8])
         return None if not scale or length in _UNKNOWN_LENGTH else length / scale
     return None
 
@@ -229,9 +228,9 @@ def _boxes(read_at: ReadAt, start: int, end: int) -> Iterator[_Box]:
     """Yield the boxes between two places; nothing more from the first one that is not sound."""
     for _ in range(_MOST_BOXES):
         header = read_at(start, _LONG)
-        size, begin = _number(header[:4]), start + _SHORT
+        size, begin = int.from_bytes(header[:4]), start + _SHORT
         if size == _IN_LONG_FORM:
-            size, begin = _number(header[8:]), start + _LONG
+            size, begin = int.from_bytes(header[8:]), start + _LONG
         stop = end if size == _TO_THE_END else start + size
         if len(header) < _SHORT or not begin <= stop <= end:
             return

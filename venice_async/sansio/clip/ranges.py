@@ -10,7 +10,7 @@ import re
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
-from attrs import frozen
+from attrs import define, frozen
 
 from ...errors import ProtocolError
 
@@ -24,7 +24,7 @@ _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
 _OLD_ENOUGH: Final = 1.0  # seconds from change to answer that make a date a strong validator: 8.8.2
 
 
-@frozen(kw_only=True)
+@define(kw_only=True)
 class Held:
     """What is held of a file.
 
