@@ -52,8 +52,15 @@ class Consent:
         return all(value is True for value in (self.terms_and_privacy, self.legal_right, self.screening))
 
 
-@frozen(kw_only=True)
-class Element:
+@frozen(repr=False)
+class Part:
+    """A JSON object that is sent: a request, or an object within one. Its repr shows what is set."""
+
+    __repr__ = short_repr
+
+
+@frozen(kw_only=True, repr=False)
+class Element(Part):
     """A character or an object, named `@Element1`, `@Element2`, … in the prompt: images of it, or a clip.
 
     Attributes:
@@ -68,8 +75,6 @@ class Element:
     video_url: MediaInput | None = media_field()
     audio_url: MediaInput | None = media_field()
 
-    __repr__ = short_repr
-
     def __attrs_post_init__(self) -> None:
         """Refuse images beside a clip."""
         if self.video_url is not None and (self.frontal_image_url is not None or self.reference_image_urls):
@@ -77,8 +82,8 @@ class Element:
             refuse(msg, "elements", None, "Make two elements of them")
 
 
-@frozen(kw_only=True)
-class Keyframe:
+@frozen(kw_only=True, repr=False)
+class Keyframe(Part):
     """An image pinned to a frame of the clip.
 
     Attributes:
@@ -90,8 +95,8 @@ class Keyframe:
     frame_index: int = field(validator=[present, number(0, whole=True)])
 
 
-@frozen(kw_only=True)
-class CameraPoint:
+@frozen(kw_only=True, repr=False)
+class CameraPoint(Part):
     """Where the camera is at a moment of the clip, seen from the subject of `image_url`.
 
     Attributes:
@@ -107,8 +112,8 @@ class CameraPoint:
     distance: float = field(validator=[present, number(0, above=True)])
 
 
-@frozen(kw_only=True)
-class ImageReference:
+@frozen(kw_only=True, repr=False)
+class ImageReference(Part):
     """A reference image with a name, which the prompt mentions as `@ref_name`.
 
     Attributes:
@@ -121,11 +126,9 @@ class ImageReference:
     type: str | None = field(default=None, validator=optional(word))
     ref_name: str | None = field(default=None, validator=optional(word))
 
-    __repr__ = short_repr
 
-
-@frozen(kw_only=True)
-class VideoReference:
+@frozen(kw_only=True, repr=False)
+class VideoReference(Part):
     """A reference clip with a name, and a voice for it.
 
     Attributes:
@@ -137,8 +140,6 @@ class VideoReference:
     video_url: MediaInput = field(validator=media, repr=brief)
     ref_name: str | None = field(default=None, validator=optional(word))
     audio_url: MediaInput | None = media_field()
-
-    __repr__ = short_repr
 
 
 def _consents(_: object, __: Attribute[Any], value: object) -> None:
@@ -193,8 +194,8 @@ def _copied(value: object) -> object:
     raise TypeError
 
 
-@frozen(kw_only=True)
-class VideoRequest:
+@frozen(kw_only=True, repr=False)
+class VideoRequest(Part):
     """One clip to generate. Fields bear their wire names; one that is left out is absent from what is sent.
 
     What no model could accept raises `InvalidRequestError` here, before anything is sent; what one model
@@ -270,8 +271,6 @@ class VideoRequest:
     extra: Mapping[str, Any] = field(
         factory=dict[str, Any], converter=_unknown_fields, hash=False, repr=brief
     )
-
-    __repr__ = short_repr
 
     def __attrs_post_init__(self) -> None:
         """Refuse fields that exclude or need each other."""

@@ -7,18 +7,19 @@ import json
 import logging
 import math
 import mimetypes
+import operator
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from attrs import evolve, field, fields, frozen
 
 from ..errors import InvalidRequestError
 from ..media import Media, sniff
-from ..requests import VideoRequest
+from ..requests import Part, VideoRequest
 from ..results import Quote
 from ..sansio.clip.mp4 import movie_seconds
-from ..sansio.converter import PARTS, request_fields
+from ..sansio.converter import request_fields
 from ..sansio.http.wire import (
     STATED_LENGTH,
     EncodedMedia,
@@ -28,7 +29,7 @@ from ..sansio.http.wire import (
     price_body,
     request_body,
 )
-from ..validators import LIMITS
+from ..validators import LIMITS, refuse
 from .shielding import in_thread
 
 _MIB: Final = 1 << 20
@@ -64,7 +65,7 @@ async def encode_media(request: VideoRequest) -> VideoRequest:
     Raises:
         InvalidRequestError: a file cannot be read.
     """
-    return request if _is_small(request) else await in_thread(lambda: _with_urls(request, ""))
+    return await beside_the_loop(_with_urls, request)
 
 
 async def prepare(request: VideoRequest) -> Prepared:
@@ -73,15 +74,14 @@ async def prepare(request: VideoRequest) -> Prepared:
     Raises:
         InvalidRequestError: a file cannot be read, or the body is above 35 MiB.
     """
-    is_small = _is_small(request)
+    return await beside_the_loop(_packed, request)
 
-    def pack() -> Prepared:
-        body = request_body(request if is_small else _with_urls(request, ""))
-        if len(body) > LIMITS["body"]:
-            raise _too_large(len(body))
-        return Prepared(body, hashlib.sha256(body).hexdigest())
 
-    return pack() if is_small else await in_thread(pack)
+def _packed(request: VideoRequest) -> Prepared:
+    body = request_body(_with_urls(request))
+    if len(body) > LIMITS["body"]:
+        _refuse_size(len(body), "body")
+    return Prepared(body, hashlib.sha256(body).hexdigest())
 
 
 async def identify(encoded: VideoRequest) -> str:
@@ -93,11 +93,6 @@ async def identify(encoded: VideoRequest) -> str:
     return await beside_the_loop(_digests, encoded)
 
 
-async def beside_the_loop(work: Callable[[VideoRequest], _T], request: VideoRequest) -> _T:
-    """Return what `work` makes of a request: in a thread, if its media or texts are large."""
-    return work(request) if _is_small(request) else await in_thread(work, request)
-
-
 def _digests(encoded: VideoRequest) -> str:
     digests: dict[str, str] = {}
     for name, value in sorted(request_fields(encoded).items()):
@@ -106,6 +101,11 @@ def _digests(encoded: VideoRequest) -> str:
             found.update(piece)
         digests[name] = found.hexdigest()[:32]
     return json.dumps(digests)
+
+
+async def beside_the_loop(work: Callable[[VideoRequest], _T], request: VideoRequest) -> _T:
+    """Return what `work` makes of a request: in a thread, if its media or texts are large."""
+    return work(request) if _is_small(request) else await in_thread(work, request)
 
 
 async def price_query(
@@ -131,7 +131,7 @@ async def price_query(
             )
             log.warning(message, unknown)
 
-    def make(whole: VideoRequest) -> bytes:
+    def body(whole: VideoRequest) -> bytes:
         video = request_fields(whole).get("video_url")
         if isinstance(video, Media):
             url = _data_url(video, "video_url")
@@ -141,8 +141,7 @@ async def price_query(
             whole = evolve(whole, **place)
         return price_body(whole, seconds or None)
 
-    small = encoded is None and _is_small(request)
-    return price(request.model, make(request) if small else await in_thread(make, encoded or request))
+    return price(request.model, await beside_the_loop(body, encoded or request))
 
 
 async def reference_seconds(request: VideoRequest) -> tuple[float, int]:
@@ -161,110 +160,98 @@ async def reference_seconds(request: VideoRequest) -> tuple[float, int]:
 
 
 def _seconds(clip: object) -> float | None:
+    """Return the length of a clip, None if it does not tell; of one in Base64 only what tells is decoded."""
     try:
         if isinstance(clip, Media) and clip.path is not None:
             if not clip.path.is_file():
                 return None  # what comes through a pipe is there to be read once
             with clip.path.open("rb") as file:
 
-                def read_at(place: int, count: int) -> bytes:
+                def read_file(place: int, count: int) -> bytes:
                     file.seek(place)
                     return file.read(count)
 
-                return movie_seconds(read_at, clip.path.stat().st_size)
+                return movie_seconds(read_file, clip.path.stat().st_size)
+        if isinstance(clip, Media) and (data := clip.data) is not None:
+            return movie_seconds(lambda place, count: data[place : place + count], len(data))
         if isinstance(clip, str) and clip[:5].lower() == "data:" and ";base64," in clip[:256]:
-            return _seconds_of_url(clip)
-        data = clip.data if isinstance(clip, Media) else None
+            begin = clip.index(",") + 1
+            in_lines = len(clip[begin : begin + 256].split()) > 1
+            text, begin = ("".join(clip[begin:].split()), 0) if in_lines else (clip, begin)
+
+            def read_text(place: int, count: int) -> bytes:
+                first, last = place // 3, -(-(place + count) // 3)
+                return b64decode(text[begin + 4 * first : begin + 4 * last])[place - 3 * first :][:count]
+
+            return movie_seconds(read_text, (len(text) - begin) // 4 * 3 - text[-2:].count("="))
     except (OSError, ValueError):
-        return None  # what is wrong with it is said when it is sent
-    return (
-        None if data is None else movie_seconds(lambda place, count: data[place : place + count], len(data))
-    )
-
-
-def _seconds_of_url(url: str) -> float | None:
-    """Return the length of a clip in a `data:` URL, of which only what tells it is decoded."""
-    begin = url.index(",") + 1
-    if len(url[begin : begin + 256].split()) > 1:  # in lines
-        url, begin = "".join(url[begin:].split()), 0
-    size = (len(url) - begin) // 4 * 3 - url[-2:].count("=")
-
-    def read_at(place: int, count: int) -> bytes:
-        first, last = place // 3, -(-(place + count) // 3)
-        found = b64decode(url[begin + 4 * first : begin + 4 * last])
-        return found[place - 3 * first :][:count]
-
-    return movie_seconds(read_at, size)
+        pass  # what is wrong with it is said when it is sent
+    return None
 
 
 def _is_small(request: VideoRequest) -> bool:
-    total = 0
-    for value in _leaves(request):
-        if isinstance(value, Media | EncodedMedia):
-            return False
-        total += len(value) if isinstance(value, str) else 8
+    """Tell whether a request has no media of its own, and texts that are encoded in no time."""
+    total, left = 0, list[Any]([request])
+    while left:
+        value = left.pop()
+        match value:
+            case Media() | EncodedMedia():
+                return False
+            case str():
+                total += len(value)
+            case list() | tuple():
+                left += cast("Sequence[object]", value)
+            case dict():
+                left += cast("dict[str, object]", value).values()
+            case Part():
+                left += filter(None, (getattr(value, item.name) for item in fields(type(value))))
+            case _:
+                total += 8
     return total < _SMALL
 
 
-def _leaves(value: object) -> Iterator[object]:
-    """Yield what is within a request, a part of it or a list of such, in no order."""
-    left = [value]
-    while left:
-        one = left.pop()
-        if isinstance(one, (VideoRequest, *PARTS)):
-            left += filter(None, (getattr(one, item.name) for item in fields(type(one))))
-        elif isinstance(one, tuple | list):
-            left += cast("Sequence[object]", one)
-        elif isinstance(one, dict):
-            left += cast("dict[str, object]", one).values()
-        else:
-            yield one
-
-
-def _with_urls(value: object, name: str) -> Any:
-    """Return `value` with media encoded wherever it stands; `name` is the field it stands in."""
-    if isinstance(value, Media):
-        return _data_url(value, name)
-    if isinstance(value, (VideoRequest, *PARTS)):
-        old = {item.name: getattr(value, item.name) for item in fields(type(value))}
-        changes = {
-            part: _with_urls(item, part)
-            for part, item in old.items()
-            if any(isinstance(leaf, Media) for leaf in _leaves(item))
-        }
-        return evolve(value, **changes) if changes else value
-    if isinstance(value, tuple | list):
-        return [_with_urls(item, name) for item in cast("Sequence[object]", value)]
-    if isinstance(value, dict):
-        return {part: _with_urls(item, part) for part, item in cast("dict[str, object]", value).items()}
-    return value
+def _with_urls(value: Any, name: str = "") -> Any:
+    """Return `value`, of the field `name`, with its media encoded; `value` itself if it has none."""
+    match value:
+        case Media():
+            return _data_url(value, name)
+        case list() | tuple():
+            known = cast("Sequence[object]", value)
+            items = [_with_urls(item, name) for item in known]
+            return known if all(map(operator.is_, items, known)) else items
+        case dict():
+            return {part: _with_urls(item, part) for part, item in cast("dict[str, object]", value).items()}
+        case Part():
+            old = {item.name: getattr(value, item.name) for item in fields(type(value))}
+            new = {part: _with_urls(item, part) for part, item in old.items()}
+            changes = {part: item for part, item in new.items() if item is not old[part]}
+            return evolve(value, **changes) if changes else value
+        case _:
+            return value
 
 
 def _data_url(media: Media, name: str) -> str:
     data = _read(media, name) if media.data is None else media.data
     if not data:
-        msg = f"{name}: the media is empty"
-        raise InvalidRequestError(msg, field=name)
+        refuse(f"{name}: the media is empty", name)
     guessed = mimetypes.guess_type(media.path.name)[0] if media.path else None
     media_type = media.media_type or sniff(data[:16]) or guessed
     if media_type is None or media_type == "application/octet-stream":
         msg = f"{name}: the type of the media cannot be told from its content"
         hint = "Say it: Media(..., media_type='image/png')"
-        cli_hint = "Use a PNG, JPEG, WebP, MP4, MOV, WAV or MP3 file"
-        raise InvalidRequestError(msg, field=name, hint=hint, cli_hint=cli_hint)
+        refuse(msg, name, None, hint, "Use a PNG, JPEG, WebP, MP4, MOV, WAV or MP3 file")
     wanted = next((kinds for word, kinds in _WANTED.items() if word in name), ("",))
     if media.media_type is None and not media_type.startswith(wanted):
-        msg = f"{name}: the media is {media_type}"
         hint = "Name another file, or say media_type= if it is wrong"
-        raise InvalidRequestError(msg, field=name, limit=wanted, hint=hint, cli_hint="Name another file")
+        refuse(f"{name}: the media is {media_type}", name, wanted, hint, "Name another file")
     pieces = [b64encode(data[start : start + _PIECE]) for start in range(0, len(data), _PIECE)]
     return EncodedMedia(media_type, media.sha256 or hashlib.sha256(data).hexdigest(), pieces)
 
 
 def _read(media: Media, name: str) -> bytes:
     if media.path is None:
-        msg = f"{name}: the bytes of this media were not kept"
-        raise InvalidRequestError(msg, field=name, hint="Make the request anew with its media")
+        hint = "Make the request anew with its media"
+        refuse(f"{name}: the bytes of this media were not kept", name, hint=hint)
     most = LIMITS["body"] * 3 // 4
     try:
         with media.path.open("rb") as file:
@@ -274,12 +261,10 @@ def _read(media: Media, name: str) -> bytes:
         msg = f"{name}: {media.path} cannot be read: {error.strerror}"
         raise InvalidRequestError(msg, field=name) from error
     if max(size, len(data)) > most:
-        raise _too_large(max(size, len(data)) * 4 // 3, name)
+        _refuse_size(max(size, len(data)) * 4 // 3, name)
     return data
 
 
-def _too_large(size: int, name: str = "body") -> InvalidRequestError:
+def _refuse_size(size: int, name: str) -> NoReturn:
     message = f"The request would be {size / _MIB:.1f} MiB; the limit is {LIMITS['body'] / _MIB:.0f} MiB"
-    return InvalidRequestError(
-        message, field=name, limit=LIMITS["body"], hint="Send large media as an https URL"
-    )
+    refuse(message, name, LIMITS["body"], "Send large media as an https URL")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
 from attrs import fields, has
 from cattrs import Converter
@@ -16,16 +16,13 @@ from cattrs.strategies import configure_tagged_union
 
 from ..errors import VeniceError
 from ..media import Media, MediaInput
-from ..requests import CameraPoint, Element, ImageReference, Keyframe, VideoReference, VideoRequest
+from ..requests import Part, VideoRequest
 from ..results import ConsentRequest, Ticket
 from .job.states import Downloading, State, Waiting
 
 LARGE_DATA_URL: Final = 64 * 1024  # characters; a longer data: URL is journalled by its digest
 _DATA_URL: Final = "text/x-data-url"  # what such a digest is of
 _MEDIA: Final = "$media"  # marks a record of `Media` where the field's type does not tell
-
-Part: TypeAlias = Element | Keyframe | CameraPoint | ImageReference | VideoReference
-PARTS: Final = (Element, Keyframe, CameraPoint, ImageReference, VideoReference)
 
 
 def _media_record(value: object) -> Any:
@@ -102,19 +99,20 @@ _ERROR_PARTS: Final[Mapping[str, type[Any]]] = {"ticket": Ticket, "consent_reque
 def converter() -> Converter:
     """Return the converter, built when it is first needed."""
     built = Converter()
+
+    def omit_unset(kind: type[Part]) -> Callable[[Any], Any]:
+        extra = override(unstruct_hook=_extra_record)
+        return make_dict_unstructure_fn(kind, built, _cattrs_omit_if_default=True, extra=extra)
+
     built.register_unstructure_hook(Path, str)
     built.register_structure_hook(Path, lambda value, _: Path(value))
     for shape in (MediaInput, MediaInput | None):
         built.register_unstructure_hook(shape, _media_record)
         built.register_structure_hook(cast("type[Any]", shape), _media)
     built.register_structure_hook(cast("type[Any]", str | int | None), lambda value, _: value)
-    built.register_unstructure_hook_func(_is_error, _error_record)
-    built.register_structure_hook_func(_is_error, _error)
-    for kind in (*PARTS, VideoRequest):
-        omitting = make_dict_unstructure_fn(
-            kind, built, _cattrs_omit_if_default=True, extra=override(unstruct_hook=_extra_record)
-        )
-        built.register_unstructure_hook(kind, omitting)
+    built.register_unstructure_hook_func(_is_a(VeniceError), _error_record)
+    built.register_structure_hook_func(_is_a(VeniceError), _error)
+    built.register_unstructure_hook_factory(_is_a(Part), omit_unset)
     built.register_structure_hook(
         VideoRequest, make_dict_structure_fn(VideoRequest, built, extra=override(struct_hook=_extra))
     )
@@ -125,8 +123,8 @@ def converter() -> Converter:
     return built
 
 
-def _is_error(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, VeniceError)
+def _is_a(base: type[Any]) -> Callable[[Any], bool]:
+    return lambda kind: isinstance(kind, type) and issubclass(kind, base)
 
 
 _UNSET: Final[tuple[object, ...]] = (None, (), {})
@@ -139,7 +137,7 @@ def request_fields(request: VideoRequest) -> dict[str, Any]:
     return known | extra
 
 
-def set_fields(value: VideoRequest | Part) -> dict[str, Any]:
+def set_fields(value: Part) -> dict[str, Any]:
     """Return the fields that are set, as they are: unlike in a record for the journal, media are whole."""
     found = {item.name: getattr(value, item.name) for item in fields(type(value))}
     return {name: part for name, part in found.items() if part not in _UNSET and name != "consents"}

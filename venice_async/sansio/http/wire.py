@@ -12,11 +12,11 @@ from attrs import field, frozen
 
 from ...errors import JobFailedError, ProtocolError, QueueOutcomeUnknownError
 from ...models import AccountLimits, VideoModel
-from ...requests import VideoRequest
+from ...requests import Part, VideoRequest
 from ...results import ConsentRequest, Quote, Ticket
 from ..billing import LedgerRow
 from ..clip.kinds import is_media, is_mp4, is_text
-from ..converter import Part, request_fields, set_fields
+from ..converter import request_fields, set_fields
 from ..job.commands import Queue
 from ..job.events import Accepted, Completed, ConsentNeeded, Missed, Refused, StillGoing
 from ..retries import Call
