@@ -110,7 +110,7 @@ class VideoModel:
         and sets tell them apart.
         """
         kinds = self._kinds()
-        found = set[str]().union(*(_TAKES[kind] for kind in kinds))
+        found = set[str]().union(*(_KINDS[kind][1] for kind in kinds))
         if "upscale" not in kinds or _mapping(self._constraints.get("topaz")).get("prompt"):
             found.add("text")
         if self.model_type == "image-to-video" and not kinds & {"reference", "keyframes"}:
@@ -242,7 +242,7 @@ class VideoModel:
     def _kinds(self) -> set[str]:
         sets = (part.get("model_sets") for part in (self._spec, self._constraints))
         words = f"{self.id} {self.name} {self.model_type} {[*sets]}".lower()
-        found = {kind for kind, pattern in _KINDS.items() if pattern.search(words)}
+        found = {kind for kind, (pattern, _) in _KINDS.items() if pattern.search(words)}
         return found | ({"upscale"} if self._constraints.get("topaz") else set())
 
     def _works_on_video(self, kinds: set[str]) -> bool:
@@ -277,37 +277,23 @@ _MEDIA: Final = (
     "video_references",
 )
 _FLAGS: Final = {"audio_input": "audio_url", "video_input": "video_url"}
-# What only a model's id, name, type or sets tell, by the names of September 2026.
+# What only a model's id, name, type or sets tell, by the names of September 2026, and what it takes then.
 _KINDS: Final = {
-    kind: re.compile(pattern)
-    for kind, pattern in {
-        "reference": r"reference|\br2v\b",
-        "transition": r"transition|first.?(and.?)?last.?frame",
-        "keyframes": r"keyframe",
-        "multi-angle": r"multi.?angle",
-        "edit": r"video-to-video|\bv2v\b",
-        "upscale": r"upscale|topaz",
-        "no-factor": r"topaz.*(interpolate|hyperion|deblur|colorize)",
-        "clips": r"(seedance-2|wan-3|minimax-h3(?!.*enhanced)).*reference",
-        "sounds": r"(seedance-2|wan-3|minimax-h3).*reference",
-        "elements": r"kling-(o3|v3).*reference",
-        "named images": r"pixverse.*reference",
-        "documents": r"wan-3.*reference",
-    }.items()
-}
-_TAKES: Final[Mapping[str, frozenset[str]]] = {
-    "reference": frozenset({"reference_images"}),
-    "transition": frozenset({"image", "end_image"}),
-    "keyframes": frozenset({"keyframes"}),
-    "multi-angle": frozenset({"image", "camera_trajectory"}),
-    "edit": frozenset({"video"}),
-    "upscale": frozenset({"video"}),
-    "no-factor": frozenset({"video"}),
-    "clips": frozenset({"reference_videos"}),
-    "sounds": frozenset({"reference_audios"}),
-    "elements": frozenset({"elements", "scene_images"}),
-    "named images": frozenset({"image_references"}),
-    "documents": frozenset({"reference_documents"}),
+    kind: (re.compile(pattern), frozenset(takes.split()))
+    for kind, pattern, takes in (
+        ("reference", r"reference|\br2v\b", "reference_images"),
+        ("transition", r"transition|first.?(and.?)?last.?frame", "image end_image"),
+        ("keyframes", r"keyframe", "keyframes"),
+        ("multi-angle", r"multi.?angle", "image camera_trajectory"),
+        ("edit", r"video-to-video|\bv2v\b", "video"),
+        ("upscale", r"upscale|topaz", "video"),
+        ("no-factor", r"topaz.*(interpolate|hyperion|deblur|colorize)", "video"),
+        ("clips", r"(seedance-2|wan-3|minimax-h3(?!.*enhanced)).*reference", "reference_videos"),
+        ("sounds", r"(seedance-2|wan-3|minimax-h3).*reference", "reference_audios"),
+        ("elements", r"kling-(o3|v3).*reference", "elements scene_images"),
+        ("named images", r"pixverse.*reference", "image_references"),
+        ("documents", r"wan-3.*reference", "reference_documents"),
+    )
 }
 
 
@@ -319,7 +305,7 @@ def _lines(resolution: str) -> int:
 
 def keeps_size(model: str) -> bool:
     """Return whether a model, by its id, refuses an `upscale_factor` although it works on a clip."""
-    return _KINDS["no-factor"].search(model.lower()) is not None
+    return _KINDS["no-factor"][0].search(model.lower()) is not None
 
 
 def _is_auto(duration: str) -> bool:

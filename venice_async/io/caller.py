@@ -225,27 +225,20 @@ class Caller:
             if event.error is not None:
                 log.warning("The link of job %s may still work: %s", ticket.queue_id, event.error.message)
             return event
-        with anyio.move_on_after(_CLEAN_UP_MOST) as waiting:
-            await self._cleaning.acquire()
-        if waiting.cancelled_caught:
-            return CleanedUp()
-        try:
+        async with AsyncExitStack() as stack:
+            with anyio.move_on_after(_CLEAN_UP_MOST) as waiting:
+                await stack.enter_async_context(self._cleaning)
             now = self.clock.monotonic()
-            if now < self._quiet_until:
+            if waiting.cancelled_caught or now < self._quiet_until:
                 return CleanedUp()
             event = await self._delete(complete(ticket), check)
             if event.error is not None:
                 log.debug("The copy of job %s is left to expire: %s", ticket.queue_id, event.error.message)
-            match event.error:
-                case APIError(status=status) if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                    self._quiet_until = now + _QUIET
-                case APIError() | TransportError():
-                    self._quiet_until = now + _PAUSE
-                case _:  # "success": false, for one, counts for nothing
-                    pass
+            if isinstance(event.error, APIError) and event.error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._quiet_until = now + _QUIET
+            elif isinstance(event.error, APIError | TransportError):  # but not "success": false, for one
+                self._quiet_until = now + _PAUSE
             return event
-        finally:
-            self._cleaning.release()
 
     async def _delete(self, query: Query[bool], check: Callable[[], None]) -> CleanedUp:
         with anyio.move_on_after(_CLEAN_UP_MOST):
