@@ -66,7 +66,7 @@ _T = TypeVar("_T")
 
 
 def _bare(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    """Raise only an error of ours: without its traceback and cause, which hold secrets."""
+    """Raise only an error of ours, and of its traceback only what holds no secrets."""
 
     @wraps(function)
     async def door(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -74,7 +74,6 @@ def _bare(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, 
             return await function(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - aiohttp's, or of a borrowed session's middleware
             failure = _translated(error)
-        failure.__cause__ = failure.__context__ = failure.__traceback__ = None
         try:
             raise failure
         finally:
@@ -144,15 +143,13 @@ class AiohttpResponse:
         self._peeked = b""
         self._content: Content | None = None
         self.status: int = response.status
-        headers: dict[str, str] = {}
-        for name, value in response.headers.items():
-            headers.setdefault(name.lower(), value)
-        self.headers: Mapping[str, str] = headers
+        known = response.headers  # of equal names the first counts
+        self.headers: Mapping[str, str] = {name.lower(): known[name] for name in known}
         self.request_sent: bool = body is None or body.begun
 
     async def peek(self) -> bytes:
         """Return the first bytes of the body, which are still to be read."""
-        while len(self._peeked) < START and (chunk := await self._next_in_time()):
+        while len(self._peeked) < START and (chunk := await self._next()):
             self._peeked += chunk
         return self._peeked
 
@@ -163,10 +160,10 @@ class AiohttpResponse:
         body, failure = bytearray(self._peeked), None
         with running_time(self._patience) as scope:
             try:
-                while len(body) <= limit and (chunk := await self._next()):
+                while len(body) <= limit and (chunk := await self._response.content.read(_CHUNK)):
                     body += chunk
-            except VeniceError as error:
-                failure = error.with_traceback(None)
+            except Exception as error:  # noqa: BLE001 - aiohttp's
+                failure = _translated(error)
         if scope.cancelled_caught:
             failure = ReadTimeoutError("The server's answer comes too slowly")
         encoding = ",".join(self._response.headers.getall("content-encoding", ()))
@@ -182,18 +179,15 @@ class AiohttpResponse:
         """Yield the body as it comes."""
         if self._peeked:
             yield self._peeked
-        while chunk := await self._next_in_time():
+        while chunk := await self._next():
             yield chunk
-
-    async def _next_in_time(self) -> bytes:
-        with running_time(self._patience):
-            return await self._next()
-        msg = "The server sent nothing in time"
-        raise ReadTimeoutError(msg)
 
     @_bare
     async def _next(self) -> bytes:
-        return await self._response.content.read(_CHUNK)
+        with running_time(self._patience):
+            return await self._response.content.read(_CHUNK)
+        msg = "The server sent nothing in time"
+        raise ReadTimeoutError(msg)
 
 
 class AiohttpTransport:
@@ -400,31 +394,37 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
 
 
 def _translated(error: Exception) -> VeniceError:
-    """Return our error for one of aiohttp's. It names the kind of failure and nothing of the request."""
+    """Return our error for one of aiohttp's, without traceback, cause and context, which hold secrets.
+
+    It names the kind of failure and nothing of the request.
+    """
+    failure: VeniceError
     match error:
         case VeniceError():
-            return error
+            failure = error
         case aiohttp.ConnectionTimeoutError():
-            return ConnectError("No connection was made in time")
+            failure = ConnectError("No connection was made in time")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return ConnectError("No connection was made: the server's TLS certificate or handshake failed")
+            failure = ConnectError("No connection was made: the server's TLS certificate or handshake failed")
         case aiohttp.ClientHttpProxyError():
-            return ConnectError(f"No connection was made: the proxy answered {error.status}")
+            failure = ConnectError(f"No connection was made: the proxy answered {error.status}")
         case aiohttp.ClientConnectorDNSError(os_error=PrivateAddressError() as found):
-            return found.explained()
+            failure = found.explained()
         case aiohttp.ClientConnectorDNSError():
-            return ConnectError("No connection was made: the server's name was not found")
+            failure = ConnectError("No connection was made: the server's name was not found")
         case aiohttp.ClientConnectorError():
             reason = error.os_error.strerror or type(error.os_error).__name__
-            return ConnectError(f"No connection was made: {reason}")
+            failure = ConnectError(f"No connection was made: {reason}")
         case aiohttp.InvalidURL():
-            return ConnectError("No connection was made: the URL is not valid")
+            failure = ConnectError("No connection was made: the URL is not valid")
         case asyncio.TimeoutError():
-            return ReadTimeoutError("The server sent nothing in time")
+            failure = ReadTimeoutError("The server sent nothing in time")
         case aiohttp.ClientResponseError():
-            return DisconnectedError("The server's answer is not HTTP")
+            failure = DisconnectedError("The server's answer is not HTTP")
         case _:
-            return DisconnectedError("The connection was cut before the answer was whole")
+            failure = DisconnectedError("The connection was cut before the answer was whole")
+    failure.__cause__ = failure.__context__ = failure.__traceback__ = None
+    return failure
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
