@@ -40,6 +40,7 @@ UNREADABLE = [
     "https://①②⑦.⓪.⓪.①/clip.mp4",
     "https://%31%32%37.0.0.1/clip.mp4",
     "https://cdn.example/a\r\nx: y",
+    "https://cdn.example/\ud8ff",
 ]
 
 
@@ -192,6 +193,14 @@ def test_what_a_user_allows_is_admitted_and_nothing_else() -> None:
     outside = ["10.0.0.8", "127.0.0.1", "100.64.7.8", "fd00:65::1", "169.254.169.254"]
     assert inside == [address for address in inside + outside if rules.admits(address)]
     assert "https://198.18.0.7/x" == rules.check("https://198.18.0.7/x")
+
+
+def test_one_address_of_this_machine_that_is_allowed_admits_no_other() -> None:
+    rules = LinkRules(allow=Links(allow=["127.0.0.1/32"]).allow)
+    assert "https://localhost/c" == rules.check("https://localhost/c")
+    for url in ("https://[::1]/c", "https://127.0.0.2/c"):
+        with pytest.raises(DownloadError, match="leads to a private address"):
+            rules.check(url)
 
 
 def test_plain_http_stays_refused_where_only_the_network_is_allowed() -> None:

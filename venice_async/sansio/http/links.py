@@ -53,12 +53,9 @@ class LinkRules:
 
     def admits(self, address: str) -> bool:
         """Tell whether an IP address may be connected to."""
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        if any(parsed in network for network in self.allow):
-            return True
+        parsed = _ip_address(address)
+        if parsed is None or any(parsed in network for network in self.allow):
+            return parsed is not None
         if isinstance(parsed, ipaddress.IPv6Address):  # which may stand for an IPv4 address
             inner = parsed.ipv4_mapped or parsed.sixtofour
             if parsed in _NAT64:
@@ -73,20 +70,24 @@ class LinkRules:
         Raises:
             DownloadError: it is not. The link is not shown.
         """
-        sent, scheme, host = _parsed(url)
-        if host is None:
+        url = url.strip()
+        try:
+            sent = _UNSENDABLE.sub(lambda part: quote(part[0], safe="", errors="surrogateescape"), url)
+            parts = urlsplit(sent)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            sent, parts, host, port = "", urlsplit(""), None, None
+        # Libraries might read anything else in different ways.
+        sound = not _AMBIGUOUS.search(url) and port != 0 and "@" not in parts.netloc
+        if not host or not sound or not _HOST.fullmatch(host):
             msg = "The server's link is not a URL"
             raise DownloadError(msg, unsent=True)
         here = is_loopback(host)
-        if scheme != "https" and not (self.loopback and scheme == "http" and here):
+        if parts.scheme != "https" and not (self.loopback and parts.scheme == "http" and here):
             msg = "The server's link is not https, and was not followed"
             raise DownloadError(msg, unsent=True)
-        try:
-            ipaddress.ip_address(host)
-            admitted = self.admits(host)
-        except ValueError:
-            admitted = not here or self.admits("127.0.0.1")
-        if not admitted:
+        is_name = _ip_address(host) is None
+        if not (not here or self.admits("127.0.0.1") if is_name else self.admits(host)):
             raise leads_inside(host)
         return sent
 
@@ -117,25 +118,23 @@ class LinkRules:
         return self.check(there)
 
 
+def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
 def is_loopback(host: str | None) -> bool:
     """Tell whether `host` is this machine, by name or address."""
-    if host is None:
-        return False
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    parsed = _ip_address(host or "")
+    return (host or "").lower() == "localhost" if parsed is None else parsed.is_loopback
 
 
 def known_network(address: str) -> tuple[Network, str] | None:
     """Return the private network that an address belongs to, and what it is; None for any other address."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return None
-    return next((known for known in _NAMED if parsed in known[0]), None)
+    parsed = _ip_address(address)
+    return next((known for known in _NAMED if parsed is not None and parsed in known[0]), None)
 
 
 def leads_inside(address: str) -> DownloadError:
@@ -152,16 +151,3 @@ def leads_inside(address: str) -> DownloadError:
         cli_hint=f"If that is right here, resume it with --allow {network}: nothing needs to be paid again",
         unsent=True,
     )
-
-
-def _parsed(url: str) -> tuple[str, str, str | None]:
-    """Return the text to send, scheme and host; no host for what libraries might read in different ways."""
-    url = url.strip()
-    try:
-        sent = _UNSENDABLE.sub(lambda part: quote(part[0], safe="", errors="surrogateescape"), url)
-        parts = urlsplit(sent)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return "", "", None
-    sound = not _AMBIGUOUS.search(url) and host and _HOST.fullmatch(host) and port != 0
-    return sent, parts.scheme, host if sound and "@" not in parts.netloc else None

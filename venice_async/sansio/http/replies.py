@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
@@ -118,7 +119,7 @@ def number(value: object) -> float | None:
         found = float(value)
     except OverflowError:
         return None
-    return found if abs(found) < float("inf") else None
+    return found if math.isfinite(found) else None
 
 
 def seconds(milliseconds: object) -> float | None:
@@ -134,47 +135,43 @@ def api_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
     `BadRequestError`, a provider that failed is a plain `APIError`.
     """
     value = parse(body)
-    header_id = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
+    request_id = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
+    kind = _ERRORS.get(status, ServerError if status in _SERVER_ERRORS else APIError)
     if not isinstance(value, dict):
-        kind = _ERRORS.get(status, ServerError if status in _SERVER_ERRORS else APIError)
         raw = value if isinstance(value, str) else body[: 8 * _LONGEST].decode("utf-8", "replace")
         title = _TITLE.search(raw := raw[: 8 * _LONGEST])
         words = " ".join(unescape(title[1] if title else _TAG.sub(" ", raw)).split())
         message = f"The server answered {status}" + (f": {_shorten(words)}" if words else "")
-        return kind(message, status=status, request_id=header_id, by_edge=True)
+        return kind(message, status=status, request_id=request_id, by_edge=True)
     said = cast("Json", value)
     inner = mapping(said.get("error"))
     whole = {**said, **inner}
     code = text(inner.get("code")) or text(inner.get("type")) or text(said.get("code"))
-    message = _message(status, said, inner)
-    kind = _kind(status, code, message, whole)
+    candidates = (inner.get("message"), said.get("error"), said.get("message"), said.get("detail"))
+    main = next(filter(None, map(text, candidates)), None)
+    listed = [reason for name in _REASONS for reason in _reasons(whole.get(name)) if reason != main]
+    reasons = "; ".join(dict.fromkeys(listed))
+    message = _shorten(": ".join(filter(None, (main or f"The server answered {status}", reasons))))
+    if status == _UNPROCESSABLE:
+        kind = _kind_of_unprocessable(code, message, whole)
     details = {name: part for name, part in whole.items() if name not in {"error", "message", "code"}}
-    hint = text(whole.get("hint"))
+    hint, refunded = text(whole.get("hint")), whole.get("credits_refunded")
     facts: dict[str, Any] = {
         "status": status,
         "code": code,
-        "request_id": identifier(whole.get("request_id")) or header_id,
+        "request_id": identifier(whole.get("request_id")) or request_id,
         "details": _cropped(details, _DEEPEST) or None,
         "by_edge": not said.get("error") or None,
-        "hint": _shorten(hint)
-        if hint
-        else _PROVIDER_FAILED
-        if kind is APIError and status == _UNPROCESSABLE
-        else None,
-        **refund_facts(whole),
+        "hint": _shorten(hint) if hint else None,
+        "credits_refunded": refunded if isinstance(refunded, bool) else None,
+        "charged": False if refunded is True else None,
     }
     if kind is ContentPolicyError:
         facts["recommended_model"] = text(whole.get("recommended_model"))
         facts["suggested_prompt"] = text(whole.get("suggested_prompt"))
+    elif kind is APIError and status == _UNPROCESSABLE and not hint:
+        facts["hint"] = _PROVIDER_FAILED
     return kind(message, **{name: fact for name, fact in facts.items() if fact is not None})
-
-
-def refund_facts(whole: Json) -> dict[str, bool]:
-    """Return what a body says of the money, by attribute of an error; nothing where it is silent."""
-    refunded = whole.get("credits_refunded")
-    if not isinstance(refunded, bool):
-        return {}
-    return {"credits_refunded": refunded, **({"charged": False} if refunded else {})}
 
 
 _UNPROCESSABLE: Final = 422
@@ -195,9 +192,7 @@ _MEDIA: Final = re.compile(
 _WORD_ENDS: Final = re.compile(r"(?<=[a-z])(?=[A-Z])|[_.-]")
 
 
-def _kind(status: int, code: str | None, message: str, whole: Json) -> type[APIError]:
-    if status != _UNPROCESSABLE:
-        return _ERRORS.get(status, ServerError if status in _SERVER_ERRORS else APIError)
+def _kind_of_unprocessable(code: str | None, message: str, whole: Json) -> type[APIError]:
     for words in (_WORD_ENDS.sub(" ", code or ""), message):
         if _POLICY.search(words):
             return ContentPolicyError
@@ -206,19 +201,6 @@ def _kind(status: int, code: str | None, message: str, whole: Json) -> type[APIE
     if text(whole.get("recommended_model")) or text(whole.get("suggested_prompt")):
         return ContentPolicyError
     return APIError if code or "credits_refunded" in whole or "hint" in whole else ContentPolicyError
-
-
-def _message(status: int, said: Json, inner: Json) -> str:
-    main = (
-        text(inner.get("message"))
-        or text(said.get("error"))
-        or text(said.get("message"))
-        or text(said.get("detail"))
-    )
-    whole = {**said, **inner}
-    reasons = [reason for name in _REASONS for reason in _reasons(whole.get(name)) if reason != main]
-    parts = (main or f"The server answered {status}", "; ".join(dict.fromkeys(reasons)))
-    return _shorten(": ".join(part for part in parts if part))
 
 
 _REASONS: Final = ("issues", "errors", "details", "detail")
@@ -278,7 +260,9 @@ def model(value: object) -> VideoModel | None:
         privacy=text(spec.get("privacy")),
         aspect_ratios=texts(limits.get("aspect_ratios")),
         resolutions=texts(limits.get("resolutions")),
-        durations=_durations(limits.get("durations")),
+        durations=texts(
+            [f"{item:g}s" if number(item) is not None else item for item in items(limits.get("durations"))]
+        ),
         audio=limits.get("audio") is True,
         audio_configurable=limits.get("audio_configurable") is True,
         prompt_character_limit=int(characters) if characters and characters > 0 else DEFAULT_PROMPT_LIMIT,
@@ -299,11 +283,6 @@ def model(value: object) -> VideoModel | None:
         traits=texts(spec.get("traits")),
         raw=item,
     )
-
-
-def _durations(value: object) -> tuple[str, ...]:
-    """Return the texts in a JSON array; a number is one of seconds."""
-    return texts([f"{item:g}s" if number(item) is not None else item for item in items(value)])
 
 
 def account_limits(value: object) -> AccountLimits | None:
