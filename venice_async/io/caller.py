@@ -121,37 +121,40 @@ class Caller:
         Raises:
             VeniceError: the failure of the last try.
         """
-        attempts, request = Attempts(), query.request
+        attempts = Attempts()
         while True:
             try:
-                async with AsyncExitStack() as stack:
-                    turn = None
-                    if request.call is not Call.REVOKE:
-                        lane = self.pacer.clean_up_turn if query.is_clean_up else self.pacer.free_turn
-                        turn = await stack.enter_async_context(lane())
-                    try:
-                        check()
-                    except VeniceError:
-                        if turn is not None:
-                            turn.unsent()
-                        raise
-                    response = await stack.enter_async_context(self._send(request, turn))
-                    content = await response.read(LONGEST_CATALOGUE)
-                if content.failure is not None and response.status < _FIRST_ERROR:
-                    raise content.failure
-                return await self._understood(query.read, request.secrets, response, content)
+                return await self._ask_once(query, check)
             except VeniceError as error:
                 failure = error.with_traceback(None)  # its frames hold what the server said
             decided: Verdict = GiveUp()
             if isinstance(failure, TransportError | APIError):
-                attempts, decided = self.judge(attempts, request.call, failure)
+                attempts, decided = self.judge(attempts, query.request.call, failure)
             if not isinstance(decided, Retry):
                 raise failure
             log.info("A request for %s failed: trying again in %.1f s", query.name, decided.after)
             await self.clock.sleep(decided.after)
 
+    async def _ask_once(self, query: Query[T], check: Callable[[], None]) -> T:
+        request, turn = query.request, None
+        async with AsyncExitStack() as stack:
+            if request.call is not Call.REVOKE:
+                lane = self.pacer.clean_up_turn if query.is_clean_up else self.pacer.free_turn
+                turn = await stack.enter_async_context(lane())
+            try:
+                check()
+            except VeniceError:
+                if turn is not None:
+                    turn.unsent()
+                raise
+            response = await stack.enter_async_context(self._send(request, turn))
+            content = await response.read(LONGEST_CATALOGUE)
+        if content.failure is not None and response.status < _FIRST_ERROR:
+            raise content.failure
+        return await self._understood(query.read, request.secrets, response, content)
+
     async def pay(self, request: HttpRequest, command: Queue, turn: Turn) -> QueueEvent:
-        """Send the paid request once, on its turn, and return what came of it."""
+        """Send the paid request once, on its turn, and return the event that its answer means."""
         try:
             async with self._send(request, turn) as response:
                 content = await response.read(LONGEST_REPLY)
