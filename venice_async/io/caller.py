@@ -42,7 +42,6 @@ from ..sansio.http.wire import (
     poll_request,
     queue_answer,
     revoke,
-    secrets_of,
 )
 from ..sansio.job.commands import Queue
 from ..sansio.job.events import Accepted, CleanedUp, Missed, Refused
@@ -151,7 +150,7 @@ class Caller:
             content = await response.read(LONGEST_CATALOGUE)
         if content.failure is not None and response.status < _FIRST_ERROR:
             raise content.failure
-        return await self._understood(query.read, request.secrets, response, content)
+        return await self._understood(query.read, request.ticket, response, content)
 
     async def pay(self, request: HttpRequest, command: Queue, turn: Turn) -> QueueEvent:
         """Send the paid request once, on its turn, and return the event that its answer means."""
@@ -160,11 +159,11 @@ class Caller:
                 content = await response.read(LONGEST_REPLY)
         except VeniceError as error:
             return Refused(error)
-        event = await self._understood(partial(queue_answer, command), request.secrets, response, content)
+        event = await self._understood(partial(queue_answer, command), None, response, content)
         failure = content.failure if response.status < _FIRST_ERROR else None
         # A body that is too long or damaged is not the API's; of one that is cut, the ticket may have come.
         if failure and (isinstance(failure, ProtocolError) or not isinstance(event, Accepted)):
-            came = excerpt(await _redacted(content.data, self._secrets(request.secrets)))
+            came = excerpt(await _redacted(content.data, self._secrets(None)))
             return Refused(QueueOutcomeUnknownError(failure.message, answer=came))
         if isinstance(event, Refused) and not response.request_sent:
             return Refused(
@@ -186,13 +185,13 @@ class Caller:
         if content.failure is not None and response.status < _FIRST_ERROR:
             return Missed(content.failure)
         read = partial(poll_answer, ticket)
-        return await self._understood(read, secrets_of(ticket), response, content)
+        return await self._understood(read, ticket, response, content)
 
     async def read_refusal(self, ticket: Ticket, response: Response) -> VeniceError:
         """Read the answer of a link that is not the clip."""
         refusal = await self._understood(
             lambda status, headers, body: Refused(api_error(status, headers, body)),
-            secrets_of(ticket),
+            ticket,
             response,
             await response.read(LONGEST_ERROR),
         )
@@ -281,7 +280,7 @@ class Caller:
                 self.balances.update(balances(response.headers))
                 model, said = request.model, deprecation(response.headers)
                 if said and model is not None and model not in self.deprecations:  # each is logged once
-                    told = redact_headers({"": said}, self._secrets(request.secrets))[""][:_LONGEST_NOTICE]
+                    told = redact_headers({"": said}, self._secrets(request.ticket))[""][:_LONGEST_NOTICE]
                     self.deprecations[model] = told
                     log.warning("The model %s comes to an end: %s", model, told)
             if turn is not None:
@@ -293,18 +292,18 @@ class Caller:
     async def _understood(
         self,
         read: Callable[[int, Mapping[str, str], bytes], T],
-        named: tuple[str, ...],
+        ticket: Ticket | None,
         response: Response,
         content: Content,
     ) -> T:
-        """Return what `read` makes of an answer; an error is read without secrets and those `named`."""
+        """Return what `read` makes of an answer about `ticket`, if any; an error is read without secrets."""
         status, headers, body = response.status, response.headers, content.data
         if status < _FIRST_ERROR:
             found = read(status, headers, body)
             if not isinstance(found, Refused):
                 return found
         wait = retry_after(status, headers, body, self.clock.time())
-        secrets = self._secrets(named)
+        secrets = self._secrets(ticket)
         if not body.lstrip().startswith((b"{", b"[")):
             body = body[:LONGEST_PAGE]
         try:
@@ -316,9 +315,10 @@ class Caller:
             found.error.retry_after = wait
         return found
 
-    def _secrets(self, named: tuple[str, ...]) -> tuple[str, ...]:
-        added = () if self._hook is None else tuple(self._hook.secrets)
-        return (self._api_key.reveal(), *named, *added)
+    def _secrets(self, ticket: Ticket | None) -> tuple[str, ...]:
+        link = None if ticket is None else ticket.download_url
+        added = () if self._hook is None else self._hook.secrets
+        return (self._api_key.reveal(), *([] if link is None else [link]), *added)
 
 
 async def _redacted(body: bytes, secrets: tuple[str, ...]) -> bytes:

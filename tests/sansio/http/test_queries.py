@@ -183,8 +183,8 @@ def test_a_clean_up_that_fails_says_why() -> None:
 
 
 def test_what_a_question_names_in_secret_is_told_to_those_who_redact() -> None:
-    assert [(), (PRIVATE.download_url,)] == [complete(of).request.secrets for of in (TICKET, PRIVATE)]
-    assert (PRIVATE.download_url,) == revoke(PRIVATE).request.secrets
+    assert [TICKET, PRIVATE] == [complete(of).request.ticket for of in (TICKET, PRIVATE)]
+    assert PRIVATE == revoke(PRIVATE).request.ticket
     assert "s3cret" not in repr([revoke(PRIVATE), revoke(PRIVATE).request, PRICE])
 
 

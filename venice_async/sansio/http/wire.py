@@ -73,7 +73,7 @@ class HttpRequest:
         headers: what to send beside authentication.
         body: the JSON body, if any.
         model: the model it is about, if any.
-        secrets: what the request names that must not be echoed, beside the key.
+        ticket: the job it is about, if any; its link must not be echoed.
     """
 
     call: Call
@@ -82,7 +82,7 @@ class HttpRequest:
     headers: Mapping[str, str] = field(factory=dict[str, str], repr=False)
     body: bytes | None = field(default=None, repr=False)
     model: str | None = None
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    ticket: Ticket | None = field(default=None, repr=False)
 
 
 def poll_request(ticket: Ticket) -> HttpRequest:
@@ -99,19 +99,14 @@ def _job_request(call: Call, path: str, ticket: Ticket, headers: Mapping[str, st
         headers=headers,
         body=body,
         model=ticket.model,
-        secrets=secrets_of(ticket),
+        ticket=ticket,
     )
 
 
 def link_request(ticket: Ticket, headers: Mapping[str, str]) -> HttpRequest:
     """Return the request that gets a clip by its link."""
     url = ticket.download_url or ""
-    return HttpRequest(call=Call.LINK, method="GET", url=url, headers=headers, secrets=secrets_of(ticket))
-
-
-def secrets_of(ticket: Ticket) -> tuple[str, ...]:
-    """Return what a ticket names that must not be echoed."""
-    return () if ticket.download_url is None else (ticket.download_url,)
+    return HttpRequest(call=Call.LINK, method="GET", url=url, headers=headers, ticket=ticket)
 
 
 def carries_video(headers: Mapping[str, str], start: bytes) -> bool:
@@ -395,7 +390,7 @@ def complete(ticket: Ticket) -> Query[bool]:
 def revoke(ticket: Ticket) -> Query[bool]:
     """Return the call that deletes the link of a private job, or finds that it is gone."""
     url = ticket.download_url or ""
-    asked = HttpRequest(call=Call.REVOKE, method="DELETE", url=url, secrets=secrets_of(ticket))
+    asked = HttpRequest(call=Call.REVOKE, method="DELETE", url=url, ticket=ticket)
     return Query("the end of a link", asked, lambda _: True, "", fine=(*SUCCESS, 404, 410))
 
 
