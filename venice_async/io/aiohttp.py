@@ -1,14 +1,13 @@
-"""The only module that imports aiohttp: sends requests, and translates its exceptions.
+"""Sends requests with aiohttp, and translates its exceptions.
 
-Secrets. aiohttp's own exceptions print whole URLs, and frames hold headers and links. Inside, errors are
-raised as usual; whatever is awaited from outside is `_bare`, which lets errors of ours out without traceback,
-cause and context.
+Secrets. aiohttp's exceptions print whole URLs, and frames hold headers and links. So what leaves this module
+is an error of our own from `_translated`, without traceback and cause; `_bare` raises it.
 
-Time. aiohttp's timers are off once a connection stands: they cancel a request whose answer lies in the socket
-when the loop stood still for longer than they run. All waiting is bounded by `running_time`, which does not
-count such a standstill.
+Time. aiohttp's timers are off once a connection is made: after the loop was blocked for longer than they run,
+they cancel a request whose answer is already in the socket. `running_time`, which does not count such a
+pause, limits every wait.
 
-Money. `_Body` knows whether anyone asked for a byte of a request: a failure before that is a `ConnectError`,
+Money. `_Body` records whether any byte of a request was asked for: a failure before that is a `ConnectError`,
 whatever it was.
 """
 
@@ -66,10 +65,10 @@ _T = TypeVar("_T")
 
 
 def _bare(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    """Raise only an error of ours, and of its traceback only what holds no secrets."""
+    """Wrap a coroutine function, so that it raises our own errors only, without frames that hold secrets."""
 
     @wraps(function)
-    async def door(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+    async def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             return await function(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - aiohttp's, or of a borrowed session's middleware
@@ -79,14 +78,14 @@ def _bare(function: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, 
         finally:
             del failure  # which holds this frame
 
-    return door
+    return wrapper
 
 
 class _Body(aiohttp.Payload):
     """The body of a request, sent in pieces.
 
-    aiohttp warns of large `bytes`, and of a body that was never asked for not a byte can have been sent: that
-    tells "nothing was charged" from "nobody knows", on a borrowed session too.
+    aiohttp warns of large `bytes`. And if no byte of a body was asked for, none was sent: that tells "nothing
+    was charged" from "nobody knows", on a borrowed session too.
 
     Attributes:
         begun: whether anyone has asked for a byte of it.
@@ -106,7 +105,7 @@ class _Body(aiohttp.Payload):
         return len(self._content)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Return the text, for a middleware that may do with it what it likes."""
+        """Return the text, for a middleware, which may send it by itself."""
         self.begun = True
         return self._content.decode(encoding, errors)
 
@@ -137,7 +136,7 @@ class AiohttpResponse:
     """One answer; see `transport.Response`."""
 
     def __init__(self, response: aiohttp.ClientResponse, patience: float, body: _Body | None) -> None:
-        """Wrap `response`, whose head has been read; nothing more is waited for beyond `patience` seconds."""
+        """Wrap `response`, whose head has been read; each read may take `patience` seconds."""
         self._response = response
         self._patience = patience
         self._peeked = b""
@@ -148,13 +147,13 @@ class AiohttpResponse:
         self.request_sent: bool = body is None or body.begun
 
     async def peek(self) -> bytes:
-        """Return the first bytes of the body, which are still to be read."""
+        """Return the first bytes of the body without consuming them."""
         while len(self._peeked) < START and (chunk := await self._next()):
             self._peeked += chunk
         return self._peeked
 
     async def read(self, limit: int) -> Content:
-        """Return what can be had of the body; see `transport.Response`."""
+        """Return as much of the body as can be read; see `transport.Response`."""
         if self._content is not None:
             return Content(self._content.data[:limit], self._content.failure)
         body, failure = bytearray(self._peeked), None
@@ -176,7 +175,7 @@ class AiohttpResponse:
         return self._content
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """Yield the body as it comes."""
+        """Yield the body as it arrives."""
         if self._peeked:
             yield self._peeked
         while chunk := await self._next():
@@ -325,9 +324,9 @@ class AiohttpTransport:
     async def _head(
         self, session: aiohttp.ClientSession, request: HttpRequest, url: str | URL, **options: Any
     ) -> aiohttp.ClientResponse:
-        """Wait for the head of an answer, as long as there is time, even if it comes byte by byte.
+        """Send a request and read the head of its answer, within one time limit even if it trickles in.
 
-        A connection that finds no file descriptor left waits for one: nothing was sent.
+        Where no file descriptor is left for the connection, wait for one: nothing was sent.
         """
         upload = len(request.body or b"") / _SLOWEST_UPLOAD
 
@@ -366,7 +365,7 @@ class AiohttpTransport:
     def _authorized(self, request: HttpRequest, url: str) -> dict[str, str]:
         """Return the headers of an API call.
 
-        This is the one place where the key is sent, and only to the API's origin; and where plain answers are
+        Only here is the key added, and only for the API's origin; and only here is an uncompressed answer
         asked for, whatever decoders are installed.
         """
         if _origin(url) != self._origin:

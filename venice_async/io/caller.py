@@ -1,4 +1,4 @@
-"""Sends one command and reads its answer: a turn, one request, and the verdict after a failure."""
+"""Sends requests at their turn, reads the answers, and judges whether to retry."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 class Caller:
-    """Sends the commands of jobs at their turn, and reads the answers. One per client, shared by its jobs.
+    """Sends the requests of a client's jobs at their turn, and reads the answers.
 
-    An error says nothing of the key or of a link: what a server echoes is redacted by the secrets of the
-    request that it answers before it becomes an error's text.
+    No error shows the key or a link: the secrets of a request are redacted from its answer before it becomes
+    an error's text.
 
-    Retries are rationed, so that an outage does not cause a storm of them: each draws on a quota that
-    successes fill again. Without a token left, what can be given up is given up; a poll or a GET of a job
-    that was paid for waits for `SCARCE` seconds instead.
+    Retries are limited, so that an outage does not cause a storm of them: each takes a token from a bucket
+    that successes refill. Without a token, a request that can be given up is; a poll or a GET of a paid job
+    waits for `SCARCE` seconds instead.
 
     Attributes:
         balances: what the account held before the last request that was answered with it, by currency.
@@ -252,12 +252,12 @@ class Caller:
         return CleanedUp(TransportError(f"The clean-up took longer than {_CLEAN_UP_MOST:.0f} s"))
 
     def judge(self, attempts: Attempts, call: Call, error: VeniceError) -> tuple[Attempts, Verdict]:
-        """Return the attempts with one more trouble, and what to do about it, as far as the quota goes."""
+        """Return the attempts with one more failure, and what to do about it, as far as the tokens last."""
         attempts, decided = attempts.judge(call, error, chance=self.clock.chance())
         return attempts, GiveUp() if isinstance(decided, Retry) and not self._spend(call, error) else decided
 
     def ration(self, call: Call, error: VeniceError, pause: float) -> float:
-        """Return the seconds before a retry that must come: many, once the quota is used up."""
+        """Return the seconds before a retry that must be made: many, once the tokens are used up."""
         return pause if self._spend(call, error) else max(pause, SCARCE)
 
     def _spend(self, call: Call, error: VeniceError) -> bool:

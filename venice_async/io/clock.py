@@ -11,17 +11,17 @@ from typing import Final
 
 import anyio
 
-_SLICES: Final = 20  # a standstill of the loop counts for one of so many parts of a time at most
-_INSTANT: Final = 1e-6  # seconds; less than that is a rest of the arithmetic, which a large clock cannot add
-_TURNS: Final = 16  # of the loop, in which what lies in a socket at the end reaches the one that waits for it
+_SLICES: Final = 20  # a blocked loop counts as one of so many slices of a timeout at most
+_INSTANT: Final = 1e-6  # seconds; less is a rounding error, too small to add to a large clock
+_TURNS: Final = 16  # iterations of the loop at the end, for data that is in the socket to reach its reader
 
 
 @contextmanager
 def running_time(seconds: float) -> Generator[anyio.CancelScope]:
-    """Cancel a block after `seconds` in which the event loop ran; the scope's `cancelled_caught` tells.
+    """Cancel a block after `seconds` during which the event loop ran; the scope's `cancelled_caught` tells.
 
-    A loop stands still for a blocking call, a debugger, Ctrl-Z or a frozen container. What came meanwhile is
-    in the socket, and an ordinary timer that is due would end the wait for it.
+    A blocking call, a debugger, Ctrl-Z or a frozen container stops the loop. An ordinary timer is overdue
+    afterwards, and would cancel a read whose data is already in the socket.
     """
     loop = asyncio.get_running_loop()
     scope = anyio.CancelScope()
@@ -50,7 +50,7 @@ def running_time(seconds: float) -> Generator[anyio.CancelScope]:
 
 
 class SystemClock:
-    """The event loop's clock, the wall clock and the system's randomness; see `transport.Clock`."""
+    """The clock of the event loop and of the system, and random numbers; see `transport.Clock`."""
 
     def monotonic(self) -> float:
         """Seconds of the event loop's clock."""
@@ -61,7 +61,7 @@ class SystemClock:
         return time.time()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait that long."""
+        """Sleep."""
         await anyio.sleep(seconds)
 
     def chance(self) -> float:

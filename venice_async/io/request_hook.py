@@ -20,8 +20,8 @@ OnRequest: TypeAlias = Callable[[str, str, bytes], Mapping[str, str] | Awaitable
 
 _OURS: Final = frozenset({"accept-encoding", "connection", "content-length", "host", "transfer-encoding"})
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_PATIENCE: Final = 30.0  # seconds
-_TELLING: Final = 8  # characters from which on a value may be a secret
+_TIMEOUT: Final = 30.0  # seconds
+_SHORTEST: Final = 8  # characters; a shorter value is no secret
 _REMEMBERED: Final = 256  # values: those of requests whose answers are still to come
 
 
@@ -50,7 +50,7 @@ class RequestHook:
         if request.call in {Call.LINK, Call.REVOKE}:
             return request
         try:
-            with anyio.fail_after(_PATIENCE):
+            with anyio.fail_after(_TIMEOUT):
                 found = self.function(request.method, self.base_path + request.url, request.body or b"")
                 headers = self._checked(await found if inspect.isawaitable(found) else found)
         except (Exception, asyncio.CancelledError) as cause:
@@ -59,7 +59,7 @@ class RequestHook:
                 raise  # not the function's own
             message = f"The request was not sent: on_request failed: {type(cause).__name__}: {cause}"
             raise ConnectError(message, hint="Mend the function on_request") from cause
-        self.secrets.extend(value for value in headers.values() if len(value) >= _TELLING)
+        self.secrets.extend(value for value in headers.values() if len(value) >= _SHORTEST)
         return evolve(request, headers={**request.headers, **headers})
 
     def _checked(self, given: object) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The only seam: what the rest needs of the network, of time and of chance."""
+"""The interfaces of the network, the clock and randomness, which tests replace."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..sansio.http.wire import HttpRequest
 
 @frozen
 class Content:
-    """What came of the body of an answer.
+    """The body of an answer, as far as it could be read.
 
     Attributes:
         data: the bytes, without content codings.
-        failure: why they are not whole: a `DisconnectedError`, a `ReadTimeoutError`, or a `ProtocolError` for
-            a body that is too long or damaged; None if they are.
+        failure: why they are incomplete: a `DisconnectedError`, a `ReadTimeoutError`, or a `ProtocolError`
+            for a body that is too long or damaged; None if they are complete.
     """
 
     data: bytes = field(repr=False)
@@ -27,7 +27,7 @@ class Content:
 
 
 class Response(Protocol):
-    """One answer, its head read and its body still on the wire."""
+    """One answer, of which the head has been read."""
 
     @property
     def status(self) -> int:
@@ -41,24 +41,24 @@ class Response(Protocol):
 
     @property
     def request_sent(self) -> bool:
-        """Whether any byte of the request's body was asked for: if not, another than the server answered."""
+        """Whether any byte of the request's body was sent: if not, a middleware answered, not the server."""
         ...
 
     async def peek(self) -> bytes:
-        """Return the first bytes of the body, which are still to be read: about 12, or all of a shorter one.
+        """Return the first bytes of the body without consuming them: about 12, or all of a shorter one.
 
-        Raises `DisconnectedError` or `ReadTimeoutError` when it is cut or goes quiet.
+        Raises `DisconnectedError` or `ReadTimeoutError` when it is cut or stalls.
         """
         ...
 
     async def read(self, limit: int) -> Content:
-        """Return what can be had of the body, at most `limit` bytes; when called again, the same."""
+        """Return as much of the body as can be read, at most `limit` bytes; the same when called again."""
         ...
 
     def chunks(self) -> AsyncGenerator[bytes]:
-        """Yield the body as it comes, never more than about 1 MiB at once.
+        """Yield the body as it arrives, at most about 1 MiB at once.
 
-        Raises `DisconnectedError` or `ReadTimeoutError` when it is cut or goes quiet.
+        Raises `DisconnectedError` or `ReadTimeoutError` when it is cut or stalls.
         """
         ...
 
@@ -67,7 +67,7 @@ class Transport(Protocol):
     """Sends one request, once."""
 
     def send(self, request: HttpRequest) -> AbstractAsyncContextManager[Response]:
-        """Send `request` once and yield its answer; leaving the block drops what was not read.
+        """Send `request` once and yield its answer; leaving the block discards what was not read.
 
         Raises `ConnectError` (nothing was sent), `ReadTimeoutError` or `DisconnectedError`.
         """
@@ -75,10 +75,10 @@ class Transport(Protocol):
 
 
 class Clock(Protocol):
-    """Time and chance."""
+    """A clock, and random numbers."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Monotonic seconds."""
         ...
 
     def time(self) -> float:
@@ -86,7 +86,7 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait that long."""
+        """Sleep."""
         ...
 
     def chance(self) -> float:

@@ -1,4 +1,4 @@
-"""Media on their way out: files are read and encoded in a worker thread, once per job."""
+"""Encodes media for upload: files are read and encoded in a worker thread, once per job."""
 
 from __future__ import annotations
 

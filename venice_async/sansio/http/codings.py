@@ -1,8 +1,7 @@
 """Content codings: reads a body that is compressed although it was asked for uncompressed.
 
-Every API call asks for `identity`, and an edge or a proxy may ignore that. Nothing that was paid for may be
-lost to it, so reading is lenient: what the label says is tried, what the bytes say decides, and of a damaged
-stream whatever can be had is returned.
+Every API call asks for `identity`, and an edge or a proxy may ignore that. No paid answer may be lost to it,
+so reading is lenient: the label is tried, the bytes decide, and a damaged stream is read as far as possible.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Reads what an answer says about waiting, where it is credible. Header names are in lower case.
+"""Reads the headers about rate limits and waiting, where they are credible. Names are in lower case.
 
-Three accounts come side by side, and each speaks of one thing only:
+There are three sets of them, each about one thing:
 
 * `x-ratelimit-{limit,remaining,reset}-requests`: the rate limit of the endpoint.
 * `x-ratelimit-remaining` and `x-ratelimit-resets`: the failure budget, that is how many more requests may
-  fail before the key is blocked. They come on most answers, and are a wait only on a 429 that says the key is
-  blocked.
+  fail before the key is blocked. They are on most answers, and ask for a wait only on a 429 that says the key
+  is blocked.
 * `retry-after`: this request. With `MODEL_OVERLOADED` it says when the model may have room again.
 """
 
@@ -34,14 +34,13 @@ _NUMBER = re.compile(r"\+?\d{1,20}(?:\.\d{1,20})?")
 
 @frozen(kw_only=True)
 class Allowance:
-    """The server's own account of a rate limit, as one answer told it.
+    """The state of a rate limit, as one answer gives it.
 
     Attributes:
         limit: requests a window.
         remaining: of these, how many are left after this one.
         reset: seconds until the window ends, never too few: the server's clock shows whole seconds.
-        mark: names the window: answers with equal marks speak of the same reset; None if they cannot be told.
-
+        mark: identifies the window: answers with equal marks are about the same reset; None if unknown.
     """
 
     limit: float | None = None
@@ -65,7 +64,7 @@ def allowance(headers: Mapping[str, str], now: float) -> Allowance:
 
 @frozen(kw_only=True)
 class FailureAllowance:
-    """The server's own account of the failure budget, as one answer told it.
+    """The state of the failure budget, as one answer gives it.
 
     Attributes:
         remaining: how many more requests may fail before the key is blocked.
@@ -114,8 +113,8 @@ def refusal(headers: Mapping[str, str], body: bytes, now: float) -> Refusal:
 def retry_after(status: int, headers: Mapping[str, str], body: bytes, now: float) -> float | None:
     """Return the seconds the server asks to wait before trying again, or None if it does not (credibly).
 
-    Of a 429 it is what the refusal says; the accounts that come on any other answer ask for nothing. Times
-    are taken by the server's own `date`; `now`, our Unix time, stands in where that is absent.
+    Of a 429 it is what the refusal says; the limits on any other answer ask for nothing. Times are relative
+    to the server's own `date`, or to `now`, our Unix time, where that is absent.
     """
     limited = status == HTTPStatus.TOO_MANY_REQUESTS
     return refusal(headers, body, now).wait if limited else _asked_wait(headers, now)

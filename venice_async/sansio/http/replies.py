@@ -1,4 +1,4 @@
-"""Reads what a server says, in any shape: errors, models, limits. Nothing here raises on nonsense."""
+"""Reads JSON of any shape: errors, models, limits. Nothing here raises an error for nonsense."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def seconds(milliseconds: object) -> float | None:
 
 
 def api_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
-    """Return the error that an answer says, whatever shape its body has; the server's words are kept.
+    """Return the error of an answer, whatever shape its body has, with the server's own words.
 
     A 422 becomes `ContentPolicyError` only if it is about content: media that a model cannot take are a
     `BadRequestError`, a provider that failed is a plain `APIError`.
