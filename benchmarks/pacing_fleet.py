@@ -25,10 +25,10 @@ from typing import Literal
 import anyio
 from attrs import define, field, frozen
 
+from tests.virtual_time import VirtualTimeLoop
 from venice_async.io.pacing.pacer import Pacer
 from venice_async.io.ration.store import RationStore
 from venice_async.options import Limits, Polling
-from venice_async.sandbox.virtual_time import VirtualTimeLoop
 from venice_async.sansio.limits.ration import Grant, Ration, Wish
 
 from .polling_rivals import Z80

@@ -21,7 +21,7 @@ from collections import Counter
 import anyio
 
 from tests.downloads import JOBS, run_block
-from venice_async.sandbox.virtual_time import VirtualTimeLoop
+from tests.virtual_time import VirtualTimeLoop
 
 
 async def run(downloads: int, seed: int) -> int:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import anyio
 
+from tests.virtual_time import VirtualTimeLoop
 from venice_async.io.pacing.pacer import Pacer
 from venice_async.options import Limits, Polling
-from venice_async.sandbox.virtual_time import VirtualTimeLoop
 
 from .polling_rivals import OK, Outcome
 from .strict_server import EPOCH, StrictServer

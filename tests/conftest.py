@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, find, settings
 from hypothesis.strategies import booleans
 
 from tests import forks
-from venice_async.sandbox.virtual_time import VirtualTimeLoop
+from tests.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

@@ -19,9 +19,9 @@ from anyio.streams.text import TextReceiveStream
 
 from tests.clients import client
 from tests.venice import CLIP, KEY, Venice, fault
+from tests.virtual_time import real_time
 from venice_async import QueueOutcomeUnknownError, VeniceError
 from venice_async.sandbox import Fault, RecordedRequest
-from venice_async.sandbox.virtual_time import real_time
 
 pytestmark = [
     pytest.mark.anyio,

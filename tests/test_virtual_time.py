@@ -17,8 +17,8 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from venice_async.sandbox import virtual_time
-from venice_async.sandbox.virtual_time import START, VirtualTimeLoop, real_time
+from tests import virtual_time
+from tests.virtual_time import START, VirtualTimeLoop, real_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

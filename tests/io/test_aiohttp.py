@@ -11,6 +11,7 @@ import pytest
 
 from tests.clients import PRIVATE, PUBLIC, client, wire
 from tests.venice import KEY, Venice, compressed, fault, json_answer, remade
+from tests.virtual_time import VirtualTimeLoop
 from venice_async import (
     ConnectError,
     Media,
@@ -18,7 +19,6 @@ from venice_async import (
     Timeouts,
     VideoRequest,
 )
-from venice_async.sandbox.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable

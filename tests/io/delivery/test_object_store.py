@@ -20,13 +20,13 @@ from obstore.store import LocalStore, MemoryStore, S3Store
 from tests.clients import PRIVATE, PUBLIC, client, until
 from tests.s3 import CUT, KEY_ID, SECRET, S3Server
 from tests.venice import Venice, fault
+from tests.virtual_time import real_time
 from venice_async import DownloadError, UsageError, VeniceClient, VideoRequest
 from venice_async.io.delivery import object_store, stores
 from venice_async.io.delivery.object_store import ObjectUpload
 from venice_async.io.delivery.s3_requests import S3Requests
 from venice_async.io.delivery.stores import place_in
 from venice_async.sandbox import tiny_clip
-from venice_async.sandbox.virtual_time import real_time
 from venice_async.sansio.http.secrets import Secret
 
 pytestmark = pytest.mark.anyio

@@ -117,7 +117,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def _has_waiting_thread(self) -> bool:
         """Tell whether work of ours waits for another thread, such as the loop's."""
         ours = [thread for thread in threading.enumerate() if _works_for(self, thread) or _serves(thread)]
-        frames = sys._current_frames()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - its documented name
+        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - its documented name
         return any(_waits(frames[thread.ident]) for thread in ours if thread.ident in frames)
 
 
