@@ -1,263 +1,30 @@
-"""The models that the sandbox offers: ids, constraints and prices like the vendor's, and no promise."""
+"""The models that the sandbox offers: ids, constraints and prices like the vendor's, and no promise.
+
+`catalogue.json` lists them by the fields of a `CatalogueModel`; `seconds` are the first and the last of its
+durations, which come before those that are named.
+"""
 
 from __future__ import annotations
 
-from attrs import evolve
+import json
+from pathlib import Path
+from typing import Any, cast
 
 from .model import CatalogueModel, Topaz
 
 
-def _seconds(first: int, last: int) -> tuple[str, ...]:
-    return tuple(f"{second}s" for second in range(first, last + 1))
+def _model(entry: dict[str, Any]) -> CatalogueModel:
+    first, last = entry.pop("seconds", (1, 0))
+    named, topaz = entry.pop("durations", ()), entry.pop("topaz", None)
+    durations = (*(f"{second}s" for second in range(first, last + 1)), *named)
+    fields: dict[str, Any] = {
+        name: tuple(cast("list[str]", value)) if isinstance(value, list) else value
+        for name, value in entry.items()
+    }
+    return CatalogueModel(**fields, durations=durations, topaz=None if topaz is None else Topaz(**topaz))
 
 
-_WIDE = ("16:9", "9:16", "1:1", "4:3", "3:4")
-_SOURCE_MATCHED = ("21:9", *_WIDE, "adaptive", "auto")
-
-_WAN = CatalogueModel(
-    id="wan-2-7-text-to-video",
-    name="Wan 2.7",
-    kind="text-to-video",
-    usd_per_second={"480p": 0.05, "720p": 0.1, "1080p": 0.15},
-    p80=145.0,
-    durations=("5s", "10s", "15s"),
-    aspect_ratios=_WIDE,
-    audio=True,
-    audio_configurable=True,
-    audio_input=True,
-    sets=("venice_recommendations", "audio"),
-)
-_GROK = CatalogueModel(
-    id="grok-imagine-text-to-video-private",
-    name="Grok Imagine Private",
-    kind="text-to-video",
-    usd_per_second={"480p": 0.05, "720p": 0.07},
-    p80=75.0,
-    durations=_seconds(1, 15),
-    aspect_ratios=(*_WIDE, "3:2", "2:3"),
-    delivery="link",
-    audio=True,
-    prompt_limit=4096,
-)
-_SEEDANCE = CatalogueModel(
-    id="seedance-2-0-text-to-video",
-    name="Seedance 2.0",
-    kind="text-to-video",
-    usd_per_second={"480p": 0.07, "720p": 0.15, "1080p": 0.34},
-    p80=180.0,
-    durations=_seconds(4, 15),
-    aspect_ratios=("21:9", *_WIDE),
-    needs_aspect_ratio=True,
-    audio=True,
-    audio_configurable=True,
-    prompt_limit=10_000,
-)
-_SEEDANCE_REFERENCE = evolve(
-    _SEEDANCE,
-    id="seedance-2-0-reference-to-video",
-    name="Seedance 2.0 Reference",
-    kind="image-to-video",
-    p80=220.0,
-    aspect_ratios=_SOURCE_MATCHED,
-    needs_aspect_ratio=False,
-    references={"reference_image_urls": 9, "reference_video_urls": 3, "reference_audio_urls": 3},
-    reference_seconds=15.0,
-    audio_input=True,
-    asks_consent=True,
-)
-_TOPAZ = CatalogueModel(
-    id="topaz-video-upscale",
-    name="Topaz Video Upscale",
-    kind="video",
-    usd_per_second={"any": 0.05},
-    p80=120.0,
-    needs=("video_url",),
-    upscales=True,
-)
-
-CATALOGUE: tuple[CatalogueModel, ...] = (
-    _WAN,
-    evolve(
-        _WAN,
-        id="wan-2-7-image-to-video",
-        kind="image-to-video",
-        p80=160.0,
-        aspect_ratios=(),
-        needs=("image_url",),
-        sets=(),
-    ),
-    _GROK,
-    evolve(
-        _GROK,
-        id="grok-imagine-image-to-video-private",
-        kind="image-to-video",
-        p80=80.0,
-        aspect_ratios=(),
-        needs=("image_url",),
-    ),
-    _SEEDANCE,
-    evolve(
-        _SEEDANCE,
-        id="seedance-2-0-image-to-video",
-        kind="image-to-video",
-        p80=190.0,
-        aspect_ratios=(),
-        needs_aspect_ratio=False,
-        needs=("image_url",),
-        asks_consent=True,
-    ),
-    _SEEDANCE_REFERENCE,
-    evolve(
-        _SEEDANCE_REFERENCE,
-        id="seedance-2-5-reference-to-video",
-        name="Seedance 2.5 Reference",
-        usd_per_second={"480p": 0.09, "720p": 0.19, "1080p": 0.42},
-        p80=240.0,
-        durations=(*_seconds(4, 30), "-1", "auto"),
-        follows_source=True,
-        references={},
-        reference_seconds=30.0,
-        prompt_limit=20_000,
-    ),
-    CatalogueModel(
-        id="kling-o3-reference-to-video",
-        name="Kling O3 Reference",
-        kind="image-to-video",
-        usd_per_second={"any": 0.168},
-        usd_per_image=0.02,
-        p80=200.0,
-        durations=_seconds(3, 15),
-        aspect_ratios=("16:9", "9:16", "1:1"),
-        references={"reference_image_urls": 4},
-        audio=True,
-        audio_configurable=True,
-        blocked_in=("IN",),
-    ),
-    CatalogueModel(
-        id="ltx-2-3-keyframes-to-video",
-        name="LTX 2.3 Keyframes",
-        kind="image-to-video",
-        usd_per_second={"1080p": 0.06, "1440p": 0.12, "2160p": 0.24},
-        p80=60.0,
-        durations=("5s", "6s", "8s", "10s", "20s"),
-        aspect_ratios=("16:9", "9:16"),
-        needs=("keyframes",),
-        audio=True,
-    ),
-    CatalogueModel(
-        id="veo-3-1-fast-text-to-video",
-        name="Veo 3.1 Fast",
-        kind="text-to-video",
-        usd_per_second={"720p": 0.15, "1080p": 0.18, "4k": 0.35},
-        p80=90.0,
-        durations=("4s", "6s", "8s"),
-        aspect_ratios=("16:9", "9:16"),
-        audio=True,
-        audio_configurable=True,
-    ),
-    CatalogueModel(
-        id="wan-2-2-text-to-video",
-        name="Wan 2.2",
-        kind="text-to-video",
-        usd_per_second={"480p": 0.03, "580p": 0.04, "720p": 0.06},
-        p80=110.0,
-        durations=("5s",),
-        aspect_ratios=("16:9", "9:16", "1:1"),
-        replaced_by="wan-2-7-text-to-video",
-    ),
-    CatalogueModel(
-        id="hunyuan-text-to-video",
-        name="Hunyuan",
-        kind="text-to-video",
-        usd_per_second={"720p": 0.08},
-        p80=240.0,
-        durations=("5s",),
-        aspect_ratios=("16:9", "9:16"),
-        offline=True,
-    ),
-    evolve(
-        _GROK,
-        id="grok-imagine-1-5-lite-text-to-video",
-        name="Grok Imagine 1.5 Lite",
-        usd_per_second={"480p": 0.08, "720p": 0.12},
-        p80=30.0,
-        aspect_ratios=_WIDE,
-        private=False,
-        sets=("fast",),
-    ),
-    CatalogueModel(
-        id="wan-2-7-reference-to-video",
-        name="Wan 2.7 R2V",
-        kind="image-to-video",
-        usd_per_second={"720p": 0.1, "1080p": 0.15},
-        p80=170.0,
-        durations=("5s", "10s"),
-        aspect_ratios=_WIDE,
-        audio=True,
-        per_reference_audio=True,
-    ),
-    CatalogueModel(
-        id="pixverse-c1-transition",
-        name="PixVerse C1 Transition",
-        kind="image-to-video",
-        usd_per_second={"540p": 0.04, "720p": 0.06, "1080p": 0.12},
-        p80=70.0,
-        durations=("5s", "8s"),
-        needs=("image_url", "end_image_url"),
-    ),
-    CatalogueModel(
-        id="minimax-h3-max-multi-angle",
-        name="MiniMax H3 Max Multi-Angle",
-        kind="image-to-video",
-        usd_per_second={"480P": 0.05, "768P": 0.08, "1080P": 0.16},
-        p80=30.0,
-        durations=_seconds(4, 15),
-        needs=("image_url",),
-        multi_angle=True,
-    ),
-    CatalogueModel(
-        id="wan-2-7-video-to-video",
-        name="Wan 2.7 Edit",
-        kind="video",
-        usd_per_second={"720p": 0.1, "1080p": 0.15},
-        p80=150.0,
-        needs=("video_url",),
-        edits=True,
-        audio=True,
-    ),
-    CatalogueModel(
-        id="seedance-2-5-us-image-to-video-private",
-        name="Seedance 2.5 US",
-        kind="image-to-video",
-        usd_per_second={"480p": 0.1, "720p": 0.21},
-        p80=200.0,
-        durations=_seconds(4, 30),
-        needs=("image_url",),
-        private=True,
-        audio=True,
-        audio_configurable=True,
-    ),
-    _TOPAZ,
-    *(
-        evolve(
-            _TOPAZ,
-            id=f"topaz-video-{name}",
-            name=f"Topaz {name.title()}",
-            usd_per_second={"any": usd},
-            factors=() if name in {"hyperion", "interpolate", "deblur", "colorize"} else (1, 2, 4),
-            topaz=Topaz(models={f"{name}-1": 1.0, f"{name}-2": 4.0}, prompt=name == "astra"),
-        )
-        for name, usd in {
-            "precision": 0.05,
-            "starlight": 0.3,
-            "starlight-fast": 0.12,
-            "astra": 0.2,
-            "hyperion": 0.06,
-            "interpolate": 0.04,
-            "denoise": 0.05,
-            "deblur": 0.05,
-            "colorize": 0.08,
-        }.items()
-    ),
+CATALOGUE: tuple[CatalogueModel, ...] = tuple(
+    map(_model, json.loads(Path(__file__).with_name("catalogue.json").read_text("utf-8")))
 )
 """Text, image, references and keyframes to video; private, consent-asking, upscaling, offline ones."""
