@@ -12,7 +12,6 @@ from typing import Any
 from attrs import define, field
 
 from .clips.media import Clip, frame_size, inspect, seconds_of
-from .ledger import Entry
 from .model import CatalogueModel, Delivery
 from .options import Options
 from .records import Charge
@@ -137,21 +136,12 @@ class SandboxJobs:
                 at=job.queued_at,
                 request=job.request,
             )
-            for job in list(self._jobs.values())
+            for job in self.all()
         ]
 
-    def ledger(self, now: float) -> list[Entry]:
-        """Return what the ledger holds by `now`, in order: a charge for each job, and refunds."""
-        entries = [
-            Entry(at=job.queued_at, model=job.model.id, usd=-job.usd, job=job.queue_id)
-            for job in self._jobs.values()
-        ]
-        entries += [
-            Entry(at=job.ready_at, model=job.model.id, usd=job.usd, job=job.queue_id)
-            for job in self._failing
-            if job.refunded(now)
-        ]
-        return sorted(entries, key=lambda entry: entry.at)
+    def all(self) -> list[Job]:
+        """Return all jobs, in the order in which they were queued."""
+        return list(self._jobs.values())
 
     def find(self, queue_id: str) -> Job | None:
         """Return a job by its id."""

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from attrs import frozen
-
+from .jobs import Job
+from .records import RecordedRequest
 from .replies import Refused, Reply, json_reply, standard_error
 
 _FILTERS = frozenset({"startTimestamp", "endTimestamp", "pageSize", "currency"})
 _SIZES = range(10, 1001)
 
 
-@frozen(kw_only=True)
-class Entry:
-    """Money taken, or given back; `at` in seconds of the event loop's clock."""
+def ledger_page(jobs: Iterable[Job], request: RecordedRequest, epoch: float) -> Reply:
+    """Return a page of the ledger: a charge for each job, and refunds, in order.
 
-    at: float
-    model: str
-    usd: float
-    job: str
-
-
-def ledger_page(entries: Sequence[Entry], query: Mapping[str, str], epoch: float) -> Reply:
-    """Return a page of the ledger; `epoch` is the Unix time at zero of the loop's clock.
-
-    A query is either filters or a cursor alone, as at the vendor's: anything else is refused.
+    `epoch` is the Unix time at zero of the loop's clock. A query is either filters or a cursor alone, as at
+    the vendor's: anything else is refused.
     """
-    wanted, offset = dict(query), 0
+    wanted, offset = dict(request.query), 0
     if "cursor" in wanted:
         if len(wanted) > 1:
             raise Refused(standard_error(400, "cursor excludes all other parameters"))
@@ -43,35 +34,29 @@ def ledger_page(entries: Sequence[Entry], query: Mapping[str, str], epoch: float
             raise Refused(standard_error(400, message)) from None
     if not wanted.keys() <= _FILTERS or int(wanted.get("pageSize", "1000")) not in _SIZES:
         raise Refused(standard_error(400, "Invalid query parameters"))
-    start, end = (_moment(wanted.get(name)) for name in ("startTimestamp", "endTimestamp"))
-    rows = [
-        _row(entry, entry.at + epoch)
-        for entry in entries
-        if (start is None or entry.at + epoch >= start) and (end is None or entry.at + epoch < end)
-    ]
-    rows = [row for row in rows if wanted.get("currency") in {None, row["currency"]}]
+    try:
+        start = datetime.fromisoformat(wanted.get("startTimestamp", "0001-01-01T00:00:00Z")).timestamp()
+        end = datetime.fromisoformat(wanted.get("endTimestamp", "9999-12-31T00:00:00Z")).timestamp()
+    except ValueError:
+        raise Refused(standard_error(400, "Invalid timestamp")) from None
+    moved = [(job.queued_at, -job.usd, job) for job in jobs]
+    moved += [(job.ready_at, job.usd, job) for _, _, job in moved if job.refunded(request.at)]
+    rows: list[dict[str, Any]] = []
+    for moment, usd, job in sorted(moved, key=lambda entry: entry[0]):
+        if start <= moment + epoch < end and wanted.get("currency") in {None, "USD"}:
+            at = datetime.fromtimestamp(moment + epoch, UTC)
+            rows.append(
+                {
+                    "timestamp": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                    "sku": f"{job.model.id}-video-second",
+                    "units": 1,
+                    "pricePerUnitUsd": abs(usd),
+                    "amount": usd,
+                    "currency": "USD",
+                    "notes": "API Inference" if usd < 0 else "Refund",
+                    "inferenceDetails": {"requestId": job.queue_id, "inferenceExecutionTime": None},
+                }
+            )
     until = offset + int(wanted.get("pageSize", "1000"))
     more = base64.urlsafe_b64encode(json.dumps([wanted, until]).encode()).decode().rstrip("=")
     return json_reply(200, {"data": rows[offset:until], "nextCursor": more if until < len(rows) else None})
-
-
-def _moment(text: str | None) -> float | None:
-    try:
-        return None if text is None else datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        raise Refused(standard_error(400, "Invalid timestamp")) from None
-
-
-def _row(entry: Entry, at: float) -> dict[str, Any]:
-    return {
-        "timestamp": datetime.fromtimestamp(at, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z"),
-        "sku": f"{entry.model}-video-second",
-        "units": 1,
-        "pricePerUnitUsd": abs(entry.usd),
-        "amount": entry.usd,
-        "currency": "USD",
-        "notes": "API Inference" if entry.usd < 0 else "Refund",
-        "inferenceDetails": {"requestId": entry.job, "inferenceExecutionTime": None},
-    }

@@ -65,20 +65,3 @@ def detailed_error(issues: Iterable[Issue]) -> Reply:
         errors.append(message)
         listed.append({"path": list(path), "message": message})
     return json_reply(400, {"error": "Invalid request parameters", "details": details, "issues": listed})
-
-
-def provider_policy(money: Mapping[str, bool], *, refunded: bool, recommended: str | None) -> Reply:
-    """Return the 422 of a model's provider: `{"error": {"message", "type", ...}}`; `money` is part of it."""
-    message = "The selected model provider rejected this request due to its content policies."
-    message += " Credits have been refunded." if refunded and money else ""
-    error: dict[str, Any] = {"message": message, "type": "provider_content_policy", **money}
-    if recommended is not None:
-        error["message"] += f" Try using {recommended} instead."
-        error["recommended_model"] = recommended
-    return json_reply(422, {"error": error})
-
-
-def prompt_refused(suggested: str | None) -> Reply:
-    """Return the 422 for a prompt, made before anything is charged."""
-    error = "Your prompt violates the content policy of Venice.ai or the model provider"
-    return json_reply(422, {"error": error} | ({"suggested_prompt": suggested} if suggested else {}))

@@ -21,16 +21,7 @@ from .limits import RateLimiter
 from .model import ENDS, CatalogueModel
 from .options import Options
 from .records import RecordedRequest
-from .replies import (
-    Refused,
-    Reply,
-    coded_error,
-    detailed_error,
-    json_reply,
-    prompt_refused,
-    provider_policy,
-    standard_error,
-)
+from .replies import Refused, Reply, coded_error, detailed_error, json_reply, standard_error
 from .scenarios import Scenario
 from .validation import check_job, check_queue, check_quote, parse
 
@@ -270,7 +261,7 @@ class Venice:
 
     def show_ledger(self, request: RecordedRequest) -> Reply:
         """`GET /billing/usage-history`: charges and refunds, a page at a time."""
-        return ledger_page(self.jobs.ledger(request.at), request.query, self.epoch)
+        return ledger_page(self.jobs.all(), request, self.epoch)
 
     def _model(self, body: Mapping[str, Any]) -> CatalogueModel:
         name = body.get("model")
@@ -338,13 +329,26 @@ _ANSWERS: Mapping[str, Callable[[Venice, RecordedRequest], Reply]] = {
 }
 
 _REFUSALS: Mapping[str, Callable[[Scenario], Reply]] = {
-    "prompt_refused": lambda scenario: prompt_refused(scenario.suggested_prompt),
+    "prompt_refused": lambda scenario: json_reply(
+        422,
+        {"error": "Your prompt violates the content policy of Venice.ai or the model provider"}
+        | ({"suggested_prompt": scenario.suggested_prompt} if scenario.suggested_prompt else {}),
+    ),
     "region_blocked": lambda _: standard_error(403, "The specified model is unavailable in your region."),
     "overloaded": lambda _: coded_error(
         429, "MODEL_OVERLOADED", "The model is currently overloaded. Please try again later."
     ).with_headers({"Retry-After": "30"}),
 }
 """By outcome: the answers to a request that is refused before it is charged."""
+
+_FAILURES: Mapping[str, tuple[int, dict[str, Any]]] = {
+    "provider_failed": (422, {"error": "The model provider failed to generate the video"}),
+    "media_refused": (
+        422,
+        {"error": "The video is longer than the model takes", "code": "VIDEO_DURATION_TOO_LONG"},
+    ),
+    "inference_failed": (500, {"error": "Inference processing failed"}),
+}
 
 
 def _fields(request: RecordedRequest) -> Mapping[str, Any]:
@@ -367,31 +371,26 @@ def _failure(job: Job, now: float) -> Reply:
     """Return how a job that has failed answers a poll, and every later one."""
     scenario = job.scenario
     outcome = "inference_failed" if job.broken else scenario.outcome
-    if outcome == "capacity":
-        return coded_error(503, "MODEL_AT_CAPACITY", "The model is at capacity. Please try again later.")
     told = outcome in _TOLD if scenario.tells_refund is None else scenario.tells_refund
     money = {"credits_refunded": scenario.credits_refunded} if told else {}
     match outcome:
+        case "capacity":
+            return coded_error(503, "MODEL_AT_CAPACITY", "The model is at capacity. Please try again later.")
         case "content_policy":
-            return provider_policy(
-                money, refunded=scenario.credits_refunded, recommended=scenario.recommended_model
-            )
-        case "provider_failed":
-            content = {
-                "error": "The model provider failed to generate the video",
-                **money,
-                "hint": scenario.hint,
-            }
-            return json_reply(422, content)
-        case "media_refused":
-            message = "The video is longer than the model takes"
-            return json_reply(422, {"error": message, "code": "VIDEO_DURATION_TOO_LONG", **money})
+            message = "The selected model provider rejected this request due to its content policies."
+            message += " Credits have been refunded." if told and scenario.credits_refunded else ""
+            error: dict[str, Any] = {"message": message, "type": "provider_content_policy", **money}
+            if scenario.recommended_model is not None:
+                error["message"] += f" Try using {scenario.recommended_model} instead."
+                error["recommended_model"] = scenario.recommended_model
+            return json_reply(422, {"error": error})
         case "failed":
             return _status(job, "FAILED", now, error="The generation failed", **money)
         case "invalid":
             message = "The request failed validation at the provider"
-            return json_reply(
-                400, {"error": message, "details": message, "request_id": f"upstream-{job.queue_id}", **money}
-            )
+            content = {"error": message, "details": message, "request_id": f"upstream-{job.queue_id}"}
+            return json_reply(400, content | money)
         case _:
-            return json_reply(500, {"error": "Inference processing failed", **money})
+            status, content = _FAILURES[outcome]
+            hint = {"hint": scenario.hint} if outcome == "provider_failed" else {}
+            return json_reply(status, content | money | hint)

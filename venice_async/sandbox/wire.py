@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from typing import Any, Literal, NoReturn, cast
 
 import anyio
@@ -21,6 +20,7 @@ LARGEST_BODY = 35 * 1024 * 1024
 
 _PIECE = 256 * 1024
 _MOMENT = 0.01  # seconds in which a client takes what was sent, before a reset wipes it out
+_NONE = Fault(on="video")
 _AS_IT_IS = Fault(on="video", raw=lambda answer: answer)
 """aiohttp names a type where none is to be named."""
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time at all: closing sends RST
@@ -72,85 +72,71 @@ async def send(
 ) -> web.StreamResponse:
     """Send one answer and return it; with a fault that ends the connection, never return."""
     headers = {"Date": date, **reply.headers}
-    if reply.body and fault is None and "Content-Type" not in reply.headers:
+    if fault is None and reply.body and "Content-Type" not in headers:
         fault = _AS_IT_IS
-    if fault is None and len(reply.body) <= _PIECE:
-        return web.Response(status=reply.status, body=bytes(reply.body), headers=headers)
-    if fault is not None:
-        await anyio.sleep(fault.delay)
-        if fault.silent:
-            await anyio.sleep(fault.hang or 0)
-            await _hang_up(request, reset=False)
-        if fault.raw is not None:
-            await _send_raw(request, Reply(status=reply.status, body=reply.body, headers=headers), fault)
+    if fault is None:
+        if len(reply.body) <= _PIECE:
+            return web.Response(status=reply.status, body=bytes(reply.body), headers=headers)
+        fault = _NONE
+    await anyio.sleep(fault.delay)
+    if fault.silent:
+        await anyio.sleep(fault.hang or 0)
+        await _end(request, fault)
+    if fault.raw is not None:
+        await _send_raw(request, reply, headers, fault)
     response = web.StreamResponse(status=reply.status, headers=headers)
-    named = fault is not None and any(name.lower() == "content-length" for name in fault.headers)
+    named = any(name.lower() == "content-length" for name in fault.headers)
     if not named and reply.status != 204:  # noqa: PLR2004 - No Content
         response.content_length = len(reply.body)
     await response.prepare(request)
-    rate = fault.bytes_per_second if fault is not None else None
-    view = memoryview(reply.body)[: None if fault is None else fault.stop_at]
+    rate, view = fault.bytes_per_second, memoryview(reply.body)[: fault.stop_at]
     piece = min(rate or _PIECE, _PIECE)
     for start in range(0, len(view), piece):
         await response.write(view[start : start + piece])
         if rate is not None:
             await anyio.sleep(piece / rate)
-    if fault is not None and fault.stop_at is not None:
-        await _break_off(request, fault)
+    if fault.stop_at is not None:
+        await _end(request, fault)
     await response.write_eof()
     return response
 
 
-async def _send_raw(request: web.BaseRequest, honest: Reply, fault: Fault) -> NoReturn:
+async def _send_raw(
+    request: web.BaseRequest, honest: Reply, headers: Mapping[str, str], fault: Fault
+) -> NoReturn:
     """Write to the connection itself what a fault makes of an answer, and end it."""
-    raw: bytes | AsyncIterable[bytes]
+    raw: bytes | AsyncIterable[bytes] | None
     if callable(fault.raw):
-        named = {"Content-Length": str(len(honest.body)), **honest.headers}
+        named = {"Content-Length": str(len(honest.body)), **headers}
         lines = [f"HTTP/1.1 {honest.status} Sandbox", *(f"{name}: {value}" for name, value in named.items())]
         raw = fault.raw("\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + bytes(honest.body))
     else:
-        raw = fault.raw or b""
+        raw = fault.raw
     left = fault.stop_at
-    async with aclosing(_pieces(raw)) as pieces:
-        async for piece in pieces:
-            await request.writer.write(piece[:left])
-            left = None if left is None else left - min(left, len(piece))
-            if left == 0:
-                break
-    await _break_off(request, fault)
+    if isinstance(raw, AsyncIterable):
+        try:
+            async for piece in raw:
+                await request.writer.write(piece[:left])
+                left = None if left is None else left - min(left, len(piece))
+                if left == 0:
+                    break
+        finally:
+            if isinstance(raw, AsyncGenerator):
+                await cast("AsyncGenerator[bytes]", raw).aclose()
+    else:
+        await request.writer.write((raw or b"")[:left])
+    await _end(request, fault)
 
 
-async def _pieces(raw: bytes | AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
-    if isinstance(raw, bytes):
-        yield raw
-        return
-    try:
-        async for piece in raw:
-            yield piece
-    finally:
-        if isinstance(raw, AsyncGenerator):
-            await cast("AsyncGenerator[bytes]", raw).aclose()
-
-
-async def _break_off(request: web.BaseRequest, fault: Fault) -> NoReturn:
-    if fault.stall_at is not None:
-        await _forever()
-    await _hang_up(request, reset=fault.reset_at is not None)
-
-
-async def _hang_up(request: web.BaseRequest, *, reset: bool) -> NoReturn:
-    """Close the connection, and wait for its loss to cancel the handler this runs in."""
+async def _end(request: web.BaseRequest, fault: Fault) -> NoReturn:
+    """Close, reset or leave the connection, and wait for its loss to cancel the handler this runs in."""
     transport = request.transport
-    if transport is not None and reset:
+    if transport is not None and fault.reset_at is not None:
         await anyio.sleep(_MOMENT)
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         transport.abort()
-    elif transport is not None:
+    elif transport is not None and fault.stall_at is None:
         transport.close()
-    await _forever()
-
-
-async def _forever() -> NoReturn:
     while True:
-        await anyio.Event().wait()
+        await anyio.sleep_forever()

@@ -70,6 +70,8 @@ def test_what_cannot_be_read_is_taken_for_five_seconds(reference: object) -> Non
         ("1080p", "1:1", (1080, 1080)),
         ("4k", "21:9", (5040, 2160)),
         ("768P", "adaptive", (1366, 768)),
+        ("1080P", None, (1920, 1080)),
+        ("true_1080p", None, (1920, 1080)),
     ],
 )
 def test_the_resolution_names_the_shorter_side(

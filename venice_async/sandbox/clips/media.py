@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import random
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from attrs import frozen
+
+from ...sansio.clip.mp4 import movie_seconds
 
 Clip = bytes | memoryview
 
@@ -27,21 +29,6 @@ Clips = Clip | ClipMaker
 
 DEFAULT_SECONDS = 5.0
 
-_SHORT_SIDE: Mapping[str, int] = {
-    "256p": 256,
-    "360p": 360,
-    "480p": 480,
-    "540p": 540,
-    "580p": 580,
-    "720p": 720,
-    "768P": 768,
-    "1080p": 1080,
-    "true_1080p": 1080,
-    "1440p": 1440,
-    "2K": 1440,
-    "2160p": 2160,
-    "4k": 2160,
-}
 _TIMESCALE = 1000
 _MDAT_HEAD = 16
 _BLOCK = 65_521  # a prime, so that no power of two maps the pattern onto itself
@@ -61,16 +48,13 @@ def frame_size(resolution: str | None, aspect_ratio: str | None) -> tuple[int, i
 
     Unset they are 720p and 16:9.
     """
-    short = _SHORT_SIDE.get(resolution or "", 720)
+    named = re.search(r"(\d+)p", resolution or "", re.IGNORECASE)
+    short = int(named[1]) if named else {"2K": 1440, "4k": 2160}.get(resolution or "", 720)
     across, _, down = (aspect_ratio or "").partition(":")
     wide, high = (int(across), int(down)) if across.isdigit() and down.isdigit() else (16, 9)
     long = short * max(wide, high) / min(wide, high)
-    size = (long, short) if wide >= high else (short, long)
-    return _even(size[0]), _even(size[1])
-
-
-def _even(pixels: float) -> int:
-    return round(pixels / 2) * 2
+    width, height = (long, short) if wide >= high else (short, long)
+    return round(width / 2) * 2, round(height / 2) * 2
 
 
 def tiny_clip(size: int = 4096, *, seconds: float = DEFAULT_SECONDS, seed: int = 0) -> bytes:
@@ -111,48 +95,30 @@ def inspect(reference: object) -> Source:
         return Source()
     try:
         content = base64.b64decode(reference.partition(",")[2])
-    except (binascii.Error, ValueError):
+    except ValueError:
         return Source()
-    width, height = _track_size(content)
-    return Source(_movie_seconds(content), width, height)
-
-
-def _movie_seconds(content: bytes) -> float:
-    at = content.find(b"mvhd") + 4
-    if at < 4 or len(content) < at + 32:  # noqa: PLR2004 - not found; the fields of version 1 end there
-        return DEFAULT_SECONDS
-    layout, place = (">IQ", 20) if content[at] else (">II", 12)
-    timescale, duration = struct.unpack_from(layout, content, at + place)
-    return duration / timescale if timescale and duration else DEFAULT_SECONDS
-
-
-def _track_size(content: bytes) -> tuple[int, int]:
-    at = content.find(b"tkhd") + 4
-    while at >= 4:  # noqa: PLR2004 - not found gives -1
-        place = at + (88 if content[at : at + 1] == b"\1" else 76)
-        if len(content) < place + 8:
-            break
-        width, height = struct.unpack_from(">II", content, place)
+    seconds = movie_seconds(lambda at, count: content[at : at + count], len(content)) or DEFAULT_SECONDS
+    for header in re.finditer(b"tkhd", content):
+        at = header.end() + (88 if content[header.end() : header.end() + 1] == b"\1" else 76)
+        width, height = (int.from_bytes(content[place : place + 2], "big") for place in (at, at + 4))
         if width and height:
-            return width >> 16, height >> 16
-        at = content.find(b"tkhd", at) + 4
-    return Source().width, Source().height
+            return Source(seconds, width, height)
+    return Source(seconds)
 
 
 def seconds_of(body: Mapping[str, Any], *, upscales: bool) -> float:
     """Return how long the clip asked for is, in seconds, as stated or as its source is."""
-    duration = body.get("duration")
-    if not upscales and isinstance(duration, str) and duration[:-1].isdigit():
-        return float(duration[:-1])
-    return inspect(body.get("video_url")).seconds if upscales else reference_seconds(body) or DEFAULT_SECONDS
+    if upscales:
+        return inspect(body.get("video_url")).seconds
+    duration = str(body.get("duration"))[:-1]
+    return float(duration) if duration.isdigit() else reference_seconds(body) or DEFAULT_SECONDS
 
 
 def reference_seconds(body: Mapping[str, Any]) -> float:
     """Return the total length of the reference videos in seconds, as stated or as found."""
-    stated = body.get("reference_video_total_duration")
+    stated, videos = body.get("reference_video_total_duration"), body.get("reference_video_urls")
     if isinstance(stated, int | float) and stated > 0:
         return float(stated)
-    videos = body.get("reference_video_urls")
     return (
         sum(inspect(item).seconds for item in cast("list[object]", videos))
         if isinstance(videos, list)
