@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from .replies import Reply, json_reply
+from .scenarios import Habit
 
 CONSENT_VERSION = "sandbox-2026-01"
 POLICY_TEXT = (
@@ -21,8 +22,6 @@ DOCS_URL = "https://docs.venice.ai/guides/media/seedance-face-media-consent"
 CONFIRMATIONS = frozenset(
     {"confirmed_terms_and_privacy", "confirmed_legal_right", "confirmed_screening_acknowledged"}
 )
-
-Habit = Literal["never", "face_media", "always"]
 
 _ROLES: Mapping[str, str] = {
     "image_url": "image",

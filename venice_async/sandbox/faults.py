@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 import zlib
 from collections import Counter
 
@@ -32,9 +31,10 @@ class FaultPlan:
                 if (found := fault(request)) is not None:
                     return found
             elif fault.on in points and fault.model in {None, "", model}:
-                left = math.inf if fault.times is None else fault.skip + fault.times - self._met[number]
-                self._met[number] += left > 0
-                if left > 0 and self._met[number] > fault.skip:
+                if fault.times is not None and self._met[number] >= fault.skip + fault.times:
+                    continue
+                self._met[number] += 1
+                if self._met[number] > fault.skip:
                     return fault
         return None
 
@@ -62,27 +62,22 @@ def with_fault(fault: Fault, true: Reply) -> Reply:
 
 def encode(body: bytes, coding: Coding) -> bytes:
     """Return a body in a content coding; Brotli and Zstandard in blocks that are stored, not compressed."""
+    blocks = [body[at : at + _BLOCK] for at in range(0, len(body), _BLOCK)]
     match coding:
         case "gzip" | "x-gzip":
             return gzip.compress(body)
         case "deflate":
             return zlib.compress(body)
         case "br":  # RFC 7932, 9.2: a window of 64 KiB, uncompressed meta-blocks, an empty last one
-            blocks = [body[at : at + _BLOCK] for at in range(0, len(body), _BLOCK)]
             bits = [(len(block) - 1) << 3 | 1 << 19 for block in blocks]
             heads = [(bit << (number == 0)).to_bytes(3, "little") for number, bit in enumerate(bits)]
-            end = b"\x03" if blocks else b"\x06"
-            return b"".join(head + block for head, block in zip(heads, blocks, strict=True)) + end
+            begin, end = b"", b"\x03" if blocks else b"\x06"
         case "zstd":  # RFC 8878, 3.1.1: a frame of raw blocks that says its size
-            starts = range(0, len(body), _BLOCK) or (0,)
-            heads = [
-                (len(body[at : at + _BLOCK]) << 3 | (at + _BLOCK >= len(body))).to_bytes(3, "little")
-                for at in starts
-            ]
-            frame = b"\x28\xb5\x2f\xfd\xa0" + len(body).to_bytes(4, "little")
-            return frame + b"".join(
-                head + body[at : at + _BLOCK] for head, at in zip(heads, starts, strict=True)
-            )
+            blocks = blocks or [b""]
+            bits = [len(block) << 3 | (number == len(blocks)) for number, block in enumerate(blocks, 1)]
+            heads = [bit.to_bytes(3, "little") for bit in bits]
+            begin, end = b"\x28\xb5\x2f\xfd\xa0" + len(body).to_bytes(4, "little"), b""
+    return begin + b"".join(head + block for head, block in zip(heads, blocks, strict=True)) + end
 
 
 _BLOCK = 1 << 16  # bytes

@@ -37,17 +37,6 @@ class Topaz:
     no_upscale_models: tuple[str, ...] = ()
     prompt: bool = False
 
-    def listing(self) -> dict[str, Any]:
-        """Return the block in the catalogue."""
-        return {
-            "models": list(self.models),
-            "sliders": list(TOPAZ_SLIDERS),
-            "selects": ["enhancement_model", "output_format", "slowdown_factor", "target_fps"],
-            "no_upscale_models": list(self.no_upscale_models),
-            "h264_output": True,
-            "prompt": self.prompt,
-        }
-
 
 TOPAZ_SLIDERS: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(
@@ -188,7 +177,14 @@ class CatalogueModel:
             constraints["reference_image_min_aspect_ratio"] = 0.4
             constraints["reference_image_max_aspect_ratio"] = 2.5
         if self.topaz is not None:
-            constraints["topaz"] = self.topaz.listing()
+            constraints["topaz"] = {
+                "models": list(self.topaz.models),
+                "sliders": list(TOPAZ_SLIDERS),
+                "selects": ["enhancement_model", "output_format", "slowdown_factor", "target_fps"],
+                "no_upscale_models": list(self.topaz.no_upscale_models),
+                "h264_output": True,
+                "prompt": self.topaz.prompt,
+            }
         private = self.delivery == "link" if self.private is None else self.private
         spec: dict[str, Any] = {
             "privacy": "private" if private else "anonymized",

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from attrs import define, field, frozen
-from attrs.validators import ge, gt, in_, optional
+from attrs.validators import ge, gt, in_
 
 from .catalogue import CATALOGUE
 from .clips.media import Clips
 from .model import CatalogueModel
-from .scenarios import Faults, Scenario, Scenarios
+from .scenarios import NONE_OR_COUNT, Faults, Scenario, Scenarios
 
 Completes = Literal["deletes", "invalid", "fails"]
 """What `/video/complete` does: it deletes, answers 400 to every id, or says `"success": false`."""
-
-_NONE_OR_COUNT: Any = optional(ge(0))
 
 
 @frozen(kw_only=True)
@@ -49,7 +47,7 @@ class RateLimits:
         default="milliseconds", validator=in_(("milliseconds", "seconds"))
     )
     retry_after: bool = False
-    failures: int | None = field(default=20, validator=_NONE_OR_COUNT)
+    failures: int | None = field(default=20, validator=NONE_OR_COUNT)
     failure_period: float = field(default=30.0, validator=gt(0))
     block: float = field(default=30.0, validator=gt(0))
 

@@ -63,7 +63,13 @@ Coding = Literal["gzip", "x-gzip", "deflate", "br", "zstd"]
 Raw = bytes | Callable[[bytes], bytes | AsyncIterable[bytes]]
 """Bytes for the wire, or what makes them of the honest answer's: at once, or piece by piece."""
 
-_NONE_OR_COUNT: Any = optional(ge(0))
+Habit = Literal["never", "face_media", "always"]
+"""When consent is asked for."""
+
+Drop = Literal["before", "after"]
+"""Whether a connection is closed before or after the request is acted upon."""
+
+NONE_OR_COUNT: Any = optional(ge(0))
 
 
 @frozen(kw_only=True)
@@ -98,13 +104,11 @@ class Scenario:
     """
 
     outcome: Outcome = field(default="completed", validator=in_(get_args(Outcome)))
-    seconds: float | None = field(default=None, validator=optional(ge(0)))
-    sigma: float | None = field(default=None, validator=optional(ge(0)))
+    seconds: float | None = field(default=None, validator=NONE_OR_COUNT)
+    sigma: float | None = field(default=None, validator=NONE_OR_COUNT)
     estimate: float = field(default=1.0, validator=ge(0))
-    delivery: Delivery | None = field(default=None, validator=optional(in_(("inline", "link", "url"))))
-    consent: Literal["never", "face_media", "always"] | None = field(
-        default=None, validator=optional(in_(("never", "face_media", "always")))
-    )
+    delivery: Delivery | None = field(default=None, validator=optional(in_(get_args(Delivery))))
+    consent: Habit | None = field(default=None, validator=optional(in_(get_args(Habit))))
     credits_refunded: bool = True
     tells_refund: bool | None = None
     hint: str = "Try again with a simpler prompt"
@@ -156,7 +160,7 @@ class Fault:
     """
 
     on: Point = field(validator=in_(get_args(Point)))
-    times: int | None = field(default=1, validator=_NONE_OR_COUNT)
+    times: int | None = field(default=1, validator=NONE_OR_COUNT)
     skip: int = field(default=0, validator=ge(0))
     model: str | None = field(default=None, validator=optional(instance_of(str)))
     delay: float = field(default=0.0, validator=ge(0))
@@ -166,14 +170,12 @@ class Fault:
     coding: Coding | None = field(default=None, validator=optional(in_(get_args(Coding))))
     raw: Raw | None = None
     processed: bool = False
-    cut_at: int | None = field(default=None, validator=optional(ge(0)))
-    reset_at: int | None = field(default=None, validator=optional(ge(0)))
-    stall_at: int | None = field(default=None, validator=optional(ge(0)))
+    cut_at: int | None = field(default=None, validator=NONE_OR_COUNT)
+    reset_at: int | None = field(default=None, validator=NONE_OR_COUNT)
+    stall_at: int | None = field(default=None, validator=NONE_OR_COUNT)
     bytes_per_second: int | None = field(default=None, validator=optional(ge(1)))
-    drop: Literal["before", "after"] | None = field(
-        default=None, validator=optional(in_(("before", "after")))
-    )
-    hang: float | None = field(default=None, validator=optional(ge(0)))
+    drop: Drop | None = field(default=None, validator=optional(in_(get_args(Drop))))
+    hang: float | None = field(default=None, validator=NONE_OR_COUNT)
 
     def __attrs_post_init__(self) -> None:
         endings = ("cut_at", "reset_at", "stall_at", "drop", "hang")

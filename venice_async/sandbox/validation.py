@@ -36,6 +36,9 @@ def string(path: Path, value: object) -> Iterator[Issue]:
 
 def url(path: Path, value: object) -> Iterator[Issue]:
     """Check for a URL on a public host or a `data:` URL."""
+    if value is None:
+        yield path, "Expected string, received null"
+        return
     if not isinstance(value, str) or not value.startswith(("http://", "https://", "data:")):
         yield path, "Must be a URL (http/https) or a data URL"
         return
@@ -47,11 +50,6 @@ def url(path: Path, value: object) -> Iterator[Issue]:
         inside = host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
     if inside:
         yield path, "The URL must be on a public host"
-
-
-def url_not_null(path: Path, value: object) -> Iterator[Issue]:
-    """Check for a URL, and say so if it is null."""
-    yield from [(path, "Expected string, received null")] if value is None else url(path, value)
 
 
 def number(low: float, high: float) -> Check:
@@ -158,7 +156,7 @@ _FIELDS: Mapping[str, Check] = {
     "anon_user_id": string,
     "image_strength": number(0, 1),
     "voice_id": string,
-    **dict.fromkeys(("image_url", "end_image_url", "audio_url", "video_url"), url_not_null),
+    **dict.fromkeys(("image_url", "end_image_url", "audio_url", "video_url"), url),
     "reference_image_urls": array(url, 30),
     "reference_video_urls": array(url, 10),
     "reference_audio_urls": array(url, 10),
@@ -246,15 +244,8 @@ def _raise(issues: list[Issue]) -> None:
 
 
 def _wrong(fields: Body, body: Body, model: CatalogueModel) -> Iterator[Issue]:
-    """Yield what is wrong with some fields of a body: by the documents, or else for the model."""
-    for name, value in fields.items():
-        issues = list(_FIELDS[name]((name,), value)) if name in _FIELDS else []
-        yield from issues or _unsupported(name, body, model)
-
-
-def _unsupported(name: str, body: Body, model: CatalogueModel) -> Iterator[Issue]:
-    """Yield why a model does not take a field that is as the documents want it."""
-    path, value, topaz = (name,), body[name], model.topaz
+    """Yield what is wrong with some fields of a body: by the documents, or else why the model takes none."""
+    topaz = model.topaz
     refused = {
         "audio": not model.audio_configurable,
         "image_url": model.kind == "text-to-video",
@@ -264,67 +255,75 @@ def _unsupported(name: str, body: Body, model: CatalogueModel) -> Iterator[Issue
         **dict.fromkeys(_TOPAZ, topaz is None),
         "upscale_factor": not model.factors and model.upscales,
     }
-    if refused.get(name):
-        yield path, f"This model does not support {name}"
-        return
-    match name:
-        case "prompt" if not value:
-            yield path, "String must contain at least 1 character(s)"
-        case "prompt" | "negative_prompt" if len(value) > min(model.prompt_limit, LONGEST_PROMPT):
-            yield path, f"String must contain at most {model.prompt_limit} character(s)"
-        case "anon_user_id" if not _USER.fullmatch(value):
-            yield path, "Expected at most 128 printable ASCII characters without ||"
-        case "duration" if model.takes_clip:
-            if not isinstance(value, str) or not _SECONDS.fullmatch(value):
-                yield path, "Expected the seconds as a string; omit it to follow the source"
-            elif float(value.rstrip("s")) > LONGEST_SOURCE:
-                yield path, f"Must be at most {LONGEST_SOURCE} seconds"
-        case "duration" if not isinstance(value, str) or value not in DURATIONS:
-            yield path, "Invalid enum value"
-        case "duration" | "resolution" | "aspect_ratio":
-            supported: tuple[str, ...] = getattr(model, f"{name}s")
-            stated = body.get("reference_video_total_duration")
-            follows = body.get("reference_video_urls") or (isinstance(stated, int | float) and stated)
-            if not supported and name != "duration":
-                yield path, f"{name} is not supported by this model"
-            elif supported and value not in supported:
-                yield path, f"Not supported by this model. Supported: {', '.join(supported)}"
-            elif value in {"adaptive", "auto", "-1"} and not follows:
-                yield path, f"A source-matched {name} needs reference videos"
-        case "upscale_factor" if not model.upscales:
-            yield path, "Only supported by upscale models"
-        case "upscale_factor" if topaz and body.get("enhancement_model") in topaz.no_upscale_models:
-            yield path, "This enhancement model does not support upscale_factor"
-        case "enhancement_model" if topaz and value not in topaz.models:
-            yield path, f"Expected one of {', '.join(topaz.models)}"
-        case "omni_reference_task_type" if not model.follows_source:
-            yield path, "Not supported by this model"
-        case _ if name in model.references and len(value) > model.references[name]:
-            yield path, f"Array must contain at most {model.references[name]} element(s)"
-        case "reference_audio_urls" if value:
-            if not (body.get("reference_image_urls") or body.get("reference_video_urls")):
-                yield path, "Must be paired with at least one reference image or reference video"
-        case "elements" | "image_references" | "video_references":
-            for place, entry in enumerate(body[name]):
-                images = entry.get("frontal_image_url") or entry.get("reference_image_urls")
-                if images and entry.get("video_url"):
-                    yield (name, place), "An element takes images or a video, not both"
-                if "audio_url" in entry and not model.per_reference_audio:
-                    yield (name, place, "audio_url"), "This model does not support a voice for a reference"
-        case "keyframes":
-            digits = str(body.get("duration"))[:-1]
-            last = int(digits) * FRAMES_PER_SECOND if digits.isdigit() else math.inf
-            seen: set[int] = set()
-            for place, keyframe in enumerate(body[name]):
-                frame = keyframe["frame_index"]
-                if frame in seen or frame > last:
-                    yield (name, place, "frame_index"), "Must be unique and at most duration x 24"
-                seen.add(frame)
-        case "camera_trajectory":
-            pairs: list[tuple[Body, Body]] = list(pairwise(body[name]))
-            if any(later["time"] <= earlier["time"] for earlier, later in pairs):
-                yield path, "time must be strictly increasing"
-            if sum(abs(later["azimuth"] - earlier["azimuth"]) for earlier, later in pairs) > MOST_DEGREES:
-                yield path, f"The camera may turn by at most {MOST_DEGREES} degrees"
-        case _:
-            pass
+    for name, value in fields.items():
+        path = (name,)
+        issues = list(_FIELDS[name](path, value)) if name in _FIELDS else []
+        if not issues and refused.get(name):
+            issues = [(path, f"This model does not support {name}")]
+        if issues:
+            yield from issues
+            continue
+        match name:
+            case "prompt" if not value:
+                yield path, "String must contain at least 1 character(s)"
+            case "prompt" | "negative_prompt" if len(value) > min(model.prompt_limit, LONGEST_PROMPT):
+                yield path, f"String must contain at most {model.prompt_limit} character(s)"
+            case "anon_user_id" if not _USER.fullmatch(value):
+                yield path, "Expected at most 128 printable ASCII characters without ||"
+            case "duration" if model.takes_clip:
+                if not isinstance(value, str) or not _SECONDS.fullmatch(value):
+                    yield path, "Expected the seconds as a string; omit it to follow the source"
+                elif float(value.rstrip("s")) > LONGEST_SOURCE:
+                    yield path, f"Must be at most {LONGEST_SOURCE} seconds"
+            case "duration" if not isinstance(value, str) or value not in DURATIONS:
+                yield path, "Invalid enum value"
+            case "duration" | "resolution" | "aspect_ratio":
+                supported: tuple[str, ...] = getattr(model, f"{name}s")
+                stated = body.get("reference_video_total_duration")
+                follows = body.get("reference_video_urls") or (isinstance(stated, int | float) and stated)
+                if not supported and name != "duration":
+                    yield path, f"{name} is not supported by this model"
+                elif supported and value not in supported:
+                    yield path, f"Not supported by this model. Supported: {', '.join(supported)}"
+                elif value in {"adaptive", "auto", "-1"} and not follows:
+                    yield path, f"A source-matched {name} needs reference videos"
+            case "upscale_factor" if not model.upscales:
+                yield path, "Only supported by upscale models"
+            case "upscale_factor" if topaz and body.get("enhancement_model") in topaz.no_upscale_models:
+                yield path, "This enhancement model does not support upscale_factor"
+            case "enhancement_model" if topaz and value not in topaz.models:
+                yield path, f"Expected one of {', '.join(topaz.models)}"
+            case "omni_reference_task_type" if not model.follows_source:
+                yield path, "Not supported by this model"
+            case _ if name in model.references and len(value) > model.references[name]:
+                yield path, f"Array must contain at most {model.references[name]} element(s)"
+            case "reference_audio_urls" if value:
+                if not (body.get("reference_image_urls") or body.get("reference_video_urls")):
+                    yield path, "Must be paired with at least one reference image or reference video"
+            case "elements" | "image_references" | "video_references":
+                for place, entry in enumerate(body[name]):
+                    images = entry.get("frontal_image_url") or entry.get("reference_image_urls")
+                    if images and entry.get("video_url"):
+                        yield (name, place), "An element takes images or a video, not both"
+                    if "audio_url" in entry and not model.per_reference_audio:
+                        yield (
+                            (name, place, "audio_url"),
+                            "This model does not support a voice for a reference",
+                        )
+            case "keyframes":
+                digits = str(body.get("duration"))[:-1]
+                last = int(digits) * FRAMES_PER_SECOND if digits.isdigit() else math.inf
+                seen: set[int] = set()
+                for place, keyframe in enumerate(body[name]):
+                    frame = keyframe["frame_index"]
+                    if frame in seen or frame > last:
+                        yield (name, place, "frame_index"), "Must be unique and at most duration x 24"
+                    seen.add(frame)
+            case "camera_trajectory":
+                pairs: list[tuple[Body, Body]] = list(pairwise(body[name]))
+                if any(later["time"] <= earlier["time"] for earlier, later in pairs):
+                    yield path, "time must be strictly increasing"
+                if sum(abs(later["azimuth"] - earlier["azimuth"]) for earlier, later in pairs) > MOST_DEGREES:
+                    yield path, f"The camera may turn by at most {MOST_DEGREES} degrees"
+            case _:
+                pass
