@@ -64,7 +64,7 @@ def _make_template(running: PostgresServer) -> None:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone():
             return
         connection.execute(f"CREATE DATABASE {TEMPLATE}".encode())
-        database = postgres.PostgresDatabase(running.get_uri(TEMPLATE), account="", secret=None)
+        database = postgres.PostgresDatabase(running.get_uri(TEMPLATE))
         database.open()
         database.close()
 

@@ -51,7 +51,7 @@ class JournalCalls:
 
     async def find(self, key: str) -> JournalEntry | None:
         """Return the job that has a key, finished or not, as the journal knows it; None for a free key."""
-        return await self._journal().of_key(arguments.checked_key(key))
+        return await self._journal().find(arguments.checked_key(key), failed=True)
 
     async def forget(self, entry: JournalEntry) -> None:
         """Remove an unfinished job from the journal, once you know what became of it, and free its key.

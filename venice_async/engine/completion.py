@@ -79,7 +79,7 @@ class Completions:
         with self._looking:
             while True:
                 try:
-                    entries = await journal.adopt_untold()
+                    entries = await journal.adopt_unnotified()
                 except VeniceError as error:
                     entries = []
                     log.debug("Nobody knows now which jobs are still to be told: %s", error)
@@ -108,4 +108,4 @@ class Completions:
             log.exception("on_done failed for %r", job)
         if entry_id and self._shared.journal is not None:
             with suppress(VeniceError):  # then it is called once more
-                await self._shared.journal.told(entry_id)
+                await self._shared.journal.notified(entry_id)

@@ -314,7 +314,7 @@ class Runtime:
             account=account_key("", settings.limits.account or settings.api_key.reveal()),
             secret=settings.api_key,
             budget=settings.budget,
-            tells=settings.on_done is not None,
+            notifies=settings.on_done is not None,
             within=None if self._sharing is None else self._sharing.journal,
         )
         stack.push_async_callback(journal.aclose)

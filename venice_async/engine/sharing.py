@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack
 from typing import Self
 
 from ..io.aiohttp import AiohttpTransport
-from ..io.journal.journal import SharedJournal
+from ..io.clock import SystemClock
+from ..io.journal.journal import Journal
 from ..io.ration.postgres import PostgresSession
 from ..options import Links, Timeouts
 from ..sansio.http.secrets import Secret
@@ -23,7 +24,7 @@ class Sharing:
         self.transport = AiohttpTransport(
             base_url=base_url, api_key=Secret(""), timeouts=timeouts, links=links, send_key=False
         )
-        self.journal = SharedJournal(journal)
+        self._uri = Secret(journal)
         self.ration = PostgresSession(journal)
         self._open = AsyncExitStack()
 
@@ -35,7 +36,8 @@ class Sharing:
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.transport)
-            await stack.enter_async_context(self.journal)
+            self.journal = await Journal.open(self._uri.reveal(), clock=SystemClock())
+            stack.push_async_callback(self.journal.aclose)
             stack.push_async_callback(self.ration.aclose)
             self._open = stack.pop_all()
         return self

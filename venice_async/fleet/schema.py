@@ -48,13 +48,13 @@ def migrate(uri: Secret) -> None:
     Raises:
         JournalError: the database cannot be used, or is of a newer version.
     """
-    journal = PostgresDatabase(uri.reveal(), account="", secret=None)
-    journal.open()
-    journal.close()
     engine = files("procrastinate.sql")
     names = (step.name for step in engine.joinpath("migrations").iterdir())
     steps = sorted(name for name in names if name.endswith(".sql"))
     with _connected(uri, lock_timeout=15_000, statement_timeout=15_000) as session:
+        journal = PostgresDatabase(uri.reveal())
+        journal.open()
+        journal.close()
         session.execute(f"BEGIN; SELECT pg_advisory_xact_lock({LOCKS}, 0)".encode())
         if not _has_tables(session):
             session.execute(_TABLES.encode())

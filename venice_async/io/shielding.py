@@ -18,31 +18,30 @@ T = TypeVar("T")
 
 
 async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns. A cancellation meanwhile, of whatever kind, goes on only after it.
+    """Return what `work` returns. A cancellation meanwhile, of whatever kind, is raised only after it.
 
     A shield alone holds off cancel scopes but not `Task.cancel`, by which `asyncio.run` ends all the tasks it
     knows once its main task is over. It does not know the task of `work`, and waits for the one that called.
     """
     task = asyncio.create_task(work)
     asyncio._unregister_task(task)  # noqa: SLF001 - documented in "Extending asyncio", underscore and all
-    cancelled = await wait_out(task)
-    if cancelled is None:
-        return task.result()
-    if not task.cancelled():
-        task.exception()  # looked at, or asyncio logs that nobody did
-    raise cancelled
+    return await wait_out(task)
 
 
-async def wait_out(errand: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait until `errand` is done, whatever cancels the wait; return the cancellation that came meanwhile."""
+async def wait_out(future: asyncio.Future[T]) -> T:
+    """Return the result of `future`. A cancellation meanwhile, of whatever kind, is raised only after it."""
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
-        while not errand.done():
+        while not future.done():
             try:
-                await asyncio.wait({errand})
+                await asyncio.wait({future})
             except asyncio.CancelledError as error:
                 cancelled = error
-    return cancelled
+    if cancelled is None:
+        return future.result()
+    if not future.cancelled():
+        future.exception()  # looked at, or asyncio logs that nobody did
+    raise cancelled
 
 
 _T = TypeVar("_T")
@@ -54,7 +53,7 @@ _limiter: RunVar[CapacityLimiter] = RunVar("venice_async.io.shielding")
 
 
 async def in_thread(work: Callable[[*_Arguments], _T], *arguments: *_Arguments) -> _T:
-    """Return what `work` does in a thread. A cancellation goes on only after it.
+    """Return what `work` returns in a thread. A cancellation is raised only after it.
 
     Where no file descriptor is left it is done again: it must open what it needs before it changes anything.
     """

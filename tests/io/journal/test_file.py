@@ -165,15 +165,15 @@ async def test_it_is_durable_and_keeps_nothing_that_was_deleted(path: Path) -> N
         found: dict[str, object] = {}
 
         def look() -> None:
-            used = journal._writer.database
+            used = journal.writer.database
             assert isinstance(used, database.SqliteDatabase)
             connection = used._connection
             assert connection is not None
             for name in ("journal_mode", "synchronous", "secure_delete", "application_id", "user_version"):
                 (found[name],) = connection.execute(f"PRAGMA {name}").fetchone()
 
-        assert isinstance(journal._writer, Writer)
-        await journal._writer._in_thread(look)
+        assert isinstance(journal.writer, Writer)
+        await journal.writer._in_thread(look)
     expected = {
         "journal_mode": "wal",
         "synchronous": 2,

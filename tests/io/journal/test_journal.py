@@ -639,7 +639,7 @@ async def _sql(journal: Journal, *statements: str, trace: list[str] | None = Non
     """Do something to the journal's own connection, in its thread."""
 
     def act() -> None:
-        database = journal._writer.database
+        database = journal.writer.database
         assert isinstance(database, SqliteDatabase)
         connection = database._connection
         assert connection is not None
@@ -648,5 +648,5 @@ async def _sql(journal: Journal, *statements: str, trace: list[str] | None = Non
         for statement in statements:
             connection.execute(statement)
 
-    assert isinstance(journal._writer, Writer)
-    await journal._writer._in_thread(act)
+    assert isinstance(journal.writer, Writer)
+    await journal.writer._in_thread(act)

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 
 def stopped(journal: Journal) -> threading.Event:
     """Make it as if the process had said nothing for as long as a lease lasts, until the event is set."""
-    database, awake = journal._writer.database, threading.Event()
+    database, awake = journal.writer.database, threading.Event()
     begin = database.begin
 
     def begin_once_awake(*, patient: bool) -> None:
@@ -52,10 +52,10 @@ def stopped(journal: Journal) -> threading.Event:
         from venice_async.io.journal.postgres import PostgresDatabase  # noqa: PLC0415 - see above
 
         assert isinstance(database, PostgresDatabase)
-        database._spoken -= LEASE + 1
+        database._renewed -= LEASE + 1
         execute(
             database._uri.reveal(),
-            f"UPDATE venice_async.owners SET word = '-infinity' WHERE token = '{database._token}'",  # noqa: S608
+            f"UPDATE venice_async.owners SET word = '-infinity' WHERE token = '{database.token}'",  # noqa: S608
         )
     return awake
 

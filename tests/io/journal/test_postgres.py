@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from contextlib import closing
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -134,18 +135,35 @@ async def test_what_the_database_missed_is_written_by_closing_once_it_is_back(
         assert [WAITING] == [entry.state for entry in await journal.adopt()]
 
 
+async def test_a_lock_that_others_held_for_too_long_spoils_no_later_call(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impatient(uri: Secret, **settings: Any) -> Any:
+        return connect(uri, **{**settings, "lock_timeout": 50})
+
+    monkeypatch.setattr(module, "connect", impatient)
+    async with opened(postgres) as journal:
+        with closing(psycopg.connect(postgres)) as other:
+            other.execute(f"SELECT pg_advisory_xact_lock({module._LOCKS}, 0)".encode())
+            with pytest.raises(StoreAwayError):
+                await journal.pending()
+        assert ([], 0) == (await journal.pending(), journal.epoch)
+
+
 async def test_what_an_intent_says_twice_after_a_lost_answer_stands_there_once(postgres: str) -> None:
     async with opened(postgres) as journal:
-        database = journal._writer.database
-        commit = database.commit
+        database = journal.writer.database
+        execute = database.execute
 
-        def commit_and_lose_the_answer() -> None:
-            commit()
-            database.commit = commit  # type: ignore[method-assign]
+        def lose_the_answer_to_a_commit(sql: str, *parameters: Any) -> Any:
+            found = execute(sql, *parameters)
+            if sql != "COMMIT":
+                return found
+            database.execute = execute  # type: ignore[method-assign]
             msg = "The answer is lost"
             raise StoreAwayError(msg)
 
-        database.commit = commit_and_lose_the_answer  # type: ignore[method-assign]
+        database.execute = lose_the_answer_to_a_commit  # type: ignore[method-assign]
         with pytest.raises(StoreAwayError):
             await journal.begin(job(INTENT, key="k"))
         entry = await journal.begin(job(INTENT, key="k"))

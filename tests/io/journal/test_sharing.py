@@ -177,7 +177,7 @@ async def test_many_clients_write_at_once_and_nothing_is_lost(path: Path | str) 
 @both
 async def test_many_who_write_at_once_share_transactions_but_none_is_long(path: Path | str) -> None:
     async with opened(path) as journal:
-        database, transactions = journal._writer.database, list[bool]()
+        database, transactions = journal.writer.database, list[bool]()
         begin = database.begin
 
         def counted(*, patient: bool) -> None:

@@ -1,11 +1,11 @@
-"""What the journal holds of a job, as a value and as a row, and what it keeps of one that ends."""
+"""What the journal holds of a job, as a value and as a row."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias, cast
@@ -48,7 +48,10 @@ COLUMNS: Final = (
 
 _DAMAGED: Final = "The journal is damaged: it holds a job that cannot be read"
 
-has_link: Final = re.compile(r'"(download_url|link)": "').search
+_OF_TICKET: Final = ("download_url",)
+_LINKS: Final = (*_OF_TICKET, "link")  # the last is one that only a poll has named
+
+has_link: Final = re.compile(rf'"({"|".join(_LINKS)})": "').search
 """Tells whether the text of a state holds a link."""
 
 
@@ -111,12 +114,6 @@ class JournalEntry:
         return ticket_of(self.state)
 
 
-class Sealed(str):
-    """The text of a state without its links, which another API key encrypted."""
-
-    __slots__ = ()
-
-
 class KeyTakenError(UsageError):
     """Another job has the key already: attach to that one."""
 
@@ -158,32 +155,15 @@ class Attached:
     how: Literal["ours", "works", "ended", "nobody"]
 
 
-class Rows(Protocol):
-    """What a statement found or changed."""
+class Links(Protocol):
+    """Encrypts the links of an account where they are stored."""
 
-    @property
-    def rowcount(self) -> int:
-        """How many rows it changed."""
+    def seal(self, state: str) -> str:
+        """Return the text of a state with its links encrypted."""
         ...
 
-    def fetchone(self) -> Any:
-        """Return the next row, or None."""
-        ...
-
-    def fetchall(self) -> list[Any]:
-        """Return all the rows."""
-        ...
-
-    def __iter__(self) -> Any:
-        """Iterate over the rows."""
-        ...
-
-
-class Connection(Protocol):
-    """An open connection that takes the SQL of `Table`, with `?` or `:name` for values."""
-
-    def execute(self, sql: str, parameters: Any = (), /) -> Rows:
-        """Execute a statement within the transaction."""
+    def unseal(self, state: str) -> tuple[str, bool]:
+        """Return it with its links; or without them and True, if another API key encrypted them."""
         ...
 
 
@@ -278,8 +258,8 @@ def job_of(state: State) -> str | None:
     return None if ticket is None else json.dumps([ticket.model, ticket.queue_id])
 
 
-def pack(entry: JournalEntry) -> dict[str, Any]:
-    """Return an entry as the columns of a row. They hold the link: never keep them in a variable."""
+def pack(entry: JournalEntry, links: Links | None) -> dict[str, Any]:
+    """Return an entry as the columns of a row. They may hold a link: never keep them in a variable."""
     return {
         "id": entry.id,
         "created": entry.created,
@@ -294,11 +274,11 @@ def pack(entry: JournalEntry) -> dict[str, Any]:
         "answer_by": entry.answer_by,
         "tags": json.dumps(dict(entry.tags)) if entry.tags else None,
         "stands": int(isinstance(entry.state, Queueing) and entry.key is not None),
-        **pack_state(entry.state),
+        **pack_state(entry.state, links),
     }
 
 
-def pack_state(state: State) -> dict[str, Any]:
+def pack_state(state: State, links: Links | None) -> dict[str, Any]:
     """Return a state as the columns of a row, without the link once the job has ended."""
     kind = type(state).__name__
     text = dump_state(state)
@@ -307,10 +287,11 @@ def pack_state(state: State) -> dict[str, Any]:
     request = state.request if isinstance(state, Quoting | Queueing | AwaitingConsent) else None
     model = ticket.model if ticket else request and request.model
     if kind not in UNFINISHED:
-        left = _without_links(json.loads(text))
-        text = json.dumps(_plain(left) if isinstance(state, Failed) else left)  # an error may quote a request
+        text = change_links(text, lambda _: None, among=_OF_TICKET)
+        if isinstance(state, Failed):
+            text = json.dumps(_without_secrets(json.loads(text)))  # an error may quote a request
     return {
-        "state": text,
+        "state": text if links is None else links.seal(text),
         "kind": kind,
         "job": job_of(state),
         "gets": state.gets if isinstance(state, Downloading) else 0,
@@ -327,36 +308,50 @@ def pack_ended(request: Mapping[str, object] | None) -> str | None:
     Of the `request`, which is as JSON has it, a URL loses its user and its query, in which signatures stand,
     and a `data:` URL all of its content. What is left is still a request.
     """
-    return None if request is None else json.dumps(_plain(request))
+    return None if request is None else json.dumps(_without_secrets(request))
 
 
-def _plain(value: object) -> object:
+def _without_secrets(value: object) -> object:
     if isinstance(value, str):
         if is_http(value):
             return bare_url(value)
         return f"{value.partition(',')[0]},..." if is_data(value) else value
     if isinstance(value, dict):
-        return {name: _plain(part) for name, part in cast("dict[str, object]", value).items()}
+        return {name: _without_secrets(part) for name, part in cast("dict[str, object]", value).items()}
     if isinstance(value, list):
-        return [_plain(part) for part in cast("list[object]", value)]
+        return [_without_secrets(part) for part in cast("list[object]", value)]
     return value
 
 
+def change_links(state: str, change: Callable[[str], str | None], *, among: Collection[str] = _LINKS) -> str:
+    """Return the text of a state with each link changed, or left out where it is changed to None."""
+    if not has_link(state):
+        return state
+
+    def changed(found: dict[str, Any]) -> dict[str, Any]:
+        links = [name for name in among if isinstance(found.get(name), str)]
+        new = {name: change(found.pop(name)) for name in links}
+        return found | {name: link for name, link in new.items() if link is not None}
+
+    return json.dumps(json.loads(state, object_hook=changed))
+
+
 def pack_progress(state: State) -> str:
-    """Return what those who follow a job are told, without the link."""
-    bare = evolve(state, link=None) if isinstance(state, Downloading) else state
-    return json.dumps(_without_links(json.loads(dump_state(bare))))
+    """Return what the followers of a job are told, without the link."""
+    return change_links(dump_state(state), lambda _: None)
 
 
 def unpack_progress(entry: JournalEntry, progress: str | None) -> State:
-    """Return where a job stands, by its entry and what its owner told those who follow it since."""
+    """Return where a job stands, by its entry and what its owner has told its followers since."""
     told = None if progress is None else load_state(progress)
     if isinstance(told, Waiting | Downloading) and entry.ticket is not None:
         return evolve(told, ticket=entry.ticket)
     return entry.state
 
 
-def unpack_work(state: str, request: str | None) -> tuple[State, dict[str, object] | None]:
+def unpack_work(
+    state: str, request: str | None, links: Links | None
+) -> tuple[State, dict[str, object] | None]:
     """Return the state of a row, and its request as JSON has it.
 
     Raises:
@@ -364,32 +359,26 @@ def unpack_work(state: str, request: str | None) -> tuple[State, dict[str, objec
     """
     found: tuple[State, dict[str, object] | None] | None = None
     with suppress(Exception):  # which would show the link
-        found = load_state(state), None if request is None else json.loads(request)
+        text = state if links is None else links.unseal(state)[0]
+        found = load_state(text), None if request is None else json.loads(request)
     if found is None:
         raise JournalError(_DAMAGED)
     return found
 
 
-def unpack(rows: Iterable[tuple[Any, ...]]) -> list[JournalEntry]:
-    """Return the entries that `pack` made rows of.
+def unpack(row: Sequence[Any], links: Links | None) -> JournalEntry:
+    """Return the entry that `pack` made a row of; the row begins with `COLUMNS`.
 
     Raises:
-        JournalError: a row makes no sense.
+        JournalError: it makes no sense.
     """
-    entries = list(map(_entry, rows))
-    if None in entries:
-        raise JournalError(_DAMAGED)
-    return cast("list[JournalEntry]", entries)
-
-
-def _entry(row: tuple[Any, ...]) -> JournalEntry | None:
-    """Return a row's entry, or None: an error raised here would show the link, which is in the row."""
-    try:
-        cells = dict(zip(COLUMNS, row, strict=True))
+    cells = dict(zip(COLUMNS, row, strict=False))
+    with suppress(Exception):  # whatever a damaged row makes the converter raise would show the link
+        text, sealed = (cells["state"], False) if links is None else links.unseal(cells["state"])
         request, destination, tags = cells["request"], cells["destination"], cells["tags"]
         entry = JournalEntry(
             id=cells["id"],
-            state=load_state(cells["state"]),
+            state=load_state(text),
             request=None if request is None else converter().structure(json.loads(request), VideoRequest),
             to=cells["url"] if destination is None else Path(os.fsdecode(destination)),
             overwrite=bool(cells["overwrite"]),
@@ -401,18 +390,12 @@ def _entry(row: tuple[Any, ...]) -> JournalEntry | None:
             identity=cells["identity"],
             answer_by=cells["answer_by"],
             ended=cells["ended"],
-            sealed=isinstance(cells["state"], Sealed),
+            sealed=sealed,
         )
-    except Exception:  # noqa: BLE001 - whatever a damaged row makes the converter raise
-        return None
-    known = type(entry.state).__name__, job_of(entry.state)
-    return entry if isinstance(cells["id"], str) and known == (cells["kind"], cells["job"]) else None
-
-
-def _without_links(value: object) -> object:
-    if isinstance(value, dict):
-        known = cast("dict[str, object]", value)
-        return {name: _without_links(part) for name, part in known.items() if name != "download_url"}
-    if isinstance(value, list):
-        return [_without_links(part) for part in cast("list[object]", value)]
-    return value
+        if (str, type(entry.state).__name__, job_of(entry.state)) == (
+            type(cells["id"]),
+            cells["kind"],
+            cells["job"],
+        ):
+            return entry
+    raise JournalError(_DAMAGED)

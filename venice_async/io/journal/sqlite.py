@@ -12,15 +12,16 @@ import stat
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from ...errors import JournalError
+from ...sansio.http.secrets import Secret
 from ..disk import lasting_names
 from ..ration.sqlite import TABLE as _RATIONS
 from .entries import COLUMNS, UNFINISHED, unpack
 from .leases import SUFFIXES, Lease, beside, is_alive, sweep
-from .table import Table
+from .writer import Database
 
 APPLICATION_ID: Final = 0x564E_4A31  # "VNJ1"
 VERSION: Final = 3
@@ -108,6 +109,8 @@ _PRAGMAS: Final = (
     f"busy_timeout = {BUSY_TIMEOUT * 1000:.0f}",
 )
 
+_EMPTY_LOG: Final = "PRAGMA wal_checkpoint(TRUNCATE)"
+
 _REASONS: Final = {
     sqlite3.SQLITE_FULL: ("the disk is full", "Make room on its disk"),
     sqlite3.SQLITE_READONLY: ("it is read-only", "Make it and its folder writable, or name another one"),
@@ -121,39 +124,153 @@ _REASONS: Final = {
     sqlite3.SQLITE_PERM: ("there is no permission", "Check the permissions of the file and its folder"),
 }
 
-FAILURES: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
-"""What a file that is damaged, or cannot be used, makes SQLite and its module raise: all for `explain`."""
-
 _logger = logging.getLogger(__name__)
 
 
-def open_database(path: Path, token: str) -> sqlite3.Connection:
+class SqliteDatabase(Database):
+    """A file, which `open` makes if it is missing; see `Database`."""
+
+    scoped = False
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(os.path.realpath(os.fsdecode(path)))  # where SQLite, too, puts the files beside it
+        self.name = str(self._path)
+        self.token = ""
+        self.erased = False
+        self._lease: Lease | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._lost = 0
+
+    @property
+    def epoch(self) -> int:
+        """How often our lease was lost."""
+        return self._lost + (self._lease is not None and self._lease.lost)
+
+    def open(self) -> None:
+        """Open the file; it and its folder are made for their owner only."""
+        folder = self._path.parent
+        missing = [place for place in (folder, *folder.parents) if not place.exists()]
+        for place in reversed(missing):
+            with suppress(FileExistsError):
+                place.mkdir(mode=0o700)
+                place.chmod(0o700)  # whatever the umask
+        if not missing and folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            _logger.warning("The folder of the journal, %s, can be written to by others", folder)
+        self._lease = Lease(self._path)
+        self.token = self._lease.token
+        sweep(self._path)
+        given_up = monotonic() + _PATIENCE
+        while self._connection is None:
+            try:
+                self._connection = _opened(self._path, self.token)
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait, whatever its timeout, for the last one who closes or one who recovers.
+                if not _is_busy(error) or monotonic() > given_up:
+                    raise
+                sleep(_PAUSE)
+        self._file = self._path.stat()
+
+    def begin(self, *, patient: bool) -> None:
+        """Begin a transaction in the file that everybody else sees too."""
+        try:
+            is_there = os.path.samestat(self._path.stat(), self._file)
+        except OSError:
+            is_there = False
+        if not is_there:
+            raise _unusable(self._path, "the file was removed or replaced while it was in use")
+        self._lock(patient=patient)
+        if self._lease is None or not self._lease.lost:
+            return
+        # We were taken for dead, and others may have our jobs: go on under a new lease.
+        old, self._lease = self._lease, Lease(self._path)
+        self._lost += 1
+        self.execute("UPDATE jobs SET owner = ? WHERE owner = ?", (self._lease.token, old.token))
+        self.execute("COMMIT")  # what is to be done now may fail
+        self.token = self._lease.token
+        old.release()
+        self._lock(patient=patient)
+        _logger.warning("This process was stopped for a while; jobs that others have taken over are theirs")
+
+    def _lock(self, *, patient: bool) -> None:
+        """Begin a transaction when no other process is in one."""
+        for left in reversed(range(TRIES)):
+            try:
+                self.execute("BEGIN IMMEDIATE")
+                break
+            except sqlite3.OperationalError as error:
+                if not left or not patient or not _is_busy(error):
+                    raise
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """Execute a statement."""
+        assert self._connection is not None  # noqa: S101 - it was opened
+        return self._connection.execute(sql, parameters)
+
+    def rollback(self) -> None:
+        """Undo the transaction; some errors have done so already."""
+        with suppress(sqlite3.Error):
+            self.execute("ROLLBACK")
+
+    def erase(self) -> None:
+        """Empty the log once something was erased from the table; if that fails, at a later chance."""
+        if self.erased:
+            with suppress(sqlite3.Error):
+                busy, _, _ = self.execute(_EMPTY_LOG).fetchone()
+                self.erased = bool(busy)
+
+    def beat(self) -> bool:
+        """Renew our lease; no transaction is needed for that."""
+        if self._lease is not None:
+            self._lease.renew()
+        return False
+
+    def is_alive(self, token: str) -> bool:
+        """Tell whether the owner with that lease lives."""
+        return is_alive(self._path, token)
+
+    def links(self, secret: Secret | None, account: str) -> None:
+        """Encrypt nothing: the file is its owner's only."""
+
+    def explain(self, error: Exception) -> Exception:
+        """Return what to raise instead of an error of SQLite or of the system."""
+        if isinstance(error, OSError):
+            reason = os.strerror(error.errno or 0), "Check the file, its folder and its disk"
+        elif isinstance(error, sqlite3.Error | UnicodeDecodeError):
+            name = getattr(error, "sqlite_errorname", "nothing")  # its words may quote a row, with its link
+            reason = _REASONS.get(_code(error), (f"SQLite says {name}", JournalError.hint))
+        else:
+            return error
+        return _unusable(self._path, *reason)
+
+    def close(self) -> None:
+        """Close the file, and release our lease."""
+        try:
+            if self._connection is not None:
+                self.erase()
+                if self.erased:
+                    _logger.warning("Another process keeps the log of %s from being emptied", self._path)
+                self._connection.close()
+            if self._lease is not None:
+                self._lease.release()
+        except (sqlite3.Error, OSError) as error:
+            _logger.warning("%s", self.explain(error))
+
+
+def _opened(path: Path, token: str) -> sqlite3.Connection:
     """Return a connection to the journal at `path`, which is made if it is missing.
 
     Raises:
         JournalError: the file is damaged, foreign or from a newer version; it is as it was.
-        FAILURES: it is damaged or cannot be used.
     """
-    given_up = monotonic() + _PATIENCE
-    while True:
-        try:
-            return _opened(path, token)
-        except sqlite3.OperationalError as error:
-            # SQLite does not wait, whatever its timeout, for the last one who closes or one who recovers.
-            if not is_busy(error) or monotonic() > given_up:
-                raise
-        sleep(_PAUSE)
-
-
-def _opened(path: Path, token: str) -> sqlite3.Connection:
     if not path.exists():
         _create(path, token)
-    _inspect(path)
+    version = _inspect(path)
     connection = _connect(path, "mode=rw")
     with ExitStack() as undo:
         undo.callback(connection.close)
-        truncate_log(connection)
-        _make_current(connection)
+        connection.execute(_EMPTY_LOG).fetchone()
+        if version < VERSION:
+            _upgrade(connection)
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         for suffix in SUFFIXES:
@@ -163,47 +280,6 @@ def _opened(path: Path, token: str) -> sqlite3.Connection:
                     place.chmod(0o600)
         undo.pop_all()
     return connection
-
-
-def unusable(path: Path, reason: str, hint: str = JournalError.hint) -> JournalError:
-    """Return the error that says why a journal cannot be used."""
-    return JournalError(f"The journal {str(path)!r} cannot be used: {reason}", hint=hint)
-
-
-def explain(path: Path, error: sqlite3.Error | OSError | UnicodeDecodeError) -> JournalError:
-    """Return what to raise instead of an error of SQLite or of the system."""
-    if isinstance(error, OSError):
-        return unusable(path, os.strerror(error.errno or 0), "Check the file, its folder and its disk")
-    name = getattr(error, "sqlite_errorname", "nothing")  # its words may quote a row, with its link
-    return unusable(path, *_REASONS.get(_code(error), (f"SQLite says {name}", JournalError.hint)))
-
-
-def is_busy(error: BaseException) -> bool:
-    """Tell whether another process was in the way."""
-    return isinstance(error, sqlite3.Error) and _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-
-
-def _code(error: sqlite3.Error | UnicodeDecodeError) -> int:
-    """Return the code without its extension; an error that has none is about values that are damaged."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-
-
-def make_folder(path: Path) -> None:
-    """Make the folder of `path` for its owner only; warn of one that is there and open to others."""
-    folder = path.parent
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    for place in reversed(missing):
-        with suppress(FileExistsError):
-            place.mkdir(mode=0o700)
-            place.chmod(0o700)  # whatever the umask
-    if not missing and os.name == "posix" and folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        _logger.warning("The folder of the journal, %s, can be written to by others", folder)
-
-
-def truncate_log(connection: sqlite3.Connection) -> bool:
-    """Remove erased text from the write-ahead log; return False if another process was in the way."""
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return not busy
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
@@ -232,54 +308,57 @@ def _create(path: Path, token: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _inspect(path: Path) -> None:
-    """Refuse what is not a sound journal, without changing a byte of it.
+def _inspect(path: Path) -> int:
+    """Refuse what is not a sound journal, without changing a byte of it; return its version.
 
     It is read through SQLite alone: to close a descriptor of it would drop every lock of this process on it.
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise unusable(path, "it is not a file", "Name a file")
+        raise _unusable(path, "it is not a file", "Name a file")
     if not path.stat().st_size:
-        raise unusable(path, "it is empty", "Remove the file, and a new journal is made")
+        raise _unusable(path, "it is empty", "Remove the file, and a new journal is made")
     # The file of another program is refused without looking at, or making, files beside it.
     with closing(_connect(path, "mode=ro&immutable=1")) as connection:
         try:
-            _check_kind(path, connection)
+            _version(path, connection)
         except sqlite3.DatabaseError as error:
             if _code(error) != sqlite3.SQLITE_CORRUPT:  # as it also looks while the log holds the rest of it
                 raise
     with closing(_connect(path, "mode=ro")) as connection:  # may not write, not even as the last to close
         connection.execute("BEGIN")
-        _check_kind(path, connection)
+        version = _version(path, connection)
         schema = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")
-        known = _OLDER.get(_number(connection, "user_version"), _SCHEMA)
-        ours = tuple(sql for (sql,) in schema) == known
+        ours = tuple(sql for (sql,) in schema) == _OLDER.get(version, _SCHEMA)
         if not ours or connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
-            raise unusable(path, "it is damaged")
+            raise _unusable(path, "it is damaged")
         there = {name for _, name, *_ in connection.execute("PRAGMA table_info(jobs)")}
         columns = ", ".join(name if name in there else "NULL" for name in COLUMNS)
-        unpack(connection.execute(f"SELECT {columns} FROM jobs WHERE kind IN {UNFINISHED}"))  # noqa: S608 - constants only
+        unfinished = f"SELECT {columns} FROM jobs WHERE kind IN {UNFINISHED}"  # noqa: S608 - constants only
+        for row in connection.execute(unfinished):
+            unpack(row, None)
+    return version
 
 
-def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
-    application, version = (_number(connection, name) for name in ("application_id", "user_version"))
+def _version(path: Path, connection: sqlite3.Connection) -> int:
+    """Return the version of a journal; refuse the file of another program, or of a newer version."""
+    marks = ("application_id", "user_version")
+    application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in marks)
     if application != APPLICATION_ID:
-        raise unusable(path, "it belongs to another program")
+        raise _unusable(path, "it belongs to another program")
     if version > VERSION:
-        raise unusable(path, f"its version is {version}, newer than {VERSION}", "Update this library")
+        raise _unusable(path, f"its version is {version}, newer than {VERSION}", "Update this library")
     if version < 1:
-        raise unusable(path, "it is damaged")
+        raise _unusable(path, "it is damaged")
+    return int(version)
 
 
-def _make_current(connection: sqlite3.Connection) -> None:
+def _upgrade(connection: sqlite3.Connection) -> None:
     """Add what a journal of an older version has not; several processes may do so at once."""
-    if _number(connection, "user_version") == VERSION:
-        return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for version in range(_number(connection, "user_version"), VERSION):
-            for statement in _UPGRADES[version]:
-                connection.execute(statement)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for statement in [one for older in range(version, VERSION) for one in _UPGRADES[older]]:
+            connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
@@ -288,129 +367,16 @@ def _make_current(connection: sqlite3.Connection) -> None:
         raise
 
 
-def _number(connection: sqlite3.Connection, pragma: str) -> int:
-    value: int = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
-    return value
+def _unusable(path: Path, reason: str, hint: str = JournalError.hint) -> JournalError:
+    """Return the error that says why a journal cannot be used."""
+    return JournalError(f"The journal {str(path)!r} cannot be used: {reason}", hint=hint)
 
 
-class SqliteDatabase:
-    """A file, which `open` makes if it is missing; see `writer.Database`."""
+def _is_busy(error: sqlite3.Error) -> bool:
+    """Tell whether another process was in the way."""
+    return _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
-    table: Table
 
-    def __init__(self, path: str | os.PathLike[str], *, account: str) -> None:
-        """Keep the jobs of `account` in the file at `path`."""
-        self._path = Path(os.fsdecode(path))
-        self._account = account
-        self._lease: Lease | None = None
-        self._connection: sqlite3.Connection | None = None
-        self._deposed = 0
-
-    @property
-    def epoch(self) -> int:
-        """How often we were taken for dead."""
-        return self._deposed + (self._lease is not None and self._lease.lost)
-
-    def open(self) -> None:
-        """Open the file, and make it if it is missing.
-
-        Raises:
-            JournalError: it cannot be used.
-        """
-        problem: Exception
-        try:
-            self._path = Path(os.path.realpath(self._path))  # where SQLite, too, puts the files beside it
-            make_folder(self._path)
-            self._lease = Lease(self._path)
-            sweep(self._path)
-            self._connection = open_database(self._path, self._lease.token)
-            self.table = Table(
-                self._connection,
-                name=str(self._path),
-                token=self._lease.token,
-                alive=lambda token: is_alive(self._path, token),
-                account=self._account,
-            )
-            self._file = self._path.stat()
-        except FAILURES as error:
-            problem = explain(self._path, error)
-        else:
-            return
-        raise problem
-
-    def begin(self, *, patient: bool) -> None:
-        """Begin a transaction in the file that everybody else sees too."""
-        try:
-            is_there = self._connection is not None and os.path.samestat(self._path.stat(), self._file)
-        except OSError:
-            is_there = False
-        if self._connection is None or not is_there:
-            raise unusable(self._path, "the file was removed or replaced while it was in use")
-        self._lock(self._connection, patient=patient)
-        if self._lease is None or not self._lease.lost:
-            return
-        # We were taken for dead, and others may have our jobs: go on under a new lease.
-        lease, self._lease = self._lease, Lease(self._path)
-        self._deposed += 1
-        try:
-            self.table.succeed(self._lease.token)
-            self.commit()  # what is to be done now may fail
-            self._lock(self._connection, patient=patient)
-        except BaseException:
-            self.rollback()
-            raise
-        lease.release()
-        _logger.warning("This process was stopped for a while; jobs that others have taken over are theirs")
-
-    def _lock(self, connection: sqlite3.Connection, *, patient: bool) -> None:
-        for left in reversed(range(TRIES)):
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                break
-            except sqlite3.OperationalError as error:
-                if not left or not patient or not is_busy(error):
-                    raise
-
-    def commit(self) -> None:
-        """Make it durable."""
-        assert self._connection is not None  # noqa: S101 - a transaction was begun
-        self._connection.execute("COMMIT")
-
-    def rollback(self) -> None:
-        """Undo it; some errors have done so already."""
-        if self._connection is not None:
-            with suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
-
-    def erase(self) -> None:
-        """Empty the log once something was erased from the table; if that fails, at a later chance."""
-        if self._connection is not None and self.table.erased:
-            with suppress(sqlite3.Error):
-                self.table.erased = not truncate_log(self._connection)
-
-    def beat_apart(self) -> bool:
-        """Leave word at the lease; no transaction is needed for that."""
-        if self._lease is not None:
-            self._lease.renew()
-        return True
-
-    def explain(self, error: Exception) -> Exception:
-        """Return what to raise instead of an error of SQLite or of the system."""
-        return explain(self._path, error) if isinstance(error, FAILURES) else error
-
-    def is_passing(self, error: Exception) -> bool:
-        """Tell whether another process is in the way."""
-        return is_busy(error)
-
-    def close(self) -> None:
-        """Close the file, and let go of the jobs."""
-        try:
-            if self._connection is not None:
-                self.erase()
-                if self.table.erased:
-                    _logger.warning("Another process keeps the log of %s from being emptied", self._path)
-                self._connection.close()
-            if self._lease is not None:
-                self._lease.release()
-        except FAILURES as error:
-            _logger.warning("%s", explain(self._path, error))
+def _code(error: sqlite3.Error | UnicodeDecodeError) -> int:
+    """Return the code without its extension; an error that has none is about values that are damaged."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -12,6 +12,8 @@ from attrs import evolve
 
 from ...errors import BudgetExceededError, JournalError, UsageError
 from ...options import Budget
+from ...sansio.converter import converter
+from ...sansio.http.secrets import Secret
 from ...sansio.job.states import (
     TERMINAL,
     AwaitingConsent,
@@ -24,17 +26,16 @@ from ...sansio.job.states import (
     ticket_of,
 )
 from ...sansio.limits.budget import Reservations
+from ..transport import Clock
 from .entries import (
     COLUMNS,
     UNFINISHED,
     UNSENT,
     Attached,
     BatchShare,
-    Connection,
     JournalEntry,
     KeyTakenError,
     Mark,
-    Sealed,
     Unfinished,
     differing,
     has_link,
@@ -49,7 +50,8 @@ from .entries import (
     unpack_progress,
     unpack_work,
 )
-from .history import Paid, spans, total
+from .history import Paid, Wanted, spans, total
+from .writer import Database
 
 HISTORY: Final = 400 * 24 * 3600.0
 """Seconds that a finished job without a key stays on record, for people to look at."""
@@ -58,10 +60,8 @@ _PART: Final = 500  # jobs that a statement names at most
 
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM jobs"  # noqa: S608 - constants
 _SELECT_PROGRESS: Final = f"SELECT {', '.join(COLUMNS)}, progress FROM jobs"  # noqa: S608 - constants
-_SELECT_WORK: Final = "SELECT state, request, owner, followed FROM jobs WHERE id = ?"
 _TELL: Final = "UPDATE jobs SET progress = ? WHERE id = ? AND kind IN ('Waiting', 'Downloading')"
 
-_STATE: Final = COLUMNS.index("state")
 _WRITTEN: Final = (*(name for name in COLUMNS if name != "ended"), "gets", "stands", "owner", "updated")
 _REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN if name != "id")
 _INSERT: Final = (
@@ -76,14 +76,12 @@ _UPDATE: Final = (
 )
 _RELEASED: Final = ", owner = NULL"
 _ENDED: Final = ", request = :request, ended = :updated"
-_UNTOLD: Final = ", owner = CASE WHEN id = :id THEN owner END"
-"""An ended job that has an owner is one whose end is still to be told, by that owner or who outlives it."""
+_UNNOTIFIED: Final = ", owner = CASE WHEN id = :id THEN owner END"
+"""An ended job has an owner until `on_done` was called for it, by that owner or by whoever outlives it."""
 
 # A clip that is there is the best news of a key, then a job under way; the newest of them.
 _BEST: Final = "ORDER BY kind = 'Succeeded' DESC, kind = 'Failed', rowid DESC LIMIT 1"
-_BY_KEY: Final = f"key = ? AND kind IN {('Succeeded', *UNFINISHED)} {_BEST}"
 _FAILED: Final = "(kind = 'Failed' AND stands = 1)"  # the one of a key that has it still
-_HAS_KEY: Final = f"key = ? AND (kind IN {('Succeeded', *UNFINISHED)} OR {_FAILED}) {_BEST}"
 
 _KNOWN: Final = 24 * 3600.0  # seconds for which the server knows a job
 
@@ -100,54 +98,45 @@ _REVIVE: Final = (
 
 
 class Table:
-    """The jobs in an open journal, as one owner sees them. Every method belongs into a transaction.
+    """The jobs in an open journal, as one owner of one account sees them; see `JobStore`.
 
-    Attributes:
-        connection: where they are.
-        erased: whether something secret was erased that the log may still hold.
+    Every method belongs into a transaction.
     """
 
     def __init__(
         self,
-        connection: Connection,
+        database: Database,
         *,
-        name: str,
-        token: str,
-        alive: Callable[[str], bool],
+        clock: Clock,
         account: str = "",
-        scoped: bool = False,
-    ) -> None:
-        """Speak for the holder of the lease `token` in the journal called `name`.
-
-        Keys are those of `account`, where that is known; so are all jobs of a journal that is `scoped`.
-        """
-        self.connection: Connection = connection
-        self._name = name
-        self._token = token
-        self._is_alive = alive
-        self._of_account = f"account IN ('', {account!r})" if account else "0 = 0"
-        self._scoped = scoped
-        self._scope = f" AND {self._of_account}" if scoped else ""
-        self.erased: bool = False
-
-    def succeed(self, token: str) -> None:
-        """Speak for a new lease, and keep what nobody has taken since the old one ended."""
-        self.connection.execute("UPDATE jobs SET owner = ? WHERE owner = ?", (token, self._token))
-        self._token = token
-
-    def begin(
-        self,
-        entry: JournalEntry,
-        now: float,
-        batch: BatchShare | None = None,
+        secret: Secret | None = None,
         budget: Budget | None = None,
-    ) -> JournalEntry:
+        notifies: bool = False,
+    ) -> None:
+        """Keep the keys of `account`, where that is known, and paid requests within `budget`.
+
+        Where links are encrypted, only those who have the `secret` read them. If somebody `notifies` the
+        caller of each job that ends, the job has an owner until `notified`.
+        """
+        self._database = database
+        self._execute = database.execute
+        self._clock = clock
+        self._links = database.links(secret, account)
+        self._budget = budget
+        self._notifies = notifies
+        self._account = account
+        self._of_account = f"account IN ('', {account!r})" if account else "0 = 0"
+        self._in_scope = self._of_account if database.scoped else "0 = 0"
+
+    def begin(self, entry: JournalEntry, batch: BatchShare | None) -> JournalEntry:
         """Add a job under our watch, or take over the entry of the same job that nobody watches.
 
         Raises:
             KeyTakenError: it is an intent, and another job has its key.
             BudgetExceededError: its batch, or the day or the month, would cost more than it may.
         """
+        now = entry.created
+        entry = evolve(entry, account=self._account)
         if entry.ticket is not None:
             entry = self._continued(entry)
         elif entry.key and self._holder(entry.key, again=batch is not None, but=entry.id):
@@ -155,40 +144,39 @@ class Table:
             raise KeyTakenError(msg, hint="Wait for it, or take another key")
         if batch is not None and batch.max_usd is not None and entry.usd is not None:
             Reservations(batch.max_usd, self.spent(batch.prefix)).reserve(entry.usd)
-        if budget and entry.ticket is None:
-            self._check_budget(budget, entry.usd, now)
+        if self._budget and entry.ticket is None:
+            self._check_budget(self._budget, entry.usd, now)
         if entry.key is not None:
             freed = (
                 "UPDATE jobs SET stands = 0 WHERE key = ? AND stands = 1 AND kind IN ('Failed', 'Stopped')"
             )
-            self.connection.execute(freed, (entry.key,))
-        self.connection.execute(_INSERT, {**pack(entry), "owner": self._token, "updated": now})
+            self._execute(freed, (entry.key,))
+        token = self._database.token
+        self._execute(_INSERT, {**pack(entry, self._links), "owner": token, "updated": now})
         return entry
 
-    def record(self, name: str, state: State, now: float, *, tell: bool = False) -> None:
-        """Write down where a job stands. One that has ended stays as it is: someone beside us came first.
-
-        With `tell` the end of the job is to be told by its owner, who calls `told` then.
-        """
-        row = self.connection.execute(_SELECT_WORK, (name,)).fetchone()
+    def record(self, entry_id: str, state: State, now: float) -> None:
+        """Write down where a job stands. One that has ended stays as it is: another owner came first."""
+        found = self._execute("SELECT state, request, owner, followed FROM jobs WHERE id = ?", (entry_id,))
+        row = found.fetchone()
         if row is None:
-            raise self._missing(name)
+            raise self._missing(entry_id)
         text, request, owner, followed = row
-        stored, asked = unpack_work(text, request)
-        taken_over = owner is not None and owner != self._token and self._is_alive(owner)
+        stored, asked = unpack_work(text, request, self._links)
+        taken_over = owner not in {None, self._database.token} and self._database.is_alive(owner)
         # Even one who writes too late is heard of a ticket, which is kept, and of a clip that is there.
         news = ticket_of(stored) is None and ticket_of(state) is not None
         matters = news or isinstance(state, Saved | Succeeded)
         if isinstance(stored, TERMINAL) or (taken_over and not matters):
             return
         if isinstance(stored, AwaitingConsent) and isinstance(state, TERMINAL) and not followed:
-            self.withdraw(name)
+            self.withdraw(entry_id)
             return
         left = state_to_keep(stored, state)
         ended = isinstance(left, TERMINAL)
         change = _UPDATE + (_ENDED if ended else "")
         if isinstance(state, TERMINAL):
-            change += _UNTOLD if ended and tell else _RELEASED
+            change += _UNNOTIFIED if ended and self._notifies else _RELEASED
         if isinstance(left, Failed) and left.error.charged is False:
             change += ", usd = NULL"
         if isinstance(left, Failed) and left.ticket is None:
@@ -196,95 +184,105 @@ class Table:
         where = "id = :id"
         if isinstance(left, Succeeded):
             where += f" OR (job = :job AND kind IN {UNFINISHED})"
-        values: dict[str, Any] = {**pack_state(left), "id": name, "updated": now}
+        values: dict[str, Any] = {**pack_state(left, self._links), "id": entry_id, "updated": now}
         if ended:
             values["request"] = pack_ended(asked)
-        written = self.connection.execute(f"{change} WHERE {where}", values)
+        written = self._execute(f"{change} WHERE {where}", values)
         fewer = has_link(text) and not has_link(values["state"])
-        self.erased |= fewer or (ended and values["request"] != request) or written.rowcount > 1
+        self._database.erased |= fewer or (ended and values["request"] != request) or written.rowcount > 1
 
-    def entry(self, name: str) -> JournalEntry:
-        """Return a job's entry."""
-        found = self._select("id = ?", name)
+    def entry(self, entry_id: str) -> JournalEntry:
+        """Return a job's entry.
+
+        Raises:
+            JournalError: there is none of that id.
+        """
+        found = self._select("id = ?", entry_id)
         if not found:
-            raise self._missing(name)
+            raise self._missing(entry_id)
         return found[0]
 
-    def _missing(self, name: str) -> JournalError:
-        msg = f"The journal {self._name!r} has no entry {name!r}"
+    def _missing(self, entry_id: str) -> JournalError:
+        msg = f"The journal {self._database.name!r} has no entry {entry_id!r}"
         return JournalError(msg, hint="It was withdrawn, or it is of another journal")
 
     def known_jobs(self) -> frozenset[str]:
-        """Return the ids of all jobs on record, ended or not."""
-        rows = self.connection.execute("SELECT job FROM jobs WHERE job IS NOT NULL")
+        """Return the server's ids of all jobs on record."""
+        rows = self._execute("SELECT job FROM jobs WHERE job IS NOT NULL").fetchall()
         return frozenset(json.loads(job)[1] for (job,) in rows)
 
-    def withdraw(self, name: str) -> None:
-        """Forget an intent; a job with a ticket stays."""
-        self.connection.execute("DELETE FROM jobs WHERE id = ? AND job IS NULL", (name,))
+    def withdraw(self, entry_id: str) -> None:
+        """Remove an intent; a job with a ticket stays."""
+        self._execute("DELETE FROM jobs WHERE id = ? AND job IS NULL", (entry_id,))
 
-    def forget(self, name: str, now: float) -> bool:
-        """Strike off an unfinished job that nobody watches, and tell whether there was one.
+    def forget(self, entry_id: str) -> bool:
+        """Remove an unfinished job that nobody watches, and tell whether there was one.
 
         One that failed gives its key back. Of a job with a ticket the GETs of its link stay counted, and what
         it cost.
         """
         alive = self._alive()
-        for entry in self._select(f"{self._free(alive)} AND id = ?", *alive, name):
+        for entry in self._select(f"{self._free(alive)} AND id = ?", *alive, entry_id):
             if entry.ticket is None:
-                self.withdraw(name)
-            else:
-                ended = {**pack_state(Stopped(ticket=entry.ticket)), "id": name, "updated": now}
-                _, asked = unpack_work(*self.connection.execute(_SELECT_WORK, (name,)).fetchone()[:2])
-                ended["request"] = pack_ended(asked)
-                self.connection.execute(f"{_UPDATE}{_ENDED}{_RELEASED}, stands = 0 WHERE id = :id", ended)
-                self.erased = True
+                self.withdraw(entry_id)
+                return True
+            ended = pack_state(Stopped(ticket=entry.ticket), self._links)
+            request = None if entry.request is None else pack_ended(converter().unstructure(entry.request))
+            values = {**ended, "id": entry_id, "updated": self._clock.time(), "request": request}
+            self._execute(f"{_UPDATE}{_ENDED}{_RELEASED}, stands = 0 WHERE id = :id", values)
+            self._database.erased = True
             return True
-        if not self._select("id = ? AND kind = 'Failed' AND stands = 1", name):
-            return False
-        self.connection.execute("UPDATE jobs SET stands = 0 WHERE id = ?", (name,))
-        return True
+        freed = f"UPDATE jobs SET stands = 0 WHERE id = ? AND {_FAILED}"  # noqa: S608 - constants
+        return self._execute(freed, (entry_id,)).rowcount > 0
 
-    def release(self, name: str | None = None) -> None:
+    def release(self, entry_id: str | None = None) -> None:
         """Stop watching a job, or all of the account."""
-        ours = f"owner = ? AND kind IN {(*UNFINISHED, *UNSENT)}{self._scope}"
-        one, values = ("", ()) if name is None else (" AND id = ?", (name,))
-        self.connection.execute(f"UPDATE jobs SET owner = NULL WHERE {ours}{one}", (self._token, *values))  # noqa: S608 - constants
+        ours = f"owner = ? AND kind IN {(*UNFINISHED, *UNSENT)} AND {self._in_scope}"
+        one, values = ("", ()) if entry_id is None else (" AND id = ?", (entry_id,))
+        self._execute(f"UPDATE jobs SET owner = NULL WHERE {ours}{one}", (self._database.token, *values))  # noqa: S608 - constants
 
-    def adopt_untold(self) -> list[JournalEntry]:
-        """Take the ended jobs whose end somebody who died was to tell, and return them."""
+    def drop(self, entry_id: str) -> None:
+        """Give up a job that was to be ours: an intent goes, as nothing was sent; another job is released."""
+        self.withdraw(entry_id)
+        self.release(entry_id)
+
+    def adopt(self, entry_id: str | None = None) -> list[JournalEntry]:
+        """Take over the unfinished jobs that nobody watches, all or the one of that id, oldest first."""
+        alive = self._alive()
+        where = self._free(alive) + ("" if entry_id is None else " AND id = ?")
+        values = [*alive] if entry_id is None else [*alive, entry_id]
+        return self._taken(self._select(f"{where} ORDER BY rowid", *values, readable=True))
+
+    def adopt_unnotified(self) -> list[JournalEntry]:
+        """Take over the ended jobs of which an owner who died has not notified the caller."""
         alive = self._alive()
         where = f"owner IS NOT NULL AND {self._free(alive, ('Succeeded', 'Failed'))}"
         return self._taken(self._select(f"{where} ORDER BY rowid", *alive, readable=True))
 
-    def told(self, name: str) -> None:
-        """Note that the end of a job was told."""
+    def notified(self, entry_id: str) -> None:
+        """Note that the caller was notified of the end of a job."""
         ended = "UPDATE jobs SET owner = NULL WHERE id = ? AND kind IN ('Succeeded', 'Failed')"
-        self.connection.execute(ended, (name,))
+        self._execute(ended, (entry_id,))
 
     def pending(self) -> Unfinished:
         """Return the unfinished jobs that nobody else watches, oldest first."""
-        others = self._alive() - {self._token}
+        others = self._alive() - {self._database.token}
         found = Unfinished(self._select(f"{self._free(others)} ORDER BY rowid", *others, readable=True))
-        every = self.connection.execute(f"SELECT count(*) FROM jobs WHERE kind IN {UNFINISHED}{self._scope}")  # noqa: S608 - constants
-        found.held = every.fetchone()[0] - len(found)
+        every = f"SELECT count(*) FROM jobs WHERE kind IN {UNFINISHED} AND {self._in_scope}"  # noqa: S608 - constants
+        found.held = self._execute(every).fetchone()[0] - len(found)
         return found
 
-    def adopt(self, name: str | None) -> list[JournalEntry]:
-        """Take the unfinished jobs that nobody watches, all or the one of that name, and return them."""
-        alive = self._alive()
-        where = self._free(alive) + ("" if name is None else " AND id = ?")
-        values = [*alive] if name is None else [*alive, name]
-        return self._taken(self._select(f"{where} ORDER BY rowid", *values, readable=True))
+    def find(self, key: str, *, failed: bool = False) -> JournalEntry | None:
+        """Return the job of a key that succeeded, else the newest that is unfinished, else None.
 
-    def find(self, key: str) -> JournalEntry | None:
-        """Return the entry that says most of a key."""
-        return next(iter(self._select(f"0 = 0{self._scope} AND {_BY_KEY}", key)), None)
+        With `failed` it may be one that failed and still has the key, and only one of our account.
+        """
+        mine, or_failed = (self._of_account, f" OR {_FAILED}") if failed else (self._in_scope, "")
+        kinds = f"(kind IN {('Succeeded', *UNFINISHED)}{or_failed})"
+        return next(iter(self._select(f"{mine} AND key = ? AND {kinds} {_BEST}", key)), None)
 
     def attach(self, key: str, identity: str | None, *, again: bool) -> Attached | None:
-        """Find the job of a key, from now on ours if nobody watches it; None for a key that is free.
-
-        With `again` a job that failed at the server leaves its key free.
+        """Find the job of a key, and take it over if nobody watches it.
 
         Raises:
             UsageError: it is the job of another request.
@@ -297,17 +295,17 @@ class Table:
             raise UsageError(msg, hint="Take another key for another request")
         return self._regained(entry, intents=False)
 
-    def regain(self, name: str) -> Attached:
+    def regain(self, entry_id: str) -> Attached:
         """Look again at a job that was ours: it is, or another has taken it over, or it has ended."""
-        return self._regained(self.entry(name), intents=True)
+        return self._regained(self.entry(entry_id), intents=True)
 
     def _regained(self, entry: JournalEntry, *, intents: bool) -> Attached:
-        """Take a job that nobody watches; an intent only if it is our own."""
+        """Take over a job that nobody watches; an intent only if it is our own."""
         if isinstance(entry.state, TERMINAL):
             return Attached(entry=entry, how="ended")
-        owner = self._owner(entry.id)
-        if owner is not None and owner in self._alive() and not (intents and owner == self._token):
-            self.connection.execute("UPDATE jobs SET followed = 1 WHERE id = ?", (entry.id,))
+        token, owner = self._database.token, self._owner(entry.id)
+        if owner is not None and owner in self._alive() and not (intents and owner == token):
+            self._execute("UPDATE jobs SET followed = 1 WHERE id = ?", (entry.id,))
             return Attached(entry=entry, how="works")
         if isinstance(entry.state, Queueing) and not intents:
             return Attached(entry=entry if owner else evolve(entry, answer_by=None), how="nobody")
@@ -317,72 +315,60 @@ class Table:
             )
             hint = "Run once with the API key that ordered it, or see another process of that key deliver it"
             raise JournalError(msg, hint=hint, ticket=entry.ticket, charged=True)
-        self.connection.execute("UPDATE jobs SET owner = ? WHERE id = ?", (self._token, entry.id))
+        self._execute("UPDATE jobs SET owner = ? WHERE id = ?", (token, entry.id))
         return Attached(entry=entry, how="ours")
 
-    def look(self, names: Collection[str]) -> dict[str, State]:
-        """Return where those of the jobs stand that an owner who lives works on, and which were declined."""
-        alive = self._alive() or {self._token}
-        marks, owners = ", ".join("?" * len(names)), ", ".join("?" * len(alive))
+    def look(self, entry_ids: Collection[str]) -> dict[str, State]:
+        """Return the states of those jobs that an owner who lives works on, or that were declined, by id."""
+        alive = self._alive() or {self._database.token}
+        marks, owners = ", ".join("?" * len(entry_ids)), ", ".join("?" * len(alive))
         works = f"owner IN ({owners}) AND kind IN {(*UNFINISHED, *UNSENT)}"
         where = f"id IN ({marks}) AND ({works} OR (kind = 'Failed' AND job IS NULL))"
-        found = self.connection.execute(f"{_SELECT_PROGRESS} WHERE {where}", (*names, *alive)).fetchall()
-        entries = unpack(row[:-1] for row in found)
+        found = self._execute(f"{_SELECT_PROGRESS} WHERE {where}", (*entry_ids, *alive)).fetchall()
+        entries = [unpack(row, self._links) for row in found]
         return {entry.id: unpack_progress(entry, row[-1]) for entry, row in zip(entries, found, strict=True)}
 
     def report(self, states: Mapping[str, State]) -> None:
-        """Write down for those who follow jobs of ours how far these have come."""
-        ours = self.connection.execute("SELECT id FROM jobs WHERE owner = ? AND followed = 1", (self._token,))
-        for (name,) in ours.fetchall():
+        """Write down the progress of those jobs of ours that others follow."""
+        ours = "SELECT id FROM jobs WHERE owner = ? AND followed = 1"
+        for (name,) in self._execute(ours, (self._database.token,)).fetchall():
             if name in states:
-                self.connection.execute(_TELL, (pack_progress(states[name]), name))
+                self._execute(_TELL, (pack_progress(states[name]), name))
 
-    def of_key(self, key: str) -> JournalEntry | None:
-        """Return the entry that has a key: as `find` does, or the one that failed and has it still."""
-        return next(iter(self._select(f"{self._of_account} AND {_HAS_KEY}", key)), None)
+    def marks(self, most: int) -> tuple[dict[str, Mark], dict[str, str]]:
+        """Return what tells whether one of the newest `most` jobs, or of the unfinished, has changed.
 
-    def marks(self, most: int) -> dict[str, Mark]:
-        """Return what tells whether one of the newest `most` jobs, or of the unfinished, has changed."""
+        Return also the accounts' rations, as they are stored.
+        """
         alive = self._alive()
         newest = f"SELECT id FROM jobs ORDER BY created DESC, id LIMIT {int(most)}"  # noqa: S608 - a number
-        found = self.connection.execute(
+        found = self._execute(
             f"SELECT id, updated, owner, progress FROM jobs WHERE id IN ({newest}) OR kind IN {UNFINISHED}"  # noqa: S608
         )
-        return {
+        marks: dict[str, Mark] = {
             name: (updated, owner if owner in alive else None, progress)
-            for name, updated, owner, progress in found
+            for name, updated, owner, progress in found.fetchall()
         }
+        return marks, dict(self._execute("SELECT account, ration FROM rations").fetchall())
 
     def entries(self, names: Sequence[str]) -> list[JournalEntry]:
         """Return those of the jobs that are there."""
         return self._select(f"id IN ({', '.join('?' * len(names))})", *names, readable=True)
 
-    def rations(self) -> dict[str, str]:
-        """Return the accounts' rations, as they are stored."""
-        return dict(self.connection.execute("SELECT account, ration FROM rations").fetchall())
-
     def spent(self, prefix: str) -> float:
         """Return the USD that went into the jobs whose keys begin with `prefix`."""
-        prices = self.connection.execute(
+        prices = self._execute(
             f"SELECT usd FROM jobs WHERE substr(key, 1, ?) = ? AND usd IS NOT NULL"  # noqa: S608 - constants
-            f" AND kind NOT IN {UNSENT}{self._scope}",
+            f" AND kind NOT IN {UNSENT} AND {self._in_scope}",
             (len(prefix), prefix),
         )
-        return float(sum(Decimal(str(usd)) for (usd,) in prices))  # exact in decimals: 3 times 0.1 is 0.3
+        return float(sum(Decimal(str(usd)) for (usd,) in prices.fetchall()))  # exact: 3 times 0.1 is 0.3
 
-    def strangers(self, account: str) -> int:
-        """Return how many jobs are other accounts' that are unfinished or have a key; 0 if any is ours."""
-        counted = f"""SELECT count(CASE WHEN account = ? THEN 1 END),
-            count(CASE WHEN account NOT IN ('', ?) AND (key IS NOT NULL OR kind IN {UNFINISHED}) THEN 1 END)
-            FROM jobs"""  # noqa: S608 - constants
-        ours, theirs = self.connection.execute(counted, (account, account)).fetchone()
-        return 0 if ours else theirs
-
-    def paid(self, since: float) -> list[Paid]:
+    def paid(self, since: float = 0.0) -> list[Paid]:
         """Return what was paid, or may have been, for the jobs that began at a moment or later."""
-        rows = self.connection.execute(
+        rows = self._execute(
             f"SELECT usd, created, model, tags, destination, url FROM jobs"  # noqa: S608 - constants
-            f" WHERE created >= ? AND usd IS NOT NULL AND kind NOT IN {UNSENT}{self._scope}",
+            f" WHERE created >= ? AND usd IS NOT NULL AND kind NOT IN {UNSENT} AND {self._in_scope}",
             (since,),
         )
         return [
@@ -393,20 +379,38 @@ class Table:
                 tags={} if tags is None else json.loads(tags),
                 to=url if destination is None else os.fsdecode(destination),
             )
-            for usd, created, model, tags, destination, url in rows
+            for usd, created, model, tags, destination, url in rows.fetchall()
         ]
 
-    def history(
-        self, *, kinds: Collection[str], model: str | None, since: float, limit: int | None
-    ) -> list[JournalEntry]:
-        """Return the jobs that began at a moment or later, newest first, of some states or of any."""
-        where, values = f"created >= ?{self._scope}", [since, *kinds]
-        if kinds:
-            where += f" AND kind IN ({', '.join('?' * len(kinds))})"
-        if model is not None:
-            where, values = f"{where} AND model = ?", [*values, model]
-        most = "" if limit is None else f" LIMIT {int(limit)}"
-        return self._select(f"{where} ORDER BY created DESC, id{most}", *values, readable=True)
+    def history(self, wanted: Wanted) -> list[JournalEntry]:
+        """Return the jobs that are wanted, newest first."""
+        where, values = f"created >= ? AND {self._in_scope}", [wanted.since, *wanted.kinds]
+        if wanted.kinds:
+            where += f" AND kind IN ({', '.join('?' * len(wanted.kinds))})"
+        if wanted.model is not None:
+            where, values = f"{where} AND model = ?", [*values, wanted.model]
+        where += " ORDER BY created DESC, id"
+        if wanted.limit is not None and wanted.key is None and wanted.tag is None:
+            where += f" LIMIT {int(wanted.limit)}"
+        found = self._select(where, *values, readable=True)
+        return [entry for entry in found if wanted.fits(entry)][: wanted.limit]
+
+    def tidy(self) -> int:
+        """Remove old history, and the questions to a person that nobody waits for any more.
+
+        Return how many jobs other accounts have that are unfinished or have a key; 0 if any job is ours.
+        """
+        now, alive = self._clock.time(), self._alive()
+        ended = "kind IN ('Succeeded', 'Failed', 'Stopped') AND key IS NULL AND updated < ?"
+        self._execute(f"DELETE FROM jobs WHERE {ended}", (now - HISTORY,))  # noqa: S608 - constants
+        self._execute(f"DELETE FROM jobs WHERE {self._free(alive, UNSENT)}", [*alive])  # noqa: S608 - constants
+        if not self._database.scoped:  # older versions knew files only
+            self._execute(_REVIVE, (now - _KNOWN,))
+        counted = f"""SELECT count(CASE WHEN account = ? THEN 1 END),
+            count(CASE WHEN account NOT IN ('', ?) AND (key IS NOT NULL OR kind IN {UNFINISHED}) THEN 1 END)
+            FROM jobs"""  # noqa: S608 - constants
+        ours, theirs = self._execute(counted, (self._account, self._account)).fetchone()
+        return 0 if ours else theirs
 
     def _check_budget(self, budget: Budget, usd: float | None, now: float) -> None:
         """Check that a paid request may go, by what the day and the month have cost.
@@ -424,25 +428,14 @@ class Table:
             spent = total(one for one in paid if one.at >= since)
             Reservations(most, spent, of=f"the {name} ", hint=hint).reserve(usd)
 
-    def tidy(self, now: float) -> None:
-        """Forget old history, and the questions to a person that nobody waits for any more."""
-        alive = self._alive()
-        ended = "kind IN ('Succeeded', 'Failed', 'Stopped') AND key IS NULL AND updated < ?"
-        self.connection.execute(f"DELETE FROM jobs WHERE {ended}", (now - HISTORY,))  # noqa: S608 - constants
-        unsent = f"DELETE FROM jobs WHERE {self._free(alive, UNSENT)}"  # noqa: S608 - constants
-        self.connection.execute(unsent, [*alive])
-        if not self._scoped:  # older versions knew files only
-            self.connection.execute(_REVIVE, (now - _KNOWN,))
-
     def _holder(self, key: str, *, again: bool, but: str = "") -> JournalEntry | None:
         """Return who has a key, other than `but`: no question nobody waits for, nor `again` who failed."""
         kinds = f"kind IN {('Succeeded', *UNFINISHED, *UNSENT)}" + ("" if again else f" OR {_FAILED}")
-        mine = f"0 = 0{self._scope}" if again else self._of_account
+        mine = self._in_scope if again else self._of_account
         found = self._select(f"{mine} AND key = ? AND id <> ? AND ({kinds}) {_BEST}", key, but)
         if not found or not isinstance(found[0].state, AwaitingConsent):
             return found[0] if found else None
-        owner = self._owner(found[0].id)
-        if owner is not None and (owner == self._token or self._is_alive(owner)):
+        if self._owner(found[0].id) in self._alive():
             return found[0]
         self.withdraw(found[0].id)
         return self._holder(key, again=again, but=but)
@@ -451,22 +444,20 @@ class Table:
         """Make jobs ours: hundreds with one statement, as each takes its time where the database is far."""
         for start in range(0, len(entries), _PART):
             names = [entry.id for entry in entries[start : start + _PART]]
-            marks = ", ".join("?" * len(names))
-            self.connection.execute(f"UPDATE jobs SET owner = ? WHERE id IN ({marks})", (self._token, *names))  # noqa: S608 - marks
+            owned = f"UPDATE jobs SET owner = ? WHERE id IN ({', '.join('?' * len(names))})"  # noqa: S608 - marks
+            self._execute(owned, (self._database.token, *names))
         return entries
 
-    def _owner(self, name: str) -> str | None:
+    def _owner(self, entry_id: str) -> str | None:
         """Return who works on a job that is there."""
-        owner: str | None = self.connection.execute(
-            "SELECT owner FROM jobs WHERE id = ?", (name,)
-        ).fetchone()[0]
+        owner: str | None = self._execute("SELECT owner FROM jobs WHERE id = ?", (entry_id,)).fetchone()[0]
         return owner
 
     def _continued(self, entry: JournalEntry) -> JournalEntry:
         """Return `entry` with what is known of its job, as the entry that nobody watches if there is one."""
         job, alive = job_of(entry.state), self._alive()
         known = self._select(f"job = ? AND kind IN {UNFINISHED} ORDER BY rowid DESC", job)
-        most = self.connection.execute("SELECT coalesce(max(gets), 0) FROM jobs WHERE job = ?", (job,))
+        most = self._execute("SELECT coalesce(max(gets), 0) FROM jobs WHERE job = ?", (job,))
         entry = evolve(entry, state=merge_known(entry.state, known, most.fetchone()[0]))
         under_way = self._free(alive, ("Waiting", "Downloading"))
         for old in self._select(
@@ -484,15 +475,17 @@ class Table:
 
     def _select(self, where: str, *values: object, readable: bool = False) -> list[JournalEntry]:
         """Return the entries, or only those that our key can read."""
-        rows = self.connection.execute(f"{_SELECT} WHERE {where}", values)
-        return unpack(row for row in rows if not (readable and isinstance(row[_STATE], Sealed)))
+        rows = self._execute(f"{_SELECT} WHERE {where}", values).fetchall()
+        entries = [unpack(row, self._links) for row in rows]
+        return [entry for entry in entries if not (readable and entry.sealed)]
 
     def _alive(self) -> set[str]:
-        owners = self.connection.execute("SELECT DISTINCT owner FROM jobs WHERE owner IS NOT NULL")
-        return {owner for (owner,) in owners if owner == self._token or self._is_alive(owner)}
+        """Return the owners of jobs that live."""
+        owners = self._execute("SELECT DISTINCT owner FROM jobs WHERE owner IS NOT NULL").fetchall()
+        return {name for (name,) in owners if name == self._database.token or self._database.is_alive(name)}
 
     def _free(self, watchers: Collection[str], kinds: tuple[str, ...] = UNFINISHED) -> str:
         """Return the condition that a job is of `kinds`, and of none of the `watchers`, its parameters."""
         marks = ", ".join("?" * len(watchers))
         others = f" OR owner NOT IN ({marks})" if watchers else " OR owner IS NOT NULL"
-        return f"kind IN {kinds}{self._scope} AND (owner IS NULL{others})"
+        return f"kind IN {kinds} AND {self._in_scope} AND (owner IS NULL{others})"

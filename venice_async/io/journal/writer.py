@@ -7,7 +7,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import sleep
@@ -17,10 +17,10 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
 from ...errors import UsageError, VeniceError
+from ...sansio.http.secrets import Secret
 from ..shielding import wait_out
-from .entries import StoreAwayError
+from .entries import Links, StoreAwayError
 from .leases import EVERY
-from .table import Table
 
 MOST: Final = 50
 """Operations in a transaction: a long one keeps others out, and is given up by a database that is far."""
@@ -31,89 +31,103 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-@define(eq=False)
-class Operation(Generic[_T]):
-    """Something to do within a transaction, and what came of it; see `Writer.perform`.
+class Rows(Protocol):
+    """What a statement found or changed."""
 
-    Attributes:
-        action: what to do.
-        keep: whether it is done later if the database is away.
-        error: why it could not be done.
-        found: what it gave, which holds once the transaction is over.
-    """
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
+        ...
 
-    action: Callable[[Table], _T]
-    keep: bool = field(default=False, kw_only=True)
-    error: Exception | None = None
-    found: _T | None = None
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return all the rows."""
+        ...
 
 
 class Database(Protocol):
-    """What holds the journal. All but `beat_apart` and `epoch` is called in the writer's thread.
+    """What holds the journal, and our lease in it; all but `beat` and `epoch` is for the writer's thread.
 
     Attributes:
-        table: the jobs, within a transaction.
+        name: its path or URI, without secrets.
+        scoped: whether each account sees its own jobs only.
+        token: the name of our lease, which the jobs that we work on have for an owner.
+        erased: whether something secret was erased from the table that may still stand elsewhere.
     """
 
-    table: Table
+    name: str
+    scoped: bool
+    token: str
+    erased: bool
 
     @property
     def epoch(self) -> int:
-        """How often we were taken for dead."""
+        """How often our lease was lost: whoever worked on a job before must look at it again."""
         ...
 
     def open(self) -> None:
-        """Open it, and make it if it is missing; raise `JournalError`."""
+        """Connect, take a lease, and make the tables or bring them up to date."""
         ...
 
     def begin(self, *, patient: bool) -> None:
-        """Begin a transaction, as one who lives; if need be as a new owner, who has what nobody took."""
+        """Begin a transaction; after our lease was lost, under a new one that has what nobody took."""
         ...
 
-    def commit(self) -> None:
-        """Make it durable."""
+    def execute(self, sql: str, parameters: Any = (), /) -> Rows:
+        """Execute a statement within the transaction, with `?` or `:name` for values."""
         ...
 
     def rollback(self) -> None:
-        """Undo it, as far as that is still necessary."""
+        """Undo the transaction, as far as that is still necessary."""
         ...
 
     def erase(self) -> None:
-        """Erase what the end of a job left elsewhere than in its table."""
+        """Erase elsewhere what was erased from the table, outside a transaction."""
         ...
 
-    def beat_apart(self) -> bool:
-        """Say that we live, if that needs no transaction, and tell whether it does not."""
+    def beat(self) -> bool:
+        """Renew our lease, each second in a thread of its own; tell whether that takes a transaction."""
+        ...
+
+    def is_alive(self, token: str) -> bool:
+        """Tell whether the owner with that lease lives."""
+        ...
+
+    def links(self, secret: Secret | None, account: str) -> Links | None:
+        """Return what encrypts the links of an account, where a journal of this kind does that."""
         ...
 
     def explain(self, error: Exception) -> Exception:
         """Return what to raise instead of an error."""
         ...
 
-    def is_passing(self, error: Exception) -> bool:
-        """Tell whether all that is waiting fails for the same reason."""
-        ...
-
     def close(self) -> None:
-        """Close it; raise nothing."""
+        """Release our lease and disconnect; raise nothing."""
         ...
 
 
-def _beat(journal: weakref.ref[Writer], closed: threading.Event) -> None:
-    """Have a journal say each second that it lives, until it is closed or forgotten.
+@define(eq=False)
+class Operation(Generic[_T]):
+    """Something to do within a transaction; see `Writer.perform`.
 
-    A thread of its own tells a process that was stopped, or a frozen machine, from a blocked event loop.
+    Attributes:
+        action: what to do.
+        keep: whether it is done later if the database is away.
+        error: why it could not be done.
+        result: what it returned, which holds once the transaction is over.
     """
-    while not closed.wait(EVERY) and (writer := journal()) is not None:
-        try:
-            writer.beat()
-        except Exception:
-            _logger.exception("The journal cannot say that it is in use")
-        del writer
+
+    action: Callable[[], _T]
+    keep: bool = field(default=False, kw_only=True)
+    error: Exception | None = None
+    result: _T | None = None
 
 
 class Writer:
-    """An open journal, used in one thread of its own: `open` it first and `aclose` it in the end.
+    """The thread of an open journal: `open` it first and `aclose` it in the end.
 
     The thread is not one of anyio's, since waiting for those is not proof against `Task.cancel`, by which
     `asyncio.run` ends its tasks: the wait would end before the write, and the next write would run beside it.
@@ -130,43 +144,44 @@ class Writer:
         self._closed = threading.Event()
 
     async def open(self) -> None:
-        """Open the database, and make it if it is missing.
+        """Open the database.
 
         Raises:
             JournalError: it cannot be used.
         """
-        await self._in_thread(self.database.open)
+
+        def connect() -> None:
+            try:
+                self.database.open()
+            except Exception as error:  # noqa: BLE001 - it is raised below, without what it was raised from
+                problem = self._explained(error)
+            else:
+                return
+            raise problem
+
+        await self._in_thread(connect)
         arguments = weakref.ref(self), self._closed
-        threading.Thread(target=_beat, args=arguments, name="venice_async.pulse", daemon=True).start()
+        threading.Thread(target=_renew, args=arguments, name="venice_async.lease", daemon=True).start()
 
     def beat(self) -> None:
-        """Say that we live, once a second; called in the thread of the pulse."""
+        """Renew the lease; called each second, in a thread of its own."""
 
         def speak() -> None:
-            if not self._closed.is_set():
-                self._waiting.append(Operation(lambda _: None))
-                self._drain()
+            self._waiting.append(Operation(lambda: None))
+            self._drain()
 
-        if not self.database.beat_apart() and not self._closed.is_set():
+        if self.database.beat():
             with suppress(RuntimeError):  # it was closed just now
                 self._thread.submit(speak)
 
-    def seen_by(self, table: Callable[[], Table]) -> View:
-        """Return the journal as it is seen through another table in the session, such as an account's."""
-        return View(self, table)
-
     async def perform(
-        self,
-        action: Callable[[Table], _T],
-        *,
-        keep: bool = False,
-        undo: Callable[[_T], Awaitable[None]] | None = None,
+        self, action: Callable[[], _T], *, keep: bool = False, undo: Callable[[_T], object] | None = None
     ) -> _T:
-        """Do something within a transaction, and return what it gives once the disk has it.
+        """Do something within a transaction, and return its result once the disk has it.
 
         It may be done again, after a transaction that failed; with `keep` also later, if the database is
-        away. A cancellation goes on only when it is done; `undo` takes back what a cancelled caller will
-        never learn of.
+        away. A cancellation is raised only when it is done; `undo` takes back, in a transaction too, what a
+        cancelled caller never learns of.
 
         Raises:
             JournalError: the database cannot be used, and nothing was changed.
@@ -181,16 +196,13 @@ class Writer:
             await self._in_thread(self._drain)
         except asyncio.CancelledError:
             if undo is not None and operation.error is None:
+                result = cast("_T", operation.result)
                 with suppress(VeniceError):  # the cancellation matters more
-                    await undo(cast("_T", operation.found))
+                    await self.perform(lambda: undo(result), keep=True)
             raise
         if operation.error is not None:
             raise operation.error
-        return cast("_T", operation.found)
-
-    def keep(self, action: Callable[[Table], object]) -> None:
-        """Have it done before whatever is done next."""
-        self._kept.append(Operation(action, keep=True))
+        return cast("_T", operation.result)
 
     async def aclose(self) -> None:
         """Finish what was begun, and close. May be called more than once."""
@@ -212,83 +224,59 @@ class Writer:
                 self._thread.shutdown(wait=False)
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
-        errand = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        cancelled = await wait_out(errand)
-        problem = errand.exception()
+        await wait_out(asyncio.get_running_loop().run_in_executor(self._thread, work))
         await checkpoint_if_cancelled()
-        if cancelled is not None or problem is not None:
-            raise cast("BaseException", cancelled or problem)
 
     def _drain(self) -> None:
-        """Do all that is waiting; those whose turn was later find it done."""
+        """Do all that is waiting; when the turn of the others comes, theirs is done."""
         operations = self._kept + [self._waiting.popleft() for _ in range(len(self._waiting))]
         patient, self._kept = not self._closed.is_set() or bool(self._kept), []
         for start in range(0, len(operations), MOST):
-            self._commit(operations[start : start + MOST], patient=patient)
+            self._transact(operations[start : start + MOST], patient=patient)
         if operations:
             self.database.erase()
 
-    def _commit(self, operations: list[Operation[Any]], *, patient: bool) -> None:
+    def _transact(self, operations: list[Operation[Any]], *, patient: bool) -> None:
         """Do it in one transaction, or where that fails in one each, so that nobody suffers for another."""
+        begun = False
         try:
-            self.database.begin(patient=patient)
             try:
+                self.database.begin(patient=patient)
+                begun = True
                 for operation in operations:
-                    operation.found = operation.action(self.database.table)
-                self.database.commit()
+                    operation.result = operation.action()
+                self.database.execute("COMMIT")
             except BaseException:
                 self.database.rollback()
                 raise
             for operation in operations:
                 operation.error = None
         except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
-            problem = self.database.explain(error)
-            if len(operations) == 1 or self.database.is_passing(error):
+            problem = self._explained(error)
+            away = isinstance(problem, StoreAwayError)
+            if begun and not away and len(operations) > 1:
                 for operation in operations:
-                    operation.error = problem
-                    if operation.keep and isinstance(problem, StoreAwayError):
-                        self._kept.append(operation)
+                    self._transact([operation], patient=patient)
                 return
             for operation in operations:
-                self._commit([operation], patient=patient)
+                operation.error = problem
+                if operation.keep and away:
+                    self._kept.append(operation)
+
+    def _explained(self, error: Exception) -> Exception:
+        """Return what to raise instead of an error, without a traceback whose frames have links in them."""
+        problem = self.database.explain(error)
+        return problem.with_traceback(None) if isinstance(problem, VeniceError) else problem
 
 
-class View:
-    """A journal that several accounts keep in one session, as one of them sees it; see `Writer`.
+def _renew(journal: weakref.ref[Writer], closed: threading.Event) -> None:
+    """Renew the lease of a journal each second, until it is closed or forgotten.
 
-    Closing it lets go of the unfinished jobs of this account; the session is the writer's.
-
-    Attributes:
-        database: what holds the journal.
+    A thread of its own tells a process that was stopped, or a frozen machine, from a blocked event loop.
     """
-
-    def __init__(self, writer: Writer, table: Callable[[], Table]) -> None:
-        """See it through `table`, which gives the account's within a transaction."""
-        self.database: Database = writer.database
-        self._writer = writer
-        self._table = table
-        self._closed = False
-
-    async def open(self) -> None:
-        """Do nothing: the session is open."""
-
-    async def perform(
-        self,
-        action: Callable[[Table], _T],
-        *,
-        keep: bool = False,
-        undo: Callable[[_T], Awaitable[None]] | None = None,
-    ) -> _T:
-        """Do something within a transaction; see `Writer.perform`."""
-        return await self._writer.perform(lambda _: action(self._table()), keep=keep, undo=undo)
-
-    def keep(self, action: Callable[[Table], object]) -> None:
-        """Have it done before whatever is done next."""
-        self._writer.keep(lambda _: action(self._table()))
-
-    async def aclose(self) -> None:
-        """Let go of what is unfinished. May be called more than once."""
-        if not self._closed:
-            self._closed = True
-            with suppress(VeniceError):  # it is done when the database is back
-                await self.perform(lambda table: table.release(), keep=True)
+    while not closed.wait(EVERY) and (writer := journal()) is not None:
+        try:
+            writer.beat()
+        except Exception:
+            _logger.exception("The journal cannot say that it is in use")
+        del writer
