@@ -106,7 +106,7 @@ class Driver:
     @property
     def entry_id(self) -> str:
         """The id of the job's entry in the journal; empty where there is none."""
-        return self._record.id
+        return self._record.entry.id
 
     def stop(self, reason: VeniceError | None = None) -> None:
         """End the job soon: it is no longer watched or, if it is not paid for, fails for `reason`."""
@@ -363,7 +363,7 @@ class Driver:
         if isinstance(state, Failed):
             state.error.with_traceback(None)  # its frames hold what the server said
         if isinstance(state, Saved) and self._shared.settings.sidecars:
-            now, usd = self._shared.clock.time(), self._submission.usd
+            now, usd = self._shared.clock.time(), self._record.entry.usd
             await write_sidecar(state.video, self.spec, usd=usd, began=self._born, now=now)
         match state:
             case Failed(ticket=None, error=ConsentDeclinedError()):
@@ -382,8 +382,8 @@ class Driver:
         self.state, self._told = state, True
         if not isinstance(state, Quoting | Queueing | AwaitingConsent):
             self.placed.set()
-        if self.spec.key is not None and self._shared.following is not None and self._record.id:
-            self._shared.following.report(self._record.id, state)
+        if self.spec.key is not None and self._shared.following is not None and self.entry_id:
+            self._shared.following.report(self.entry_id, state)
         if self.on_change is not None:
             self.on_change(state)
 

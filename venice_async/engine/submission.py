@@ -11,7 +11,7 @@ from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
-from attrs import Factory, define, evolve, field
+from attrs import define, evolve, field
 
 from ..errors import (
     ANSWER_KEPT,
@@ -51,13 +51,11 @@ class Submission:
         outcome: what came of the paid request, also where the job was stopped while it was on its way: the
             ticket, or that nobody knows.
         encoded: the request with its media as URLs, until the paid request is made of it.
-        usd: the price in USD, once it is asked or known.
     """
 
     _shared: Shared
     _spec: JobSpec
     _record: JobRecord
-    usd: float | None = field(init=False, default=Factory(lambda self: self._spec.usd, takes_self=True))
     encoded: VideoRequest | None = field(init=False, default=None)
     outcome: Accepted | Refused | None = field(init=False, default=None)
     _prepared: Prepared | None = field(init=False, default=None)
@@ -67,9 +65,9 @@ class Submission:
         """Ask for the price."""
         self.encoded = self.encoded or await encode_media(command.request)
         query = await price_query(command.request, command.reference_video_seconds, encoded=self.encoded)
-        self.usd = (await self._shared.caller.ask(query)).usd
-        self._record.expect(self.usd)
-        return Priced(self.usd)
+        usd = (await self._shared.caller.ask(query)).usd
+        self._record.entry = evolve(self._record.entry, usd=usd)
+        return Priced(usd)
 
     async def queue(self, command: Queue) -> Event:
         """Send the paid request at its turn, again only if it provably was not accepted.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from attrs import define, evolve, field
 
 from ...errors import VeniceError
 from ...sansio.job.states import TERMINAL, AwaitingConsent, Failed, State, ticket_of
@@ -17,15 +17,22 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger(__name__)
 
 
+@define(eq=False)
 class JobRecord:
-    """The journal's record of one job; without a journal it keeps nothing."""
+    """The journal's record of one job; without a journal it keeps nothing.
 
-    def __init__(self, journal: JobStore | None, entry: JournalEntry) -> None:
-        """Write `entry` to `journal`; one that has an id stands there already."""
-        self._journal = journal
-        self._entry = entry
-        self._epoch = 0 if journal is None else journal.epoch
-        self._asking = self._released = False
+    Attributes:
+        entry: the job as it stands in the journal, or is to stand there: it has an id once it does.
+    """
+
+    _journal: JobStore | None
+    entry: JournalEntry
+    _epoch: int = field(init=False, default=0)
+    _asking: bool = field(init=False, default=False)
+    _released: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._epoch = 0 if self._journal is None else self._journal.epoch
 
     def check(self) -> None:
         """Check that nobody can have taken the job over.
@@ -33,30 +40,21 @@ class JobRecord:
         Raises:
             LeaseLostError: we were taken for dead meanwhile.
         """
-        if self._journal is not None and self._entry.id and self._journal.epoch != self._epoch:
+        if self._journal is not None and self.entry.id and self._journal.epoch != self._epoch:
             msg = "This process was stopped, or cut off from its journal; others may have its jobs"
             raise LeaseLostError(msg)
 
     async def regain(self) -> Attached:
         """Look at the job again: it is ours, or has another owner, or has ended."""
         assert self._journal is not None  # noqa: S101 - there was a lease to lose
-        found = await self._journal.regain(self._entry.id)
+        found = await self._journal.regain(self.entry.id)
         self._epoch = self._journal.epoch
         return found
-
-    def expect(self, usd: float) -> None:
-        """Note what the job will cost, for the entry that is yet to stand there."""
-        self._entry = evolve(self._entry, usd=usd)
-
-    @property
-    def id(self) -> str:
-        """The id of the entry; empty as long as there is none."""
-        return self._entry.id
 
     @property
     def label(self) -> str:
         """The job's key and tags, for a line of the log; empty where it has none."""
-        name, tags = self._entry.name, dict(self._entry.tags)
+        name, tags = self.entry.name, dict(self.entry.tags)
         parts = [f"key={name!r}"] * bool(name) + [f"tags={tags}"] * bool(tags)
         return f" ({', '.join(parts)})" if parts else ""
 
@@ -72,16 +70,16 @@ class JobRecord:
             BudgetExceededError: the batch would cost more than it may.
             JournalError: it could not be made durable.
         """
-        if self._journal is None or (self._entry.id and not self._asking):
+        if self._journal is None or (self.entry.id and not self._asking):
             return state
-        entry, self._epoch = evolve(self._entry, state=state), self._journal.epoch
-        self._entry = await self._journal.begin(entry, answer_within=answer_within, batch=batch)
+        entry, self._epoch = evolve(self.entry, state=state), self._journal.epoch
+        self.entry = await self._journal.begin(entry, answer_within=answer_within, batch=batch)
         self._asking = False
-        return self._entry.state
+        return self.entry.state
 
     async def ask(self, state: AwaitingConsent) -> None:
         """Let an intent that was not charged keep its key while a person is asked: others wait for that."""
-        if self._entry.key is None:
+        if self.entry.key is None:
             await self.withdraw()
         else:
             await self.record(state)
@@ -95,10 +93,10 @@ class JobRecord:
 
     async def record(self, state: State) -> None:
         """Keep a state of a paid job; a journal that fails now is logged, for it must not lose the job."""
-        if self._journal is None or not self._entry.id:
+        if self._journal is None or not self.entry.id:
             return
         try:
-            await self._journal.record(self._entry.id, state)
+            await self._journal.record(self.entry.id, state)
             self._released = isinstance(state, TERMINAL)
         except StoreAwayError as error:
             log.warning("A job's state is written once the journal is back: %s", error.message)
@@ -108,9 +106,9 @@ class JobRecord:
 
     async def withdraw(self) -> None:
         """Remove the record: nothing was charged."""
-        if self._journal is None or not self._entry.id:
+        if self._journal is None or not self.entry.id:
             return
-        entry_id, self._entry = self._entry.id, evolve(self._entry, id="")
+        entry_id, self.entry = self.entry.id, evolve(self.entry, id="")
         try:
             await self._journal.withdraw(entry_id)
         except VeniceError as error:
@@ -121,9 +119,9 @@ class JobRecord:
         if self._asking:
             self._asking = False
             await self.withdraw()
-        if self._journal is None or not self._entry.id or self._released:
+        if self._journal is None or not self.entry.id or self._released:
             return
         try:
-            await self._journal.release(self._entry.id)
+            await self._journal.release(self.entry.id)
         except VeniceError as error:
             log.warning("The journal takes the job for one that is being worked on: %s", error)
