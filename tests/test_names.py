@@ -131,3 +131,15 @@ async def test_a_file_that_is_named_by_a_url_has_its_sidecar_too(tmp_path: Path)
         video = await venice.generate(PUBLIC, to=f"file://{tmp_path}/clips/{{model}}.mp4")
     assert f"file://{tmp_path}/clips/public-model.mp4" == video.url
     assert video.sha256 == json.loads((tmp_path / "clips/public-model.mp4.json").read_text())["sha256"]
+
+
+async def test_the_sidecar_of_a_recovered_job_says_what_it_cost(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"journal": tmp_path / "jobs.db", "sidecars": True}
+    async with Venice(polls=4) as server:
+        async with client(server, **options) as venice:
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", max_usd=9).queued()
+            await venice.aclose()
+        async with client(server, **options) as venice:
+            (job,) = await venice.recover()
+            await job
+    assert 0.25 == json.loads((tmp_path / "clip.mp4.json").read_text())["usd"]

@@ -217,5 +217,6 @@ def recovery(entry: JournalEntry, now: float) -> JobSpec:
         key=entry.key,
         tags=entry.tags,
         identity=entry.identity,
+        usd=entry.usd,
         age=max(0.0, now - entry.created),
     )
