@@ -43,8 +43,7 @@ class VideoJob:
         """Watch `driver`; `VeniceClient` makes and starts jobs."""
         self._driver = driver
         self._loop = asyncio.get_running_loop()
-        self._changed = asyncio.Event()
-        self._changes = 0
+        self._changed = asyncio.Event()  # a new one for each state
         self._observed = False
         self._callbacks: list[tuple[Callable[[VideoJob], object], Context | None]] = []
         self._on_state = on_state
@@ -222,17 +221,16 @@ class VideoJob:
         job ended is a state here, not an exception.
         """
         self._check_loop()
-        seen = -1
+        seen: asyncio.Event | None = None
         while True:
-            changed = self._changed
-            if seen != self._changes:
-                seen = self._changes
+            if seen is not self._changed:
+                seen = self._changed
                 self._observed |= self.done()
                 yield self.state
             elif self.done():
                 return
             else:
-                await changed.wait()
+                await seen.wait()
 
     def __repr__(self) -> str:
         name = self.ticket.queue_id if self.ticket else "not queued"
@@ -283,7 +281,6 @@ class VideoJob:
             log.error("A job failed and was never awaited: %r: %s: %s", self, type(error).__name__, error)
 
     def _notify(self, state: State) -> None:
-        self._changes += 1
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         if self._on_state is not None:

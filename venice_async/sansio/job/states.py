@@ -132,13 +132,7 @@ class Downloading:
 
 
 @frozen(kw_only=True)
-class Saved:
-    """The clip is verified and under its final name; the server's copy is being cleaned up.
-
-    Attributes:
-        video: the clip.
-    """
-
+class _Delivered:
     video: Video
 
     @property
@@ -148,19 +142,21 @@ class Saved:
 
 
 @frozen(kw_only=True)
-class Succeeded:
-    """Done.
+class Saved(_Delivered):
+    """The clip is verified and under its final name; the server's copy is being cleaned up.
 
     Attributes:
         video: the clip.
     """
 
-    video: Video
 
-    @property
-    def ticket(self) -> Ticket:
-        """The job."""
-        return self.video.ticket
+@frozen(kw_only=True)
+class Succeeded(_Delivered):
+    """Done.
+
+    Attributes:
+        video: the clip.
+    """
 
 
 @frozen(kw_only=True)
