@@ -18,16 +18,16 @@ from ..sansio.object_url import is_collapsed_url, is_object_url, parse_object_ur
 
 LONGEST_NAME: Final = 255  # characters of a key, or of the name or text of a tag
 MOST_TAGS: Final = 64
-_UNSPEAKABLE: Final = re.compile(
+_UNPRINTABLE: Final = re.compile(
     r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
 )  # no database and no terminal takes these
 
 
 def checked_request(request: object) -> VideoRequest:
-    """Return `request` if it is a request.
+    """Return `request`, checked.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is no `VideoRequest`.
     """
     if isinstance(request, VideoRequest):
         return request
@@ -36,19 +36,19 @@ def checked_request(request: object) -> VideoRequest:
 
 
 def checked_key(key: object) -> str:
-    """Return `key` if it can name a job.
+    """Return `key`, checked.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: it cannot name a job.
     """
     return checked_name(key, "key", hint="Pass what names the order with you, such as key='order-4711'")
 
 
 def checked_name(value: object, what: str, *, hint: str = "") -> str:
-    """Return `value` if it can be a name; `what` is the argument that it was passed as.
+    """Return `value`, checked; `what` is the argument that it was passed as.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: it is empty, too long, or has control characters.
     """
     if isinstance(value, str) and value.strip() and _is_name(value):
         return value
@@ -59,10 +59,10 @@ def checked_name(value: object, what: str, *, hint: str = "") -> str:
 
 
 def checked_tags(tags: object) -> dict[str, str]:
-    """Return a copy of `tags` if they are such.
+    """Return a copy of `tags`, checked.
 
     Raises:
-        UsageError: they are none.
+        UsageError: they are no mapping of names to texts, or too many.
     """
     given: object = tags
     known = dict(cast("Mapping[object, object]", tags)) if isinstance(tags, Mapping) else None
@@ -78,7 +78,7 @@ def checked_tags(tags: object) -> dict[str, str]:
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= LONGEST_NAME and not _UNSPEAKABLE.search(value)
+    return isinstance(value, str) and len(value) <= LONGEST_NAME and not _UNPRINTABLE.search(value)
 
 
 def _brief(value: object) -> str:
@@ -87,7 +87,7 @@ def _brief(value: object) -> str:
 
 
 def parsed_ticket(ticket: object) -> Ticket | UsageError:
-    """Return the ticket or what is wrong with it. Raised here, it would show the text with the link in it."""
+    """Return the ticket, or the error; raised here, its traceback would show the text with the link in it."""
     if isinstance(ticket, Ticket):
         return ticket
     if not isinstance(ticket, str | bytes):
@@ -99,19 +99,19 @@ def parsed_ticket(ticket: object) -> Ticket | UsageError:
 
 
 def sound_ticket(ticket: Ticket | UsageError) -> Ticket:
-    """Return what `parsed_ticket` found, or raise it."""
+    """Return what `parsed_ticket` returned, or raise it."""
     if isinstance(ticket, UsageError):
         raise ticket
     return ticket
 
 
 def bound_for(to: object, store: object = None) -> str | os.PathLike[str] | ObjectPlace | Sink:
-    """Return what `to` means: a path or a sink as it is, a URL as a place, anything else as a writer.
+    """Return the destination: a path or a sink as it is, a URL as a place, anything else as a writer.
 
     With a `store`, which may also come first in a pair, it is a place in that store.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: no clip can go there.
     """
     writer = to
     if isinstance(to, tuple):
@@ -139,7 +139,7 @@ def local_or_object(to: str | os.PathLike[str]) -> str | os.PathLike[str] | Obje
     """Return a path as it is, and a URL as the place in an object store that it names.
 
     Raises:
-        UsageError: it is a URL where no clip can go.
+        UsageError: no clip can go to that URL.
     """
     if isinstance(to, str) and is_object_url(to):
         return ObjectPlace(url=parse_object_url(to))
@@ -150,10 +150,10 @@ def local_or_object(to: str | os.PathLike[str]) -> str | os.PathLike[str] | Obje
 
 
 def folder_for(into: str | os.PathLike[str], store: object = None) -> Path | ObjectPlace:
-    """Return the folder of a batch, absolute; the URL of one may lack the slash at its end.
+    """Return the folder of a batch, absolute; its URL may lack the slash at its end.
 
     Raises:
-        UsageError: it is none.
+        UsageError: no clip can go there.
     """
     if store is not None or (isinstance(into, str) and is_object_url(into)):
         text = os.fspath(into)

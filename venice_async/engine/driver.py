@@ -109,7 +109,7 @@ class Driver:
         return self._record.entry.id
 
     def stop(self, reason: VeniceError | None = None) -> None:
-        """End the job soon: it is no longer watched or, if it is not paid for, fails for `reason`."""
+        """Stop watching the job; one that is not paid for fails with `reason`."""
         self._reason = reason or self._reason
         self._stop.cancel()
         if not self.begun and not isinstance(self.state, TERMINAL):
@@ -135,7 +135,7 @@ class Driver:
             self.on_change = None
 
     def _bind(self, spec: JobSpec) -> None:
-        """Work on `spec` from here on."""
+        """Go on with `spec`, and with services of its own."""
         self.spec = spec
         self._record = JobRecord(self._shared.journal, spec.entry)
         self._submission = Submission(self._shared, spec, self._record)
@@ -275,7 +275,7 @@ class Driver:
         return now
 
     async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Return what the journal says; while it cannot be reached, ask again until `Timeouts.queue`."""
+        """Return what `ask` returns, retried for `Timeouts.queue` while the journal cannot be reached."""
         clock = self._shared.clock
         given_up = clock.monotonic() + self._shared.settings.timeouts.queue
         while True:
@@ -325,7 +325,7 @@ class Driver:
         return state
 
     async def _delivered(self, state: State) -> State:
-        """Return how a job of an earlier call ended: a clip that is gone was paid for, and is an error."""
+        """Return the end of a job of an earlier call: a clip that is gone was paid for, and is an error."""
         if not isinstance(state, Saved | Succeeded):
             return state
         video, is_there = state.video, False
@@ -351,7 +351,7 @@ class Driver:
         return Failed(error=error, ticket=state.ticket)
 
     def _may_try_again(self, state: Failed) -> bool:
-        """Tell whether to begin a failed job anew, once: it was refunded, and its key is free."""
+        """Tell whether to queue a failed job once more: it was refunded, and its key is free."""
         is_new = isinstance(self.spec.start[0], Quoting | Queueing)  # and not one that is resumed
         error = state.error
         refunded = isinstance(error, APIError | JobFailedError) and error.credits_refunded is True
@@ -376,7 +376,7 @@ class Driver:
                 pass
 
     def _publish(self, state: State) -> None:
-        """Enter `state`, and tell whoever wants to know."""
+        """Enter `state`, and call `on_change`."""
         if state == self.state and self._told:
             return
         self.state, self._told = state, True
@@ -388,7 +388,7 @@ class Driver:
             self.on_change(state)
 
     def _after_event(self, event: Event) -> State:
-        """Return what `event` makes of the state, with what is known of the paid request by now."""
+        """Return the state after `event`, and after the outcome of a paid request that was sent."""
         state, outcome = self.state, self._submission.outcome
         if outcome is not None and isinstance(state, Queueing):
             state = step(state, outcome)[0]
@@ -401,7 +401,7 @@ class Driver:
             self._publish(receive(self.state, received=received, total=total))
 
     def _span(self) -> float:
-        """Return the seconds a job may take from its ticket to its clip."""
+        """Return the deadline: seconds from the ticket to the clip."""
         if (given := self._shared.settings.timeouts.job) is not None:
             return given
         average = self.state.average if isinstance(self.state, Waiting | Downloading) else None
@@ -409,5 +409,5 @@ class Driver:
 
 
 def _answer_is_lost(entry: JournalEntry, now: float, waited: float) -> bool:
-    """Tell whether no answer to an intent can come any more, whatever the clock of its owner was."""
+    """Tell whether the answer to an intent is overdue, whatever the clock of its owner was."""
     return entry.answer_by is None or now >= entry.answer_by or waited >= entry.answer_by - entry.created

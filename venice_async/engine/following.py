@@ -1,4 +1,4 @@
-"""Tells a job's followers in other processes how it goes, and looks after the jobs that are followed here."""
+"""Reports the progress of our jobs to other processes, and polls the journal for the jobs that we follow."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..sansio.job.states import Downloading, State, Waiting
 if TYPE_CHECKING:
     from ..io.journal.store import JobStore
 
-EVERY: Final = 1.0  # seconds between two looks, and between two reports
+EVERY: Final = 1.0  # seconds between two polls of the journal, and between two reports
 
 log: logging.Logger = logging.getLogger(__name__)
 
 
 @define
 class _Look:
-    """One look at all jobs that are followed: who asks meanwhile shares it."""
+    """One poll of the journal for all jobs that are followed; jobs that come meanwhile join it."""
 
     names: set[str] = field(factory=set[str])
     found: dict[str, State] = field(factory=dict[str, State])
@@ -36,10 +36,10 @@ class _Look:
 
 @define(eq=False)
 class Following:
-    """The news between the processes that share a journal, both ways, at most once a second.
+    """Progress between the processes that share a journal, both ways, at most once a second.
 
-    It costs nothing where nothing is followed: a look is made while somebody waits for it, and only those
-    reports are written that another process has asked for.
+    It costs nothing where nothing is followed: the journal is polled while a job waits for it, and only the
+    progress of jobs that another process follows is written.
     """
 
     _journal: JobStore
@@ -51,10 +51,10 @@ class Following:
     _due: asyncio.TimerHandle | None = field(init=False, default=None)
 
     async def look(self, entry_id: str) -> State | None:
-        """Return where a job stands in a second; None once no living owner works on it.
+        """Wait a second, and return the state of a job; None once no living process works on it.
 
         Raises:
-            JournalError: the journal cannot tell now.
+            JournalError: the journal cannot be read now.
         """
         if self._look is None:
             self._look = _Look()
@@ -67,7 +67,7 @@ class Following:
         return look.found.get(entry_id)
 
     def report(self, entry_id: str, state: State) -> None:
-        """Have those who follow a job of ours told where it stands, with the next report that is due."""
+        """Write the state of a job of ours with the next report, for the processes that follow it."""
         if not isinstance(state, Waiting | Downloading):
             self._states.pop(entry_id, None)  # the driver records it itself
             if not self._states:
@@ -79,7 +79,7 @@ class Following:
             self._due = asyncio.get_running_loop().call_later(max(0.0, after), self._spawn, self._report_all)
 
     def close(self) -> None:
-        """Report no more of what has been said so far."""
+        """Cancel the report that is due."""
         if self._due is not None:
             self._due.cancel()
             self._due = None
@@ -99,4 +99,4 @@ class Following:
         try:
             await self._journal.report(dict(self._states))
         except VeniceError as error:
-            log.debug("Those who follow our jobs are not told how they go: %s", error)
+            log.debug("The progress of our jobs was not reported to other processes: %s", error)

@@ -1,4 +1,4 @@
-"""Owns what an open client needs: sessions, journal and jobs, in a task of their own."""
+"""Owns the sessions, the journal and the jobs of an open client, in a task of its own."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _closing: set[asyncio.Task[None]] = set()
 
 @define(eq=False)
 class Runtime:
-    """Opens and closes sessions and journal, and runs the jobs of a client.
+    """Opens and closes sessions and journal, and runs the jobs.
 
     It runs in a task of its own, so that the client may be entered and left by different tasks.
 
@@ -180,7 +180,7 @@ class Runtime:
         return job
 
     def working_on(self, key: str) -> VideoJob | None:
-        """Return our job of that key, unless it has ended or is about to."""
+        """Return the running job of that key, unless it is being cancelled."""
         job = self._keyed.get(key)
         return None if job is None or job.done() or job.cancelling() else job
 
@@ -190,7 +190,7 @@ class Runtime:
         self._group.start_soon(work, name="venice_async.job")
 
     def shared(self) -> Shared:
-        """Return what jobs share.
+        """Return the services that jobs share.
 
         Raises:
             UsageError: the client is not open, or belongs to another event loop.
@@ -202,7 +202,7 @@ class Runtime:
         return self._shared
 
     async def ask(self, query: Query[T]) -> T:
-        """Return the answer to a call that costs nothing."""
+        """Return the answer to a free call."""
         shared = self.shared()
         try:
             return await shared.caller.ask(query)
@@ -233,7 +233,7 @@ class Runtime:
     async def drain(self, grace: float) -> list[Ticket]:
         """Start no more jobs, give the paid ones `grace` seconds, and return the tickets of the rest.
 
-        What another process works on is not among them.
+        Jobs that another process works on are not among them.
         """
         self._draining = True
         jobs = [job for job in self._jobs if not job.done()]
@@ -304,7 +304,7 @@ class Runtime:
         settings, path = self.settings, self.settings.journal
         if path is None:
             return None
-        # A database is loaded by those who use one, and not on the event loop.
+        # Loaded only where there is a journal, and not on the event loop.
         await anyio.to_thread.run_sync(import_module, "venice_async.io.journal.journal")
         from ..io.journal.journal import Journal  # noqa: PLC0415 - see above
 
@@ -326,7 +326,7 @@ class Runtime:
         return journal
 
     def _ration(self) -> RationStore | None:
-        """Return the ration that is shared with others who use the same journal; None without one."""
+        """Return the ration that processes share with the journal; None without a journal."""
         journal, limits = self.settings.journal, self.settings.limits
         if journal is None:
             return None
@@ -341,7 +341,11 @@ class Runtime:
         return SqliteRation(journal, account=account, limits=limits)
 
     def _opened(self) -> asyncio.Task[None]:
-        """Return the task of a client that was opened, on the event loop that it belongs to."""
+        """Return the task of the client.
+
+        Raises:
+            UsageError: it was not opened, or belongs to another event loop.
+        """
         if self._task is None:
             msg = "The client is not open yet"
             hint = "Use it inside 'async with VeniceClient() as venice:', or 'await venice.open()' first"

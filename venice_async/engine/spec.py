@@ -41,10 +41,10 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 def _checked_key(secret: Secret) -> Secret:
-    """Return the key without the blanks around it. It is handled wrapped, so that no traceback shows it.
+    """Return the key without the blanks around it; it stays wrapped, so that no traceback shows it.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is missing, or has characters that no key has.
     """
     secret = Secret(secret.reveal().strip())
     if not secret.reveal():
@@ -60,7 +60,7 @@ def _checked_url(url: str) -> str:
     """Return the base URL without a slash at its end.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is no http(s) URL.
     """
     try:
         parts = urlsplit(url)
@@ -80,7 +80,7 @@ class Settings:
     """How a client was made; see `VeniceClient`.
 
     Raises:
-        UsageError: it cannot be made like that.
+        UsageError: an option makes no sense.
     """
 
     api_key: Secret = field(converter=_checked_key)
@@ -101,7 +101,7 @@ class Settings:
     sidecars: bool
 
     def __attrs_post_init__(self) -> None:
-        """Refuse functions of the wrong kind, before one of them is called."""
+        """Check that callbacks can be called."""
         given: object = self.on_state
         if given is not None and (not callable(given) or iscoroutinefunction(given)):
             msg = "on_state must be a plain function, not a coroutine function"
@@ -115,10 +115,10 @@ class Settings:
 
     @property
     def capped(self) -> bool:
-        """Whether a budget bounds what may be paid, so that prices are asked first.
+        """Whether there is a budget, so that prices are asked first.
 
         Raises:
-            UsageError: one does, and there is no journal to count in.
+            UsageError: there is one, and no journal to count in.
         """
         if self.budget and self.journal is None:
             msg = "A daily or monthly budget needs a journal, in which all processes count what they pay"
@@ -136,16 +136,16 @@ class JobSpec:
         request: what was asked for, where it is known.
         to: a file, a folder, a place in an object store, or a sink.
         overwrite: whether a file may be replaced.
-        recovering: whether a file that is there may be the very clip, from before a crash.
+        recovering: whether a file at `to` may be this clip, delivered before a crash.
         priority: jobs of a higher one are queued first.
         entry_id: the journal's entry of the job, if it stands there already.
-        key: what the caller knows the job by: no two jobs of an account have the same.
-        tags: what the caller notes about it.
-        identity: what tells the request from another one under the key; see `identify`.
+        key: the caller's name for the job, unique within the account.
+        tags: the caller's notes.
+        identity: the digest that tells its request from another one of the key; see `identify`.
         batch: the batch it belongs to, if to one.
-        usd: what it is expected to cost, in USD, where that was asked.
-        age: seconds since it was queued; None for not known, which is asked about at once.
-        on_consent: whom to ask instead of the client's.
+        usd: its price in USD, where that was asked.
+        age: seconds since it was queued; None for not known: such a job is polled at once.
+        on_consent: asked instead of the client's.
     """
 
     start: Step
@@ -186,13 +186,13 @@ class Shared:
 
     Attributes:
         settings: how the client was made.
-        caller: sends requests, at their turn.
+        caller: sends requests, each at its turn.
         clock: time and chance.
-        journal: where tickets outlive a crash, if anywhere.
-        following: the news between processes that share the journal, if there is one.
-        questions: the questions that people are being asked.
-        deliveries: holds back clips that would take more file descriptors than there are.
-        claims: the files and objects that running jobs are bound for.
+        journal: keeps tickets through a crash, if there is one.
+        following: progress between the processes that share the journal, if there is one.
+        questions: the questions of consent that are open.
+        deliveries: limits downloads at once by the file descriptors there are.
+        claims: the destinations of running jobs.
     """
 
     settings: Settings
@@ -206,7 +206,7 @@ class Shared:
 
 
 def recovery(entry: JournalEntry, now: float) -> JobSpec:
-    """Return the spec to go on with a journalled job, at Unix time `now`. What was sent is never resent."""
+    """Return the spec that resumes a journalled job at Unix time `now`; no paid request is sent again."""
     return JobSpec(
         start=resume(entry.state),
         request=entry.request,

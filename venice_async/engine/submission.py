@@ -1,4 +1,4 @@
-"""From the start of a job to its ticket: the price, consent, and the paid request, which is sent once."""
+"""A job up to its ticket: the price, consent, and the paid request, which is sent once."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Submission:
     """Performs the commands of one job that come before it has a ticket.
 
     Attributes:
-        outcome: what came of the paid request, also where the job was stopped while it was on its way: the
-            ticket, or that nobody knows.
+        outcome: the answer to a paid request that was sent, also of a job that was stopped meanwhile: the
+            ticket, or that the outcome is unknown.
         encoded: the request with its media as URLs, until the paid request is made of it.
     """
 
@@ -121,7 +121,7 @@ class Submission:
         return Refused(latest)
 
     async def ask_consent(self, question: ConsentRequest) -> Event:
-        """Ask a person. No connection and no turn is held meanwhile."""
+        """Ask for consent. No connection and no turn is held meanwhile."""
         ask = self._spec.on_consent or self._shared.settings.on_consent
         if ask is None:
             attested = question.request is not None and question.request.consents is not None
@@ -130,7 +130,7 @@ class Submission:
             return Refused(ConsentRequiredError(message, consent_request=question))
         try:
             answer = await self._shared.questions.put(ask, question)
-        except Exception as cause:  # noqa: BLE001 - the caller's function: whatever it raises ends the job
+        except Exception as cause:  # noqa: BLE001 - a callback: whatever it raises ends the job
             message = f"on_consent failed: {type(cause).__name__}: {cause}"
             error = ConsentError(message, consent_request=question)
             error.__cause__ = cause
@@ -141,7 +141,7 @@ class Submission:
         return Answered(answer)
 
     async def _pay(self, command: Queue, prepared: Prepared, turn: Turn) -> tuple[Event, float | None]:
-        """Send the paid request; return what came of it, and in how many seconds to send it again, if so."""
+        """Send the paid request; return the event, and the seconds until a retry, or None for no retry."""
         intent = Queueing(request=command.request, consent=command.consent, flow=command.flow)
         timeouts = self._shared.settings.timeouts
         try:
@@ -158,7 +158,7 @@ class Submission:
             return Refused(failure), AWAY
         at = datetime.fromtimestamp(self._shared.clock.time(), UTC).isoformat(timespec="seconds")
         paid = queue_request(command, prepared.body)
-        untold = VeniceError("What came of it was not understood, by a mistake in this library")
+        untold = VeniceError("The answer was not understood, by a mistake in this library")
         self.outcome = Refused(unknown_outcome(untold, fingerprint=prepared.fingerprint, at=at))
         event = await self._shared.caller.pay(paid, command, turn)
         self.outcome = event if isinstance(event, Accepted) else None
@@ -183,7 +183,7 @@ class Submission:
 
 
 def unknown_outcome(error: VeniceError, *, fingerprint: str, at: str) -> QueueOutcomeUnknownError:
-    """Return the error for a paid request whose answer is lost, or makes no sense."""
+    """Return the error for a paid request whose answer is lost or unreadable."""
     message = f"A paid request was sent and may have been accepted: {error.message}"
     found = QueueOutcomeUnknownError(message, fingerprint=fingerprint, at=at, bytes_sent=True)
     if isinstance(error, QueueOutcomeUnknownError) and error.answer is not None:

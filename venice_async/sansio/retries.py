@@ -1,4 +1,4 @@
-"""What to do after a failure: the retry verdicts of every call in one table."""
+"""When a request is sent again after a failure: one table for all calls."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Call(enum.Enum):
 
 @frozen
 class Retry:
-    """Send it again after that many seconds."""
+    """Send it again `after` that many seconds."""
 
     after: float
 
 
 @frozen
 class GiveUp:
-    """The trouble is the answer."""
+    """Raise the failure."""
 
 
 @frozen
@@ -64,7 +64,7 @@ class _Again:
 
 
 class Kind(enum.Enum):
-    """The kinds of trouble: the columns of the table."""
+    """The kinds of failure: the columns of the table."""
 
     UNSENT = enum.auto()
     INTERRUPTED = enum.auto()
