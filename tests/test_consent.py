@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import anyio
@@ -23,6 +22,7 @@ from venice_async import (
 )
 from venice_async.io.delivery.sinks import MemorySink
 from venice_async.sandbox import Fault
+from venice_async.sansio.http.wire import request_body
 
 pytestmark = pytest.mark.anyio
 
@@ -253,15 +253,13 @@ async def test_another_conflict_is_an_ordinary_error() -> None:
 async def test_media_are_encoded_once_however_often_the_request_is_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    encoded: list[object] = []
-    original = json.dumps
+    encoded: list[VideoRequest] = []
 
-    def counting(value: object, **options: object) -> str:
-        if isinstance(value, dict) and "image_url" in value:
-            encoded.append(value)
-        return original(value, **options)  # type: ignore[arg-type] # as it came
+    def counting(request: VideoRequest) -> bytes:
+        encoded.append(request)
+        return request_body(request)
 
-    monkeypatch.setattr("venice_async.sansio.http.wire.json.dumps", counting)
+    monkeypatch.setattr("venice_async.io.uploads.request_body", counting)
     async with (
         Venice(queue=[needs_consent()]) as server,
         client(server, on_consent=lambda _: YES) as venice,
