@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from fractions import Fraction
 from importlib.util import find_spec
 from io import BytesIO
@@ -36,8 +37,6 @@ ClipInput: TypeAlias = str | os.PathLike[str]
 ImageFormat: TypeAlias = Literal["png", "jpeg"]
 
 _SETTINGS: Final = ("settings of the video encoder", "settings of the audio encoder")
-_ROOM: Final = "Make room or choose another place"
-_MOMENT: Final = 0.3  # the part of a clip at which a frame tells most; the first is often black
 _MICROSECONDS: Final = 1_000_000
 _WIDTH: Final = 480  # pixels
 _PIECE: Final = 1 << 20  # bytes
@@ -77,13 +76,7 @@ async def last_frame(video: ClipInput, *, format: ImageFormat = "png") -> Media:
     Raises:
         UsageError: the file cannot be read, or no video in it decoded; or the extra `media` is missing.
     """
-    path = _path(video)
-
-    def make() -> Media:
-        with opened(path) as container:
-            return image_of(frame_at(container, None), format)
-
-    return await in_thread(make)
+    return await in_thread(_frame, _path(video), math.inf, format)
 
 
 async def thumbnail(
@@ -107,14 +100,7 @@ async def thumbnail(
     if width < 1 or (at is not None and not at >= 0):
         msg = f"A thumbnail takes a width of at least 1 and a moment of at least 0, not {width} and {at}"
         raise UsageError(msg)
-    path = _path(video)
-
-    def make() -> Media:
-        with opened(path) as container:
-            moment = telling_moment(container) if at is None else at
-            return image_of(frame_at(container, moment), format, width)
-
-    return await in_thread(make)
+    return await in_thread(_frame, _path(video), at, format, width)
 
 
 async def concat(
@@ -140,31 +126,26 @@ async def concat(
     if not paths:
         msg = "There are no clips to join"
         raise UsageError(msg)
-    path, sink = await _destination(to, overwrite=overwrite)
-    with tempfile.TemporaryDirectory(prefix="venice-") as folder:
-        joined = Path(folder, "joined" + path.suffix)
-        walk, digest = BoxWalk(), hashlib.sha256()
+    async with _sink(to, overwrite=overwrite) as sink:
+        with tempfile.TemporaryDirectory(prefix="venice-") as folder:
+            joined = Path(folder, "joined").with_suffix(Path(to).suffix)
+            walk, digest = BoxWalk(), hashlib.sha256()
 
-        def read() -> bytes:
-            with joined.open("rb") as file:
-                file.seek(walk.offset)
-                piece = file.read(_PIECE)
-            walk.feed(piece)
-            digest.update(piece)
-            return piece
+            def read() -> bytes:
+                with joined.open("rb") as file:
+                    file.seek(walk.offset)
+                    piece = file.read(_PIECE)
+                walk.feed(piece)
+                digest.update(piece)
+                return piece
 
-        try:
             await in_thread(_join, paths, joined)
             await sink.open()
             while piece := await in_thread(read):
                 await sink.write([piece])
             walk.check_end(announced=True)
-            await sink.commit()
+            path = Path(await sink.commit())
             return VideoFile(path=path, size=walk.offset, sha256=digest.hexdigest())
-        except DownloadError as error:  # its hint is about a job
-            raise DownloadError(error.message, hint=_ROOM) from error
-        finally:
-            await sink.abort()
 
 
 async def save_image(image: Media, to: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -174,25 +155,26 @@ async def save_image(image: Media, to: str | os.PathLike[str], *, overwrite: boo
         UsageError: `to` exists or cannot be written.
         DownloadError: the disk is full or fails.
     """
-    path, sink = await _destination(to, overwrite=overwrite)
-    try:
+    async with _sink(to, overwrite=overwrite) as sink:
         await sink.open()
         await sink.write([image.data or b""])
-        await sink.commit()
-    except DownloadError as error:
-        raise DownloadError(error.message, hint=_ROOM) from error
-    finally:
-        await sink.abort()
-    return path
+        return Path(await sink.commit())
 
 
-async def _destination(to: str | os.PathLike[str], *, overwrite: bool) -> tuple[Path, PartFile]:
+@asynccontextmanager
+async def _sink(to: str | os.PathLike[str], *, overwrite: bool) -> AsyncGenerator[PartFile]:
+    """Give what writes a file, and remove what it has left if it was not committed."""
     target = await check_target(to, overwrite=overwrite)
     if not isinstance(target.name, str):
         msg = f"{os.fspath(to)!r} is a folder"
         raise UsageError(msg, hint="Name a file in it")
-    path = target.folder / target.name
-    return path, PartFile(path, overwrite=overwrite, job_key="made", resumed=False)
+    sink = PartFile(target.folder / target.name, overwrite=overwrite, job_key="made", resumed=False)
+    try:
+        yield sink
+    except DownloadError as error:  # its hint is about a job
+        raise DownloadError(error.message, hint="Make room or choose another place") from error
+    finally:
+        await sink.abort()
 
 
 def _path(video: ClipInput) -> Path:
@@ -223,13 +205,10 @@ def opened(path: Path) -> Generator[InputContainer]:
         raise UsageError(msg) from error
 
 
-def telling_moment(container: InputContainer) -> float:
-    """Return the moment of a clip, in seconds, that tells most about it."""
-    return (container.duration or 0) / _MICROSECONDS * _MOMENT
+def frame_at(container: InputContainer, at: float | None = None) -> VideoFrame:
+    """Return the frame at a moment, in seconds; the last one if the clip ends before.
 
-
-def frame_at(container: InputContainer, moment: float | None) -> VideoFrame:
-    """Return the first frame at a moment in seconds or later; the last one if there is none, or for None.
+    By default it is that at three tenths of the clip: the first frames are often black.
 
     Raises:
         UsageError: no frame of the clip decoded.
@@ -237,17 +216,24 @@ def frame_at(container: InputContainer, moment: float | None) -> VideoFrame:
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     start, base, length = stream.start_time or 0, stream.time_base or Fraction(1), stream.duration or 0
-    container.seek(start + (length if moment is None else min(length, int(moment / base))), stream=stream)
+    if at is None:
+        at = 0.3 * (container.duration or 0) / _MICROSECONDS
+    container.seek(start + (length if at == math.inf else min(length, int(at / base))), stream=stream)
     found: VideoFrame | None = None
     for _ in range(2):
         for found in container.decode(stream):
-            if moment is not None and found.pts is not None and found.time >= moment:
+            if found.pts is not None and found.time >= at:
                 break
         if found is not None:
             return found
         container.seek(0)  # its times are wrong
     msg = f"{container.name!r} has no frame that can be decoded"
     raise UsageError(msg)
+
+
+def _frame(path: Path, at: float | None, form: ImageFormat, width: int | None = None) -> Media:
+    with opened(path) as container:
+        return image_of(frame_at(container, at), form, width)
 
 
 def image_of(frame: VideoFrame, form: ImageFormat, width: int | None = None) -> Media:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ...chaining import frame_at, image_of, opened, telling_moment
+from ...chaining import frame_at, image_of, opened
 from ...errors import UsageError
 
 _WIDTH: Final = 480  # pixels: sharp on a card of the report, some 15 KB each
@@ -107,7 +107,7 @@ def look(clip: Path) -> Look | None:
     """Return what a clip looks like; None where it cannot be decoded, or PyAV and Pillow are missing."""
     try:
         with opened(clip.absolute()) as container:
-            frame = frame_at(container, telling_moment(container))
+            frame = frame_at(container)
             return Look(
                 width=frame.width,
                 height=frame.height,
