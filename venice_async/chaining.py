@@ -187,7 +187,7 @@ def _path(video: ClipInput) -> Path:
 
 @contextmanager
 def opened(path: Path) -> Generator[InputContainer]:
-    """Open a clip; what goes wrong within the block is said of it."""
+    """Open a clip; an error within the block is reported as one of this clip."""
     if not (find_spec("av") and find_spec("PIL")):
         msg = "Frames and joined clips need PyAV and Pillow"
         raise UsageError(msg, hint="Install them: pip install 'venice-async[media]'")
@@ -296,7 +296,7 @@ def _copied(container: InputContainer) -> list[VideoStream | AudioStream]:
 
 
 def _described(container: InputContainer) -> dict[str, object]:
-    """Return what clips must agree in, each by its name."""
+    """Return what must be the same in all clips, by name."""
     video, audio = container.streams.video[0], next(iter(container.streams.audio), None)
     context = video.codec_context
     facts: dict[str, object] = {
@@ -334,7 +334,7 @@ def _moved(container: InputContainer, begin: Fraction, last: dict[str, int]) -> 
         shift = round(begin / base)
         packet.dts, packet.pts = packet.dts + shift, packet.pts + shift
         if packet.dts <= last.get(kind, packet.dts - 1):
-            if kind == "audio":  # what an encoder puts in front for a decoder that starts
+            if kind == "audio":  # priming samples of the encoder
                 continue
             packet.dts = last[kind] + 1
         last[kind] = packet.dts

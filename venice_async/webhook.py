@@ -71,8 +71,8 @@ def _signature(key: bytes, name: str, timestamp: str, body: bytes) -> str:
 class Webhook:
     """Posts the end of a job to a URL, as signed JSON, until it is taken with a status of 2xx.
 
-    It is sent at least once: tell repetitions by their `id`. 410 and the end of `patience` end the tries.
-    Redirects are not followed. The body holds neither keys nor download links.
+    It is delivered at least once; repeats have the same `id`. It is retried until a 410 or the end of
+    `patience`. Redirects are not followed. The body has no keys and no download links.
 
     Attributes:
         url: where to; https, or http to this machine. It is not shown, for it may hold a token.
@@ -90,10 +90,9 @@ class Webhook:
         _key(self.secret.reveal())
         given: Any = self.url
         try:
-            parts = urlsplit(given) if isinstance(given, str) else urlsplit("")
-            sound = bool(parts.hostname) and parts.port != 0 and parts.username is None
-            plain = parts.scheme == "http" and is_loopback(parts.hostname)
-            sound = sound and (parts.scheme == "https" or plain)
+            parts = urlsplit(given if isinstance(given, str) else "")
+            secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+            sound = secure and bool(parts.hostname) and parts.port != 0 and parts.username is None
         except ValueError:
             sound = False
         if not sound:  # it is not shown: it may hold a token
@@ -102,7 +101,7 @@ class Webhook:
         check_number("Webhook.patience", self.patience, low=0)
 
     async def __call__(self, job: VideoJob) -> None:
-        """Tell the end of a job.
+        """Post the end of a job.
 
         Raises:
             WebhookError: the receiver did not take it.
@@ -146,7 +145,7 @@ def verify_webhook(
     tolerance: float = TOLERANCE,
     clock: Clock | None = None,
 ) -> dict[str, Any]:
-    """Return what a webhook says, once it is certain that it is genuine and new.
+    """Verify a webhook, and return its event.
 
     Args:
         body: the body as it was received, before anything parsed it.
@@ -182,7 +181,7 @@ def verify_webhook(
 
 
 def _event(job: VideoJob, now: float) -> dict[str, Any]:
-    """Return what is told of a job that has ended: no keys, no links."""
+    """Return the event of a job that has ended, without keys and links."""
     state = job.state
     data: dict[str, object] = {
         "key": job.key,

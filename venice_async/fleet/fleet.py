@@ -8,7 +8,6 @@ import math
 import os
 from collections.abc import AsyncGenerator, Collection, Generator, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, cast
 
 import psycopg
@@ -27,7 +26,7 @@ from ..sansio.object_url import is_object_url
 from .orders import ALIVE, QUEUE, TASK, Orders, cancelled, end, fetched, is_cancelled, pack_request, shown
 
 EVERY: Final = 0.5  # seconds between two looks at the jobs that are followed
-AWAY: Final = 120.0  # seconds for which those who follow a job wait for a database that is away
+AWAY: Final = 120.0  # seconds for which `FleetJob.updates` waits for a database that is away
 
 # A person may have freed the key in the journal meanwhile.
 _HOLDS_KEY: Final = """SELECT EXISTS (SELECT FROM jobs WHERE id = %s
@@ -52,7 +51,7 @@ _WORKERS: Final = f"""SELECT worker.id, count(DISTINCT task.id),
 
 @frozen(kw_only=True)
 class Submitted:
-    """Kept in the store; no worker has it yet, and nothing is paid.
+    """Stored; no worker has it yet, and nothing is paid.
 
     Attributes:
         request: what was asked for, large media by digest only.
@@ -97,7 +96,7 @@ class FleetWorker:
 
 
 class Fleet:
-    """The jobs that workers do, seen from anywhere: a web replica, a script, a cron job.
+    """Submits jobs for workers, and follows them, from anywhere: a web replica, a script, a cron job.
 
     Enter it with `async with`. The tables are made, or brought up to date, on entering.
 
@@ -127,14 +126,12 @@ class Fleet:
         self._is_open = True
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._is_open = False
         if self._look is not None:
             self._look.cancel()
             await asyncio.gather(self._look, return_exceptions=True)
-        await self._orders.__aexit__(kind, error, trace)
+        await self._orders.__aexit__()
 
     async def submit(
         self,
@@ -151,7 +148,7 @@ class Fleet:
         queue: str = QUEUE,
         connection: psycopg.AsyncConnection[Any] | psycopg.AsyncCursor[Any] | None = None,
     ) -> FleetJob:
-        """Keep a job in the store, for a worker to do, and return it. Files are read now.
+        """Store a job for the workers, and return it. Files are read now.
 
         The same request under the same key is the same job, however often it is submitted. A key is free
         again if nothing was charged: the job was cancelled, refused, above its price or without consent.
@@ -268,13 +265,13 @@ class Fleet:
         return int(count)
 
     async def states(self, jobs: Iterable[FleetJob]) -> list[FleetState | None]:
-        """Return where jobs stand, by one look at the store."""
+        """Return the states of jobs, by one query."""
         names = [(job.account, job.key) for job in jobs]
         found = await self._states_of(names)
         return [found.get(name) for name in names]
 
     async def where(self, job: FleetJob) -> FleetState | None:
-        """Return where a job stands, by a look that all who ask at this moment share."""
+        """Return the state of a job, by a query that is shared with all followers of this process."""
         self._wanted.add((job.account, job.key))
         if self._look is None or self._look.done():
             self._look = asyncio.create_task(self._look_soon(), name="venice_async.fleet")
@@ -325,11 +322,11 @@ class Fleet:
 
 @frozen
 class FleetJob:
-    """A job in the store, followed from here. Await it for the clip, as often as you like.
+    """A job in the store. Await it for the clip, as often as you like.
 
     Attributes:
-        fleet: where it is.
-        key: what names it.
+        fleet: its fleet.
+        key: its key.
         account: whose key pays for it; empty for that of the workers.
     """
 
@@ -383,7 +380,7 @@ class FleetJob:
                 await asyncio.sleep(EVERY)
 
     async def state(self) -> FleetState | None:
-        """Return where the job stands; `Submitted` before a worker has it, None for a key of no job."""
+        """Return the state of the job; `Submitted` before a worker has it, None if the key is not known."""
         return (await self.fleet.states([self]))[0]
 
     async def cancel(self) -> bool:

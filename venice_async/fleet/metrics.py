@@ -30,7 +30,7 @@ _SINGLES: Final = """SELECT (SELECT count(*) FROM jobs WHERE kind = 'Queueing' A
 _RATIONS: Final = """SELECT left(account, 8), ration, extract(epoch FROM clock_timestamp())::float8
     FROM rations WHERE substring(ration FROM '"latest": ([0-9.]+)')::float8 > extract(epoch FROM now()) - 60
     ORDER BY account LIMIT 100"""
-_REST: Final = 100.0  # a count of all jobs is good for so many times as long as it took
+_REST: Final = 100.0  # a scan is good for so many times as long as it took
 
 Metric: TypeAlias = tuple[str, str, str, Mapping[str, float]]
 """Name, type, help, and the values by what follows the name: `""`, or labels."""
@@ -38,14 +38,14 @@ Metric: TypeAlias = tuple[str, str, str, Mapping[str, float]]
 
 @define(eq=False)
 class Totals:
-    """What takes a look at every job there ever was: it is counted for a hundredth of the time at most."""
+    """Figures that need a scan of all jobs, which takes at most a hundredth of the time."""
 
     ended: dict[str, int] = field(factory=dict[str, int])
     usd: float = 0.0
     _good_until: float = -math.inf
 
     async def count(self, orders: Orders) -> None:
-        """Count, unless what is known is still good.
+        """Scan, unless the last scan is still good.
 
         Raises:
             JournalError: the database cannot be used.

@@ -1,9 +1,9 @@
 """The orders of a fleet, in the database of its journal: what was submitted, who works on it, how it ended.
 
-An order is a row from `submit` on and for good, so that its key stays a key. What it costs, and whether it
-was paid for, is known by the journal alone. The row tells followers the state of the job; questions, answers
-and the wish to cancel go through it too. The task that hands it to a worker may be lost or doubled: one that
-is missing is made again from the row, and two workers with one order meet in the journal.
+An order keeps its row for good, and its key with it. Only the journal knows whether it was paid for, and what
+it cost. The row tells followers the state of the job; questions, answers and the wish to cancel go through it
+too. The task that hands it to a worker may be lost or doubled: a missing task is made again from the row, and
+of two workers with the same order one follows the other, through the journal.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, cast
 
 import anyio.to_thread
@@ -72,7 +71,7 @@ def unpack_request(text: str) -> VideoRequest:
 
 
 def shown(text: str) -> VideoRequest:
-    """Return a request as people see it, large media by digest only."""
+    """Return a request as followers see it, large media by digest only."""
     return converter().structure(json.loads(text), VideoRequest)
 
 
@@ -153,9 +152,7 @@ class Orders:
         await self.app.connector.open_async(self._pool)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._pool.close()
 
     async def rows(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
@@ -243,7 +240,7 @@ class Orders:
         )
 
     async def ask(self, number: int, question: ConsentRequest) -> None:
-        """Put a question, unless it stands there already, answered or not."""
+        """Store a question; an answer to the same question is kept."""
         text = json.dumps(converter().unstructure(evolve(question, request=None)))
         await self.rows(
             """UPDATE orders SET question = %s, updated = now(),
@@ -252,7 +249,7 @@ class Orders:
         )
 
     async def wishes(self, numbers: Collection[int]) -> list[tuple[int, bool, str | None]]:
-        """Return which of the orders are to be cancelled or are answered: id, whether to cancel, answer."""
+        """Return the id, the wish to cancel and the answer of those orders that have one of them."""
         return await self.rows(
             "SELECT id, cancel, answer FROM orders WHERE id = ANY(%s) AND (cancel OR answer IS NOT NULL)",
             ([*numbers],),
@@ -284,7 +281,7 @@ class Orders:
 
     @asynccontextmanager
     async def _explained(self) -> AsyncGenerator[None]:
-        """Raise a `JournalError` for what the database or the pool raises."""
+        """Translate errors of the database and its pool into `JournalError`."""
         try:
             yield
         except (PoolTimeout, PoolClosed, TooManyRequests, ConnectorException, psycopg.Error) as error:

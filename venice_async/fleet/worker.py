@@ -61,7 +61,7 @@ IDLE: Final = 60.0  # seconds after which the client of an account without jobs 
 BOUNDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0)
 """Seconds, within which delays are counted."""
 
-_TRIES: Final = 8  # times that a paid clip is fetched by a worker, before its error ends the job
+_TRIES: Final = 8  # attempts of workers to fetch a paid clip, before its error ends the job
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class _Work:
 
 
 class Worker:
-    """Takes jobs from the store, and brings their clips home, until it is stopped.
+    """Takes jobs from the store and delivers their clips, until it is stopped.
 
     Args:
         uri: the Postgres of the fleet.
@@ -288,7 +288,7 @@ class Worker:
             log.error("The engine ended: %s", type(engine.exception()).__name__)
 
     async def _clip(self, context: JobContext, order: int) -> None:
-        """Do one order: the task."""
+        """Work on one order: the task."""
         if self._leaving:
             raise NotNowError
         found = await self.orders.start(order)
@@ -334,10 +334,10 @@ class Worker:
         await self._end(found, state, entry, context.job.attempts)
 
     async def _end(self, order: Order, state: State, entry: JournalEntry | None, attempts: int) -> None:
-        """Record how a job ended, or have it handed out again if that was no end.
+        """Record how a job ended, or have it handed out again if another attempt may succeed.
 
         Raises:
-            NotNowError: it was none.
+            NotNowError: it is to be handed out again.
         """
         again = False
         if isinstance(state, Failed):
