@@ -77,20 +77,10 @@ def shown(text: str) -> VideoRequest:
 
 @frozen
 class Order:
-    """What a worker is to do, as the columns of its row.
+    """What a worker is to do, as columns of its row; see `Fleet.submit`.
 
     Attributes:
-        id: the row.
-        key: names it, among those of its account.
-        account: whose key pays for it.
         request: what to generate, media as `data:` URLs.
-        to: an absolute path or a URL.
-        overwrite: whether what is there may be replaced.
-        max_usd: the most it may cost, in USD.
-        priority: those of a higher one go first.
-        tags: notes for the journal.
-        budget: the name of the budget that it counts against.
-        budget_usd: the most that all jobs of this budget may cost, in USD.
         cancel: whether it is to be cancelled.
     """
 

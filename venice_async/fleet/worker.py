@@ -48,7 +48,7 @@ from ..requests import Consent
 from ..results import ConsentRequest
 from ..sansio.converter import converter
 from ..sansio.http.secrets import Secret
-from ..sansio.job.states import TERMINAL, Downloading, Failed, Saved, State, Succeeded, Waiting
+from ..sansio.job.states import Downloading, Failed, Saved, State, Succeeded, Waiting
 from .engine import Again, Engine, NotNowError
 from .orders import ALIVE, QUEUE, TASK, Order, Orders, cancelled, end, is_cancelled
 
@@ -386,11 +386,10 @@ class Worker:
             await anyio.sleep(EVERY)
             if not self._work:
                 continue
-            states = {number: work.job.state for number, work in self._work.items()}
             news = {
-                number: state
-                for number, state in states.items()
-                if not isinstance(state, TERMINAL) and state != self._work[number].reported
+                number: work.job.state
+                for number, work in self._work.items()
+                if work.job.state != work.reported and not work.job.done()
             }
             try:
                 if news:
