@@ -11,7 +11,6 @@ import io
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from string import Formatter
@@ -22,13 +21,11 @@ from attrs import field, frozen
 from ..engine.arguments import checked_tags
 from ..errors import InvalidRequestError, UsageError, VeniceError
 from ..requests import VideoRequest
-from .request_options import KNOWN, as_field, parsed
+from .request_options import as_field, parsed, split_fields
 
 _NAMES: Final = ("key", "id", "name")  # what a line may call itself, so that it is known again in another run
-_OURS: Final = ("max_usd", "tags")  # what a line says to us alone
 _TAG: Final = "tag:"  # what a column begins with that is a tag
 _SHORT: Final = {"image": "image_url", "end_image": "end_image_url", "video": "video_url"}
-_SIMILAR: Final = 0.8  # how alike a name is to one that was meant
 _TRUE: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _SHOWN: Final = 5  # faults told at once
 _NUMBERS: Final = frozenset({"upscale_factor", "seed"})
@@ -188,26 +185,21 @@ def _line(
     except UsageError as error:
         raise InvalidRequestError(error.message, field="tags") from None
     filled = defaults.get("extra", {})
-    extra = {**filled, **said.pop("extra", {})}
-    unknown = {name: said.pop(name) for name in list(said) if name not in KNOWN}
-    for name in unknown:
-        if near := get_close_matches(
-            name, (*KNOWN, *_SHORT, *_NAMES, "max_usd", "tags"), n=1, cutoff=_SIMILAR
-        ):
-            msg = f'{name!r} is no known field, and {near[0]!r} may be meant; in "extra" it is sent as it is'
-            raise InvalidRequestError(msg, field=name)
-    if "model" not in said:
-        msg = f"it names no model, but {', '.join(map(repr, said)) or 'nothing'}; --model gives all one"
+    said["extra"] = {**filled, **said.get("extra", {})}
+    known, extra = split_fields(said, (*_SHORT, *_NAMES, "max_usd", "tags"))
+    if "model" not in known:
+        msg = f"it names no model, but {', '.join(map(repr, known)) or 'nothing'}; --model gives all one"
         raise InvalidRequestError(msg, field="model")
-    fields = {name: as_field(name, part, folder) for name, part in said.items()}
     return Line(
         number=number,
-        request=VideoRequest(**fields, extra={**extra, **unknown}),
+        request=VideoRequest(
+            **{name: as_field(name, part, folder) for name, part in known.items()}, extra=extra
+        ),
         key=" ".join(filter(None, (str(names[0]), variant))) if names else None,
         variant=variant,
         max_usd=max_usd,
         tags=tags,
-        unknown=tuple(name for name in unknown if name not in filled),
+        unknown=tuple(name for name in said if name in extra and name not in filled),
     )
 
 

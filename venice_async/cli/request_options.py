@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
@@ -16,6 +17,8 @@ from ..requests import VideoRequest
 from .options import MAIN, MEDIA, MORE, PICTURE, Fields, Medium, Text
 
 KNOWN: Final = frozenset(item.name for item in fields(VideoRequest)) - {"consents", "extra"}
+_UNDECLARED: Final = ("seed",)  # fields of the API that are no attributes of a request
+_SIMILAR: Final = 0.8  # how alike a name is to one that was meant
 _URLS: Final = ("http://", "https://", "data:")
 _NAMES: Final = {  # options that are not called like their field
     "image": "image_url",
@@ -58,14 +61,6 @@ class PictureOptions:
     bitrate_mode: Annotated[str | None, Parameter(metavar="MODE")] = None
     field: Annotated[Fields, Parameter(group=MORE)] = ()
 
-    def values(self) -> dict[str, Any]:
-        """Return what was set, by the names of `VideoRequest`.
-
-        Raises:
-            InvalidRequestError: a field has no name, or its file is missing.
-        """
-        return {**_set(self, leave_out={"field"}), **named_fields(self.field)}
-
 
 @Parameter(name="*", group=MEDIA)
 @frozen(kw_only=True)
@@ -102,37 +97,81 @@ class MediaOptions:
     upscale_factor: Annotated[int | None, Parameter(metavar="FACTOR", group=MORE)] = None
     task_type: Annotated[str | None, Parameter(metavar="TYPE", group=MORE)] = None
 
-    def values(self) -> dict[str, Any]:
-        """Return what was set, by the names of `VideoRequest`.
 
-        Raises:
-            InvalidRequestError: a file is missing, or a value cannot be read.
-        """
-        known = _set(self, leave_out={"keyframe", "element"})
-        for text in self.keyframe:
-            source, _, frame = text.rpartition("@")
-            if not source or not frame.isdecimal():
-                msg = f"--keyframe takes MEDIA@FRAME, not {text!r}"
-                raise InvalidRequestError(msg, field="keyframes", hint="Such as --keyframe start.png@0")
-            keyframe = {"image_url": medium("--keyframe", source), "frame_index": int(frame)}
-            known.setdefault("keyframes", []).append(keyframe)
-        for text in self.element:
-            said = parsed(text)
-            if not isinstance(said, dict):
-                msg = f"--element takes a JSON object, not {text!r}"
-                hint = 'Such as {"frontal_image_url": "hero.png"}'
-                raise InvalidRequestError(msg, field="elements", hint=hint)
-            known.setdefault("elements", []).append(as_field("element", said, says="--element"))
-        return known
+def values(*groups: PictureOptions | MediaOptions) -> dict[str, Any]:
+    """Return what was set, by the names of `VideoRequest`.
 
-
-def _set(group: PictureOptions | MediaOptions, *, leave_out: set[str]) -> dict[str, Any]:
+    Raises:
+        InvalidRequestError: a file is missing, or a value cannot be read.
+    """
     found: dict[str, Any] = {}
-    for option, given in asdict(group, recurse=False).items():
-        if given not in (None, ()) and option not in leave_out:
-            name = _NAMES.get(option, option)
-            found[name] = as_field(name, given, says=f"--{option.replace('_', '-')}")
+    for group in groups:
+        for option, given in asdict(group, recurse=False).items():
+            says = f"--{option.replace('_', '-')}"
+            if given in (None, ()):
+                continue
+            if option == "field":
+                found |= named_fields(given)
+            elif option == "keyframe":
+                found["keyframes"] = [_keyframe(text) for text in given]
+            elif option == "element":
+                found["elements"] = [_element(text) for text in given]
+            else:
+                name = _NAMES.get(option, option)
+                found[name] = as_field(name, given, says=says)
     return found
+
+
+def _keyframe(text: str) -> dict[str, Any]:
+    source, _, frame = text.rpartition("@")
+    if not source or not frame.isdecimal():
+        msg = f"--keyframe takes MEDIA@FRAME, not {text!r}"
+        raise InvalidRequestError(msg, field="keyframes", hint="Such as --keyframe start.png@0")
+    return {"image_url": medium("--keyframe", source), "frame_index": int(frame)}
+
+
+def _element(text: str) -> dict[str, Any]:
+    said = parsed(text)
+    if not isinstance(said, dict):
+        msg = f"--element takes a JSON object, not {text!r}"
+        hint = 'Such as {"frontal_image_url": "hero.png"}'
+        raise InvalidRequestError(msg, field="elements", hint=hint)
+    return cast("dict[str, Any]", as_field("element", said, says="--element"))
+
+
+def named_fields(items: Iterable[str]) -> dict[str, Any]:
+    """Return fields given as `name=json`; what is not JSON is text, and what is no field of ours is `extra`.
+
+    Raises:
+        InvalidRequestError: one has no name, or one like a field of ours, or its file is missing.
+    """
+    said: dict[str, Any] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals or not name.isidentifier():
+            msg = f"--field takes NAME=JSON, not {item!r}"
+            raise InvalidRequestError(msg, field="extra", hint="Such as --field seed=7")
+        said[name] = parsed(text)
+    known, extra = split_fields(said)
+    found = {name: as_field(name, part) for name, part in known.items()}
+    return {**found, "extra": extra} if extra else found
+
+
+def split_fields(said: Mapping[str, Any], near: Iterable[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields that the library knows, and those that it does not, which are sent as they are.
+
+    Raises:
+        InvalidRequestError: one of those is probably a slip: it is like a known one, or one of `near`.
+    """
+    known = {name: part for name, part in said.items() if name in KNOWN}
+    extra = {name: part for name, part in said.items() if name not in KNOWN and name != "extra"}
+    for name in extra:
+        meant = get_close_matches(name, (*KNOWN, *_UNDECLARED, *near), n=1, cutoff=_SIMILAR)
+        if meant and name not in meant:
+            msg = f'{name!r} is no known field, and {meant[0]!r} may be meant; in "extra" it is sent as it is'
+            raise InvalidRequestError(msg, field=name)
+    forced = said.get("extra")
+    return known, {**(cast("dict[str, Any]", forced) if isinstance(forced, dict) else {}), **extra}
 
 
 def as_field(name: str, part: Any, folder: Path | None = None, *, says: str = "") -> Any:
@@ -143,17 +182,16 @@ def as_field(name: str, part: Any, folder: Path | None = None, *, says: str = ""
     Raises:
         InvalidRequestError: there is no such file.
     """
+    says = says or name
     if name == "duration" and isinstance(part, str):
         return int(part) if part.removeprefix("-").isdecimal() and part.isascii() else part
     if isinstance(part, list | tuple):
         items = cast("Sequence[Any]", part)
-        return [as_field(name.removesuffix("s"), item, folder, says=says or name) for item in items]
+        return [as_field(name.removesuffix("s"), item, folder, says=says) for item in items]
     if isinstance(part, dict):
         inner = cast("dict[str, Any]", part)
-        return {
-            key: as_field(key, item, folder, says=f"{says or name}: {key}") for key, item in inner.items()
-        }
-    return medium(says or name, part, folder) if name.endswith("_url") and isinstance(part, str) else part
+        return {key: as_field(key, item, folder, says=f"{says}: {key}") for key, item in inner.items()}
+    return medium(says, part, folder) if name.endswith("_url") and isinstance(part, str) else part
 
 
 def medium(says: str, given: str, folder: Path | None = None) -> MediaInput:
@@ -174,25 +212,6 @@ def medium(says: str, given: str, folder: Path | None = None) -> MediaInput:
 def media(says: str, given: Iterable[str]) -> list[MediaInput]:
     """Return each of `given` as `medium` does."""
     return [medium(says, one) for one in given]
-
-
-def named_fields(items: Iterable[str]) -> dict[str, Any]:
-    """Return fields given as `name=json`; what is not JSON is text, and what is no field of ours is `extra`.
-
-    Raises:
-        InvalidRequestError: one has no name, or its file is missing.
-    """
-    found: dict[str, Any] = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        if not equals or not name.isidentifier():
-            msg = f"--field takes NAME=JSON, not {item!r}"
-            raise InvalidRequestError(msg, field="extra", hint="Such as --field seed=7")
-        if name in KNOWN:
-            found[name] = as_field(name, parsed(text))
-        else:
-            found.setdefault("extra", {})[name] = parsed(text)
-    return found
 
 
 def parsed(text: str) -> Any:

@@ -22,7 +22,7 @@ from ..completions import Model
 from ..explain import hint
 from ..options import BATCH, MAIN, Access, ConfirmOptions, Output, Place, Seconds, Text, Usd
 from ..prices import all_prices, confirm_price, show_prices
-from ..request_options import PictureOptions
+from ..request_options import PictureOptions, values
 from ..run_jobs import BatchRun
 from ..screen.screen import ScreenHere
 from ..session import open_session
@@ -123,7 +123,7 @@ async def batch(
     if report and not isinstance(into, Path):
         msg = "--report needs a folder for the clips: the page shows them from beside it"
         raise UsageError(msg, hint="Leave --report out, or send the clips to a folder")
-    defaults: dict[str, Any] = {**picture.values(), **({"model": model} if model else {})}
+    defaults: dict[str, Any] = {**values(picture), **({"model": model} if model else {})}
     seed = defaults.get("extra", {}).get("seed")
     wanted = variants(template=variant.prompt, vary=variant.vary, count=variant.count, seed=seed)
     lines = await anyio.to_thread.run_sync(read_batch, await read_text(file), file, defaults, wanted)

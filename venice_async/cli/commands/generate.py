@@ -16,7 +16,7 @@ from ...upscaling import upscale as upscaling
 from .. import exit_codes
 from ..completions import Model
 from ..options import MAIN, ClipOptions, Connection, Fields, Medium, Output, ReferenceSeconds, Text
-from ..request_options import Media_, MediaOptions, PictureOptions, media, medium, named_fields
+from ..request_options import Media_, MediaOptions, PictureOptions, media, medium, named_fields, values
 from ..run_jobs import run_request
 from ..screen.screen import Screen, ScreenHere
 from ..session import open_session
@@ -76,7 +76,7 @@ async def generate(
         prompt: What to show.
         reference_seconds: The length of all reference clips together, where they are URLs.
     """
-    request = VideoRequest(model=model, prompt=prompt, **picture.values(), **media.values())
+    request = VideoRequest(**{"model": model, "prompt": prompt, **values(picture, media)})
     return await run_request(request, screen, clip, reference_seconds=reference_seconds)
 
 
@@ -105,7 +105,7 @@ async def quote(
         prompt="-" if video is None else None,  # a price does not depend on it, and it is not sent
         video_url=None if video is None else medium("--video", video),
         upscale_factor=upscale_factor,
-        **picture.values(),
+        **values(picture),
     )
     async with open_session(screen, connection) as session:
         usd = (await session.venice.quote(request, reference_video_seconds=reference_seconds)).usd
@@ -177,7 +177,7 @@ class Seedance:
 
     async def run(self, screen: Screen, build: Callable[..., VideoRequest], *parts: Any, **facts: Any) -> int:
         """Build a request of the model, run it, and return the exit code."""
-        request = build(self.model, *parts, **facts, family=self.family, **self.picture.values())
+        request = build(self.model, *parts, **facts, family=self.family, **values(self.picture))
         return await run_request(request, screen, self.clip, reference_seconds=self.reference_seconds)
 
 
