@@ -7,27 +7,7 @@ from typing import Final
 
 from attrs import frozen
 
-from ..errors import (
-    AuthenticationError,
-    BadRequestError,
-    BudgetExceededError,
-    ConsentError,
-    DownloadError,
-    InvalidRequestError,
-    JobTimeoutError,
-    JournalError,
-    NotFoundError,
-    PayloadTooLargeError,
-    PaymentRequiredError,
-    PermissionDeniedError,
-    ProtocolError,
-    QueueOutcomeUnknownError,
-    RateLimitError,
-    ServerError,
-    TransportError,
-    UsageError,
-    VeniceError,
-)
+from .. import errors
 
 OK: Final = 0
 FAILED: Final = 1
@@ -51,23 +31,37 @@ class Meaning:
 
     code: int
     text: str
-    errors: tuple[type[VeniceError], ...] = ()
+    of: tuple[type[errors.VeniceError], ...] = ()
 
 
 # The first row that an error belongs to counts, so that a class stands above the classes it derives from.
 TABLE: Final = (
     Meaning(OK, "done"),
     Meaning(FAILED, "a job failed, or its content was refused"),
-    Meaning(USAGE, "called wrongly, or a request that cannot succeed", (UsageError, InvalidRequestError)),
-    Meaning(PAYMENT, "balance, budget or price", (PaymentRequiredError, BudgetExceededError)),
-    Meaning(KEY, "no key, a wrong one, or not permitted", (AuthenticationError, PermissionDeniedError)),
-    Meaning(CONSENT, "consent is needed, or was declined", (ConsentError,)),
-    Meaning(TIMEOUT, "not done in time; resume it", (JobTimeoutError,)),
-    Meaning(UNKNOWN, "a paid request whose outcome is unknown", (QueueOutcomeUnknownError,)),
     Meaning(
-        SERVICE, "network or service; try again", (TransportError, RateLimitError, ServerError, ProtocolError)
+        USAGE,
+        "called wrongly, or a request that cannot succeed",
+        (errors.UsageError, errors.InvalidRequestError),
     ),
-    Meaning(FILES, "the clip, the journal or the output cannot be written", (DownloadError, JournalError)),
+    Meaning(PAYMENT, "balance, budget or price", (errors.PaymentRequiredError, errors.BudgetExceededError)),
+    Meaning(
+        KEY,
+        "no key, a wrong one, or not permitted",
+        (errors.AuthenticationError, errors.PermissionDeniedError),
+    ),
+    Meaning(CONSENT, "consent is needed, or was declined", (errors.ConsentError,)),
+    Meaning(TIMEOUT, "not done in time; resume it", (errors.JobTimeoutError,)),
+    Meaning(UNKNOWN, "a paid request whose outcome is unknown", (errors.QueueOutcomeUnknownError,)),
+    Meaning(
+        SERVICE,
+        "network or service; try again",
+        (errors.TransportError, errors.RateLimitError, errors.ServerError, errors.ProtocolError),
+    ),
+    Meaning(
+        FILES,
+        "the clip, the journal or the output cannot be written",
+        (errors.DownloadError, errors.JournalError),
+    ),
     Meaning(RESTART, "a worker that is to be started again"),
     Meaning(HUNG_UP, "the terminal was closed; resume it"),
     Meaning(INTERRUPTED, "interrupted by Ctrl-C; resume it"),
@@ -80,20 +74,23 @@ _UNWRITABLE: Final = frozenset(
 )
 
 
-class NoKeyError(UsageError):
+class NoKeyError(errors.UsageError):
     """There is no API key to call Venice with."""
 
 
-def exit_code(error: VeniceError) -> int:
+def exit_code(error: errors.VeniceError) -> int:
     """Return the exit code of a command that ends with `error`."""
     if isinstance(error, NoKeyError):
         return KEY
     cause = error.__cause__
-    if isinstance(error, UsageError) and isinstance(cause, OSError) and cause.errno in _UNWRITABLE:
+    if isinstance(error, errors.UsageError) and isinstance(cause, OSError) and cause.errno in _UNWRITABLE:
         return FILES
-    if isinstance(error, BadRequestError | NotFoundError | PayloadTooLargeError) and error.ticket is None:
+    if (
+        isinstance(error, errors.BadRequestError | errors.NotFoundError | errors.PayloadTooLargeError)
+        and error.ticket is None
+    ):
         return USAGE
-    return next((row.code for row in TABLE if isinstance(error, row.errors)), FAILED)
+    return next((row.code for row in TABLE if isinstance(error, row.of)), FAILED)
 
 
 def listing() -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import anyio
 from cyclopts import Parameter
 
-from ...chaining import ImageFormat, VideoFile, save_image
+from ...chaining import ImageFormat, save_image
 from ...chaining import concat as joined
 from ...chaining import last_frame as frame_at_the_end
 from ...chaining import thumbnail as small_picture
@@ -77,18 +77,13 @@ async def thumbnail(
         overwrite: Replace a file that exists.
     """
     form = _format(image, screen, "jpeg")
-    return await _saved(
-        await small_picture(clip, at=at, width=width, format=form), image, screen, overwrite=overwrite
-    )
+    picture = await small_picture(clip, at=at, width=width, format=form)
+    return await _saved(picture, image, screen, overwrite=overwrite)
 
 
 @command(CONCAT_EXAMPLES)
 async def concat(
-    *clips: Clip,
-    to: Made,
-    overwrite: bool = False,
-    output: Output = Output(),
-    screen: ScreenHere,
+    *clips: Clip, to: Made, overwrite: bool = False, output: Output = Output(), screen: ScreenHere
 ) -> int:
     """Join clips into one file, without encoding them again.
 
@@ -103,8 +98,7 @@ async def concat(
     destination(to, screen)
     if to != STDOUT:
         video = await joined(clips, to, overwrite=overwrite)
-        _tell(screen, video.path, video.size, video)
-        return exit_codes.OK
+        return _tell(screen, video.path, video.size, sha256=video.sha256)
     with tempfile.TemporaryDirectory() as folder:
         video = await joined(clips, Path(folder, "joined.mp4"))
         await StandardOutput().write(await anyio.Path(video.path).read_bytes())
@@ -123,17 +117,16 @@ def _format(image: Path, screen: Screen, usual: ImageFormat) -> ImageFormat:
 
 async def _saved(picture: Media, image: Path, screen: Screen, *, overwrite: bool) -> int:
     data = picture.data or b""
-    if image == STDOUT:
-        await StandardOutput().write(data)
-    else:
-        _tell(screen, await save_image(picture, image, overwrite=overwrite), len(data))
+    if image != STDOUT:
+        return _tell(screen, await save_image(picture, image, overwrite=overwrite), len(data))
+    await StandardOutput().write(data)
     return exit_codes.OK
 
 
-def _tell(screen: Screen, path: Path, size: int, video: VideoFile | None = None) -> None:
+def _tell(screen: Screen, path: Path, size: int, **more: str) -> int:
     if screen.as_json:
-        digest = {"sha256": video.sha256} if video else {}
-        screen.emit({"ok": True, "path": str(path), "size": size, **digest})
-        return
-    screen.path(path)
-    screen.note(f"saved {path} · {as_bytes(size)}", "dim")
+        screen.emit({"ok": True, "path": str(path), "size": size, **more})
+    else:
+        screen.path(path)
+        screen.note(f"saved {path} · {as_bytes(size)}", "dim")
+    return exit_codes.OK

@@ -27,7 +27,9 @@ from ..session import name_of, open_journal, open_session
 from . import command
 
 if TYPE_CHECKING:
-    from ...models import AccountLimits
+    from collections.abc import Sequence
+
+    from ...models import AccountLimits, VideoModel
     from ..session import Session
 
 EXAMPLES: Final = """\
@@ -38,7 +40,7 @@ _LOW: Final = 1.0  # USD: less than most clips of ten seconds cost
 _SKEW: Final = 30.0  # seconds: more than that, and reset times of rate limits are misread
 _PATIENCE: Final = 1.7  # seconds for the first answer
 _HANG: Final = 11  # columns of a mark and what was looked at
-_MARKS: Final = {True: ("✓", "green"), False: ("✗", "red"), None: ("!", "yellow")}
+_MARKS: Final = {True: ("✓", ""), False: ("✗", "red"), None: ("!", "yellow")}
 
 
 @frozen
@@ -66,12 +68,7 @@ _DELIVERY: Final = Finding(
 
 
 @command(EXAMPLES)
-async def doctor(
-    *,
-    access: Access = Access(),
-    output: Output = Output(),
-    screen: ScreenHere,
-) -> int:
+async def doctor(*, access: Access = Access(), output: Output = Output(), screen: ScreenHere) -> int:
     """Check key, limits, balance, models, journal and clock. Nothing is charged.
 
     It says what to do about each.
@@ -82,7 +79,10 @@ async def doctor(
             with screen.waiting("asking the service"):
                 clock = await _check_clock(session)
                 findings += [*_check_account(await session.venice.rate_limits()), _DELIVERY]
-                findings.append(await _check_models(session))
+                try:
+                    findings.append(_check_models(await session.venice.models()))
+                except VeniceError as error:
+                    findings.append(_trouble("models", error))
                 findings.append(clock)
     except VeniceError as error:
         refused = isinstance(error, UsageError | AuthenticationError | PermissionDeniedError)
@@ -94,8 +94,7 @@ async def doctor(
         return code
     for finding in findings:
         mark, style = _MARKS[finding.ok]
-        said = f"{mark} {finding.what:<8} {finding.text}"
-        screen.result(said, style if finding.ok is not True else "", hang=_HANG)
+        screen.result(f"{mark} {finding.what:<8} {finding.text}", style, hang=_HANG)
         if finding.advice:
             screen.result(" " * _HANG + finding.advice, hang=_HANG)
     return code
@@ -107,46 +106,40 @@ def _trouble(what: str, error: VeniceError) -> Finding:
 
 def _check_account(account: AccountLimits) -> list[Finding]:
     """Look at the key, the largest balance, for a clip is paid for from one of them, and the rate limits."""
-    key = "accepted" + (f", tier {account.tier}" if account.tier else "")
-    advice = "Look at the key's rights and the balance at venice.ai/settings/api"
-    if account.access_permitted:
-        ends = f", ends {account.key_expires[:10]}" if account.key_expires else ""
-        found = [Finding("key", f"{key}{ends}")]
-    else:
-        text = key.replace("accepted", "accepted, but it may not be used")
-        found = [Finding("key", text, advice, ok=False, code=exit_codes.KEY)]
+    tier = f", tier {account.tier}" if account.tier else ""
+    ends = f", ends {account.key_expires[:10]}" if account.key_expires else ""
+    key = Finding("key", f"accepted{tier}{ends}")
+    if not account.access_permitted:
+        advice = "Look at the key's rights and the balance at venice.ai/settings/api"
+        text = f"accepted, but it may not be used{tier}"
+        key = Finding("key", text, advice, ok=False, code=exit_codes.KEY)
     amounts = [
         as_usd(amount) if name == "USD" else f"{amount:,.2f} {name}"
         for name, amount in account.balances.items()
     ]
-    text = ", ".join(amounts) or "not told"
+    balance = Finding("balance", ", ".join(amounts) or "not told")
     most = max(account.balances.values(), default=math.inf)
-    if most >= _LOW:
-        found.append(Finding("balance", text))
-    else:
+    if most < _LOW:
         advice = (
             "Top up at venice.ai; a clip may cost more than is left, and one currency must cover it whole"
         )
         ok = None if most > 0 else False
-        found.append(Finding("balance", text, advice, ok=ok, code=exit_codes.PAYMENT))
+        balance = evolve(balance, advice=advice, ok=ok, code=exit_codes.PAYMENT)
     rates = [limit.amount for limit in account.limits if limit.type.upper() == "RPM" and limit.amount]
-    if not rates:
-        return [*found, Finding("limits", "not told; 40 queued and 120 polled a minute are assumed")]
-    span = " to ".join(dict.fromkeys((f"{min(rates):g}", f"{max(rates):g}")))
-    return [*found, Finding("limits", f"{span} requests a minute, by model")]
+    text = "not told; 40 queued and 120 polled a minute are assumed"
+    if rates:
+        span = dict.fromkeys((f"{min(rates):g}", f"{max(rates):g}"))
+        text = f"{' to '.join(span)} requests a minute, by model"
+    return [key, balance, Finding("limits", text)]
 
 
-async def _check_models(session: Session) -> Finding:
-    try:
-        models = await session.venice.models()
-    except VeniceError as error:
-        return _trouble("models", error)
+def _check_models(models: Sequence[VideoModel]) -> Finding:
     if not models:
         advice = "The key may not be entitled to video; look at its rights"
         return Finding("models", "0 video models", advice, ok=False, code=exit_codes.KEY)
     offline = sum(model.offline for model in models)
-    ending = {model.id: model.deprecation.replacement for model in models if model.deprecation is not None}
     text = f"{len(models)} video models" + (f", {offline} offline" if offline else "")
+    ending = {model.id: model.deprecation.replacement for model in models if model.deprecation is not None}
     if not ending:
         return Finding("models", text)
     names = ", ".join(name + (f" (use {other})" if other else "") for name, other in ending.items())
@@ -163,18 +156,16 @@ async def _check_clock(session: Session) -> Finding:
     """
     from ...io.aiohttp import AiohttpTransport  # noqa: PLC0415 - the network is loaded by commands that use it
 
-    before, said = time.time(), None
+    base_url, before, said = session.base_url, time.time(), None
     with anyio.move_on_after(_PATIENCE):
         async with (
-            AiohttpTransport(
-                base_url=session.base_url, api_key=session.api_key, timeouts=Timeouts()
-            ) as transport,
+            AiohttpTransport(base_url=base_url, api_key=session.api_key, timeouts=Timeouts()) as transport,
             transport.send(list_models().request) as response,
         ):
             said = response.headers.get("date", "")
     after = time.time()
     if said is None:
-        msg = f"{session.base_url} gave no answer within {_PATIENCE:g} s"
+        msg = f"{base_url} gave no answer within {_PATIENCE:g} s"
         raise ReadTimeoutError(msg)
     try:
         theirs = parsedate_to_datetime(said).timestamp() + 0.5  # a date is cut to whole seconds
@@ -182,11 +173,11 @@ async def _check_clock(session: Session) -> Finding:
         return Finding("clock", "the server told no date", "Its reset times are disbelieved", ok=None)
     skew = (before + after) / 2 - theirs
     apart = f"{abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}" if abs(skew) >= 1 else "as the server's"
-    text = f"{apart}, answers in {(after - before) * 1000:.0f} ms"
+    clock = Finding("clock", f"{apart}, answers in {(after - before) * 1000:.0f} ms")
     if abs(skew) <= _SKEW:
-        return Finding("clock", text)
+        return clock
     advice = "Set this machine's clock, by NTP for example: until then reset times are read by the server's"
-    return Finding("clock", text, advice, ok=None)
+    return evolve(clock, advice=advice, ok=None)
 
 
 async def _check_journal(access: Access) -> Finding:
@@ -196,19 +187,20 @@ async def _check_journal(access: Access) -> Finding:
             advice = "A crash may lose a paid job's ticket; leave out --no-journal"
             return Finding("journal", "none is kept", advice, ok=None)
         async with open_journal(path) as journal:
-            if journal is None and not isinstance(path, str):
-                return await anyio.to_thread.run_sync(_check_folder, path)
-            assert journal is not None  # noqa: S101 - a database is opened or an error
-            entries = await journal.pending()
-        mode = 0 if isinstance(path, str) else (await anyio.Path(path).stat()).st_mode
+            entries = None if journal is None else await journal.pending()
     except VeniceError as error:
         return _trouble("journal", error)
-    if stat.S_IMODE(mode) & 0o077:
-        advice = f"It holds links that are secrets: chmod 600 {path}"
-        return Finding("journal", f"{path} can be read by others", advice, ok=False, code=exit_codes.FILES)
-    held = f", {entries.held} watched by another process" if entries.held else ""
-    advice = "Go on with them: venice-async resume --all" if entries else ""
-    return Finding("journal", f"{name_of(path)}, {len(entries)} unfinished{held}", advice)
+    if isinstance(path, Path):
+        if entries is None:
+            return await anyio.to_thread.run_sync(_check_folder, path)
+        if stat.S_IMODE((await anyio.Path(path).stat()).st_mode) & 0o077:
+            advice = f"It holds links that are secrets: chmod 600 {path}"
+            text = f"{path} can be read by others"
+            return Finding("journal", text, advice, ok=False, code=exit_codes.FILES)
+    count, held = len(entries or ()), entries.held if entries else 0
+    watched = f", {held} watched by another process" if held else ""
+    advice = "Go on with them: venice-async resume --all" if count else ""
+    return Finding("journal", f"{name_of(path)}, {count} unfinished{watched}", advice)
 
 
 def _check_folder(path: Path) -> Finding:
