@@ -10,7 +10,7 @@ import pytest
 
 from tests.cases import for_each
 from venice_async import InvalidRequestError, UsageError
-from venice_async.cli.batch_file import Line, read_batch, variants
+from venice_async.cli.batch_file import Line, Variants, read_batch
 
 from .shell import Shell
 from .venice import PUBLIC
@@ -24,7 +24,7 @@ def _lines(
     seed: Any = None,
 ) -> list[Line]:
     text = "\n".join(map(json.dumps, rows))
-    wanted = variants(template=template, vary=vary, count=count, seed=seed)
+    wanted = Variants(prompt=template, vary=vary, count=count)
     defaults = {"model": "m", **({} if seed is None else {"extra": {"seed": seed}})}
     return read_batch(text, Path("jobs.jsonl"), defaults, wanted)
 

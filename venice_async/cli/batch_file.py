@@ -14,13 +14,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from string import Formatter
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, cast
 
 from attrs import field, frozen
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from ..engine.arguments import checked_tags
 from ..errors import InvalidRequestError, UsageError, VeniceError
 from ..requests import VideoRequest
+from .options import MAIN, Text
 from .request_options import as_field, parsed, split_fields
 
 _NAMES: Final = ("key", "id", "name")  # what a line may call itself, so that it is known again in another run
@@ -69,8 +72,88 @@ class Line:
     unknown: tuple[str, ...] = ()
 
 
+@Parameter(name="*", group=MAIN)
+@frozen(kw_only=True)
+class Variants:
+    """How a line becomes several.
+
+    Attributes:
+        prompt: The prompt of lines without one; {animal} stands for the column animal.
+        vary: Make every combination, such as --vary seed=1,2,3 --vary aspect_ratio=16:9,9:16. Repeatable.
+        count: Takes of each line; where there is a seed, they have different ones.
+    """
+
+    prompt: Annotated[Text | None, Parameter(alias="-p")] = None
+    vary: Annotated[tuple[str, ...], Parameter(metavar="NAME=VALUES", allow_leading_hyphen=True)] = ()
+    count: Annotated[int, Parameter(metavar="N", validator=Number(gte=1))] = 1
+
+    def axes(self) -> dict[str, Sequence[object]]:
+        """Return the values of each field, of which all combinations are made: of texts or a JSON list.
+
+        Raises:
+            UsageError: they make no sense.
+        """
+        axes: dict[str, Sequence[object]] = {}
+        for item in self.vary:
+            name, equals, text = item.partition("=")
+            said: object = parsed(text)
+            many = cast("Sequence[object]", said) if isinstance(said, list) else None
+            values = [parsed(part) for part in text.split(",")] if many is None else many
+            if not equals or not name.isidentifier() or not text or not values or name in axes:
+                msg = f"--vary takes NAME=VALUE,VALUE, each name once, not {item!r}"
+                raise UsageError(msg, hint="Such as --vary seed=1,2,3 --vary aspect_ratio=16:9,9:16")
+            axes[name] = values
+        return axes
+
+    def columns(self) -> set[str]:
+        """Return the names of the columns in the prompt.
+
+        Raises:
+            UsageError: it is no template.
+        """
+        hint = "Write {{ and }} for braces that stand for themselves"
+        try:
+            names = {name for _, name, _, _ in Formatter().parse(self.prompt or "") if name is not None}
+        except ValueError as error:
+            msg = f"--prompt is no template: {error}"
+            raise UsageError(msg, hint=hint) from None
+        if wrong := [name for name in names if not name.isidentifier()]:
+            msg = f"--prompt: {{{wrong[0]}}} is not the name of a column"
+            raise UsageError(msg, hint=hint)
+        return names
+
+    def of(self, row: Mapping[str, Any], seed: object) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield a row as often as it is wanted, each with what tells it from the others.
+
+        Takes of a row with a seed, or with `seed`, have seeds that follow each other. The first has the name
+        of the row alone, so that more takes in a later run add to it.
+        """
+        own = {
+            name: cast("Sequence[object]", part)
+            for name, part in row.items()
+            if name in _ONE_VALUE and part and isinstance(part, list)
+        }
+        axes, names = {**own, **self.axes()}, self.columns()
+        for values, take in product(product(*axes.values()), range(self.count)):
+            chosen = dict(zip(axes, values, strict=True))
+            made = {**row, **chosen}
+            first = made.get("seed", seed)
+            if take and isinstance(first, int):
+                made["seed"] = first + take
+            if self.prompt is not None and made.get("prompt") is None:
+                if missing := sorted(names - made.keys()):
+                    msg = f"the prompt needs {', '.join(missing)}, which the line does not have"
+                    raise InvalidRequestError(msg, field="prompt")
+                prompt = self.prompt.format_map({name: str(made[name]) for name in names})
+                # Columns that are there for the prompt alone are no fields.
+                made = {name: said for name, said in made.items() if name not in names or name in _ONE_VALUE}
+                made["prompt"] = prompt
+            parts = [f"{axis}={value}" for axis, value in chosen.items()]
+            yield made, " ".join([*parts, *([f"take {take + 1}"] if take else [])])
+
+
 def read_batch(
-    text: str, path: Path, defaults: Mapping[str, Any], variants: Variants | None = None
+    text: str, path: Path, defaults: Mapping[str, Any], variants: Variants = Variants()
 ) -> list[Line]:
     """Return the requests in the text of a file: CSV if the name says so, else JSON Lines, as on stdin.
 
@@ -78,13 +161,15 @@ def read_batch(
     folder of the batch file. `defaults` fill in what a line leaves out.
 
     Raises:
-        UsageError: there is no request.
+        UsageError: there is no request, or the variants make no sense.
         InvalidRequestError: lines are wrong; the message names them.
     """
     suffix = path.suffix.lower()
     table = suffix in _TABLES or (suffix == ".txt" and text.lstrip()[:1] not in {"{", "#"})
     folder = Path() if str(path) == "-" else path.parent
-    variants = variants or Variants()
+    variants.axes()  # they may make no sense, which is the fault of no line
+    variants.columns()
+    seed = defaults.get("extra", {}).get("seed")
     lines: list[Line] = []
     faults: list[str] = []
     keys: dict[str, int] = {}
@@ -92,7 +177,7 @@ def read_batch(
         try:
             if isinstance(row, str):
                 raise InvalidRequestError(row, field="body")
-            found = [_line(number, part, folder, defaults, name) for part, name in variants.of(row)]
+            found = [_line(number, part, folder, defaults, name) for part, name in variants.of(row, seed)]
         except VeniceError as error:
             faults.append(f"line {number}: {error.message}")
             continue
@@ -201,86 +286,3 @@ def _line(
         tags=tags,
         unknown=tuple(name for name in said if name in extra and name not in filled),
     )
-
-
-@frozen(kw_only=True)
-class Variants:
-    """How each line becomes several.
-
-    Attributes:
-        template: the prompt of lines without one; `{animal}` stands for the column of that name.
-        vary: the values of each field, of which all combinations are made.
-        count: takes of each.
-        seed: the seed of lines without one.
-    """
-
-    template: str | None = None
-    vary: Mapping[str, Sequence[object]] = {}
-    count: int = 1
-    seed: object = None
-
-    def of(self, row: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-        """Yield a row as often as it is wanted, each with what tells it from the others.
-
-        Takes of a row with a seed have seeds that follow each other. The first has the name of the row alone,
-        so that more takes in a later run add to it.
-        """
-        own = {
-            name: cast("Sequence[object]", part)
-            for name, part in row.items()
-            if name in _ONE_VALUE and part and isinstance(part, list)
-        }
-        axes = {**own, **self.vary}
-        for values, take in product(product(*axes.values()), range(self.count)):
-            chosen = dict(zip(axes, values, strict=True))
-            made = {**row, **chosen}
-            seed = made.get("seed", self.seed)
-            if take and isinstance(seed, int):
-                made["seed"] = seed + take
-            if self.template is not None and made.get("prompt") is None:
-                names = _placeholders(self.template)
-                if missing := sorted(names - made.keys()):
-                    msg = f"the prompt needs {', '.join(missing)}, which the line does not have"
-                    raise InvalidRequestError(msg, field="prompt")
-                prompt = self.template.format_map({name: str(made[name]) for name in names})
-                # Columns that are there for the prompt alone are no fields.
-                made = {name: said for name, said in made.items() if name not in names or name in _ONE_VALUE}
-                made["prompt"] = prompt
-            parts = [f"{axis}={value}" for axis, value in chosen.items()]
-            yield made, " ".join([*parts, *([f"take {take + 1}"] if take else [])])
-
-
-def variants(*, template: str | None, vary: Sequence[str], count: int, seed: object) -> Variants:
-    """Return the variants that options ask for; `vary` as `NAME=VALUE,VALUE`, or with a JSON list.
-
-    Raises:
-        UsageError: they make no sense.
-    """
-    if template is not None:
-        _placeholders(template)
-    axes: dict[str, Sequence[object]] = {}
-    for item in vary:
-        name, equals, text = item.partition("=")
-        said: object = parsed(text)
-        values = (
-            cast("Sequence[object]", said)
-            if isinstance(said, list)
-            else [parsed(part) for part in text.split(",")]
-        )
-        if not equals or not name.isidentifier() or not text or not values or name in axes:
-            msg = f"--vary takes NAME=VALUE,VALUE, each name once, not {item!r}"
-            raise UsageError(msg, hint="Such as --vary seed=1,2,3 --vary aspect_ratio=16:9,9:16")
-        axes[name] = values
-    return Variants(template=template, vary=axes, count=count, seed=seed)
-
-
-def _placeholders(template: str) -> set[str]:
-    try:
-        names = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
-    except ValueError as error:
-        msg = f"--prompt is no template: {error}"
-        raise UsageError(msg, hint="Write {{ and }} for braces that stand for themselves") from None
-    if wrong := [name for name in names if not name.isidentifier()]:
-        msg = f"--prompt: {{{wrong[0]}}} is not the name of a column"
-        raise UsageError(msg, hint="Write {{ and }} for braces that stand for themselves")
-    return names

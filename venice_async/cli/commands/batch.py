@@ -17,10 +17,10 @@ from cyclopts.validators import Number
 from ...errors import UsageError, VeniceError
 from ...formatting import as_usd
 from ...sansio.converter import request_key
-from ..batch_file import Line, read_batch, unknown_fields, variants
+from ..batch_file import Line, Variants, read_batch, unknown_fields
 from ..completions import Model
 from ..explain import hint
-from ..options import BATCH, MAIN, Access, ConfirmOptions, Output, Place, Seconds, Text, Usd
+from ..options import BATCH, Access, ConfirmOptions, Output, Place, Seconds, Text, Usd
 from ..prices import all_prices, confirm_price, show_prices
 from ..request_options import PictureOptions, values
 from ..run_jobs import BatchRun
@@ -69,22 +69,6 @@ class RunOptions:
     give_up_after: Annotated[int, Parameter(metavar="N", show_default=True, validator=Number(gte=0))] = 3
 
 
-@Parameter(name="*", group=MAIN)
-@frozen(kw_only=True)
-class VariantOptions:
-    """How a line becomes several.
-
-    Attributes:
-        prompt: The prompt of lines without one; {animal} stands for the column animal.
-        vary: Make every combination, such as --vary seed=1,2,3 --vary aspect_ratio=16:9,9:16. Repeatable.
-        count: Takes of each line; where there is a seed, they have different ones.
-    """
-
-    prompt: Annotated[Text | None, Parameter(alias="-p")] = None
-    vary: Annotated[tuple[str, ...], Parameter(metavar="NAME=VALUES", allow_leading_hyphen=True)] = ()
-    count: Annotated[int, Parameter(metavar="N", validator=Number(gte=1))] = 1
-
-
 @command(EXAMPLES)
 async def batch(
     file: Annotated[Path, Parameter(metavar="FILE", allow_leading_hyphen=True)],
@@ -94,7 +78,7 @@ async def batch(
     model: Model | None = None,
     budget: Usd | None = None,
     dry_run: bool = False,
-    variant: VariantOptions = VariantOptions(),
+    variants: Variants = Variants(),
     confirm: ConfirmOptions = ConfirmOptions(),
     results: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     report: bool = False,
@@ -124,9 +108,7 @@ async def batch(
         msg = "--report needs a folder for the clips: the page shows them from beside it"
         raise UsageError(msg, hint="Leave --report out, or send the clips to a folder")
     defaults: dict[str, Any] = {**values(picture), **({"model": model} if model else {})}
-    seed = defaults.get("extra", {}).get("seed")
-    wanted = variants(template=variant.prompt, vary=variant.vary, count=variant.count, seed=seed)
-    lines = await anyio.to_thread.run_sync(read_batch, await read_text(file), file, defaults, wanted)
+    lines = await anyio.to_thread.run_sync(read_batch, await read_text(file), file, defaults, variants)
     for remark in unknown_fields(lines):
         screen.insist(f"{file}: {remark}", "yellow")
     if dry_run:
@@ -146,12 +128,9 @@ async def batch(
             if budget is None:
                 with screen.waiting("asking the prices"):
                     prices = await all_prices(session.venice, [line.request for line in lines])
-                known_prices = list[float]()
-                for price in prices:
-                    if isinstance(price, VeniceError):
-                        raise price
-                    known_prices.append(price)
-                total = math.fsum(known_prices)
+                if unpriced := [price for price in prices if isinstance(price, VeniceError)]:
+                    raise unpriced[0]
+                total = math.fsum(price for price in prices if not isinstance(price, VeniceError))
                 screen.note(f"{_clips(len(lines))}, {as_usd(total)} in all; --budget makes that a bound")
                 await confirm_price(total, None, confirm, screen)
             clips = session.venice.batch(
