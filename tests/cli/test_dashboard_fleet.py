@@ -12,14 +12,13 @@ import pytest
 
 from tests.postgres import execute
 from venice_async import Consent, Media, VideoRequest
-from venice_async.cli.dashboard.feed import Feed
+from venice_async.cli.dashboard.feed import Feed, FleetSeen
 from venice_async.io.clock import SystemClock
 from venice_async.io.journal.journal import Journal
 from venice_async.sandbox import Sandbox, tiny_clip
 
 pytest.importorskip("procrastinate")
 
-from venice_async.cli.dashboard.fleet import FleetSeen
 from venice_async.fleet import Fleet, Worker
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -36,7 +35,7 @@ async def test_a_question_that_a_worker_waits_for_is_answered_on_the_page(
     postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From when the database is that of a fleet, which a dashboard does not make it."""
-    monkeypatch.setattr("venice_async.cli.dashboard.fleet._EVERY", 0.0)
+    monkeypatch.setattr("venice_async.cli.dashboard.feed._EVERY", 0.0)
     execute(postgres, "DROP SCHEMA venice_async CASCADE")
     face = Media(b"\x89PNG\r\n\x1a\n" + bytes(20))
     faces = VideoRequest(model="seedance-2-0-image-to-video", prompt="a face", duration="5s", image_url=face)

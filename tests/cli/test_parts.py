@@ -17,8 +17,7 @@ from tests.cases import for_each
 from venice_async import VeniceError
 from venice_async.cli import main
 from venice_async.cli.batch_file import read_batch, unknown_fields
-from venice_async.cli.exit_codes import TABLE, exit_code
-from venice_async.cli.explain import hint
+from venice_async.cli.exit_codes import TABLE, exit_code, hint
 from venice_async.cli.options import Output
 from venice_async.cli.screen.board import left, line, part
 from venice_async.cli.screen.screen import Screen, at_words, printable

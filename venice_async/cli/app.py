@@ -17,7 +17,7 @@ from rich.console import Console
 from ..errors import UsageError, VeniceError
 from ..version import __version__
 from . import exit_codes
-from .explain import failed_json, report
+from .exit_codes import failed_json, report
 from .options import MAIN, Output
 from .screen.screen import Screen
 from .stdio import prepare
@@ -59,7 +59,7 @@ for _command in (
     "jobs:jobs",
     "jobs:resume",
     "jobs:spend",
-    "dashboard:dashboard",
+    "serve:dashboard",
     "worker:worker",
     "fleet_demo:fleet",
     "jobs:reconcile",
@@ -69,7 +69,7 @@ for _command in (
     "chain:thumbnail",
     "chain:concat",
     "doctor:doctor",
-    "sandbox:sandbox",
+    "serve:sandbox",
 ):
     app.command(f"{__package__}.commands.{_command}")  # imported by those who ask for it
 app.register_install_completion_command(name="--install-completion")  # pyright: ignore[reportUnknownMemberType] - it takes any keywords

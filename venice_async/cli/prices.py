@@ -13,8 +13,7 @@ from ..formatting import as_usd
 from ..io.uploads import reference_seconds
 from ..sansio.http.wire import STATED_LENGTH, price_fields
 from . import exit_codes
-from .exit_codes import exit_code
-from .explain import in_words
+from .exit_codes import exit_code, in_words
 from .screen.questions import confirmed
 
 if TYPE_CHECKING:

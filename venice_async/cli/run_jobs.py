@@ -23,8 +23,7 @@ from ..io.journal import shown
 from ..options import Timeouts
 from ..sansio.job.states import Failed, Queueing, State, Waiting
 from . import exit_codes
-from .exit_codes import exit_code
-from .explain import failed_json, in_words, report, succeeded_json, ticket_json
+from .exit_codes import exit_code, failed_json, in_words, report, succeeded_json, ticket_json
 from .prices import ask_price, confirm_price
 from .request_options import with_utf8_prompts
 from .screen.board import Board

@@ -19,7 +19,7 @@ from ...formatting import as_usd
 from ...sansio.converter import request_key
 from ..batch_file import Line, Variants, read_batch, unknown_fields
 from ..completions import Model
-from ..explain import hint
+from ..exit_codes import hint
 from ..options import BATCH, Access, ConfirmOptions, Output, Place, Seconds, Text, Usd
 from ..prices import all_prices, confirm_price, show_prices
 from ..request_options import PictureOptions, values

@@ -19,8 +19,7 @@ from ...formatting import as_usd
 from ...options import Timeouts
 from ...sansio.http.wire import list_models
 from .. import exit_codes
-from ..exit_codes import exit_code
-from ..explain import hint
+from ..exit_codes import exit_code, hint
 from ..options import CHOOSE, Access, Output
 from ..screen.screen import ScreenHere
 from ..session import name_of, open_journal, open_session

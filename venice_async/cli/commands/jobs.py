@@ -22,7 +22,7 @@ from ...results import Ticket
 from ...sansio.job.states import Failed, Queueing, Saved, Succeeded
 from .. import exit_codes
 from ..completions import JOBS, KEYS, Model
-from ..explain import ticket_json
+from ..exit_codes import ticket_json
 from ..options import Access, Output, Target
 from ..run_jobs import destination, watch
 from ..screen.board import phase

@@ -27,7 +27,7 @@ from ...sansio.job.states import (
 )
 from ...sansio.limits.bucket import FAILURES_PERIOD, PERIOD
 from ...sansio.limits.ration import DEAD, Ration
-from ..explain import hint
+from ..exit_codes import hint
 from .page import look
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from .. import exit_codes
 from ..options import Output
 from ..stdio import as_line, write_path
 
@@ -289,7 +288,7 @@ class Interrupts:
             raise outcome
         if outcome is None:
             self.screen.insist(self.farewell)
-            return self.code or exit_codes.INTERRUPTED
+            return self.code or 128 + signal.SIGINT
         return outcome
 
 
