@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 ANSWER: Final = Timeouts().connect + 2 * Timeouts().read
 """Seconds in which the answer to a paid request has come, or will not come any more."""
 
-_TICK: Final = 0.2  # seconds between two looks at the totals
-
 
 async def run_request(
     request: VideoRequest, screen: Screen, clip: ClipOptions, *, reference_seconds: float | None = None
@@ -134,7 +132,7 @@ async def watch(
     """
     started = time.monotonic()
     running = dict(enumerate(jobs))
-    board = Board(screen, running, total=len(jobs), caption=caption, queues=usd is not None)
+    board = Board(screen, len(jobs), running, caption, queues=usd is not None)
     codes: list[int] = []
     interrupts = screen.interrupts
     interrupts.farewell = "Interrupted."  # from here on something may have been charged
@@ -319,9 +317,7 @@ class BatchRun:
     _handed_over: dict[str, Ticket] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        numbers = [line.number for line in self.lines]
-        keys = [line.key or line.variant or None for line in self.lines]
-        self._board = Board(self.screen, {}, len(numbers), numbers=numbers, keys=keys, queues=True)
+        self._board = Board(self.screen, len(self.lines), lines=self.lines, queues=True)
 
     def heard(self, job: VideoJob, state: State) -> None:
         """Record a state of a job."""
@@ -331,14 +327,9 @@ class BatchRun:
 
     async def until_the_end(self, session: Session, batch: Batch, budget: float | None) -> int:
         """Show the batch until it ends, and return the exit code."""
-        board, interrupts = self._board, self.screen.interrupts
-        board.running, board.budget = batch.jobs, budget
+        interrupts = self.screen.interrupts
+        self._board.running, self._board.batch, self._board.budget = batch.jobs, batch, budget
         failure: Exception | None = None
-
-        async def tick() -> None:
-            while True:
-                board.spent, board.paused = batch.spent_usd, batch.paused
-                await anyio.sleep(_TICK)
 
         async def drain() -> None:
             patience = f"up to {self.grace:g} s for what is nearly done"
@@ -352,7 +343,6 @@ class BatchRun:
                 )
 
         def give_up() -> None:
-            """Say what nobody waits for any longer, and keep what has no journal to be kept in."""
             jobs = list(batch.jobs.values())
             tell_unknown(session, self.screen, jobs)
             self._hand_over([job.ticket for job in jobs if job.ticket is not None])
@@ -361,18 +351,13 @@ class BatchRun:
         async with anyio.create_task_group() as draining:  # its tickets are waited for: they are paid for
             interrupts.on_stop = lambda: draining.start_soon(drain)
             interrupts.on_insist = give_up
-            async with anyio.create_task_group() as ticking:
-                ticking.start_soon(tick)
-                with self.screen.drawing(board):
-                    try:
-                        async for outcome in batch:
-                            board.spent = batch.spent_usd
-                            self._take(outcome)
-                    except Exception as error:  # noqa: BLE001 - it is raised once it is out of the groups, which would wrap it
-                        failure = error
-                ticking.cancel_scope.cancel()
-            interrupts.on_stop = interrupts.on_insist = None
-        board.spent = batch.spent_usd
+            with self.screen.drawing(self._board):
+                try:
+                    async for outcome in batch:
+                        self._take(outcome)
+                except Exception as error:  # noqa: BLE001 - it is raised once it is out of the group, which would wrap it
+                    failure = error
+        interrupts.on_stop = interrupts.on_insist = None
         if failure is not None:
             raise failure
         await self._sum_up(session)

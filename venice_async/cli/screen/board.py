@@ -30,7 +30,9 @@ from ...sansio.job.states import (
 from .screen import printable
 
 if TYPE_CHECKING:
+    from ...batch import Batch
     from ...job import VideoJob
+    from ..batch_file import Line
     from .screen import Screen
 
 _ROWS_BESIDE: Final = 5  # lines of the terminal that are kept for the totals and what stands above
@@ -58,35 +60,31 @@ class Board:
 
     Attributes:
         screen: where.
-        running: the jobs at work, by their place.
         total: how many there are in all.
+        running: the jobs at work, by their place.
         caption: what is said of a single job.
-        numbers: what each place is called; counted from 1 by default.
-        keys: the names of the requests, where they have any.
         queues: whether these jobs are queued now, rather than by an earlier process.
+        lines: the lines of a batch.
+        batch: the batch.
+        budget: USD that a batch may spend.
         done: clips that were made.
         there: clips that an earlier run had made.
         failed: jobs that failed.
         paid: USD spent by this run.
-        spent: USD spent or set aside, by earlier runs too; None where no price is known.
-        budget: USD that may be spent.
-        paused: whether the balance is used up.
     """
 
     screen: Screen
-    running: Mapping[int, VideoJob]
     total: int
+    running: Mapping[int, VideoJob] = {}
     caption: str = ""
-    numbers: Sequence[int] = ()
-    keys: Sequence[str | None] = ()
     queues: bool = False
+    lines: Sequence[Line] = ()
+    batch: Batch | None = None
+    budget: float | None = None
     done: int = 0
     there: int = 0
     failed: int = 0
     paid: float = 0.0
-    spent: float | None = None
-    budget: float | None = None
-    paused: bool = False
     _started: float = field(factory=time.monotonic, init=False)
     _heard: dict[VideoJob, tuple[float, State]] = field(
         factory=dict["VideoJob", "tuple[float, State]"], init=False
@@ -122,14 +120,15 @@ class Board:
 
     def totals(self) -> str:
         """Return how it goes, in one line."""
+        paused = self.batch is not None and self.batch.paused
         parts = [f"{self.done} of {self.total - self.there} made"]
         parts += [self._there()] if self.there else []
         parts += [f"{self.failed} failed"] if self.failed else []
         parts += [f"{len(self.running)} at work"] if self.running else []
         parts += [self._money()]
-        parts += ["PAUSED: the balance is used up"] if self.paused else []
+        parts += ["PAUSED: the balance is used up"] if paused else []
         rest = self.total - self.done - self.there - self.failed
-        if rest and not self.paused:  # by what is known of each job, or by how long others took
+        if rest and not paused:  # by what is known of each job, or by how long others took
             now = time.monotonic()
             known = [_eta(job.state, self._age(job, now)) for job in self.running.values()]
             etas = [eta for eta in known if eta is not None]
@@ -138,7 +137,7 @@ class Board:
             elif self.done >= min(_TELLING, self.total):
                 each = (now - self._started) / (self.done + self.failed)
                 parts.append(f"about {as_seconds(each * rest)} left")
-        return " · ".join(part for part in parts if part)
+        return " · ".join(filter(None, parts))
 
     def summary(self) -> str:
         """Return how it went, in one line: `20 made, 10 failed · $5.00 of $20.00`."""
@@ -151,9 +150,11 @@ class Board:
         return f"{self.there} {'was' if self.there == 1 else 'were'} there already"
 
     def _money(self) -> str:
-        if self.spent is None:
+        """Return what a batch has spent or set aside, in earlier runs too."""
+        if self.batch is None:
             return ""
-        return as_usd(self.spent) + (f" of {as_usd(self.budget)}" if self.budget is not None else " in all")
+        bound = "in all" if self.budget is None else f"of {as_usd(self.budget)}"
+        return f"{as_usd(self.batch.spent_usd)} {bound}"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the jobs that were started first, and below them the caption of one, or the totals of many."""
@@ -194,21 +195,19 @@ class Board:
             figures = left(state, age)
             if isinstance(state, Downloading):
                 figures = as_bytes(state.received) + (f" of {as_bytes(state.total)}" if state.total else "")
-            number = self.numbers[index] if self.numbers else index + 1
-            about = ""
+            number = about = ""
             if self.total > 1:
-                key = self.keys[index] if self.keys else None
+                line = self.lines[index] if self.lines else None
+                number = str(line.number if line else index + 1)
                 name = job.ticket.queue_id if job.ticket else ""
                 name = (job.request.prompt or job.request.model) if job.request else name
+                key = line and (line.key or line.variant)
                 about = f"{key}: {name}" if key else name
+            bar = ProgressBar(total=1.0, completed=done or 0.0, width=12, pulse=done is None)
             table.add_row(
-                Text(str(number) if self.total > 1 else "", style="dim", justify="right"),
+                Text(number, style="dim", justify="right"),
                 Text(phase(state)),
-                *(
-                    [ProgressBar(total=1.0, completed=done or 0.0, width=12, pulse=done is None)]
-                    if bars
-                    else []
-                ),
+                *([bar] if bars else []),
                 Text(figures),
                 Text(printable(" ".join(about.split()))),
             )
