@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import for_each
 from venice_async.sandbox import tiny_clip
 
 from .shell import COMMAND, Shell
@@ -263,6 +264,22 @@ def test_a_place_that_is_not_the_api_is_called_wrongly_and_says_so(shell: Shell)
     said = shell("quote", "-m", PUBLIC, "--duration", "5s", "--base-url", wrong)
     assert 2 == said.code
     assert "/api/v1" in said.err
+
+
+@for_each(
+    "url, code, said",
+    [
+        ("http://no-such-host.invalid/api/v1", 8, "and VENICE_BASE_URL, which leads to no-such-host.invalid"),
+        ("{server}/", 1, "VENICE_BASE_URL, which leads to 127.0.0.1: a base URL usually ends in /api/v1"),
+    ],
+)
+def test_a_base_url_that_leads_astray_is_named_with_its_host(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, url: str, code: int, said: str
+) -> None:
+    server = shell.server.base_url.removesuffix("/api/v1")
+    monkeypatch.setenv("VENICE_BASE_URL", url.format(server=server))
+    answer = shell("quote", "-m", PUBLIC, "--duration", "5s")
+    assert (code, True) == (answer.code, said in answer.err), answer.err
 
 
 def test_the_length_of_reference_clips_counts_in_the_price_that_is_agreed_to(shell: Shell) -> None:

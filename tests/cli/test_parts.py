@@ -6,11 +6,13 @@ import json
 import re
 import sys
 from errno import EACCES, ENOENT
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 import venice_async
 from tests.cases import for_each
@@ -19,6 +21,7 @@ from venice_async.cli import main
 from venice_async.cli.batch_file import read_batch, unknown_fields
 from venice_async.cli.exit_codes import TABLE, exit_code, hint
 from venice_async.cli.options import Output
+from venice_async.cli.request_options import named_fields
 from venice_async.cli.screen.board import left, line, part
 from venice_async.cli.screen.screen import Screen, at_words, printable
 from venice_async.errors import BadRequestError, InvalidRequestError, TransportError, UsageError
@@ -89,6 +92,17 @@ def test_hints_speak_of_the_command_line_and_not_of_python(kind: type[VeniceErro
 
 def _read(tmp_path: Path, text: str, name: str = "jobs.jsonl", **defaults: Any) -> list[Any]:
     return read_batch(text, tmp_path / name, defaults)
+
+
+@for_each("item, near", [("sed=7", "seed"), ("resolutoin=480p", "resolution")])
+def test_a_field_that_is_like_a_known_one_is_refused_and_can_be_sent_all_the_same(
+    item: str, near: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=f"is no known field, and '{near}' may be meant"):
+        named_fields([item])
+    name = item.partition("=")[0]
+    assert {"extra": {name: "x"}} == named_fields([f'extra={{"{name}": "x"}}'])
+    assert {"extra": {"seed": 7, "style": "ink"}} == named_fields(["seed=7", "style=ink"])
 
 
 def test_lines_keep_their_numbers_past_blanks_and_comments(tmp_path: Path) -> None:
@@ -235,6 +249,16 @@ def test_what_is_said_while_a_person_is_asked_comes_after_the_questions(
         screen.complain("another failed")
         assert "" == capsys.readouterr().err
     assert "a clip came\nanother failed\n" == capsys.readouterr().err
+
+
+def test_a_picture_leaves_room_for_the_ctrl_c_that_a_narrow_terminal_echoes() -> None:
+    """In a line that is full the echo would move the cursor, and a line of the picture would stay behind."""
+    screen, drawn = Screen(Output()), StringIO()
+    screen.err, screen.live = Console(width=40, height=10, force_terminal=True, file=drawn), True
+    with screen.drawing(Text("x" * 100)):
+        pass
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.getvalue()).replace("\r", "\n").split("\n")
+    assert 36 == max(map(len, lines))
 
 
 @for_each(

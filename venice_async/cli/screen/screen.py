@@ -20,6 +20,7 @@ from attrs import define
 from cyclopts import Parameter
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
@@ -29,6 +30,7 @@ from ..stdio import as_line, write_path
 
 _FRAMES: Final = 8  # pictures a second
 _CLOSING: Final = 0.5  # seconds after the second signal in which what is open is closed as usual
+_ECHO: Final = 4  # columns that two echoed ^C take
 _GAP: Final = 2  # columns between those of a table
 _LEAST, _MOST = 12, 40  # columns of a text that may be cut
 _BYTE: Final = re.compile("[\udc80-\udcff]")  # one of a file name that is not text
@@ -102,7 +104,8 @@ class Screen:
         """Draw from here on, anew: a picture that goes on would cover what was said since."""
         if (picture := self._picture) is not None:
             self._view = Live(
-                get_renderable=lambda: picture,
+                # An echoed ^C stays in its line then: in the next, Live would erase one line too few.
+                get_renderable=lambda: Constrain(picture, self.err.width - _ECHO),
                 console=self.err,
                 refresh_per_second=_FRAMES,
                 transient=True,
