@@ -84,7 +84,7 @@ class Batch:
 
     Attributes:
         jobs: the running jobs, by the index of their request.
-        paused: whether the balance is used up; queueing goes on by itself once there is money.
+        paused: whether the balance is used up; queueing continues by itself once there is money.
 
     Raises:
         UsageError: an option makes no sense.

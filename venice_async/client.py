@@ -61,7 +61,7 @@ class VeniceClient(JournalCalls):
             resolver and the proxy of this one.
         on_consent: asked, with a `ConsentRequest`, when the server wants a person's consent; returns a
             `Consent`, or None for no. It may be async; a plain function runs in a worker thread.
-        on_state: told every state of every job, on the event loop; must be quick.
+        on_state: called with every state of every job, on the event loop; must be quick.
         on_done: called with each job of this client that has ended, by a clip or a failure; a `Webhook`, or a
             function, which may be async; a plain one runs in a worker thread. What it raises is logged, and
             changes nothing. With a journal it is called at least once, by another process if this one dies.
@@ -70,14 +70,14 @@ class VeniceClient(JournalCalls):
             number is USD a day. By default `VENICE_DAILY_USD` and `VENICE_MONTHLY_USD`, if they are set.
         timeouts: how long to wait.
         limits: what the key allows.
-        polling: how eagerly to ask.
+        polling: how often to poll.
         retries: how retries are rationed.
-        links: how download links are reached, where that is not the plain way.
+        links: how download links are reached, if not directly.
         on_request: called with method, path and body of each request to the API; returns headers to add, such
             as a signature. It may be async. If it fails, nothing is sent.
         send_key: whether requests carry the key. Without it `on_request` authorizes them; no key is needed.
-        sidecars: whether a JSON file beside each clip, `clip.mp4.json`, tells what was asked for, what it
-            cost and what came: no links, no key, media by their digests.
+        sidecars: whether a JSON file beside each clip, `clip.mp4.json`, describes the request,
+            the price and the file: no links, no key, media by their digests.
 
     Raises:
         UsageError: there is no key, or an option makes no sense.
@@ -301,7 +301,7 @@ class VeniceClient(JournalCalls):
             the clip, with its size as `total` where that is told; `Failed` if the job failed.
 
         Raises:
-            VeniceError: the poll told nothing, or Venice does not know the job. It carries the ticket.
+            VeniceError: the poll failed, or Venice does not know the job. It carries the ticket.
         """
         found = arguments.parsed_ticket(ticket)
         del ticket  # as text it holds the link
@@ -427,15 +427,15 @@ class VeniceClient(JournalCalls):
 
     @property
     def balances(self) -> Mapping[str, float]:
-        """What the account held before the last request whose answer told it, by currency, such as `USD`.
+        """The account's balances by currency, such as `USD`, before the last request whose answer had them.
 
-        Answers bring it by themselves; it is empty until one did. `rate_limits` asks for it.
+        Ordinary answers have them; it is empty until one came. `rate_limits` asks for them.
         """
         return dict(self._runtime.shared().caller.balances)
 
     @property
     def deprecations(self) -> Mapping[str, str]:
-        """What answers said of models that come to an end, by the model's id; each is logged once."""
+        """Announced removals of models, by the model's id, as answers told them; each is logged once."""
         return dict(self._runtime.shared().caller.deprecations)
 
     async def complete(self, ticket: Ticket | str) -> None:

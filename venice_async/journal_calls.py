@@ -31,17 +31,17 @@ class JournalCalls:
     _runtime: Runtime
 
     async def pending(self) -> Unfinished:
-        """Return what the journal holds unfinished, oldest first.
+        """Return the unfinished jobs in the journal, oldest first.
 
-        What another living client is watching is not among them: the list's `held` says how many those are.
+        Jobs that another living client watches are left out; the list's `held` says how many.
         """
         return await self._journal().pending()
 
     async def recover(self) -> list[VideoJob]:
-        """Start a job for everything unfinished in the journal that no living process works on.
+        """Start a job for every unfinished entry of the journal that no living process works on.
 
-        Each is bound for its recorded destination. One whose paid request has no outcome is not sent again:
-        its job raises `QueueOutcomeUnknownError`. How many jobs another living client holds is logged.
+        Each goes to its recorded destination. A paid request of unknown outcome is not sent again: its job
+        raises `QueueOutcomeUnknownError`. The number of jobs that another living client holds is logged.
         """
         journal, now = self._journal(), self._runtime.shared().clock.time()
         jobs = Listing(self._runtime.start(recovery(entry, now)) for entry in await journal.adopt())
@@ -57,7 +57,7 @@ class JournalCalls:
         """Remove an unfinished job from the journal, once you know what became of it, and free its key.
 
         It is for a paid request of unknown outcome, a job whose clip will not come any more, and the key of
-        one that failed: the next `generate` with it, or batch, pays anew.
+        one that failed: the next `generate` with it, or batch, pays again.
 
         Raises:
             UsageError: the job has ended and its key is not to be freed, or somebody works on it.
@@ -69,9 +69,9 @@ class JournalCalls:
     async def reconcile(self, *, admin_key: str | None = None) -> list[Settlement]:
         """Settle the paid requests of unknown outcome in the journal by the account's ledger.
 
-        A charge is taken for one of ours if it is of its model and price, came within minutes of it, and no
-        job in the journal accounts for it. What fits more than one stays unsettled, and so does what another
-        process works on.
+        A charge belongs to a request if it has its model and price, came within minutes of it, and no job in
+        the journal accounts for it. A request with several such charges stays unsettled, and so does one
+        that another process works on.
 
         Args:
             admin_key: an ADMIN key of the same account; `VENICE_ADMIN_KEY` by default.
@@ -124,7 +124,7 @@ class JournalCalls:
     async def spend(
         self, *, since: datetime | timedelta | str | None = None, by: str = "model"
     ) -> dict[str, float]:
-        """Return what the journal's jobs have cost in USD, by name, the dearest first.
+        """Return what the journal's jobs have cost in USD, by name, the most expensive first.
 
         A request of unknown outcome counts, one that was refused or refunded does not. Only jobs whose price
         was asked count: those with a `max_usd`, of a batch with a limit, or under a budget.

@@ -36,10 +36,10 @@ class Problem:
 
 @frozen(kw_only=True)
 class Deprecation:
-    """The end of a model.
+    """The planned removal of a model.
 
     Attributes:
-        removes_at: when it goes, ISO 8601.
+        removes_at: when it is removed, ISO 8601.
         starts_at: when warnings begin, ISO 8601.
         replacement: the id of the model to use instead, where one is named.
         auto_remap: whether the server will use the replacement by itself.
@@ -53,7 +53,7 @@ class Deprecation:
 
 @frozen(kw_only=True)
 class VideoModel:
-    """A model, with what it accepts by the live catalogue.
+    """A model of the live catalogue, with what it accepts.
 
     Attributes:
         id: what `VideoRequest.model` takes.
@@ -72,10 +72,10 @@ class VideoModel:
         uncensored: whether it is uncensored.
         description: a text for people.
         region_restrictions: the codes of the countries where it is blocked; empty for none.
-        deprecation: its end, if one is planned.
+        deprecation: its removal, if one is planned.
         pricing: the price table as the catalogue gives it; for video it gives none, so ask for a quote.
         traits: the catalogue's labels.
-        raw: the catalogue's own entry, whole, with what this version does not know.
+        raw: the whole entry of the catalogue, with fields that this version does not know.
     """
 
     id: str

@@ -142,7 +142,7 @@ class Budget:
 
 @frozen(kw_only=True)
 class Polling:
-    """How eagerly to ask.
+    """How often to poll.
 
     Attributes:
         price: seconds of delay that one poll is worth: a job is polled once waiting has cost more than that.
@@ -198,7 +198,7 @@ class Links:
     Attributes:
         allow: networks that links may lead to although they are not public, as text: `"198.18.0.0/15"` for
             the addresses that Clash and Surge make up, `"100.64.0.0/10"` for those of Tailscale.
-        proxy: the http(s) URL of a proxy; it is not shown. Where names lead is decided there.
+        proxy: the http(s) URL of a proxy; it is not shown. The proxy resolves names.
         ssl: the TLS context that says whom to trust, such as a company's own authority.
         session: an `aiohttp.ClientSession` for what only its connector can do, such as SOCKS; it is not
             closed. Where names lead is decided there: only addresses written in links are checked. Its

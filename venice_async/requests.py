@@ -196,11 +196,12 @@ def _copied(value: object) -> object:
 
 @frozen(kw_only=True, repr=False)
 class VideoRequest(Part):
-    """One clip to generate. Fields bear their wire names; one that is left out is absent from what is sent.
+    """One clip to generate. Fields have the names of the API; a field that is left out is not sent.
 
-    What no model could accept raises `InvalidRequestError` here, before anything is sent; what one model
-    accepts is for `VideoModel.check`. Media fields take an http(s) URL, a `data:` URL or `Media`; a plain
-    string is never opened as a file. Lists of objects take mappings too: `elements=[{"video_url": "…"}]`.
+    A request that no model could accept raises `InvalidRequestError` here, before anything is sent;
+    `VideoModel.check` says what one model accepts. Media fields take an http(s) URL, a `data:` URL or
+    `Media`; a plain string is never opened as a file. Lists of objects take mappings too:
+    `elements=[{"video_url": "…"}]`.
 
     Attributes:
         model: the model's id, from `VeniceClient.models`.
@@ -209,7 +210,7 @@ class VideoRequest(Part):
             them; text of seconds such as `"12.5"`, or nothing, for models that work on `video_url`.
         negative_prompt: what to keep out, at most 20 000 characters.
         aspect_ratio: such as `"16:9"`: needed by models that list any, refused by those that list none.
-        resolution: such as `"720p"`; left out it may mean the dearest; not with `upscale_factor`.
+        resolution: such as `"720p"`; the default may be the most expensive; not with `upscale_factor`.
         upscale_factor: 1, 2 or 4, for upscale models.
         audio: whether to make sound, for models that let one choose.
         image_url: the first frame, for image-to-video models.
@@ -218,7 +219,7 @@ class VideoRequest(Part):
         video_url: the clip to work on, for video-to-video and upscale models.
         reference_image_urls: at most 30.
         reference_video_urls: at most 10.
-        reference_audio_urls: at most 10, and never alone: an image or a clip must be beside them.
+        reference_audio_urls: at most 10, together with an image or a clip.
         reference_document_urls: at most 1.
         elements: at most 4.
         scene_image_urls: at most 4.
@@ -232,7 +233,7 @@ class VideoRequest(Part):
         anon_user_id: your end user's id, at most 128 printable ASCII characters, without `||`.
         omni_reference_task_type: `"auto"`, `"reference"`, `"edit"` or `"extend"`, for Seedance 2.5.
         bitrate_mode: `"standard"` or `"high"`.
-        consents: what was attested beforehand; left out, `on_consent` is asked when the server asks.
+        consents: a person's statements, if given in advance; otherwise `on_consent` is asked when needed.
         extra: fields that this version does not know yet, sent as they are; `Media` anywhere in them is read
             and encoded like elsewhere.
 

@@ -117,12 +117,12 @@ class ConsentRequest:
     """What the server asks a person before it works on media with faces.
 
     Attributes:
-        flow: whose flow it is, such as `"seedance"`.
-        policy_text: the text to show to the person, whole.
+        flow: the consent flow, such as `"seedance"`.
+        policy_text: the whole text to show to the person.
         consent_version: the version of that text.
         face_media_roles: which media of the request show faces, such as `("image",)`.
         docs_url: where the provider explains it.
-        request: the request at hand.
+        request: the request that needs consent.
         message: the server's own words.
     """
 
@@ -136,13 +136,13 @@ class ConsentRequest:
 
     @property
     def policy(self) -> str:
-        """What tells one policy from another: its flow and version."""
+        """The identity of the policy: its flow and version."""
         return f"{self.flow}/{self.consent_version}"
 
 
 @frozen(kw_only=True)
 class Outcome:
-    """How one request of a batch ended: exactly one of `video` and `error` is there.
+    """How one request of a batch ended: exactly one of `video` and `error` is set.
 
     Attributes:
         index: the request's place in the batch, from 0.

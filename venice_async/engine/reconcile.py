@@ -33,8 +33,8 @@ class Settlement:
     Attributes:
         entry: the request, as the journal knew it.
         finding: `"charged"`: the job was accepted, and `recover()` watches it from now on where there is a
-            `ticket`; `"refunded"` or `"not charged"`: the journal has let go of it, and it may be sent again;
-            `"unsettled"`: the ledger does not tell, and the journal keeps it.
+            `ticket`; `"refunded"` or `"not charged"`: the journal has removed it, and it may be sent again;
+            `"unsettled"`: the ledger has no answer, and the journal keeps it.
         usd: what was charged, in USD or in another currency of the account.
         ticket: the job, where the ledger names it.
         reason: why it is unsettled.

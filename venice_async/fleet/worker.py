@@ -130,7 +130,7 @@ class Worker:
         grace: seconds to wait for paid jobs after `stop`.
         name: the name in the logs.
         limits: what the key allows.
-        polling: how eagerly to ask.
+        polling: how often to poll.
         timeouts: how long to wait; a paid request waits an hour for its turn by default.
         links: how download links are reached.
         on_done: called with each job that has ended, as that of a `VeniceClient`: a function, or a `Webhook`.

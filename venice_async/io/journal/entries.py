@@ -66,18 +66,18 @@ class JournalEntry:
     """One job in the journal.
 
     Attributes:
-        id: its name within the journal; empty before it stands there.
-        state: where it stands.
+        id: its name within the journal; empty before it is written.
+        state: its state.
         request: what was asked for, large media by digest only, and once it has ended without the queries of
             URLs and the content of `data:` URLs; None for a job resumed by its ticket.
         to: the destination, a path that is absolute, or a URL as it was given; None for a sink.
         overwrite: whether a file there may be replaced.
-        key: the caller's name for it, by which `Journal.find` knows it.
-        usd: what it is expected to cost, in USD, where that was asked.
+        key: the caller's key, for `VeniceClient.find`.
+        usd: its price in USD, if it was quoted.
         created: when it began, in seconds since the Unix epoch.
         tags: what the caller noted about it.
         account: the name of the account's ration; empty where that is not known.
-        identity: what tells its request from another, where that is known.
+        identity: what identifies its request, if that is known.
         answer_by: until when, in seconds since the Unix epoch, a paid request may yet be answered.
         ended: when it ended, in seconds since the Unix epoch; None for one that is unfinished.
         sealed: whether its link is left out here, as only another API key of the account can read it.

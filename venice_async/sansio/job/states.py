@@ -37,7 +37,7 @@ class Queueing:
     Attributes:
         request: what is queued.
         consent: what a person agreed to, once asked.
-        flow: whose consent that is.
+        flow: the flow of that consent.
         asked: the policies a person has been asked about.
         answer: what the server answered, without secrets, where that could not be read; see
             `QueueOutcomeUnknownError`.
@@ -77,8 +77,8 @@ class Waiting:
             began; None when nothing is known.
         misses: polls in a row that brought no news.
         found: whether a poll has found the job; a job that was just queued may not be known everywhere.
-        final: why fetching the clip again changes nothing, where an earlier run has found that.
-        attempts: the troubles since the last news.
+        final: why another download would not help, if an earlier run has found that.
+        attempts: the failed attempts since the last news.
     """
 
     ticket: Ticket
@@ -112,7 +112,7 @@ class Downloading:
         gets: GETs of the link made, the present one included; kept across restarts.
         average: the model's P80 in seconds, as the server said; None when it did not.
         final: as in `Waiting`.
-        attempts: the troubles since the last progress.
+        attempts: the failed attempts since the last progress.
     """
 
     ticket: Ticket
