@@ -23,7 +23,7 @@ from ..errors import (
 )
 from ..io.journal.entries import LeaseLostError, StoreAwayError
 from ..io.journal.record import JobRecord
-from ..io.pacing.pacer import Turn
+from ..io.pacing.queues import Turn
 from ..io.shielding import run_to_completion
 from ..io.uploads import Prepared, encode_media, prepare, price_query
 from ..requests import Consent, VideoRequest
@@ -80,7 +80,7 @@ class Submission:
             self._prepared = await prepare(self.encoded or command.request)
             self.encoded = None
         clock, patience = self._shared.clock, self._shared.settings.timeouts.queue
-        turns = self._shared.caller.pacer.queue_turn
+        turns = self._shared.caller.pacer.turn
         deadline = clock.monotonic() + patience
         refusals = 0
         latest: VeniceError | None = None
@@ -91,7 +91,7 @@ class Submission:
                 try:
                     with anyio.move_on_after(left) as waiting:
                         turn = await stack.enter_async_context(
-                            turns(priority=self._spec.priority, model=command.request.model)
+                            turns("queue", priority=self._spec.priority, model=command.request.model)
                         )
                 finally:
                     half_way.cancel()

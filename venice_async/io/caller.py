@@ -45,8 +45,10 @@ from ..sansio.http.wire import (
 )
 from ..sansio.job.commands import Queue
 from ..sansio.job.events import Accepted, CleanedUp, Missed, Refused
+from ..sansio.limits.ration import Lane
 from ..sansio.retries import Attempts, Call, GiveUp, Retry, Verdict
-from .pacing.pacer import Pacer, Turn
+from .pacing.pacer import Pacer
+from .pacing.queues import Turn
 from .request_hook import RequestHook
 from .shielding import in_thread
 from .transport import Clock, Content, Response, Transport
@@ -138,8 +140,8 @@ class Caller:
         request, turn = query.request, None
         async with AsyncExitStack() as stack:
             if request.call is not Call.REVOKE:
-                lane = self.pacer.clean_up_turn if query.is_clean_up else self.pacer.free_turn
-                turn = await stack.enter_async_context(lane())
+                lane: Lane = "clean-up" if query.is_clean_up else "free"
+                turn = await stack.enter_async_context(self.pacer.turn(lane))
             try:
                 check()
             except VeniceError:

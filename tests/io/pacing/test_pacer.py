@@ -18,7 +18,7 @@ from venice_async.io.pacing.pacer import Pacer
 from venice_async.io.pacing.polled_job import PolledJob
 from venice_async.io.pacing.queues import PAID
 from venice_async.options import Limits, Polling
-from venice_async.sansio.limits.ration import Grant, Ration, Wish
+from venice_async.sansio.limits.ration import Grant, Lane, Ration, Wish
 
 pytestmark = pytest.mark.anyio
 OK: dict[str, str] = {}
@@ -227,11 +227,11 @@ async def test_who_minds_the_clock_goes_as_soon_as_an_answer_allows_it(clock: Lo
     pacer, times = make(clock, failures=2), list[float]()
 
     async def wait() -> None:
-        async with pacer.free_turn() as turn:
+        async with pacer.turn("free") as turn:
             turn.answered(200, OK)
         times.append(clock.monotonic())
 
-    async with anyio.create_task_group() as group, pacer.free_turn() as busy:
+    async with anyio.create_task_group() as group, pacer.turn("free") as busy:
         group.start_soon(wait)
         await clock.sleep(1)
         busy.answered(200, OK)
@@ -243,7 +243,7 @@ async def test_queue_turns_go_first_come_first_served_within_their_priority(cloc
     pacer, order = make(clock, queue_per_minute=1), list[int]()
 
     async def queue(number: int, priority: int) -> None:
-        async with pacer.queue_turn(priority=priority) as turn:
+        async with pacer.turn("queue", priority=priority) as turn:
             turn.answered(200, OK)
         order.append(number)
 
@@ -260,7 +260,7 @@ async def test_forty_can_be_queued_at_once_if_the_server_says_so_and_never_more_
     pacer, window, times = make(clock), Window(limit=40, phase=13.0), list[float]()
 
     async def queue() -> None:
-        async with pacer.queue_turn() as turn:
+        async with pacer.turn("queue") as turn:
             times.append(clock.monotonic())
             turn.answered(200, window.count(clock.monotonic())[1])
 
@@ -279,7 +279,7 @@ async def test_the_clients_of_a_process_have_four_paid_requests_on_their_way_tog
 
     async def pay(number: int, pacer: Pacer, priority: float) -> None:
         nonlocal on_their_way, most
-        async with pacer.queue_turn(priority=priority) as turn:
+        async with pacer.turn("queue", priority=priority) as turn:
             on_their_way += 1
             most = max(most, on_their_way)
             paid.append((number, priority))
@@ -304,7 +304,7 @@ async def test_a_waiter_that_is_cancelled_frees_its_place_at_once(clock: LoopClo
 
     async def queue(scope: anyio.CancelScope) -> None:
         with scope:
-            async with pacer.queue_turn() as turn:
+            async with pacer.turn("queue") as turn:
                 turn.answered(200, OK)
             done.append(clock.monotonic())
 
@@ -324,12 +324,12 @@ async def test_a_turn_that_comes_as_its_waiter_is_cancelled_goes_to_the_next(clo
 
     async def wait(name: str, scope: anyio.CancelScope) -> None:
         with scope:
-            async with pacer.queue_turn() as turn:
+            async with pacer.turn("queue") as turn:
                 turn.answered(200, OK)
                 got.append(name)
 
     async with anyio.create_task_group() as group, AsyncExitStack() as stack:
-        busy = await stack.enter_async_context(pacer.free_turn())
+        busy = await stack.enter_async_context(pacer.turn("free"))
         group.start_soon(wait, "cancelled", scope)
         await anyio.lowlevel.checkpoint()
         group.start_soon(wait, "next", anyio.CancelScope())
@@ -345,7 +345,7 @@ async def test_a_429_closes_the_endpoint_until_its_reset_and_up_to_a_second(cloc
     watch = pacer.watch("a")
     async with pacer.poll_turn(watch) as turn:
         turn.answered(429, {"retry-after": "20"})
-    async with pacer.queue_turn() as turn:
+    async with pacer.turn("queue") as turn:
         turn.answered(200, OK)
         assert 0.0 == clock.monotonic()
     await poll(pacer, watch)
@@ -354,9 +354,9 @@ async def test_a_429_closes_the_endpoint_until_its_reset_and_up_to_a_second(cloc
 
 async def test_a_block_of_the_key_stops_everything(clock: LoopClock) -> None:
     pacer = make(clock)
-    async with pacer.free_turn() as turn:
+    async with pacer.turn("free") as turn:
         turn.answered(429, {"x-ratelimit-resets": "29"}, b'{"error": "Too many failed attempts (> 20)"}')
-    async with pacer.queue_turn() as turn:
+    async with pacer.turn("queue") as turn:
         turn.answered(200, OK)
     assert pytest.approx(30.0) == clock.monotonic()
 
@@ -368,14 +368,14 @@ async def test_the_account_of_failures_stops_nothing_on_any_other_answer(clock: 
     pacer = make(clock, queue_per_minute=1000)
     failures = FAILURES_SPENT | {"x-ratelimit-remaining": "3"}
     for status, headers in ((502, FAILURES_SPENT), (200, FAILURES_SPENT), (429, failures)):
-        async with pacer.queue_turn() as turn:
+        async with pacer.turn("queue") as turn:
             turn.answered(status, headers)
-        async with pacer.free_turn() as turn:
+        async with pacer.turn("free") as turn:
             turn.answered(200, OK)
         assert 0.0 == clock.monotonic()
-    async with pacer.free_turn() as turn:
+    async with pacer.turn("free") as turn:
         turn.answered(429, FAILURES_SPENT)
-    async with pacer.free_turn() as turn:
+    async with pacer.turn("free") as turn:
         turn.answered(200, OK)
     assert pytest.approx(29.0) == clock.monotonic()
 
@@ -390,7 +390,7 @@ async def test_an_overloaded_model_holds_up_its_own_jobs_only_and_then_one_of_th
 
     async def queue(model: str, *answers: int) -> None:
         for status in answers:
-            async with pacer.queue_turn(model=model) as turn:
+            async with pacer.turn("queue", model=model) as turn:
                 sent.append((model, round(clock.monotonic(), 1)))
                 await clock.sleep(0.5)
                 turn.answered(status, {"retry-after": "20"} if status == 429 else OK, OVERLOADED)
@@ -412,12 +412,12 @@ async def test_a_request_that_is_cancelled_as_it_tries_an_overloaded_model_leave
 
     async def queue(scope: anyio.CancelScope) -> None:
         with scope:
-            async with pacer.queue_turn(model="busy") as turn:
+            async with pacer.turn("queue", model="busy") as turn:
                 sent.append(clock.monotonic())
                 await clock.sleep(5)
                 turn.answered(200, OK)
 
-    async with pacer.queue_turn(model="busy") as turn:
+    async with pacer.turn("queue", model="busy") as turn:
         turn.answered(429, OK, OVERLOADED)
     async with anyio.create_task_group() as group:
         scopes = [anyio.CancelScope() for _ in range(2)]
@@ -434,11 +434,10 @@ async def test_a_server_that_fails_everything_never_sees_twenty_failures_in_thir
 ) -> None:
     pacer, failures, waiting = make(clock), list[float](), list[int]([0])
 
-    async def fail(kind: str) -> None:
+    async def fail(kind: Lane) -> None:
         watch = pacer.watch("a")
         while clock.monotonic() < 300:
-            turns = {"queue": pacer.queue_turn, "free": pacer.free_turn}
-            async with turns[kind]() if kind in turns else pacer.poll_turn(watch) as turn:
+            async with pacer.poll_turn(watch) if kind == "polls" else pacer.turn(kind) as turn:
                 waiting[0] += 1
                 recent = sum(at > clock.monotonic() - 30 for at in failures)
                 assert recent + waiting[0] < 20
@@ -449,7 +448,8 @@ async def test_a_server_that_fails_everything_never_sees_twenty_failures_in_thir
                     turn.answered(404, OK)
 
     async with anyio.create_task_group() as group:
-        for kind in ("queue", "free", "poll"):
+        kinds: tuple[Lane, ...] = ("queue", "free", "polls")
+        for kind in kinds:
             for _ in range(10):
                 group.start_soon(fail, kind)
     assert len(failures) >= 19 * 9
@@ -458,13 +458,14 @@ async def test_a_server_that_fails_everything_never_sees_twenty_failures_in_thir
 async def test_kinds_take_turns_where_the_failure_budget_lets_few_through(clock: LoopClock) -> None:
     pacer, order = make(clock, failures=2), list[str]()
 
-    async def send(kind: str) -> None:
-        async with pacer.free_turn() if kind == "free" else pacer.queue_turn() as turn:
+    async def send(kind: Lane) -> None:
+        async with pacer.turn(kind) as turn:
             order.append(kind)
             turn.answered(404, OK)
 
     async with anyio.create_task_group() as group:
-        for kind in ("free", "free", "free", "queue", "queue", "queue"):
+        kinds: tuple[Lane, ...] = ("free", "free", "free", "queue", "queue", "queue")
+        for kind in kinds:
             group.start_soon(send, kind)
     assert ["free", "queue"] * 3 == order
 
@@ -472,18 +473,18 @@ async def test_kinds_take_turns_where_the_failure_budget_lets_few_through(clock:
 async def test_a_turn_that_is_left_without_an_answer_counts_as_failed(clock: LoopClock) -> None:
     pacer = make(clock, failures=2)
     with suppress(OSError):
-        async with pacer.free_turn():
+        async with pacer.turn("free"):
             raise OSError
     with anyio.CancelScope() as scope:
-        async with pacer.free_turn():
+        async with pacer.turn("free"):
             assert pytest.approx(30.1, abs=0.01) == clock.monotonic()
             scope.cancel()
             await anyio.lowlevel.checkpoint()
-    async with pacer.free_turn() as turn:
+    async with pacer.turn("free") as turn:
         assert pytest.approx(60.2, abs=0.01) == clock.monotonic()
         turn.answered(200, OK)
         turn.answered(404, OK)
-    async with pacer.free_turn() as turn:
+    async with pacer.turn("free") as turn:
         assert pytest.approx(60.2, abs=0.01) == clock.monotonic()
         turn.answered(200, OK)
 
@@ -494,7 +495,7 @@ async def test_a_changed_limit_holds_at_once_and_only_for_its_endpoint(clock: Lo
     sent: dict[str, int] = {"queue": 0, "poll": 0}
 
     async def queue() -> None:
-        async with pacer.queue_turn() as turn:
+        async with pacer.turn("queue") as turn:
             turn.answered(200, {"x-ratelimit-limit-requests": f"{limit}"})
             sent["queue"] += 1
 
@@ -587,7 +588,7 @@ async def test_a_turn_that_comes_too_late_to_be_fresh_is_given_back_and_asked_fo
 
     async with anyio.create_task_group() as group:
         group.start_soon(hurry)
-        async with pacer.free_turn() as turn:
+        async with pacer.turn("free") as turn:
             assert 6 <= clock.monotonic() <= 6.5
             turn.answered(200, OK)
     await pacer.aclose()
@@ -601,11 +602,11 @@ async def test_while_the_store_is_away_nothing_is_sent_and_afterwards_nothing_is
     pacer = sharing(store)
 
     async def send() -> None:
-        async with pacer.queue_turn() as turn:
+        async with pacer.turn("queue") as turn:
             sent.append(clock.monotonic())
             turn.answered(200, OK)
 
-    async with anyio.create_task_group() as group, pacer.free_turn() as turn:
+    async with anyio.create_task_group() as group, pacer.turn("free") as turn:
         store.away = True
         turn.answered(200, OK)
         for _ in range(2):
@@ -639,7 +640,7 @@ async def test_who_has_jobs_or_turns_gives_word_every_two_seconds_and_the_idle_a
 ) -> None:
     store = Store(clock)
     pacer = sharing(store)
-    async with pacer.free_turn() as turn:
+    async with pacer.turn("free") as turn:
         await clock.sleep(30)
         assert 15 <= store.exchanges <= 17
         turn.answered(200, OK)
@@ -662,7 +663,7 @@ async def test_one_process_learns_from_the_polls_of_another(clock: LoopClock) ->
         await clock.sleep(1)
         watch.completed(age=None)
         watch.close()
-    async with new.free_turn() as turn:
+    async with new.turn("free") as turn:
         turn.answered(200, OK)
     eta = new.watch("model").eta
     assert eta is not None

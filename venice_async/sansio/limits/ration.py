@@ -250,7 +250,9 @@ class Ration:
         self._record(wish, now)
         news = self._trade_news(wish)
         turns, wanted = list[tuple[Lane, str]](), self.processes[wish.process].bids
-        while lane := next((lane for lane in self.order if self._opens(lane, wish, now)[0] <= now), None):
+        while lane := next(
+            (lane for lane in self.order if wanted.get(lane) and self._opens(lane, wish, now)[0] <= now), None
+        ):
             self.turns += 1
             token, bucket = f"{self.turns:x}", self._bucket(lane)
             sent = None if bucket is None else bucket.take(now)
@@ -351,10 +353,7 @@ class Ration:
 
     def _opens(self, lane: Lane, wish: Wish, now: float) -> tuple[float, bool]:
         """Return when the process may have a turn it wants, and whether an answer may bring that forward."""
-        bids = self.processes[wish.process].bids.get(lane)
-        if not bids:
-            return math.inf, False
-        bucket = self._bucket(lane)
+        bucket, best = self._bucket(lane), self.processes[wish.process].bids[lane][0]
         limit = self.limits.failures if lane != "clean-up" else max(self.limits.failures // 2, 2)
         opens = self.failures.opens(now, limit=limit, flying=len(self.flights))
         if bucket is not None:
@@ -365,7 +364,7 @@ class Ration:
             evenly = self.polls.pace.opens()
             pressure = sum(one.pressure for one in self.processes.values() if now - one.at < WORD_LASTS)
             scarcity = pressure**2 / (2 * self.polls.spare_rate(now) ** 2)
-            if evenly > now and bids[0][0] < max(min(scarcity, PERIOD), wish.price):
+            if evenly > now and best[0] < max(min(scarcity, PERIOD), wish.price):
                 opens = min(evenly, now + 1 / self.polls.rate)
         if opens > now:
             self.kept.pop(lane, None)

@@ -49,39 +49,11 @@ class JobTimes:
         """The time in seconds within which 80 % are done."""
         return math.exp(self.location + _Z80 * self.spread)
 
-    def hazard(self, age: float) -> float:
-        """Return h(age), the rate a second at which a job that old ends."""
-        return self._at(age)[0]
+    def hazards(self, age: float) -> tuple[float, float]:
+        """Return h(age), the rate a second at which a job that old ends, and Λ(age) = ∫₀^age h.
 
-    def cumulative(self, age: float) -> float:
-        """Return Λ(age) = ∫₀^age h, so that exp(-Λ) of all jobs get that old."""
-        return self._at(age)[1]
-
-    def urgency(self, since: float, age: float) -> float:
-        """Return W, what leaving a job alone has cost in seconds of delay: poll it at a poll's price.
-
-        `since` is Λ at the last poll. W = (√(2·exp(H) - 1) - 1)² / 2h with H = Λ(age) - Λ(last) solves the
-        recursion of Barlow, Hunter and Proschan for a gap of √(2·price/h); for small H it is h·τ²/2, the
-        square-root law.
+        exp(-Λ) of all jobs get that old.
         """
-        hazard, cumulative = self._at(age)
-        gap = math.expm1(min(max(cumulative - since, 0.0), _EXP_MOST))
-        root = 2 * gap / (math.sqrt(1 + 2 * gap) + 1)  # √(2·exp(H) - 1) - 1, without cancellation
-        return root * root / (2 * hazard)
-
-    def due(self, last: float, *, price: float, least: float, most: float) -> float:
-        """Return the age in `last + least` to `last + most` at which W reaches `price`, to 0.05 s."""
-        since = self.cumulative(last)
-        return _first(lambda age: self.urgency(since, age) >= price, last + least, last + most, within=0.05)
-
-    def remaining(self, age: float) -> float:
-        """Return the median of the seconds a job that old will still take."""
-        target = self.cumulative(age) + math.log(2)
-        most = age + math.log(2) / FLOOR
-        return _first(lambda later: self.cumulative(later) >= target, age, most, within=0.001) - age
-
-    def _at(self, age: float) -> tuple[float, float]:
-        """Return h(age) and Λ(age)."""
         hazard, cumulative = FLOOR, FLOOR * age
         if age < EARLY_UNTIL:
             hazard, cumulative = hazard + EARLY, cumulative + EARLY * age
@@ -99,6 +71,29 @@ class JobTimes:
         series = 1 - square * (1 - 3 * square * (1 - 5 * square * (1 - 7 * square)))
         tail = 0.5 * z * z + _LOG_ROOT_TAU + math.log(z / series)
         return hazard + z / self.spread / (age * series), cumulative + tail
+
+    def urgency(self, since: float, age: float) -> float:
+        """Return W, what leaving a job alone has cost in seconds of delay: poll it at a poll's price.
+
+        `since` is Λ at the last poll. W = (√(2·exp(H) - 1) - 1)² / 2h with H = Λ(age) - Λ(last) solves the
+        recursion of Barlow, Hunter and Proschan for a gap of √(2·price/h); for small H it is h·τ²/2, the
+        square-root law.
+        """
+        hazard, cumulative = self.hazards(age)
+        gap = math.expm1(min(max(cumulative - since, 0.0), _EXP_MOST))
+        root = 2 * gap / (math.sqrt(1 + 2 * gap) + 1)  # √(2·exp(H) - 1) - 1, without cancellation
+        return root * root / (2 * hazard)
+
+    def due(self, last: float, *, price: float, least: float, most: float) -> float:
+        """Return the age in `last + least` to `last + most` at which W reaches `price`, to 0.05 s."""
+        since = self.hazards(last)[1]
+        return _first(lambda age: self.urgency(since, age) >= price, last + least, last + most, within=0.05)
+
+    def remaining(self, age: float) -> float:
+        """Return the median of the seconds a job that old will still take."""
+        target = self.hazards(age)[1] + math.log(2)
+        most = age + math.log(2) / FLOOR
+        return _first(lambda later: self.hazards(later)[1] >= target, age, most, within=0.001) - age
 
 
 def _first(reached: Callable[[float], bool], low: float, high: float, *, within: float) -> float:
