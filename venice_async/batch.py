@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import anyio
-from attrs import define, field
+from attrs import Attribute, define, field
 
 from .engine.arguments import checked_request, checked_tags
 from .engine.consent import SharedConsent
@@ -76,6 +76,12 @@ GIVE_UP_AFTER: Final = 3  # identical refusals
 PAUSE: Final = 60.0  # seconds between two tries while the balance is used up
 
 
+def _check_source(instance: object, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, Iterable | AsyncIterable):
+        msg = f"batch takes an iterable of VideoRequest, not {type(value).__name__}"
+        raise UsageError(msg)
+
+
 @define(eq=False, kw_only=True, repr=False)
 class Batch:
     """The outcomes of many requests, as they finish: `async for outcome in batch`, or all: `await batch`.
@@ -90,19 +96,19 @@ class Batch:
         UsageError: an option makes no sense.
     """
 
-    _runtime: Runtime
-    _requests: Requests
-    _into: Path | ObjectPlace
-    _max_usd: float | None
-    _max_each: Callable[[VideoRequest], float | None] | None
-    _on_error: Literal["collect", "stop"]
-    _key: Callable[[VideoRequest], str] | None
-    _tags: Callable[[VideoRequest], Mapping[str, str]] | None
-    _name: str | None
-    _concurrency: int
-    _overwrite: bool
-    _pause: float
-    _give_up_after: int | None
+    _runtime: Runtime = field(alias="runtime")
+    _requests: Requests = field(alias="requests", validator=_check_source)
+    _into: Path | ObjectPlace = field(alias="into")
+    _max_usd: float | None = field(alias="max_usd")
+    _max_each: Callable[[VideoRequest], float | None] | None = field(alias="max_each")
+    _on_error: Literal["collect", "stop"] = field(alias="on_error")
+    _key: Callable[[VideoRequest], str] | None = field(alias="key")
+    _tags: Callable[[VideoRequest], Mapping[str, str]] | None = field(alias="tags")
+    _name: str | None = field(alias="name")
+    _concurrency: int = field(alias="concurrency")
+    _overwrite: bool = field(alias="overwrite")
+    _pause: float = field(alias="pause")
+    _give_up_after: int | None = field(alias="give_up_after")
 
     jobs: dict[int, VideoJob] = field(init=False, factory=dict[int, VideoJob])
     paused: bool = field(init=False, default=False)
@@ -133,10 +139,6 @@ class Batch:
             if function is not None and not callable(function):
                 msg = f"{name} must be a function of a request, not {function!r}"
                 raise UsageError(msg)
-        source: object = self._requests
-        if not isinstance(source, Iterable | AsyncIterable):
-            msg = f"batch takes an iterable of VideoRequest, not {type(source).__name__}"
-            raise UsageError(msg)
         self._prefix = f"{hashlib.sha256(os.fsencode(str(self._into))).hexdigest()[:16]}/"
         self._budget = Reservations(self._max_usd)
         self._refusals = Refusals(self._give_up_after)

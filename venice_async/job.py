@@ -223,14 +223,15 @@ class VideoJob:
         self._check_loop()
         seen: asyncio.Event | None = None
         while True:
-            if seen is not self._changed:
-                seen = self._changed
+            changed = self._changed
+            if seen is not changed:
+                seen = changed
                 self._observed |= self.done()
                 yield self.state
             elif self.done():
                 return
             else:
-                await seen.wait()
+                await changed.wait()
 
     def __repr__(self) -> str:
         name = self.ticket.queue_id if self.ticket else "not queued"

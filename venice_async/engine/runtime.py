@@ -75,8 +75,10 @@ class Runtime:
     _completions: Completions | None = field(init=False, default=None)
     _task: asyncio.Task[None] | None = field(init=False, default=None)
     _leave: asyncio.Event = field(init=False, factory=asyncio.Event)
-    _jobs: WeakKeyDictionary[VideoJob, Driver] = field(init=False, factory=WeakKeyDictionary)
-    _keyed: WeakValueDictionary[str, VideoJob] = field(init=False, factory=WeakValueDictionary)
+    _jobs: WeakKeyDictionary[VideoJob, Driver] = field(
+        init=False, factory=WeakKeyDictionary[VideoJob, Driver]
+    )
+    _keyed: WeakValueDictionary[str, VideoJob] = field(init=False, factory=WeakValueDictionary[str, VideoJob])
     _draining: bool = field(init=False, default=False)
     _sharing: Sharing | None = field(init=False, default=None)
 

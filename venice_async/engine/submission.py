@@ -88,14 +88,15 @@ class Submission:
             left = deadline - clock.monotonic()
             half_way = asyncio.get_running_loop().call_later(left / 2, log.warning, _NO_TURN, left / 2)
             async with AsyncExitStack() as stack:
+                turn: Turn | None = None
                 try:
-                    with anyio.move_on_after(left) as waiting:
+                    with anyio.move_on_after(left):
                         turn = await stack.enter_async_context(
                             turns("queue", priority=self._spec.priority, model=command.request.model)
                         )
                 finally:
                     half_way.cancel()
-                if waiting.cancelled_caught:
+                if turn is None:
                     break
                 await checkpoint_if_cancelled()  # a job may be cancelled before it has waited for anything
                 event, after = await run_to_completion(self._pay(command, self._prepared, turn))
