@@ -347,18 +347,18 @@ async def each(requests: Requests) -> AsyncGenerator[VideoRequest]:
             yield checked_request(request)
 
 
+@define
 class Refusals:
     """Counts identical refusals of a request, and of each of its media, until one of them works.
 
-    A refusal of the content, of media or of fields comes again for the same request. What may pass, such as a
-    rate limit, an outage or a failed inference, is not counted.
+    After `limit` of them a request is refused unsent; with None never. A refusal of the content, of media or
+    of fields comes again for the same request. What may pass, such as a rate limit, an outage or a failed
+    inference, is not counted.
     """
 
-    def __init__(self, limit: int | None) -> None:
-        """Give up after `limit` identical refusals; never for None."""
-        self._limit = limit
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._sound: set[str] = set()
+    _limit: int | None
+    _counts: Counter[tuple[str, str]] = field(init=False, factory=Counter[tuple[str, str]])
+    _sound: set[str] = field(init=False, factory=set[str])
 
     async def check(self, request: VideoRequest) -> None:
         """Refuse a request that is sure to be refused again.
