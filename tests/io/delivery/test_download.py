@@ -752,7 +752,7 @@ async def test_the_network_is_read_while_the_disk_writes(clip: Path, monkeypatch
     class Watched(FakeResponse):
         async def chunks(self) -> AsyncGenerator[bytes]:
             for start in range(0, len(large), 500_000):
-                while start == 2_000_000 and not writing.is_set():  # noqa: ASYNC110 - another thread sets it
+                while start == 1_500_000 and not writing.is_set():  # noqa: ASYNC110 - another thread sets it
                     await asyncio.sleep(0)
                 if writing.is_set():
                     reading_on.set()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from functools import partial
 from itertools import pairwise, permutations
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 from tests.boxes import BRANDS, INDEX, TRACK, box
 from venice_async.errors import NotAVideoError, TruncatedError
 from venice_async.sandbox import tiny_clip
-from venice_async.sansio.clip.kinds import described
-from venice_async.sansio.clip.mp4 import LARGEST, BoxWalk, is_quicktime, movie_seconds
+from venice_async.sansio.clip.kinds import described, suffix_of
+from venice_async.sansio.clip.mp4 import LARGEST, BoxWalk, movie_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -177,11 +176,6 @@ def test_an_index_with_a_track_is_one_in_whatever_order_and_however_it_goes_on(c
         walked(*[bytes([byte]) for byte in clip]).check_end(announced=False)
 
 
-def read_at(file: BinaryIO, place: int, count: int) -> bytes:
-    file.seek(place)
-    return file.read(count)
-
-
 def test_the_clips_of_real_muxers_are_whole_wherever_their_index_is_and_in_fragments(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
     for name, options in {
@@ -200,9 +194,7 @@ def test_the_clips_of_real_muxers_are_whole_wherever_their_index_is_and_in_fragm
             container.mux(stream.encode())
         clip = (tmp_path / name).read_bytes()
         assert is_whole(clip)
-        with (tmp_path / name).open("rb") as file:
-            found = is_quicktime(partial(read_at, file), len(clip))
-        assert (name == "quicktime.mov") == found
+        assert (".mov" if name == "quicktime.mov" else ".mp4") == suffix_of([clip[:5], clip[5:]])
         with pytest.raises(NotAVideoError, match="empty or damaged"):
             walked(clip.replace(b"trak", b"free")).check_end(announced=True)
 

@@ -29,6 +29,7 @@ from attrs import field, frozen
 
 from ...errors import DownloadError, UsageError, VeniceError
 from ...results import Ticket
+from ...sansio.clip.kinds import suffix_of
 from ...sansio.naming import Naming
 from ..shielding import in_thread, run_to_completion
 from .part_file import job_key
@@ -51,8 +52,6 @@ AT_ONCE: Final = 2
 """Parts on their way at once: with one being filled, they bound the memory that an upload takes."""
 
 _LONGEST: Final = 5.0  # seconds that a job which is given up waits for what it has on its way
-_QUICKTIME: Final = b"ftypqt  "
-_HEAD: Final = 64  # bytes: where a file says what it is
 _TYPES: Final = {".mp4": "video/mp4", ".mov": "video/quicktime"}
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -169,7 +168,7 @@ class ObjectUpload:
     async def write(self, chunks: Sequence[bytes]) -> None:
         """Append the chunks: parts go out as they fill, and are waited for if too many are on their way."""
         if not self._size:
-            self._suffix = ".mov" if _QUICKTIME in b"".join(chunks)[:_HEAD] else ".mp4"
+            self._suffix = suffix_of(chunks)
         self._held += chunks
         self._size += sum(map(len, chunks))
         if self._writer is None and self._size > WHOLE:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ...errors import DownloadError
-from ...sansio.clip.mp4 import is_quicktime
+from ...sansio.clip.kinds import suffix_of
 from ...sansio.naming import Naming
 from ...sansio.object_url import ObjectUrl
 from ..disk import is_out_of_descriptors, lasting_names, sync
@@ -54,7 +54,7 @@ class PartFile:
     """
 
     restartable: bool = True
-    batch: int = 1 << 20
+    batch: int = 3 << 18
     """Bytes at once: a thread costs about 0.1 ms, a MiB about 1 ms to hash and write."""
 
     def __init__(
@@ -83,6 +83,7 @@ class PartFile:
         self._resumed = resumed
         self._naming = naming
         self._queue_id = queue_id
+        self._suffix = ""
         self._url = url
         self._part: Path | None = None
         self._descriptor = -1
@@ -97,6 +98,7 @@ class PartFile:
 
         def append() -> None:
             self._opened()
+            self._suffix = self._suffix or suffix_of(chunks)
             if first is not None:
                 first()
             for chunk in chunks:
@@ -113,6 +115,7 @@ class PartFile:
             self._opened()
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             os.ftruncate(self._descriptor, 0)
+            self._suffix = ""
 
         await self._run(empty)
 
@@ -133,7 +136,7 @@ class PartFile:
 
         def keep() -> Path | None:
             part = self._opened()
-            path = next(self._paths(part))
+            path = next(self._paths())
             for number in range(1, _MOST_UNVERIFIED + 1):
                 kept = unverified_path(path, number)
                 if os.path.lexists(kept):
@@ -181,7 +184,7 @@ class PartFile:
 
     def _publish(self) -> Path:
         part = self._opened()
-        paths = self._paths(part)
+        paths = self._paths()
         path = next(paths)
         final = followed(path) if self._overwrite else path
         if self._overwrite and (replaced := _found(final)):  # the new file is like it, as far as we may
@@ -237,20 +240,12 @@ class PartFile:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return part
 
-    def _paths(self, part: Path) -> Iterator[Path]:
+    def _paths(self) -> Iterator[Path]:
         """Yield what the file may be called, the best first."""
         if self._naming is None:
             yield self._path
-            return
-        with part.open("rb") as file:
-
-            def read_at(place: int, count: int) -> bytes:
-                file.seek(place)
-                return file.read(count)
-
-            suffix = ".mov" if is_quicktime(read_at, part.stat().st_size) else ".mp4"
-        for name in self._naming.names(self._queue_id, suffix):
-            yield self._path.with_name(name)
+        else:
+            yield from map(self._path.with_name, self._naming.names(self._queue_id, self._suffix))
 
     def _close(self) -> None:
         self._ended = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain, islice
 from typing import Final
 
 START: Final = 12
@@ -30,6 +32,8 @@ _MEDIA: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"ID3", "MP3"),
     (0, b"#EXTM3U", "an HLS playlist"),
 )
+_QUICKTIME: Final = b"ftypqt  "
+_HEAD: Final = 64  # bytes: where a file says what it is
 _SYNC: Final = b"G"  # every packet of an MPEG transport stream begins with it
 _PACKET: Final = 188  # bytes
 _PACKED: Final[tuple[tuple[int, bytes, str], ...]] = (
@@ -76,6 +80,11 @@ def described(start: bytes) -> str:
     if text.startswith(b"<"):
         return "HTML or XML"
     return "text" if is_text(start) else "something that is not an MP4"
+
+
+def suffix_of(chunks: Iterable[bytes]) -> str:
+    """Return what the name of a clip that begins so ends with: `.mov` if it is QuickTime, as ProRes comes."""
+    return ".mov" if _QUICKTIME in bytes(islice(chain.from_iterable(chunks), _HEAD)) else ".mp4"
 
 
 def _named(start: bytes, kinds: tuple[tuple[int, bytes, str], ...]) -> str | None:

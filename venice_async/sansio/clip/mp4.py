@@ -218,12 +218,6 @@ def movie_seconds(read_at: ReadAt, size: int) -> float | None:
     return None
 
 
-def is_quicktime(read_at: ReadAt, size: int) -> bool:
-    """Tell whether a movie of `size` bytes is a QuickTime file, by its brand: ProRes comes in such."""
-    brands = (read_at(box.start, 4) for box in _boxes(read_at, 0, size) if box.kind == b"ftyp")
-    return next(brands, b"") == b"qt  "
-
-
 def _boxes(read_at: ReadAt, start: int, end: int) -> Iterator[_Box]:
     """Yield the boxes between two places; nothing more from the first one that is not sound."""
     for _ in range(_MOST_BOXES):
