@@ -165,10 +165,10 @@ async def save_image(image: Media, to: str | os.PathLike[str], *, overwrite: boo
 async def _sink(to: str | os.PathLike[str], *, overwrite: bool) -> AsyncGenerator[PartFile]:
     """Give what writes a file, and remove what it has left if it was not committed."""
     target = await check_target(to, overwrite=overwrite)
-    if not isinstance(target.name, str):
+    if target.naming is not None or not isinstance(target.place, Path):
         msg = f"{os.fspath(to)!r} is a folder"
         raise UsageError(msg, hint="Name a file in it")
-    sink = PartFile(target.folder / target.name, overwrite=overwrite, job_key="made", resumed=False)
+    sink = PartFile(target.place, overwrite=overwrite, job_key="made", resumed=False)
     try:
         yield sink
     except DownloadError as error:  # its hint is about a job

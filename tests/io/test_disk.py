@@ -58,7 +58,7 @@ async def test_a_destination_is_not_refused_for_want_of_a_descriptor(
     left = iter([errno.EMFILE, errno.ENFILE])
     with monkeypatch.context() as patch:
         fail(patch, "open", errno.EMFILE, when=lambda _: next(left, None) is not None)
-        assert tmp_path / "clip.mp4" == (await check_target(tmp_path / "clip.mp4")).path_for("q")
+        assert tmp_path / "clip.mp4" == (await check_target(tmp_path / "clip.mp4")).place
     with pytest.raises(UsageError):
         await check_target(tmp_path / "gone" / "clip.mp4")
 

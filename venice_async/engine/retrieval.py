@@ -16,9 +16,8 @@ from ..errors import (
     UsageError,
     VeniceError,
 )
-from ..io.delivery.destination import FileDestination, check_destination
+from ..io.delivery.destination import Destination, check_destination
 from ..io.delivery.download import CAN_GO_ON, Delivery, abort
-from ..io.delivery.object_store import ObjectDestination
 from ..io.delivery.sinks import Sink
 from ..io.delivery.stores import ObjectPlace
 from ..io.journal.entries import LeaseLostError
@@ -76,7 +75,7 @@ class Retrieval:
         self._check = check
         to = spec.to
         self._sink: Sink | None = None if isinstance(to, str | os.PathLike | ObjectPlace) else to
-        self._checked: FileDestination | ObjectDestination | None = None
+        self._checked: Destination | None = None
         self._watch: PolledJob | None = None
         self._delivery: Delivery | None = None
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.io.answers import fail
 from venice_async.errors import DownloadError, UsageError
-from venice_async.io.delivery.destination import FileDestination, check_target
+from venice_async.io.delivery.destination import Destination, check_target
 from venice_async.io.delivery.part_file import is_part_of, job_key, part_path
 from venice_async.sansio.naming import in_folder
 
@@ -23,14 +23,14 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_file_in_a_folder_is_where_the_clip_goes(tmp_path: Path) -> None:
     target = await check_target(tmp_path / "clip.mp4")
-    assert FileDestination(folder=tmp_path, name="clip.mp4", overwrite=False) == target
-    assert tmp_path / "clip.mp4" == target.path_for("q")
+    assert Destination(place=tmp_path / "clip.mp4", overwrite=False) == target
 
 
 async def test_a_folder_names_the_clip_after_its_job(tmp_path: Path) -> None:
     for to in (tmp_path, f"{tmp_path}/", str(tmp_path)):
         target = await check_target(to, values={"model": "wan-2.1"})
-        assert tmp_path / "wan-2.1-job-7.mp4" == target.path_for("job-7")
+        assert target.naming is not None
+        assert (tmp_path, "wan-2.1-job-7.mp4") == (target.place, next(target.naming.names("job-7")))
 
 
 async def test_a_relative_path_is_fixed_when_it_is_given(
@@ -39,7 +39,7 @@ async def test_a_relative_path_is_fixed_when_it_is_given(
     monkeypatch.chdir(tmp_path)
     target = await check_target("clip.mp4")
     monkeypatch.chdir("/")
-    assert tmp_path / "clip.mp4" == target.path_for("q")
+    assert tmp_path / "clip.mp4" == target.place
 
 
 async def test_looking_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ async def test_a_recovered_job_may_find_its_own_clip(tmp_path: Path) -> None:
 async def test_overwriting_through_a_symbolic_link_is_checked_where_it_leads(tmp_path: Path) -> None:
     for name, to in {"new": "clip.mp4", "no folder": "gone/clip.mp4", "circle": "circle"}.items():
         (tmp_path / name).symlink_to(tmp_path / to)
-    assert tmp_path / "new" == (await check_target(tmp_path / "new", overwrite=True)).path_for("q")
+    assert tmp_path / "new" == (await check_target(tmp_path / "new", overwrite=True)).place
     for name, says in {"no folder": "There is no folder", "circle": "cannot be written"}.items():
         with pytest.raises(UsageError, match=says):
             await check_target(tmp_path / name, overwrite=True)
@@ -96,7 +96,7 @@ async def test_a_name_too_long_is_refused(tmp_path: Path) -> None:
 
 async def test_a_name_as_long_as_the_file_system_takes_is_fine(tmp_path: Path) -> None:
     name = "é" * 125 + ".mp4"
-    assert name == (await check_target(tmp_path / name)).name
+    assert tmp_path / name == (await check_target(tmp_path / name)).place
 
 
 @pytest.mark.parametrize("to", ["", "a\0b", 7, b"clip.mp4", None])
@@ -141,19 +141,17 @@ async def test_a_disk_that_takes_nothing_is_found_out(
 
 @given(st.text(), st.text())
 def test_no_server_can_choose_a_path(model: str, queue_id: str) -> None:
-    path = FileDestination(folder=Path("/clips"), name=in_folder({"model": model}), overwrite=False).path_for(
-        queue_id
-    )
+    path = Path("/clips") / next(in_folder({"model": model}).names(queue_id))
     assert Path("/clips") == path.parent
     assert re.fullmatch(r"[^\W_][^\W_.-]?[^/\\\0]{0,200}\.mp4", path.name)
 
 
 @pytest.mark.parametrize("queue_id", ["../../etc/passwd", ".hidden", "a/b", "", "x" * 300, "a b", "\ud800"])
 def test_a_job_with_a_bad_name_gets_a_digest_of_its_own(queue_id: str) -> None:
-    target = FileDestination(folder=Path("/clips"), name=in_folder({"model": "m"}), overwrite=False)
-    name = target.path_for(queue_id).name
+    naming = in_folder({"model": "m"})
+    name = next(naming.names(queue_id))
     assert re.fullmatch(r"m-[A-Za-z0-9-]*[0-9a-f]{16}\.mp4", name)
-    assert name != target.path_for(queue_id + "!").name
+    assert name != next(naming.names(queue_id + "!"))
 
 
 def test_a_part_file_is_hidden_unique_and_known_by_its_job() -> None:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 from urllib.request import url2pathname
 
 import anyio
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from ...errors import DownloadError, UsageError, VeniceError
 from ...results import Ticket
@@ -21,9 +21,12 @@ from ...sansio.naming import Naming, checked_pattern, filled, in_folder, is_patt
 from ...sansio.object_url import ObjectUrl, parse_object_url
 from ..disk import absolute
 from ..shielding import in_thread
-from .object_store import ObjectDestination, check_object
+from .object_store import ObjectUpload
 from .part_file import PartFile, disk_error, followed, job_key, part_path
-from .stores import ObjectPlace, place_in, size_of, stores
+from .stores import ObjectPlace, asked, listed, place_in, size_of, stores
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 Place: TypeAlias = str | os.PathLike[str] | ObjectPlace
 """A file or folder, or an object or its folder."""
@@ -35,42 +38,43 @@ _CALLERS_FAULT: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno
 
 
 @frozen(kw_only=True)
-class FileDestination:
-    """A file, or the folder where it is to be named after the job, that was checked before anything is paid.
+class Destination:
+    """Where a clip is to go, checked before anything is paid for.
 
     Attributes:
-        folder: the existing folder, absolute.
-        name: the file's name, or the naming that gives it one.
-        overwrite: whether a file of that name may be replaced.
-        url: its `file:` URL, where it was given as one.
+        place: the file, absolute, or the object; with a naming, the folder where it gives the clip a name.
+        overwrite: whether what has that name may be replaced.
+        naming: what gives a clip in a folder its name.
+        url: the `file:` URL of a file or folder, where it was given as one.
+        store: the store of an object.
     """
 
-    folder: Path
-    name: str | Naming
+    place: Path | ObjectPlace
     overwrite: bool
+    naming: Naming | None = None
     url: ObjectUrl | None = None
+    store: ObjectStore | None = field(default=None, repr=False)
 
     @property
-    def claim(self) -> Path | None:
-        """What no other job may be bound for; None as long as the file has no name."""
-        return self.folder / self.name if isinstance(self.name, str) else None
+    def claim(self) -> Path | str | None:
+        """What no other job may be bound for; None as long as the clip has no name."""
+        if self.naming is not None:
+            return None
+        return self.place if isinstance(self.place, Path) else str(self.place)
 
-    def path_for(self, queue_id: str) -> Path:
-        """Return the file for a job: the one that was named, else the best that its naming gives."""
-        name = self.name if isinstance(self.name, str) else next(self.name.names(queue_id))
-        return self.folder / name
-
-    def sink(self, ticket: Ticket, *, resumed: bool) -> PartFile:
-        """Return what makes the file of a job; only a `resumed` one can have left something."""
-        return PartFile(
-            self.path_for(ticket.queue_id),
-            overwrite=self.overwrite,
-            job_key=job_key(ticket.model, ticket.queue_id),
-            resumed=resumed,
-            naming=self.name if isinstance(self.name, Naming) else None,
-            queue_id=ticket.queue_id,
-            url=self.url,
-        )
+    def sink(self, ticket: Ticket, *, resumed: bool) -> PartFile | ObjectUpload:
+        """Return what makes the clip of a job; only a `resumed` one can have left something."""
+        options: Any = {
+            "overwrite": self.overwrite,
+            "job_key": job_key(ticket.model, ticket.queue_id),
+            "resumed": resumed,
+            "naming": self.naming,
+            "queue_id": ticket.queue_id,
+        }
+        if isinstance(self.place, Path):
+            return PartFile(self.place, url=self.url, **options)
+        assert self.store is not None  # noqa: S101 - it was opened for the check
+        return ObjectUpload(self.place, self.store, **options)
 
 
 async def check_destination(
@@ -79,14 +83,14 @@ async def check_destination(
     overwrite: bool = False,
     recovering: bool = False,
     values: Mapping[str, str] = NO_VALUES,
-) -> FileDestination | ObjectDestination:
+) -> Destination:
     """Return a place once it is sure that a clip can be put there.
 
     With `recovering` something may be there already, for it may be the very clip: that is settled in the end.
     `values` are what the fields of a pattern stand for.
 
     Raises:
-        UsageError: it cannot be used, or is taken.
+        UsageError: it cannot be used, or is taken; the bucket is missing or refuses us; obstore is missing.
         DownloadError: its disk is full or fails, its store cannot be reached.
     """
     if not isinstance(place, ObjectPlace):
@@ -99,12 +103,16 @@ async def check_destination(
         naming = Naming(pattern=name, values=values)
         key = f"{filled(folder, values)}/" if folder else ""
         place = evolve(place, url=evolve(place.url, key=key))
-    if place.url.scheme != "file":
-        return await check_object(place, overwrite=overwrite, recovering=recovering, naming=naming)
-    text = file_of(place.url)
-    await in_thread(make_folder, Path(text) if place.url.is_folder else Path(text).parent)
-    target = await check_target(text, overwrite=overwrite, recovering=recovering)
-    return evolve(target, name=naming or target.name, url=place.url)
+    if place.url.scheme == "file":
+        text = file_of(place.url)
+        await in_thread(make_folder, Path(text) if place.url.is_folder else Path(text).parent)
+        target = await check_target(text, overwrite=overwrite, recovering=recovering)
+        return evolve(target, naming=naming, url=place.url)
+    quick, store = await in_thread(stores, place)
+    if not (overwrite or recovering or naming) and await size_of(quick, place) is not None:
+        _refuse_taken(str(place))
+    await asked(listed(quick, place.temporary("probe")), place, before=True)
+    return Destination(place=place, store=store, overwrite=overwrite, naming=naming)
 
 
 def file_of(url: ObjectUrl) -> str:
@@ -146,7 +154,7 @@ async def check_target(
     overwrite: bool = False,
     recovering: bool = False,
     values: Mapping[str, str] = NO_VALUES,
-) -> FileDestination:
+) -> Destination:
     """Return where `to` leads, once it is sure that a file can be made there.
 
     `to` is a file, or a folder: one that exists, or any text that ends with a separator; or a pattern, of
@@ -164,51 +172,44 @@ async def check_target(
         _refuse(f"to= is not the path of a file or a folder: {to!r}", "Pass a path like 'clip.mp4'")
 
 
-def _find(text: str, *, overwrite: bool, recovering: bool, values: Mapping[str, str]) -> FileDestination:
+def _find(text: str, *, overwrite: bool, recovering: bool, values: Mapping[str, str]) -> Destination:
     if not text:
         _refuse("to= is empty", "Pass a path like 'clip.mp4'")
-    name: str | Naming
+    place = absolute(text)
+    folder, naming = place, None
     if text.endswith(("/", os.sep)) or os.path.isdir(text):  # noqa: PTH112 - unlike Path's it never raises
-        folder, name = absolute(text), in_folder(values)
+        naming = in_folder(values)
     else:
-        path = absolute(text)
-        folder, name = path.parent, path.name
+        folder = place.parent
         if is_pattern(text):
             if not folder.is_dir():
-                above = checked_pattern(text).removesuffix(name)
+                above = checked_pattern(text).removesuffix(place.name)
                 folder = absolute(filled(above, values))
                 try:
                     if is_pattern(above):
                         folder.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
                     raise _unwritable(folder, error) from error
-            name = Naming(pattern=checked_pattern(name), values=values)
-    file = folder / (name if isinstance(name, str) else "clip.mp4")
-    if isinstance(name, str) and overwrite:
-        file = followed(file)
+            naming = Naming(pattern=checked_pattern(place.name), values=values)
+    file = folder / "clip.mp4" if naming else followed(place) if overwrite else place
     for each in (folder, file.parent):
         mode = _mode(each)
         if mode is None:
             _refuse(f"There is no folder {str(each)!r}", "Create it first, or choose another place")
         if not stat.S_ISDIR(mode):
             _refuse(f"{str(each)!r} is not a folder", "Choose a file in a folder")
-    if isinstance(name, str):
-        mode = _mode(file)
-        if mode is not None and not stat.S_ISREG(mode):
-            _refuse(f"{str(file)!r} exists and is not a plain file", "Choose another name")
-        if mode is not None and not (overwrite or recovering):
-            _refuse(
-                f"{str(file)!r} exists",
-                "Choose another name, or pass overwrite=True to replace it",
-                "Choose another name, or pass --overwrite to replace it",
-            )
+    mode = None if naming else _mode(file)
+    if mode is not None and not stat.S_ISREG(mode):
+        _refuse(f"{str(file)!r} exists and is not a plain file", "Choose another name")
+    if mode is not None and not (overwrite or recovering):
+        _refuse_taken(str(file))
     probe = part_path(file, "probe")  # permissions, quotas and read-only mounts show in no other way
     try:
         os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         probe.unlink()
     except OSError as error:
         raise _unwritable(file, error) from error
-    return FileDestination(folder=folder, name=name, overwrite=overwrite)
+    return Destination(place=folder if naming else place, overwrite=overwrite, naming=naming)
 
 
 def _mode(path: Path) -> int | None:
@@ -228,5 +229,13 @@ def _unwritable(path: Path, error: OSError) -> VeniceError:
     return DownloadError(failure.message, hint="Make room or choose another place")
 
 
-def _refuse(message: str, hint: str, cli_hint: str = "") -> NoReturn:
-    raise UsageError(message, hint=hint, cli_hint=cli_hint)
+def _refuse(message: str, hint: str) -> NoReturn:
+    raise UsageError(message, hint=hint)
+
+
+def _refuse_taken(place: str) -> NoReturn:
+    what = "Choose another name, or pass"
+    msg = f"{place!r} exists"
+    raise UsageError(
+        msg, hint=f"{what} overwrite=True to replace it", cli_hint=f"{what} --overwrite to replace it"
+    )

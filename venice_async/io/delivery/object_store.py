@@ -25,16 +25,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
-from attrs import field, frozen
 
-from ...errors import DownloadError, UsageError, VeniceError
-from ...results import Ticket
+from ...errors import DownloadError, VeniceError
 from ...sansio.clip.kinds import suffix_of
 from ...sansio.naming import Naming
-from ..shielding import in_thread, run_to_completion
-from .part_file import job_key
+from ..shielding import run_to_completion
 from .s3_requests import RefusedError, S3Requests
-from .stores import ObjectPlace, asked, listed, reason_of, size_of, stores
+from .stores import ObjectPlace, asked, listed, reason_of
 
 if TYPE_CHECKING:
     from obstore import AsyncWritableFile
@@ -54,65 +51,6 @@ AT_ONCE: Final = 2
 _LONGEST: Final = 5.0  # seconds that a job which is given up waits for what it has on its way
 _TYPES: Final = {".mp4": "video/mp4", ".mov": "video/quicktime"}
 log: logging.Logger = logging.getLogger(__name__)
-
-
-@frozen(kw_only=True)
-class ObjectDestination:
-    """A place in a store that was checked before anything is paid for.
-
-    Attributes:
-        place: the object; or the folder where the naming gives it a name.
-        store: its store.
-        overwrite: whether an object of that name may be replaced.
-        naming: what gives an object in a folder its name.
-    """
-
-    place: ObjectPlace
-    store: ObjectStore = field(repr=False)
-    overwrite: bool
-    naming: Naming | None = None
-
-    @property
-    def claim(self) -> str | None:
-        """What no other job may be bound for; None as long as the object has no name."""
-        return None if self.place.url.is_folder else str(self.place)
-
-    def sink(self, ticket: Ticket, *, resumed: bool) -> ObjectUpload:
-        """Return what makes the object of a job; only a `resumed` one can have left something."""
-        return ObjectUpload(
-            self.place,
-            self.store,
-            overwrite=self.overwrite,
-            job_key=job_key(ticket.model, ticket.queue_id),
-            resumed=resumed,
-            naming=self.naming,
-            queue_id=ticket.queue_id,
-        )
-
-
-async def check_object(
-    place: ObjectPlace, *, overwrite: bool = False, recovering: bool = False, naming: Naming | None = None
-) -> ObjectDestination:
-    """Return the destination once it is sure that its bucket is there and lets us in.
-
-    With `recovering` an object may be there already, for it may be the very clip. In a folder the object is
-    named by `naming`.
-
-    Raises:
-        UsageError: obstore is not installed; the bucket is missing or refuses us; the object exists.
-        DownloadError: the store cannot be reached.
-    """
-    quick, store = await in_thread(stores, place)
-    may_exist = overwrite or recovering or place.url.is_folder
-    if not may_exist and await size_of(quick, place) is not None:
-        msg = f"{str(place)!r} exists"
-        raise UsageError(
-            msg,
-            hint="Choose another name, or pass overwrite=True to replace it",
-            cli_hint="Choose another name, or pass --overwrite to replace it",
-        )
-    await asked(listed(quick, place.temporary("probe")), place, before=True)
-    return ObjectDestination(place=place, store=store, overwrite=overwrite, naming=naming)
 
 
 class ObjectUpload:

@@ -72,11 +72,11 @@ class PartFile:
 
         With `overwrite` a file at `path` is replaced, and the new one has its mode; a symbolic link is
         followed, and stays. Only a `resumed` job can have left something: for a new one the folder is not
-        read. With a `naming` the file has the first of its names for job `queue_id` that is free, with the
-        suffix of what came: `.mov` if it is a QuickTime file. Then a file is replaced only if its name is
-        that of the job.
+        read. With a `naming`, `path` is a folder, and the file has the first of the names for job `queue_id`
+        that is free, with the suffix of what came: `.mov` if it is a QuickTime file. Then a file is replaced
+        only if its name is that of the job.
         """
-        self._path = path
+        self._given = path
         self._is_ours = naming is None or naming.names_the_job  # what has the name: no other job may take it
         self._overwrite = overwrite and self._is_ours
         self._job_key = job_key
@@ -84,6 +84,7 @@ class PartFile:
         self._naming = naming
         self._queue_id = queue_id
         self._suffix = ""
+        self._path = next(self._paths())
         self._url = url
         self._part: Path | None = None
         self._descriptor = -1
@@ -243,9 +244,10 @@ class PartFile:
     def _paths(self) -> Iterator[Path]:
         """Yield what the file may be called, the best first."""
         if self._naming is None:
-            yield self._path
+            yield self._given
         else:
-            yield from map(self._path.with_name, self._naming.names(self._queue_id, self._suffix))
+            names = self._naming.names(self._queue_id, self._suffix or ".mp4")
+            yield from map(self._given.joinpath, names)
 
     def _close(self) -> None:
         self._ended = True
