@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 from urllib.request import url2pathname
 
 import anyio
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from ...errors import DownloadError, UsageError, VeniceError
 from ...results import Ticket
@@ -24,9 +24,6 @@ from ..shielding import in_thread
 from .object_store import ObjectUpload
 from .part_file import PartFile, disk_error, followed, job_key, part_path
 from .stores import ObjectPlace, asked, listed, place_in, size_of, stores
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
 
 Place: TypeAlias = str | os.PathLike[str] | ObjectPlace
 """A file or folder, or an object or its folder."""
@@ -46,14 +43,12 @@ class Destination:
         overwrite: whether what has that name may be replaced.
         naming: what gives a clip in a folder its name.
         url: the `file:` URL of a file or folder, where it was given as one.
-        store: the store of an object.
     """
 
     place: Path | ObjectPlace
     overwrite: bool
     naming: Naming | None = None
     url: ObjectUrl | None = None
-    store: ObjectStore | None = field(default=None, repr=False)
 
     @property
     def claim(self) -> Path | str | None:
@@ -71,10 +66,9 @@ class Destination:
             "naming": self.naming,
             "queue_id": ticket.queue_id,
         }
-        if isinstance(self.place, Path):
-            return PartFile(self.place, url=self.url, **options)
-        assert self.store is not None  # noqa: S101 - it was opened for the check
-        return ObjectUpload(self.place, self.store, **options)
+        if isinstance(self.place, ObjectPlace):
+            return ObjectUpload(self.place, **options)
+        return PartFile(self.place, url=self.url, **options)
 
 
 async def check_destination(
@@ -112,7 +106,7 @@ async def check_destination(
     if not (overwrite or recovering or naming) and await size_of(quick, place) is not None:
         _refuse_taken(str(place))
     await asked(listed(quick, place.temporary("probe")), place, before=True)
-    return Destination(place=place, store=store, overwrite=overwrite, naming=naming)
+    return Destination(place=evolve(place, store=store), overwrite=overwrite, naming=naming)
 
 
 def file_of(url: ObjectUrl) -> str:

@@ -35,7 +35,6 @@ from .stores import ObjectPlace, asked, listed, reason_of
 
 if TYPE_CHECKING:
     from obstore import AsyncWritableFile
-    from obstore.store import ObjectStore
 
 T = TypeVar("T")
 
@@ -66,7 +65,6 @@ class ObjectUpload:
     def __init__(
         self,
         place: ObjectPlace,
-        store: ObjectStore,
         *,
         overwrite: bool,
         job_key: str,
@@ -74,7 +72,7 @@ class ObjectUpload:
         naming: Naming | None = None,
         queue_id: str = "",
     ) -> None:
-        """Make the object of `place`; `job_key` marks whose temporary objects are whose.
+        """Make the object of `place`, which has its store; `job_key` marks whose temporary objects are whose.
 
         Only a `resumed` job can have left something. With a `naming`, `place` is a folder, and the object has
         the first of the names for job `queue_id` that is free, with the suffix of what came: `.mov` if it is
@@ -86,7 +84,8 @@ class ObjectUpload:
         self._queue_id = queue_id
         self._suffix = ".mp4"
         self._place = next(self._places())
-        self._store = store
+        assert place.store is not None  # noqa: S101 - it was opened to check the destination
+        self._store = place.store
         self._is_ours = naming is None or naming.names_the_job  # what has the name: no other job may take it
         self._overwrite = overwrite and self._is_ours
         self._folder = place.temporary(job_key)
