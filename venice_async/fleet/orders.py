@@ -20,12 +20,13 @@ from attrs import evolve, field, fields, frozen
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 from psycopg.rows import tuple_row
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+from psycopg_pool import AsyncConnectionPool
 
 from ..errors import BudgetExceededError, JobError, QueueOutcomeUnknownError, UsageError
 from ..io.journal import is_postgres
-from ..io.journal.entries import StoreAwayError, pack_ended, pack_progress
-from ..io.postgres import SCHEMA, name_of, parameters, reason, unusable
+from ..io.journal.entries import pack_ended, pack_progress
+from ..io.journal.postgres import explained
+from ..io.postgres import SCHEMA, name_of, parameters
 from ..requests import Consent, VideoRequest
 from ..results import ConsentRequest
 from ..sansio.converter import converter, request_fields, set_fields
@@ -274,13 +275,9 @@ class Orders:
         """Translate errors of the database and its pool into `JournalError`."""
         try:
             yield
-        except (PoolTimeout, PoolClosed, TooManyRequests, ConnectorException, psycopg.Error) as error:
+        except (ConnectorException, psycopg.Error) as error:
             cause = error.__cause__ if isinstance(error, ConnectorException) and error.__cause__ else error
-            away = isinstance(cause, PoolTimeout)
-            why = "it cannot be reached" if away else reason(cast("Exception", cause))
-            problem = unusable(self.uri, why)
-            passing = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
-            raise (StoreAwayError(problem.message) if passing else problem) from None
+            raise explained(self.uri, cast("Exception", cause)) from None
 
 
 async def end(

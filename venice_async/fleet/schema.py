@@ -9,8 +9,8 @@ from typing import Final
 
 import psycopg
 
-from ..io.journal.postgres import PostgresDatabase
-from ..io.postgres import Connection, connect, reason, unusable
+from ..io.journal.postgres import PostgresDatabase, explained
+from ..io.postgres import Connection, connect, unusable
 from ..sansio.http.secrets import Secret
 
 VERSION: Final = 1
@@ -80,4 +80,4 @@ def _connected(uri: Secret, **settings: object) -> Generator[Connection]:
         with connect(uri, **settings) as session:
             yield session
     except psycopg.Error as error:
-        raise unusable(uri, reason(error)) from None
+        raise explained(uri, error) from None

@@ -75,6 +75,13 @@ _BEGIN: Final = f"BEGIN; SELECT pg_advisory_xact_lock({_LOCKS}, 0)"
 _logger = logging.getLogger(__name__)
 
 
+def explained(uri: Secret, error: Exception) -> JournalError:
+    """Return what to raise instead of an error of Postgres: it may be away, or busy with others."""
+    problem = unusable(uri, reason(error))
+    away = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return StoreAwayError(problem.message) if away else problem
+
+
 class PostgresDatabase(Database):
     """A database at a URI; see `Database`."""
 
@@ -187,12 +194,8 @@ class PostgresDatabase(Database):
         return _EncryptedLinks(secret, account)
 
     def explain(self, error: Exception) -> Exception:
-        """Return what to raise instead of an error of Postgres: it may be away, or busy with others."""
-        if not isinstance(error, psycopg.Error):
-            return error
-        problem = unusable(self._uri, reason(error))
-        away = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-        return StoreAwayError(problem.message) if away else problem
+        """Return what to raise instead of an error of Postgres."""
+        return explained(self._uri, error) if isinstance(error, psycopg.Error) else error
 
     def close(self) -> None:
         """Release our lease, and close the session."""
