@@ -47,6 +47,7 @@ TEXT_PIECE: Final = 1 << 18
 STATED_LENGTH: Final = "reference_video_total_duration"
 """The field of a quote that says how long all reference clips last together, in seconds."""
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
 _ASKING: Final[Mapping[str, str]] = {"accept": "application/json"}
 _JSON: Final[Mapping[str, str]] = {"content-type": "application/json", **_ASKING}
 _POLL: Final[Mapping[str, str]] = {**_JSON, "accept": "application/json, video/mp4"}
@@ -157,13 +158,13 @@ def json_pieces(value: Any, *, sort_keys: bool = False) -> Iterator[bytes]:
         case str() if len(value) > TEXT_PIECE:
             yield b'"'
             for start in range(0, len(value), TEXT_PIECE):
-                piece = json.dumps(value[start : start + TEXT_PIECE], ensure_ascii=False)
+                piece = _ENCODER.encode(value[start : start + TEXT_PIECE])
                 yield piece[1:-1].encode("utf-8", "replace")
             yield b'"'
         case dict():
             known = cast("dict[str, Any]", value)
             for index, name in enumerate(sorted(known) if sort_keys else known):
-                key = json.dumps(name, ensure_ascii=False).encode("utf-8", "replace")
+                key = _ENCODER.encode(name).encode("utf-8", "replace")
                 yield b"".join((b", " if index else b"{", key, b": "))
                 yield from json_pieces(known[name], sort_keys=sort_keys)
             yield b"}" if known else b"{}"
@@ -174,7 +175,7 @@ def json_pieces(value: Any, *, sort_keys: bool = False) -> Iterator[bytes]:
                 yield from json_pieces(item, sort_keys=sort_keys)
             yield b"]" if listed else b"[]"
         case _:
-            yield json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+            yield _ENCODER.encode(value).encode("utf-8", "replace")
 
 
 def queue_request(command: Queue, body: bytes) -> HttpRequest:
