@@ -7,12 +7,11 @@ import json
 import logging
 import math
 import mimetypes
-import operator
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn, TypeVar, cast
 
-from attrs import evolve, field, fields, frozen
+from attrs import asdict, evolve, field, fields, frozen
 
 from ..errors import InvalidRequestError
 from ..media import Media, sniff
@@ -65,7 +64,7 @@ async def encode_media(request: VideoRequest) -> VideoRequest:
     Raises:
         InvalidRequestError: a file cannot be read.
     """
-    return await beside_the_loop(_with_urls, request)
+    return request if _is_small(request) else await in_thread(_with_urls, request)
 
 
 async def prepare(request: VideoRequest) -> Prepared:
@@ -74,14 +73,14 @@ async def prepare(request: VideoRequest) -> Prepared:
     Raises:
         InvalidRequestError: a file cannot be read, or the body is above 35 MiB.
     """
-    return await beside_the_loop(_packed, request)
 
+    def pack(encoded: VideoRequest) -> Prepared:
+        body = request_body(encoded)
+        if len(body) > LIMITS["body"]:
+            _refuse_size(len(body), "body")
+        return Prepared(body, hashlib.sha256(body).hexdigest())
 
-def _packed(request: VideoRequest) -> Prepared:
-    body = request_body(_with_urls(request))
-    if len(body) > LIMITS["body"]:
-        _refuse_size(len(body), "body")
-    return Prepared(body, hashlib.sha256(body).hexdigest())
+    return await beside_the_loop(pack, await encode_media(request))
 
 
 async def identify(encoded: VideoRequest) -> str:
@@ -90,17 +89,17 @@ async def identify(encoded: VideoRequest) -> str:
     It is JSON by field, so that `differing` can name the fields that are others. Consents are no part of it.
     Media of your own and the same as a `data:` URL are one: what is sent counts.
     """
-    return await beside_the_loop(_digests, encoded)
 
+    def digest(encoded: VideoRequest) -> str:
+        digests: dict[str, str] = {}
+        for name, value in sorted(request_fields(encoded).items()):
+            found = hashlib.sha256()
+            for piece in json_pieces(value, sort_keys=True):
+                found.update(piece)
+            digests[name] = found.hexdigest()[:32]
+        return json.dumps(digests)
 
-def _digests(encoded: VideoRequest) -> str:
-    digests: dict[str, str] = {}
-    for name, value in sorted(request_fields(encoded).items()):
-        found = hashlib.sha256()
-        for piece in json_pieces(value, sort_keys=True):
-            found.update(piece)
-        digests[name] = found.hexdigest()[:32]
-    return json.dumps(digests)
+    return await beside_the_loop(digest, encoded)
 
 
 async def beside_the_loop(work: Callable[[VideoRequest], _T], request: VideoRequest) -> _T:
@@ -211,21 +210,16 @@ def _is_small(request: VideoRequest) -> bool:
 
 
 def _with_urls(value: Any, name: str = "") -> Any:
-    """Return `value`, of the field `name`, with its media encoded; `value` itself if it has none."""
+    """Return `value`, of the field `name`, with its media encoded."""
     match value:
         case Media():
             return _data_url(value, name)
         case list() | tuple():
-            known = cast("Sequence[object]", value)
-            items = [_with_urls(item, name) for item in known]
-            return known if all(map(operator.is_, items, known)) else items
+            return [_with_urls(item, name) for item in cast("Sequence[object]", value)]
         case dict():
             return {part: _with_urls(item, part) for part, item in cast("dict[str, object]", value).items()}
         case Part():
-            old = {item.name: getattr(value, item.name) for item in fields(type(value))}
-            new = {part: _with_urls(item, part) for part, item in old.items()}
-            changes = {part: item for part, item in new.items() if item is not old[part]}
-            return evolve(value, **changes) if changes else value
+            return evolve(value, **_with_urls(asdict(value, recurse=False)))
         case _:
             return value
 
