@@ -292,7 +292,7 @@ class VideoRequest(Part):
         indexes = [keyframe.frame_index for keyframe in self.keyframes]
         if len(set(indexes)) < len(indexes):
             refuse("keyframes must have different frame_index values", "keyframes", "unique frame_index")
-        if self.seconds is not None and indexes:
+        if indexes and self.seconds is not None:
             last = self.seconds * LIMITS["keyframes.per_second"]
             if max(indexes) > last:
                 msg = f"keyframes go up to frame {max(indexes)}, but a clip of {self.duration} ends at {last}"
