@@ -224,34 +224,31 @@ class Caller:
         `/video/complete` answers 400 to everybody at times, and each such answer counts against the key, like
         any failed request. So one is sent at a time, and after one that failed none for a while.
         """
-        if ticket.download_url is not None:
-            event = await self._delete(revoke(ticket), check)
-            if event.error is not None:
-                log.warning("The link of job %s may still work: %s", ticket.queue_id, event.error.message)
-            return event
+        has_link = ticket.download_url is not None
         async with AsyncExitStack() as stack:
-            with anyio.move_on_after(_CLEAN_UP_MOST) as waiting:
-                await stack.enter_async_context(self._cleaning)
+            if not has_link:
+                with anyio.move_on_after(_CLEAN_UP_MOST) as waiting:
+                    await stack.enter_async_context(self._cleaning)
+                if waiting.cancelled_caught or self.clock.monotonic() < self._quiet_until:
+                    return CleanedUp()
             now = self.clock.monotonic()
-            if waiting.cancelled_caught or now < self._quiet_until:
-                return CleanedUp()
-            event = await self._delete(complete(ticket), check)
-            if event.error is not None:
-                log.debug("The copy of job %s is left to expire: %s", ticket.queue_id, event.error.message)
-            if isinstance(event.error, APIError) and event.error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                self._quiet_until = now + _QUIET
-            elif isinstance(event.error, APIError | TransportError):  # but not "success": false, for one
-                self._quiet_until = now + _PAUSE
-            return event
-
-    async def _delete(self, query: Query[bool], check: Callable[[], None]) -> CleanedUp:
-        with anyio.move_on_after(_CLEAN_UP_MOST):
-            try:
-                await self.ask(query, check=check)
-            except VeniceError as error:
-                return CleanedUp(error)
-            return CleanedUp()
-        return CleanedUp(TransportError(f"The clean-up took longer than {_CLEAN_UP_MOST:.0f} s"))
+            error: VeniceError | None
+            error = TransportError(f"The clean-up took longer than {_CLEAN_UP_MOST:.0f} s")
+            with anyio.move_on_after(_CLEAN_UP_MOST):
+                try:
+                    await self.ask(revoke(ticket) if has_link else complete(ticket), check=check)
+                    error = None
+                except VeniceError as failure:
+                    error = failure
+            if error is not None and has_link:
+                log.warning("The link of job %s may still work: %s", ticket.queue_id, error.message)
+            elif error is not None:
+                log.debug("The copy of job %s is left to expire: %s", ticket.queue_id, error.message)
+                if isinstance(error, APIError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                    self._quiet_until = now + _QUIET
+                elif isinstance(error, APIError | TransportError):  # but not "success": false, for one
+                    self._quiet_until = now + _PAUSE
+            return CleanedUp(error)
 
     def judge(self, attempts: Attempts, call: Call, error: VeniceError) -> tuple[Attempts, Verdict]:
         """Return the attempts with one more failure, and what to do about it, as far as the tokens last."""

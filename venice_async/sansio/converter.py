@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any, Final, cast
 
 from attrs import fields, has
@@ -104,12 +103,10 @@ def converter() -> Converter:
         extra = override(unstruct_hook=_extra_record)
         return make_dict_unstructure_fn(kind, built, _cattrs_omit_if_default=True, extra=extra)
 
-    built.register_unstructure_hook(Path, str)
-    built.register_structure_hook(Path, lambda value, _: Path(value))
+    built.register_structure_hook(cast("type[Any]", str | int | None), lambda value, _: value)
     for shape in (MediaInput, MediaInput | None):
         built.register_unstructure_hook(shape, _media_record)
         built.register_structure_hook(cast("type[Any]", shape), _media)
-    built.register_structure_hook(cast("type[Any]", str | int | None), lambda value, _: value)
     built.register_unstructure_hook_func(_is_a(VeniceError), _error_record)
     built.register_structure_hook_func(_is_a(VeniceError), _error)
     built.register_unstructure_hook_factory(_is_a(Part), omit_unset)
