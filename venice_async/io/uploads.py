@@ -11,7 +11,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn, TypeVar, cast
 
-from attrs import asdict, evolve, field, fields, frozen
+from attrs import asdict, evolve, field, frozen
 
 from ..errors import InvalidRequestError
 from ..media import Media, sniff
@@ -80,7 +80,7 @@ async def prepare(request: VideoRequest) -> Prepared:
             _refuse_size(len(body), "body")
         return Prepared(body, hashlib.sha256(body).hexdigest())
 
-    return await beside_the_loop(pack, await encode_media(request))
+    return pack(request) if _is_small(request) else await in_thread(lambda: pack(_with_urls(request)))
 
 
 async def identify(encoded: VideoRequest) -> str:
@@ -203,7 +203,7 @@ def _is_small(request: VideoRequest) -> bool:
             case dict():
                 left += cast("dict[str, object]", value).values()
             case Part():
-                left += filter(None, (getattr(value, item.name) for item in fields(type(value))))
+                left += asdict(value, recurse=False).values()
             case _:
                 total += 8
     return total < _SMALL
