@@ -78,7 +78,7 @@ class VeniceError(_BaseError):
         message: what happened, with the server's own words where it sent any.
         charged: whether money was spent: True, False, or None when that is not known.
         hint: what to do next.
-        cli_hint: the same in the words of the command line, where they are others.
+        cli_hint: the same for the command line, where it differs.
         ticket: the queued job, once there is one.
     """
 

@@ -1,4 +1,4 @@
-"""Media of your own: a file or bytes, told apart by their first bytes."""
+"""Media of your own: a file or bytes, whose type follows from the first bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from .errors import InvalidRequestError
 
-# The first bytes that tell a media type: (offset, bytes, type).
+# The signatures of media types: (offset, bytes, type).
 _SIGNATURES: Final = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
     (0, b"\xff\xd8\xff", "image/jpeg"),
@@ -35,11 +35,11 @@ _SIGNATURES: Final = (
 )
 
 
-_HEAD: Final = 64  # bytes that tell a media type
+_HEAD: Final = 64  # bytes that hold every signature
 
 
 def sniff(head: bytes) -> str | None:
-    """Return the media type that the first bytes of a file tell, or None."""
+    """Return the media type by the first bytes of a file, or None."""
     for offset, signature, media_type in _SIGNATURES:
         if head[offset : offset + len(signature)] == signature:
             return media_type
@@ -51,12 +51,12 @@ class Media:
     """An image, a clip, a sound or a document of your own, sent inside the request as a `data:` URL.
 
     `Media("cat.png")` and `Media(Path(...))` name a file; `Media(data)` holds bytes. A file is read when its
-    job starts, in a worker thread; its type is told from its first bytes unless `media_type` says it.
+    job starts, in a worker thread; its type follows from its first bytes unless `media_type` is given.
 
     Attributes:
         path: the file, or None for bytes.
         sha256: the digest of the bytes in hexadecimal, or None for a file; equal bytes make equal media.
-        media_type: such as `image/png`, or None to tell it from the content.
+        media_type: such as `image/png`, or None to detect it.
         data: the bytes; None for a file, and for bytes that a journal knew only by their digest.
     """
 

@@ -102,7 +102,7 @@ class VideoModel:
 
     @property
     def accepts(self) -> frozenset[str]:
-        """What the model works on, as far as the catalogue tells, by wire names without `_url`.
+        """What the model works on, as far as the catalogue says, by wire names without `_url`.
 
         Such as `text` (a prompt), `image`, `end_image`, `audio`, `video`, `reference_images`,
         `reference_videos`, `reference_audios`, `elements`, `keyframes`, `video_references`,
@@ -277,7 +277,7 @@ _MEDIA: Final = (
     "video_references",
 )
 _FLAGS: Final = {"audio_input": "audio_url", "video_input": "video_url"}
-# What only a model's id, name, type or sets tell, by the names of September 2026, and what it takes then.
+# What only a model's id, name, type or sets say, by the names of September 2026, and what it takes then.
 _KINDS: Final = {
     kind: (re.compile(pattern), frozenset(takes.split()))
     for kind, pattern, takes in (

@@ -237,8 +237,8 @@ class AiohttpTransport:
             self._api, self._paid = self._within._api, self._within._paid  # noqa: SLF001 - another of this class
         elif not self._borrowed:
             self._api = await self._session(connector())
-            # A connection of its own for each paid request: one that was kept alive may be dead, and then
-            # nobody could tell whether the request was accepted.
+            # A new connection for each paid request: one that was kept alive may be dead, and then it would
+            # be unknown whether the request was accepted.
             self._paid = await self._session(connector(force_close=True))
         return self
 

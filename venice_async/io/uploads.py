@@ -38,7 +38,7 @@ _WANTED: Final = {
     "audio": ("audio/", "video/"),  # sound alone may come in a clip's container
     "video": ("video/", "image/gif"),
 }
-_SMALL: Final = 64 * 1024  # characters of text and URLs that are encoded faster than a thread is reached
+_SMALL: Final = 64 * 1024  # characters; less is encoded faster than a thread is started
 
 _T = TypeVar("_T")
 
@@ -84,10 +84,10 @@ async def prepare(request: VideoRequest) -> Prepared:
 
 
 async def identify(encoded: VideoRequest) -> str:
-    """Return what tells a request whose media are URLs from another: a digest of each field that is sent.
+    """Return the identity of a request whose media are URLs: a digest of each field that is sent.
 
-    It is JSON by field, so that `differing` can name the fields that are others. Consents are no part of it.
-    Media of your own and the same as a `data:` URL are one: what is sent counts.
+    It is JSON by field, so that an error can name the fields that differ. Consents are left out. `Media`
+    and the equal `data:` URL have the same digest.
     """
 
     def digest(encoded: VideoRequest) -> str:
@@ -144,9 +144,9 @@ async def price_query(
 
 
 async def reference_seconds(request: VideoRequest) -> tuple[float, int]:
-    """Return how long the reference clips last together, in seconds, and how many clips do not tell.
+    """Return how long the reference clips last together, in seconds, and of how many the length is unknown.
 
-    A clip of bytes, or in a file, tells; one behind a URL does not, and one that is no MP4 or MOV does not.
+    It is known of an MP4 or MOV in bytes, in a file or in a `data:` URL, but not behind an http URL.
     """
     known = request_fields(request)
     clips: list[object] = [
@@ -159,11 +159,11 @@ async def reference_seconds(request: VideoRequest) -> tuple[float, int]:
 
 
 def _seconds(clip: object) -> float | None:
-    """Return the length of a clip, None if it does not tell; of one in Base64 only what tells is decoded."""
+    """Return the length of a clip in seconds, None if unknown; of Base64 only the index is decoded."""
     try:
         if isinstance(clip, Media) and clip.path is not None:
             if not clip.path.is_file():
-                return None  # what comes through a pipe is there to be read once
+                return None  # a pipe can be read only once
             with clip.path.open("rb") as file:
 
                 def read_file(place: int, count: int) -> bytes:
@@ -184,7 +184,7 @@ def _seconds(clip: object) -> float | None:
 
             return movie_seconds(read_text, (len(text) - begin) // 4 * 3 - text[-2:].count("="))
     except (OSError, ValueError):
-        pass  # what is wrong with it is said when it is sent
+        pass  # the error is raised when it is sent
     return None
 
 

@@ -1,4 +1,4 @@
-"""What became of paid requests whose answers were lost, by the account's ledger.
+"""Settles paid requests whose answers were lost, by the account's ledger.
 
 Venice has no way to ask for a job by its request. Its ledger lists every charge with its time, its product
 (the model's id and a unit) and the id of the job; a refund is a row of the same id. So a charge belongs to a
@@ -21,7 +21,7 @@ _CENT: Final = 0.01
 _DOLLARS: Final = frozenset({"USD", "BUNDLED_CREDITS"})
 
 Finding = Literal["charged", "refunded", "not charged", "unsettled"]
-"""What the ledger says of a paid request."""
+"""The outcome of a paid request, by the ledger."""
 
 
 @frozen(kw_only=True)
@@ -65,7 +65,7 @@ class Verdict:
     """What the ledger says of one request.
 
     Attributes:
-        finding: what became of it.
+        finding: the outcome.
         row: the charge, where there is one.
         reason: why it is unsettled.
     """
@@ -76,7 +76,7 @@ class Verdict:
 
 
 def spans(requests: Sequence[Paid], now: float) -> list[tuple[float, float]]:
-    """Return the spans of time in which the ledger may tell of the requests, in order and without overlap."""
+    """Return the spans of time in which the ledger may list the requests, in order and without overlap."""
     found: list[tuple[float, float]] = []
     for at in sorted(request.at for request in requests):
         start, end = at - BEFORE, max(at, min(now, at + REFUNDED_WITHIN)) + BEFORE

@@ -21,7 +21,7 @@ from .job.states import Downloading, State, Waiting
 
 LARGE_DATA_URL: Final = 64 * 1024  # characters; a longer data: URL is journalled by its digest
 _DATA_URL: Final = "text/x-data-url"  # what such a digest is of
-_MEDIA: Final = "$media"  # marks a record of `Media` where the field's type does not tell
+_MEDIA: Final = "$media"  # marks a record of `Media` where the type of the field does not
 
 
 def _media_record(value: object) -> Any:
@@ -64,7 +64,7 @@ def _extra(value: Any, _: object = None) -> Any:
 
 
 def _error_record(error: VeniceError) -> dict[str, Any]:
-    """Return an error as JSON; a fact that is none is kept as its text."""
+    """Return an error as JSON; a fact that JSON cannot hold is kept as its text."""
     facts: dict[str, Any] = {}
     for name, value in error.facts.items():
         known = converter().unstructure(value) if has(cast("type[Any]", value.__class__)) else value
@@ -151,7 +151,7 @@ def load_state(text: str | bytes) -> State:
 
 
 def request_key(request: VideoRequest) -> str:
-    """Return what tells a request from another: the SHA-256 of its fields in hexadecimal.
+    """Return the identity of a request: the SHA-256 of its fields in hexadecimal.
 
     A field that used to go in `extra` and becomes known keeps the key that it had there: else a batch that is
     run again after an update would pay again.

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Final, Protocol
 
-_PIECE: Final = 1024  # bytes fed to a decoder at once: what came before an error is kept
+_PIECE: Final = 1024  # bytes fed to a decoder at once: the output before an error is kept
 _BROTLI_PIECE: Final = 64  # bytes: some of its packages cannot bound what they return
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 
 
 class _Decoder(Protocol):
-    """Of one member or frame, as zlib and Zstandard packages have it."""
+    """The decoder of one member or frame, as in zlib and the Zstandard packages."""
 
     @property
     def eof(self) -> bool: ...
@@ -31,10 +31,10 @@ class _Decoder(Protocol):
 
 
 def decoded(body: bytes, codings: str, limit: int) -> tuple[bytes, bool]:
-    """Return up to `limit` bytes of a body without its `codings`, and whether their streams came to an end.
+    """Return up to `limit` bytes of a body without its `codings`, and whether their streams are complete.
 
     `codings` are listed as in the content-encoding header. One that is unknown, that has no decoder
-    installed, or that the bytes contradict is passed over.
+    installed, or that the bytes contradict is ignored.
     """
     named = [coding.strip().lower() for coding in codings.split(",")]
     if not any(named):  # JSON and HTML begin with neither
@@ -68,9 +68,9 @@ def decoded(body: bytes, codings: str, limit: int) -> tuple[bytes, bool]:
 def _members(
     decoder_of: Callable[[], _Decoder], error: type[Exception], body: bytes, limit: int
 ) -> tuple[bytes, bool]:
-    """Return what can be read of all members of a stream, and whether the last one is whole.
+    """Return as much as can be read of all members of a stream, and whether the last one is complete.
 
-    What follows a member and is none is left out.
+    Trailing bytes that are no member are ignored.
     """
     found, at, decoder, whole = bytearray(), 0, decoder_of(), False
     while at < len(body) and len(found) < limit:
@@ -100,7 +100,7 @@ def _brotli(module: ModuleType, body: bytes, limit: int) -> tuple[bytes, bool]:
 
 
 def _installed(*names: str) -> ModuleType | None:
-    """Return the first of the modules that is there."""
+    """Return the first of the modules that is installed."""
     for name in names:
         try:
             return importlib.import_module(name)

@@ -60,7 +60,7 @@ _ERRORS: Final[Mapping[int, type[APIError]]] = {
 
 
 def parse(body: bytes) -> Any:
-    """Return the JSON value, or None when it is none; a value nested too deep is none either."""
+    """Return the JSON value; None for invalid JSON, or for a value that is nested too deep."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -68,7 +68,7 @@ def parse(body: bytes) -> Any:
 
 
 def parse_first(body: bytes) -> Json:
-    """Return the JSON object that a body begins with, or an empty one: what follows it does not matter."""
+    """Return the JSON object at the start of a body, or an empty one; what follows it is ignored."""
     try:
         return mapping(
             json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").lstrip("\ufeff \t\r\n"))[0]
@@ -78,7 +78,7 @@ def parse_first(body: bytes) -> Json:
 
 
 def excerpt(body: bytes) -> str:
-    """Return what a person can read of a body; one that is no text comes in Base64."""
+    """Return the start of a body as text; one that is not UTF-8 in Base64."""
     try:
         found = body.decode()
     except UnicodeDecodeError:
@@ -92,17 +92,17 @@ def mapping(value: object) -> Json:
 
 
 def items(value: object) -> list[Any]:
-    """Return `value` if it is a JSON array, or what becomes one, else an empty one."""
+    """Return `value` as a list if it is a list or a tuple, else an empty list."""
     return list(cast("Iterable[Any]", value)) if isinstance(value, list | tuple) else []
 
 
 def text(value: object) -> str | None:
-    """Return `value` if it is a text with something in it, else None."""
+    """Return `value`, stripped, if it is a text that is not blank, else None."""
     return value.strip() if isinstance(value, str) and value.strip() else None
 
 
 def identifier(value: object) -> str | None:
-    """Return an id, which may be a number, as text; None for one with nothing in it."""
+    """Return an id, which may be a number, as text; None for a blank one."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else text(value)
 
 
@@ -176,7 +176,7 @@ def api_error(status: int, headers: Mapping[str, str], body: bytes) -> APIError:
 
 _UNPROCESSABLE: Final = 422
 _PROVIDER_FAILED: Final = "The model's provider failed: queue it again, or try another model"
-# A 422 means one of three things, and no field says which: its code tells, else its words.
+# A 422 means one of three things, and no field says which: judge by its code, then by its message.
 _POLICY: Final = re.compile(
     r"polic(y|ies)|moderat|safety|unsafe|nsfw|prohibit|disallow|sensitive|inappropriate|\bexplicit\b|violat"
     r"|\bminors?\b|public figure|celebrit|real person|\bfaces?\b|likeness|deepfake|copyright"
@@ -230,7 +230,7 @@ def _field_errors(details: Json, depth: int) -> list[str]:
 
 
 def _cropped(value: Any, depth: int) -> Any:
-    """Return a JSON value without what is nested deeper than `depth`, which only nonsense is."""
+    """Return a JSON value without what is nested deeper than `depth`."""
     if isinstance(value, dict):
         return {name: _cropped(part, depth - 1) for name, part in mapping(value).items()} if depth else "…"  # pyright: ignore[reportUnknownArgumentType] - any
     if isinstance(value, list):

@@ -43,7 +43,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 SUCCESS: Final = range(200, 300)
 TEXT_PIECE: Final = 1 << 18
-"""Characters of a text that are written as JSON at once, for meanwhile no other thread runs."""
+"""Characters of a text that are written as JSON at once, while no other thread can run."""
 STATED_LENGTH: Final = "reference_video_total_duration"
 """The field of a quote that says how long all reference clips last together, in seconds."""
 
@@ -113,8 +113,8 @@ def link_request(ticket: Ticket, headers: Mapping[str, str]) -> HttpRequest:
 def carries_video(headers: Mapping[str, str], start: bytes) -> bool:
     """Tell whether a successful answer to a poll is the clip itself, by the `start` of its body.
 
-    The label counts only where the body is neither a clip nor words: gateways label a clip as anything, and
-    words as a clip.
+    The content type counts only where the body is neither a clip nor text: gateways label clips as anything,
+    and text as a clip.
     """
     if is_mp4(start) or is_media(start):
         return True
@@ -122,9 +122,9 @@ def carries_video(headers: Mapping[str, str], start: bytes) -> bool:
 
 
 class EncodedMedia(str):
-    """The `data:` URL of a file or of bytes, in pieces: to copy 35 MB at once holds up all other threads.
+    """The `data:` URL of a file or of bytes, in pieces: to copy 35 MB at once would block all other threads.
 
-    As a text it ends in the digest of its bytes instead.
+    As a text, it has the digest of the bytes in their place.
 
     Attributes:
         pieces: the URL, in which JSON has nothing to escape.
@@ -206,7 +206,7 @@ def queue_request(command: Queue, body: bytes) -> HttpRequest:
 def queue_answer(command: Queue, status: int, headers: Mapping[str, str], body: bytes) -> QueueEvent:
     """Return what the answer to a paid request means; header names are in lower case.
 
-    A success is read leniently, as it was paid for: ids may be numbers, or lie one level down.
+    A success is read leniently, as it was paid for: ids may be numbers, or one level down.
     """
     if status not in SUCCESS:
         question = _consent_request(mapping(parse(body))) if status == _CONFLICT else None
@@ -244,7 +244,7 @@ def _consent_request(said: Mapping[str, Any]) -> ConsentRequest | None:
 def poll_answer(ticket: Ticket, status: int, headers: Mapping[str, str], body: bytes) -> PollEvent:
     """Return what the answer to a poll means that is not the clip; header names are in lower case.
 
-    It may lie one level down; one that names another job is no news.
+    It may be one level down; one about another job is ignored.
     """
     whole = mapping(parse(body))
     levels = (whole, *(mapping(whole.get(name)) for name in _WRAPPERS))
