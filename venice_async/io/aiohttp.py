@@ -48,12 +48,6 @@ from .transport import Content
 
 _CHUNK: Final = 256 * 1024  # bytes: what one read may return, and half of what aiohttp buffers
 _PIECE: Final = 64 * 1024  # bytes of a body that are written at once
-# An edge's cookies must not lose a paid answer: aiohttp reads 8 KiB a header, and 128 of them.
-_HEAD: Final[Mapping[str, Any]] = {
-    "max_line_size": 64 * 1024,
-    "max_field_size": 64 * 1024,
-    "max_headers": 1024,
-}
 _REDIRECTS: Final = 3  # of a link
 _REDIRECT_CODES: Final = frozenset({301, 302, 303, 307, 308})
 _SLOWEST_UPLOAD: Final = 16 * 1024  # bytes a second: a paid request may take that long, and no longer
@@ -341,7 +335,10 @@ class AiohttpTransport:
                         raise_for_status=False,  # whatever a borrowed session does: a status is an answer
                         read_bufsize=_CHUNK,
                         timeout=self._timeout,
-                        **_HEAD,
+                        # An edge's cookies must not lose a paid answer; the defaults are 8 KiB and 128.
+                        max_line_size=64 * 1024,
+                        max_field_size=64 * 1024,
+                        max_headers=1024,
                         **options,
                     )
             except aiohttp.ClientConnectorDNSError:  # the resolver does not say why it failed
