@@ -205,7 +205,7 @@ def _is_small(request: VideoRequest) -> bool:
             case Part():
                 left += asdict(value, recurse=False).values()
             case _:
-                total += 8
+                total += 16
     return total < _SMALL
 
 
