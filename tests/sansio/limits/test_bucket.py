@@ -289,6 +289,12 @@ def test_a_share_is_spent_only_as_far_as_the_server_has_something_left() -> None
     assert pytest.approx(50.1, abs=0.2) == bucket.opens(1.2)
 
 
+def test_an_answer_that_took_longer_than_a_window_does_not_show_that_windows_are_fixed() -> None:
+    bucket = Bucket(120)
+    bucket.answered(bucket.take(0.0), told(119, reset=30.0), 70.0)
+    assert bucket.rate == bucket.spare_rate(80.0)
+
+
 def test_a_window_that_turned_all_at_once_shows_that_windows_are_fixed() -> None:
     bucket = Bucket(120)
     for _ in range(3):

@@ -187,7 +187,7 @@ class Belief:
         if trusted:
             fixed = fixed or more
             reset_at = min(self.reset_at, reset_at) if same_mark else max(self.reset_at, reset_at)
-        elif reset_at - PERIOD < min(ledger.departures, default=math.inf) - _ROUNDED:
+        elif reset_at - PERIOD < min(ledger.departures, default=-math.inf) - _ROUNDED:
             fixed = True  # it began before we did, and ends as one
         ours = ledger.counted(reset_at - PERIOD - _ROUNDED if same_mark else -math.inf)
         seen_others = told.limit - told.remaining - ours >= 1
