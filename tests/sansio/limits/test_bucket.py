@@ -315,8 +315,9 @@ def test_a_new_window_is_not_held_back_by_what_was_spent_ahead_of_its_pace() -> 
 
 def test_one_that_left_just_before_the_reset_may_be_in_the_new_window_until_its_answer_tells() -> None:
     def left(at: float) -> tuple[Bucket, Sent]:
-        belief = Belief(limit=3.0, ceiling=2.0, first=1, reset_at=60.0, trusted_until=120.0)
-        bucket = Bucket(3.0, share=0.99, ledger=Ledger(sent=2, answered=2), belief=belief)
+        bucket = Bucket(3.0, share=0.99)
+        bucket._ledger = Ledger(sent=2, answered=2)
+        bucket._belief = Belief(limit=3.0, ceiling=2.0, first=1, reset_at=60.0, trusted_until=120.0)
         return bucket, bucket.take(at)
 
     bucket, early = left(50.0)

@@ -229,9 +229,9 @@ def test_the_turns_of_the_dead_end_fifteen_seconds_after_their_last_word_and_cou
     ration = Ration(SLOW)
     take(ration, 0.0, "dead")
     grant = ration.exchange(wish("b", SLOW, bids=polls(1.0)), 14.0)
-    assert (1, False, 1.0) == (len(ration.flights), grant.alone, grant.again["polls"])
+    assert (1, 2, 1.0) == (len(ration.flights), len(ration.processes), grant.again["polls"])
     grant = ration.exchange(wish("b", SLOW, bids=polls(1.0)), 15.0)
-    assert ({}, True) == (ration.flights, grant.alone)
+    assert ({}, ["b"]) == (ration.flights, list(ration.processes))
     assert pytest.approx(60.1) == grant.again["polls"]
 
 

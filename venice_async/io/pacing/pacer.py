@@ -88,7 +88,7 @@ class Pacer:
         self._told_p80s: dict[str, float] = {}
         self._grant = Grant()
         self._bidders: dict[Lane, list[Turn]] = {}  # the turns that bid when the store was asked
-        self._best: dict[Lane, float] = {}  # the best of what they bid
+        self._best = dict.fromkeys(self._queues, -math.inf)  # the best of what they bid
         self._again: dict[Lane, float] = {}  # when the store said to come again
         self._report_at = math.inf  # when it has to be told of answers
         self._asked_at = self._retry_at = self._pressed_at = -math.inf
@@ -141,7 +141,7 @@ class Pacer:
                 turn.since = clock.monotonic()
                 insort(queue.turns, turn)
                 want = turn.job.urgency(turn.since) if isinstance(turn, PollTurn) else turn.priority
-                if want > self._best.get(turn.lane, -math.inf):
+                if want > self._best[turn.lane]:
                     self._again.pop(turn.lane, None)  # it may be granted though the others were not
                 self._look()
                 await turn.granted.wait()
@@ -185,10 +185,13 @@ class Pacer:
             if ask_at < math.inf:
                 self._timer = loop.call_later(max(ask_at - now, _LEAST_NAP), self._look)
             return
-        best = {lane: queue.best(BIDS, now) for lane, queue in self._queues.items()}
-        bids = {lane: tuple(bid for bid, _ in ready) for lane, ready in best.items() if ready}
-        self._bidders = {lane: [turn for _, turn in ready] for lane, ready in best.items()}
-        self._best = {lane: ready[0][0] for lane, ready in bids.items()}
+        bids: dict[Lane, tuple[Bid, ...]] = {}
+        for lane, queue in self._queues.items():
+            best = queue.best(BIDS, now)
+            if best:
+                bids[lane] = tuple(bid for bid, _ in best)
+            self._bidders[lane] = [turn for _, turn in best]
+            self._best[lane] = best[0][0][0] if best else -math.inf
         self._asked_at, self._report_at = now, math.inf
         wish, asked_at = self._wish(now, bids), (now, self._clock.time())
         self._asking = self._store.exchange(wish)

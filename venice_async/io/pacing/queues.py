@@ -4,8 +4,8 @@ The problem. Each kind of request has a limit of its own, and of the turns that 
 next.
 
 The idea. A queue tells the pacer when its first turn is ready, and what the turns that are ready bid, the
-best first. The pacer says how many are granted, and the queue picks which, by what is true then. Ranking is
-plain: with 500 jobs it takes a millisecond, and there are two or three turns a second.
+best first. What is granted goes to the turns that bid, in that order. Ranking is plain: with 500 jobs it
+takes a millisecond, and there are two or three turns a second.
 
 | queue   | what is ready                                | in which order                |
 |---------|----------------------------------------------|-------------------------------|
@@ -96,6 +96,8 @@ class Turn:
     """A place in a queue, and once it is granted the right to send one request.
 
     Attributes:
+        clock: tells the time of an answer.
+        report: is told how the turn ended.
         lane: the kind of request.
         priority: the greatest goes first; then first come, first served.
         model: the model that a paid request is for.
@@ -106,8 +108,8 @@ class Turn:
         asked_at: when the ration was asked for it, by the monotonic and by the wall clock.
     """
 
-    _clock: Clock
-    _report: Callable[[Turn, Answer], None]
+    clock: Clock
+    report: Callable[[Turn, Answer], None]
     lane: Lane
     priority: float = 0
     model: str | None = None
@@ -128,7 +130,7 @@ class Turn:
         None is no status: a turn that is left without an answer counts as a request that failed. Only the
         first report of a turn counts.
         """
-        unix = self._clock.time()
+        unix = self.clock.time()
         refused = refusal(headers, body, unix) if status == HTTPStatus.TOO_MANY_REQUESTS else None
         answer = Answer(
             token=self.token,
@@ -136,13 +138,13 @@ class Turn:
             told=allowance(headers, unix),
             failures=failure_allowance(headers, unix),
             refused=refused,
-            chance=self._clock.chance() if refused is not None else 0.0,
+            chance=self.clock.chance() if refused is not None else 0.0,
         )
-        self._report(self, answer)
+        self.report(self, answer)
 
     def unsent(self) -> None:
         """Give it back: no request was sent."""
-        self._report(self, Answer(token=self.token, unsent=True))
+        self.report(self, Answer(token=self.token, unsent=True))
 
 
 @define(eq=False, kw_only=True)

@@ -1,13 +1,13 @@
 """What an account may send, as one value that all processes of the account exchange with.
 
-The problem. The limits are the account's. Several processes that each keep an account of their own refuse
-each other's requests. A fixed share each leaves most of the rate unused, as jobs are never spread evenly.
+The problem. The limits are the account's. Processes that each count their own requests only are refused. A
+fixed share for each leaves most of the rate unused, as jobs are never spread evenly.
 
 The idea. All that decides whether a request may be sent now is one value: both rate limits with their ledgers
-and what the server says of them, the failure budget, the block, and a few words of each process on what it
-wants. A process says its wish and what came of its requests, and is granted turns: `exchange`. That is
-arithmetic only. A store runs it under its lock and by its own clock, so that no process's clock matters.
-Which of its jobs takes a turn is decided by the process, at that moment (`io/pacing`).
+and what the server says of them, the failure budget, the block, and what each process said last. A process
+says what it wants and how its requests ended, and is granted turns: `exchange`. That is arithmetic only. A
+store runs it under its lock and by its own clock, so that no process's clock matters. Each lane, a kind of
+request, has turns of its own; a turn goes to the request of the process that bid most for it (`io/pacing`).
 
 A turn of a lane is granted if
 
@@ -16,20 +16,21 @@ A turn of a lane is granted if
 3. for a poll: the even pace allows it, or the job that wants it most is worth the price of a poll in the
    scarcity there is, at which the jobs of all together ask for just the rate there is. By the square-root law
    a job asks √(h / 2·price) times a second, so the price is (Σ √h)² / 2·rate², at most a window's length;
-4. nobody alive bids more. Otherwise the turn is kept for a moment for who does, and who is put off is told
-   when to come again: later, the more bids are above its own. After that moment whoever comes has it.
+4. no living process bids more. Otherwise the turn is kept for that process for a moment, and the one that is
+   put off is told when to ask again: later, the more bids are above its own. After that moment the turn goes
+   to whichever process asks first.
 
 Bids for polls grow without bound while a job waits, and a turn is never kept for long: so no process starves.
 
 | a process that                       | what is done                                                        |
 |--------------------------------------|---------------------------------------------------------------------|
-| has not spoken for 3 s               | its bids and its pressure √h count no more                          |
-| has not spoken for 15 s              | it is dead: its requests have ended now, without an answer          |
+| has not asked for 3 s                | its bids and its pressure √h no longer count                        |
+| has not asked for 15 s               | it is dead: its requests have ended now, without an answer          |
 | says that it holds fewer turns       | the grant of the others was lost on its way: they end now, too      |
 | gives a turn back                    | the request was not sent, and leaves no trace                       |
 | reports a turn that is not its own   | nothing                                                             |
-| knows other limits than the others   | the least of what the living say counts                             |
-| comes at an earlier moment           | time stands still: the moment is the latest there was               |
+| knows other limits than the others   | the least that a living process knows counts                        |
+| asks at an earlier moment            | time stands still: the moment is the latest there was               |
 
 What processes learn of a model, its P80 and how long its jobs took, is passed on to the others: without it a
 new process polls at the wrong times for minutes.
@@ -57,8 +58,8 @@ from .bucket import PERIOD, Bucket, FailureBudget, Sent
 
 VERSION: Final = 1
 BIDS: Final = 8  # of a process and lane, at most
-WORD_LASTS: Final = 3.0  # seconds for which bids and pressure count after their process's last word
-DEAD: Final = 15.0  # seconds without a word after which a process's requests have ended
+WORD_LASTS: Final = 3.0  # seconds for which bids and pressure count after their process last asked
+DEAD: Final = 15.0  # seconds after which the requests of a process that does not ask have ended
 KEPT: Final = 0.25  # seconds that an open turn is kept for a process that bids more
 SOON: Final = 0.04  # seconds after which a process that was put off asks again, if it is the next
 MOST: Final = 1.0  # seconds after which a process that waits asks again, as others may change the answer
@@ -109,8 +110,8 @@ class Wish:
         price: the least that a poll has to be worth, in seconds of one job's delay.
         bids: of each lane, of the jobs that are ready, the best first.
         pressure: Σ √h of all its jobs.
-        held: the turns it has and does not answer now.
-        answers: what came of turns.
+        held: the turns it has that have not ended.
+        answers: how turns ended.
         completions: models, and the seconds that a job of it took.
         p80s: of models, in seconds, as the server says.
         heard: the last completion that it knows of others.
@@ -136,7 +137,6 @@ class Grant:
         turns: lane and token of each.
         again: of each lane where it wants more, in how many seconds to ask again.
         answer_helps: whether an answer may open a lane earlier.
-        alone: whether no other process lives.
         completions: what others learned, as in `Wish`.
         p80s: as in `Wish`.
         heard: the last completion that is known.
@@ -145,7 +145,6 @@ class Grant:
     turns: tuple[tuple[Lane, str], ...] = ()
     again: Mapping[Lane, float] = {}
     answer_helps: bool = False
-    alone: bool = True
     completions: tuple[tuple[str, float], ...] = ()
     p80s: Mapping[str, float] = {}
     heard: int = 0
@@ -196,9 +195,9 @@ class Ration:
         failures: how many requests may fail.
         blocked_until: when the server takes requests again.
         flights: the turns that have not ended, by token.
-        processes: their last words.
+        processes: what each said last.
         kept: of a lane that is open, since when it is kept for the highest bidder.
-        order: the lanes; the last served comes last.
+        order: the lanes; the one that was granted a turn last comes last.
         models: what is known of them.
         turns: how many were granted, ever.
         learned: how many completions were reported, ever.
@@ -250,9 +249,11 @@ class Ration:
         self._record(wish, now)
         news = self._trade_news(wish)
         turns, wanted = list[tuple[Lane, str]](), self.processes[wish.process].bids
-        while lane := next(
-            (lane for lane in self.order if wanted.get(lane) and self._opens(lane, wish, now)[0] <= now), None
-        ):
+        lanes: list[Lane] = [lane for lane in self.order if wanted.get(lane)]
+        while lanes:  # they take turns; one that is closed stays so
+            lane = lanes.pop(0)
+            if self._opens(lane, wish, now)[0] > now:
+                continue
             self.turns += 1
             token, bucket = f"{self.turns:x}", self._bucket(lane)
             sent = None if bucket is None else bucket.take(now)
@@ -262,6 +263,8 @@ class Ration:
             self.kept.pop(lane, None)
             turns.append((lane, token))
             del wanted[lane][0]
+            if wanted[lane]:
+                lanes.append(lane)
         alone, helps, again = len(self.processes) == 1, False, dict[Lane, float]()
         for lane in self.order:
             if wanted.get(lane):
@@ -275,7 +278,6 @@ class Ration:
             turns=tuple(turns),
             again=again,
             answer_helps=helps,
-            alone=alone,
             completions=news,
             p80s={name: model.p80 for name, model in self.models.items() if model.p80 is not None},
             heard=self.learned,
@@ -375,7 +377,7 @@ class Ration:
         return opens, helps
 
     def _bids_above(self, lane: Lane, wish: Wish, now: float) -> int:
-        """Return how many bids of the others who spoke of late are above the best of the process."""
+        """Return how many bids of others, as far as they count, are above the best of the process."""
         best = self.processes[wish.process].bids[lane][0]
         return sum(
             bid > best
