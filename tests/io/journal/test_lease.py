@@ -45,8 +45,8 @@ def stopped(journal: Journal) -> threading.Event:
     database.begin = begin_once_awake  # type: ignore[method-assign]
     if isinstance(database, SqliteDatabase):
         assert database._lease is not None
-        database._lease._renewed -= LEASE + 1
-        os.utime(database._lease._path, (database._lease._renewed, database._lease._renewed))
+        database._lease.renewed -= LEASE + 1
+        os.utime(database._lease._path, (database._lease.renewed, database._lease.renewed))
     else:
         from tests.postgres import execute  # noqa: PLC0415 - only where there is one
         from venice_async.io.journal.postgres import PostgresDatabase  # noqa: PLC0415 - see above

@@ -6,13 +6,13 @@ import os
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from importlib import import_module
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
-from attrs import evolve
+from attrs import define, evolve
 
 from ...errors import JournalError, VeniceError
 from ...options import Budget
@@ -52,25 +52,27 @@ def _operation(
     return method
 
 
+@define(eq=False)
 class Journal:
     """A `JobStore` in a file, or in a database of many machines: the operations of `Table`, in transactions.
 
-    What is asked for at the same time is written together, with one wait for the disk.
+    What is asked for at the same time is written together, with one wait for the disk. `Journal.open` is the
+    way to get one.
 
     Attributes:
         writer: its thread, in which transactions are made.
         table: the jobs as our account sees them.
+        clock: tells when a job began or changed.
+        is_lent: whether the writer belongs to another journal, which closes it.
         strangers: how many jobs of other accounts were unfinished or had a key when it was opened; 0 if one
             was ours, and in a shared session.
     """
 
-    def __init__(self, writer: Writer, table: Table, clock: Clock) -> None:
-        """Use a writer that is open; `Journal.open` is the way to get one."""
-        self.writer: Writer = writer
-        self.table: Table = table
-        self._clock = clock
-        self._is_lent = False
-        self.strangers: int = 0
+    writer: Writer
+    table: Table
+    clock: Clock
+    is_lent: bool
+    strangers: int = 0
 
     @property
     def epoch(self) -> int:
@@ -106,8 +108,7 @@ class Journal:
         table = Table(
             writer.database, clock=clock, account=account, secret=secret, budget=budget, notifies=notifies
         )
-        journal = cls(writer, table, clock)
-        journal._is_lent = within is not None
+        journal = cls(writer, table, clock, is_lent=within is not None)
         if within is None:
             try:
                 await writer.open()
@@ -122,12 +123,12 @@ class Journal:
     ) -> JournalEntry:
         """Record a job that we watch; see `JobStore.begin`."""
         await checkpoint_if_cancelled()
-        now = self._clock.time()
+        now = self.clock.time()
         answer_by = None if answer_within is None else now + answer_within
         new = evolve(entry, id=entry.id or secrets.token_hex(6), created=now, answer_by=answer_by)
         try:
             return await self.writer.perform(
-                lambda: self.table.begin(new, batch), undo=lambda begun: self.table.drop(begun.id)
+                partial(self.table.begin, new, batch), undo=lambda begun: self.table.drop(begun.id)
             )
         except StoreAwayError:  # nobody knows whether it stands there, and nothing is sent
             with suppress(VeniceError):
@@ -141,13 +142,13 @@ class Journal:
             if found is not None and found.how == "ours":
                 self.table.drop(found.entry.id)
 
-        return await self.writer.perform(lambda: self.table.attach(key, identity, again=again), undo=undo)
+        return await self.writer.perform(partial(self.table.attach, key, identity, again=again), undo=undo)
 
     async def record(self, entry_id: str, state: State) -> None:
         """Record the state of a job; see `JobStore.record`."""
-        now = self._clock.time()
+        now = self.clock.time()
         try:
-            await self.writer.perform(lambda: self.table.record(entry_id, state, now), keep=True)
+            await self.writer.perform(partial(self.table.record, entry_id, state, now), keep=True)
         except JournalError as error:
             ticket = ticket_of(state)
             raise error if ticket is None else error.with_ticket(ticket)  # noqa: B904 - it is the same error
@@ -188,7 +189,7 @@ class Journal:
 
     async def aclose(self) -> None:
         """Finish what was begun and close; our unfinished jobs are anyone's from then on."""
-        if not self._is_lent:
+        if not self.is_lent:
             await self.writer.aclose()
             return
         with suppress(VeniceError):  # it is done when the database is back

@@ -39,6 +39,8 @@ class Lease:
 
     Attributes:
         token: the name of the owner, never given twice.
+        renewed: when it was renewed, by the machine's monotonic clock. One that was not renewed for `LOST`
+            seconds is lost for good: others may have our jobs.
     """
 
     def __init__(self, database: Path) -> None:
@@ -54,20 +56,15 @@ class Lease:
                     if os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
                         undo.pop_all()
                         break
-        self._renewed = monotonic()
+        self.renewed: float = monotonic()
         self.renew()
         _held.add(self)
 
-    @property
-    def lost(self) -> bool:
-        """Whether it was not renewed in time. That is for good: others may have our jobs."""
-        return monotonic() - self._renewed > LOST
-
     def renew(self) -> None:
-        """Renew it, unless it is lost: the file's time of change is the machine's monotonic clock."""
+        """Renew it, unless it is lost; others see that by the file's time of change."""
         now = monotonic()  # once: this process may be stopped before any of the next lines
-        if now - self._renewed <= LOST:
-            self._renewed = now
+        if now - self.renewed <= LOST:
+            self.renewed = now
             with suppress(OSError, ValueError):  # in a forked child the file is closed
                 os.utime(self._file.fileno(), (now, now))
 

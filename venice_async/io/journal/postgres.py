@@ -33,7 +33,7 @@ from ...errors import JournalError
 from ...sansio.http.secrets import Secret
 from ..postgres import SCHEMA, connect, cut, name_of, reason, unusable
 from ..postgres import Connection as Session
-from .entries import Links, StoreAwayError, change_links, has_link
+from .entries import StoreAwayError, change_links, has_link
 from .leases import LEASE, LOST
 from .writer import Database, Rows
 
@@ -44,6 +44,7 @@ _PAUSE: Final = 0.5  # seconds between two tries to connect
 _LOCKS: Final = 0x564E4A  # the class of our advisory locks: 0 for the schema and the writers, else owners
 
 _TABLES: Final = (
+    f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}",
     "CREATE TABLE meta (version integer NOT NULL)",
     f"INSERT INTO meta VALUES ({VERSION})",  # noqa: S608 - a constant
     "CREATE TABLE rations (account text PRIMARY KEY, ration text NOT NULL)",
@@ -82,10 +83,48 @@ def explained(uri: Secret, error: Exception) -> JournalError:
     return StoreAwayError(problem.message) if away else problem
 
 
+class _EncryptedLinks:
+    """Encrypts the links of an account with a key made of the API key; see `Links`."""
+
+    def __init__(self, secret: Secret | None, account: str) -> None:
+        """Without a secret nothing can be encrypted, and states are read without their links."""
+        self._fernet: Fernet | None = None
+        if secret is not None:
+            salt, info = account.encode(), b"venice_async links at rest"
+            key = HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(secret.reveal().encode())
+            self._fernet = Fernet(base64.urlsafe_b64encode(key))
+
+    def seal(self, state: str) -> str:
+        """Return the text of a state with its links encrypted.
+
+        Raises:
+            JournalError: it has some, and there is no secret.
+        """
+        fernet = self._fernet
+        if fernet is None:
+            if has_link(state):
+                msg = "A link cannot be kept without the API key"
+                raise JournalError(msg)
+            return state
+        # A server's JSON may hold anything, also half a surrogate pair.
+        return change_links(state, lambda link: fernet.encrypt(link.encode(errors="surrogatepass")).decode())
+
+    def unseal(self, state: str) -> tuple[str, bool]:
+        """Return it with its links; or without them and True, if another API key encrypted them."""
+        fernet = self._fernet
+        if fernet is not None:
+            with suppress(InvalidToken):
+                return change_links(
+                    state, lambda link: fernet.decrypt(link.encode()).decode(errors="surrogatepass")
+                ), False
+        return change_links(state, lambda _: None), fernet is not None
+
+
 class PostgresDatabase(Database):
     """A database at a URI; see `Database`."""
 
     scoped = True
+    links = _EncryptedLinks
 
     def __init__(self, uri: str) -> None:
         self._uri = Secret(uri)
@@ -117,7 +156,14 @@ class PostgresDatabase(Database):
         )
         try:
             session.execute(_BEGIN.encode())
-            self._make_current(session)
+            if session.execute("SELECT to_regclass('meta')").fetchone() == (None,):
+                for statement in _TABLES:
+                    session.execute(statement.encode())
+            (version,) = cast("tuple[int]", session.execute("SELECT version FROM meta").fetchone())
+            if version > VERSION:
+                why = f"its version is {version}, newer than {VERSION}"
+                raise unusable(self._uri, why, "Update this library")
+            session.execute("DELETE FROM owners WHERE word < clock_timestamp() - interval '1 day'")
             token, renewed = secrets.token_hex(16), monotonic()
             new = "INSERT INTO owners (token, word) VALUES (%s, clock_timestamp()) RETURNING number"
             (number,) = cast("tuple[int]", session.execute(new, [token]).fetchone())
@@ -189,10 +235,6 @@ class PostgresDatabase(Database):
         found = self.execute(_ALIVE, (token,)).fetchone()
         return found is not None and bool(found[0])
 
-    def links(self, secret: Secret | None, account: str) -> Links:
-        """Return what encrypts the links of an account."""
-        return _EncryptedLinks(secret, account)
-
     def explain(self, error: Exception) -> Exception:
         """Return what to raise instead of an error of Postgres."""
         return explained(self._uri, error) if isinstance(error, psycopg.Error) else error
@@ -203,18 +245,6 @@ class PostgresDatabase(Database):
             with suppress(psycopg.Error):
                 self.execute("DELETE FROM owners WHERE token = ?", (self.token,))
         self._end()
-
-    def _make_current(self, session: Session) -> None:
-        (there,) = cast("tuple[str | None]", session.execute("SELECT to_regclass('meta')").fetchone())
-        if there is None:
-            session.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}".encode())
-            for statement in _TABLES:
-                session.execute(statement.encode())
-        (version,) = cast("tuple[int]", session.execute("SELECT version FROM meta").fetchone())
-        if version > VERSION:
-            why = f"its version is {version}, newer than {VERSION}"
-            raise unusable(self._uri, why, "Update this library")
-        session.execute("DELETE FROM owners WHERE word < clock_timestamp() - interval '1 day'")
 
     def _check_session(self, session: Session, pid: int, number: int) -> None:
         """Refuse a pooler that gives each transaction another session: locks mean nothing there."""
@@ -234,43 +264,6 @@ class PostgresDatabase(Database):
         if self._session is not None:
             self._session.close()
             self._session = None
-
-
-class _EncryptedLinks:
-    """Encrypts the links of an account with a key made of the API key; see `Links`."""
-
-    def __init__(self, secret: Secret | None, account: str) -> None:
-        """Without a secret nothing can be encrypted, and states are read without their links."""
-        self._fernet: Fernet | None = None
-        if secret is not None:
-            salt, info = account.encode(), b"venice_async links at rest"
-            key = HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(secret.reveal().encode())
-            self._fernet = Fernet(base64.urlsafe_b64encode(key))
-
-    def seal(self, state: str) -> str:
-        """Return the text of a state with its links encrypted.
-
-        Raises:
-            JournalError: it has some, and there is no secret.
-        """
-        fernet = self._fernet
-        if fernet is None:
-            if has_link(state):
-                msg = "A link cannot be kept without the API key"
-                raise JournalError(msg)
-            return state
-        # A server's JSON may hold anything, also half a surrogate pair.
-        return change_links(state, lambda link: fernet.encrypt(link.encode(errors="surrogatepass")).decode())
-
-    def unseal(self, state: str) -> tuple[str, bool]:
-        """Return it with its links; or without them and True, if another API key encrypted them."""
-        fernet = self._fernet
-        if fernet is not None:
-            with suppress(InvalidToken):
-                return change_links(
-                    state, lambda link: fernet.decrypt(link.encode()).decode(errors="surrogatepass")
-                ), False
-        return change_links(state, lambda _: None), fernet is not None
 
 
 @lru_cache(maxsize=256)

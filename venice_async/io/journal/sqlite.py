@@ -16,11 +16,10 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from ...errors import JournalError
-from ...sansio.http.secrets import Secret
 from ..disk import lasting_names
 from ..ration.sqlite import TABLE as _RATIONS
 from .entries import COLUMNS, UNFINISHED, unpack
-from .leases import SUFFIXES, Lease, beside, is_alive, sweep
+from .leases import LOST, SUFFIXES, Lease, beside, is_alive, sweep
 from .writer import Database
 
 APPLICATION_ID: Final = 0x564E_4A31  # "VNJ1"
@@ -131,6 +130,7 @@ class SqliteDatabase(Database):
     """A file, which `open` makes if it is missing; see `Database`."""
 
     scoped = False
+    links = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(os.path.realpath(os.fsdecode(path)))  # where SQLite, too, puts the files beside it
@@ -144,7 +144,7 @@ class SqliteDatabase(Database):
     @property
     def epoch(self) -> int:
         """How often our lease was lost."""
-        return self._lost + (self._lease is not None and self._lease.lost)
+        return self._lost + (self._lease is not None and monotonic() - self._lease.renewed > LOST)
 
     def open(self) -> None:
         """Open the file; it and its folder are made for their owner only."""
@@ -178,21 +178,6 @@ class SqliteDatabase(Database):
             is_there = False
         if not is_there:
             raise _unusable(self._path, "the file was removed or replaced while it was in use")
-        self._lock(patient=patient)
-        if self._lease is None or not self._lease.lost:
-            return
-        # We were taken for dead, and others may have our jobs: go on under a new lease.
-        old, self._lease = self._lease, Lease(self._path)
-        self._lost += 1
-        self.execute("UPDATE jobs SET owner = ? WHERE owner = ?", (self._lease.token, old.token))
-        self.execute("COMMIT")  # what is to be done now may fail
-        self.token = self._lease.token
-        old.release()
-        self._lock(patient=patient)
-        _logger.warning("This process was stopped for a while; jobs that others have taken over are theirs")
-
-    def _lock(self, *, patient: bool) -> None:
-        """Begin a transaction when no other process is in one."""
         for left in reversed(range(TRIES)):
             try:
                 self.execute("BEGIN IMMEDIATE")
@@ -200,6 +185,17 @@ class SqliteDatabase(Database):
             except sqlite3.OperationalError as error:
                 if not left or not patient or not _is_busy(error):
                     raise
+        if self._lease is not None and self.epoch > self._lost:  # others may have taken over our jobs
+            old, self._lease = self._lease, Lease(self._path)
+            self._lost += 1
+            self.execute("UPDATE jobs SET owner = ? WHERE owner = ?", (self._lease.token, old.token))
+            self.execute("COMMIT")  # what the transaction is for may fail
+            self.token = self._lease.token
+            old.release()
+            _logger.warning(
+                "This process was stopped for a while; jobs that others have taken over are theirs"
+            )
+            self.begin(patient=patient)
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """Execute a statement."""
@@ -227,9 +223,6 @@ class SqliteDatabase(Database):
     def is_alive(self, token: str) -> bool:
         """Tell whether the owner with that lease lives."""
         return is_alive(self._path, token)
-
-    def links(self, secret: Secret | None, account: str) -> None:
-        """Encrypt nothing: the file is its owner's only."""
 
     def explain(self, error: Exception) -> Exception:
         """Return what to raise instead of an error of SQLite or of the system."""

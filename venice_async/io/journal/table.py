@@ -121,7 +121,7 @@ class Table:
         self._database = database
         self._execute = database.execute
         self._clock = clock
-        self._links = database.links(secret, account)
+        self._links = None if database.links is None else database.links(secret, account)
         self._budget = budget
         self._notifies = notifies
         self._account = account

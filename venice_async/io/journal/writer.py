@@ -55,11 +55,13 @@ class Database(Protocol):
         name: its path or URI, without secrets.
         scoped: whether each account sees its own jobs only.
         token: the name of our lease, which the jobs that we work on have for an owner.
+        links: encrypts the links of an account by its API key; None where links are stored as they are.
         erased: whether something secret was erased from the table that may still stand elsewhere.
     """
 
     name: str
     scoped: bool
+    links: Callable[[Secret | None, str], Links] | None
     token: str
     erased: bool
 
@@ -94,10 +96,6 @@ class Database(Protocol):
 
     def is_alive(self, token: str) -> bool:
         """Tell whether the owner with that lease lives."""
-        ...
-
-    def links(self, secret: Secret | None, account: str) -> Links | None:
-        """Return what encrypts the links of an account, where a journal of this kind does that."""
         ...
 
     def explain(self, error: Exception) -> Exception:
@@ -149,19 +147,16 @@ class Writer:
         Raises:
             JournalError: it cannot be used.
         """
-
-        def connect() -> None:
-            try:
-                self.database.open()
-            except Exception as error:  # noqa: BLE001 - it is raised below, without what it was raised from
-                problem = self._explained(error)
-            else:
-                return
-            raise problem
-
-        await self._in_thread(connect)
-        arguments = weakref.ref(self), self._closed
-        threading.Thread(target=_renew, args=arguments, name="venice_async.lease", daemon=True).start()
+        problem: Exception
+        try:
+            await self._in_thread(self.database.open)
+        except Exception as error:  # noqa: BLE001 - it is raised below, without what it was raised from
+            problem = self._explained(error)
+        else:
+            arguments = weakref.ref(self), self._closed
+            threading.Thread(target=_renew, args=arguments, name="venice_async.lease", daemon=True).start()
+            return
+        raise problem
 
     def beat(self) -> None:
         """Renew the lease; called each second, in a thread of its own."""
