@@ -12,6 +12,7 @@ from .engine.reconcile import Settlement, reconcile
 from .engine.runtime import Runtime
 from .engine.spec import recovery
 from .errors import UsageError
+from .io.journal.history import Wanted, grouped, kinds_of, moment
 from .job import VideoJob
 from .options import check_number
 from .results import Listing
@@ -113,8 +114,6 @@ class JournalCalls:
             UsageError: there is no journal, or an argument makes no sense.
         """
         journal, now = self._journal(), self._runtime.shared().clock.time()
-        from .io.journal.history import Wanted, kinds_of, moment  # noqa: PLC0415 - with the journal
-
         check_number("limit", limit, low=0, whole=True, or_none=True)
         wanted = Wanted(
             kinds=kinds_of(state), model=model, key=key, tag=tag, since=moment(since, now), limit=limit
@@ -139,8 +138,6 @@ class JournalCalls:
             UsageError: there is no journal, or an argument makes no sense.
         """
         journal, now = self._journal(), self._runtime.shared().clock.time()
-        from .io.journal.history import grouped, moment  # noqa: PLC0415 - with the journal
-
         return grouped(await journal.paid(moment(since, now)), by)
 
     def _journal(self) -> JobStore:

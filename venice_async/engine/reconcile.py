@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -13,7 +12,7 @@ from ..errors import AuthenticationError
 from ..io.caller import Caller
 from ..io.journal.entries import JournalEntry
 from ..results import Ticket
-from ..sansio.billing import Finding, LedgerRow, Paid, Verdict, settle, spans
+from ..sansio.billing import Finding, LedgerRow, Paid, settle, spans
 from ..sansio.http.wire import read_ledger
 from ..sansio.job.states import Queueing, Waiting
 from .spec import Shared
@@ -32,7 +31,7 @@ class Settlement:
 
     Attributes:
         entry: the request, as the journal knew it.
-        finding: `"charged"`: the job was accepted, and `recover()` watches it from now on where there is a
+        finding: `"charged"`: the job was accepted, and `recover()` goes on with it where there is a
             `ticket`; `"refunded"` or `"not charged"`: the journal has removed it, and it may be sent again;
             `"unsettled"`: the ledger has no answer, and the journal keeps it.
         usd: what was charged, in USD or in another currency of the account.
@@ -48,24 +47,9 @@ class Settlement:
 
 
 async def reconcile(shared: Shared, journal: JobStore, caller: Caller) -> list[Settlement]:
-    """Settle what nobody works on; `caller` has the admin key. See `VeniceClient.reconcile`."""
+    """Settle the requests that nobody works on; `caller` has the admin key. See `VeniceClient.reconcile`."""
     unknown = [entry for entry in await journal.pending() if isinstance(entry.state, Queueing)]
     mine = [entry for entry in unknown if await journal.adopt(entry.id)]
-    try:
-        found = await _ask(shared, journal, caller, mine)
-        return [await _settled(journal, entry, verdict) for entry, verdict in zip(mine, found, strict=True)]
-    except AuthenticationError as error:
-        raise error.with_facts(hint=_ADMIN) from None
-    finally:
-        with anyio.CancelScope(shield=True):
-            for entry in mine:
-                await journal.release(entry.id)
-
-
-async def _ask(
-    shared: Shared, journal: JobStore, caller: Caller, entries: Sequence[JournalEntry]
-) -> list[Verdict]:
-    now = shared.clock.time()
     requests = [
         Paid(
             model=entry.request.model if entry.request else "",
@@ -73,27 +57,34 @@ async def _ask(
             usd=entry.usd,
             content=repr(entry.request),
         )
-        for entry in entries
+        for entry in mine
     ]
-    rows: list[LedgerRow] = []
-    for start, end in spans(requests, now):
-        page = await caller.ask(read_ledger(start, end))
-        rows += page.rows
-        while page.cursor is not None:
-            page = await caller.ask(read_ledger(start, end, page.cursor))
+    now, settled = shared.clock.time(), list[Settlement]()
+    try:
+        rows: list[LedgerRow] = []
+        for start, end in spans(requests, now):
+            page = await caller.ask(read_ledger(start, end))
             rows += page.rows
-    known: Collection[str] = await journal.known_jobs()
-    return settle(requests, rows, known, now)
-
-
-async def _settled(journal: JobStore, entry: JournalEntry, verdict: Verdict) -> Settlement:
-    """Write down what was found: a ticket, or that nothing is owed."""
-    row, ticket = verdict.row, None
-    if verdict.finding == "charged" and row is not None and row.job is not None and entry.request is not None:
-        ticket = Ticket(model=entry.request.model, queue_id=row.job)
-        await journal.record(entry.id, Waiting(ticket=ticket))
-    elif verdict.finding in {"refunded", "not charged"}:
-        await journal.withdraw(entry.id)
-    log.info("The paid request %s is %s by the ledger", entry.id, verdict.finding)
-    usd = None if row is None else -row.amount
-    return Settlement(entry=entry, finding=verdict.finding, usd=usd, ticket=ticket, reason=verdict.reason)
+            while page.cursor is not None:
+                page = await caller.ask(read_ledger(start, end, page.cursor))
+                rows += page.rows
+        verdicts = settle(requests, rows, await journal.known_jobs(), now)
+        for entry, verdict in zip(mine, verdicts, strict=True):
+            finding, row, ticket = verdict.finding, verdict.row, None
+            if finding == "charged" and row is not None and row.job is not None and entry.request is not None:
+                ticket = Ticket(model=entry.request.model, queue_id=row.job)
+                await journal.record(entry.id, Waiting(ticket=ticket))
+            elif finding in {"refunded", "not charged"}:
+                await journal.withdraw(entry.id)
+            log.info("The paid request %s is %s by the ledger", entry.id, finding)
+            usd = None if row is None else -row.amount
+            settled.append(
+                Settlement(entry=entry, finding=finding, usd=usd, ticket=ticket, reason=verdict.reason)
+            )
+    except AuthenticationError as error:
+        raise error.with_facts(hint=_ADMIN) from None
+    finally:
+        with anyio.CancelScope(shield=True):
+            for entry in mine:
+                await journal.release(entry.id)
+    return settled

@@ -115,7 +115,7 @@ class JournalEntry:
 
 
 class KeyTakenError(UsageError):
-    """Another job has the key already: attach to that one."""
+    """Another job has the key already."""
 
 
 class StoreAwayError(JournalError):
@@ -125,12 +125,12 @@ class StoreAwayError(JournalError):
 
 
 class LeaseLostError(JournalError):
-    """We were taken for dead: whoever works on a job must look at it before it sends anything."""
+    """Our lease was lost: others may have our jobs, so each must be regained before anything is sent."""
 
 
 @frozen(kw_only=True)
 class BatchShare:
-    """What a job of a batch has to do with the others.
+    """What the jobs of a batch have in common.
 
     Attributes:
         prefix: what the keys of the batch begin with.
@@ -147,8 +147,8 @@ class Attached:
 
     Attributes:
         entry: the job.
-        how: how it goes on. It is `"ours"` from now on; another owner that lives `"works"` on it; it has
-            `"ended"`; or it is an intent that `"nobody"` works on, which is never taken over.
+        how: it is `"ours"` from now on; another owner `"works"` on it; it has `"ended"`; or it is an intent
+            that `"nobody"` works on, which is never taken over.
     """
 
     entry: JournalEntry
@@ -177,12 +177,12 @@ def differing(known: str | None, wanted: str | None) -> list[str]:
 
 @frozen(kw_only=True)
 class Seen:
-    """What an onlooker sees of a job.
+    """What the dashboard shows of a job.
 
     Attributes:
         entry: the job.
-        state: where it stands by its worker's last word, which is newer than the entry's.
-        worker: the lease of the living process that works on it, or None.
+        state: its state as its owner last reported it, which is newer than the entry's.
+        worker: the lease of its owner, or None.
     """
 
     entry: JournalEntry
@@ -195,8 +195,8 @@ class Look:
     """What changed in a journal since the look before.
 
     Attributes:
-        changed: the jobs that are new or stand elsewhere.
-        gone: the ids of those that are no longer there.
+        changed: the jobs that are new or have changed.
+        gone: the ids of the jobs that were removed.
         rations: the accounts' rations as they are stored, by name.
         marks: what tells the next look what changed.
     """
@@ -208,23 +208,23 @@ class Look:
 
 
 Mark: TypeAlias = tuple[float, str | None, str | None]
-"""When a job was last written to, its living worker, and what that said last."""
+"""When a job was last written to, its owner, and what that last reported."""
 
 
 class Unfinished(Listing[JournalEntry]):
-    """The unfinished jobs that we watch or nobody does.
+    """The unfinished jobs that no other client owns.
 
     Attributes:
-        held: how many more there are, which another living client is watching.
+        held: how many more there are, which another living client owns.
     """
 
     held: int = 0
 
 
 def state_to_keep(stored: State, state: State) -> State:
-    """Return what the journal keeps of a job in `stored` that comes to `state`.
+    """Return the state that the journal keeps of a job in `stored` that comes to `state`.
 
-    Only a clip, or the server's word that the job failed, ends a job that was or may have been paid for. One
+    A job that was or may have been paid for ends by its clip, or when the server says that it failed. One
     that stops or fails otherwise stays as it was, with its GETs counted, until a person forgets it.
     """
     unpaid = isinstance(stored, AwaitingConsent)
@@ -337,15 +337,15 @@ def change_links(state: str, change: Callable[[str], str | None], *, among: Coll
 
 
 def pack_progress(state: State) -> str:
-    """Return what the followers of a job are told, without the link."""
+    """Return the text of a state that is reported to the followers of a job, without the link."""
     return change_links(dump_state(state), lambda _: None)
 
 
 def unpack_progress(entry: JournalEntry, progress: str | None) -> State:
-    """Return where a job stands, by its entry and what its owner has told its followers since."""
-    told = None if progress is None else load_state(progress)
-    if isinstance(told, Waiting | Downloading) and entry.ticket is not None:
-        return evolve(told, ticket=entry.ticket)
+    """Return the state of a job, by its entry and what its owner has reported since."""
+    reported = None if progress is None else load_state(progress)
+    if isinstance(reported, Waiting | Downloading) and entry.ticket is not None:
+        return evolve(reported, ticket=entry.ticket)
     return entry.state
 
 

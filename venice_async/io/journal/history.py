@@ -123,8 +123,10 @@ class Paid:
                 return [self.model or ""]
             case "day", "", _:
                 return [datetime.fromtimestamp(self.at, UTC).date().isoformat()]
-            case "folder", "", _:
-                return ["" if self.to is None else _folder(self.to)]
+            case "folder", "", _:  # of a file, or a pattern of files, what it is in; or a folder itself
+                above, sep, name = (self.to or "").rpartition("/")
+                is_file = is_pattern(name) or PurePath(name).suffix.lower() in _SUFFIXES
+                return [(above or sep) if is_file or not name else self.to or ""]
             case "tag", "", _:
                 return [f"{name}={value}" for name, value in self.tags.items()] or [""]
             case "tag", _, name:
@@ -132,13 +134,6 @@ class Paid:
             case _:
                 msg = f"Spend is counted by {', '.join(WAYS)} or tag:NAME, not by {by!r}"
                 raise UsageError(msg)
-
-
-def _folder(to: str) -> str:
-    """Return the folder of a destination: a folder itself, or what a file or a pattern of files is in."""
-    above, sep, name = to.rpartition("/")
-    is_file = is_pattern(name) or PurePath(name).suffix.lower() in _SUFFIXES
-    return (above or sep) if is_file or not name else to
 
 
 def grouped(paid: Iterable[Paid], by: str) -> dict[str, float]:

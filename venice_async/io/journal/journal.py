@@ -32,7 +32,7 @@ from .entries import (
 )
 from .sqlite import SqliteDatabase
 from .table import Table
-from .writer import Database, Writer
+from .writer import Writer
 
 _PART: Final = 200  # jobs that an onlooker reads at once
 
@@ -76,7 +76,7 @@ class Journal:
 
     @property
     def epoch(self) -> int:
-        """How often we were taken for dead: whoever worked on a job before must look at it again."""
+        """How often our lease was lost; see `JobStore.epoch`."""
         return self.writer.database.epoch
 
     @classmethod
@@ -95,8 +95,8 @@ class Journal:
 
         A path that is a URI of Postgres names a database for many machines. The keys of jobs are those of
         `account`; in Postgres the links of clips are readable with the `secret` only. Paid requests are kept
-        within `budget`. Where somebody `notifies` the caller of each job that ends, it is kept in mind until
-        they have. It may share the session of the journal `within`, in which no account is named.
+        within `budget`. A client that `notifies` its caller of each job that ends says so, as another one
+        does it if this one dies. It may share the session of the journal `within`, which is of no account.
 
         To be closed with `aclose`.
 
@@ -104,7 +104,19 @@ class Journal:
             JournalError: the file is damaged, foreign or of a newer version, and was left as it was; or it
                 cannot be used.
         """
-        writer = Writer(await _database(path)) if within is None else within.writer
+        if within is not None:
+            writer = within.writer
+        elif is_postgres(path):
+            try:  # it is loaded by those who use it, and not on the event loop
+                await to_thread.run_sync(import_module, "venice_async.io.journal.postgres")
+                from .postgres import PostgresDatabase  # noqa: PLC0415 - see above
+            except ImportError as error:
+                msg = f"A journal in Postgres needs {error.name or 'psycopg'}, which cannot be loaded"
+                hint = "Install it: pip install 'venice-async[postgres]'"
+                raise JournalError(msg, hint=hint) from error
+            writer = Writer(PostgresDatabase(str(path)))
+        else:
+            writer = Writer(SqliteDatabase(path))
         table = Table(
             writer.database, clock=clock, account=account, secret=secret, budget=budget, notifies=notifies
         )
@@ -121,7 +133,7 @@ class Journal:
     async def begin(
         self, entry: JournalEntry, *, answer_within: float | None = None, batch: BatchShare | None = None
     ) -> JournalEntry:
-        """Record a job that we watch; see `JobStore.begin`."""
+        """Record a job that we own; see `JobStore.begin`."""
         await checkpoint_if_cancelled()
         now = self.clock.time()
         answer_by = None if answer_within is None else now + answer_within
@@ -130,13 +142,13 @@ class Journal:
             return await self.writer.perform(
                 partial(self.table.begin, new, batch), undo=lambda begun: self.table.drop(begun.id)
             )
-        except StoreAwayError:  # nobody knows whether it stands there, and nothing is sent
+        except StoreAwayError:  # it may have been written, and nothing is sent
             with suppress(VeniceError):
                 await self.withdraw(new.id)
             raise
 
     async def attach(self, key: str, identity: str | None, *, again: bool = False) -> Attached | None:
-        """Return the job of a key, from now on ours if nobody watches it; see `JobStore.attach`."""
+        """Return the job of a key, and own it if it has no owner; see `JobStore.attach`."""
 
         def undo(found: Attached | None) -> None:
             if found is not None and found.how == "ours":
@@ -188,27 +200,9 @@ class Journal:
         return Look(changed=changed, gone=gone, rations=rations, marks=marks)
 
     async def aclose(self) -> None:
-        """Finish what was begun and close; our unfinished jobs are anyone's from then on."""
+        """Finish what was begun and close. Our unfinished jobs have no owner from then on."""
         if not self.is_lent:
             await self.writer.aclose()
             return
         with suppress(VeniceError):  # it is done when the database is back
             await self.writer.perform(self.table.release, keep=True)
-
-
-async def _database(path: str | os.PathLike[str]) -> Database:
-    """Return what holds the journal at `path`. Postgres is loaded by those who use it, not on the event loop.
-
-    Raises:
-        JournalError: it is not installed.
-    """
-    if not is_postgres(path):
-        return SqliteDatabase(path)
-    try:
-        await to_thread.run_sync(import_module, "venice_async.io.journal.postgres")
-        from .postgres import PostgresDatabase  # noqa: PLC0415 - see above
-    except ImportError as error:
-        msg = f"A journal in Postgres needs {error.name or 'psycopg'}, which cannot be loaded"
-        hint = "Install it: pip install 'venice-async[postgres]'"
-        raise JournalError(msg, hint=hint) from error
-    return PostgresDatabase(str(path))

@@ -19,10 +19,10 @@ log: logging.Logger = logging.getLogger(__name__)
 
 @define(eq=False)
 class JobRecord:
-    """The journal's record of one job; without a journal it keeps nothing.
+    """The journal's entry of one job that we own; without a journal nothing is kept.
 
     Attributes:
-        entry: the job as it stands in the journal, or is to stand there: it has an id once it does.
+        entry: the entry, which has an id once it is in the journal.
     """
 
     _journal: JobStore | None
@@ -35,17 +35,17 @@ class JobRecord:
         self._epoch = 0 if self._journal is None else self._journal.epoch
 
     def check(self) -> None:
-        """Check that nobody can have taken the job over.
+        """Check that no other process can own the job.
 
         Raises:
-            LeaseLostError: we were taken for dead meanwhile.
+            LeaseLostError: our lease was lost meanwhile.
         """
         if self._journal is not None and self.entry.id and self._journal.epoch != self._epoch:
             msg = "This process was stopped, or cut off from its journal; others may have its jobs"
             raise LeaseLostError(msg)
 
     async def regain(self) -> Attached:
-        """Look at the job again: it is ours, or has another owner, or has ended."""
+        """Return the job, and own it again if it has no owner."""
         assert self._journal is not None  # noqa: S101 - there was a lease to lose
         found = await self._journal.regain(self.entry.id)
         self._epoch = self._journal.epoch
@@ -61,15 +61,7 @@ class JobRecord:
     async def begin(
         self, state: State, *, answer_within: float | None = None, batch: BatchShare | None = None
     ) -> State:
-        """Start the record, unless it stands already, and return where to go on from.
-
-        The answer to a paid request comes within `answer_within` seconds, or is lost.
-
-        Raises:
-            KeyTakenError: another job has the key.
-            BudgetExceededError: the batch would cost more than it may.
-            JournalError: it could not be made durable.
-        """
+        """Make the entry, unless there is one, and return the state to go on from; see `JobStore.begin`."""
         if self._journal is None or (self.entry.id and not self._asking):
             return state
         entry, self._epoch = evolve(self.entry, state=state), self._journal.epoch
@@ -78,7 +70,7 @@ class JobRecord:
         return self.entry.state
 
     async def ask(self, state: AwaitingConsent) -> None:
-        """Let an intent that was not charged keep its key while a person is asked: others wait for that."""
+        """Let an intent that was not charged keep its key while it waits for consent."""
         if self.entry.key is None:
             await self.withdraw()
         else:
@@ -86,13 +78,13 @@ class JobRecord:
             self._asking = True
 
     async def decline(self, state: Failed) -> None:
-        """Give the key back, and tell those who waited that the person said no."""
+        """Free the key, and let the followers of the job see that consent was declined."""
         if self._asking and self._journal is not None and self._journal.epoch == self._epoch:
             self._asking = False
             await self.record(state)
 
     async def record(self, state: State) -> None:
-        """Keep a state of a paid job; a journal that fails now is logged, for it must not lose the job."""
+        """Record a state of a paid job. A journal that fails is logged: it must not cost the job."""
         if self._journal is None or not self.entry.id:
             return
         try:
@@ -105,7 +97,7 @@ class JobRecord:
             log.error("The journal cannot record job %s: %s", ticket and ticket.queue_id, error)  # noqa: TRY400 - said in full
 
     async def withdraw(self) -> None:
-        """Remove the record: nothing was charged."""
+        """Remove the entry: nothing was charged."""
         if self._journal is None or not self.entry.id:
             return
         entry_id, self.entry = self.entry.id, evolve(self.entry, id="")
@@ -115,7 +107,7 @@ class JobRecord:
             log.warning("The journal still holds a request that was not accepted: %s", error)
 
     async def release(self) -> None:
-        """Stop owning the record; of an order that was not paid for, as a person was asked, none is left."""
+        """Own the job no longer. The entry of an order that still waits for consent is removed."""
         if self._asking:
             self._asking = False
             await self.withdraw()

@@ -41,7 +41,7 @@ _COLUMNS: Final = (
     "id TEXT PRIMARY KEY",
     "created REAL NOT NULL",
     "updated REAL NOT NULL",
-    "owner TEXT",  # the token of the lease of who watches the job
+    "owner TEXT",  # the token of the owner's lease
     "key TEXT",
     "usd REAL",
     "destination BLOB",  # a path is bytes, and need not be text
@@ -63,8 +63,8 @@ _ADDED: Final = (
     "ended REAL",
     "size INTEGER",  # of the clip
     "sha256 TEXT",  # of the clip
-    "followed INTEGER NOT NULL DEFAULT 0",  # whether another owner waits for it
-    "progress TEXT",  # what its owner last told those who follow it: a state without a link
+    "followed INTEGER NOT NULL DEFAULT 0",  # whether another process waits for it
+    "progress TEXT",  # what its owner last reported: a state without a link
     "question TEXT",  # the consent that is waited for
     "answer TEXT",  # what a person said to that
 )
@@ -79,15 +79,12 @@ _NEW_INDEXES: Final = (
 )
 
 
-def _table(*columns: str) -> str:
-    return f"CREATE TABLE jobs ({', '.join(columns)})"
-
-
-_SCHEMA: Final = (_table(*_COLUMNS, *_ADDED), *_INDEXES, _RATIONS, *_NEW_INDEXES)
-_OLDER: Final = {
-    1: (_table(*_COLUMNS), *_INDEXES),
-    2: (_table(*_COLUMNS), *_INDEXES, _RATIONS),
-}
+_SCHEMA: Final = (
+    f"CREATE TABLE jobs ({', '.join((*_COLUMNS, *_ADDED))})",
+    *(*_INDEXES, _RATIONS, *_NEW_INDEXES),
+)
+_FIRST: Final = (f"CREATE TABLE jobs ({', '.join(_COLUMNS)})", *_INDEXES)
+_OLDER: Final = {1: _FIRST, 2: (*_FIRST, _RATIONS)}
 _UPGRADES: Final = {
     1: (_RATIONS,),
     2: (*(f"ALTER TABLE jobs ADD COLUMN {column}" for column in _ADDED), *_NEW_INDEXES),

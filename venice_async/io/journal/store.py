@@ -1,4 +1,4 @@
-"""What a journal is to those who use it, whatever holds the jobs."""
+"""What the rest of the library knows of a journal, whether it is a file or a database."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 class JobStore(Protocol):
-    """The jobs of an account, whatever holds them: all that engine, batch and client know of a journal.
+    """The jobs of an account: all that engine, batch and client know of a journal.
 
-    Clients and processes may share it: each leaves alone the jobs that another one watches, as their owner.
+    Clients and processes may share it. A job belongs to the client that works on it, its owner, until it
+    ends, it is released, or its owner is closed or dead; an owner holds a lease, which it may lose.
 
     A method that writes returns once the disk has it. If it is cancelled it writes all the same, and raises
     the cancellation then. Every method raises `JournalError` when the journal cannot be used, and
@@ -24,22 +25,22 @@ class JobStore(Protocol):
 
     @property
     def epoch(self) -> int:
-        """How often we were taken for dead: whoever worked on a job before must look at it again."""
+        """How often our lease was lost: others may have the jobs that we owned before, see `regain`."""
         ...
 
     async def begin(
         self, entry: JournalEntry, *, answer_within: float | None = None, batch: BatchShare | None = None
     ) -> JournalEntry:
-        """Record a job that we watch: an intent (`Queueing`), or one that was queued before (`Waiting`).
+        """Record a job that we own: an intent (`Queueing`), or one that was queued before (`Waiting`).
 
-        A job that the journal knows and nobody watches keeps its entry. Go on from the state of the returned
-        entry: it may know more, which is the link and the GETs that were made of it. An intent that has an id
-        replaces the entry of the same order, about which a person was asked.
+        A job that the journal knows, and that has no owner, keeps its entry. Go on from the state of the
+        returned entry: it may know more, which is the link and the GETs that were made of it. An intent that
+        has an id replaces the entry of the same order, which waited for consent.
 
-        The answer to an intent comes within `answer_within` seconds, or is lost; one of a batch is reserved
-        from its budget.
+        The answer to an intent comes within `answer_within` seconds, or is lost. The price of one of a batch
+        is reserved from the batch's budget.
 
-        When this raises, be it a cancellation, no intent is left, and a queued job is not watched.
+        When this raises, be it a cancellation, no intent is left, and a queued job has no owner.
 
         Raises:
             KeyTakenError: it is an intent, and another job has its key.
@@ -53,7 +54,7 @@ class JobStore(Protocol):
         `Succeeded` erases the link and the request's secrets, from the raw bytes of the file and its log too,
         and ends all that the journal knows of the same job. `Failed` ends the entry if the server said
         that the job failed; else, as after `Stopped`, the job stays unfinished at what was recorded before,
-        for whoever adopts it, until a person forgets it. A job that ends or stops is released.
+        for any client to adopt, until a person forgets it. A job that ends or stops is released.
 
         A `JournalError` carries the ticket, which is then known here only; if it is a `StoreAwayError` it is
         written as soon as the database is back.
@@ -61,7 +62,7 @@ class JobStore(Protocol):
         ...
 
     async def adopt_unnotified(self) -> list[JournalEntry]:
-        """Take over the ended jobs of which an owner who died has not notified the caller."""
+        """Own and return the ended jobs of which a dead owner has not notified the caller."""
         ...
 
     async def notified(self, entry_id: str) -> None:
@@ -73,11 +74,11 @@ class JobStore(Protocol):
         ...
 
     async def release(self, entry_id: str) -> None:
-        """Stop watching a job: it stays unfinished, for whoever adopts it."""
+        """Own a job no longer: it stays unfinished, for any client to adopt."""
         ...
 
     async def attach(self, key: str, identity: str | None, *, again: bool = False) -> Attached | None:
-        """Return the job of a key, from now on ours if nobody watches it; None for a key that is free.
+        """Return the job of a key, and own it if it has no owner; None for a key that is free.
 
         With `again` a job that failed at the server leaves its key free.
 
@@ -87,33 +88,33 @@ class JobStore(Protocol):
         ...
 
     async def regain(self, entry_id: str) -> Attached:
-        """Look again at a job that was ours before we were taken for dead."""
+        """Return a job that we owned before our lease was lost, and own it again if it has no owner."""
         ...
 
     async def look(self, entry_ids: Collection[str]) -> dict[str, State]:
-        """Return the states of those of the jobs that an owner who lives works on, by id."""
+        """Return the states of those of the jobs that have an owner, by id."""
         ...
 
     async def report(self, states: Mapping[str, State]) -> None:
-        """Report the progress of jobs of ours to those who follow them."""
+        """Report the progress of jobs that we own to their followers in other processes."""
         ...
 
     async def adopt(self, entry_id: str | None = None) -> list[JournalEntry]:
-        """Take over the unfinished jobs that nobody watches, or the one of that id, oldest first.
+        """Own the unfinished jobs that have no owner, or the one of that id; return them, oldest first.
 
-        Of all who ask at the same time only one is given a job. One that we watch already is not given again.
+        A job is given to one of all clients that ask at the same time, and not again to its owner.
         """
         ...
 
     async def forget(self, entry_id: str) -> bool:
         """Remove an unfinished job, or free the key of one that failed; return whether there was one.
 
-        One that somebody watches, whose request may be on its way, stays.
+        One that has an owner stays: its request may be on its way.
         """
         ...
 
     async def pending(self) -> Unfinished:
-        """Return the unfinished jobs that we watch or nobody does, oldest first; `held` counts the others."""
+        """Return the unfinished jobs that no other client owns, oldest first; `held` counts the others."""
         ...
 
     async def find(self, key: str, *, failed: bool = False) -> JournalEntry | None:
@@ -143,5 +144,5 @@ class JobStore(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Finish what was begun and close; our unfinished jobs are anyone's from then on."""
+        """Finish what was begun and close. Our unfinished jobs have no owner from then on."""
         ...

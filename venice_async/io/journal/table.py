@@ -115,8 +115,8 @@ class Table:
     ) -> None:
         """Keep the keys of `account`, where that is known, and paid requests within `budget`.
 
-        Where links are encrypted, only those who have the `secret` read them. If somebody `notifies` the
-        caller of each job that ends, the job has an owner until `notified`.
+        Where links are encrypted, only a client with the `secret` can read them. If the client `notifies`
+        its caller of each job that ends, it owns the job until `notified`.
         """
         self._database = database
         self._execute = database.execute
@@ -129,7 +129,7 @@ class Table:
         self._in_scope = self._of_account if database.scoped else "0 = 0"
 
     def begin(self, entry: JournalEntry, batch: BatchShare | None) -> JournalEntry:
-        """Add a job under our watch, or take over the entry of the same job that nobody watches.
+        """Add a job that we own, or go on with the entry of the same job if that has no owner.
 
         Raises:
             KeyTakenError: it is an intent, and another job has its key.
@@ -145,7 +145,17 @@ class Table:
         if batch is not None and batch.max_usd is not None and entry.usd is not None:
             Reservations(batch.max_usd, self.spent(batch.prefix)).reserve(entry.usd)
         if self._budget and entry.ticket is None:
-            self._check_budget(self._budget, entry.usd, now)
+            if entry.usd is None:
+                msg = "The price is not known, and so not whether the budget allows it"
+                raise BudgetExceededError(msg, hint="Pass max_usd=, so that the price is asked first")
+            day, month = spans(now)
+            paid = self.paid(month)
+            budgets = ("daily", self._budget.daily, day), ("monthly", self._budget.monthly, month)
+            for name, most, since in budgets:
+                raised = f"Raise VENICE_{name.upper()}_USD or the client's budget"
+                hint = f"{raised}, or wait: days and months are UTC"
+                spent = total(one for one in paid if one.at >= since)
+                Reservations(most, spent, of=f"the {name} ", hint=hint).reserve(entry.usd)
         if entry.key is not None:
             freed = (
                 "UPDATE jobs SET stands = 0 WHERE key = ? AND stands = 1 AND kind IN ('Failed', 'Stopped')"
@@ -156,7 +166,7 @@ class Table:
         return entry
 
     def record(self, entry_id: str, state: State, now: float) -> None:
-        """Write down where a job stands. One that has ended stays as it is: another owner came first."""
+        """Write a job's state. One that has ended stays as it is: another owner came first."""
         found = self._execute("SELECT state, request, owner, followed FROM jobs WHERE id = ?", (entry_id,))
         row = found.fetchone()
         if row is None:
@@ -164,7 +174,7 @@ class Table:
         text, request, owner, followed = row
         stored, asked = unpack_work(text, request, self._links)
         taken_over = owner not in {None, self._database.token} and self._database.is_alive(owner)
-        # Even one who writes too late is heard of a ticket, which is kept, and of a clip that is there.
+        # Even of a former owner a ticket is kept, and a clip that is there.
         news = ticket_of(stored) is None and ticket_of(state) is not None
         matters = news or isinstance(state, Saved | Succeeded)
         if isinstance(stored, TERMINAL) or (taken_over and not matters):
@@ -216,10 +226,9 @@ class Table:
         self._execute("DELETE FROM jobs WHERE id = ? AND job IS NULL", (entry_id,))
 
     def forget(self, entry_id: str) -> bool:
-        """Remove an unfinished job that nobody watches, and tell whether there was one.
+        """Remove an unfinished job that has no owner, or free the key of one that failed.
 
-        One that failed gives its key back. Of a job with a ticket the GETs of its link stay counted, and what
-        it cost.
+        Of a job with a ticket the GETs of its link stay counted, and what it cost.
         """
         alive = self._alive()
         for entry in self._select(f"{self._free(alive)} AND id = ?", *alive, entry_id):
@@ -236,25 +245,25 @@ class Table:
         return self._execute(freed, (entry_id,)).rowcount > 0
 
     def release(self, entry_id: str | None = None) -> None:
-        """Stop watching a job, or all of the account."""
+        """Own a job no longer, or all unfinished ones of the account."""
         ours = f"owner = ? AND kind IN {(*UNFINISHED, *UNSENT)} AND {self._in_scope}"
         one, values = ("", ()) if entry_id is None else (" AND id = ?", (entry_id,))
         self._execute(f"UPDATE jobs SET owner = NULL WHERE {ours}{one}", (self._database.token, *values))  # noqa: S608 - constants
 
     def drop(self, entry_id: str) -> None:
-        """Give up a job that was to be ours: an intent goes, as nothing was sent; another job is released."""
+        """Take back that we own a job: an intent is removed, as nothing was sent; another job is released."""
         self.withdraw(entry_id)
         self.release(entry_id)
 
     def adopt(self, entry_id: str | None = None) -> list[JournalEntry]:
-        """Take over the unfinished jobs that nobody watches, all or the one of that id, oldest first."""
+        """Own and return the unfinished jobs that have no owner, all or the one of that id, oldest first."""
         alive = self._alive()
         where = self._free(alive) + ("" if entry_id is None else " AND id = ?")
         values = [*alive] if entry_id is None else [*alive, entry_id]
         return self._taken(self._select(f"{where} ORDER BY rowid", *values, readable=True))
 
     def adopt_unnotified(self) -> list[JournalEntry]:
-        """Take over the ended jobs of which an owner who died has not notified the caller."""
+        """Own and return the ended jobs of which a dead owner has not notified the caller."""
         alive = self._alive()
         where = f"owner IS NOT NULL AND {self._free(alive, ('Succeeded', 'Failed'))}"
         return self._taken(self._select(f"{where} ORDER BY rowid", *alive, readable=True))
@@ -265,7 +274,7 @@ class Table:
         self._execute(ended, (entry_id,))
 
     def pending(self) -> Unfinished:
-        """Return the unfinished jobs that nobody else watches, oldest first."""
+        """Return the unfinished jobs that no other client owns, oldest first."""
         others = self._alive() - {self._database.token}
         found = Unfinished(self._select(f"{self._free(others)} ORDER BY rowid", *others, readable=True))
         every = f"SELECT count(*) FROM jobs WHERE kind IN {UNFINISHED} AND {self._in_scope}"  # noqa: S608 - constants
@@ -282,7 +291,7 @@ class Table:
         return next(iter(self._select(f"{mine} AND key = ? AND {kinds} {_BEST}", key)), None)
 
     def attach(self, key: str, identity: str | None, *, again: bool) -> Attached | None:
-        """Find the job of a key, and take it over if nobody watches it.
+        """Return the job of a key, and own it if it has no owner.
 
         Raises:
             UsageError: it is the job of another request.
@@ -296,11 +305,11 @@ class Table:
         return self._regained(entry, intents=False)
 
     def regain(self, entry_id: str) -> Attached:
-        """Look again at a job that was ours: it is, or another has taken it over, or it has ended."""
+        """Return a job that we owned, and own it again if it has no owner."""
         return self._regained(self.entry(entry_id), intents=True)
 
     def _regained(self, entry: JournalEntry, *, intents: bool) -> Attached:
-        """Take over a job that nobody watches; an intent only if it is our own."""
+        """Own a job that has no owner; an intent only if it is our own."""
         if isinstance(entry.state, TERMINAL):
             return Attached(entry=entry, how="ended")
         token, owner = self._database.token, self._owner(entry.id)
@@ -319,7 +328,7 @@ class Table:
         return Attached(entry=entry, how="ours")
 
     def look(self, entry_ids: Collection[str]) -> dict[str, State]:
-        """Return the states of those jobs that an owner who lives works on, or that were declined, by id."""
+        """Return the states of those jobs that have an owner, or whose consent was declined, by id."""
         alive = self._alive() or {self._database.token}
         marks, owners = ", ".join("?" * len(entry_ids)), ", ".join("?" * len(alive))
         works = f"owner IN ({owners}) AND kind IN {(*UNFINISHED, *UNSENT)}"
@@ -396,7 +405,7 @@ class Table:
         return [entry for entry in found if wanted.fits(entry)][: wanted.limit]
 
     def tidy(self) -> int:
-        """Remove old history, and the questions to a person that nobody waits for any more.
+        """Remove old history, and the orders that waited for consent and have no owner.
 
         Return how many jobs other accounts have that are unfinished or have a key; 0 if any job is ours.
         """
@@ -412,24 +421,11 @@ class Table:
         ours, theirs = self._execute(counted, (self._account, self._account)).fetchone()
         return 0 if ours else theirs
 
-    def _check_budget(self, budget: Budget, usd: float | None, now: float) -> None:
-        """Check that a paid request may go, by what the day and the month have cost.
-
-        Raises:
-            BudgetExceededError: it may not.
-        """
-        if usd is None:
-            msg = "The price is not known, and so not whether the budget allows it"
-            raise BudgetExceededError(msg, hint="Pass max_usd=, so that the price is asked first")
-        day, month = spans(now)
-        paid = self.paid(month)
-        for name, most, since in (("daily", budget.daily, day), ("monthly", budget.monthly, month)):
-            hint = f"Raise VENICE_{name.upper()}_USD or the client's budget, or wait: days and months are UTC"
-            spent = total(one for one in paid if one.at >= since)
-            Reservations(most, spent, of=f"the {name} ", hint=hint).reserve(usd)
-
     def _holder(self, key: str, *, again: bool, but: str = "") -> JournalEntry | None:
-        """Return who has a key, other than `but`: no question nobody waits for, nor `again` who failed."""
+        """Return the job that has a key, other than `but`, and with `again` other than one that failed.
+
+        One that waited for consent, and whose owner is dead, is removed.
+        """
         kinds = f"kind IN {('Succeeded', *UNFINISHED, *UNSENT)}" + ("" if again else f" OR {_FAILED}")
         mine = self._in_scope if again else self._of_account
         found = self._select(f"{mine} AND key = ? AND id <> ? AND ({kinds}) {_BEST}", key, but)
@@ -441,7 +437,7 @@ class Table:
         return self._holder(key, again=again, but=but)
 
     def _taken(self, entries: list[JournalEntry]) -> list[JournalEntry]:
-        """Make jobs ours: hundreds with one statement, as each takes its time where the database is far."""
+        """Own jobs: hundreds with one statement, as each takes its time where the database is far."""
         for start in range(0, len(entries), _PART):
             names = [entry.id for entry in entries[start : start + _PART]]
             owned = f"UPDATE jobs SET owner = ? WHERE id IN ({', '.join('?' * len(names))})"  # noqa: S608 - marks
@@ -449,12 +445,12 @@ class Table:
         return entries
 
     def _owner(self, entry_id: str) -> str | None:
-        """Return who works on a job that is there."""
+        """Return the token of a job's owner, be it dead."""
         owner: str | None = self._execute("SELECT owner FROM jobs WHERE id = ?", (entry_id,)).fetchone()[0]
         return owner
 
     def _continued(self, entry: JournalEntry) -> JournalEntry:
-        """Return `entry` with what is known of its job, as the entry that nobody watches if there is one."""
+        """Return `entry` with what is known of its job, under the id of an entry of it without an owner."""
         job, alive = job_of(entry.state), self._alive()
         known = self._select(f"job = ? AND kind IN {UNFINISHED} ORDER BY rowid DESC", job)
         most = self._execute("SELECT coalesce(max(gets), 0) FROM jobs WHERE job = ?", (job,))
@@ -480,12 +476,12 @@ class Table:
         return [entry for entry in entries if not (readable and entry.sealed)]
 
     def _alive(self) -> set[str]:
-        """Return the owners of jobs that live."""
+        """Return the tokens of the owners that live."""
         owners = self._execute("SELECT DISTINCT owner FROM jobs WHERE owner IS NOT NULL").fetchall()
         return {name for (name,) in owners if name == self._database.token or self._database.is_alive(name)}
 
-    def _free(self, watchers: Collection[str], kinds: tuple[str, ...] = UNFINISHED) -> str:
-        """Return the condition that a job is of `kinds`, and of none of the `watchers`, its parameters."""
-        marks = ", ".join("?" * len(watchers))
-        others = f" OR owner NOT IN ({marks})" if watchers else " OR owner IS NOT NULL"
+    def _free(self, owners: Collection[str], kinds: tuple[str, ...] = UNFINISHED) -> str:
+        """Return the condition that a job is of `kinds`, and of none of the `owners`, its parameters."""
+        marks = ", ".join("?" * len(owners))
+        others = f" OR owner NOT IN ({marks})" if owners else " OR owner IS NOT NULL"
         return f"kind IN {kinds} AND {self._in_scope} AND (owner IS NULL{others})"
