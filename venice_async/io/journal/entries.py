@@ -46,6 +46,9 @@ COLUMNS: Final = (
 )
 """The columns that a `JournalEntry` is made of."""
 
+_SAME: Final = ("id", "created", "key", "usd", "overwrite", "account", "identity", "answer_by")
+"""The columns that are attributes of an entry as they are."""
+
 _DAMAGED: Final = "The journal is damaged: it holds a job that cannot be read"
 
 _OF_TICKET: Final = ("download_url",)
@@ -261,17 +264,10 @@ def job_of(state: State) -> str | None:
 def pack(entry: JournalEntry, links: Links | None) -> dict[str, Any]:
     """Return an entry as the columns of a row. They may hold a link: never keep them in a variable."""
     return {
-        "id": entry.id,
-        "created": entry.created,
-        "key": entry.key,
-        "usd": entry.usd,
+        **{name: getattr(entry, name) for name in _SAME},
         "destination": os.fsencode(entry.to) if isinstance(entry.to, Path) else None,
         "url": entry.to if isinstance(entry.to, str) else None,
-        "overwrite": entry.overwrite,
         "request": None if entry.request is None else json.dumps(converter().unstructure(entry.request)),
-        "account": entry.account,
-        "identity": entry.identity,
-        "answer_by": entry.answer_by,
         "tags": json.dumps(dict(entry.tags)) if entry.tags else None,
         "stands": int(isinstance(entry.state, Queueing) and entry.key is not None),
         **pack_state(entry.state, links),
@@ -376,19 +372,14 @@ def unpack(row: Sequence[Any], links: Links | None) -> JournalEntry:
     with suppress(Exception):  # whatever a damaged row makes the converter raise would show the link
         text, sealed = (cells["state"], False) if links is None else links.unseal(cells["state"])
         request, destination, tags = cells["request"], cells["destination"], cells["tags"]
+        same: dict[str, Any] = {name: cells[name] for name in _SAME}
+        same |= {"created": float(cells["created"]), "overwrite": bool(cells["overwrite"])}
         entry = JournalEntry(
-            id=cells["id"],
+            **same,
             state=load_state(text),
             request=None if request is None else converter().structure(json.loads(request), VideoRequest),
             to=cells["url"] if destination is None else Path(os.fsdecode(destination)),
-            overwrite=bool(cells["overwrite"]),
-            key=cells["key"],
-            usd=cells["usd"],
-            created=float(cells["created"]),
             tags={} if tags is None else json.loads(tags),
-            account=cells["account"],
-            identity=cells["identity"],
-            answer_by=cells["answer_by"],
             ended=cells["ended"],
             sealed=sealed,
         )

@@ -58,8 +58,7 @@ HISTORY: Final = 400 * 24 * 3600.0
 
 _PART: Final = 500  # jobs that a statement names at most
 
-_SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM jobs"  # noqa: S608 - constants
-_SELECT_PROGRESS: Final = f"SELECT {', '.join(COLUMNS)}, progress FROM jobs"  # noqa: S608 - constants
+_SELECT: Final = f"SELECT {', '.join(COLUMNS)}, progress FROM jobs"  # noqa: S608 - constants
 _TELL: Final = "UPDATE jobs SET progress = ? WHERE id = ? AND kind IN ('Waiting', 'Downloading')"
 
 _WRITTEN: Final = (*(name for name in COLUMNS if name != "ended"), "gets", "stands", "owner", "updated")
@@ -127,6 +126,7 @@ class Table:
         self._account = account
         self._of_account = f"account IN ('', {account!r})" if account else "0 = 0"
         self._in_scope = self._of_account if database.scoped else "0 = 0"
+        self._unfinished = f"kind IN {UNFINISHED} AND {self._in_scope}"
 
     def begin(self, entry: JournalEntry, batch: BatchShare | None) -> JournalEntry:
         """Add a job that we own, or go on with the entry of the same job if that has no owner.
@@ -230,8 +230,7 @@ class Table:
 
         Of a job with a ticket the GETs of its link stay counted, and what it cost.
         """
-        alive = self._alive()
-        for entry in self._select(f"{self._free(alive)} AND id = ?", *alive, entry_id):
+        for entry in self._select(f"{self._unfinished} AND id = ?", entry_id, besides=self._alive()):
             if entry.ticket is None:
                 self.withdraw(entry_id)
                 return True
@@ -257,16 +256,14 @@ class Table:
 
     def adopt(self, entry_id: str | None = None) -> list[JournalEntry]:
         """Own and return the unfinished jobs that have no owner, all or the one of that id, oldest first."""
-        alive = self._alive()
-        where = self._free(alive) + ("" if entry_id is None else " AND id = ?")
-        values = [*alive] if entry_id is None else [*alive, entry_id]
-        return self._taken(self._select(f"{where} ORDER BY rowid", *values, readable=True))
+        one, values = ("", ()) if entry_id is None else (" AND id = ?", (entry_id,))
+        where = f"{self._unfinished}{one} ORDER BY rowid"
+        return self._owned(self._select(where, *values, besides=self._alive(), readable=True))
 
     def adopt_unnotified(self) -> list[JournalEntry]:
         """Own and return the ended jobs of which a dead owner has not notified the caller."""
-        alive = self._alive()
-        where = f"owner IS NOT NULL AND {self._free(alive, ('Succeeded', 'Failed'))}"
-        return self._taken(self._select(f"{where} ORDER BY rowid", *alive, readable=True))
+        where = f"kind IN ('Succeeded', 'Failed') AND {self._in_scope} AND owner IS NOT NULL ORDER BY rowid"
+        return self._owned(self._select(where, besides=self._alive(), readable=True))
 
     def notified(self, entry_id: str) -> None:
         """Note that the caller was notified of the end of a job."""
@@ -275,9 +272,10 @@ class Table:
 
     def pending(self) -> Unfinished:
         """Return the unfinished jobs that no other client owns, oldest first."""
-        others = self._alive() - {self._database.token}
-        found = Unfinished(self._select(f"{self._free(others)} ORDER BY rowid", *others, readable=True))
-        every = f"SELECT count(*) FROM jobs WHERE kind IN {UNFINISHED} AND {self._in_scope}"  # noqa: S608 - constants
+        others = {*self._alive(), ""} - {self._database.token}
+        where = f"{self._unfinished} ORDER BY rowid"
+        found = Unfinished(self._select(where, besides=others, readable=True))
+        every = f"SELECT count(*) FROM jobs WHERE {self._unfinished}"  # noqa: S608 - constants
         found.held = self._execute(every).fetchone()[0] - len(found)
         return found
 
@@ -329,11 +327,11 @@ class Table:
 
     def look(self, entry_ids: Collection[str]) -> dict[str, State]:
         """Return the states of those jobs that have an owner, or whose consent was declined, by id."""
-        alive = self._alive() or {self._database.token}
+        alive = self._alive()
         marks, owners = ", ".join("?" * len(entry_ids)), ", ".join("?" * len(alive))
         works = f"owner IN ({owners}) AND kind IN {(*UNFINISHED, *UNSENT)}"
         where = f"id IN ({marks}) AND ({works} OR (kind = 'Failed' AND job IS NULL))"
-        found = self._execute(f"{_SELECT_PROGRESS} WHERE {where}", (*entry_ids, *alive)).fetchall()
+        found = self._execute(f"{_SELECT} WHERE {where}", (*entry_ids, *alive)).fetchall()
         entries = [unpack(row, self._links) for row in found]
         return {entry.id: unpack_progress(entry, row[-1]) for entry, row in zip(entries, found, strict=True)}
 
@@ -409,10 +407,11 @@ class Table:
 
         Return how many jobs other accounts have that are unfinished or have a key; 0 if any job is ours.
         """
-        now, alive = self._clock.time(), self._alive()
+        now = self._clock.time()
         ended = "kind IN ('Succeeded', 'Failed', 'Stopped') AND key IS NULL AND updated < ?"
         self._execute(f"DELETE FROM jobs WHERE {ended}", (now - HISTORY,))  # noqa: S608 - constants
-        self._execute(f"DELETE FROM jobs WHERE {self._free(alive, UNSENT)}", [*alive])  # noqa: S608 - constants
+        for entry in self._select(f"kind IN {UNSENT} AND {self._in_scope}", besides=self._alive()):
+            self.withdraw(entry.id)
         if not self._database.scoped:  # older versions knew files only
             self._execute(_REVIVE, (now - _KNOWN,))
         counted = f"""SELECT count(CASE WHEN account = ? THEN 1 END),
@@ -436,7 +435,7 @@ class Table:
         self.withdraw(found[0].id)
         return self._holder(key, again=again, but=but)
 
-    def _taken(self, entries: list[JournalEntry]) -> list[JournalEntry]:
+    def _owned(self, entries: list[JournalEntry]) -> list[JournalEntry]:
         """Own jobs: hundreds with one statement, as each takes its time where the database is far."""
         for start in range(0, len(entries), _PART):
             names = [entry.id for entry in entries[start : start + _PART]]
@@ -451,14 +450,12 @@ class Table:
 
     def _continued(self, entry: JournalEntry) -> JournalEntry:
         """Return `entry` with what is known of its job, under the id of an entry of it without an owner."""
-        job, alive = job_of(entry.state), self._alive()
+        job = job_of(entry.state)
         known = self._select(f"job = ? AND kind IN {UNFINISHED} ORDER BY rowid DESC", job)
         most = self._execute("SELECT coalesce(max(gets), 0) FROM jobs WHERE job = ?", (job,))
         entry = evolve(entry, state=merge_known(entry.state, known, most.fetchone()[0]))
-        under_way = self._free(alive, ("Waiting", "Downloading"))
-        for old in self._select(
-            f"job = ? AND {under_way} ORDER BY rowid DESC LIMIT 1", job, *alive, readable=True
-        ):
+        where = f"job = ? AND kind IN ('Waiting', 'Downloading') AND {self._in_scope} ORDER BY rowid DESC"
+        for old in self._select(where, job, besides=self._alive(), readable=True)[:1]:
             entry = evolve(
                 entry,
                 id=old.id,
@@ -469,19 +466,23 @@ class Table:
             )
         return entry
 
-    def _select(self, where: str, *values: object, readable: bool = False) -> list[JournalEntry]:
-        """Return the entries, or only those that our key can read."""
+    def _select(
+        self,
+        where: str,
+        *values: object,
+        besides: Collection[str] = (),
+        readable: bool = False,
+    ) -> list[JournalEntry]:
+        """Return the entries that no owner of `besides` owns; or only those that our key can read."""
+        if besides:
+            marks = ", ".join("?" * len(besides))
+            where, values = f"(owner IS NULL OR owner NOT IN ({marks})) AND {where}", (*besides, *values)
         rows = self._execute(f"{_SELECT} WHERE {where}", values).fetchall()
         entries = [unpack(row, self._links) for row in rows]
         return [entry for entry in entries if not (readable and entry.sealed)]
 
     def _alive(self) -> set[str]:
-        """Return the tokens of the owners that live."""
+        """Return the tokens of the owners that live, ours among them."""
         owners = self._execute("SELECT DISTINCT owner FROM jobs WHERE owner IS NOT NULL").fetchall()
-        return {name for (name,) in owners if name == self._database.token or self._database.is_alive(name)}
-
-    def _free(self, owners: Collection[str], kinds: tuple[str, ...] = UNFINISHED) -> str:
-        """Return the condition that a job is of `kinds`, and of none of the `owners`, its parameters."""
-        marks = ", ".join("?" * len(owners))
-        others = f" OR owner NOT IN ({marks})" if owners else " OR owner IS NOT NULL"
-        return f"kind IN {kinds} AND {self._in_scope} AND (owner IS NULL{others})"
+        ours = self._database.token
+        return {ours} | {name for (name,) in owners if name != ours and self._database.is_alive(name)}
