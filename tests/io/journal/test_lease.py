@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -89,6 +90,19 @@ async def test_a_process_that_wakes_keeps_what_nobody_has_taken(path: Path | str
         assert "ours" == (await first.regain(kept)).how
         assert "works" == (await first.regain(taken)).how
         assert [kept] == await ids(first)
+
+
+async def test_a_process_that_wakes_and_cannot_write_goes_on_once_it_can(path: Path) -> None:
+    async with opened(path) as first, opened(path) as second:
+        kept = (await first.begin(job(WAITING))).id
+        execute = first.writer.database.execute
+        await first.writer._in_thread(partial(execute, "PRAGMA query_only = ON"))
+        stopped(first).set()
+        with pytest.raises(JournalError, match="read-only"):
+            await first.pending()
+        await first.writer._in_thread(partial(execute, "PRAGMA query_only = OFF"))
+        assert [kept] == await ids(first)
+        assert ([], 2) == (await second.adopt(), len(list(path.parent.glob("*.owner"))))
 
 
 @both

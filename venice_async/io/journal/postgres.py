@@ -3,14 +3,14 @@
 It is the table of the file, in SQL that both take, with one writer at a time as there: an advisory lock is
 held for the length of each transaction, which is milliseconds, and the account's rate needs a few a second.
 
-| who                                           | how it is known that it lives                        |
-|-----------------------------------------------|------------------------------------------------------|
-| a process that was killed, or unplugged       | its session has ended, and with it its advisory lock |
-| a process that was stopped, a frozen machine  | its last word is older than the lease                |
-| all, just after the database was restarted    | who spoke before has a few seconds to come back      |
+| owner                                  | how others see whether it lives                              |
+|----------------------------------------|--------------------------------------------------------------|
+| killed, or unplugged                   | its session has ended, and with it its advisory lock         |
+| stopped, or on a machine that is frozen | it has not renewed its lease for as long as a lease lasts    |
+| any, after a restart of the database   | one that renewed its lease before has a few seconds to return |
 
-One that lost its session, or was silent for too long, goes on as a new owner, and keeps the jobs that nobody
-has taken meanwhile. Links are encrypted: a dump, a replica or a dead row shows none.
+A process that lost its session, or did not renew its lease in time, goes on under a new lease, and keeps the
+jobs that nobody has taken meanwhile. Links are encrypted: a dump, a replica or a dead row shows none.
 """
 
 from __future__ import annotations
@@ -142,9 +142,9 @@ class PostgresDatabase(Database):
         return self._lost + (self._session is None or monotonic() - self._renewed > LOST)
 
     def open(self) -> None:
-        """Open a session, and go on in it under a new lease, which has what nobody took since the old one.
+        """Open a session with a new lease, which gets the jobs that nobody took since the old one was lost.
 
-        The tables are made, or brought up to date, whoever does the same just now.
+        The tables are made if they are missing, also if several processes do so at the same time.
         """
         self._tried, before = monotonic(), self._tried
         session = connect(

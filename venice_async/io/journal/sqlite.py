@@ -161,14 +161,14 @@ class SqliteDatabase(Database):
             try:
                 self._connection = _opened(self._path, self.token)
             except sqlite3.OperationalError as error:
-                # SQLite does not wait, whatever its timeout, for the last one who closes or one who recovers.
+                # SQLite does not wait, whatever its timeout, for a process that closes or recovers the file.
                 if not _is_busy(error) or monotonic() > given_up:
                     raise
                 sleep(_PAUSE)
         self._file = self._path.stat()
 
     def begin(self, *, patient: bool) -> None:
-        """Begin a transaction in the file that everybody else sees too."""
+        """Begin a transaction, in the file that is at our path."""
         try:
             is_there = os.path.samestat(self._path.stat(), self._file)
         except OSError:
@@ -182,17 +182,20 @@ class SqliteDatabase(Database):
             except sqlite3.OperationalError as error:
                 if not left or not patient or not _is_busy(error):
                     raise
-        if self._lease is not None and self.epoch > self._lost:  # others may have taken over our jobs
-            old, self._lease = self._lease, Lease(self._path)
-            self._lost += 1
-            self.execute("UPDATE jobs SET owner = ? WHERE owner = ?", (self._lease.token, old.token))
-            self.execute("COMMIT")  # what the transaction is for may fail
-            self.token = self._lease.token
-            old.release()
-            _logger.warning(
-                "This process was stopped for a while; jobs that others have taken over are theirs"
-            )
-            self.begin(patient=patient)
+        if self._lease is None or self.epoch == self._lost:
+            return
+        old, new = self._lease, Lease(self._path)
+        try:
+            self.execute("UPDATE jobs SET owner = ? WHERE owner = ?", (new.token, old.token))
+            self.execute("COMMIT")  # at once, as what the transaction is for may fail
+        except BaseException:
+            new.release()
+            raise
+        self._lost += 1  # before the lease is a new one, so that no reader of the epoch misses it
+        self._lease, self.token = new, new.token
+        old.release()
+        _logger.warning("This process was stopped for a while; jobs that others have taken over are theirs")
+        self.begin(patient=patient)
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """Execute a statement."""

@@ -75,7 +75,7 @@ class Database(Protocol):
         ...
 
     def begin(self, *, patient: bool) -> None:
-        """Begin a transaction; after our lease was lost, under a new one that has what nobody took."""
+        """Begin a transaction; if our lease was lost, under a new one that gets the jobs that nobody took."""
         ...
 
     def execute(self, sql: str, parameters: Any = (), /) -> Rows:
@@ -218,12 +218,12 @@ class Writer:
             finally:
                 self._thread.shutdown(wait=False)
 
-    async def _in_thread(self, work: Callable[[], None]) -> None:
+    async def _in_thread(self, work: Callable[[], object]) -> None:
         await wait_out(asyncio.get_running_loop().run_in_executor(self._thread, work))
         await checkpoint_if_cancelled()
 
     def _drain(self) -> None:
-        """Do all that is waiting; when the turn of the others comes, theirs is done."""
+        """Do all that is waiting. Who asked for the rest finds it done when this runs for them."""
         operations = self._kept + [self._waiting.popleft() for _ in range(len(self._waiting))]
         patient, self._kept = not self._closed.is_set() or bool(self._kept), []
         for start in range(0, len(operations), MOST):
@@ -232,7 +232,7 @@ class Writer:
             self.database.erase()
 
     def _transact(self, operations: list[Operation[Any]], *, patient: bool) -> None:
-        """Do it in one transaction, or where that fails in one each, so that nobody suffers for another."""
+        """Do it in one transaction, or where that fails in one each: an error is of one operation."""
         begun = False
         try:
             try:
@@ -265,9 +265,9 @@ class Writer:
 
 
 def _renew(journal: weakref.ref[Writer], closed: threading.Event) -> None:
-    """Renew the lease of a journal each second, until it is closed or forgotten.
+    """Renew the lease of a journal each second, until it is closed or garbage.
 
-    A thread of its own tells a process that was stopped, or a frozen machine, from a blocked event loop.
+    In a thread of its own it goes on while the event loop is blocked, but not while the process is stopped.
     """
     while not closed.wait(EVERY) and (writer := journal()) is not None:
         try:
