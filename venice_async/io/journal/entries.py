@@ -158,6 +158,23 @@ class Attached:
     how: Literal["ours", "works", "ended", "nobody"]
 
 
+class Rows(Protocol):
+    """What a statement found or changed."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
+        ...
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return all the rows."""
+        ...
+
+
 class Links(Protocol):
     """Encrypts the links of an account where they are stored."""
 

@@ -33,9 +33,8 @@ from ...errors import JournalError
 from ...sansio.http.secrets import Secret
 from ..postgres import SCHEMA, connect, cut, name_of, reason, unusable
 from ..postgres import Connection as Session
-from .entries import StoreAwayError, change_links, has_link
+from .entries import Rows, StoreAwayError, change_links, has_link
 from .leases import LEASE, LOST
-from .writer import Database, Rows
 
 VERSION: Final = 1
 STUCK: Final = 12.0  # seconds after which a statement is given up
@@ -120,8 +119,8 @@ class _EncryptedLinks:
         return change_links(state, lambda _: None), fernet is not None
 
 
-class PostgresDatabase(Database):
-    """A database at a URI; see `Database`."""
+class PostgresDatabase:
+    """A database at a URI; see `SqliteDatabase` for its attributes and methods."""
 
     scoped = True
     links = _EncryptedLinks
@@ -204,7 +203,7 @@ class PostgresDatabase(Database):
         self.execute(_BEGIN)
 
     def execute(self, sql: str, parameters: Any = (), /) -> Rows:
-        """Execute a statement."""
+        """Execute a statement, with `?` or `:name` for values."""
         assert self._session is not None  # noqa: S101 - it was opened
         self._busy = monotonic()
         try:

@@ -20,7 +20,6 @@ from ..disk import lasting_names
 from ..ration.sqlite import TABLE as _RATIONS
 from .entries import COLUMNS, UNFINISHED, unpack
 from .leases import LOST, SUFFIXES, Lease, beside, is_alive, sweep
-from .writer import Database
 
 APPLICATION_ID: Final = 0x564E_4A31  # "VNJ1"
 VERSION: Final = 3
@@ -123,8 +122,16 @@ _REASONS: Final = {
 _logger = logging.getLogger(__name__)
 
 
-class SqliteDatabase(Database):
-    """A file, which `open` makes if it is missing; see `Database`."""
+class SqliteDatabase:
+    """A file, which `open` makes if it is missing. All but `beat` and `epoch` is for the writer's thread.
+
+    Attributes:
+        scoped: whether each account sees its own jobs only.
+        links: the class that encrypts the links of an account; None where links are stored as they are.
+        name: the path or URI, without secrets.
+        token: the name of our lease, which the jobs that we own have for an owner.
+        erased: whether something secret was erased from the table that may still stand elsewhere.
+    """
 
     scoped = False
     links = None
@@ -140,11 +147,11 @@ class SqliteDatabase(Database):
 
     @property
     def epoch(self) -> int:
-        """How often our lease was lost."""
+        """How often our lease was lost: others may have the jobs that we owned before."""
         return self._lost + (self._lease is not None and monotonic() - self._lease.renewed > LOST)
 
     def open(self) -> None:
-        """Open the file; it and its folder are made for their owner only."""
+        """Take a lease, and open the file; it and its folder are made for their owner only."""
         folder = self._path.parent
         missing = [place for place in (folder, *folder.parents) if not place.exists()]
         for place in reversed(missing):
@@ -168,7 +175,10 @@ class SqliteDatabase(Database):
         self._file = self._path.stat()
 
     def begin(self, *, patient: bool) -> None:
-        """Begin a transaction, in the file that is at our path."""
+        """Begin a transaction; if our lease was lost, under a new one that gets the jobs that nobody took.
+
+        Wait for other processes only if `patient`, which one that closes is not.
+        """
         try:
             is_there = os.path.samestat(self._path.stat(), self._file)
         except OSError:
@@ -198,7 +208,7 @@ class SqliteDatabase(Database):
         self.begin(patient=patient)
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        """Execute a statement."""
+        """Execute a statement, with `?` or `:name` for values."""
         assert self._connection is not None  # noqa: S101 - it was opened
         return self._connection.execute(sql, parameters)
 
@@ -215,7 +225,7 @@ class SqliteDatabase(Database):
                 self.erased = bool(busy)
 
     def beat(self) -> bool:
-        """Renew our lease; no transaction is needed for that."""
+        """Renew our lease, in a thread of its own; tell whether that takes a transaction instead."""
         if self._lease is not None:
             self._lease.renew()
         return False

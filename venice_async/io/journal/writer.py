@@ -11,16 +11,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import sleep
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar, cast
 
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
 from ...errors import UsageError, VeniceError
-from ...sansio.http.secrets import Secret
 from ..shielding import wait_out
-from .entries import Links, StoreAwayError
+from .entries import StoreAwayError
 from .leases import EVERY
+
+if TYPE_CHECKING:
+    from .postgres import PostgresDatabase
+    from .sqlite import SqliteDatabase
 
 MOST: Final = 50
 """Operations in a transaction: a long one keeps others out, and is given up by a database that is far."""
@@ -31,80 +34,8 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-class Rows(Protocol):
-    """What a statement found or changed."""
-
-    @property
-    def rowcount(self) -> int:
-        """How many rows it changed."""
-        ...
-
-    def fetchone(self) -> Any:
-        """Return the next row, or None."""
-        ...
-
-    def fetchall(self) -> list[Any]:
-        """Return all the rows."""
-        ...
-
-
-class Database(Protocol):
-    """What holds the journal, and our lease in it; all but `beat` and `epoch` is for the writer's thread.
-
-    Attributes:
-        name: its path or URI, without secrets.
-        scoped: whether each account sees its own jobs only.
-        token: the name of our lease, which the jobs that we work on have for an owner.
-        links: encrypts the links of an account by its API key; None where links are stored as they are.
-        erased: whether something secret was erased from the table that may still stand elsewhere.
-    """
-
-    name: str
-    scoped: bool
-    links: Callable[[Secret | None, str], Links] | None
-    token: str
-    erased: bool
-
-    @property
-    def epoch(self) -> int:
-        """How often our lease was lost: whoever worked on a job before must look at it again."""
-        ...
-
-    def open(self) -> None:
-        """Connect, take a lease, and make the tables or bring them up to date."""
-        ...
-
-    def begin(self, *, patient: bool) -> None:
-        """Begin a transaction; if our lease was lost, under a new one that gets the jobs that nobody took."""
-        ...
-
-    def execute(self, sql: str, parameters: Any = (), /) -> Rows:
-        """Execute a statement within the transaction, with `?` or `:name` for values."""
-        ...
-
-    def rollback(self) -> None:
-        """Undo the transaction, as far as that is still necessary."""
-        ...
-
-    def erase(self) -> None:
-        """Erase elsewhere what was erased from the table, outside a transaction."""
-        ...
-
-    def beat(self) -> bool:
-        """Renew our lease, each second in a thread of its own; tell whether that takes a transaction."""
-        ...
-
-    def is_alive(self, token: str) -> bool:
-        """Tell whether the owner with that lease lives."""
-        ...
-
-    def explain(self, error: Exception) -> Exception:
-        """Return what to raise instead of an error."""
-        ...
-
-    def close(self) -> None:
-        """Release our lease and disconnect; raise nothing."""
-        ...
+Database: TypeAlias = "SqliteDatabase | PostgresDatabase"
+"""What holds the journal, and our lease in it; both have the attributes and methods of `SqliteDatabase`."""
 
 
 @define(eq=False)
