@@ -33,7 +33,6 @@ _AGAIN: Final = 0.6  # seconds after which the database takes a new session, if 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-
 Database: TypeAlias = "SqliteDatabase | PostgresDatabase"
 """What holds the journal, and our lease in it; both have the attributes and methods of `SqliteDatabase`."""
 
@@ -91,14 +90,10 @@ class Writer:
 
     def beat(self) -> None:
         """Renew the lease; called each second, in a thread of its own."""
-
-        def speak() -> None:
-            self._waiting.append(Operation(lambda: None))
-            self._drain()
-
         if self.database.beat():
+            self._waiting.append(Operation(lambda: None))
             with suppress(RuntimeError):  # it was closed just now
-                self._thread.submit(speak)
+                self._thread.submit(self._drain)
 
     async def perform(
         self, action: Callable[[], _T], *, keep: bool = False, undo: Callable[[_T], object] | None = None
