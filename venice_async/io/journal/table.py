@@ -129,12 +129,7 @@ class Table:
         self._unfinished = f"kind IN {UNFINISHED} AND {self._in_scope}"
 
     def begin(self, entry: JournalEntry, batch: BatchShare | None) -> JournalEntry:
-        """Add a job that we own, or go on with the entry of the same job if that has no owner.
-
-        Raises:
-            KeyTakenError: it is an intent, and another job has its key.
-            BudgetExceededError: its batch, or the day or the month, would cost more than it may.
-        """
+        """Add a job that we own, or go on with the entry of the same job if that has no owner."""
         now = entry.created
         entry = evolve(entry, account=self._account)
         if entry.ticket is not None:
@@ -280,20 +275,13 @@ class Table:
         return found
 
     def find(self, key: str, *, failed: bool = False) -> JournalEntry | None:
-        """Return the job of a key that succeeded, else the newest that is unfinished, else None.
-
-        With `failed` it may be one that failed and still has the key, and only one of our account.
-        """
+        """Return the job of a key, with `failed` also one that failed and still has it."""
         mine, or_failed = (self._of_account, f" OR {_FAILED}") if failed else (self._in_scope, "")
         kinds = f"(kind IN {('Succeeded', *UNFINISHED)}{or_failed})"
         return next(iter(self._select(f"{mine} AND key = ? AND {kinds} {_BEST}", key)), None)
 
     def attach(self, key: str, identity: str | None, *, again: bool) -> Attached | None:
-        """Return the job of a key, and own it if it has no owner.
-
-        Raises:
-            UsageError: it is the job of another request.
-        """
+        """Return the job of a key, and own it if it has no owner."""
         entry = self._holder(key, again=again)
         if entry is None:
             return None
@@ -410,8 +398,9 @@ class Table:
         now = self._clock.time()
         ended = "kind IN ('Succeeded', 'Failed', 'Stopped') AND key IS NULL AND updated < ?"
         self._execute(f"DELETE FROM jobs WHERE {ended}", (now - HISTORY,))  # noqa: S608 - constants
-        for entry in self._select(f"kind IN {UNSENT} AND {self._in_scope}", besides=self._alive()):
-            self.withdraw(entry.id)
+        alive = self._alive()
+        unsent = f"kind IN {UNSENT} AND {self._in_scope} AND {_owned_by_none_of(alive)}"
+        self._execute(f"DELETE FROM jobs WHERE {unsent}", [*alive])  # noqa: S608 - constants
         if not self._database.scoped:  # older versions knew files only
             self._execute(_REVIVE, (now - _KNOWN,))
         counted = f"""SELECT count(CASE WHEN account = ? THEN 1 END),
@@ -475,8 +464,7 @@ class Table:
     ) -> list[JournalEntry]:
         """Return the entries that no owner of `besides` owns; or only those that our key can read."""
         if besides:
-            marks = ", ".join("?" * len(besides))
-            where, values = f"(owner IS NULL OR owner NOT IN ({marks})) AND {where}", (*besides, *values)
+            where, values = f"{_owned_by_none_of(besides)} AND {where}", (*besides, *values)
         rows = self._execute(f"{_SELECT} WHERE {where}", values).fetchall()
         entries = [unpack(row, self._links) for row in rows]
         return [entry for entry in entries if not (readable and entry.sealed)]
@@ -486,3 +474,8 @@ class Table:
         owners = self._execute("SELECT DISTINCT owner FROM jobs WHERE owner IS NOT NULL").fetchall()
         ours = self._database.token
         return {ours} | {name for (name,) in owners if name != ours and self._database.is_alive(name)}
+
+
+def _owned_by_none_of(owners: Collection[str]) -> str:
+    """Return the condition that a job has no owner, or another one than its parameters, the `owners`."""
+    return f"(owner IS NULL OR owner NOT IN ({', '.join('?' * len(owners))}))"
