@@ -23,7 +23,7 @@ from ..io.delivery.stores import ObjectPlace
 from ..io.journal.entries import LeaseLostError
 from ..io.pacing.polled_job import PolledJob
 from ..io.transport import Response
-from ..results import Ticket, Video
+from ..results import Ticket
 from ..sansio.clip.ranges import content_length
 from ..sansio.http.wire import SUCCESS, carries_video
 from ..sansio.job.commands import Fetch, Poll
@@ -171,15 +171,13 @@ class Retrieval:
             await delivery.receive(response)
             if self._watch is not None:
                 self._watch.completed(age=None)
-            saved = await delivery.finish()
+            video = await delivery.finish()
             self._delivery = None  # there is nothing left to tidy up
         except CAN_GO_ON as error:
             return Interrupted(error, progressed=delivery.gained >= _PROGRESS)
         except DownloadError as error:
             return Refused(error)
-        return Delivered(
-            Video(path=saved.path, url=saved.url, size=saved.size, sha256=saved.sha256, ticket=ticket)
-        )
+        return Delivered(video)
 
     def _deliver(self, ticket: Ticket) -> Delivery:
         if self._delivery is None:
@@ -187,7 +185,9 @@ class Retrieval:
             if sink is None:
                 assert self._checked is not None  # noqa: S101 - the driver checks the destination first
                 sink = self._checked.sink(ticket, resumed=ticket_of(self._spec.start[0]) is not None)
-            self._delivery = Delivery(sink, clock=self._shared.clock, on_progress=self._on_progress)
+            self._delivery = Delivery(
+                sink, ticket=ticket, clock=self._shared.clock, on_progress=self._on_progress
+            )
         return self._delivery
 
 

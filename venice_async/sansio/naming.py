@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from hashlib import sha256
+from itertools import count
 from string import Formatter
 from typing import Final
 
@@ -21,23 +22,12 @@ from ..errors import UsageError
 from ..requests import VideoRequest
 from .converter import request_fields
 
-FIELDS: Final = (
-    "key",
-    "model",
-    "prompt",
-    "id",
-    "n",
-    "date",
-    "seed",
-    "duration",
-    "resolution",
-    "aspect_ratio",
-)
+_OF_REQUEST: Final = ("prompt", "seed", "duration", "resolution", "aspect_ratio")
+FIELDS: Final = ("key", "model", "id", "n", "date", *_OF_REQUEST)
 """What a pattern may hold in braces, besides `tag.NAME`."""
 
 _BATCH_KEY: Final = re.compile(r"[0-9a-f]{16}/(.*)#([0-9]+)", re.DOTALL)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_OF_REQUEST: Final = ("prompt", "seed", "duration", "resolution", "aspect_ratio")
 _LATE: Final = frozenset({"id", "n"})  # known once the job is queued, or once a name is free
 _LONGEST: Final = 60  # bytes of one value: seven of them fit into a name
 _LONGEST_NAME: Final = 200  # bytes of a name, to which a part file adds some
@@ -66,19 +56,19 @@ class Naming:
     Attributes:
         pattern: the file's name, with fields in braces.
         values: what the fields stand for, as far as it is known before the job is queued.
-        suffix: what the name ends with, if the pattern names no other.
     """
 
     pattern: str
     values: Mapping[str, str] = field(factory=dict[str, str])
 
     def names(self, job_id: str, suffix: str = ".mp4") -> Iterator[str]:
-        """Yield the names that the file of job `job_id` may have, the best first; they never end."""
+        """Yield the names that the file of job `job_id` may have, the best first; they never end.
+
+        They end with `suffix`, unless the pattern names another than that of a clip.
+        """
         values = {**self.values, "id": _short(job_id)}
         counted = any(name == "n" for name, _ in _fields(self.pattern))
-        number = 0
-        while True:
-            number += 1
+        for number in count(1):
             name = filled(self.pattern, {**values, "n": str(number)})
             stem, dot, kind = name.rpartition(".")
             if dot and kind.lower() in {"mp4", "mov"}:

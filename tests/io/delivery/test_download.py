@@ -40,9 +40,10 @@ from venice_async.errors import (
     TruncatedError,
     VeniceError,
 )
-from venice_async.io.delivery.download import Delivery, SavedFile
+from venice_async.io.delivery.download import Delivery
 from venice_async.io.delivery.part_file import PartFile
 from venice_async.io.delivery.sinks import MemorySink, Sink, WriterSink
+from venice_async.results import Ticket, Video
 from venice_async.sandbox import tiny_clip
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ pytestmark = pytest.mark.anyio
 CLIP = tiny_clip(50_000)
 OTHER = tiny_clip(50_000, seed=1)
 TAG = '"v1"'
+TICKET = Ticket(model="m", queue_id="q")
 
 
 class Writer:
@@ -72,14 +74,14 @@ def clip(tmp_path: Path) -> Path:
 
 
 def delivery(sink: Sink, **options: Any) -> Delivery:
-    return Delivery(sink, clock=options.pop("clock", None) or HandClock(), **options)
+    return Delivery(sink, ticket=TICKET, clock=options.pop("clock", None) or HandClock(), **options)
 
 
 def to_file(clip: Path, **options: Any) -> Delivery:
     return delivery(PartFile(clip, overwrite=False, job_key="key"), **options)
 
 
-async def received(sink: Sink, *answers: FakeResponse) -> SavedFile:
+async def received(sink: Sink, *answers: FakeResponse) -> Video:
     """Take the answers; all but the last are cut."""
     fetching = delivery(sink)
     for answer in answers[:-1]:
@@ -97,7 +99,7 @@ async def test_a_clip_arrives_with_its_size_and_digest(clip: Path) -> None:
     fetching = to_file(clip)
     await fetching.receive(whole(CLIP))
     assert [] == [name for name in names(clip.parent) if name == clip.name], "not before finish"
-    expected = SavedFile(path=clip, size=len(CLIP), sha256=hashlib.sha256(CLIP).hexdigest())
+    expected = Video(path=clip, size=len(CLIP), sha256=hashlib.sha256(CLIP).hexdigest(), ticket=TICKET)
     assert expected == await fetching.finish()
     assert CLIP == clip.read_bytes()
     assert [clip.name] == names(clip.parent)
@@ -808,7 +810,8 @@ async def test_a_stream_gets_each_byte_once_although_the_server_starts_again() -
         WriterSink(writer), cut(CLIP, 20_000), cut(CLIP, 15_000), cut(CLIP, 30_000), whole(CLIP)
     )
     assert CLIP == writer.taken
-    assert SavedFile(path=None, size=len(CLIP), sha256=hashlib.sha256(CLIP).hexdigest()) == saved
+    digest = hashlib.sha256(CLIP).hexdigest()
+    assert Video(path=None, size=len(CLIP), sha256=digest, ticket=TICKET) == saved
 
 
 async def test_a_stream_goes_on_by_range_where_it_can() -> None:

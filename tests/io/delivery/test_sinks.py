@@ -13,6 +13,7 @@ from tests.io.answers import HandClock, cut, whole
 from venice_async.errors import DisconnectedError, DownloadError, UsageError
 from venice_async.io.delivery.download import Delivery
 from venice_async.io.delivery.sinks import MemorySink, QueueSink, WriterSink
+from venice_async.results import Ticket
 from venice_async.sandbox import tiny_clip
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 CLIP = tiny_clip(30_000)
+TICKET = Ticket(model="m", queue_id="q")
 
 
 async def test_memory_shows_a_clip_only_once_it_is_verified() -> None:
@@ -92,7 +94,7 @@ async def take_all(sink: QueueSink, taken: list[bytes]) -> None:
 
 async def test_a_reader_gets_the_clip_and_then_ends() -> None:
     sink, taken = QueueSink(), list[bytes]()
-    fetching = Delivery(sink, clock=HandClock())
+    fetching = Delivery(sink, ticket=TICKET, clock=HandClock())
     async with anyio.create_task_group() as group:
         group.start_soon(take_all, sink, taken)
         with pytest.raises(DisconnectedError):
@@ -124,7 +126,7 @@ async def test_a_slow_reader_slows_the_delivery_down() -> None:
 
 async def test_a_reader_that_leaves_ends_the_delivery() -> None:
     sink = QueueSink()
-    fetching = Delivery(sink, clock=HandClock())
+    fetching = Delivery(sink, ticket=TICKET, clock=HandClock())
 
     async def leave() -> None:
         async with contextlib.aclosing(aiter(sink)) as chunks:

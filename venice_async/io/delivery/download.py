@@ -30,11 +30,9 @@ import logging
 import math
 from contextlib import aclosing, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
-from attrs import frozen
 
 from ...errors import (
     DownloadError,
@@ -45,6 +43,7 @@ from ...errors import (
     TruncatedError,
     VeniceError,
 )
+from ...results import Ticket, Video
 from ...sansio.clip.ranges import FromStart, judge, request_headers
 from ..shielding import in_thread
 from .object_store import ObjectUpload
@@ -70,23 +69,6 @@ _REPORT_SECONDS: Final = 0.25
 log: logging.Logger = logging.getLogger(__name__)
 
 
-@frozen(kw_only=True)
-class SavedFile:
-    """A clip that arrived whole.
-
-    Attributes:
-        path: the file; None if the sink is not a file.
-        url: where it is, if that is named by a URL.
-        size: bytes.
-        sha256: the digest of the clip, in hexadecimal.
-    """
-
-    path: Path | None
-    url: str | None = None
-    size: int
-    sha256: str
-
-
 class Delivery:
     """Fills a sink from one answer after another until the clip is whole and verified.
 
@@ -101,12 +83,17 @@ class Delivery:
         self,
         sink: Sink,
         *,
+        ticket: Ticket,
         clock: Clock,
         on_progress: Callable[[int, int | None], None] | None = None,
     ) -> None:
-        """Fill `sink`; `on_progress` is told the bytes received and announced, some four times a second."""
+        """Fill `sink` with the clip of `ticket`.
+
+        `on_progress` is told the bytes received and announced, some four times a second.
+        """
         self.gained: int = 0
         self._sink = sink
+        self._ticket = ticket
         self._file = sink if isinstance(sink, PartFile) else None
         self._clock = clock
         self._on_progress = on_progress
@@ -168,7 +155,7 @@ class Delivery:
             self._furthest = max(self._furthest, self._kept.received)
             self._report(self._kept.received, self._kept.total)
 
-    async def finish(self) -> SavedFile:
+    async def finish(self) -> Video:
         """Make the clip final and return it.
 
         Raises:
@@ -189,7 +176,7 @@ class Delivery:
             await self.abort()
             raise
         path, url = (None, place) if isinstance(place, str) else (place, None)
-        return SavedFile(path=path, url=url, size=self._kept.received, sha256=sha256)
+        return Video(path=path, url=url, size=self._kept.received, sha256=sha256, ticket=self._ticket)
 
     async def abort(self) -> None:
         """Remove what was written. It does no harm at any time, also after `finish`."""

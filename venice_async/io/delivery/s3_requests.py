@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
@@ -28,12 +28,11 @@ from ...sansio.http.secrets import Secret
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-Query: TypeAlias = "Mapping[str, str]"
-
 _BEYOND: Final = (
     *("skip_signature", "request_payer", "server_side_encryption", "sse_kms_key_id"),
     *("sse_bucket_key_enabled", "sse_customer_key_base64"),
 )
+"""Settings that only obstore can follow."""
 _TRIES: Final = 4
 _PAUSE: Final = 0.2  # seconds before the second try, twice as long before each further one
 _PATIENCE: Final = aiohttp.ClientTimeout(total=60.0)
@@ -88,11 +87,8 @@ class S3Requests:
             said = (told.get(name) or os.environ.get(f"AWS_{name.upper()}") for name in names)
             return next(filter(None, said), "")
 
-        key_id, secret, token = (
-            setting("access_key_id"),
-            setting("secret_access_key"),
-            setting("session_token", "token"),
-        )
+        key_id, secret = setting("access_key_id"), setting("secret_access_key")
+        token = setting("session_token", "token")
         if not key_id or not secret or any(map(setting, _BEYOND)):
             return None
         url = (await sign_async(store, "GET", "x", _MINUTE)).partition("?")[0]
@@ -158,9 +154,8 @@ class S3Requests:
             for number in range(_TRIES):
                 if number:
                     await anyio.sleep(_PAUSE * 2 ** (number - 1))
-                url, signed = self._signed(
-                    datetime.now(UTC), method, key, query=query, headers=headers or {}, body=body
-                )
+                now = datetime.now(UTC)
+                url, signed = self._signed(now, method, key, query=query, headers=headers or {}, body=body)
                 try:
                     async with session.request(method, url, headers=signed, data=body or None) as response:
                         status, said = response.status, await response.text()
@@ -176,7 +171,14 @@ class S3Requests:
         raise RefusedError(trouble)
 
     def _signed(
-        self, now: datetime, method: str, key: str, *, query: Query, headers: Query, body: str
+        self,
+        now: datetime,
+        method: str,
+        key: str,
+        *,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: str,
     ) -> tuple[URL, dict[str, str]]:
         """Return the URL and the headers of a request, signed at that moment."""
         at, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
