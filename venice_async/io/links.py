@@ -63,8 +63,8 @@ class PrivateAddressError(OSError):
         return leads_inside(self.address)
 
 
-class LinkRoute:
-    """How links are reached.
+class LinkRoute(AbstractResolver):
+    """How links are reached. As a resolver it leaves out the addresses that links may not lead to.
 
     Attributes:
         rules: where they may lead.
@@ -95,9 +95,8 @@ class LinkRoute:
 
     def connector(self) -> aiohttp.TCPConnector:
         """Return a new connector for links, which leads to admitted addresses only."""
-        guard = _Guard(self, self._of_lent("_resolver", None))
         family = self._of_lent("_family", socket.AF_UNSPEC)
-        return connector(resolver=guard, use_dns_cache=False, family=family)
+        return connector(resolver=self, use_dns_cache=False, family=family)
 
     def options(self, url: str) -> dict[str, Any]:
         """Return what a request to `url` takes beside its method and headers."""
@@ -116,10 +115,9 @@ class LinkRoute:
         if self._looked or is_loopback(api) or self.session is not None or self._proxy(f"https://{api}"):
             return
         self._looked = True
-        resolver: AbstractResolver = self._of_lent("_resolver", None) or aiohttp.ThreadedResolver()
         found: list[ResolveResult] = []
         with anyio.move_on_after(_LOOK), suppress(OSError):
-            found = await resolver.resolve(api, 443, socket.AF_UNSPEC)
+            found = await self._addresses(api, 443, socket.AF_UNSPEC)
         addresses = [item["host"] for item in found if item["host"] != api]
         if not addresses or any(map(self.rules.admits, addresses)):
             return
@@ -133,17 +131,27 @@ class LinkRoute:
                 *(api, addresses[0], kind, network),
             )
 
-    def admitted(self, host: str, found: list[ResolveResult]) -> list[ResolveResult]:
-        """Return those of the addresses `found` for `host` that may be connected to; a proxy may be anywhere.
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of `host` that may be connected to; a proxy may be anywhere.
 
         Raises:
-            PrivateAddressError: none may.
+            PrivateAddressError: there are none.
         """
+        found = await self._addresses(host, port, family)
         kept = [item for item in found if self.rules.admits(item["host"])]
         proxies = [self._proxy(f"{scheme}://link.invalid") for scheme in ("http", "https")]
         if found and not kept and host not in {proxy.host for proxy in proxies if proxy is not None}:
             raise PrivateAddressError(found[0]["host"])
         return kept or found
+
+    async def close(self) -> None:
+        """Do nothing: there is nothing to close, and a lent resolver is not ours."""
+
+    async def _addresses(self, host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+        resolver: AbstractResolver = self._of_lent("_resolver", None) or aiohttp.ThreadedResolver()
+        return await resolver.resolve(host, port, family)
 
     def _proxy(self, url: str) -> URL | None:
         if self._links.proxy is not None:
@@ -163,21 +171,3 @@ class LinkRoute:
     def _of_lent(self, name: str, default: Any) -> Any:
         """Return what the connector of the lent session was made with: aiohttp has no public word for it."""
         return getattr(self._lent and self._lent.connector, name, default)
-
-
-class _Guard(AbstractResolver):
-    """Resolves names, and leaves out addresses that links may not lead to."""
-
-    def __init__(self, route: LinkRoute, lent: AbstractResolver | None) -> None:
-        self._route = route
-        self._inner = lent or aiohttp.ThreadedResolver()
-        self._is_ours = lent is None
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return self._route.admitted(host, await self._inner.resolve(host, port, family))
-
-    async def close(self) -> None:
-        if self._is_ours:
-            await self._inner.close()

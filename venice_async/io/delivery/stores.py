@@ -175,31 +175,25 @@ async def put_text(place: ObjectPlace, url: str, text: str, *, overwrite: bool) 
 
 
 async def asked(call: Awaitable[T], place: ObjectPlace, *, before: bool = False) -> T:
-    """Return what a call of obstore returns; its errors become ours, without the answers they quote."""
+    """Return what a call of obstore returns; its errors become ours, without the answers they quote.
+
+    `before` tells whether nothing is paid yet.
+    """
     try:
         return await call
     except VeniceError:
         raise
     except Exception as error:  # noqa: BLE001 - obstore raises errors of its own and of Python's
-        failure = failure_of(error, place, before=before)
-    raise failure
-
-
-def failure_of(error: Exception, place: ObjectPlace, *, before: bool) -> VeniceError:
-    """Return what to raise when a store fails; `before` anything is paid, if so."""
-    reason = reason_of(error)
-    if type(error).__name__ == "AlreadyExistsError":
-        message, what = (
-            f"An object {str(place)!r} has appeared meanwhile, and was left as it is",
-            "Move it away",
-        )
-    else:
-        message, what = f"The clip cannot be written to {str(place)!r}: {reason}", "Mend that"
+        reason, is_taken = reason_of(error), type(error).__name__ == "AlreadyExistsError"
+    message, what = f"The clip cannot be written to {str(place)!r}: {reason}", "Mend that"
+    if is_taken:
+        message = f"An object {str(place)!r} has appeared meanwhile, and was left as it is"
+        what = "Move it away"
     if before:
         kind = UsageError if reason in {_REFUSED, _MISSING} else DownloadError
-        return kind(message, hint="Check the URL, the credentials and the settings in the environment")
+        raise kind(message, hint="Check the URL, the credentials and the settings in the environment")
     what = f"{what} or choose another place, then"
-    return DownloadError(
+    raise DownloadError(
         message, hint=f"{what} call resume(ticket, to=...)", cli_hint=f"{what} resume the job"
     )
 
