@@ -1,14 +1,15 @@
 """A world to run the client in for a long time: a server that counts charges, and processes that are killed.
 
-The server is in memory and the journal on disk; a process that is killed leaves what the disk held at that
-moment, and nothing that it does afterwards reaches the server or the journal of the next one. On the loop of
-a world (`run`) the same choices give the same run.
+The server is the sandbox's, asked without a socket; the journal is on disk. A process that is killed leaves
+what the disk held at that moment, and nothing that it does afterwards reaches the server or the journal of
+the next one. On the loop of a world (`run`) the same choices give the same run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import shutil
 from collections import Counter
@@ -23,6 +24,7 @@ import anyio
 from attrs import define
 
 from tests.replay import ReplayClock
+from tests.venice import model
 from venice_async import (
     ConnectError,
     DisconnectedError,
@@ -37,7 +39,10 @@ from venice_async import (
 from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
 from venice_async.io.transport import Content
-from venice_async.sandbox import tiny_clip
+from venice_async.sandbox import RecordedRequest, Scenario, tiny_clip
+from venice_async.sandbox.jobs import Job
+from venice_async.sandbox.options import Options
+from venice_async.sandbox.venice import Venice
 from venice_async.sansio.http.wire import HttpRequest
 from venice_async.sansio.job.states import Downloading, State
 from venice_async.sansio.retries import Call
@@ -63,6 +68,15 @@ ANSWERS: Final = (
     *("unsent", "lost", "cut", "502", "503", "429", "nonsense"),
     *("404", "400", "403 edge", "COMPLETED", "failed"),
 )
+SPOILT: Final[Mapping[str, tuple[int, object]]] = {
+    **{status: (int(status), {"error": "no"}) for status in ("502", "503", "429", "404")},
+    "403 edge": (403, {"message": "Just a moment"}),
+    "400": (400, {"error": "Request ID is invalid"}),
+    "COMPLETED": (200, {"status": "COMPLETED"}),
+    "nonsense": (200, ["?"]),
+}
+ONLY_OF_POLLS: Final = frozenset({"400", "COMPLETED", "nonsense"})
+NEVER: Final = math.inf
 
 
 @define
@@ -100,24 +114,11 @@ class Answer:
         yield self.body[middle:]
 
 
-@define
-class ServerJob:
-    """A job at the server, charged for."""
-
-    name: str
-    private: bool
-    done: bool = False
-    gone: bool = False
-    failed: bool = False
-    gets: int = 0
-
-
 class World:
     """The server, the disk, and the one process that lives at a time.
 
     Attributes:
-        charges: how often each request was paid for, by its prompt.
-        jobs: the server's jobs, by queue_id.
+        gets: how often each link was fetched, by its path.
         faults: how the next answers to anything but a paid request go wrong.
         steps: what was done, by kind.
         crashes: by where the process was.
@@ -132,8 +133,8 @@ class World:
         self.clips.mkdir()
         self.chance = random.Random(seed)
         self.story: list[tuple[float, str]] = []
-        self.charges: Counter[str] = Counter()
-        self.jobs: dict[str, ServerJob] = {}
+        self.server: Venice | None = None
+        self.gets: Counter[str] = Counter()
         self.faults: list[str] = []
         self.orders: dict[str, str] = {}
         self.names = 0
@@ -142,9 +143,32 @@ class World:
         self.crashes: Counter[str] = Counter()
         self.used_up: set[str] = set()
 
+    @property
+    def jobs(self) -> list[Job]:
+        """The server's jobs."""
+        return [] if self.server is None else self.server.jobs.all()
+
+    @property
+    def charges(self) -> Counter[str]:
+        """How often each request was paid for, by its prompt."""
+        return Counter(job.request["prompt"] for job in self.jobs)
+
     async def live(self) -> None:
         """Let a process live, and take up what the one before left."""
         assert self.process is None
+        self.server = self.server or Venice(
+            Options(
+                models=[model("model"), model("model-private")],
+                scenarios={"*": Scenario(seconds=NEVER)},
+                speed=1,
+                limits=None,
+                clips=lambda *, prompt, **_: self.clip(prompt),
+                link_gets=1_000,
+                media_lifetime=NEVER,
+                id_lifetime=NEVER,
+            )
+        )
+        self.server.link_base = ORIGIN
         self.lives += 1
         self.process = Process(self, self.folder / f"life-{self.lives}")
         await self.process.begin()
@@ -188,8 +212,8 @@ class World:
 
     def complete(self) -> None:
         """Let the server finish its work."""
-        for job in self.jobs.values():
-            job.done = True
+        for job in self.jobs:
+            job.execution = 0.0
 
     def clip(self, name: str) -> bytes:
         return tiny_clip(300, seed=int(name.partition("-")[2]))
@@ -197,7 +221,7 @@ class World:
     def check(self) -> None:
         """Assert what must hold at any moment."""
         assert {1} >= set(self.charges.values()), "charged twice"
-        assert MOST_GETS >= max((job.gets for job in self.jobs.values()), default=0), "too many GETs"
+        assert MOST_GETS >= max(self.gets.values(), default=0), "too many GETs"
         for path in self.clips.glob("*.mp4"):
             assert path.read_bytes() == self.clip(path.stem), f"{path.name} is damaged"
 
@@ -222,16 +246,15 @@ class World:
                 self.used_up.add(name)  # it was so when the process began
         self.check()
         found: Counter[str] = Counter(orders=self.names)
-        for job in self.jobs.values():
-            saved = (self.clips / f"{job.name}.mp4").exists()
-            lost = not (saved or job.failed or job.name in unknown | self.used_up)
-            assert not lost, f"{job.name} was paid for and is lost"
-            fate = "saved" if saved else "failed" if job.failed else "unknown" if job.name in unknown else ""
+        for job in self.jobs:
+            name = job.request["prompt"]
+            saved = (self.clips / f"{name}.mp4").exists()
+            lost = not (saved or not job.succeeds or name in unknown | self.used_up)
+            assert not lost, f"{name} was paid for and is lost"
+            fate = (
+                "saved" if saved else "failed" if not job.succeeds else "unknown" if name in unknown else ""
+            )
             found[fate or "link used up"] += 1
-        known = {job.name for job in self.jobs.values()}
-        for name in self.charges.keys() - known:
-            assert name in unknown, f"{name} was paid for and nobody says so"
-            found["unknown"] += 1
         assert [] == [path.name for path in self.clips.iterdir() if path.suffix != ".mp4"], (
             "part files are left"
         )
@@ -246,90 +269,55 @@ class World:
         shutil.rmtree(self.process.folder)
         self.process = None
 
-    def answer(self, request: HttpRequest, process: Process) -> Answer:
-        """Do what is asked, and answer."""
+    async def answer(self, request: HttpRequest, process: Process) -> Answer:
+        """Do what is asked, and answer; what was paid for may fail, and an answer go wrong or be cut."""
+        assert self.server is not None
+        by_link = request.call in {Call.LINK, Call.REVOKE}
+        url = urlsplit(request.url)
         fields: dict[str, Any] = json.loads(request.body or b"{}")
-        match request.call, request.url:
-            case Call.QUEUE, _:
-                return self._queue(fields, process)
-            case Call.RETRIEVE, _:
-                return self._retrieve(fields, process)
-            case Call.OTHER, "/video/complete":
-                self._clean(self.jobs[fields["queue_id"]])
-                return reply(process, 200, {"success": True})
-            case Call.REVOKE, url:
-                self._clean(self.jobs[urlsplit(url).path[1:]])
-                return reply(process, 200, {})
-            case Call.LINK, url:
-                return self._link(self.jobs[urlsplit(url).path[1:]], request, process)
-            case _:
-                return reply(process, 404, {})
-
-    def _clean(self, job: ServerJob) -> None:
-        assert (self.clips / f"{job.name}.mp4").read_bytes() == self.clip(job.name), (
-            "deleted before it was safe"
+        asked = RecordedRequest(
+            method=request.method,
+            path=url.path,
+            point="complete" if request.call is Call.OTHER else request.call.value,
+            json=fields,
+            headers={"content-type": "application/json"} | {n.lower(): v for n, v in request.headers.items()},
+            target=request.url.removeprefix(ORIGIN),
+            at=self.server.now(),
+            origin="link" if by_link else "api",
         )
-        job.gone = True
-
-    def _queue(self, fields: dict[str, Any], process: Process) -> Answer:
-        name = fields["prompt"]
-        answer = self.orders.pop(name, "well")
-        if answer in {"503", "429", "402", "500 uncharged"}:
-            return reply(process, int(answer[:3]), {"error": "no", "code": "MODEL_OFFLINE"})
-        if answer == "lost uncharged":
-            msg = "lost"
-            raise DisconnectedError(msg)
-        self.charges[name] += 1
-        if answer in {"lost", "500"}:
-            if answer == "500":
-                return reply(process, 500, {"error": "charged all the same"})
-            msg = "lost"
-            raise DisconnectedError(msg)
-        queue_id = f"job-{len(self.jobs) + 1}"
-        private = "private" in fields["model"]
-        self.jobs[queue_id] = ServerJob(name=name, private=private)
-        link = {"download_url": f"{ORIGIN}/{queue_id}"} if private else {}
-        return reply(
-            process, 200, {"model": fields["model"], "queue_id": queue_id, **link}, cut=answer == "cut"
-        )
-
-    def _retrieve(self, fields: dict[str, Any], process: Process) -> Answer:
-        job = self.jobs[fields["queue_id"]]
-        fault = self.faults.pop() if self.faults else ""
-        job.failed |= fault == "failed" and not job.done
-        if job.failed:
-            return reply(process, 500, {"error": "Inference failed"})
-        if fault in {"502", "503", "429", "404"}:
-            return reply(process, int(fault), {"error": "no"})
-        if fault == "400":
-            return reply(process, 400, {"error": "Request ID is invalid"})
-        if fault == "403 edge":
-            return reply(process, 403, {"message": "Just a moment"})
-        if fault == "COMPLETED" and not job.private:
-            return reply(process, 200, {"status": "COMPLETED"})
-        if fault == "nonsense":
-            return reply(process, 200, ["?"])
-        if job.gone and not job.private:
-            return reply(process, 404, {"error": "gone"})
-        if not job.done or job.private:
-            status = {"status": "COMPLETED" if job.done else "PROCESSING", "execution_duration": 1000}
-            return reply(process, 200, status, cut=fault == "cut")
-        return Answer(200, self.clip(job.name), {"content-type": "video/mp4"}, process, fault == "cut")
-
-    def _link(self, job: ServerJob, request: HttpRequest, process: Process) -> Answer:
-        job.gets += 1
-        if job.gone:
-            return reply(process, 410, {"error": "gone"})
-        fault = self.faults.pop() if self.faults and job.gets <= PATIENT_GETS else ""
-        if fault in {"502", "503", "429", "404", "403 edge"}:
-            return reply(process, int(fault[:3]), {"error": "no"})
-        clip, headers = self.clip(job.name), {"etag": '"1"', "content-type": "video/mp4"}
-        if "Range" in request.headers:
-            start = int(request.headers["Range"][6:-1])
-            headers |= {"content-range": f"bytes {start}-{len(clip) - 1}/{len(clip)}"}
-            return Answer(206, clip[start:], headers, process, fault == "cut")
+        fault = ""
+        if request.call is Call.QUEUE:
+            fault = self.orders.pop(fields["prompt"], "well")
+            if fault == "lost uncharged":
+                raise DisconnectedError(fault)
+            if fault in {"503", "429", "402", "500 uncharged"}:
+                return reply(process, int(fault[:3]), {"error": "no", "code": "MODEL_OFFLINE"})
+        else:
+            if request.call is Call.LINK:
+                self.gets[url.path] += 1
+            job = self.server.job_of(asked)
+            assert job is not None
+            name = job.request["prompt"]
+            if request.call in {Call.OTHER, Call.REVOKE}:
+                kept = (self.clips / f"{name}.mp4").read_bytes()
+                assert kept == self.clip(name), "deleted before it was safe"
+            elif self.faults and (request.call is Call.RETRIEVE or self.gets[url.path] <= PATIENT_GETS):
+                fault = self.faults.pop()
+            if fault == "failed" and request.call is Call.RETRIEVE and not job.done(asked.at):
+                job.scenario, job.execution = Scenario(outcome="inference_failed"), 0.0
+            spoilt = fault in SPOILT and not (by_link and fault in ONLY_OF_POLLS)
+            if job.succeeds and spoilt and not (fault == "COMPLETED" and job.delivery == "link"):
+                return reply(process, *SPOILT[fault])
+        given = self.server.answer(await self.server.prepared(asked))
+        if fault == "500":
+            return reply(process, 500, {"error": "charged all the same"})
+        if fault == "lost" and request.call is Call.QUEUE:
+            raise DisconnectedError(fault)
+        headers = {name.lower(): text for name, text in given.headers.items()}
+        if by_link:
+            headers["content-length"] = str(len(given.body))
         return Answer(
-            200, clip, headers | {"content-length": str(len(clip))}, process, fault in {"cut", "lost"}
+            given.status, bytes(given.body), headers, process, fault == "cut" or (fault == "lost" and by_link)
         )
 
 
@@ -438,7 +426,7 @@ class Wire:
         await anyio.sleep(world.chance.random())
         await self.process.pass_by(f"sending {name}")
         self.fail("unsent", request, ConnectError)
-        answer = world.answer(request, self.process)
+        answer = await world.answer(request, self.process)
         world.check()
         await anyio.sleep(world.chance.random())
         await self.process.pass_by(f"after {name}")

@@ -64,7 +64,7 @@ class Venice:
 
     async def prepared(self, request: RecordedRequest) -> RecordedRequest:
         """Make the clip that answers a request; a poll that it answers becomes the point `video`."""
-        job = self._job(request)
+        job = self.job_of(request)
         if job is None or not job.done(request.at):
             return request
         if request.point == "link":
@@ -105,7 +105,7 @@ class Venice:
         """Return the id of the model that a request is for: of a link, that of its job."""
         if request.origin == "api":
             return _fields(request).get("model")
-        job = self._job(request)
+        job = self.job_of(request)
         return None if job is None else job.model.id
 
     def link_of(self, job: Job) -> str:
@@ -157,7 +157,7 @@ class Venice:
         """`POST /video/retrieve`."""
         body, now = parse(request), request.at
         check_job(body, optional=("delete_media_on_completion",))
-        job = self._job(request)
+        job = self.job_of(request)
         if job is None:
             return standard_error(400, _UNKNOWN_ID)
         match self._stage(job, request):
@@ -272,7 +272,7 @@ class Venice:
             raise Refused(detailed_error([(("model",), "Specified model not found")]))
         return self.models[name]
 
-    def _job(self, request: RecordedRequest) -> Job | None:
+    def job_of(self, request: RecordedRequest) -> Job | None:
         """Return the job that a request names, by its id or by its link."""
         if request.origin == "api":
             return self.jobs.find(str(_fields(request).get("queue_id")))
@@ -283,7 +283,7 @@ class Venice:
 
     def _linked(self, request: RecordedRequest) -> Job:
         """Return the job of a link that is still good."""
-        job = self._job(request)
+        job = self.job_of(request)
         if job is None:
             raise Refused(standard_error(404, "Not found"))
         if self._gone(job, request.at):
