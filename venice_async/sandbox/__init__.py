@@ -37,21 +37,16 @@ __all__ = [
     "tiny_clip",
 ]
 
-_MODULES = {
-    "CATALOGUE": "catalogue",
-    "CatalogueModel": "model",
-    "Charge": "records",
-    "ClipMaker": "clips.media",
-    "Fault": "scenarios",
-    "Outcome": "scenarios",
-    "Point": "scenarios",
-    "RateLimits": "options",
-    "RecordedRequest": "records",
-    "Sandbox": "server",
-    "Scenario": "scenarios",
-    "serve": "server",
-    "tiny_clip": "clips.media",
+_NAMES = {
+    "catalogue": ("CATALOGUE",),
+    "clips.media": ("ClipMaker", "tiny_clip"),
+    "model": ("CatalogueModel",),
+    "options": ("RateLimits",),
+    "records": ("Charge", "RecordedRequest"),
+    "scenarios": ("Fault", "Outcome", "Point", "Scenario"),
+    "server": ("Sandbox", "serve"),
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:

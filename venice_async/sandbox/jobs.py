@@ -94,7 +94,7 @@ class Job:
         return clip, {} if named == "" else {"Content-Type": named or kind}
 
     def order(self) -> dict[str, Any]:
-        """Return what the renderer is told."""
+        """Return the arguments of the renderer."""
         body, model = self.request, self.model
         width, height = frame_size(body.get("resolution") or model.dearest, body.get("aspect_ratio"))
         if model.upscales:
@@ -111,9 +111,9 @@ class Job:
 
 
 class SandboxJobs:
-    """All jobs ever queued; it draws their times and names.
+    """All jobs ever queued.
 
-    They are drawn from the option `seed`: the same requests in the same order take the same times.
+    Their times and ids are drawn from the option `seed`: the same requests in the same order get the same.
     """
 
     def __init__(self, options: Options) -> None:

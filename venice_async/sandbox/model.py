@@ -20,7 +20,6 @@ _CREATED = 1_767_225_600  # 2026-01-01, as good a release date as any
 _DISCOUNT_WITHOUT_AUDIO = 0.8
 _REFERENCE_RATE = 0.6
 _FPS = 30.0  # frames a second that a price is for
-_AUTO = "Auto"
 
 
 @frozen(kw_only=True)
@@ -146,8 +145,8 @@ class CatalogueModel:
         if self.audio_configurable and not body.get("audio", True):
             rate *= _DISCOUNT_WITHOUT_AUDIO
         urls = body.get("reference_image_urls")
-        images = len(cast("list[object]", urls)) if isinstance(urls, list) else 1
-        images = body.get("reference_image_count", images)
+        given = len(cast("list[object]", urls)) if isinstance(urls, list) else 1
+        images = body.get("reference_image_count", given)
         seconds = seconds_of(body, upscales=self.takes_clip) + _REFERENCE_RATE * reference_seconds(body)
         usd: float = round(rate * seconds + self.usd_per_image * images, 4)
         factor: float = body.get("upscale_factor", 2) if self.upscales and self.factors else 1
@@ -163,7 +162,7 @@ class CatalogueModel:
             "model_type": self.kind,
             "aspect_ratios": list(self.aspect_ratios),
             "resolutions": list(self.resolutions),
-            "durations": [_AUTO] if self.takes_clip else list(self.durations),
+            "durations": ["Auto"] if self.takes_clip else list(self.durations),
             "audio": self.audio,
             "audio_configurable": self.audio_configurable,
             "audio_input": self.audio_input,

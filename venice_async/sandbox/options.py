@@ -31,7 +31,7 @@ class RateLimits:
         phase: seconds by which the first fixed window is cut short.
         reset_unit: what the reset headers count in; documented as a Unix time, seen as milliseconds.
         retry_after: whether a 429 carries `Retry-After` too.
-        failures: failed requests (4xx but 429) in `failure_period` that are borne; one more blocks the key.
+        failures: failed requests (4xx but 429) allowed in `failure_period`; one more blocks the key.
             None for no block.
         failure_period: seconds in which failures are counted.
         block: seconds that a block lasts.

@@ -50,7 +50,7 @@ def venice_env(venice_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sand
     """Point the environment at `venice_sandbox`, and return it: `VeniceClient()` needs no arguments.
 
     VENICE_API_KEY and VENICE_BASE_URL are set for the test and its child processes. All other variables that
-    begin with VENICE_ are removed, so that the journal or the limits of whoever runs the test stay out of it.
+    begin with VENICE_ are removed, so that your own journal and limits do not reach the test.
     """
     for name in [name for name in os.environ if name.startswith("VENICE_")]:
         monkeypatch.delenv(name)

@@ -31,12 +31,7 @@ _HINT: Final = "The guide's page on tests lists the fields of scenarios and faul
 _LISTS: Final = frozenset({"scenarios", "faults"})
 _LITERAL: Final = re.compile(r"(.*) not in literal typing\.Literal\[(.*)\]")
 _NAMED: Final = re.compile(r"'(\w+)' must ")
-_CALLED: Final[Mapping[Any, str]] = {
-    str: "text",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-}
+_CALLED: Final = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 
 Json: TypeAlias = "bool | float | str | list[Json] | dict[str, Json] | None"
 Declared: TypeAlias = tuple[dict[str, list[Scenario]], list[Fault]]

@@ -28,7 +28,7 @@ from .validation import check_job, check_queue, check_quote, parse
 _UNKNOWN_MEDIA = "Media could not be found. Request may be invalid, expired, or deleted."
 _UNKNOWN_ID = "Request ID is invalid."
 _UNKNOWN = {400: _UNKNOWN_ID, 404: _UNKNOWN_MEDIA}
-_TOLD = frozenset({"content_policy", "provider_failed", "media_refused"})
+_SAY_REFUND = frozenset({"content_policy", "provider_failed", "media_refused"})
 _MODEL_TYPES = frozenset(
     "all asr code embedding image inpaint music text tts upscale video".split()  # noqa: SIM905 - as in the document
 )
@@ -80,8 +80,8 @@ class Venice:
         left = self._left(request)
         try:
             reply = _ANSWERS[request.point](self, request)
-        except Refused as turned_down:
-            reply = turned_down.reply
+        except Refused as refused:
+            reply = refused.reply
         if request.origin == "link":
             return reply
         model = self.models.get(str(_fields(request).get("model")))
@@ -197,7 +197,7 @@ class Venice:
         return json_reply(200, {"success": job.deleted})
 
     def link(self, request: RecordedRequest) -> Reply:
-        """GET a link; each one counts, whatever comes of it."""
+        """GET a link; every request counts against the limit, answered or not."""
         job, now = self._linked(request), request.at
         if job.gets >= self.options.link_gets:
             return standard_error(429, "This download link was used too often")
@@ -291,7 +291,7 @@ class Venice:
         return job
 
     def _stage(self, job: Job, request: RecordedRequest) -> Stage:
-        """Return what a poll finds, without changing anything."""
+        """Return what a poll finds; nothing is changed by asking."""
         now = request.at
         if now >= job.queued_at + self.options.id_lifetime:
             return "no id"
@@ -371,7 +371,7 @@ def _failure(job: Job, now: float) -> Reply:
     """Return how a job that has failed answers a poll, and every later one."""
     scenario = job.scenario
     outcome = "inference_failed" if job.broken else scenario.outcome
-    told = outcome in _TOLD if scenario.tells_refund is None else scenario.tells_refund
+    told = outcome in _SAY_REFUND if scenario.tells_refund is None else scenario.tells_refund
     money = {"credits_refunded": scenario.credits_refunded} if told else {}
     match outcome:
         case "capacity":

@@ -17,7 +17,7 @@ _AT_ONCE = 2
 
 
 class ClipRenderer:
-    """Makes each job's clip once, when somebody asks for it; at most two renderings run at once."""
+    """Makes each job's clip once, when it is first requested; at most two are rendered at a time."""
 
     def __init__(self, clips: Clips | None) -> None:
         """Take clips from `clips`, or render real ones in worker threads."""
@@ -35,10 +35,10 @@ class ClipRenderer:
             return
         if job not in self._renderings:
             self._renderings[job] = asyncio.create_task(self._render(job))
-        await asyncio.shield(self._renderings[job])  # whoever asked may hang up
+        await asyncio.shield(self._renderings[job])  # the client may disconnect
 
     async def aclose(self) -> None:
-        """Drop renderings that have not begun, and wait for those that run."""
+        """Drop queued renderings, and wait for the running ones."""
         self._closing = True
         await asyncio.gather(*self._renderings.values())
 
