@@ -17,6 +17,7 @@ import anyio.lowlevel
 import pytest
 import yarl
 
+from tests.cases import for_each
 from venice_async.sandbox import Fault, Point, RecordedRequest, Scenario, tiny_clip
 from venice_async.sandbox.faults import encode
 
@@ -221,8 +222,8 @@ async def test_faults_may_be_injected_while_it_runs() -> None:
     assert [200, 500] == [before.status, after.status]
 
 
-@pytest.mark.parametrize(
-    ("point", "path"),
+@for_each(
+    "point, path",
     [("models", "/models"), ("rate_limits", "/api_keys/rate_limits"), ("balance", "/billing/balance")],
 )
 async def test_every_get_can_be_struck(point: Point, path: str) -> None:
@@ -288,8 +289,8 @@ async def test_an_inline_clip_is_cut_too_and_comes_whole_the_next_time() -> None
         assert LARGE == (await venice.retrieve(ticket)).content
 
 
-@pytest.mark.parametrize(
-    ("fault", "error"),
+@for_each(
+    "fault, error",
     [(Fault(on="link", reset_at=700), "ConnectionResetError"), (Fault(on="link", cut_at=700), "")],
 )
 async def test_a_reset_is_an_error_of_the_connection_and_a_cut_is_its_end(fault: Fault, error: str) -> None:
@@ -368,7 +369,7 @@ async def test_a_get_answered_by_an_injected_status_is_not_one_of_the_five() -> 
     assert [503, 200, 200, 200, 200, 200, 429] == answers
 
 
-@pytest.mark.parametrize(
+@for_each(
     "wrong",
     [
         {"on": "nowhere"},

@@ -11,6 +11,7 @@ import anyio
 import pytest
 from attrs import evolve
 
+from tests.cases import for_each
 from venice_async import VeniceClient, VideoRequest
 from venice_async.sandbox import Outcome, Scenario
 
@@ -105,7 +106,7 @@ async def test_an_id_never_issued_is_a_400_and_one_of_another_model_a_404() -> N
     assert 404 == other.status
 
 
-@pytest.mark.parametrize(
+@for_each(
     "body", [{}, {"model": TEXT}, {"model": TEXT, "queue_id": 5}, {"model": TEXT, "queue_id": "x", "more": 1}]
 )
 async def test_a_poll_takes_a_model_and_a_queue_id_and_nothing_unknown(body: dict[str, Any]) -> None:
@@ -175,8 +176,8 @@ async def test_a_failure_may_be_left_unrefunded() -> None:
     assert (422, False, False) == (status, body["error"]["credits_refunded"], refunded)
 
 
-@pytest.mark.parametrize(
-    ("outcome", "status", "refunded"),
+@for_each(
+    "outcome, status, refunded",
     [
         ("inference_failed", 500, True),
         ("capacity", 503, False),

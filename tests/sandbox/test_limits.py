@@ -10,6 +10,7 @@ import anyio
 import attrs
 import pytest
 
+from tests.cases import for_each
 from venice_async.sandbox import Fault, RateLimits
 
 from .talk import UPSCALE, Answer, Talk, talk
@@ -151,8 +152,8 @@ async def test_twenty_failures_or_older_ones_do_not_block() -> None:
         assert 200 == (await venice.quote()).status
 
 
-@pytest.mark.parametrize(
-    ("options", "blocked"),
+@for_each(
+    "options, blocked",
     [
         ({"limits": RateLimits(queue=0)}, False),
         ({"faults": [Fault(on="queue", status=503, times=None)]}, False),

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.cases import for_each
 from venice_async.sandbox import Scenario
 
 from .talk import CLIP, PRIVATE, Answer, Talk, talk
@@ -50,8 +51,8 @@ async def test_a_key_sent_along_is_reported() -> None:
         assert ("link", "link") == (leak.origin, leak.point)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "first", "last"),
+@for_each(
+    "wanted, first, last",
     [
         ("bytes=0-0", 0, 0),
         ("bytes=500-", 500, SIZE - 1),
@@ -72,7 +73,7 @@ async def test_a_range_beyond_the_end_is_a_416_that_tells_the_size() -> None:
     assert (416, f"bytes */{SIZE}") == (answer.status, answer.headers["Content-Range"])
 
 
-@pytest.mark.parametrize("wanted", ["bytes=5-2", "bytes=-", "bytes=0-1,5-6", "items=0-1"])
+@for_each("wanted", ["bytes=5-2", "bytes=-", "bytes=0-1,5-6", "items=0-1"])
 async def test_a_range_that_makes_no_sense_is_ignored(wanted: str) -> None:
     async with link() as (venice, url):
         answer = await get(venice, url, Range=wanted)

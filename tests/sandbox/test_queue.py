@@ -41,9 +41,7 @@ async def test_a_private_model_adds_a_link_on_another_origin() -> None:
         assert venice.sandbox.base_url.split("/")[2] != link.split("/")[2]
 
 
-@pytest.mark.parametrize(
-    "headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": "venice-sandbox-key"}]
-)
+@for_each("headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": "venice-sandbox-key"}])
 async def test_without_the_right_key_every_call_is_a_401(headers: dict[str, str]) -> None:
     async with talk() as venice:
         answers = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cases import for_each
 from venice_async import UsageError
 from venice_async.sandbox import Fault, Scenario
 from venice_async.sandbox.scenario_file import parse_scenarios
@@ -52,8 +53,8 @@ def test_a_list_tells_faults_from_scenarios_and_takes_null_and_raw_text() -> Non
     assert [Fault(on="queue", headers={"Date": None}, raw=b"HTTP/1.1 200 OK\r\n")] == faults
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
+@for_each(
+    "text, said",
     [
         ('[[faults]]\non = "queue"\ntiems = 2', "line 3: fault 1: 'tiems' is no field of a fault. Did you "),
         ('[[faults]]\non = "queu"', "line 2: fault 1: 'on': queu is none of 'models', 'quote', 'queue'"),

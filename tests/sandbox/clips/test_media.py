@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from tests.cases import for_each
 from venice_async.sandbox import tiny_clip
 from venice_async.sandbox.clips.media import Source, frame_size, inspect
 
@@ -26,7 +27,7 @@ def boxes(content: bytes) -> list[tuple[bytes, int]]:
     return found
 
 
-@pytest.mark.parametrize("size", [SMALLEST, SMALLEST + 1, 4096, 1_000_003])
+@for_each("size", [SMALLEST, SMALLEST + 1, 4096, 1_000_003])
 def test_a_tiny_clip_has_the_size_asked_for_and_boxes_that_fill_it(size: int) -> None:
     clip = tiny_clip(size)
     assert size == len(clip)
@@ -54,15 +55,13 @@ def test_the_length_of_a_clip_that_is_sent_along_is_read_from_its_header() -> No
     assert Source(12.5) == inspect(f"data:video/mp4;base64,{encoded}")
 
 
-@pytest.mark.parametrize(
-    "reference", [None, 5, "https://example.com/clip.mp4", "data:video/mp4;base64,AAA", "data:,"]
-)
+@for_each("reference", [None, 5, "https://example.com/clip.mp4", "data:video/mp4;base64,AAA", "data:,"])
 def test_what_cannot_be_read_is_taken_for_five_seconds(reference: object) -> None:
     assert Source(5.0, 640, 360) == inspect(reference)
 
 
-@pytest.mark.parametrize(
-    ("resolution", "ratio", "size"),
+@for_each(
+    "resolution, ratio, size",
     [
         (None, None, (1280, 720)),
         ("720p", "9:16", (720, 1280)),
