@@ -368,3 +368,26 @@ async def test_the_rate_limit_page_tells_limits_and_balances() -> None:
         data = (await venice.call("GET", "/api_keys/rate_limits")).json["data"]
     assert (True, {"USD": 3, "DIEM": 0}) == (data["accessPermitted"], data["balances"])
     assert [] == data["rateLimits"]
+
+
+@for_each(
+    "query, status",
+    [
+        ({}, 200),
+        ({"pageSize": "10", "startTimestamp": "2026-01-01", "endTimestamp": "2100-01-01T00:00:00Z"}, 200),
+        ({"pageSize": "9"}, 400),
+        ({"pageSize": "many"}, 400),
+        ({"startTimestamp": "yesterday"}, 400),
+        ({"model": TEXT}, 400),
+        ({"cursor": "x", "pageSize": "10"}, 400),
+        ({"cursor": "!"}, 400),
+        ({"cursor": "WzEsMl0"}, 400),
+    ],
+)
+async def test_the_ledger_answers_filters_or_its_own_cursor_and_nothing_else(
+    query: dict[str, str], status: int
+) -> None:
+    async with talk() as venice:
+        key = {"Authorization": f"Bearer {venice.sandbox.admin_key}"}
+        answer = await venice.call("GET", "/billing/usage-history", headers=key, params=query)
+    assert status == answer.status

@@ -13,7 +13,7 @@ from .records import RecordedRequest
 from .replies import Refused, Reply, json_reply, standard_error
 
 _FILTERS = frozenset({"startTimestamp", "endTimestamp", "pageSize", "currency"})
-_SIZES = range(10, 1001)
+_SIZES = frozenset(map(str, range(10, 1001)))
 
 
 def ledger_page(jobs: Iterable[Job], request: RecordedRequest, epoch: float) -> Reply:
@@ -28,11 +28,13 @@ def ledger_page(jobs: Iterable[Job], request: RecordedRequest, epoch: float) -> 
             raise Refused(standard_error(400, "cursor excludes all other parameters"))
         cursor = wanted["cursor"]
         try:
-            wanted, offset = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+            filters, start_at = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+            wanted, offset = dict(filters), int(start_at)
         except (ValueError, TypeError):
             message = "Invalid or expired cursor; restart from the first page"
             raise Refused(standard_error(400, message)) from None
-    if not wanted.keys() <= _FILTERS or int(wanted.get("pageSize", "1000")) not in _SIZES:
+    size = wanted.get("pageSize", "1000")
+    if not wanted.keys() <= _FILTERS or size not in _SIZES:
         raise Refused(standard_error(400, "Invalid query parameters"))
     try:
         start = datetime.fromisoformat(wanted.get("startTimestamp", "0001-01-01T00:00:00Z")).timestamp()
@@ -57,6 +59,6 @@ def ledger_page(jobs: Iterable[Job], request: RecordedRequest, epoch: float) -> 
                     "inferenceDetails": {"requestId": job.queue_id, "inferenceExecutionTime": None},
                 }
             )
-    until = offset + int(wanted.get("pageSize", "1000"))
+    until = offset + int(size)
     more = base64.urlsafe_b64encode(json.dumps([wanted, until]).encode()).decode().rstrip("=")
     return json_reply(200, {"data": rows[offset:until], "nextCursor": more if until < len(rows) else None})

@@ -6,7 +6,6 @@ import importlib.util
 import logging
 import re
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Literal, Self
 
 import anyio
@@ -125,9 +124,7 @@ class Sandbox(Options):
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         await self.aclose()
         if self._error is not None and error is None:
             raise self._error
@@ -144,22 +141,20 @@ class Sandbox(Options):
         """Serve an origin and return its port. A handler dies with its connection, as a fault may require."""
 
         async def logged(request: web.BaseRequest) -> web.StreamResponse:
-            begun = anyio.current_time()
-            outcome = "no whole answer"
+            begun, outcome = anyio.current_time(), "no whole answer"
             try:
                 response = await origins.handle(request, origin)
+                outcome = str(response.status)
             except Exception as error:
                 if request.transport is None or request.transport.is_closing():
                     await anyio.sleep_forever()  # the client hung up, which cancels this
                 self._error = self._error or error
                 raise
-            else:
-                outcome = str(response.status)
-                return response
             finally:
                 path = _LINK.sub("/media/(link)", request.rel_url.raw_path.replace(self.api_key, "(key)"))
                 took = (anyio.current_time() - begun) * 1000
                 logger.debug("%s %s: %s in %.0f ms", request.method, path, outcome, took)
+            return response
 
         server = web.Server(logged, handler_cancellation=True, access_log=None)
         runner = web.ServerRunner(server, shutdown_timeout=_GRACE)

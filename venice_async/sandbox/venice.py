@@ -25,9 +25,10 @@ from .replies import Refused, Reply, coded_error, detailed_error, json_reply, st
 from .scenarios import Scenario
 from .validation import check_job, check_queue, check_quote, parse
 
-_UNKNOWN_MEDIA = "Media could not be found. Request may be invalid, expired, or deleted."
-_UNKNOWN_ID = "Request ID is invalid."
-_UNKNOWN = {400: _UNKNOWN_ID, 404: _UNKNOWN_MEDIA}
+_UNKNOWN = {
+    400: "Request ID is invalid.",
+    404: "Media could not be found. Request may be invalid, expired, or deleted.",
+}
 _SAY_REFUND = frozenset({"content_policy", "provider_failed", "media_refused"})
 _MODEL_TYPES = frozenset(
     "all asr code embedding image inpaint music text tts upscale video".split()  # noqa: SIM905 - as in the document
@@ -35,8 +36,8 @@ _MODEL_TYPES = frozenset(
 _LINK = re.compile(r"/media/([0-9a-f-]{8,36})\.mp4")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
-Stage = Literal["no id", "no media", "unknown", "running", "failed", "unfetched", "link", "url", "inline"]
-"""What a poll finds: no id or no media of that name, a job in one of its states, or how its clip is had."""
+Stage = Literal[400, 404, "running", "failed", "unfetched", "link", "url", "inline"]
+"""What a poll finds: nothing of that id or name, a job in one of its states, or how its clip is had."""
 
 
 class Venice:
@@ -159,14 +160,10 @@ class Venice:
         check_job(body, optional=("delete_media_on_completion",))
         job = self.job_of(request)
         if job is None:
-            return standard_error(400, _UNKNOWN_ID)
+            return standard_error(400, _UNKNOWN[400])
         match self._stage(job, request):
-            case "no id":
-                return standard_error(400, _UNKNOWN_ID)
-            case "no media":
-                return standard_error(404, _UNKNOWN_MEDIA)
-            case "unknown":
-                return standard_error(job.scenario.unknown_status, _UNKNOWN[job.scenario.unknown_status])
+            case 400 | 404 as status:
+                return standard_error(status, _UNKNOWN[status])
             case "running":
                 if job.done(now):
                     job.polls -= 1
@@ -191,7 +188,7 @@ class Venice:
         model, queue_id = check_job(parse(request))
         job, completes = self.jobs.find(queue_id), self.options.completes
         if job is None or job.model.id != model or job.delivery == "link" or completes == "invalid":
-            return standard_error(400, _UNKNOWN_ID)
+            return standard_error(400, _UNKNOWN[400])
         if job.done(request.at) and completes == "deletes":
             job.deleted, job.clip = True, b""
         return json_reply(200, {"success": job.deleted})
@@ -294,13 +291,13 @@ class Venice:
         """Return what a poll finds; nothing is changed by asking."""
         now = request.at
         if now >= job.queued_at + self.options.id_lifetime:
-            return "no id"
+            return 400
         if _fields(request).get("model") != job.model.id:
-            return "no media"
+            return 404
         if now < job.queued_at + job.scenario.unknown_for:
-            return "unknown"
+            return job.scenario.unknown_status
         if job.delivery != "link" and self._gone(job, now):
-            return "no media"
+            return 404
         if not job.done(now) or job.polls:
             return "running"
         if not job.succeeds:

@@ -13,8 +13,6 @@ from .media import Clips
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_AT_ONCE = 2
-
 
 class ClipRenderer:
     """Makes each job's clip once, when it is first requested; at most two are rendered at a time."""
@@ -22,7 +20,7 @@ class ClipRenderer:
     def __init__(self, clips: Clips | None) -> None:
         """Take clips from `clips`, or render real ones in worker threads."""
         self._clips = clips
-        self._turns = anyio.Semaphore(_AT_ONCE)
+        self._turns = anyio.Semaphore(2)
         self._renderings: dict[Job, asyncio.Task[None]] = {}
         self._closing = False
 
