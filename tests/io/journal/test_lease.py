@@ -13,13 +13,14 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.clients import PRIVATE, PUBLIC, client
+from tests.clients import PRIVATE, PUBLIC, client, until
 from tests.test_consent import YES, needs_consent
-from tests.venice import Venice
+from tests.venice import Venice, fault, json_answer
 from venice_async import (
     AwaitingConsent,
     Consent,
     ConsentRequest,
+    Downloading,
     JournalError,
     VeniceClient,
     VideoRequest,
@@ -132,6 +133,30 @@ async def test_a_job_that_was_taken_over_is_followed_to_its_clip_by_the_one_that
             assert (video.path, video.sha256) == ((await inherited).path, (await inherited).sha256)
         assert (tmp_path / "a.mp4", 1) == (video.path, len(server.charges))
         assert [] == await sleeper.pending()
+
+
+async def test_the_gets_of_a_link_stay_counted_when_a_job_comes_back_to_the_one_that_wakes(
+    tmp_path: Path,
+) -> None:
+    absent, slow = json_answer({"error": "Not yet"}, status=404), fault(delay=25.0)
+    async with (
+        Venice(link=[absent, slow]) as server,
+        client(server, journal=tmp_path / "jobs.db") as sleeper,
+    ):
+        async with client(server, journal=tmp_path / "jobs.db") as heir:
+            order = sleeper.generate(PRIVATE, to=tmp_path / "a.mp4")
+            await order.queued()
+            awake = stopped(_journal(sleeper))
+            await heir.recover()
+            awake.set()
+            await until(lambda: server.gets == 1 and isinstance(order.state, Downloading))
+            await heir.aclose()
+        await until(lambda: server.gets == 2)
+        (entry,) = await sleeper.pending()
+        assert isinstance(order.state, Downloading)
+        assert isinstance(entry.state, Downloading)
+        assert order.state.gets == entry.state.gets >= server.gets
+        assert (tmp_path / "a.mp4", 1) == ((await order).path, len(server.charges))
 
 
 async def test_the_answer_of_a_person_comes_too_late_where_another_process_has_asked_meanwhile(
