@@ -132,11 +132,12 @@ async def test_an_answer_that_makes_no_sense_stays_in_the_error_and_the_journal_
         assert KEY.encode() not in (tmp_path / "jobs.db").read_bytes()
 
 
+@pytest.mark.parametrize("error", [LookupError(), VeniceError("No")])
 async def test_a_mistake_of_ours_after_the_paid_request_never_says_that_nothing_was_charged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     def mistake(*_: object, **__: object) -> None:
-        raise LookupError
+        raise error
 
     for broken in ("io.caller.queue_answer", "io.journal.record.JobRecord.record"):
         async with Venice() as server, client(server, journal=tmp_path / f"{broken}.db") as venice:

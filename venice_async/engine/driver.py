@@ -161,6 +161,8 @@ class Driver:
                 state, command = await self._look_up((self.state, command), again=True)
                 continue
             except VeniceError as error:
+                if isinstance(command, Queue) and self._submission.outcome is not None:
+                    raise  # a mistake of ours after the paid request, whose outcome is what counts
                 event = Refused(error)
             if isinstance(event, Refused) and isinstance(command, AskPrice | Queue):
                 event = Refused(await caller.explained(event.error, command.request.model))
