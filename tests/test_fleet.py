@@ -459,10 +459,21 @@ async def test_a_worker_that_is_cut_off_waits_for_the_database_until_it_is_told_
     running = asyncio.create_task(one.run())
     while not one.ready:  # noqa: ASYNC110 - a worker sets no event
         await anyio.sleep(0.05)
-    one.orders.app.connector.lost.set()  # type: ignore[attr-defined]
+    one.orders.engine.lost.set()
     await asked.wait()
     one.stop()
     assert 0 == await running
+
+
+async def test_a_worker_asks_to_be_started_again_if_a_task_of_its_own_fails(
+    uri: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_: Orders) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Orders, "tidy", broken)
+    assert RESTART == await worker(uri, sandbox).run()
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_the_keys_of_a_worker_come_before_the_environment(

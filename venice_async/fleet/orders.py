@@ -104,6 +104,7 @@ class Orders:
 
     Attributes:
         uri: the database.
+        engine: the connector of the tasks.
         app: hands out tasks.
 
     Raises:
@@ -115,8 +116,9 @@ class Orders:
             msg = "A fleet needs the URI of a Postgres"
             raise UsageError(msg, hint="Write postgresql://user:password@host/database")
         self.uri: Secret = Secret(uri)
-        self.app: App = App(connector=Engine(self.uri))
-        self.app.job_manager = Tasks(self.app.connector)
+        self.engine: Engine = Engine(self.uri)
+        self.app: App = App(connector=self.engine)
+        self.app.job_manager = Tasks(self.engine)
         self._pool = AsyncConnectionPool[Connection](
             "",
             kwargs={**parameters(self.uri), "autocommit": True, "prepare_threshold": None},
@@ -140,7 +142,7 @@ class Orders:
         await anyio.to_thread.run_sync(migrate, self.uri)
         async with self._explained():
             await self._pool.open(wait=True, timeout=_PATIENCE)
-        await self.app.connector.open_async(self._pool)
+        await self.engine.open_async(self._pool)
         return self
 
     async def __aexit__(self, *_: object) -> None:

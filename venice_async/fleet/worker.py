@@ -49,7 +49,7 @@ from ..results import ConsentRequest
 from ..sansio.converter import converter
 from ..sansio.http.secrets import Secret
 from ..sansio.job.states import Downloading, Failed, Saved, State, Succeeded, Waiting
-from .engine import Again, Engine, NotNowError
+from .engine import Again, NotNowError
 from .orders import ALIVE, QUEUE, TASK, Order, Orders, cancelled, end, is_cancelled
 
 RESTART: Final = 75
@@ -230,16 +230,17 @@ class Worker:
                     delete_jobs="successful",
                 )
             )
-            chores = [
-                asyncio.create_task(chore()) for chore in (self._exchange_news, self._tidy, self._check_key)
-            ]
-            stack.push_async_callback(_ended, chores)
+            chores = [asyncio.create_task(chore()) for chore in (self._exchange_news, self._tidy)]
+            stack.push_async_callback(_ended, [*chores, asyncio.create_task(self._check_key())])
             stack.push_async_callback(self._close)
             stopped = asyncio.create_task(self._stopped.wait())
-            lost = asyncio.create_task(cast("Engine", orders.app.connector).lost.wait())
+            lost = asyncio.create_task(orders.engine.lost.wait())
             self.ready = True
             try:
-                await asyncio.wait({engine, stopped, lost}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({engine, stopped, lost, *chores}, return_when=asyncio.FIRST_COMPLETED)
+                for chore in chores:
+                    if chore.done():
+                        log.error("A task of the worker failed", exc_info=chore.exception())
             finally:
                 self.ready, self._leaving = False, True
                 await _ended([stopped, lost])
@@ -271,7 +272,7 @@ class Worker:
     async def _leave(self, engine: asyncio.Task[None]) -> None:
         grace = self._grace
         if not self._stopped.is_set():
-            log.error("The connection to the database was lost; the worker is to be started again")
+            log.error("The database was lost, or a task failed: the worker is to be started again")
             grace = min(grace, 5.0)
             while not self._stopped.is_set():  # it may lack tickets, which are nowhere else
                 with suppress(JournalError):
