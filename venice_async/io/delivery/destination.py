@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 from urllib.request import url2pathname
 
 import anyio
@@ -21,9 +21,11 @@ from ...sansio.naming import Naming, checked_pattern, filled, in_folder, is_patt
 from ...sansio.object_url import ObjectUrl, parse_object_url
 from ..disk import absolute
 from ..shielding import in_thread
-from .object_store import ObjectUpload
 from .part_file import PartFile, disk_error, followed, job_key, part_path
 from .stores import ObjectPlace, asked, listed, place_in, size_of, stores
+
+if TYPE_CHECKING:
+    from .object_store import ObjectUpload
 
 Place: TypeAlias = str | os.PathLike[str] | ObjectPlace
 """A file or folder, or an object or its folder."""
@@ -67,6 +69,8 @@ class Destination:
             "queue_id": ticket.queue_id,
         }
         if isinstance(self.place, ObjectPlace):
+            from .object_store import ObjectUpload  # noqa: PLC0415 - it loads the network, which files do without
+
             return ObjectUpload(self.place, **options)
         return PartFile(self.place, url=self.url, **options)
 
