@@ -25,7 +25,6 @@ from ..sansio.http.wire import (
     Query,
     json_pieces,
     price,
-    price_body,
     request_body,
 )
 from ..validators import LIMITS, refuse
@@ -130,7 +129,7 @@ async def price_query(
             )
             log.warning(message, unknown)
 
-    def body(whole: VideoRequest) -> bytes:
+    def question(whole: VideoRequest) -> Query[Quote]:
         video = request_fields(whole).get("video_url")
         if isinstance(video, Media):
             url = _data_url(video, "video_url")
@@ -138,9 +137,9 @@ async def price_query(
                 {"video_url": url} if whole.video_url else {"extra": {**whole.extra, "video_url": url}}
             )
             whole = evolve(whole, **place)
-        return price_body(whole, seconds or None)
+        return price(whole, seconds or None)
 
-    return price(request.model, await beside_the_loop(body, encoded or request))
+    return await beside_the_loop(question, encoded or request)
 
 
 async def reference_seconds(request: VideoRequest) -> tuple[float, int]:

@@ -29,7 +29,6 @@ from venice_async.sansio.http.wire import (
     complete,
     list_models,
     price,
-    price_body,
     price_fields,
     read_limits,
     revoke,
@@ -37,7 +36,7 @@ from venice_async.sansio.http.wire import (
 from venice_async.sansio.job.commands import Queue
 from venice_async.sansio.retries import Call
 
-PRICE = price("m", b"{}")
+PRICE = price(VideoRequest(model="m", prompt="p"))
 
 
 def answer(query: Query[Any], said: object, status: int = 200) -> Any:
@@ -51,7 +50,7 @@ def test_a_quote_is_asked_with_what_decides_the_price_only() -> None:
     request = VideoRequest(model="m", consents=YES, extra=untold, **everything)
     priced_by = ("duration", "resolution", "aspect_ratio", "audio", "video_url")
     expected = {"model": "m", "reference_image_count": 31} | {name: FIELDS[name] for name in priced_by}
-    asked = price("m", price_body(request)).request
+    asked = price(request).request
     assert (Call.OTHER, "POST", "/video/quote") == (asked.call, asked.method, asked.url)
     assert expected == body_of(asked)
     assert expected | {"reference_video_total_duration": 12.5} == price_fields(request, 12.5)

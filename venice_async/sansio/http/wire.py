@@ -305,15 +305,21 @@ class Query(Generic[T_co]):
         return found
 
 
-def price(model: str, body: bytes) -> Query[Quote]:
-    """Return the question for the price in USD of a request for `model`; `body` is made by `price_body`."""
+def price(request: VideoRequest, reference_seconds: float | None = None) -> Query[Quote]:
+    """Return the question for the price of a request in USD; its `video_url`, if any, must be a URL."""
 
     def answer(said: Any) -> Quote | None:
         usd = number(mapping(said).get("quote"))
         return None if usd is None or usd < 0 else Quote(usd=usd)
 
-    url = "/video/quote"
-    asked = HttpRequest(call=Call.OTHER, method="POST", url=url, headers=_JSON, body=body, model=model)
+    asked = HttpRequest(
+        call=Call.OTHER,
+        method="POST",
+        url="/video/quote",
+        headers=_JSON,
+        body=b"".join(json_pieces(price_fields(request, reference_seconds))),
+        model=request.model,
+    )
     return Query("a price", asked, answer, "The answer to a request for a price has no usable price")
 
 
@@ -393,11 +399,6 @@ def revoke(ticket: Ticket) -> Query[bool]:
     url = ticket.download_url or ""
     asked = HttpRequest(call=Call.REVOKE, method="DELETE", url=url, ticket=ticket)
     return Query("the end of a link", asked, lambda _: True, "", fine=(*SUCCESS, 404, 410))
-
-
-def price_body(request: VideoRequest, reference_seconds: float | None = None) -> bytes:
-    """Return the body of a request for a price; the clip to work on, if any, must be a URL by now."""
-    return b"".join(json_pieces(price_fields(request, reference_seconds)))
 
 
 def price_fields(request: VideoRequest, reference_seconds: float | None = None) -> dict[str, Any]:
