@@ -150,15 +150,16 @@ class AiohttpResponse:
         """Return as much of the body as can be read; see `transport.Response`."""
         if self._content is not None:
             return Content(self._content.data[:limit], self._content.failure)
-        body, failure = bytearray(self._peeked), None
-        with running_time(self._patience) as scope:
-            try:
+        body = bytearray(self._peeked)
+        failure: VeniceError | None = None
+        try:
+            async with running_time(self._patience):
                 while len(body) <= limit and (chunk := await self._response.content.read(_CHUNK)):
                     body += chunk
-            except Exception as error:  # noqa: BLE001 - aiohttp's
-                failure = _translated(error)
-        if scope.cancelled_caught:
+        except TimeoutError:
             failure = ReadTimeoutError("The server's answer comes too slowly")
+        except Exception as error:  # noqa: BLE001 - aiohttp's
+            failure = _translated(error)
         encoding = ",".join(self._response.headers.getall("content-encoding", ()))
         data, whole = decoded(bytes(body[: limit + 1]), encoding, limit + 1)
         if len(body) > limit or len(data) > limit:
@@ -177,10 +178,8 @@ class AiohttpResponse:
 
     @_bare
     async def _next(self) -> bytes:
-        with running_time(self._patience):
+        async with running_time(self._patience):
             return await self._response.content.read(_CHUNK)
-        msg = "The server sent nothing in time"
-        raise ReadTimeoutError(msg)
 
 
 class AiohttpTransport:
@@ -326,7 +325,7 @@ class AiohttpTransport:
 
         async def opened() -> aiohttp.ClientResponse:
             try:
-                with running_time(self._timeouts.connect + self._timeouts.read + upload):
+                async with running_time(self._timeouts.connect + self._timeouts.read + upload):
                     return await session.request(
                         request.method,
                         url,
@@ -344,8 +343,11 @@ class AiohttpTransport:
             except aiohttp.ClientConnectorDNSError:  # the resolver does not say why it failed
                 check_descriptors()
                 raise
-            msg = "The server's answer did not come in time"
-            raise ReadTimeoutError(msg)
+            except aiohttp.ConnectionTimeoutError:
+                raise
+            except TimeoutError:
+                msg = "The server's answer did not come in time"
+                raise ReadTimeoutError(msg) from None
 
         return await with_descriptors(opened)
 

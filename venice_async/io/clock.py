@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
@@ -16,15 +16,14 @@ _INSTANT: Final = 1e-6  # seconds; less is a rounding error, too small to add to
 _TURNS: Final = 16  # iterations of the loop at the end, for data that is in the socket to reach its reader
 
 
-@contextmanager
-def running_time(seconds: float) -> Generator[anyio.CancelScope]:
-    """Cancel a block after `seconds` during which the event loop ran; the scope's `cancelled_caught` tells.
+@asynccontextmanager
+async def running_time(seconds: float) -> AsyncGenerator[None]:
+    """Raise `TimeoutError` from a block after `seconds` during which the event loop ran.
 
     A blocking call, a debugger, Ctrl-Z or a frozen container stops the loop. An ordinary timer is overdue
     afterwards, and would cancel a read whose data is already in the socket.
     """
     loop = asyncio.get_running_loop()
-    scope = anyio.CancelScope()
     left, turns, looked_at = seconds, _TURNS, loop.time()
     timer: asyncio.Handle
 
@@ -39,12 +38,12 @@ def running_time(seconds: float) -> Generator[anyio.CancelScope]:
             turns -= 1
             timer = loop.call_soon(look)
         else:
-            scope.cancel()
+            timeout.reschedule(now)
 
-    timer = loop.call_later(seconds / _SLICES, look)
-    with scope:
+    async with asyncio.timeout(None) as timeout:
+        timer = loop.call_later(seconds / _SLICES, look)
         try:
-            yield scope
+            yield
         finally:
             timer.cancel()
 
