@@ -30,6 +30,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Final, Generic, TypeVar
 
@@ -157,30 +158,29 @@ class PollTurn(Turn):
 T = TypeVar("T", bound=Turn)
 
 
+@define(eq=False)
 class Queue(Generic[T]):
     """The turns of one lane, by priority and then first come, first served.
 
     Attributes:
+        look: called once there is a slot again.
         slots: how many turns may be in use at once.
         turns: those that wait, sorted; there may be thousands.
+        overloaded: until when a model is; infinity while one of its turns tries.
     """
 
-    def __init__(self, look: Callable[[], None], slots: Slots | None = None) -> None:
-        """Have `look` called once there is a slot again."""
-        self.slots = slots or Slots(math.inf)
-        self._look = look
-        self.turns: list[T] = []
-        self._overloaded: dict[str | None, float] = {}  # by model, until when; infinity while one tries
+    look: Callable[[], None]
+    slots: Slots = field(factory=partial(Slots, math.inf))
+    turns: list[T] = field(factory=list[T])
+    overloaded: dict[str | None, float] = field(factory=dict[str | None, float])
 
     def opens(self, now: float) -> float:
         """Return when the first turn is ready: `now` if one is, infinity if none will be."""
-        if not self.turns:
+        if not self.turns or self.slots.taken(self.look):
             return math.inf
-        if self.slots.taken(self._look):
-            return math.inf
-        if not self._overloaded:
+        if not self.overloaded:
             return now
-        return max(min(self._overloaded.get(turn.model, now) for turn in self.turns), now)
+        return max(min(self.overloaded.get(turn.model, now) for turn in self.turns), now)
 
     def best(self, count: int, now: float) -> list[tuple[Bid, T]]:
         """Return the turns that are ready, at most `count`, and what they bid, the best first."""
@@ -188,8 +188,8 @@ class Queue(Generic[T]):
         for turn in self.turns:
             if len(ready) >= min(count, self.slots.free):
                 break
-            if turn.model in self._overloaded:
-                if self._overloaded[turn.model] > now or turn.model in trying:
+            if turn.model in self.overloaded:
+                if self.overloaded[turn.model] > now or turn.model in trying:
                     continue
                 trying.add(turn.model)
             ready.append(((turn.priority, now - turn.since), turn))
@@ -200,17 +200,17 @@ class Queue(Generic[T]):
         for turn in bidders:
             if turn in self.turns and self.slots.take():
                 self.turns.remove(turn)
-                if turn.model in self._overloaded:
-                    self._overloaded[turn.model] = math.inf
+                if turn.model in self.overloaded:
+                    self.overloaded[turn.model] = math.inf
                 return turn
         return None
 
     def ended(self, turn: T, refused: Refusal | None, now: float) -> None:
         """Take note of how a request ended, one that was not sent included."""
-        if self._overloaded.get(turn.model) == math.inf:
-            del self._overloaded[turn.model]
+        if self.overloaded.get(turn.model) == math.inf:
+            del self.overloaded[turn.model]
         if turn.model is not None and refused is not None and refused.reason == "overloaded":
-            self._overloaded[turn.model] = now + (refused.wait or 0.0)
+            self.overloaded[turn.model] = now + (refused.wait or 0.0)
 
 
 class PollQueue(Queue[PollTurn]):

@@ -54,7 +54,6 @@ class SqliteRation:
         """Use the journal at `path`, which is there; a row that is not starts with `limits`."""
         self._path = Path(os.path.realpath(os.fsdecode(path)))
         self._account = account
-        self._limits = limits
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.ration")
         self._connection: sqlite3.Connection | None = None
         self._row = Row(limits)
@@ -82,29 +81,28 @@ class SqliteRation:
         await asyncio.wait({closed}, timeout=_LEAVING)
 
     def _exchange(self, wish: Wish, clock: Callable[[], float]) -> Grant:
-        if self._own is None:
-            try:
-                return self._transact(wish, clock)
-            except sqlite3.DatabaseError as error:
-                if error.sqlite_errorcode & 0xFF not in _DAMAGED:
-                    raise
-            _logger.error("The journal is damaged: this process polls its jobs by a ration of its own")
-            self._own = Ration.spent(self._limits, clock())
+        if self._own is not None:
+            return self._own.exchange(wish, clock())
+        try:
+            if self._connection is None:
+                address = f"file:{quote(os.fsencode(self._path))}?mode=rw"
+                connection = sqlite3.connect(
+                    address, timeout=_PATIENCE, isolation_level=None, uri=True, check_same_thread=False
+                )
+                for pragma in _PRAGMAS:
+                    connection.execute(f"PRAGMA {pragma}")
+                self._connection = connection
+            with self._connection as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                now = clock()  # once the lock is had
+                found = connection.execute(_READ, [self._account]).fetchone()
+                grant, text = self._row.exchange(found and found[0], wish, now)
+                connection.execute(_WRITE, [self._account, text])
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF not in _DAMAGED:
+                raise
+        else:
+            return grant
+        _logger.error("The journal is damaged: this process polls its jobs by a ration of its own")
+        self._own = Ration.spent(self._row.limits, clock())
         return self._own.exchange(wish, clock())
-
-    def _transact(self, wish: Wish, clock: Callable[[], float]) -> Grant:
-        if self._connection is None:
-            address = f"file:{quote(os.fsencode(self._path))}?mode=rw"
-            connection = sqlite3.connect(
-                address, timeout=_PATIENCE, isolation_level=None, uri=True, check_same_thread=False
-            )
-            for pragma in _PRAGMAS:
-                connection.execute(f"PRAGMA {pragma}")
-            self._connection = connection
-        with self._connection as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            now = clock()  # once the lock is had
-            found = connection.execute(_READ, [self._account]).fetchone()
-            grant, text = self._row.exchange(found and found[0], wish, now)
-            connection.execute(_WRITE, [self._account, text])
-        return grant

@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 from typing import Final, Protocol
 
+from attrs import define, field
+
 from ...options import Limits
 from ...sansio.limits.ration import Grant, Ration, Wish, dump, load
 from ..transport import Clock
@@ -18,17 +20,19 @@ def account_key(base_url: str, secret: str) -> str:
     return hashlib.sha256(f"{base_url}\0{secret}".encode()).hexdigest()[:32]
 
 
+@define
 class Row:
     """The ration of one account as text in a store. Each exchange is one transaction of the store.
 
     The value that we wrote last is kept: as long as nobody else writes, it need not be parsed.
+
+    Attributes:
+        limits: what a row that is not there, or is damaged, starts with.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        """Start with `limits` where there is no row, or one that is damaged."""
-        self._limits = limits
-        self._text: str | None = None
-        self._ration: Ration | None = None
+    limits: Limits
+    _text: str | None = field(default=None, init=False)
+    _ration: Ration | None = field(default=None, init=False)
 
     def exchange(self, text: str | None, wish: Wish, now: float) -> tuple[Grant, str]:
         """Return the grant, and the text to write in place of the one that was read.
@@ -39,7 +43,7 @@ class Row:
         written, self._text = self._text, None  # until the exchange is through, it is not what is stored
         ration = None if text is None else self._ration if text == written else load(text)
         if ration is None or ration.latest > now + _BACK:
-            ration = Ration.spent(self._limits, now)
+            ration = Ration.spent(self.limits, now)
         grant = ration.exchange(wish, now)
         self._text, self._ration = dump(ration), ration
         return grant, self._text
