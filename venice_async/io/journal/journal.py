@@ -34,7 +34,7 @@ from .sqlite import SqliteDatabase
 from .table import Table
 from .writer import Writer
 
-_PART: Final = 200  # jobs that an onlooker reads at once
+_PART: Final = 200  # jobs that the dashboard reads in a transaction
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -107,7 +107,7 @@ class Journal:
         if within is not None:
             writer = within.writer
         elif is_postgres(path):
-            try:  # it is loaded by those who use it, and not on the event loop
+            try:  # loaded only where it is used, and not on the event loop
                 await to_thread.run_sync(import_module, "venice_async.io.journal.postgres")
                 from .postgres import PostgresDatabase  # noqa: PLC0415 - see above
             except ImportError as error:
@@ -187,7 +187,7 @@ class Journal:
     async def watch(self, before: Mapping[str, Mark], *, most: int) -> Look:
         """Look at the newest `most` jobs and all unfinished ones: what changed since the marks of `before`.
 
-        Nothing is written. The entries hold links: show nobody more than is meant for people.
+        Nothing is written. The entries hold links, which must not be shown.
         """
         marks, rations = await self._marks(most)
         names = [name for name, mark in marks.items() if before.get(name) != mark]

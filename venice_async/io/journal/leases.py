@@ -1,9 +1,9 @@
 """Tells which processes are alive: each user of a journal locks a file, and the lock ends with the process.
 
-| process                                | how others see it                                     |
-|----------------------------------------|-------------------------------------------------------|
-| ended, or killed                       | its file is gone, or nobody has locked it             |
-| stopped, or on a machine that is frozen | its file was not touched for as long as a lease lasts |
+| process                         | how others see it                                     |
+|---------------------------------|-------------------------------------------------------|
+| ended, or killed                | its file is gone, or is not locked                    |
+| stopped, or on a frozen machine | its file was not touched for as long as a lease lasts |
 
 A process id may be used again, and the time of day may be set back; a lock does neither, and tells two
 journals of a process apart. A forked child closes its copy of the file, since it may outlive its parent: the
@@ -97,7 +97,7 @@ def beside(database: Path, token: str, kind: str) -> Path:
 
 
 def is_alive(database: Path, token: str) -> bool:
-    """Tell whether the lease of `token` is held, by whatever process; nobody holds what is no token."""
+    """Tell whether any process holds the lease of `token`; False for what is no token."""
     if not re.fullmatch(_TOKEN, token):  # it comes from the file, and is about to be part of a path
         return False
     path = beside(database, token, "owner")
@@ -123,7 +123,7 @@ def sweep(database: Path) -> None:
 
 @contextmanager
 def _if_dead(lease: Path) -> Generator[bool]:
-    """Tell whether nobody holds a lease, and lock it within the block."""
+    """Tell whether no process holds a lease; if so, it is locked within the block."""
     try:
         file = FileIO(os.open(lease, os.O_RDWR | os.O_NOFOLLOW), "r+")
     except OSError as error:  # one that is not ours to open is better taken for held

@@ -3,11 +3,11 @@
 It is the table of the file, in SQL that both take, with one writer at a time as there: an advisory lock is
 held for the length of each transaction, which is milliseconds, and the account's rate needs a few a second.
 
-| owner                                  | how others see whether it lives                              |
-|----------------------------------------|--------------------------------------------------------------|
-| killed, or unplugged                   | its session has ended, and with it its advisory lock         |
-| stopped, or on a machine that is frozen | it has not renewed its lease for as long as a lease lasts    |
-| any, after a restart of the database   | one that renewed its lease before has a few seconds to return |
+| owner                                | how others see whether it lives                               |
+|--------------------------------------|---------------------------------------------------------------|
+| killed, or unplugged                 | its session has ended, and with it its advisory lock          |
+| stopped, or on a frozen machine      | it has not renewed its lease for as long as a lease lasts     |
+| any, after a restart of the database | one that renewed its lease before has a few seconds to return |
 
 A process that lost its session, or did not renew its lease in time, goes on under a new lease, and keeps the
 jobs that nobody has taken meanwhile. Links are encrypted: a dump, a replica or a dead row shows none.

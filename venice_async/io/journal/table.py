@@ -76,7 +76,7 @@ _UPDATE: Final = (
 _RELEASED: Final = ", owner = NULL"
 _ENDED: Final = ", request = :request, ended = :updated"
 _UNNOTIFIED: Final = ", owner = CASE WHEN id = :id THEN owner END"
-"""An ended job has an owner until `on_done` was called for it, by that owner or by whoever outlives it."""
+"""An ended job has an owner until `on_done` was called for it, by that owner or by one that outlives it."""
 
 # A clip that is there is the best news of a key, then a job under way; the newest of them.
 _BEST: Final = "ORDER BY kind = 'Succeeded' DESC, kind = 'Failed', rowid DESC LIMIT 1"
