@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +18,6 @@ from attrs import evolve
 from .clips.renderer import ClipRenderer
 from .consent import ConsentRecord
 from .jobs import Job, SandboxJobs
-from .ledger import ledger_page
 from .limits import RateLimiter
 from .model import ENDS, CatalogueModel
 from .options import Options
@@ -33,6 +34,8 @@ _SAY_REFUND = frozenset({"content_policy", "provider_failed", "media_refused"})
 _MODEL_TYPES = frozenset(
     "all asr code embedding image inpaint music text tts upscale video".split()  # noqa: SIM905 - as in the document
 )
+_LEDGER_FILTERS = frozenset({"startTimestamp", "endTimestamp", "pageSize", "currency"})
+_PAGE_SIZES = frozenset(map(str, range(10, 1001)))
 _LINK = re.compile(r"/media/([0-9a-f-]{8,36})\.mp4")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -257,8 +260,52 @@ class Venice:
         return json_reply(200, content)
 
     def show_ledger(self, request: RecordedRequest) -> Reply:
-        """`GET /billing/usage-history`: charges and refunds, a page at a time."""
-        return ledger_page(self.jobs.all(), request, self.epoch)
+        """`GET /billing/usage-history`: a charge for each job, and refunds, in order, a page at a time.
+
+        A query is either filters or a cursor alone, as at the vendor's: anything else is refused.
+        """
+        wanted, offset = dict(request.query), 0
+        if "cursor" in wanted:
+            if len(wanted) > 1:
+                raise Refused(standard_error(400, "cursor excludes all other parameters"))
+            cursor = wanted["cursor"]
+            try:
+                filters, start_at = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+                wanted, offset = dict(filters), int(start_at)
+            except (ValueError, TypeError):
+                message = "Invalid or expired cursor; restart from the first page"
+                raise Refused(standard_error(400, message)) from None
+        size = wanted.get("pageSize", "1000")
+        if not wanted.keys() <= _LEDGER_FILTERS or size not in _PAGE_SIZES:
+            raise Refused(standard_error(400, "Invalid query parameters"))
+        try:
+            start = datetime.fromisoformat(wanted.get("startTimestamp", "0001-01-01T00:00:00Z")).timestamp()
+            end = datetime.fromisoformat(wanted.get("endTimestamp", "9999-12-31T00:00:00Z")).timestamp()
+        except ValueError:
+            raise Refused(standard_error(400, "Invalid timestamp")) from None
+        moved = [(job.queued_at, -job.usd, job) for job in self.jobs.all()]
+        moved += [(job.ready_at, job.usd, job) for _, _, job in moved if job.refunded(request.at)]
+        rows: list[dict[str, Any]] = []
+        for moment, usd, job in sorted(moved, key=lambda entry: entry[0]):
+            if start <= moment + self.epoch < end and wanted.get("currency") in {None, "USD"}:
+                at = datetime.fromtimestamp(moment + self.epoch, UTC)
+                rows.append(
+                    {
+                        "timestamp": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                        "sku": f"{job.model.id}-video-second",
+                        "units": 1,
+                        "pricePerUnitUsd": abs(usd),
+                        "amount": usd,
+                        "currency": "USD",
+                        "notes": "API Inference" if usd < 0 else "Refund",
+                        "inferenceDetails": {"requestId": job.queue_id, "inferenceExecutionTime": None},
+                    }
+                )
+        until = offset + int(size)
+        more = base64.urlsafe_b64encode(json.dumps([wanted, until]).encode()).decode().rstrip("=")
+        return json_reply(
+            200, {"data": rows[offset:until], "nextCursor": more if until < len(rows) else None}
+        )
 
     def _model(self, body: Mapping[str, Any]) -> CatalogueModel:
         name = body.get("model")
