@@ -104,7 +104,7 @@ class Retrieval:
         self._checked = checked
 
     async def tidy(self) -> None:
-        """Remove what an unfinished download left."""
+        """Abort an unfinished download, and release the destination and the pacer's watch."""
         self.unclaim()
         if self._watch is not None:
             self._watch.close()
@@ -114,7 +114,7 @@ class Retrieval:
             await abort(self._sink)
 
     def unclaim(self) -> None:
-        """Let other jobs be bound for our destination, which must be checked again before it is used."""
+        """Release the destination for other jobs; it must be checked again before it is used."""
         if self._checked is not None and self._checked.claim is not None:
             self._shared.claims.discard(self._checked.claim)
         self._checked = None

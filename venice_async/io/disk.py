@@ -1,4 +1,4 @@
-"""What file systems do differently: making a file and its name last; and what to do without descriptors."""
+"""Flushing files and their names to disk, whatever the file system; waiting for a free file descriptor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 _FAILED: Final = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
-_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, *[1.0] * 600)  # seconds: what takes descriptors gives them back
+_PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, *[1.0] * 600)  # seconds between two attempts
 _WARN_AFTER: Final = 5  # pauses
 _SHARE: Final = 4  # of all descriptors, deliveries take two of so many
 
@@ -30,7 +30,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 def is_out_of_descriptors(error: BaseException | None) -> bool:
-    """Tell whether the process or the system had no file descriptor left, which passes."""
+    """Tell whether the process or the system had no file descriptor left, which is temporary."""
     return isinstance(error, OSError) and error.errno in _OUT_OF_DESCRIPTORS
 
 
@@ -46,9 +46,9 @@ def deliveries_at_once() -> int:
 
 
 async def with_descriptors(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Return what `attempt` returns; where no file descriptor is left, make it again once one may be.
+    """Return what `attempt` returns; retry it while no file descriptor is left, for ten minutes.
 
-    Such an attempt must have changed nothing. The last one is made after ten minutes.
+    An attempt that fails so must have changed nothing.
     """
     for number, pause in enumerate(_PAUSES):
         try:
@@ -81,9 +81,9 @@ def sync(descriptor: int) -> None:
 
 @contextmanager
 def lasting_names(folder: Path) -> Generator[None]:
-    """Make what is named within the block last, if the file system can sync a folder and we may open it.
+    """Sync a folder after the block, in which a file gets its name, if that is possible and permitted.
 
-    The folder is opened beforehand: a process that has no descriptor left finds out before anything is named.
+    The folder is opened beforehand: without a file descriptor it fails before anything has its name.
     """
     descriptor: int | None = None
     try:

@@ -1,8 +1,8 @@
-"""The names of clips: patterns such as `clips/{key}-{model}-{n:03}.mp4`, and the one that folders use.
+"""The names of clips: patterns such as `clips/{key}-{model}-{n:03}.mp4`, and the default one of a folder.
 
-A value never leaves its place in the path: of a key, a prompt or an id only letters and digits are kept, with
-`-` between them. So neither a table nor the server can name a file elsewhere. Two jobs never share a name: a
-pattern gives one name after the other, and the first that is free is taken.
+Of the values, such as a key, a prompt or an id, only letters and digits are kept, with `-` between them: so
+neither a table nor the server can choose another folder. Two jobs never share a name: a pattern yields one
+name after another, and the first that is free is taken.
 """
 
 from __future__ import annotations

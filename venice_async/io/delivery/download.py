@@ -1,26 +1,27 @@
 """The download of one clip into one sink, over one or more answers.
 
-A *reading* is the clip from its first byte on, over one or more answers: what was cut may go on with a range.
-Its boxes are walked as the bytes come; a batch behind, a worker thread digests and stores them:
+A *reading* is the clip from its first byte on, over one or more answers: a download that was cut may resume
+with a range. The event loop checks the MP4 boxes as the bytes arrive; a worker thread hashes and writes them,
+one batch behind:
 
-    network ─► event loop: walk the boxes, collect about 1 MiB ─► thread: digest, write
+    network ─► event loop: check the boxes, collect a batch ─► thread: hash, write
 
-What holds at any time:
+Invariants:
 
 * The sink has the first `kept.received` bytes of the clip, and `kept.sha256` is their digest. A reading
   becomes `kept` with its first batch, and never before its first 12 bytes were seen.
-* A sink that is not restartable is handed each byte once. When the clip comes again from its start, the bytes
-  that it has are digested and compared; only what goes beyond them is handed on.
-* Nothing is final before the walk and the announced length agree that this is the whole clip (`finish`).
+* A sink that is not restartable gets each byte once. When the clip is sent again from its start, the bytes
+  that the sink has are hashed and compared; only the rest is written.
+* Nothing is final before the boxes and the announced length agree that this is the whole clip (`finish`).
 
-| an answer | what is kept | what follows |
+| an answer | what is kept | the next request |
 |---|---|---|
-| cut, stalled or too slow | what came | a range if the server names the version, else from the start |
-| a range that does not fit | what came before | from the start |
-| words: JSON, a page of HTML, nothing | what came before | from the start |
+| cut, stalled or too slow | the bytes so far | a range if the server names the version, else from the start |
+| a range that does not fit | the bytes before it | from the start |
+| text: JSON, a page of HTML, nothing | the bytes before it | from the start |
 | no clip, or one that no player opens | all of it, in a part file | from the start |
-| the same bytes, whole, a second time | all of it, as `….unverified` | the end: `DownloadError.final` |
-| the whole clip | all of it | `finish` |
+| the same bytes, whole, a second time | all of it, as `….unverified` | none: `DownloadError.final` |
+| the whole clip | all of it | none: `finish` |
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 class Reading(Held):
-    """One reading of the clip from its first byte, over one or more answers: the sink has what is held of it.
+    """One reading of the clip from its first byte, over one or more answers: the sink has what is `Held`.
 
     Attributes:
         end_marked: whether the end of the clip can be told from a cut.
@@ -110,7 +111,7 @@ class Reading(Held):
         """Look at the next bytes.
 
         Raises:
-            NotAVideoError: they are words, such as the page of a proxy; or more than were announced.
+            NotAVideoError: they are text, such as the page of a proxy; or more than were announced.
         """
         self.size += len(chunk)
         if self.problem is None:
@@ -128,13 +129,13 @@ class Reading(Held):
             raise NotAVideoError(msg)
 
     def digest(self, chunks: Chunks) -> None:
-        """Take the next chunks, which go to the sink, into the digest."""
+        """Hash the next chunks, which are written to the sink."""
         for chunk in chunks:
             self.sha256.update(chunk)
             self.received += len(chunk)
 
     def skip(self, chunks: Chunks) -> None:
-        """Take the next chunks into the fingerprint only."""
+        """Hash the next chunks for the fingerprint only; the sink does not get them."""
         self._skipped = self._skipped or self.sha256.copy()
         for chunk in chunks:
             self._skipped.update(chunk)
@@ -162,11 +163,11 @@ class Reading(Held):
 class Delivery:
     """Fills a sink from one answer after another until the clip is whole and verified.
 
-    Give each answer to `receive`, ask for the next one with `headers_for_next`, and `finish` once `receive`
-    has returned. Who gives up instead calls `abort`; a failure for good, or a cancellation, has done so.
+    Give each answer to `receive`, send the next request with `headers_for_next`, and call `finish` once
+    `receive` has returned, or `abort` to give up. A final error and a cancellation have aborted already.
 
     Attributes:
-        gained: bytes of a clip that the last answer brought beyond all before it.
+        gained: bytes that the last answer brought beyond all before it.
     """
 
     def __init__(
@@ -197,7 +198,7 @@ class Delivery:
 
     @property
     def received(self) -> int:
-        """Bytes of the clip, from its start, that are here."""
+        """Bytes of the clip, from its start, that the sink has."""
         return self._kept.received
 
     @property
@@ -216,9 +217,9 @@ class Delivery:
             TransportError: it was cut, or too slow.
             TruncatedError: it ended too early.
             NotAVideoError: it is something else, or damaged.
-            ProtocolError: it does not fit what was asked for. After this and those above another answer may
-                follow, unless the error is final; what is safe to build on is kept.
-            DownloadError: the sink failed, or cannot take back what has changed. This is the end.
+            ProtocolError: it does not fit the request. After this error and those above the next answer may
+                bring the rest, unless the error is final; bytes that are safe to resume from are kept.
+            DownloadError: the sink failed, or has bytes that have changed. There is no next answer.
         """
         kept = self._kept
         try:
@@ -269,14 +270,14 @@ class Delivery:
         return Video(path=path, url=url, size=self._kept.received, sha256=sha256, ticket=self._ticket)
 
     async def abort(self) -> None:
-        """Remove what was written. It does no harm at any time, also after `finish`."""
+        """Remove what was written. It may be called at any time; after `finish` it does nothing."""
         await abort(self._sink)
 
     async def _take(self, reading: Reading, response: Response) -> None:
-        """Read the body, and digest and store it meanwhile, a batch behind.
+        """Read the body, and hash and write it at the same time, a batch behind.
 
-        One task stores all batches but the last: as soon as one is stored it begins with the next, if that is
-        collected. If the sink fails, the reading ends at once.
+        One task writes all batches but the last. It takes the next batch as soon as it is done with one,
+        without waiting for the event loop to start another task. If the sink fails, the reading ends at once.
         """
         cut: VeniceError | None = None
         failure: DownloadError | None = None
@@ -332,10 +333,10 @@ class Delivery:
         await self._verify(reading)
 
     async def _store(self, reading: Reading, chunks: Chunks) -> None:
-        """Digest the chunks and hand them to the sink. What it has already and comes again is compared.
+        """Hash the chunks and write them to the sink. Bytes that it has already are compared instead.
 
-        What is no clip goes to a part file only, where a person may look at it; and in the place of a clip
-        that was cut only when it comes again. Otherwise it is digested only.
+        What is no clip is written to a part file only, where a person may look at it; and it replaces a clip
+        that was cut only when it is sent a second time. Otherwise it is hashed only.
         """
         is_next = reading is self._kept or not self._kept.received or self._refused is not None
         if reading.problem is not None and not (self._file and is_next):
@@ -361,10 +362,10 @@ class Delivery:
                 await self._sink.write(chunks)
 
     async def _verify(self, reading: Reading) -> None:
-        """Judge a reading that is over to be the whole clip.
+        """Check that a reading, which has ended, is the whole clip.
 
-        What no player opens is remembered: when the same bytes come a second time, for this job or an earlier
-        one that was bound for here, that is the end, and they are kept for a person.
+        What no player opens is remembered: if the same bytes come a second time, for this job or an earlier
+        one with this destination, the error is final, and they are kept for a person.
         """
         try:
             reading.check_end()
@@ -414,7 +415,7 @@ class Delivery:
 
 
 async def _digested(chunks: Chunks, digest: Callable[[Chunks], None]) -> None:
-    """Update a digest with chunks, in a worker thread if there are many bytes."""
+    """Hash chunks, in a worker thread if they are large."""
     if sum(map(len, chunks)) <= _INLINE:
         digest(chunks)
     else:
@@ -422,7 +423,7 @@ async def _digested(chunks: Chunks, digest: Callable[[Chunks], None]) -> None:
 
 
 async def abort(sink: Sink) -> None:
-    """Let a sink remove what was written. If it fails, that hides no other error."""
+    """Abort a sink. If that fails it is logged, and replaces no other error."""
     try:
         with _sink_errors():
             await sink.abort()

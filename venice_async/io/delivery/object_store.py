@@ -103,7 +103,7 @@ class ObjectUpload:
             await self._ask(self._remove_leftovers())
 
     async def write(self, chunks: Sequence[bytes]) -> None:
-        """Append the chunks: parts go out as they fill, and are waited for if too many are on their way."""
+        """Append the chunks: full parts are uploaded, and waited for if too many are on their way."""
         if not self._size:
             self._suffix = suffix_of(chunks)
         self._held += chunks
@@ -131,8 +131,8 @@ class ObjectUpload:
     async def commit(self) -> str:
         """Give the object its name, and return its URL.
 
-        An object that is in the way and may not be replaced is an error, unless it is this very clip. When
-        cancelled half-way it still comes about as a whole, or not at all.
+        An object of that name which may not be replaced is an error, unless it is this very clip. A
+        cancellation leaves the whole object, or none.
         """
         if self._writer is not None:
             await self._ask(self._writer.close())
@@ -149,14 +149,14 @@ class ObjectUpload:
             await run_to_completion(self._discard())
 
     def _places(self) -> Iterator[ObjectPlace]:
-        """Yield what the object may be called, the best first."""
+        """Yield the places that the object may have, the best first."""
         if self._naming is None:
             yield self._given
         else:
             yield from map(self._given.named, self._naming.names(self._queue_id, self._suffix))
 
     async def _ask(self, call: Awaitable[T]) -> T:
-        """Return what a call returns. A cancellation leaves it running, for `abort` to wait for."""
+        """Return the result of a call. A cancellation leaves it running: `abort` waits for it."""
         running: asyncio.Future[T] = asyncio.ensure_future(asked(call, self._place))
         self._running = running
         await asyncio.wait({running})
@@ -219,7 +219,7 @@ class ObjectUpload:
         return digest.hexdigest() == self.sha256
 
     async def _discard(self) -> None:
-        """End the upload and remove what it left, as far as the store answers in time."""
+        """End the upload and remove its temporary object, if the store answers in time."""
         running, writer = self._running, self._writer
 
         async def clean_up() -> None:
@@ -237,7 +237,7 @@ class ObjectUpload:
             try:
                 await asked(clean_up(), self._place)
             except VeniceError as error:
-                log.warning("A part of a clip is left until its job goes on: %s", error.message)
+                log.warning("A part of a clip is left until its job is resumed: %s", error.message)
 
     async def _remove_leftovers(self) -> None:
         """Remove the temporary objects of the job, and abort its uploads.

@@ -48,9 +48,9 @@ _REASONS: Final = {
 class PartFile:
     """A `Sink` that writes a file: whole and flushed to disk, or none.
 
-    Every system call runs in a worker thread, and one at a time: what a cancelled task has left running ends
-    before `abort` tidies up after it. The part file is locked while it lives, so that what a killed process
-    left behind can be told from what another one is writing.
+    All system calls run in worker threads, one at a time: a call that a cancelled task left running ends
+    before `abort` removes the file. The part file is locked while it is open, so that one that a killed
+    process left can be told from one that another process is writing.
     """
 
     restartable: bool = True
@@ -92,10 +92,10 @@ class PartFile:
         self._lock = threading.Lock()
 
     async def open(self) -> None:
-        """Do nothing: the first `write` makes the part file, and removes what a killed process left."""
+        """Do nothing: the first `write` creates the part file, and removes those of killed processes."""
 
     async def write(self, chunks: Sequence[bytes], *, first: Callable[[], None] | None = None) -> None:
-        """Append the chunks, after doing what is to be done in the same thread `first`."""
+        """Call `first`, then append the chunks, both in one worker thread."""
 
         def append() -> None:
             self._opened()
@@ -123,16 +123,16 @@ class PartFile:
     async def commit(self) -> Path | str:
         """Flush the part file to disk and rename it; return its path, or its URL if it was given as one.
 
-        A file that is in the way and may not be replaced is an error, unless it is this clip, byte by byte.
-        When cancelled half-way it still comes about as a whole.
+        A file of that name which may not be replaced is an error, unless it is this clip, byte by byte. A
+        cancellation does not stop it half-way.
         """
         path = await self._run(self._publish)
         return path if self._url is None else str(self._url.named(path.name))
 
     async def set_aside(self, *, known_only: bool) -> Path | None:
-        """Keep the part file under a name that says that it is not verified, and return that.
+        """Rename the part file to a name that says it is not verified, and return that path.
 
-        None if it cannot be, or with `known_only` unless a file of such a name has the same bytes.
+        None if that fails. With `known_only` nothing is renamed: None unless such a file has the same bytes.
         """
 
         def keep() -> Path | None:
@@ -169,7 +169,7 @@ class PartFile:
         await run_to_completion(in_thread(end))
 
     async def _run(self, operation: Callable[[], T]) -> T:
-        """Run a method in a worker thread, one at a time, and none once the delivery has ended."""
+        """Run an operation in a worker thread, one at a time, and none once the delivery has ended."""
 
         def locked() -> T:
             with self._lock:
@@ -212,16 +212,16 @@ class PartFile:
                 self._close()
         except OSError:
             if is_new:
-                _drop(final)  # what may be gone after a power failure must not look done
+                _drop(final)  # a name that a power failure may undo must not look done
             raise
         return path
 
     def _opened(self) -> Path:
-        """Return the part file, which is made now if it was not."""
+        """Return the part file, which the first call creates."""
         if self._part is not None:
             return self._part
         final = followed(self._path) if self._overwrite else self._path
-        if self._resumed:  # what killed processes left of the job goes; what a living one is writing stays
+        if self._resumed:  # remove part files of the job that killed processes left: nobody locks them
             with contextlib.suppress(OSError):
                 for path in final.parent.iterdir():
                     if is_part_of(path.name, self._job_key):
@@ -237,12 +237,12 @@ class PartFile:
         mode = 0o666 if replaced is None else stat.S_IMODE(replaced.st_mode) & 0o666
         self._descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
         self._part = part
-        with contextlib.suppress(OSError):  # where nothing can be locked, nothing that is left is removed
+        with contextlib.suppress(OSError):  # without locks no file that is left is ever removed
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return part
 
     def _paths(self) -> Iterator[Path]:
-        """Yield what the file may be called, the best first."""
+        """Yield the paths that the file may have, the best first."""
         if self._naming is None:
             yield self._given
         else:
@@ -253,7 +253,7 @@ class PartFile:
         self._ended = True
         if self._part is not None:
             self._part = None
-            with contextlib.suppress(OSError):  # fsync has had its say
+            with contextlib.suppress(OSError):  # fsync has reported what there is to report
                 os.close(self._descriptor)
 
 
@@ -273,7 +273,7 @@ def _took(part: Path, path: Path) -> bool:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise
-        # Whatever it is called, this file system has no links, and nothing better than a look.
+        # Whatever the error is, this file system has no links: check, then rename, is all that is left.
         if os.path.lexists(path):
             return False
         part.rename(path)
@@ -283,7 +283,7 @@ def _took(part: Path, path: Path) -> bool:
 
 
 def _drop(part: Path) -> None:
-    with contextlib.suppress(OSError):  # what is left goes with the next delivery of its job
+    with contextlib.suppress(OSError):  # the next delivery of the job removes it
         part.unlink()
 
 

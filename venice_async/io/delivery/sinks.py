@@ -172,7 +172,7 @@ class QueueSink(_Stream):
         self.begun: bool = False
         self._chunks: deque[bytes] = deque()
         self._changed = anyio.Event()
-        self._idle = False  # whether the reader has done with what it was given, and waits for more
+        self._idle = False  # whether the reader is done with its last chunk, and waits for another
         self._ended = False
         self._left = False
 
@@ -186,7 +186,7 @@ class QueueSink(_Stream):
             self._notify()
 
     async def commit(self) -> None:
-        """Wait until the reader has done with the last chunk, for then the server's copy goes; let it end."""
+        """Wait until the reader is done with the last chunk, for then Venice's copy is deleted; let it end."""
         while self._chunks or not self._idle:
             await self._reader_moves()
         await self.abort()
@@ -214,7 +214,11 @@ class QueueSink(_Stream):
                 yield self._chunks.popleft()
 
     async def _reader_moves(self) -> None:
-        """Wait until the reader has taken or asked for a chunk, or has waited too long to begin."""
+        """Wait until the reader takes or awaits a chunk.
+
+        Raises:
+            DownloadError: it has stopped, or nobody has begun to read in time.
+        """
         if self._left:
             msg = f"The reader stopped after {self._handed_on} bytes"
             raise DownloadError(msg)
