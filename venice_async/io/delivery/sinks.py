@@ -186,7 +186,7 @@ class QueueSink(_Stream):
             self._notify()
 
     async def commit(self) -> None:
-        """Wait until the reader is done with the last chunk, for then Venice's copy is deleted; let it end."""
+        """Wait until the reader is done with the last chunk, before Venice's copy is deleted; let it end."""
         while self._chunks or not self._idle:
             await self._reader_moves()
         await self.abort()
