@@ -26,16 +26,16 @@ from ..requests import VideoRequest
 from .options import MAIN, Text
 from .request_options import as_field, parsed, split_fields
 
-_NAMES: Final = ("key", "id", "name")  # what a line may call itself, so that it is known again in another run
-_TAG: Final = "tag:"  # what a column begins with that is a tag
+_NAMES: Final = ("key", "id", "name")  # the columns for a key, by which another run finds a line again
+_TAG: Final = "tag:"  # the prefix of a column that is a tag
 _SHORT: Final = {"image": "image_url", "end_image": "end_image_url", "video": "video_url"}
 _TRUE: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_SHOWN: Final = 5  # faults told at once
+_SHOWN: Final = 5  # faults in one message
 _NUMBERS: Final = frozenset({"upscale_factor", "seed"})
 _TABLES: Final = frozenset({".csv", ".tsv", ".tab"})
 _SEPARATOR: Final = re.compile(
     r'"?sep=(.)"?(?:\r\n|\r|\n)', re.IGNORECASE
-)  # what a spreadsheet may begin with
+)  # the first line that a spreadsheet may write
 _LINE_END: Final = re.compile(r"[\r\n]")
 _LARGEST: Final = 2**31 - 1  # characters of a cell: a `data:` URL is one
 _ONE_VALUE: Final = frozenset(
@@ -56,10 +56,10 @@ class Line:
     Attributes:
         number: its line in the file, from 1.
         request: the request.
-        key: what the line calls itself, or None.
-        variant: what tells it from the other requests of its line.
+        key: its key, or None.
+        variant: what tells it from the other variants of its line.
         max_usd: the most it may cost, in USD, or None.
-        tags: what it notes for the journal.
+        tags: its tags for the journal.
         unknown: fields that the library does not know; they are sent as they are.
     """
 
@@ -123,7 +123,7 @@ class Variants:
         return names
 
     def of(self, row: Mapping[str, Any], seed: object) -> Iterator[tuple[dict[str, Any], str]]:
-        """Yield a row as often as it is wanted, each with what tells it from the others.
+        """Yield the variants of a row, each with a text that tells it from the others.
 
         Takes of a row with a seed, or with `seed`, have seeds that follow each other. The first has the name
         of the row alone, so that more takes in a later run add to it.
@@ -167,7 +167,7 @@ def read_batch(
     suffix = path.suffix.lower()
     table = suffix in _TABLES or (suffix == ".txt" and text.lstrip()[:1] not in {"{", "#"})
     folder = Path() if str(path) == "-" else path.parent
-    variants.axes()  # they may make no sense, which is the fault of no line
+    variants.axes()  # a fault in them is no fault of a line
     variants.columns()
     seed = defaults.get("extra", {}).get("seed")
     lines: list[Line] = []
@@ -200,7 +200,7 @@ def read_batch(
 
 
 def unknown_fields(lines: Iterable[Line]) -> list[str]:
-    """Return what to say of fields that the library does not know, each once."""
+    """Return a warning for each field that the library does not know."""
     first: dict[str, int] = {}
     for line in lines:
         for name in line.unknown:
@@ -241,7 +241,7 @@ def _rows(text: str, *, table: bool) -> Iterator[tuple[int, Row]]:
 
 
 def _cell(name: str, text: str) -> Any:
-    """Return what a cell of a table means: lists and objects are JSON, several media are parted by blanks."""
+    """Return what a cell of a table means: lists and objects are JSON, media are separated by blanks."""
     if name == "audio":
         return _TRUE.get(text.strip().lower(), text)
     if name in _NUMBERS and text.strip().isdecimal():

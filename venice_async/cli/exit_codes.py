@@ -1,4 +1,4 @@
-"""What went wrong, or what became of a job: an exit code, a line for people, and JSON for scripts."""
+"""Errors and results: as exit codes, as a line for people, and as JSON for scripts."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def _place(kind: object, tokens: Sequence[Token]) -> Path | str:
 
 
 def _output(kind: object, tokens: Sequence[Token]) -> Path | str:
-    """Return a place; a folder that is missing stays text, for a path does not tell that it is one."""
+    """Return a place; a missing folder stays text, because a path drops the slash at its end."""
     text = tokens[0].value
     if text.endswith(("/", os.sep)) and not os.path.isdir(text):  # noqa: PTH112 - unlike Path's it never raises
         return text
@@ -99,7 +99,7 @@ class Connection:
     allow: Annotated[tuple[str, ...], Parameter(metavar="NETWORK")] = ()
 
     def __repr__(self) -> str:
-        """Show where it leads, without the key."""
+        """Show the URL, without the key."""
         return f"Connection({self.url!r})"
 
     @property

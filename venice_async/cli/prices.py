@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-_AT_ONCE: Final = 8  # questions for prices
+_AT_ONCE: Final = 8  # quotes
 
 
 async def ask_price(
@@ -70,7 +70,7 @@ async def confirm_price(
 
 
 async def all_prices(venice: VeniceClient, requests: Sequence[VideoRequest]) -> list[float | VeniceError]:
-    """Return what each request costs, in USD, or why that is not known; equal ones are asked about once."""
+    """Return the price of each request in USD, or its error; equal requests are quoted once."""
     names = [
         repr((price_fields(request), request.reference_video_urls, request.video_references))
         for request in requests
@@ -88,7 +88,7 @@ async def all_prices(venice: VeniceClient, requests: Sequence[VideoRequest]) -> 
 
 
 async def each(items: Iterable[_T], ask: Callable[[_T], Awaitable[_R]]) -> list[_R]:
-    """Return what `ask` makes of each item, a few at once."""
+    """Return the results of `ask` for all items, a few at once."""
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def one(item: _T) -> _R:
@@ -101,7 +101,7 @@ async def each(items: Iterable[_T], ask: Callable[[_T], Awaitable[_R]]) -> list[
 async def show_prices(
     venice: VeniceClient, lines: Sequence[Line], budget: float | None, screen: Screen
 ) -> int:
-    """Print what all lines cost, by model, and what cannot be priced; return the exit code.
+    """Print the prices of all lines by model, and which have none; return the exit code.
 
     That is 0 if all of it can be made within the budget.
     """

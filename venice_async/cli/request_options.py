@@ -20,7 +20,7 @@ KNOWN: Final = frozenset(item.name for item in fields(VideoRequest)) - {"consent
 _UNDECLARED: Final = ("seed",)  # fields of the API that are no attributes of a request
 _SIMILAR: Final = 0.8  # how alike a name is to one that was meant
 _URLS: Final = ("http://", "https://", "data:")
-_NAMES: Final = {  # options that are not called like their field
+_NAMES: Final = {  # options with another name than their field
     "image": "image_url",
     "end_image": "end_image_url",
     "video": "video_url",
@@ -99,7 +99,7 @@ class MediaOptions:
 
 
 def values(*groups: PictureOptions | MediaOptions) -> dict[str, Any]:
-    """Return what was set, by the names of `VideoRequest`.
+    """Return the values that were given, by the names of `VideoRequest`.
 
     Raises:
         InvalidRequestError: a file is missing, or a value cannot be read.

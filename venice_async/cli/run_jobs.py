@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 ANSWER: Final = Timeouts().connect + 2 * Timeouts().read
-"""Seconds in which the answer to a paid request has come, or will not come any more."""
+"""Seconds after which the answer to a paid request will not come any more."""
 
 
 async def run_request(
@@ -49,7 +49,7 @@ async def run_request(
 ) -> int:
     """Have the price agreed to, queue all takes of a request, watch their jobs, and return the exit code.
 
-    An order whose key is known has been paid for, so that its price is nobody's concern any more.
+    An order whose key is in the journal is paid for already: its price is not asked for.
     """
     request, to, tags, count = with_utf8_prompts(request), clip.target.place, clip.tags, clip.count
     bound_for = destination(to, screen, clips=count)
@@ -76,7 +76,7 @@ async def run_request(
             session.venice.generate(
                 take,
                 to=bound_for if count == 1 else clip.target.of_take(number, count),
-                # the price is asked, so that spend knows it
+                # a limit has the price asked for, so that `spend` knows it
                 max_usd=math.inf if limit is None else limit / (new or 1),
                 reference_video_seconds=length,
                 overwrite=clip.target.overwrite,
@@ -230,7 +230,7 @@ async def _say_failed(
 
 
 def tell_unknown(session: Session, screen: Screen, jobs: Collection[VideoJob]) -> int:
-    """Say of which paid requests nobody will know what came of them; return how many they are."""
+    """Say which paid requests have an unknown outcome, and return their number."""
     unknown = sum(isinstance(job.state, Queueing) for job in jobs)
     if unknown:
         what, it = ("the job was", "it") if unknown == 1 else (f"{unknown} jobs were", "them")
@@ -247,7 +247,7 @@ def tell_unknown(session: Session, screen: Screen, jobs: Collection[VideoJob]) -
 async def keep_ticket(
     session: Session, screen: Screen, ticket: Ticket, to: Path | str | None
 ) -> tuple[str, list[tuple[str, str]]]:
-    """See that a ticket is kept: by the journal, or in a new file.
+    """Keep a ticket: in the journal, or else in a new file.
 
     Return the command line that resumes it, and what to say of it, line by line; both are empty, after a
     complaint, if it cannot be kept. The link is not shown.
@@ -348,7 +348,7 @@ class BatchRun:
             self._hand_over([job.ticket for job in jobs if job.ticket is not None])
             self._save_tickets(session)
 
-        async with anyio.create_task_group() as draining:  # its tickets are waited for: they are paid for
+        async with anyio.create_task_group() as draining:  # it waits for the tickets of paid jobs
             interrupts.on_stop = lambda: draining.start_soon(drain)
             interrupts.on_insist = give_up
             with self.screen.drawing(self._board):
@@ -369,7 +369,7 @@ class BatchRun:
         return codes.pop() if len(codes) == 1 else exit_codes.FAILED if codes else exit_codes.OK
 
     def _take(self, outcome: Outcome) -> None:
-        """Count an outcome, say it, and write it down; what cost nothing in this run is summed up later."""
+        """Count, print and record an outcome; what cost nothing in this run is in the summary only."""
         board, line, screen = self._board, self.lines[outcome.index], self.screen
         video, error = outcome.video, outcome.error
         ticket = video.ticket if video else error.ticket if error else None
@@ -377,7 +377,7 @@ class BatchRun:
         seconds = None if since is None else time.monotonic() - since
         self.outcomes[outcome.index] = outcome, seconds
         if screen.interrupts.code is not None and type(error) is VeniceError:
-            self._stopped += 1  # it did not fail: nobody waits for it any longer
+            self._stopped += 1  # it did not fail: it is no longer watched
             self._hand_over([] if ticket is None else [ticket])
         else:
             name = " ".join(filter(None, (f"{line.number:>4}", line.key or line.variant)))
@@ -412,7 +412,7 @@ class BatchRun:
         self._handed_over.update({ticket.queue_id: ticket for ticket in tickets})
 
     async def _sum_up(self, session: Session) -> None:
-        """Say how all of it went, and how the rest goes on; without a journal, keep the tickets in a file."""
+        """Print the summary, and how to go on."""
         screen = self.screen
         screen.insist(self._board.summary())
         if self._over:
@@ -433,7 +433,7 @@ class BatchRun:
         self._save_tickets(session)
 
     def _save_tickets(self, session: Session) -> None:
-        """Without a journal, keep the tickets of jobs that go on in a file."""
+        """Without a journal, write the tickets of jobs that go on to a file."""
         if session.journal is None and self._handed_over and not session.access.sandbox:
             path = save_tickets(list(self._handed_over.values()), self.into)
             self.screen.insist(f"Resume: {session.again('resume', str(path), '-o', str(self.into))}", "bold")

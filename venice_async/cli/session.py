@@ -73,7 +73,7 @@ async def open_session(
     seconds: float | None = None,
     on_state: Callable[[VideoJob, State], None] | None = None,
 ) -> AsyncGenerator[Session]:
-    """Open a client, and the embedded sandbox if it is asked for; `seconds` is how long a job may take.
+    """Open a client, and the embedded sandbox if asked for; `seconds` is the deadline of a job.
 
     A journal is kept by the options of an `Access` only.
 

@@ -29,7 +29,7 @@ STDOUT: Final = Path("-")
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PIECE: Final = 1 << 16  # bytes
 _SPELT: Final = {"✓": "+", "✗": "x", "·": "-", "…": "...", "━": "-", "╸": "-", "╺": "-"}
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")  # what stands for a byte of a name that is not UTF-8
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")  # a byte of a name that is not UTF-8
 _ERRORS: Final = "venice_async"
 
 
@@ -44,7 +44,7 @@ class StandardOutput:
         """Write all of `data`."""
         left = memoryview(data)
         while left:
-            try:  # as much as a pipe takes at once when it takes anything
+            try:  # no more than a pipe that is writable takes without blocking
                 await anyio.wait_writable(self._descriptor)
                 written = os.write(self._descriptor, left[: select.PIPE_BUF])
             except PermissionError:  # a file, which is always writable and cannot be waited for
@@ -81,7 +81,7 @@ async def _standard_input() -> bytes:
 
 
 class _Forgiving(FileIO):
-    """Stderr: what it no longer takes, as of a terminal that is gone, is lost, and no paid job with it."""
+    """Stderr that drops what cannot be written, as to a terminal that is gone: no paid job fails by it."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
@@ -100,13 +100,10 @@ def _forgiving(stream: TextIO) -> TextIO:
 
 
 def prepare() -> None:
-    """Make stdout and stderr write what their encoding lacks in another way; None where they are closed.
-
-    What stderr does not take is lost: it is said beside the work, which goes on.
-    """
+    """Replace characters that stdout and stderr cannot encode, and drop what stderr cannot write."""
 
     def otherwise(error: UnicodeError) -> tuple[str | bytes, int]:
-        """Encode a character: a byte of a file name as itself, a mark by another one, the rest as escapes."""
+        """Encode a byte of a file name as itself, a mark as a similar one, the rest as escapes."""
         if not isinstance(error, UnicodeEncodeError):
             raise error
         letter, end = error.object[error.start], error.start + 1
@@ -123,7 +120,7 @@ def prepare() -> None:
 
 def as_command(words: Sequence[str]) -> str:
     """Return a command line to paste into a shell, also where a file name is not text."""
-    # A quotation mark at the end has Python put the rest into apostrophes, as the shell wants it: $'caf\xe9'.
+    # A trailing quotation mark makes repr() use apostrophes, as the shell needs: $'caf\xe9'.
     return " ".join(
         "$" + repr(os.fsencode(word) + b'"')[1:-2] + "'" if _SURROGATE.search(word) else shlex.quote(word)
         for word in words
@@ -131,7 +128,7 @@ def as_command(words: Sequence[str]) -> str:
 
 
 def from_here(place: Path | str | None) -> str:
-    """Return a URL as it is, and a path that lies in the current folder as it is named from there."""
+    """Return a URL as it is, and a path below the current folder relative to it."""
     if isinstance(place, Path) and place.is_relative_to(here := Path.cwd()):
         place = place.relative_to(here)
     return str(place)

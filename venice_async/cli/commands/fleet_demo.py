@@ -143,7 +143,7 @@ async def demo(
             stack.push_async_callback(_end, processes)
 
             def kill() -> None:
-                """Leave no process behind: there is no time to ask."""
+                """Leave no process behind."""
                 for process in processes:
                     if process.returncode is None:
                         process.kill()
@@ -160,7 +160,7 @@ async def demo(
                     stdin=None,
                     stdout=None,
                     stderr=None,
-                    start_new_session=True,  # Ctrl-C is for us, who end it
+                    start_new_session=True,  # Ctrl-C is ours; we end it
                 )
                 processes.append(process)
                 known = {worker.number for worker in board.workers}
@@ -224,7 +224,7 @@ async def _kill_one(fleet: Fleet, board: _Board, screen: ScreenHere) -> None:
     if not worker.jobs or board.counts[Waiting] * 4 < board.counts.total():
         return
     worker.process.send_signal(signal.SIGSTOP)
-    await anyio.sleep(0.2)  # what it had sent to the database is done by then
+    await anyio.sleep(0.2)  # the database has done by then what it had sent
     if any(known.paying for known in await fleet.workers() if known.number == worker.number):
         worker.process.send_signal(signal.SIGCONT)
         return

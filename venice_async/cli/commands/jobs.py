@@ -120,7 +120,7 @@ async def jobs(
         msg = f"The journal has no unfinished job, and no paid request of unknown outcome, {forget!r}"
         raise UsageError(msg, hint="'venice-async jobs' lists them, and those that another process works on")
     if not filters.all:
-        entries.reverse()  # the oldest first: it is the one to look at
+        entries.reverse()  # the oldest first
     if screen.as_json:
         screen.emit([_as_json(entry, elsewhere=entry.id in elsewhere) for entry in entries])
     else:

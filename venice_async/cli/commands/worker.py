@@ -97,7 +97,7 @@ async def worker(
 
     key = Secret(access.api_key or "")
     if accounts is not None:
-        _keys(accounts)  # or it says now that there are none
+        _keys(accounts)  # fail now, if it cannot be read
 
     def key_of(name: str) -> str | None:
         if not name and key.reveal():
@@ -167,7 +167,7 @@ async def migrate(
 
 @contextmanager
 def _no_file_instead() -> Generator[None]:
-    """Do not advise to take a file as the journal, which is no help to a fleet."""
+    """Drop the hint to use a file as the journal: a fleet cannot."""
     try:
         yield
     except JournalError as error:

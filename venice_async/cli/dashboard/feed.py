@@ -154,7 +154,7 @@ class Feed:
         return self._rows[job][2] if job in self._rows else None
 
     async def keep_looking(self) -> None:
-        """Look once a second, as long as somebody listens."""
+        """Look once a second while there are listeners."""
         while True:
             await self._listened.wait()
             try:
@@ -189,7 +189,7 @@ class Feed:
         self.tell()
 
     def news(self, after: str) -> News | None:
-        """Return what came after an event of that id, or everything; None when nothing did."""
+        """Return what changed after the event of that id, or everything; None when nothing did."""
         run, _, number = after.partition("-")
         since = int(number) if run == self._run and number.isdigit() else -1
         if since == self._number or not self._number:
@@ -200,12 +200,12 @@ class Feed:
         return News(f"{self._run}-{self._number}", f'{json.dumps(said)[:-1]}, "rows": [{rows}]}}')
 
     async def changed(self, within: float) -> None:
-        """Wait until there may be news, at most so many seconds."""
+        """Wait for a change, at most `within` seconds."""
         with anyio.move_on_after(within):
             await self._changed.wait()
 
     def listen(self, listeners: int) -> None:
-        """Count listeners: 1 for one that comes, -1 for one that leaves."""
+        """Add to the number of listeners: 1 or -1."""
         self._listeners += listeners
         if self._listeners:
             self._listened.set()
@@ -213,7 +213,7 @@ class Feed:
             self._listened.clear()
 
     def tell(self) -> None:
-        """Wake all who wait for changes."""
+        """Wake all that wait for a change."""
         self._changed.set()
         self._changed = asyncio.Event()
 

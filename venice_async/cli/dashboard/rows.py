@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 _DAYS: Final = 14
 _DAY: Final = 86_400.0  # seconds
-_MODELS: Final = 8  # the dearest of the month
-_TYPICAL: Final = 0.8  # of a model's P80: what half of its jobs take, roughly
-_EPOCH: Final = 1e9  # seconds: a moment above it is of a clock that counts from 1970, below it of a machine's
+_MODELS: Final = 8  # the most expensive of the month
+_TYPICAL: Final = 0.8  # of a model's P80: roughly the median
+_EPOCH: Final = 1e9  # seconds: above it times count from 1970, below it from the boot of a machine
 _RESUME: Final = "Go on with: venice-async resume --all"
 _LOOK: Final = "Look at your account. Once you know that no clip will come: venice-async jobs --forget "
 
@@ -67,7 +67,7 @@ def row_of(seen: Seen, typical: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _standing(seen: Seen) -> dict[str, Any]:
-    """Return where a job stands, whether it was paid for, and what to do about it."""
+    """Return the status of a job, whether it was paid for, and what to do about it."""
     entry, state, at_work = seen.entry, seen.state, seen.worker is not None
     owner = seen.worker[:8] if seen.worker else None
     paid: dict[str, Any] = {"charged": True, "owner": owner}
@@ -151,7 +151,7 @@ def report_row(
 
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row without what is not known; that it is not known whether money was spent, is."""
+    """Return a row without its None values, except `charged`, of which None means unknown."""
     return {name: value for name, value in row.items() if value is not None or name == "charged"}
 
 
@@ -177,7 +177,7 @@ def _asked_length(duration: object) -> str | None:
 
 
 def typical_seconds(ration: Ration) -> dict[str, float]:
-    """Return how many seconds a job of a model takes, by what the ration's processes have learned."""
+    """Return the usual seconds of a job by model, as the processes of the ration have learned."""
     found: dict[str, float] = {}
     for name, model in ration.models.items():
         if model.completions:

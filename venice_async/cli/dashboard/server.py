@@ -1,8 +1,8 @@
 """The server of the live page: what it hands out, and to whom.
 
 It shows what people may see and no more: rows without links and keys, and the clips that the journal names.
-Whoever asks has to name us as we are known (no other site can have its name lead here), to have the token
-where one is needed, and to come from our own page to change anything.
+A request must name a host that we are known by (against DNS rebinding), have the token where one is needed,
+and come from our own page to change anything.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from ...requests import Consent
 from .feed import Feed
 from .page import Look, asset, live_page, look
 
-HEARTBEAT: Final = 15.0  # seconds of silence, after which a line tells that the server lives
-_LEAVING: Final = 0.5  # seconds that open answers are waited for in the end
+HEARTBEAT: Final = 15.0  # seconds without news after which a comment keeps the stream alive
+_LEAVING: Final = 0.5  # seconds for open responses at the end
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 _KINDS: Final = {".mp4": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime"}
 _HEADERS: Final = {
@@ -48,7 +48,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach what listens on `host`."""
+    """Tell whether only this machine can reach `host`."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -59,7 +59,7 @@ def is_loopback(host: str) -> bool:
 async def serving(
     feed: Feed, *, host: str, port: int, token: str | None, names: Collection[str] = ()
 ) -> AsyncGenerator[int]:
-    """Serve the page within the block, and give the port; `names` are hosts that it is also known by.
+    """Serve the page within the block, and yield the port; `names` are more hosts that it is known by.
 
     Raises:
         UsageError: the port cannot be used.
@@ -67,22 +67,19 @@ async def serving(
     dashboard = _Dashboard(feed, host=host, token=token, names=names)
     runner = web.AppRunner(dashboard.app, access_log=None, shutdown_timeout=_LEAVING)
     await runner.setup()
+    looking = asyncio.create_task(feed.keep_looking())
     try:
-        site = web.TCPSite(runner, host, port)
         try:
-            await site.start()
+            await web.TCPSite(runner, host, port).start()
         except OSError as error:
             msg = f"Port {port} of {host} cannot be used: {error.strerror or error}"
             raise UsageError(msg, hint="Choose another one with --port, or 0 for any") from error
-        looking = asyncio.create_task(feed.keep_looking())
-        try:
-            yield int(runner.addresses[0][1])
-        finally:
-            looking.cancel()
-            dashboard.end()
-            with suppress(asyncio.CancelledError):
-                await looking
+        yield int(runner.addresses[0][1])
     finally:
+        looking.cancel()
+        dashboard.end()
+        with suppress(asyncio.CancelledError):
+            await looking
         await runner.cleanup()
 
 
@@ -116,7 +113,7 @@ class _Dashboard:
 
     @web.middleware
     async def guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Answer only who names us as we are known and has the token, and tell browsers what not to do."""
+        """Check the host and the token of a request, and add the headers of security."""
         try:
             name = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
             known = name in self._names or (self._any_address and bool(ip_address(name)))
@@ -147,16 +144,16 @@ class _Dashboard:
         return answer
 
     async def page(self, _: web.Request) -> web.Response:
-        """Hand out the page, which asks for everything else."""
+        """Serve the page, which requests everything else."""
         return web.Response(text=live_page("Jobs", self._csrf), content_type="text/html")
 
     async def asset(self, request: web.Request) -> web.Response:
-        """Hand out the page's style or script."""
+        """Serve the page's style or script."""
         kind = "text/css" if request.path.endswith(".css") else "text/javascript"
         return web.Response(text=asset(request.path[1:]), content_type=kind)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Tell what changes, beginning after the event that the browser has seen last."""
+        """Stream the changes after the last event that the browser has seen."""
         answer = web.StreamResponse(
             headers={**_HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         )
@@ -179,13 +176,13 @@ class _Dashboard:
                 await self._feed.changed(HEARTBEAT)
                 await answer.write(b": \n\n")
         except ConnectionError:
-            pass  # the reader left
+            pass  # the client has left
         finally:
             self._feed.listen(-1)
         return answer
 
     async def clip(self, request: web.Request) -> web.StreamResponse:
-        """Hand out the clip that the journal names, or a range of it."""
+        """Serve the clip that the journal names, or a range of it."""
         path = self._feed.file(request.match_info["job"])
         if path is None or not await anyio.to_thread.run_sync(path.is_file):
             raise web.HTTPNotFound(text="There is no such clip.\n")
@@ -193,7 +190,7 @@ class _Dashboard:
         return _Clip(path, headers={"Content-Type": kind, "Cache-Control": "private, no-cache"})
 
     async def poster(self, request: web.Request) -> web.Response:
-        """Hand out a picture of a clip, made when it is first asked for."""
+        """Serve a picture of a clip, made on its first request."""
         job = request.match_info["job"]
         path = self._feed.file(job)
         seen: Look | None = None
@@ -205,7 +202,7 @@ class _Dashboard:
         return web.Response(body=seen.jpeg, content_type="image/jpeg", headers=headers)
 
     async def answer(self, request: web.Request) -> web.Response:
-        """Take a person's answer to a question of consent, from our own page only."""
+        """Accept an answer to a question of consent, from our own page only."""
         origin = request.headers.get("Origin")
         foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("Host")
         if (
@@ -230,7 +227,7 @@ class _Dashboard:
 
 
 class _Clip(web.FileResponse):
-    """A file, or a range of it, as it is: never a compressed one that lies beside it."""
+    """A file, or a range of it, but never a compressed file beside it."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         plain = request.headers.copy()
@@ -244,5 +241,5 @@ def _look(job: str, clip: Path) -> Look | None:
 
 
 def _same(said: str, known: str) -> bool:
-    """Compare in a time that tells nothing."""
+    """Compare in constant time."""
     return hmac.compare_digest(sha256(said.encode()).digest(), sha256(known.encode()).digest())

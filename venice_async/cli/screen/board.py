@@ -1,4 +1,4 @@
-"""Jobs on their way, one or many: a picture on a terminal; elsewhere, of one job, a line at each change."""
+"""Running jobs: a live picture on a terminal; elsewhere, for one job, a line at each change."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from ..batch_file import Line
     from .screen import Screen
 
-_ROWS_BESIDE: Final = 5  # lines of the terminal that are kept for the totals and what stands above
+_ROWS_BESIDE: Final = 5  # lines of the terminal for the totals and what is above
 _ROWS: Final = 24  # jobs shown at most, however tall the terminal
-_WIDE: Final = 72  # columns of a terminal from which many jobs have a bar beside their names
+_WIDE: Final = 72  # columns from which many jobs have a progress bar each
 _MINUTE: Final = 60.0
-_TELLING: Final = 5  # clips that tell how long the others take
+_TELLING: Final = 5  # clips from which the time of the others is estimated
 _LIMITS: Final = Limits()
 _PHASES: Final[Mapping[type[State], str]] = {
     Quoting: "asking the price",
@@ -94,7 +94,7 @@ class Board:
     _said: str = field(default="", init=False)
 
     def heard(self, job: VideoJob, state: State) -> None:
-        """Note that a job has news, which tells what was asked of the server too."""
+        """Record a state of a job; it also tells which requests were sent."""
         now = time.monotonic()
         _, before = self._heard.get(job, (now, None))
         if isinstance(state, Waiting) and (state.elapsed is not None or state.misses):
@@ -107,7 +107,7 @@ class Board:
             return
         if self.total != 1 or self.screen.live:
             return
-        match state:  # a line for what is new: not for each poll, and not for each byte
+        match state:  # a line for each change, not for each poll or byte
             case Waiting():
                 said = f"waiting {state.elapsed is None}"
             case Downloading():
@@ -128,7 +128,7 @@ class Board:
         parts += [self._money()]
         parts += ["PAUSED: the balance is used up"] if paused else []
         rest = self.total - self.done - self.there - self.failed
-        if rest and not paused:  # by what is known of each job, or by how long others took
+        if rest and not paused:  # by the estimates of all jobs, or by how long others took
             now = time.monotonic()
             known = [_eta(job.state, self._age(job, now)) for job in self.running.values()]
             etas = [eta for eta in known if eta is not None]
@@ -219,7 +219,7 @@ class Board:
 
 
 def phase(state: State) -> str:
-    """Return in a few words what is going on."""
+    """Return a state in a few words."""
     return _PHASES[type(state)]
 
 
@@ -264,7 +264,7 @@ def _eta(state: State, age: float) -> float | None:
 
 
 def _recent(moments: deque[float]) -> int:
-    """Return how many of the moments lie in the last minute, and forget the others."""
+    """Return how many of the moments are in the last minute, and drop the others."""
     while moments and moments[0] <= time.monotonic() - _MINUTE:
         moments.popleft()
     return len(moments)

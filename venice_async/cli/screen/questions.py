@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .screen import Screen
 
 _YES: Final = frozenset({"y", "yes"})
-_LONGEST: Final = 4096  # bytes of a line that a terminal hands over at once
+_LONGEST: Final = 4096  # bytes of a line of a terminal
 _STATEMENTS: Final = {
     "terms_and_privacy": "Do you accept the terms and the privacy policy?",
     "legal_right": "Do you have the legal right to use this media for this purpose?",
@@ -30,7 +30,7 @@ _STATEMENTS: Final = {
 
 
 async def confirmed(screen: Screen, question: str) -> bool:
-    """Ask a question that is answered by y or n; anything but yes is a no, and so is the end of the input."""
+    """Ask a yes/no question; anything but yes is a no, the end of the input too."""
     screen.err.print(Text(f"{printable(question)} [y/N] "), end="")
     await anyio.wait_readable(sys.stdin)
     answer = os.read(sys.stdin.fileno(), _LONGEST).decode(errors="replace")
@@ -38,7 +38,7 @@ async def confirmed(screen: Screen, question: str) -> bool:
 
 
 def consent_asker(screen: Screen) -> Callable[[ConsentRequest], Awaitable[Consent | None]] | None:
-    """Return what shows a policy and asks for its three statements, one by one; None when nobody is there."""
+    """Return a callback that shows a policy and asks its three questions; None without a terminal."""
     if not screen.can_ask:
         return None
 

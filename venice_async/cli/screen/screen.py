@@ -28,12 +28,12 @@ from rich.text import Text
 from ..options import Output
 from ..stdio import as_line, write_path
 
-_FRAMES: Final = 8  # pictures a second
-_CLOSING: Final = 0.5  # seconds after the second signal in which what is open is closed as usual
+_FRAMES: Final = 8  # frames a second
+_CLOSING: Final = 0.5  # seconds for an orderly exit after the second signal
 _ECHO: Final = 4  # columns that two echoed ^C take
-_GAP: Final = 2  # columns between those of a table
-_LEAST, _MOST = 12, 40  # columns of a text that may be cut
-_BYTE: Final = re.compile("[\udc80-\udcff]")  # one of a file name that is not text
+_GAP: Final = 2  # blanks between the columns of a table
+_LEAST, _MOST = 12, 40  # width of a column that may be cut
+_BYTE: Final = re.compile("[\udc80-\udcff]")  # a byte of a file name that is not text
 _COMMAND: Final = re.compile(r"(?<=: )(?:venice-async|echo) .*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BIDIRECTIONAL: Final = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
@@ -71,7 +71,7 @@ class Screen:
 
     @contextmanager
     def drawing(self, picture: Any) -> Generator[None]:
-        """Redraw `picture` at the bottom of a terminal within the block, then wipe it away."""
+        """Redraw `picture` at the bottom of a terminal within the block, then erase it."""
         self._picture = picture if self.live else None
         self._start()
         try:
@@ -82,14 +82,14 @@ class Screen:
 
     @contextmanager
     def waiting(self, text: str) -> Generator[None]:
-        """Show on a terminal that something is being waited for."""
+        """Show a spinner on a terminal within the block."""
         dots = "dots" if self.err.encoding.lower().startswith("utf") else "line"
         with self.drawing(Spinner(dots, Text(text), style="cyan")):
             yield
 
     @contextmanager
     def alone(self) -> Generator[None]:
-        """Keep the picture away within the block, in which a person is asked; what is said comes after it."""
+        """Hide the picture within the block, for questions; messages are printed after it."""
         self.wipe()
         self._held = []
         try:
@@ -101,7 +101,7 @@ class Screen:
             self._start()
 
     def _start(self) -> None:
-        """Draw from here on, anew: a picture that goes on would cover what was said since."""
+        """Draw anew: an old frame would cover what was printed since."""
         if (picture := self._picture) is not None:
             self._view = Live(
                 # An echoed ^C stays in its line then: in the next, Live would erase one line too few.
@@ -122,7 +122,7 @@ class Screen:
 
     def end_line(self) -> None:
         """End the line in which the terminal has echoed a Ctrl-C."""
-        if self.err.is_terminal and self._view is None and self._log is None:  # a picture is drawn anew
+        if self.err.is_terminal and self._view is None and self._log is None:  # a picture is redrawn
             self.err.print()
 
     def note(self, text: str, style: str = "") -> None:
@@ -135,7 +135,7 @@ class Screen:
         self.insist(text, "red")
 
     def insist(self, text: str, style: str = "") -> None:
-        """Print what must be known on stderr, also with `--quiet`; a terminal's lines are broken at words."""
+        """Print an important line on stderr, also with `--quiet`; on a terminal it is wrapped at words."""
         if self._log is not None:
             self._log.log(logging.ERROR if style == "red" else logging.INFO, text)
         elif self._held is None:
@@ -144,7 +144,7 @@ class Screen:
             self._held.append((text, style))
 
     def result(self, text: str, style: str = "", *, hang: int | None = None) -> None:
-        """Print a line on stdout, whole; or broken at words, with the lines that follow moved by `hang`."""
+        """Print a line on stdout, whole; or wrapped at words, with the next lines indented by `hang`."""
         with self._cleared():
             _print(self.out, text, style, hang=hang)
 
@@ -196,7 +196,7 @@ class Screen:
 
     @contextmanager
     def _cleared(self) -> Generator[None]:
-        """Keep the picture away while stdout is written: it may be the same terminal."""
+        """Hide the picture while stdout is written: it may be the same terminal."""
         drawn = self._view is not None and self.out.is_terminal
         if drawn:
             self.wipe()
@@ -233,7 +233,7 @@ class Screen:
 
 @define(eq=False)
 class Interrupts:
-    """What a command does when it is asked to stop.
+    """What a command does on signals.
 
     Ctrl-C, SIGTERM and a terminal that is closed (SIGHUP): the first asks to stop, the second insists. After
     the first, a paid request that is on its way comes to its answer. After the second the process ends within
@@ -285,7 +285,7 @@ class Interrupts:
                 except Exception as error:  # noqa: BLE001 - it is raised once it is out of the group, which would wrap it
                     outcome = error
             group.cancel_scope.cancel()
-        while isinstance(outcome, ExceptionGroup):  # of whichever task group: its first one is the reason
+        while isinstance(outcome, ExceptionGroup):  # of any task group: its first error is the reason
             outcome = cast("ExceptionGroup[Exception]", outcome).exceptions[0]
         if isinstance(outcome, Exception):
             raise outcome
@@ -296,7 +296,7 @@ class Interrupts:
 
 
 ScreenHere = Annotated[Screen, Parameter(parse=False)]
-"""The screen of a command, which is no option of it."""
+"""The screen that a command is given; no option."""
 
 
 class _Notes(logging.Handler):
@@ -309,7 +309,7 @@ class _Notes(logging.Handler):
 
 
 def printable(text: str) -> str:
-    """Return text without control characters: what a server sends must not steer the terminal."""
+    """Return text without control characters: a server must not control the terminal."""
     shown = _BYTE.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", text)
     return "".join(
         letter
@@ -327,7 +327,7 @@ def _print(console: Console, text: str, style: str, *, hang: int | None = 0) -> 
 
 
 def at_words(text: str, width: int, hang: int) -> str:
-    """Break lines at blanks. What is there to be copied stays whole: a path, and a command at the end."""
+    """Wrap lines at blanks. A path, and a command at the end, stay whole: they are copied."""
     lines: list[str] = []
     for whole in text.split("\n"):
         command = _COMMAND.search(whole)
