@@ -329,7 +329,6 @@ class BatchRun:
         """Show the batch until it ends, and return the exit code."""
         interrupts = self.screen.interrupts
         self._board.running, self._board.batch, self._board.budget = batch.jobs, batch, budget
-        failure: Exception | None = None
 
         async def drain() -> None:
             patience = f"up to {self.grace:g} s for what is nearly done"
@@ -352,14 +351,9 @@ class BatchRun:
             interrupts.on_stop = lambda: draining.start_soon(drain)
             interrupts.on_insist = give_up
             with self.screen.drawing(self._board):
-                try:
-                    async for outcome in batch:
-                        self._take(outcome)
-                except Exception as error:  # noqa: BLE001 - it is raised once it is out of the group, which would wrap it
-                    failure = error
+                async for outcome in batch:
+                    self._take(outcome)
         interrupts.on_stop = interrupts.on_insist = None
-        if failure is not None:
-            raise failure
         await self._sum_up(session)
         if interrupts.code is not None:
             return interrupts.code
