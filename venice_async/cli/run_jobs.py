@@ -309,12 +309,14 @@ class BatchRun:
     into: Path | str
     grace: float
     results: TextIO | None = None
-    outcomes: dict[int, tuple[Outcome, float | None]] = field(factory=dict, init=False)
+    outcomes: dict[int, tuple[Outcome, float | None]] = field(
+        factory=dict[int, "tuple[Outcome, float | None]"], init=False
+    )
     _board: Board = field(init=False)
     _queued_at: dict[str, float] = field(factory=dict[str, float], init=False)
     _stopped: int = field(default=0, init=False)
     _over: int = field(default=0, init=False)  # lines for which the budget was too small
-    _handed_over: dict[str, Ticket] = field(factory=dict, init=False)
+    _handed_over: dict[str, Ticket] = field(factory=dict[str, "Ticket"], init=False)
 
     def __attrs_post_init__(self) -> None:
         self._board = Board(self.screen, len(self.lines), lines=self.lines, queues=True)

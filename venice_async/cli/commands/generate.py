@@ -76,7 +76,8 @@ async def generate(
         prompt: What to show.
         reference_seconds: The length of all reference clips together, where they are URLs.
     """
-    request = VideoRequest(**{"model": model, "prompt": prompt, **values(picture, media)})
+    fields: dict[str, Any] = {"model": model, "prompt": prompt, **values(picture, media)}
+    request = VideoRequest(**fields)
     return await run_request(request, screen, clip, reference_seconds=reference_seconds)
 
 

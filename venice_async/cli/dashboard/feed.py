@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import anyio
 from attrs import define, field, frozen
@@ -41,6 +41,10 @@ _LOST: Final = 30.0  # seconds without one, after which a worker whose jobs are 
 _SILENT: Final = 4.0  # seconds without a heartbeat, of which there is one a second
 
 
+_Row: TypeAlias = tuple[int, str, Path | None]
+"""The number of its last change, the row as JSON, and its clip."""
+
+
 @define(eq=False)
 class FleetSeen:
     """The fleet in a database, from when there is one: a dashboard makes no tables.
@@ -54,7 +58,7 @@ class FleetSeen:
     stack: AsyncExitStack
     _fleet: Fleet | None = field(default=None, init=False)
     _looked: float = field(default=-_EVERY, init=False)
-    _waiting: dict[str, tuple[str, str]] = field(factory=dict, init=False)
+    _waiting: dict[str, tuple[str, str]] = field(factory=dict[str, tuple[str, str]], init=False)
 
     async def facts(self, owners: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the questions that nobody has answered, what waits for a worker, and who works.
@@ -139,12 +143,12 @@ class Feed:
     trouble: str | None = field(default=None, init=False)
     _run: str = field(factory=partial(secrets.token_hex, 4), init=False)  # numbers of another mean nothing
     _number: int = field(default=0, init=False)
-    _rows: dict[str, tuple[int, str, Path | None]] = field(factory=dict, init=False)  # number, JSON, clip
+    _rows: dict[str, _Row] = field(factory=dict[str, _Row], init=False)
     _gone: dict[str, int] = field(factory=dict[str, int], init=False)
     _facts: dict[str, Any] = field(factory=dict[str, Any], init=False)
-    _marks: Mapping[str, Mark] = field(factory=dict, init=False)
+    _marks: Mapping[str, Mark] = field(factory=dict[str, "Mark"], init=False)
     _typical: dict[str, float] = field(factory=dict[str, float], init=False)
-    _paid: list[Paid] = field(factory=list, init=False)
+    _paid: list[Paid] = field(factory=list["Paid"], init=False)
     _listeners: int = field(default=0, init=False)
     _listened: asyncio.Event = field(factory=asyncio.Event, init=False)
     _changed: asyncio.Event = field(factory=asyncio.Event, init=False)
