@@ -105,38 +105,34 @@ def values(*groups: PictureOptions | MediaOptions) -> dict[str, Any]:
         InvalidRequestError: a file is missing, or a value cannot be read.
     """
     found: dict[str, Any] = {}
-    for group in groups:
-        for option, given in asdict(group, recurse=False).items():
-            says = f"--{option.replace('_', '-')}"
-            if given in (None, ()):
-                continue
-            if option == "field":
-                found |= named_fields(given)
-            elif option == "keyframe":
-                found["keyframes"] = [_keyframe(text) for text in given]
-            elif option == "element":
-                found["elements"] = [_element(text) for text in given]
-            else:
-                name = _NAMES.get(option, option)
-                found[name] = as_field(name, given, says=says)
+    options = [item for group in groups for item in asdict(group, recurse=False).items()]
+    for option, given in options:
+        says = f"--{option.replace('_', '-')}"
+        if given in (None, ()):
+            continue
+        if option == "field":
+            found |= named_fields(given)
+        elif option == "keyframe":
+            found["keyframes"] = []
+            for text in given:
+                source, _, frame = text.rpartition("@")
+                if not source or not frame.isdecimal():
+                    msg = f"{says} takes MEDIA@FRAME, not {text!r}"
+                    raise InvalidRequestError(msg, field="keyframes", hint=f"Such as {says} start.png@0")
+                found["keyframes"].append({"image_url": medium(says, source), "frame_index": int(frame)})
+        elif option == "element":
+            found["elements"] = []
+            for text in given:
+                said = parsed(text)
+                if not isinstance(said, dict):
+                    msg = f"{says} takes a JSON object, not {text!r}"
+                    hint = 'Such as {"frontal_image_url": "hero.png"}'
+                    raise InvalidRequestError(msg, field="elements", hint=hint)
+                found["elements"].append(as_field("element", said, says=says))
+        else:
+            name = _NAMES.get(option, option)
+            found[name] = as_field(name, given, says=says)
     return found
-
-
-def _keyframe(text: str) -> dict[str, Any]:
-    source, _, frame = text.rpartition("@")
-    if not source or not frame.isdecimal():
-        msg = f"--keyframe takes MEDIA@FRAME, not {text!r}"
-        raise InvalidRequestError(msg, field="keyframes", hint="Such as --keyframe start.png@0")
-    return {"image_url": medium("--keyframe", source), "frame_index": int(frame)}
-
-
-def _element(text: str) -> dict[str, Any]:
-    said = parsed(text)
-    if not isinstance(said, dict):
-        msg = f"--element takes a JSON object, not {text!r}"
-        hint = 'Such as {"frontal_image_url": "hero.png"}'
-        raise InvalidRequestError(msg, field="elements", hint=hint)
-    return cast("dict[str, Any]", as_field("element", said, says="--element"))
 
 
 def named_fields(items: Iterable[str]) -> dict[str, Any]:

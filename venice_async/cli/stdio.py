@@ -90,15 +90,6 @@ class _Forgiving(FileIO):
             return memoryview(data).nbytes
 
 
-def _forgiving(stream: TextIO) -> TextIO:
-    buffer: object = getattr(stream, "buffer", None)
-    raw: object = getattr(buffer, "raw", buffer)  # PYTHONUNBUFFERED leaves out the buffer
-    if not isinstance(raw, FileIO):
-        return stream
-    said = BufferedWriter(_Forgiving(raw.fileno(), "w", closefd=False))
-    return TextIOWrapper(said, encoding=stream.encoding, line_buffering=True)
-
-
 def prepare() -> None:
     """Replace characters that stdout and stderr cannot encode, and drop what stderr cannot write."""
 
@@ -112,7 +103,12 @@ def prepare() -> None:
         return _SPELT.get(letter) or letter.encode("ascii", "backslashreplace").decode(), end
 
     codecs.register_error(_ERRORS, otherwise)
-    sys.stdout, sys.stderr = sys.stdout or StringIO(), _forgiving(sys.stderr or StringIO())
+    sys.stdout, sys.stderr = sys.stdout or StringIO(), sys.stderr or StringIO()
+    buffer: object = getattr(sys.stderr, "buffer", None)
+    raw: object = getattr(buffer, "raw", buffer)  # PYTHONUNBUFFERED leaves out the buffer
+    if isinstance(raw, FileIO):
+        forgiving = BufferedWriter(_Forgiving(raw.fileno(), "w", closefd=False))
+        sys.stderr = TextIOWrapper(forgiving, encoding=sys.stderr.encoding, line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=_ERRORS)

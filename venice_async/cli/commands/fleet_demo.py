@@ -140,7 +140,18 @@ async def demo(
             sandbox = await stack.enter_async_context(Sandbox(speed=_SPEED, limits=limits))
             fleet = await stack.enter_async_context(Fleet(uri))
             processes: list[Process] = []
-            stack.push_async_callback(_end, processes)
+
+            @stack.push_async_callback
+            async def end() -> None:
+                """End the workers, and wait for them."""
+                with anyio.CancelScope(shield=True):
+                    for sign in (signal.SIGTERM, signal.SIGKILL):
+                        for process in processes:
+                            if process.returncode is None:
+                                process.send_signal(sign)
+                        with anyio.move_on_after(_LEAVING):
+                            for process in processes:
+                                await process.wait()
 
             def kill() -> None:
                 """Leave no process behind."""
@@ -231,17 +242,6 @@ async def _kill_one(fleet: Fleet, board: _Board, screen: ScreenHere) -> None:
     worker.process.kill()
     worker.killed = f"killed with {worker.jobs} jobs; the others take them over"
     screen.note(f"Worker {place} (process {worker.process.pid}) is {worker.killed}.")
-
-
-async def _end(workers: list[Process]) -> None:
-    with anyio.CancelScope(shield=True):
-        for sign in (signal.SIGTERM, signal.SIGKILL):
-            for worker in workers:
-                if worker.returncode is None:
-                    worker.send_signal(sign)
-            with anyio.move_on_after(_LEAVING):
-                for worker in workers:
-                    await worker.wait()
 
 
 @asynccontextmanager
