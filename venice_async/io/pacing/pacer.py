@@ -241,8 +241,8 @@ class Pacer:
             model = self._models[name]
             if model.p80 is None:
                 model.answered(p80, instant=model.instant)
-        for name, seconds in self._grant.completions:
-            self._models[name].learn(seconds)
+        for name in {name for name, _ in self._grant.completions}:
+            self._models[name].learn(*(took for of, took in self._grant.completions if of == name))
         self._again = {lane: now + after for lane, after in self._grant.again.items()}
         for lane, token in self._grant.turns:
             turn = self._queues[lane].grant(self._bidders[lane])

@@ -53,10 +53,10 @@ class ModelTimes:
             self.p80 = average
             self._fit()
 
-    def learn(self, seconds: float) -> None:
-        """Record how long a job took."""
-        self._durations.append(seconds)
-        self.completions += 1
+    def learn(self, *durations: float) -> None:
+        """Record how many seconds jobs took."""
+        self._durations.extend(durations)
+        self.completions += len(durations)
         least, growth = _REFIT
         if self.completions >= self._fitted + max(least, growth * min(self._fitted, REMEMBERED)):
             self._fitted = self.completions
