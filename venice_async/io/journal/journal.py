@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial, update_wrapper
 from importlib import import_module
+from types import CoroutineType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from anyio import to_thread
@@ -42,14 +43,15 @@ _T = TypeVar("_T")
 
 def _operation(
     action: Callable[Concatenate[Table, _P], _T], *, keep: bool = False
-) -> Callable[Concatenate[Journal, _P], Coroutine[Any, Any, _T]]:
+) -> Callable[Concatenate[Journal, _P], CoroutineType[Any, Any, _T]]:
     """Return the method of a journal that does `action` in a transaction; see `Writer.perform`."""
 
     async def method(self: Journal, /, *arguments: _P.args, **options: _P.kwargs) -> _T:
         return await self.writer.perform(lambda: action(self.table, *arguments, **options), keep=keep)
 
     update_wrapper(method, action)
-    return method
+    # Of an async function mypy says that it returns a Coroutine, pyright a CoroutineType.
+    return method  # type: ignore[return-value]
 
 
 @define(eq=False)
