@@ -176,6 +176,12 @@ def test_an_index_with_a_track_is_one_in_whatever_order_and_however_it_goes_on(c
         walked(*[bytes([byte]) for byte in clip]).check_end(announced=False)
 
 
+def test_a_track_behind_a_large_cover_picture_is_taken_on_trust_and_a_header_is_not() -> None:
+    cover = box(b"udta", bytes(5 << 20))
+    assert is_whole(FTYP + MDAT + box(b"moov", MVHD + cover + TRACK))
+    assert not is_whole(FTYP + MDAT + box(b"moov", cover + TRACK))
+
+
 def test_the_clips_of_real_muxers_are_whole_wherever_their_index_is_and_in_fragments(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
     for name, options in {

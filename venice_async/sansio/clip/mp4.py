@@ -15,7 +15,8 @@ of text, and padding (`free`) of a wrong size. Servers append such things, and c
 
 An index counts if a player finds a track in it: a movie header (`mvhd`), and a `trak` with its header
 (`tkhd`) and its media (`mdia`), each with room for its fields (8.2 to 8.4). The index of a movie in fragments
-has them, too; only its tables are empty. What is unsound behind them ends the reading, as in a player.
+has them, too; only its tables are empty. What is unsound behind them ends the reading, as in a player. Of an
+index of more than 4 MiB the movie header is enough: the rest may stand behind a large picture.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LARGEST: Final = 16 << 30
 """Bytes of the largest clip believed: five minutes of 4k at 400 Mbit/s."""
 
 _KEPT: Final = 256  # bytes of the start, by which to name what is no MP4
-_KEPT_INDEX: Final = 4 << 20  # bytes of the index; what is looked for in it stands far in front
+_KEPT_INDEX: Final = 4 << 20  # bytes of the index; a track behind them is taken on trust
 _SHORT: Final = 8
 _LONG: Final = 16
 _IN_LONG_FORM: Final = 1
@@ -173,6 +174,8 @@ class BoxWalk:
                     found.add(box.kind)
                 if box.kind == b"trak":
                     places.append((box.start, box.end))
+        if self._index_size > _KEPT_INDEX and b"mvhd" in found:
+            found.update(_NEEDED_OF_INDEX)
         self._has_index = self._has_index or is_blank or found.issuperset(_NEEDED_OF_INDEX)
         self._index.clear()
         self._index_size = 0
