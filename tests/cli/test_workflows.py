@@ -90,6 +90,12 @@ def test_upscaling_sends_the_clip_and_the_factor_only(shell: Shell, asked: list[
     assert [wanted] == asked
 
 
+def test_upscaling_sends_any_other_field(shell: Shell, asked: list[VideoRequest]) -> None:
+    clip, fields = "https://example.com/a.mp4", ("--field", "bitrate_mode=high", "--field", "style=ink")
+    assert 0 == shell("upscale", clip, "--factor", "2", *fields).code
+    assert [("high", {"style": "ink"})] == [(request.bitrate_mode, request.extra) for request in asked]
+
+
 BAD = {
     "a tag without its reference": ("seedance", "edit", "a.mp4", "put <Image 1> in"),
     "a reference never mentioned": ("seedance", "edit", "a.mp4", "--add", "a kite", "--image", "hero.png"),

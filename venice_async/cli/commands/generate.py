@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 from cyclopts import App, Parameter
 
 from ... import seedance as builders
@@ -154,9 +154,10 @@ async def upscale(
         "output_format": "prores" if prores else None,
     }
     options: Any = {name: part for name, part in chosen.items() if part is not None}
-    extra = named_fields(field).get("extra")
+    others = named_fields(field)
+    extra = others.pop("extra", None)
     request = upscaling(model, medium("VIDEO", video), factor=factor, prompt=prompt, extra=extra, **options)
-    return await run_request(request, screen, clip)
+    return await run_request(evolve(request, **others), screen, clip)
 
 
 @Parameter(name="*")
