@@ -113,22 +113,24 @@ def values(*groups: PictureOptions | MediaOptions) -> dict[str, Any]:
         if option == "field":
             found |= named_fields(given)
         elif option == "keyframe":
-            found["keyframes"] = []
+            keyframes: list[dict[str, Any]] = []
             for text in given:
                 source, _, frame = text.rpartition("@")
                 if not source or not frame.isdecimal():
                     msg = f"{says} takes MEDIA@FRAME, not {text!r}"
                     raise InvalidRequestError(msg, field="keyframes", hint=f"Such as {says} start.png@0")
-                found["keyframes"].append({"image_url": medium(says, source), "frame_index": int(frame)})
+                keyframes.append({"image_url": medium(says, source), "frame_index": int(frame)})
+            found["keyframes"] = keyframes
         elif option == "element":
-            found["elements"] = []
+            elements: list[Any] = []
             for text in given:
                 said = parsed(text)
                 if not isinstance(said, dict):
                     msg = f"{says} takes a JSON object, not {text!r}"
                     hint = 'Such as {"frontal_image_url": "hero.png"}'
                     raise InvalidRequestError(msg, field="elements", hint=hint)
-                found["elements"].append(as_field("element", said, says=says))
+                elements.append(as_field("element", said, says=says))
+            found["elements"] = elements
         else:
             name = _NAMES.get(option, option)
             found[name] = as_field(name, given, says=says)
