@@ -170,32 +170,35 @@ class Pacer:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # it is closing, and nobody waits
             return
-        if self._asking is not None or self._closed:
-            return
-        now = self._clock.monotonic()
-        ask_at = self._report_at
-        for lane, queue in self._queues.items():
-            ask_at = min(ask_at, max(queue.opens(now), self._again.get(lane, now)))
-        if self._store.shared and (self._held or any(model.jobs for model in self._models.values())):
-            ask_at = min(ask_at, self._asked_at + ALIVE)
-        ask_at = max(ask_at, self._retry_at)
-        if self._timer is not None:
-            self._timer.cancel()
-        if ask_at > now:
-            if ask_at < math.inf:
-                self._timer = loop.call_later(max(ask_at - now, _LEAST_NAP), self._look)
-            return
-        bids: dict[Lane, tuple[Bid, ...]] = {}
-        for lane, queue in self._queues.items():
-            best = queue.best(BIDS, now)
-            if best:
-                bids[lane] = tuple(bid for bid, _ in best)
-            self._bidders[lane] = [turn for _, turn in best]
-            self._best[lane] = best[0][0][0] if best else -math.inf
-        self._asked_at, self._report_at = now, math.inf
-        wish, asked_at = self._wish(now, bids), (now, self._clock.time())
-        self._asking = self._store.exchange(wish)
-        self._asking.add_done_callback(partial(self._settle, wish, asked_at))
+        while self._asking is None and not self._closed:
+            now = self._clock.monotonic()
+            ask_at = self._report_at
+            for lane, queue in self._queues.items():
+                ask_at = min(ask_at, max(queue.opens(now), self._again.get(lane, now)))
+            if self._store.shared and (self._held or any(model.jobs for model in self._models.values())):
+                ask_at = min(ask_at, self._asked_at + ALIVE)
+            ask_at = max(ask_at, self._retry_at)
+            if self._timer is not None:
+                self._timer.cancel()
+            if ask_at > now:
+                if ask_at < math.inf:
+                    self._timer = loop.call_later(max(ask_at - now, _LEAST_NAP), self._look)
+                return
+            bids: dict[Lane, tuple[Bid, ...]] = {}
+            for lane, queue in self._queues.items():
+                best = queue.best(BIDS, now)
+                if best:
+                    bids[lane] = tuple(bid for bid, _ in best)
+                self._bidders[lane] = [turn for _, turn in best]
+                self._best[lane] = best[0][0][0] if best else -math.inf
+            self._asked_at, self._report_at = now, math.inf
+            wish, asked_at = self._wish(now, bids), (now, self._clock.time())
+            asked = self._store.exchange(wish)
+            if asked.done():  # by a store in memory: who has just asked has its turn before it waits
+                self._settle(wish, asked_at, asked)
+            else:
+                self._asking = asked
+                asked.add_done_callback(partial(self._answered, wish, asked_at))
 
     def _wish(self, now: float, bids: Mapping[Lane, tuple[Bid, ...]]) -> Wish:
         models = self._models
@@ -218,15 +221,19 @@ class Pacer:
             heard=self._grant.heard,
         )
 
+    def _answered(self, wish: Wish, asked_at: tuple[float, float], asked: asyncio.Future[Grant]) -> None:
+        self._asking = None
+        self._settle(wish, asked_at, asked)
+        self._look()
+
     def _settle(self, wish: Wish, asked_at: tuple[float, float], asked: asyncio.Future[Grant]) -> None:
         """Take in what the store said, and grant turns."""
-        self._asking, now = None, self._clock.monotonic()
+        now = self._clock.monotonic()
         failure = "it was cancelled" if asked.cancelled() else asked.exception()
         if failure is not None:
             if self._retry_at == -math.inf:
                 log.warning("Nothing is sent until the ration can be reached: %s", failure)
             self._retry_at, self._report_at = now + RETRY, now
-            self._look()
             return
         if self._retry_at > -math.inf:
             log.info("The ration can be reached again")
@@ -253,7 +260,6 @@ class Pacer:
                 self._held.add(token)
                 turn.token, turn.asked_at = token, asked_at
                 turn.granted.set()
-        self._look()
 
     def _report(self, turn: Turn, answer: Answer) -> None:
         """Have the store told of an answer, at once if that may help somebody, else with the next wish."""
