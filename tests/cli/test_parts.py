@@ -168,6 +168,7 @@ def test_tables_may_be_parted_by_commas_semicolons_or_tabs(tmp_path: Path, mark:
         ("jobs.jsonl", '{"model": "m", "prompt": "a"}\n{"model":', "line 2: it is not a JSON object"),
         ("jobs.jsonl", "[" * 100_000, "line 1: it is not a JSON object"),
         ("jobs.jsonl", '{"model": "m", "image": "none.png"}', "line 1: image_url: there is no file"),
+        ("jobs.jsonl", '{"model": "m", "prompt": "a", "extra": 5}', 'line 1: "extra" must be an object'),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named_with_the_reason(
@@ -185,6 +186,7 @@ def test_a_line_ends_at_a_line_feed_and_at_nothing_else_that_parts_text(tmp_path
 
 def test_a_field_that_nobody_knows_is_told_once(tmp_path: Path) -> None:
     line = '{"model": "m", "prompt": "a", "zoom": 1, "seed": 7}\n'
+    assert [] == unknown_fields(_read(tmp_path, line.replace('"zoom": 1, ', "")))
     assert ["line 1: 'zoom' is sent as it is, for no field of that name is known"] == unknown_fields(
         found := _read(tmp_path, line * 2, extra={"seed": 1, "style": "ink"})
     )

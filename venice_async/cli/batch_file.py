@@ -24,7 +24,7 @@ from ..engine.arguments import checked_tags
 from ..errors import InvalidRequestError, UsageError, VeniceError
 from ..requests import VideoRequest
 from .options import MAIN, Text
-from .request_options import as_field, parsed, split_fields
+from .request_options import UNDECLARED, as_field, parsed, split_fields
 
 _NAMES: Final = ("key", "id", "name")  # the columns for a key, by which another run finds a line again
 _TAG: Final = "tag:"  # the prefix of a column that is a tag
@@ -270,7 +270,6 @@ def _line(
     except UsageError as error:
         raise InvalidRequestError(error.message, field="tags") from None
     filled = defaults.get("extra", {})
-    said["extra"] = {**filled, **said.get("extra", {})}
     known, extra = split_fields(said, (*_SHORT, *_NAMES, "max_usd", "tags"))
     if "model" not in known:
         msg = f"it names no model, but {', '.join(map(repr, known)) or 'nothing'}; --model gives all one"
@@ -278,11 +277,11 @@ def _line(
     return Line(
         number=number,
         request=VideoRequest(
-            **{name: as_field(name, part, folder) for name, part in known.items()}, extra=extra
+            **{name: as_field(name, part, folder) for name, part in known.items()}, extra={**filled, **extra}
         ),
         key=" ".join(filter(None, (str(names[0]), variant))) if names else None,
         variant=variant,
         max_usd=max_usd,
         tags=tags,
-        unknown=tuple(name for name in said if name in extra and name not in filled),
+        unknown=tuple(name for name in said if name in extra and name not in (*filled, *UNDECLARED)),
     )

@@ -17,7 +17,7 @@ from ..requests import VideoRequest
 from .options import MAIN, MEDIA, MORE, PICTURE, Fields, Medium, Text
 
 KNOWN: Final = frozenset(item.name for item in fields(VideoRequest)) - {"consents", "extra"}
-_UNDECLARED: Final = ("seed",)  # fields of the API that are no attributes of a request
+UNDECLARED: Final = ("seed",)  # fields of the API that are no attributes of a request
 _SIMILAR: Final = 0.8  # how alike a name is to one that was meant
 _URLS: Final = ("http://", "https://", "data:")
 _NAMES: Final = {  # options with another name than their field
@@ -159,17 +159,21 @@ def split_fields(said: Mapping[str, Any], near: Iterable[str] = ()) -> tuple[dic
     """Return the fields that the library knows, and those that it does not, which are sent as they are.
 
     Raises:
-        InvalidRequestError: one of those is probably a slip: it is like a known one, or one of `near`.
+        InvalidRequestError: one of those is probably a slip: it is like a known one, or one of `near`; or
+            "extra", which holds more of them, is no mapping.
     """
+    forced: object = said.get("extra", {})
+    if not isinstance(forced, Mapping):
+        msg = f'"extra" must be an object that holds fields, not {forced!r}'
+        raise InvalidRequestError(msg, field="extra")
     known = {name: part for name, part in said.items() if name in KNOWN}
     extra = {name: part for name, part in said.items() if name not in KNOWN and name != "extra"}
     for name in extra:
-        meant = get_close_matches(name, (*KNOWN, *_UNDECLARED, *near), n=1, cutoff=_SIMILAR)
+        meant = get_close_matches(name, (*KNOWN, *UNDECLARED, *near), n=1, cutoff=_SIMILAR)
         if meant and name not in meant:
             msg = f'{name!r} is no known field, and {meant[0]!r} may be meant; in "extra" it is sent as it is'
             raise InvalidRequestError(msg, field=name)
-    forced = said.get("extra")
-    return known, {**(cast("dict[str, Any]", forced) if isinstance(forced, dict) else {}), **extra}
+    return known, {**cast("Mapping[str, Any]", forced), **extra}
 
 
 def as_field(name: str, part: Any, folder: Path | None = None, *, says: str = "") -> Any:
