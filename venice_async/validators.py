@@ -1,4 +1,4 @@
-"""What a request field may hold: the limits in one table, and the checks that name field and limit."""
+"""What a request field may hold: limits in one table, checks that name field and limit, and kinds of URLs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from attrs import NOTHING, Attribute, field, fields
 from attrs.validators import optional
@@ -59,6 +59,23 @@ def bare_url(url: str) -> str:
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     except ValueError:
         return re.split("[?#]", url, maxsplit=1)[0]
+
+
+def is_postgres(journal: str | os.PathLike[str]) -> bool:
+    """Tell whether a journal is a database of Postgres, by its URI."""
+    return isinstance(journal, str) and journal.startswith(("postgresql://", "postgres://"))
+
+
+def without_password(journal: str | os.PathLike[str]) -> str:
+    """Return the path of a journal, or its URI as people may see it: without a password."""
+    if not is_postgres(journal):
+        return os.fspath(journal)
+    uri = re.sub(r"(://[^/@:]*):(?:[^?]*|[^=]*)@", r"\1@", str(journal))
+
+    def hidden(setting: re.Match[str]) -> str:
+        return f"{setting[1]}..." if "password" in unquote(setting[1]) else setting[0]
+
+    return re.sub(r"([?&][^=&]*=)[^&]*", hidden, uri)
 
 
 def is_http(value: str) -> bool:

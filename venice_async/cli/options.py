@@ -15,10 +15,10 @@ from cyclopts import Group, Parameter, Token
 from cyclopts.validators import Number
 
 from ..errors import UsageError
-from ..io.journal import is_postgres
 from ..options import BASE_URL
 from ..sansio.naming import checked_pattern, is_pattern, with_number
 from ..sansio.object_url import is_object_url
+from ..validators import is_postgres
 
 MAIN: Final = Group("Main options", sort_key=1)
 BATCH: Final = Group("Batch", sort_key=2)

@@ -19,9 +19,9 @@ from attrs import define, evolve, field
 from ..errors import BudgetExceededError, QueueOutcomeUnknownError, UsageError, VeniceError
 from ..formatting import as_bytes, as_seconds, as_usd
 from ..io.delivery.sinks import WriterSink
-from ..io.journal import shown
 from ..options import Timeouts
 from ..sansio.job.states import Failed, Queueing, State, Waiting
+from ..validators import without_password
 from . import exit_codes
 from .exit_codes import exit_code, failed_json, in_words, report, succeeded_json, ticket_json
 from .prices import ask_price, confirm_price
@@ -259,7 +259,7 @@ async def keep_ticket(
     if session.access.sandbox:
         over.append(("        (on the real service; this job ended with the sandbox in this command)", ""))
     elif session.journal is not None:
-        kept = f", kept in the journal {shown(session.journal)}"
+        kept = f", kept in the journal {without_password(session.journal)}"
     else:
         try:
             path = await anyio.to_thread.run_sync(save_tickets, [ticket], to)

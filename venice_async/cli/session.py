@@ -9,16 +9,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from http.client import METHOD_NOT_ALLOWED
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import anyio
 from attrs import asdict, frozen
 
 from ..errors import APIError, ConnectError, JournalError, UsageError
 from ..io.clock import SystemClock
-from ..io.journal import shown
 from ..options import BASE_URL, Budget, Links, Timeouts
 from ..sansio.http.secrets import Secret
+from ..validators import without_password
 from .exit_codes import NoKeyError
 from .options import Access, Connection
 from .screen.questions import consent_asker
@@ -60,7 +59,7 @@ class Session:
         """Return the command line of `words` on the same service and journal, without a key."""
         base_url, journal = self.access.base_url, self.access.journal
         options = ["--base-url", base_url] if base_url else []
-        options += ["--journal", shown(journal)] if journal else []
+        options += ["--journal", without_password(journal)] if journal else []
         options += [word for network in self.access.allow for word in ("--allow", network)]
         return as_command(["venice-async", *words, *options])
 
@@ -164,11 +163,3 @@ async def open_journal(path: Path | str | None) -> AsyncGenerator[Journal | None
         yield journal
     finally:
         await journal.aclose()
-
-
-def name_of(journal: Path | str) -> str:
-    """Return what a journal is called: its file, or its database without user and password."""
-    if not isinstance(journal, str):
-        return str(journal)
-    parts = urlsplit(journal)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

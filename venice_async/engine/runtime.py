@@ -20,7 +20,6 @@ from ..io.aiohttp import AiohttpTransport
 from ..io.caller import Caller
 from ..io.clock import SystemClock
 from ..io.disk import deliveries_at_once
-from ..io.journal import is_postgres
 from ..io.pacing.pacer import Pacer
 from ..io.ration.store import RationStore, account_key
 from ..io.request_hook import RequestHook
@@ -29,6 +28,7 @@ from ..results import Ticket
 from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import Query
 from ..sansio.job.states import Failed, Succeeded
+from ..validators import is_postgres
 from .completion import Completions
 from .driver import Driver
 from .following import Following

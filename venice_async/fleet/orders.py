@@ -23,15 +23,15 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from ..errors import BudgetExceededError, JobError, QueueOutcomeUnknownError, UsageError
-from ..io.journal import is_postgres
 from ..io.journal.entries import pack_ended, pack_progress
 from ..io.journal.postgres import explained
-from ..io.postgres import SCHEMA, name_of, parameters
+from ..io.postgres import SCHEMA, parameters
 from ..requests import Consent, VideoRequest
 from ..results import ConsentRequest
 from ..sansio.converter import converter, request_fields, set_fields
 from ..sansio.http.secrets import Secret
 from ..sansio.job.states import Failed, State, Succeeded
+from ..validators import is_postgres, without_password
 from .engine import Engine, Tasks
 from .schema import LOCKS, migrate
 
@@ -131,7 +131,7 @@ class Orders:
         )
 
     def __repr__(self) -> str:
-        return f"Orders({name_of(self.uri)!r})"
+        return f"Orders({without_password(self.uri.reveal())!r})"
 
     async def __aenter__(self) -> Self:
         """Make the tables, or bring them up to date, and connect.

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ..errors import JournalError, UsageError
 from ..sansio.http.secrets import Secret
+from ..validators import without_password
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
@@ -77,14 +78,6 @@ def connect(uri: Secret, **settings: object) -> Connection:
     return connection
 
 
-def name_of(uri: Secret) -> str:
-    """Return the database's name for people: without user and password."""
-    known = parameters(uri)
-    host, port, database = (str(known.get(name) or "") for name in ("host", "port", "dbname"))
-    place = "" if host.startswith("/") else host + (port and f":{port}")
-    return f"postgresql://{place}/{database}"
-
-
 def reason(error: Exception) -> str:
     """Return what an error of Postgres says without values: they may be a link, or a password."""
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
@@ -106,7 +99,7 @@ def reason(error: Exception) -> str:
 
 def unusable(uri: Secret, why: str, hint: str = HINT) -> JournalError:
     """Return the error that says why a database cannot be used."""
-    return JournalError(f"The journal {name_of(uri)!r} cannot be used: {why}", hint=hint)
+    return JournalError(f"The journal {without_password(uri.reveal())!r} cannot be used: {why}", hint=hint)
 
 
 def cut(connection: Connection) -> None:

@@ -31,11 +31,11 @@ from typing import Any, Final
 
 from venice_async.errors import JobFailedError
 from venice_async.io.clock import SystemClock
-from venice_async.io.journal import is_postgres
 from venice_async.io.journal import sqlite as database
 from venice_async.io.journal.journal import Journal
 from venice_async.sansio.http.secrets import Secret
 from venice_async.sansio.job.states import Failed, Saved, Succeeded, Waiting
+from venice_async.validators import is_postgres
 
 from .journals import (
     INTENT,

@@ -20,12 +20,12 @@ from attrs import evolve
 from tests.postgres import dump, execute
 from venice_async.errors import JournalError, UsageError
 from venice_async.io.journal import postgres as module
-from venice_async.io.journal import shown
 from venice_async.io.journal.entries import StoreAwayError
 from venice_async.io.journal.journal import Journal
 from venice_async.io.postgres import connect
 from venice_async.sansio.http.secrets import Secret
 from venice_async.sansio.job.states import Queueing, Succeeded, Waiting
+from venice_async.validators import without_password
 
 from .journals import INTENT, MARK, REQUEST, TICKET, VIDEO, WAITING, StoppedClock, download, ids, job, opened
 
@@ -197,12 +197,20 @@ async def test_a_database_that_cannot_be_reached_is_an_error_without_its_passwor
 
 
 def test_an_address_is_shown_without_its_password() -> None:
-    assert "postgresql://me@host:5/db" == shown("postgresql://me:S1GN4@TUR3@host:5/db")
-    assert "postgresql://me@host:5/db" == shown("postgresql://me:S1GN4/TUR3@host:5/db")
-    assert "postgresql://me@host:5/db" == shown("postgresql://me:S1GN4?TUR3@host:5/db")
-    assert "postgresql://host:5/db?user=a@b" == shown("postgresql://host:5/db?user=a@b")
-    assert "postgres:///db?host=/a&password=..." == shown("postgres:///db?host=/a&password=S1GN4TUR3")
-    assert "a:b@c/jobs.db" == shown("a:b@c/jobs.db")
+    assert "postgresql://me@host:5/db" == without_password("postgresql://me:S1GN4@TUR3@host:5/db")
+    assert "postgresql://me@host:5/db" == without_password("postgresql://me:S1GN4/TUR3@host:5/db")
+    assert "postgresql://me@host:5/db" == without_password("postgresql://me:S1GN4?TUR3@host:5/db")
+    assert "postgresql://host:5/db?user=a@b" == without_password("postgresql://host:5/db?user=a@b")
+    assert "postgres:///db?host=/a&password=..." == without_password(
+        "postgres:///db?host=/a&password=S1GN4TUR3"
+    )
+    assert "a:b@c/jobs.db" == without_password("a:b@c/jobs.db")
+
+
+@pytest.mark.parametrize("name", ["password", "sslpassword", "pass%77ord"])
+def test_a_password_among_the_settings_of_an_address_is_not_shown(name: str) -> None:
+    shown = without_password(f"postgresql://host/db?{name}=S1GN4TUR3&sslmode=require")
+    assert f"postgresql://host/db?{name}=...&sslmode=require" == shown
 
 
 async def test_a_pooler_that_gives_each_transaction_another_session_is_refused(

@@ -18,11 +18,12 @@ from ...errors import AuthenticationError, PermissionDeniedError, ReadTimeoutErr
 from ...formatting import as_usd
 from ...options import Timeouts
 from ...sansio.http.wire import list_models
+from ...validators import without_password
 from .. import exit_codes
 from ..exit_codes import exit_code, hint
 from ..options import CHOOSE, Access, Output
 from ..screen.screen import ScreenHere
-from ..session import name_of, open_journal, open_session
+from ..session import open_journal, open_session
 from . import command
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ async def _check_journal(access: Access) -> Finding:
     count, held = len(entries or ()), entries.held if entries else 0
     watched = f", {held} watched by another process" if held else ""
     advice = "Go on with them: venice-async resume --all" if count else ""
-    return Finding("journal", f"{name_of(path)}, {count} unfinished{watched}", advice)
+    return Finding("journal", f"{without_password(path)}, {count} unfinished{watched}", advice)
 
 
 def _check_folder(path: Path) -> Finding:

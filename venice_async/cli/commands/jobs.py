@@ -20,6 +20,7 @@ from ...formatting import as_seconds, as_usd
 from ...io.journal.history import Wanted, grouped, kinds_of, moment, total
 from ...results import Ticket
 from ...sansio.job.states import Failed, Queueing, Saved, Succeeded
+from ...validators import without_password
 from .. import exit_codes
 from ..completions import JOBS, KEYS, Model
 from ..exit_codes import ticket_json
@@ -27,7 +28,7 @@ from ..options import Access, Output, Target
 from ..run_jobs import destination, watch
 from ..screen.board import phase
 from ..screen.screen import ScreenHere
-from ..session import name_of, open_journal, open_session
+from ..session import open_journal, open_session
 from ..stdio import read_text
 from . import command
 
@@ -134,7 +135,7 @@ async def jobs(
         return exit_codes.OK
     ours, held = [entry for entry in entries if entry.id not in elsewhere], len(elsewhere)
     if ours:
-        screen.note(f"{len(ours)} unfinished in {path and name_of(path)}")
+        screen.note(f"{len(ours)} unfinished in {path and without_password(path)}")
     elif not held:
         screen.note("Nothing is unfinished.")
     if held:

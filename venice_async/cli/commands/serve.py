@@ -15,10 +15,11 @@ from cyclopts import Parameter
 
 from ...errors import UsageError
 from ...io.clock import SystemClock
+from ...validators import without_password
 from .. import exit_codes
 from ..options import Access, Output, Port
 from ..screen.screen import ScreenHere
-from ..session import check_speed, name_of
+from ..session import check_speed
 from ..stdio import read_text
 from . import command
 
@@ -71,7 +72,7 @@ async def dashboard(
         journal = await Journal.open(path, clock=SystemClock())
         stack.push_async_callback(journal.aclose)
         fleet = FleetSeen(path, stack) if isinstance(path, str) else None
-        feed = Feed(journal, name_of(path), fleet)
+        feed = Feed(journal, without_password(path), fleet)
         async with serving(feed, host=host, port=port, token=token, names=known_as) as at:
             place = f"[{host}]" if ":" in host else host
             url = f"http://{place}:{at}/" + (f"?token={token}" if token else "")
@@ -79,7 +80,7 @@ async def dashboard(
                 screen.emit({"url": url})
             else:
                 screen.result(url)
-            screen.note(f"The jobs of {name_of(path)}; Ctrl-C ends it.", "dim")
+            screen.note(f"The jobs of {without_password(path)}; Ctrl-C ends it.", "dim")
             if token and not is_loopback(host):
                 screen.insist("The page is not encrypted: put a proxy with TLS before it.", "yellow")
             if open:

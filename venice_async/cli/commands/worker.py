@@ -15,9 +15,9 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from ...errors import JournalError, UsageError
-from ...io.journal import is_postgres, shown
 from ...options import Links
 from ...sansio.http.secrets import Secret
+from ...validators import is_postgres, without_password
 from .. import exit_codes
 from ..exit_codes import NoKeyError
 from ..options import Access, Output, Port
@@ -133,14 +133,14 @@ async def worker(
     screen.interrupts.on_stop = stop
     screen.interrupts.on_insist = lambda: insist(
         "Ended at once. Other workers go on with what is paid for. Of a paid request that was on its way"
-        f" nobody knows whether it was accepted: venice-async jobs --journal {shown(uri)}"
+        f" nobody knows whether it was accepted: venice-async jobs --journal {without_password(uri)}"
     )
     async with AsyncExitStack() as stack:
         if port is not None:
             host = host or "127.0.0.1"
             at = await stack.enter_async_context(serving(work, host=host, port=port))
             screen.note(f"Health and metrics: http://{host}:{at}/metrics", "dim")
-        screen.note(f"A worker starts on {shown(uri)}; Ctrl-C ends it.", "dim")
+        screen.note(f"A worker starts on {without_password(uri)}; Ctrl-C ends it.", "dim")
         with _no_file_instead():
             return await work.run()
 
@@ -161,7 +161,7 @@ async def migrate(
 
     with _no_file_instead():
         await anyio.to_thread.run_sync(make, Secret(uri))
-    screen.note(f"The tables of {shown(uri)} are up to date.", "dim")
+    screen.note(f"The tables of {without_password(uri)} are up to date.", "dim")
     return exit_codes.OK
 
 

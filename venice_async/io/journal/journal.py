@@ -19,8 +19,8 @@ from ...errors import JournalError, VeniceError
 from ...options import Budget
 from ...sansio.http.secrets import Secret
 from ...sansio.job.states import State, ticket_of
+from ...validators import is_postgres
 from ..transport import Clock
-from . import is_postgres
 from .entries import (
     Attached,
     BatchShare,

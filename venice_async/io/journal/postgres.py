@@ -31,7 +31,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ...errors import JournalError
 from ...sansio.http.secrets import Secret
-from ..postgres import SCHEMA, connect, cut, name_of, reason, unusable
+from ...validators import without_password
+from ..postgres import SCHEMA, connect, cut, parameters, reason, unusable
 from ..postgres import Connection as Session
 from .entries import Rows, StoreAwayError, change_links, has_link
 from .leases import LEASE, LOST
@@ -127,7 +128,8 @@ class PostgresDatabase:
 
     def __init__(self, uri: str) -> None:
         self._uri = Secret(uri)
-        self.name = name_of(self._uri)
+        parameters(self._uri)  # they make sense
+        self.name = without_password(uri)
         self.token = ""
         self.erased = False
         self._session: Session | None = None
