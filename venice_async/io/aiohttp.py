@@ -35,7 +35,7 @@ from ..errors import (
     VeniceError,
 )
 from ..options import Links, Timeouts
-from ..sansio.clip.kinds import START
+from ..sansio.clip.mp4 import START
 from ..sansio.http.codings import decoded
 from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import HttpRequest

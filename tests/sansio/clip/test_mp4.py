@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from tests.boxes import BRANDS, INDEX, TRACK, box
 from venice_async.errors import NotAVideoError, TruncatedError
 from venice_async.sandbox import tiny_clip
-from venice_async.sansio.clip.kinds import described, suffix_of
-from venice_async.sansio.clip.mp4 import LARGEST, BoxWalk, movie_seconds
+from venice_async.sansio.clip.mp4 import LARGEST, BoxWalk, described, movie_seconds, suffix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -46,8 +46,7 @@ from ...errors import (
     VeniceError,
 )
 from ...results import Ticket, Video
-from ...sansio.clip.kinds import is_text
-from ...sansio.clip.mp4 import HEAD, BoxWalk
+from ...sansio.clip.mp4 import START, BoxWalk, is_text
 from ...sansio.clip.ranges import FromStart, Held, judge, request_headers
 from ..shielding import in_thread
 from .object_store import ObjectUpload
@@ -122,7 +121,7 @@ class Reading(Held):
                 if is_text(self._walk.start):
                     raise
                 self.problem = error
-        self.is_begun = self.size >= HEAD
+        self.is_begun = self.size >= START
         if self.total is not None and self.size > self.total:
             self.validator = None
             msg = f"More than the announced {self.total} bytes came"

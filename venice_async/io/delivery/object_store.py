@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import anyio
 
 from ...errors import DownloadError, VeniceError
-from ...sansio.clip.kinds import suffix_of
+from ...sansio.clip.mp4 import suffix_of
 from ...sansio.naming import Naming
 from ..shielding import run_to_completion
 from .s3_requests import RefusedError, S3Requests

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ...errors import DownloadError
-from ...sansio.clip.kinds import suffix_of
+from ...sansio.clip.mp4 import suffix_of
 from ...sansio.naming import Naming
 from ...sansio.object_url import ObjectUrl
 from ..disk import is_out_of_descriptors, lasting_names, sync

@@ -15,7 +15,7 @@ from ...models import AccountLimits, VideoModel
 from ...requests import Part, VideoRequest
 from ...results import ConsentRequest, Quote, Ticket
 from ..billing import LedgerRow
-from ..clip.kinds import is_media, is_mp4, is_text
+from ..clip.mp4 import is_media, is_mp4, is_text
 from ..converter import request_fields, set_fields
 from ..job.commands import Queue
 from ..job.events import Accepted, Completed, ConsentNeeded, Missed, Refused, StillGoing
