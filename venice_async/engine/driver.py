@@ -35,7 +35,7 @@ from ..io.journal.store import JobRecord
 from ..io.uploads import encode_media, identify
 from ..sansio.job.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
 from ..sansio.job.events import Event, Interrupted, Missed, Refused, StopAsked
-from ..sansio.job.machine import Step, estimate, receive, resume, step
+from ..sansio.job.machine import Step, receive, resume, step
 from ..sansio.job.states import (
     TERMINAL,
     AwaitingConsent,
@@ -136,14 +136,25 @@ class Driver:
 
     def _bind(self, spec: JobSpec) -> None:
         """Go on with `spec`, and with services of its own."""
+
+        def on_progress(received: int, total: int | None) -> None:
+            if self._shared.settings.timeouts.job is None:
+                self._deadline.deadline = math.inf  # bytes are coming: the low-speed guard watches from here
+            if isinstance(self.state, Waiting | Downloading):
+                self._publish(receive(self.state, received=received, total=total))
+
+        def on_estimate(eta: float | None) -> None:
+            if isinstance(self.state, Waiting):
+                self._publish(evolve(self.state, eta=eta))
+
         self.spec = spec
         self._record = JobRecord(self._shared.journal, spec.entry)
         self._submission = Submission(self._shared, spec, self._record)
         self._retrieval = Retrieval(
             self._shared,
             spec,
-            on_progress=self._on_progress,
-            on_estimate=lambda eta: self._publish(estimate(self.state, eta=eta)),
+            on_progress=on_progress,
+            on_estimate=on_estimate,
             check=self._record.check,
         )
 
@@ -172,17 +183,21 @@ class Driver:
                 call = Call.RETRIEVE if isinstance(command, Poll) else Call.LINK
                 after = caller.ration(call, self._trouble, command.after)
                 command = evolve(command, after=after)
-                kind, why = type(command).__name__, self._trouble.message
-                log.info("%s brought nothing (%s); the next one in %.1f s", kind, why, after)
+                kind, what = type(command).__name__, self._trouble.message
+                log.info("%s brought nothing (%s); the next one in %.1f s", kind, what, after)
             await self._keep(state)
-            if isinstance(state, Failed) and self._may_try_again(state):
-                ticket = ticket_of(self.state)
-                log.info("Job %s failed and was refunded; it is queued once more", ticket and ticket.queue_id)
-                await self._retrieval.tidy()
-                await self._record.release()
-                self._tried_again, self._started = True, None
-                self._bind(evolve(self.spec, batch=self.spec.batch or BatchShare(prefix="")))
-                state, command = await self._look_up(self.spec.start)
+            if isinstance(state, Failed) and state.job_failed and self._shared.settings.retries.refunded:
+                is_new = isinstance(self.spec.start[0], Quoting | Queueing)  # and not one that is resumed
+                why = state.error
+                refunded = isinstance(why, APIError | JobFailedError) and why.credits_refunded is True
+                if is_new and refunded and not self._tried_again:
+                    name = state.ticket and state.ticket.queue_id
+                    log.info("Job %s failed and was refunded; it is queued once more", name)
+                    await self._retrieval.tidy()
+                    await self._record.release()
+                    self._tried_again, self._started = True, None
+                    self._bind(evolve(self.spec, batch=self.spec.batch or BatchShare(prefix="")))
+                    state, command = await self._look_up(self.spec.start)
         return state
 
     async def _perform(self, command: Command) -> Event:
@@ -269,9 +284,14 @@ class Driver:
                     end = await self._follow(entry)
                     if isinstance(end, Failed):
                         return end, None
-                case "nobody" if _answer_is_lost(entry, clock.time(), clock.monotonic() - began):
-                    return resume(entry.state)
                 case "nobody":
+                    waited, answer_by = clock.monotonic() - began, entry.answer_by
+                    if (
+                        answer_by is None
+                        or clock.time() >= answer_by
+                        or waited >= answer_by - entry.created  # whatever the clock of its owner says
+                    ):
+                        return resume(entry.state)
                     self._publish(entry.state)
                     await clock.sleep(EVERY)
         return now
@@ -352,14 +372,6 @@ class Driver:
         )
         return Failed(error=error, ticket=state.ticket)
 
-    def _may_try_again(self, state: Failed) -> bool:
-        """Tell whether to queue a failed job once more: it was refunded, and its key is free."""
-        is_new = isinstance(self.spec.start[0], Quoting | Queueing)  # and not one that is resumed
-        error = state.error
-        refunded = isinstance(error, APIError | JobFailedError) and error.credits_refunded is True
-        wanted = self._shared.settings.retries.refunded and not self._tried_again
-        return wanted and is_new and refunded and state.job_failed
-
     async def _keep(self, state: State) -> None:
         """Journal what must survive a crash, before it is published."""
         if isinstance(state, Failed):
@@ -396,20 +408,9 @@ class Driver:
             state = step(state, outcome)[0]
         return state if isinstance(state, Failed) else step(state, event)[0]
 
-    def _on_progress(self, received: int, total: int | None) -> None:
-        if self._shared.settings.timeouts.job is None:
-            self._deadline.deadline = math.inf  # bytes are coming: the low-speed guard watches from here
-        if isinstance(self.state, Waiting | Downloading):
-            self._publish(receive(self.state, received=received, total=total))
-
     def _span(self) -> float:
         """Return the deadline: seconds from the ticket to the clip."""
         if (given := self._shared.settings.timeouts.job) is not None:
             return given
         average = self.state.average if isinstance(self.state, Waiting | Downloading) else None
         return max(LEAST_DEADLINE, DEADLINE_IN_P80 * (average or 0.0))
-
-
-def _answer_is_lost(entry: JournalEntry, now: float, waited: float) -> bool:
-    """Tell whether the answer to an intent is overdue, whatever the clock of its owner was."""
-    return entry.answer_by is None or now >= entry.answer_by or waited >= entry.answer_by - entry.created

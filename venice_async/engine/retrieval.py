@@ -36,15 +36,12 @@ from ..sansio.job.events import (
     Refused,
     StillGoing,
 )
-from ..sansio.job.machine import step
+from ..sansio.job.machine import NO_LINK, step
 from ..sansio.job.states import Downloading, Failed, State, Waiting, ticket_of
 from ..sansio.naming import known_values, own_key
 from .spec import JobSpec, Shared
 
 _PROGRESS: Final = 256 * 1024  # bytes: a delivery that gained as much was not in vain
-_NO_LINK: Final = (
-    "The job is completed, but the server sends neither a file nor a link, and the ticket has none"
-)
 _LINK_ANSWERS: Final = (200, 203, 206, 416)  # what the delivery itself can judge
 
 
@@ -208,7 +205,7 @@ async def ask_status(shared: Shared, ticket: Ticket) -> State:
         if isinstance(state, Downloading):
             return evolve(state, gets=0)  # nothing was fetched
         if isinstance(event, Completed):
-            raise DownloadError(_NO_LINK)
+            raise DownloadError(NO_LINK)
         if isinstance(state, Failed) and not state.job_failed:
             raise state.error
         if isinstance(event, Missed) and not isinstance(state, Failed):

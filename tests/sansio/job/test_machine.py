@@ -51,7 +51,6 @@ from venice_async.sansio.job.machine import (
     IllegalTransitionError,
     Step,
     begin,
-    estimate,
     receive,
     resume,
     step,
@@ -518,14 +517,6 @@ def test_no_state_or_event_shows_the_link() -> None:
         [state, Completed(link="https://cdn.example/x?sig=s3cret"), Accepted(PRIVATE), Fetch(PRIVATE, 1)]
     )
     assert "s3cret" not in shown
-
-
-def test_an_estimate_changes_what_a_waiting_job_shows_and_nothing_else() -> None:
-    waiting, _ = watch(TICKET)
-    expected = Waiting(ticket=TICKET, eta=30.0)
-    assert expected == estimate(waiting, eta=30.0)
-    queueing, _ = begin(REQUEST)
-    assert queueing == estimate(queueing, eta=30.0)
 
 
 def test_a_kept_answer_to_a_paid_request_is_in_the_error_of_the_recovered_job() -> None:

@@ -71,6 +71,9 @@ MAX_POLICIES: Final = 3  # a server that invents policies must end somewhere
 _PENDING: Final = "The job stays pending: resume it later, or forget it once you know that no clip will come"
 _EXPIRED: Final = f"Venice knows an id for 24 hours, and only for the account that queued it. {_PENDING}"
 
+NO_LINK: Final = (
+    "The job is completed, but the server sends neither a file nor a link, and the ticket has none"
+)
 _FINAL: Final = "resume(ticket, to=...) fetches it once more all the same; forget() strikes the job off"
 
 
@@ -85,12 +88,12 @@ def begin(
     if max_usd is not None:
         state = Quoting(request=request, max_usd=max_usd, reference_video_seconds=reference_video_seconds)
         return state, AskPrice(request, reference_video_seconds=reference_video_seconds)
-    return _queue(Queueing(request=request))
+    return Queueing(request=request), Queue(request)
 
 
 def watch(ticket: Ticket) -> Step:
     """Start watching a job that was queued before."""
-    return _poll(Waiting(ticket=ticket))
+    return Waiting(ticket=ticket), Poll(ticket)
 
 
 def resume(state: State) -> Step:
@@ -115,7 +118,7 @@ def resume(state: State) -> Step:
         case Downloading(via="link"):
             return _fetch(evolve(state, gets=state.gets + 1, attempts=Attempts()))
         case Waiting() | Downloading():
-            return _poll(Waiting(ticket=state.ticket))
+            return watch(state.ticket)
         case Saved():
             return state, CleanUp(state.video)
         case _:
@@ -132,20 +135,43 @@ def step(state: State, event: Event, *, chance: float = 0.5) -> Step:
         IllegalTransitionError: `event` cannot happen in `state`, which stays as it was.
     """
     match state, event:
-        case Quoting(), Priced():
-            return _priced(state, event.usd)
+        case Quoting(request=request), Priced(usd=usd):
+            if usd <= state.max_usd:
+                return Queueing(request=request), Queue(request)
+            message = f"The quote is {as_usd(usd)}, above the limit of {as_usd(state.max_usd)}"
+            return _end(state, BudgetExceededError(message, quoted_usd=usd, limit_usd=state.max_usd))
         case Queueing(), Accepted():
-            return _poll(Waiting(ticket=event.ticket))
-        case Queueing(), ConsentNeeded():
-            return _consent_needed(state, event)
-        case AwaitingConsent(), Answered():
-            return _answered(state, event)
-        case Waiting(), StillGoing():
-            return _still_going(state, event)
+            return watch(event.ticket)
+        case Queueing(request=request, asked=asked), ConsentNeeded():
+            question = evolve(event.consent_request, request=request)
+            if question.policy in asked or len(asked) >= MAX_POLICIES:
+                message = f"The server asks again for consent to {question.policy}, which was given"
+                return _end(state, ConsentError(message, consent_request=question))
+            asked = (*asked, question.policy)
+            return AwaitingConsent(request=request, consent_request=question, asked=asked), AskConsent(
+                question
+            )
+        case AwaitingConsent(request=request, consent_request=question), Answered(consent=consent):
+            if consent is None or not consent.complete:
+                message = f"Consent to {question.policy} was declined"
+                return _end(state, ConsentDeclinedError(message, consent_request=question))
+            queueing = Queueing(request=request, consent=consent, flow=question.flow, asked=state.asked)
+            return queueing, Queue(request, consent, question.flow)
+        case Waiting(ticket=ticket), StillGoing():
+            elapsed = state.elapsed if event.elapsed is None else event.elapsed
+            average = state.average if event.average is None else event.average
+            waiting = Waiting(ticket=ticket, elapsed=elapsed, average=average, eta=event.eta, found=True)
+            return waiting, Poll(ticket)
         case Waiting(), Missed():
             return _poll_again(evolve(state, misses=state.misses + 1), event.error, chance)
-        case Waiting(), Completed():
-            return _completed(state, event, chance)
+        case Waiting(ticket=ticket), Completed():
+            link = None if ticket.download_url else event.link
+            if link or ticket.download_url:
+                return _fetch(
+                    Downloading(ticket=ticket, via="link", link=link, gets=1, average=state.average)
+                )
+            error = DownloadError(NO_LINK, hint=_PENDING)
+            return _poll_again(evolve(state, found=True, misses=0), error, chance)
         case Waiting(), Interrupted():
             return _poll_again(state, event.error, chance, progressed=event.progressed)
         case Downloading(via="poll"), Interrupted():
@@ -190,19 +216,6 @@ def receive(state: State, *, received: int, total: int | None) -> State:
             raise IllegalTransitionError(msg)
 
 
-def estimate(state: State, *, eta: float | None) -> State:
-    """Return `state` with what was known of its model when watching began; no command changes by it."""
-    return evolve(state, eta=eta) if isinstance(state, Waiting) else state
-
-
-def _queue(state: Queueing) -> Step:
-    return state, Queue(state.request, state.consent, state.flow)
-
-
-def _poll(state: Waiting, *, after: float = 0.0) -> Step:
-    return state, Poll(state.ticket, after)
-
-
 def _fetch(state: Downloading, *, after: float = 0.0) -> Step:
     ticket = evolve(state.ticket, download_url=state.link) if state.link else state.ticket
     return state, Fetch(ticket, state.gets, after)
@@ -211,50 +224,6 @@ def _fetch(state: Downloading, *, after: float = 0.0) -> Step:
 def _end(state: State, error: VeniceError) -> Step:
     ticket = ticket_of(state)
     return Failed(error=error if ticket is None else error.with_ticket(ticket), ticket=ticket), None
-
-
-def _priced(state: Quoting, usd: float) -> Step:
-    if usd <= state.max_usd:
-        return _queue(Queueing(request=state.request))
-    message = f"The quote is {as_usd(usd)}, above the limit of {as_usd(state.max_usd)}"
-    return _end(state, BudgetExceededError(message, quoted_usd=usd, limit_usd=state.max_usd))
-
-
-def _consent_needed(state: Queueing, event: ConsentNeeded) -> Step:
-    question = evolve(event.consent_request, request=state.request)
-    if question.policy in state.asked or len(state.asked) >= MAX_POLICIES:
-        message = f"The server asks again for consent to {question.policy}, which was given"
-        return _end(state, ConsentError(message, consent_request=question))
-    asked = (*state.asked, question.policy)
-    return AwaitingConsent(request=state.request, consent_request=question, asked=asked), AskConsent(question)
-
-
-def _answered(state: AwaitingConsent, event: Answered) -> Step:
-    if event.consent is None or not event.consent.complete:
-        message = f"Consent to {state.consent_request.policy} was declined"
-        return _end(state, ConsentDeclinedError(message, consent_request=state.consent_request))
-    flow = state.consent_request.flow
-    return _queue(Queueing(request=state.request, consent=event.consent, flow=flow, asked=state.asked))
-
-
-def _still_going(state: Waiting, event: StillGoing) -> Step:
-    return _poll(
-        Waiting(
-            ticket=state.ticket,
-            elapsed=state.elapsed if event.elapsed is None else event.elapsed,
-            average=state.average if event.average is None else event.average,
-            eta=event.eta,
-            found=True,
-        )
-    )
-
-
-def _completed(state: Waiting, event: Completed, chance: float) -> Step:
-    link = None if state.ticket.download_url else event.link
-    if link or state.ticket.download_url:
-        return _fetch(Downloading(ticket=state.ticket, via="link", link=link, gets=1, average=state.average))
-    message = "The job is completed, but the server sends neither a file nor a link, and the ticket has none"
-    return _poll_again(evolve(state, found=True, misses=0), DownloadError(message, hint=_PENDING), chance)
 
 
 def _poll_again(state: Waiting, error: VeniceError, chance: float, *, progressed: bool = False) -> Step:
@@ -271,7 +240,7 @@ def _poll_again(state: Waiting, error: VeniceError, chance: float, *, progressed
         Call.RETRIEVE, error, chance=chance, fresh=not state.found
     )
     if isinstance(decided, Retry):
-        return _poll(evolve(state, attempts=attempts), after=decided.after)
+        return evolve(state, attempts=attempts), Poll(state.ticket, decided.after)
     if isinstance(error, APIError) and error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         own = error.facts.get("hint", JobFailedError.hint)  # the server's, where it gave one
         return _job_failed(state, error.with_facts(hint=own))
