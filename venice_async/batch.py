@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import anyio
-from attrs import Attribute, define, field
+from attrs import define, field
 
 from .engine.arguments import checked_request, checked_tags
 from .engine.consent import SharedConsent
@@ -76,12 +76,6 @@ GIVE_UP_AFTER: Final = 3  # identical refusals
 PAUSE: Final = 60.0  # seconds between two tries while the balance is used up
 
 
-def _check_source(instance: object, attribute: Attribute[Any], value: object) -> None:
-    if not isinstance(value, Iterable | AsyncIterable):
-        msg = f"batch takes an iterable of VideoRequest, not {type(value).__name__}"
-        raise UsageError(msg)
-
-
 @define(eq=False, kw_only=True, repr=False)
 class Batch:
     """The outcomes of many requests, as they finish: `async for outcome in batch`, or all: `await batch`.
@@ -97,7 +91,7 @@ class Batch:
     """
 
     _runtime: Runtime = field(alias="runtime")
-    _requests: Requests = field(alias="requests", validator=_check_source)
+    _requests: Requests = field(alias="requests")
     _into: Path | ObjectPlace = field(alias="into")
     _max_usd: float | None = field(alias="max_usd")
     _max_each: Callable[[VideoRequest], float | None] | None = field(alias="max_each")
@@ -126,6 +120,9 @@ class Batch:
     _iterated: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(cast("object", self._requests), Iterable | AsyncIterable):
+            msg = f"batch takes an iterable of VideoRequest, not {type(self._requests).__name__}"
+            raise UsageError(msg)
         check_number("concurrency", self._concurrency, low=1, whole=True)
         check_number("pause", self._pause, low=0)
         check_number("give_up_after", self._give_up_after, low=1, whole=True, or_none=True)
@@ -191,7 +188,10 @@ class Batch:
             raise self._failure
 
     async def _feed(self, outcomes: ObjectSendStream[Outcome]) -> None:
-        """Start the requests, a new one whenever an outcome has been taken."""
+        """Start the requests, a new one whenever an outcome has been taken.
+
+        A source that fails ends the batch once what was started has ended.
+        """
         async with outcomes:
             try:
                 if isinstance(self._into, Path):
@@ -200,23 +200,20 @@ class Batch:
                     spent = await self._runtime.journal.spent(self._prefix)
                     self._budget = Reservations(self._max_usd, spent)
                 async with anyio.create_task_group() as group:
-                    await self._start_all(group.start_soon, outcomes)
+                    try:
+                        with self._reading:
+                            await self._slots.acquire()
+                            async with aclosing(each(self._requests)) as requests:
+                                index = 0
+                                async for request in requests:
+                                    key = await self._key_of(request)
+                                    group.start_soon(self._one, index, request, key, outcomes)
+                                    index += 1
+                                    await self._slots.acquire()
+                    except Exception as error:  # noqa: BLE001 - it is the caller's iterable
+                        self._failure = error
             except Exception as error:  # noqa: BLE001 - raised to who iterates, after the outcomes
                 self._failure = error.with_traceback(None)
-
-    async def _start_all(self, start: Callable[..., object], outcomes: ObjectSendStream[Outcome]) -> None:
-        """Read the requests; a source that fails ends the batch once what was started has ended."""
-        index = 0
-        try:
-            with self._reading:
-                await self._slots.acquire()
-                async with aclosing(each(self._requests)) as requests:
-                    async for request in requests:
-                        start(self._one, index, request, await self._key_of(request), outcomes)
-                        index += 1
-                        await self._slots.acquire()
-        except Exception as error:  # noqa: BLE001 - it is the caller's iterable
-            self._failure = error
 
     async def _one(
         self, index: int, request: VideoRequest, key: str, outcomes: ObjectSendStream[Outcome]
@@ -230,10 +227,14 @@ class Batch:
             if not earlier:
                 await self._refusals.check(request)
                 usd = await self._reserve(request)
+            place = self._into
+            if self._name is not None:
+                name = with_number(self._name, index + 1)
+                place = place.named(name) if isinstance(place, ObjectPlace) else place / name
             spec = JobSpec(
                 start=begin(request),
                 request=request,
-                to=self._place_of(index),
+                to=place,
                 overwrite=self._overwrite,
                 key=key,
                 tags=checked_tags(self._tags(request)) if self._tags else {},
@@ -303,13 +304,6 @@ class Batch:
     def _start(self, index: int, spec: JobSpec) -> VideoJob:
         job = self.jobs[index] = self._runtime.start(spec)
         return job
-
-    def _place_of(self, index: int) -> Path | ObjectPlace:
-        """Return where the clip of request `index` goes: the folder, or a pattern in it."""
-        if self._name is None:
-            return self._into
-        name = with_number(self._name, index + 1)
-        return self._into.named(name) if isinstance(self._into, ObjectPlace) else self._into / name
 
     async def _key_of(self, request: VideoRequest) -> str:
         """Return what tells this request from the others in every run: its key, or its content and turn."""

@@ -252,18 +252,17 @@ class VideoJob:
         display: Any = import_module("IPython.display")
         handle = display.display(self._repr_mimebundle_(), raw=True, display_id=True)
         in_terminal = type(ipython.get_ipython()).__name__ == "TerminalInteractiveShell"  # it only adds lines
+
+        async def redraw() -> None:
+            async for _ in self.updates():
+                handle.update(self._repr_mimebundle_(), raw=True)
+                await anyio.sleep(0 if self.done() else _REDRAWN)
+
         if handle is not None and not in_terminal and not self.done() and running_loop() is self._loop:
-            task = self._loop.create_task(
-                self._redraw(lambda: handle.update(self._repr_mimebundle_(), raw=True)),
-                context=Context(),  # not that of this cell: an export takes no news of a cell that has ended
-            )
+            # Not in the context of this cell: an export takes no news of a cell that has ended.
+            task = self._loop.create_task(redraw(), context=Context())
             _redrawing.add(task)
             task.add_done_callback(_redrawing.discard)
-
-    async def _redraw(self, draw: Callable[[], object]) -> None:
-        async for _ in self.updates():
-            draw()
-            await anyio.sleep(0 if self.done() else _REDRAWN)
 
     def __del__(self) -> None:
         """Log a failure that nobody looked at."""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -56,10 +55,21 @@ class Following:
         Raises:
             JournalError: the journal cannot be read now.
         """
+        look = self._look or _Look()
+
+        async def poll() -> None:
+            try:
+                await self._clock.sleep(EVERY)
+                self._look = None
+                look.found = await self._journal.look(look.names)
+            except VeniceError as error:
+                look.error = error.with_traceback(None)
+            finally:
+                look.done.set()
+
         if self._look is None:
-            self._look = _Look()
-            self._spawn(partial(self._look_at, self._look))
-        look = self._look
+            self._look = look
+            self._spawn(poll)
         look.names.add(entry_id)
         await look.done.wait()
         if look.error is not None:
@@ -74,29 +84,20 @@ class Following:
                 self.close()
             return
         self._states[entry_id] = state
+
+        async def report_all() -> None:
+            self._due, self._reported = None, self._clock.monotonic()
+            try:
+                await self._journal.report(dict(self._states))
+            except VeniceError as error:
+                log.debug("The progress of our jobs was not reported to other processes: %s", error)
+
         if self._due is None:
             after = self._reported + EVERY - self._clock.monotonic()
-            self._due = asyncio.get_running_loop().call_later(max(0.0, after), self._spawn, self._report_all)
+            self._due = asyncio.get_running_loop().call_later(max(0.0, after), self._spawn, report_all)
 
     def close(self) -> None:
         """Cancel the report that is due."""
         if self._due is not None:
             self._due.cancel()
             self._due = None
-
-    async def _look_at(self, look: _Look) -> None:
-        try:
-            await self._clock.sleep(EVERY)
-            self._look = None
-            look.found = await self._journal.look(look.names)
-        except VeniceError as error:
-            look.error = error.with_traceback(None)
-        finally:
-            look.done.set()
-
-    async def _report_all(self) -> None:
-        self._due, self._reported = None, self._clock.monotonic()
-        try:
-            await self._journal.report(dict(self._states))
-        except VeniceError as error:
-            log.debug("The progress of our jobs was not reported to other processes: %s", error)

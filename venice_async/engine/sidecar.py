@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -52,39 +51,37 @@ async def write_sidecar(
     A file or an object of its name that is no sidecar stays as it is, unless the clip, too, may be replaced.
     `usd` is the price where it was asked; `began` and `now` are in seconds since the Unix epoch.
     """
-    make = partial(_contents, video, spec, usd=usd, began=began, saved=now)
+
+    def contents() -> str:  # in a thread: files that are media of the request are read for their digests
+        times = {"began": began, "saved": now}
+        known = {
+            MAKER: __version__,
+            "file": (str(video.path or video.url)).replace("\\", "/").rpartition("/")[2],
+            "size": video.size,
+            "sha256": video.sha256,
+            "ticket": {"model": video.ticket.model, "queue_id": video.ticket.queue_id},
+            "key": own_key(spec.key),
+            "tags": dict(spec.tags) or None,
+            "request": None if spec.request is None else _without_secrets(request_fields(spec.request)),
+            "usd": usd,
+            **{
+                name: datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+                for name, at in times.items()
+                if at is not None
+            },
+        }
+        made = {item: value for item, value in known.items() if value is not None}
+        return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
+
     place = spec.to if isinstance(spec.to, ObjectPlace) else None
     try:
         if place is not None and place.url.scheme != "file" and video.url is not None:
-            await put_text(place, video.url + SUFFIX, await in_thread(make), overwrite=spec.overwrite)
+            await put_text(place, video.url + SUFFIX, await in_thread(contents), overwrite=spec.overwrite)
         elif path := video.path or (video.url and Path(file_of(parse_object_url(video.url)))):
-            await in_thread(_write, path.with_name(path.name + SUFFIX), make, spec.overwrite)
+            await in_thread(_write, path.with_name(path.name + SUFFIX), contents, spec.overwrite)
     except (OSError, VeniceError) as error:
         reason = error.message if isinstance(error, VeniceError) else type(error).__name__
         log.warning("There is no sidecar beside %s: %s", video.path or video.url, reason)
-
-
-def _contents(video: Video, spec: JobSpec, *, usd: float | None, began: float | None, saved: float) -> str:
-    """Return what a sidecar says; files that are media of the request are read for their digests."""
-    times = {"began": began, "saved": saved}
-    known = {
-        MAKER: __version__,
-        "file": (str(video.path or video.url)).replace("\\", "/").rpartition("/")[2],
-        "size": video.size,
-        "sha256": video.sha256,
-        "ticket": {"model": video.ticket.model, "queue_id": video.ticket.queue_id},
-        "key": own_key(spec.key),
-        "tags": dict(spec.tags) or None,
-        "request": None if spec.request is None else _without_secrets(request_fields(spec.request)),
-        "usd": usd,
-        **{
-            name: datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-            for name, at in times.items()
-            if at is not None
-        },
-    }
-    made = {item: value for item, value in known.items() if value is not None}
-    return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
 
 
 def _write(path: Path, make: Callable[[], str], overwrite: bool) -> None:  # noqa: FBT001 - threads are passed positions only

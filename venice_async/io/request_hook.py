@@ -52,7 +52,22 @@ class RequestHook:
         try:
             with anyio.fail_after(_TIMEOUT):
                 found = self.function(request.method, self.base_path + request.url, request.body or b"")
-                headers = self._checked(await found if inspect.isawaitable(found) else found)
+                given: object = await found if inspect.isawaitable(found) else found
+            if not isinstance(given, Mapping):
+                msg = f"it must return a mapping of headers, not {type(given).__name__}"
+                raise TypeError(msg)
+            headers: dict[str, str] = {}
+            for name, value in cast("Mapping[object, object]", given).items():
+                if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(value, str):
+                    msg = f"{name!r} is no header with a text"
+                    raise TypeError(msg)
+                if not value.isascii() or not value.isprintable():
+                    msg = f"the header {name!r} has characters that no header has"
+                    raise ValueError(msg)
+                if name.lower() in _OURS or (name.lower() == "authorization" and not self.may_authorize):
+                    msg = f"the header {name!r} is not its own to set"
+                    raise ValueError(msg)
+                headers[name.lower()] = value
         except (Exception, asyncio.CancelledError) as cause:
             task = asyncio.current_task()
             if isinstance(cause, asyncio.CancelledError) and (task is None or task.cancelling()):
@@ -61,21 +76,3 @@ class RequestHook:
             raise ConnectError(message, hint="Mend the function on_request") from cause
         self.secrets.extend(value for value in headers.values() if len(value) >= _SHORTEST)
         return evolve(request, headers={**request.headers, **headers})
-
-    def _checked(self, given: object) -> dict[str, str]:
-        if not isinstance(given, Mapping):
-            msg = f"it must return a mapping of headers, not {type(given).__name__}"
-            raise TypeError(msg)
-        headers: dict[str, str] = {}
-        for name, value in cast("Mapping[object, object]", given).items():
-            if not isinstance(name, str) or not _NAME.fullmatch(name) or not isinstance(value, str):
-                msg = f"{name!r} is no header with a text"
-                raise TypeError(msg)
-            if not value.isascii() or not value.isprintable():
-                msg = f"the header {name!r} has characters that no header has"
-                raise ValueError(msg)
-            if name.lower() in _OURS or (name.lower() == "authorization" and not self.may_authorize):
-                msg = f"the header {name!r} is not its own to set"
-                raise ValueError(msg)
-            headers[name.lower()] = value
-        return headers

@@ -224,7 +224,21 @@ def _with_urls(value: Any, name: str = "") -> Any:
 
 
 def _data_url(media: Media, name: str) -> str:
-    data = _read(media, name) if media.data is None else media.data
+    data = media.data
+    if data is None:
+        if media.path is None:
+            hint = "Make the request anew with its media"
+            refuse(f"{name}: the bytes of this media were not kept", name, hint=hint)
+        most = LIMITS["body"] * 3 // 4
+        try:
+            with media.path.open("rb") as file:
+                size = media.path.stat().st_size
+                data = file.read(most + 1) if size <= most else b""  # a device may have no end
+        except OSError as error:
+            msg = f"{name}: {media.path} cannot be read: {error.strerror}"
+            raise InvalidRequestError(msg, field=name) from error
+        if max(size, len(data)) > most:
+            _refuse_size(max(size, len(data)) * 4 // 3, name)
     if not data:
         refuse(f"{name}: the media is empty", name)
     guessed = mimetypes.guess_type(media.path.name)[0] if media.path else None
@@ -239,23 +253,6 @@ def _data_url(media: Media, name: str) -> str:
         refuse(f"{name}: the media is {media_type}", name, wanted, hint, "Name another file")
     pieces = [b64encode(data[start : start + _PIECE]) for start in range(0, len(data), _PIECE)]
     return EncodedMedia(media_type, media.sha256 or hashlib.sha256(data).hexdigest(), pieces)
-
-
-def _read(media: Media, name: str) -> bytes:
-    if media.path is None:
-        hint = "Make the request anew with its media"
-        refuse(f"{name}: the bytes of this media were not kept", name, hint=hint)
-    most = LIMITS["body"] * 3 // 4
-    try:
-        with media.path.open("rb") as file:
-            size = media.path.stat().st_size
-            data = file.read(most + 1) if size <= most else b""  # a device may have no end
-    except OSError as error:
-        msg = f"{name}: {media.path} cannot be read: {error.strerror}"
-        raise InvalidRequestError(msg, field=name) from error
-    if max(size, len(data)) > most:
-        _refuse_size(max(size, len(data)) * 4 // 3, name)
-    return data
 
 
 def _refuse_size(size: int, name: str) -> NoReturn:
