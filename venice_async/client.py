@@ -103,7 +103,7 @@ class VeniceClient(JournalCalls):
         send_key: bool = True,
         sidecars: bool = True,
     ) -> None:
-        secret = Secret(api_key or os.environ.get("VENICE_API_KEY") or ("" if send_key else "none"))
+        secret = Secret((api_key or os.environ.get("VENICE_API_KEY") or ("" if send_key else "none")).strip())
         if not send_key and on_request is None:
             msg = "Without the key nothing authorizes the requests"
             raise UsageError(msg, hint="Pass on_request=, a function that does")
@@ -112,7 +112,7 @@ class VeniceClient(JournalCalls):
         meant = Budget.of_environment() if budget is None else budget
         settings = Settings(
             api_key=secret,
-            base_url=base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL,
+            base_url=(base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL).rstrip("/"),
             session=session,
             on_consent=on_consent,
             on_state=on_state,

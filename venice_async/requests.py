@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, cast
 
-from attrs import Attribute, field, fields, frozen
+from attrs import field, fields, frozen
 from attrs.validators import optional
 
 from .formatting import short_repr
@@ -142,12 +142,6 @@ class VideoReference(Part):
     audio_url: MediaInput | None = media_field()
 
 
-def _consents(_: object, __: Attribute[Any], value: object) -> None:
-    if not (isinstance(value, Consent) and value.complete):
-        msg = "consents takes a Consent with all three statements True"
-        refuse(msg, "consents", hint="Leave it out to be asked through on_consent")
-
-
 def _duration(value: object) -> str | None:
     """Return a duration as text: a word, and not a negative or empty span."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -268,13 +262,18 @@ class VideoRequest(Part):
     anon_user_id: str | None = field(default=None, validator=optional(user_id))
     omni_reference_task_type: str | None = field(default=None, validator=optional(word))
     bitrate_mode: str | None = field(default=None, validator=optional(word))
-    consents: Consent | None = field(default=None, validator=optional(_consents))
+    consents: Consent | None = None
     extra: Mapping[str, Any] = field(
         factory=dict[str, Any], converter=_unknown_fields, hash=False, repr=brief
     )
 
     def __attrs_post_init__(self) -> None:
-        """Refuse fields that exclude or need each other."""
+        """Refuse consents that are not given, and fields that exclude or need each other."""
+        if self.consents is not None and not (
+            isinstance(cast("object", self.consents), Consent) and self.consents.complete
+        ):
+            msg = "consents takes a Consent with all three statements True"
+            refuse(msg, "consents", hint="Leave it out to be asked through on_consent")
         beside = (
             self.reference_image_urls,
             self.reference_video_urls,

@@ -252,10 +252,43 @@ class Runtime:
         return [job.ticket for job in left if job.ticket and not isinstance(job.state, Succeeded | Failed)]
 
     async def _run(self, ready: asyncio.Future[None]) -> None:
+        """Open the services, run the jobs in a task group until the client is left, and close."""
+        settings, clock = self.settings, SystemClock()
         async with AsyncExitStack() as stack:
-            self._shared = await self._open_services(stack)
-            if self.settings.on_done is not None:
-                self._completions = Completions(self.settings.on_done, self._shared)
+            transport = AiohttpTransport(
+                base_url=settings.base_url,
+                api_key=settings.api_key,
+                timeouts=settings.timeouts,
+                session=settings.session,
+                links=settings.links,
+                send_key=settings.send_key,
+                within=None if self._sharing is None else self._sharing.transport,
+            )
+            await stack.enter_async_context(transport)
+            journal = await self._open_journal(stack, clock)
+            pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock, store=self._ration())
+            stack.push_async_callback(pacer.aclose)
+            hook = None
+            if settings.on_request is not None:
+                path = urlsplit(settings.base_url).path
+                hook = RequestHook(settings.on_request, path, may_authorize=not settings.send_key)
+            caller = Caller(
+                transport, pacer, clock, retries=settings.retries, api_key=settings.api_key, hook=hook
+            )
+            following = None if journal is None else Following(journal, clock, self.spawn)
+            if following is not None:
+                stack.callback(following.close)
+            self._shared = Shared(
+                settings=settings,
+                caller=caller,
+                clock=clock,
+                journal=journal,
+                following=following,
+                deliveries=anyio.Semaphore(deliveries_at_once(), fast_acquire=True),
+            )
+            stack.push_async_callback(self._shared.questions.aclose)
+            if settings.on_done is not None:
+                self._completions = Completions(settings.on_done, self._shared)
                 await stack.enter_async_context(self._completions.running())
             try:
                 async with anyio.create_task_group() as self._group:
@@ -265,42 +298,6 @@ class Runtime:
                 for job in list(self._jobs):
                     job.cancel()  # one whose task was ended before it began
                     job.log_if_unseen()
-
-    async def _open_services(self, stack: AsyncExitStack) -> Shared:
-        settings, clock = self.settings, SystemClock()
-        transport = AiohttpTransport(
-            base_url=settings.base_url,
-            api_key=settings.api_key,
-            timeouts=settings.timeouts,
-            session=settings.session,
-            links=settings.links,
-            send_key=settings.send_key,
-            within=None if self._sharing is None else self._sharing.transport,
-        )
-        await stack.enter_async_context(transport)
-        journal = await self._open_journal(stack, clock)
-        pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock, store=self._ration())
-        stack.push_async_callback(pacer.aclose)
-        hook = None
-        if settings.on_request is not None:
-            path = urlsplit(settings.base_url).path
-            hook = RequestHook(settings.on_request, path, may_authorize=not settings.send_key)
-        caller = Caller(
-            transport, pacer, clock, retries=settings.retries, api_key=settings.api_key, hook=hook
-        )
-        following = None if journal is None else Following(journal, clock, self.spawn)
-        if following is not None:
-            stack.callback(following.close)
-        shared = Shared(
-            settings=settings,
-            caller=caller,
-            clock=clock,
-            journal=journal,
-            following=following,
-            deliveries=anyio.Semaphore(deliveries_at_once(), fast_acquire=True),
-        )
-        stack.push_async_callback(shared.questions.aclose)
-        return shared
 
     async def _open_journal(self, stack: AsyncExitStack, clock: SystemClock) -> JobStore | None:
         settings, path = self.settings, self.settings.journal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -40,41 +41,6 @@ Destination: TypeAlias = str | os.PathLike[str] | Sink | tuple[object, str]
 log: logging.Logger = logging.getLogger(__name__)
 
 
-def _checked_key(secret: Secret) -> Secret:
-    """Return the key without the blanks around it; it stays wrapped, so that no traceback shows it.
-
-    Raises:
-        UsageError: it is missing, or has characters that no key has.
-    """
-    secret = Secret(secret.reveal().strip())
-    if not secret.reveal():
-        msg = "There is no API key"
-        raise UsageError(msg, hint="Pass api_key=, or set VENICE_API_KEY; make one at venice.ai/settings/api")
-    if not secret.reveal().isascii() or not secret.reveal().isprintable() or " " in secret.reveal():
-        msg = "The API key has characters that no key has"
-        raise UsageError(msg, hint="Copy it again, without blanks or line ends")
-    return secret
-
-
-def _checked_url(url: str) -> str:
-    """Return the base URL without a slash at its end.
-
-    Raises:
-        UsageError: it is no http(s) URL.
-    """
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        sound, parts = False, urlsplit("")
-    if not sound or parts.query or parts.username:
-        msg = "base_url, or VENICE_BASE_URL, must be an http(s) URL such as https://api.venice.ai/api/v1"
-        raise UsageError(msg)
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        log.warning("base_url is plain http: the key can be read on its way")
-    return url.rstrip("/")
-
-
 @frozen(kw_only=True, repr=False)  # a traceback may show it half made
 class Settings:
     """How a client was made; see `VeniceClient`.
@@ -83,8 +49,8 @@ class Settings:
         UsageError: an option makes no sense.
     """
 
-    api_key: Secret = field(converter=_checked_key)
-    base_url: str = field(converter=_checked_url)
+    api_key: Secret
+    base_url: str
     session: aiohttp.ClientSession | None
     on_consent: OnConsent | None
     on_state: Callable[..., object] | None
@@ -101,7 +67,24 @@ class Settings:
     sidecars: bool
 
     def __attrs_post_init__(self) -> None:
-        """Check that callbacks can be called."""
+        """Check the key, which stays wrapped so that no traceback shows it, the URL and the callbacks."""
+        if not self.api_key.reveal():
+            msg = "There is no API key"
+            hint = "Pass api_key=, or set VENICE_API_KEY; make one at venice.ai/settings/api"
+            raise UsageError(msg, hint=hint)
+        if not re.fullmatch("[!-~]+", self.api_key.reveal()):
+            msg = "The API key has characters that no key has"
+            raise UsageError(msg, hint="Copy it again, without blanks or line ends")
+        try:
+            parts = urlsplit(self.base_url)
+            sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            sound, parts = False, urlsplit("")
+        if not sound or parts.query or parts.username:
+            msg = "base_url, or VENICE_BASE_URL, must be an http(s) URL such as https://api.venice.ai/api/v1"
+            raise UsageError(msg)
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            log.warning("base_url is plain http: the key can be read on its way")
         given: object = self.on_state
         if given is not None and (not callable(given) or iscoroutinefunction(given)):
             msg = "on_state must be a plain function, not a coroutine function"

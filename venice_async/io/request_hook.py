@@ -52,7 +52,7 @@ class RequestHook:
         try:
             with anyio.fail_after(_TIMEOUT):
                 found = self.function(request.method, self.base_path + request.url, request.body or b"")
-                given: object = await found if inspect.isawaitable(found) else found
+                given = cast("object", await found if inspect.isawaitable(found) else found)
             if not isinstance(given, Mapping):
                 msg = f"it must return a mapping of headers, not {type(given).__name__}"
                 raise TypeError(msg)
