@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
@@ -163,51 +162,50 @@ async def check_target(
         UsageError: the folder is missing or not writable; the file exists, or cannot be one.
         DownloadError: the disk is full or fails.
     """
+
+    def find(text: str) -> Destination:
+        if not text:
+            _refuse("to= is empty", "Pass a path like 'clip.mp4'")
+        place = absolute(text)
+        folder, naming = place, None
+        if text.endswith(("/", os.sep)) or os.path.isdir(text):  # noqa: PTH112 - unlike Path's it never raises
+            naming = in_folder(values)
+        else:
+            folder = place.parent
+            if is_pattern(text):
+                if not folder.is_dir():
+                    above = checked_pattern(text).removesuffix(place.name)
+                    folder = absolute(filled(above, values))
+                    try:
+                        if is_pattern(above):
+                            folder.mkdir(parents=True, exist_ok=True)
+                    except OSError as error:
+                        raise _unwritable(folder, error) from error
+                naming = Naming(pattern=checked_pattern(place.name), values=values)
+        file = folder / "clip.mp4" if naming else followed(place) if overwrite else place
+        for each in (folder, file.parent):
+            mode = _mode(each)
+            if mode is None:
+                _refuse(f"There is no folder {str(each)!r}", "Create it first, or choose another place")
+            if not stat.S_ISDIR(mode):
+                _refuse(f"{str(each)!r} is not a folder", "Choose a file in a folder")
+        mode = None if naming else _mode(file)
+        if mode is not None and not stat.S_ISREG(mode):
+            _refuse(f"{str(file)!r} exists and is not a plain file", "Choose another name")
+        if mode is not None and not (overwrite or recovering):
+            _refuse_taken(str(file))
+        probe = part_path(file, "probe")  # permissions, quotas and read-only mounts show in no other way
+        try:
+            os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            probe.unlink()
+        except OSError as error:
+            raise _unwritable(file, error) from error
+        return Destination(place=folder if naming else place, overwrite=overwrite, naming=naming)
+
     try:
-        find = partial(_find, os.fspath(to), overwrite=overwrite, recovering=recovering, values=values)
-        return await in_thread(find)
+        return await in_thread(find, os.fspath(to))
     except (TypeError, ValueError):
         _refuse(f"to= is not the path of a file or a folder: {to!r}", "Pass a path like 'clip.mp4'")
-
-
-def _find(text: str, *, overwrite: bool, recovering: bool, values: Mapping[str, str]) -> Destination:
-    if not text:
-        _refuse("to= is empty", "Pass a path like 'clip.mp4'")
-    place = absolute(text)
-    folder, naming = place, None
-    if text.endswith(("/", os.sep)) or os.path.isdir(text):  # noqa: PTH112 - unlike Path's it never raises
-        naming = in_folder(values)
-    else:
-        folder = place.parent
-        if is_pattern(text):
-            if not folder.is_dir():
-                above = checked_pattern(text).removesuffix(place.name)
-                folder = absolute(filled(above, values))
-                try:
-                    if is_pattern(above):
-                        folder.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    raise _unwritable(folder, error) from error
-            naming = Naming(pattern=checked_pattern(place.name), values=values)
-    file = folder / "clip.mp4" if naming else followed(place) if overwrite else place
-    for each in (folder, file.parent):
-        mode = _mode(each)
-        if mode is None:
-            _refuse(f"There is no folder {str(each)!r}", "Create it first, or choose another place")
-        if not stat.S_ISDIR(mode):
-            _refuse(f"{str(each)!r} is not a folder", "Choose a file in a folder")
-    mode = None if naming else _mode(file)
-    if mode is not None and not stat.S_ISREG(mode):
-        _refuse(f"{str(file)!r} exists and is not a plain file", "Choose another name")
-    if mode is not None and not (overwrite or recovering):
-        _refuse_taken(str(file))
-    probe = part_path(file, "probe")  # permissions, quotas and read-only mounts show in no other way
-    try:
-        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        probe.unlink()
-    except OSError as error:
-        raise _unwritable(file, error) from error
-    return Destination(place=folder if naming else place, overwrite=overwrite, naming=naming)
 
 
 def _mode(path: Path) -> int | None:

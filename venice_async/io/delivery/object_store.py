@@ -176,25 +176,31 @@ class ObjectUpload:
         for place in self._places():
             self._place = place
             try:
-                return await (self._put() if self._writer is None else self._move())
+                if self._writer is not None:
+                    return await self._move()
+                await self._store.put_async(
+                    place.key,
+                    list(self._held),
+                    attributes={"Content-Type": _TYPES[self._suffix], "sha256": self.sha256},
+                    mode="overwrite" if self._overwrite else "create",
+                    use_multipart=False,
+                )
             except Exception as error:
                 if type(error).__name__ != "AlreadyExistsError":
                     raise
                 taken = error
-            if self._is_ours and await self._is_same():
-                return await self._remove_leftovers()
+            else:
+                return None
+            if self._is_ours:
+                found = await self._store.get_async(place.key)
+                digest = hashlib.sha256()
+                if found.meta["size"] == self._size:
+                    async for chunk in found.stream():
+                        digest.update(chunk)
+                if digest.hexdigest() == self.sha256:
+                    return await self._remove_leftovers()
         assert taken is not None  # noqa: S101 - there is at least one place
         raise taken
-
-    async def _put(self) -> None:
-        """Make the object of what is held, with its digest."""
-        await self._store.put_async(
-            self._place.key,
-            list(self._held),
-            attributes={"Content-Type": _TYPES[self._suffix], "sha256": self.sha256},
-            mode="overwrite" if self._overwrite else "create",
-            use_multipart=False,
-        )
 
     async def _move(self) -> None:
         """Move the temporary object to its name; on S3 with its digest, where we can and may ask for that."""
@@ -209,14 +215,6 @@ class ObjectUpload:
             else:
                 return
         await self._store.rename_async(self._temporary, self._place.key, overwrite=self._overwrite)
-
-    async def _is_same(self) -> bool:
-        found = await self._store.get_async(self._place.key)
-        digest = hashlib.sha256()
-        if found.meta["size"] == self._size:
-            async for chunk in found.stream():
-                digest.update(chunk)
-        return digest.hexdigest() == self.sha256
 
     async def _discard(self) -> None:
         """End the upload and remove its temporary object, if the store answers in time."""

@@ -126,7 +126,41 @@ class PartFile:
         A file of that name which may not be replaced is an error, unless it is this clip, byte by byte. A
         cancellation does not stop it half-way.
         """
-        path = await self._run(self._publish)
+
+        def publish() -> Path:
+            part = self._opened()
+            paths = self._paths()
+            path = next(paths)
+            final = followed(path) if self._overwrite else path
+            if self._overwrite and (replaced := _found(final)):  # the new file is like it, as far as we may
+                with contextlib.suppress(OSError):
+                    os.fchown(self._descriptor, replaced.st_uid, replaced.st_gid)
+                with contextlib.suppress(OSError):
+                    os.fchmod(self._descriptor, stat.S_IMODE(replaced.st_mode) & 0o777)
+            sync(self._descriptor)
+            is_new = False
+            try:
+                with lasting_names(final.parent):
+                    if self._overwrite:
+                        is_new = not os.path.lexists(final)
+                        part.replace(final)
+                    else:
+                        while not (is_new := _took(part, final)):
+                            if self._is_ours and _is_same(part, final):  # published before a crash
+                                _drop(part)
+                                break
+                            try:
+                                path = final = next(paths)
+                            except StopIteration:
+                                raise _taken(final) from None
+                    self._close()
+            except OSError:
+                if is_new:
+                    _drop(final)  # a name that a power failure may undo must not look done
+                raise
+            return path
+
+        path = await self._run(publish)
         return path if self._url is None else str(self._url.named(path.name))
 
     async def set_aside(self, *, known_only: bool) -> Path | None:
@@ -182,39 +216,6 @@ class PartFile:
             return await in_thread(locked)
         except OSError as error:
             raise disk_error(self._path, error) from error.with_traceback(None)  # it holds pieces of the clip
-
-    def _publish(self) -> Path:
-        part = self._opened()
-        paths = self._paths()
-        path = next(paths)
-        final = followed(path) if self._overwrite else path
-        if self._overwrite and (replaced := _found(final)):  # the new file is like it, as far as we may
-            with contextlib.suppress(OSError):
-                os.fchown(self._descriptor, replaced.st_uid, replaced.st_gid)
-            with contextlib.suppress(OSError):
-                os.fchmod(self._descriptor, stat.S_IMODE(replaced.st_mode) & 0o777)
-        sync(self._descriptor)
-        is_new = False
-        try:
-            with lasting_names(final.parent):
-                if self._overwrite:
-                    is_new = not os.path.lexists(final)
-                    part.replace(final)
-                else:
-                    while not (is_new := _took(part, final)):
-                        if self._is_ours and _is_same(part, final):  # published before a crash
-                            _drop(part)
-                            break
-                        try:
-                            path = final = next(paths)
-                        except StopIteration:
-                            raise _taken(final) from None
-                self._close()
-        except OSError:
-            if is_new:
-                _drop(final)  # a name that a power failure may undo must not look done
-            raise
-        return path
 
     def _opened(self) -> Path:
         """Return the part file, which the first call creates."""
