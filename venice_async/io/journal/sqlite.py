@@ -151,7 +151,11 @@ class SqliteDatabase:
         return self._lost + (self._lease is not None and monotonic() - self._lease.renewed > LOST)
 
     def open(self) -> None:
-        """Take a lease, and open the file; it and its folder are made for their owner only."""
+        """Take a lease, and open the file; it and its folder are made for their owner only.
+
+        Raises:
+            JournalError: the file is damaged, foreign or from a newer version; it is as it was.
+        """
         folder = self._path.parent
         missing = [place for place in (folder, *folder.parents) if not place.exists()]
         for place in reversed(missing):
@@ -166,7 +170,23 @@ class SqliteDatabase:
         given_up = monotonic() + _PATIENCE
         while self._connection is None:
             try:
-                self._connection = _opened(self._path, self.token)
+                if not self._path.exists():
+                    _create(self._path, self.token)
+                version = _inspect(self._path)
+                with ExitStack() as undo:
+                    connection = undo.enter_context(closing(_connect(self._path, "mode=rw")))
+                    connection.execute(_EMPTY_LOG).fetchone()
+                    if version < VERSION:
+                        _upgrade(connection)
+                    for pragma in _PRAGMAS:
+                        connection.execute(f"PRAGMA {pragma}")
+                    for suffix in SUFFIXES:
+                        place = Path(f"{self._path}{suffix}")
+                        with suppress(FileNotFoundError, PermissionError):
+                            if stat.S_IMODE(place.stat().st_mode) & 0o077:
+                                place.chmod(0o600)
+                    undo.pop_all()
+                    self._connection = connection
             except sqlite3.OperationalError as error:
                 # SQLite does not wait, whatever its timeout, for a process that closes or recovers the file.
                 if not _is_busy(error) or monotonic() > given_up:
@@ -257,32 +277,6 @@ class SqliteDatabase:
                 self._lease.release()
         except (sqlite3.Error, OSError) as error:
             _logger.warning("%s", self.explain(error))
-
-
-def _opened(path: Path, token: str) -> sqlite3.Connection:
-    """Return a connection to the journal at `path`, which is made if it is missing.
-
-    Raises:
-        JournalError: the file is damaged, foreign or from a newer version; it is as it was.
-    """
-    if not path.exists():
-        _create(path, token)
-    version = _inspect(path)
-    connection = _connect(path, "mode=rw")
-    with ExitStack() as undo:
-        undo.callback(connection.close)
-        connection.execute(_EMPTY_LOG).fetchone()
-        if version < VERSION:
-            _upgrade(connection)
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
-        for suffix in SUFFIXES:
-            place = Path(f"{path}{suffix}")
-            with suppress(FileNotFoundError, PermissionError):
-                if stat.S_IMODE(place.stat().st_mode) & 0o077:
-                    place.chmod(0o600)
-        undo.pop_all()
-    return connection
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
