@@ -109,32 +109,33 @@ class Webhook:
         event = _event(job, self.clock.time())
         body = json.dumps(event, ensure_ascii=False).encode()
         deadline, pause = self.clock.monotonic() + self.patience, 1.0
-        while (failure := await self._post(event["id"], body)) is not None:
+        timeout, no_cookies = aiohttp.ClientTimeout(total=ONE_TRY), aiohttp.DummyCookieJar()
+        while True:
+            timestamp = str(int(self.clock.time()))
+            signature = _signature(_key(self.secret.reveal()), event["id"], timestamp, body)
+            headers = {
+                "Content-Type": "application/json",
+                "webhook-id": event["id"],
+                "webhook-timestamp": timestamp,
+                "webhook-signature": f"v1,{signature}",
+            }
+            failure: int | str  # the status, or the name of the error, whose words have the URL
+            try:
+                async with (
+                    aiohttp.ClientSession(timeout=timeout, cookie_jar=no_cookies) as session,
+                    session.post(self.url, data=body, headers=headers, allow_redirects=False) as answer,
+                ):
+                    if 200 <= answer.status < 300:  # noqa: PLR2004 - 2xx
+                        return
+                    failure = answer.status
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                failure = type(error).__name__
             wait = pause * (0.5 + self.clock.chance())
             if failure == _GONE or self.clock.monotonic() + wait > deadline:
                 msg = f"{urlsplit(self.url).hostname} did not take the webhook {event['id']}: {failure}"
                 raise WebhookError(msg, hint="See why the receiver fails")
             await self.clock.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
-
-    async def _post(self, name: str, body: bytes) -> int | str | None:
-        """Send the event once; return None if it was taken, else the status or the error's name: no URL."""
-        timestamp = str(int(self.clock.time()))
-        headers = {
-            "Content-Type": "application/json",
-            "webhook-id": name,
-            "webhook-timestamp": timestamp,
-            "webhook-signature": "v1," + _signature(_key(self.secret.reveal()), name, timestamp, body),
-        }
-        timeout, no_cookies = aiohttp.ClientTimeout(total=ONE_TRY), aiohttp.DummyCookieJar()
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout, cookie_jar=no_cookies) as session,
-                session.post(self.url, data=body, headers=headers, allow_redirects=False) as answer,
-            ):
-                return None if 200 <= answer.status < 300 else answer.status  # noqa: PLR2004 - 2xx
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return type(error).__name__
 
 
 def verify_webhook(
