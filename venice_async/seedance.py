@@ -323,12 +323,37 @@ def stitch(
 def _request(
     model: str, prompt: str, workflow: str, family: str | Family | None, fields: Fields, **references: Any
 ) -> VideoRequest:
+    """Return a request, unless no Seedance model, or none of the family, could take it as it was meant."""
     known = family_of(model, family)
     if known is not None and workflow in known.task_types:
         fields.setdefault("omni_reference_task_type", workflow)
     media = {f"reference_{kind}_urls": given for kind, given in references.items()}
     request = VideoRequest(model=model, prompt=prompt, **media, **fields)
-    _check(request, known)
+    if known is not None:
+        for kind, limit in (("Image", known.images), ("Video", known.videos), ("Audio", known.audios)):
+            count = len(getattr(request, _FIELDS[kind]))
+            if count > limit:
+                msg = f"Seedance {known.name} takes at most {limit} reference {kind.lower()}s, not {count}"
+                refuse(msg, _FIELDS[kind], limit)
+        low, high = known.seconds
+        if request.seconds is not None and not low <= request.seconds <= high:
+            msg = f"Seedance {known.name} makes clips of {low} to {high} seconds, not {request.duration}"
+            refuse(msg, "duration", f"{low}s-{high}s")
+        if _follows(request.duration) and not known.follows_source:
+            msg = f"Seedance {known.name} cannot follow the length of a clip"
+            refuse(msg, "duration", f"{low}s-{high}s", "Give the seconds")
+        if request.omni_reference_task_type is not None and not known.task_types:
+            msg = f"Seedance {known.name} does not take omni_reference_task_type"
+            refuse(msg, "omni_reference_task_type", None, "Leave it out: the prompt tells the workflow")
+    shown = ("reference_image_urls", "reference_video_urls", "image_url", "video_url")
+    if not any(getattr(request, name) for name in shown):
+        hint = "Give an image or a clip; without any, use a text-to-video model"
+        refuse("there is nothing to refer to", "reference_image_urls", 1, hint)
+    for name in ("duration", "aspect_ratio"):
+        if _follows(getattr(request, name)) and not request.reference_video_urls:
+            hint = "Give a reference clip, or say what you want"
+            refuse(f"{name} cannot follow a clip when there is none", name, None, hint)
+    _check_tags(request)
     return request
 
 
@@ -340,35 +365,6 @@ def _words(value: str) -> str:
 
 def _phrase(value: str) -> str:
     return _words(value).removesuffix(".")
-
-
-def _check(request: VideoRequest, family: Family | None) -> None:
-    """Refuse a request that no Seedance model, or none of the family, could take as it was meant."""
-    if family is not None:
-        for kind, limit in (("Image", family.images), ("Video", family.videos), ("Audio", family.audios)):
-            count = len(getattr(request, _FIELDS[kind]))
-            if count > limit:
-                msg = f"Seedance {family.name} takes at most {limit} reference {kind.lower()}s, not {count}"
-                refuse(msg, _FIELDS[kind], limit)
-        low, high = family.seconds
-        if request.seconds is not None and not low <= request.seconds <= high:
-            msg = f"Seedance {family.name} makes clips of {low} to {high} seconds, not {request.duration}"
-            refuse(msg, "duration", f"{low}s-{high}s")
-        if _follows(request.duration) and not family.follows_source:
-            msg = f"Seedance {family.name} cannot follow the length of a clip"
-            refuse(msg, "duration", f"{low}s-{high}s", "Give the seconds")
-        if request.omni_reference_task_type is not None and not family.task_types:
-            msg = f"Seedance {family.name} does not take omni_reference_task_type"
-            refuse(msg, "omni_reference_task_type", None, "Leave it out: the prompt tells the workflow")
-    shown = ("reference_image_urls", "reference_video_urls", "image_url", "video_url")
-    if not any(getattr(request, name) for name in shown):
-        hint = "Give an image or a clip; without any, use a text-to-video model"
-        refuse("there is nothing to refer to", "reference_image_urls", 1, hint)
-    for name in ("duration", "aspect_ratio"):
-        if _follows(getattr(request, name)) and not request.reference_video_urls:
-            hint = "Give a reference clip, or say what you want"
-            refuse(f"{name} cannot follow a clip when there is none", name, None, hint)
-    _check_tags(request)
 
 
 def _follows(value: object) -> bool:
