@@ -416,21 +416,19 @@ def load(text: str) -> Ration | None:
         return None
 
 
-def _pack(moments: list[float]) -> str:
-    """Return hundreds of moments as text: a tenth of the work of as many numbers in JSON, and exact."""
-    return b64encode(struct.pack(f"<{len(moments)}d", *moments)).decode()
-
-
-def _unpack(text: str) -> list[float]:
-    return [moment for (moment,) in struct.iter_unpack("<d", b64decode(text, validate=True))]
-
-
 @cache
 def _converter() -> Converter:
     """Return the converter, built when it is first needed. JSON has no infinity: it is a word there."""
     built = Converter(detailed_validation=False)
     built.register_unstructure_hook(float, lambda value: value if math.isfinite(value) else str(value))
     built.register_structure_hook(float, lambda value, _: float(value))
-    built.register_unstructure_hook_func(lambda kind: kind == list[float], _pack)
-    built.register_structure_hook_func(lambda kind: kind == list[float], lambda text, _: _unpack(text))
+    # Hundreds of moments as text: a tenth of the work of as many numbers in JSON, and exact.
+    built.register_unstructure_hook_func(
+        lambda kind: kind == list[float],
+        lambda moments: b64encode(struct.pack(f"<{len(moments)}d", *moments)).decode(),
+    )
+    built.register_structure_hook_func(
+        lambda kind: kind == list[float],
+        lambda text, _: [at for (at,) in struct.iter_unpack("<d", b64decode(text, validate=True))],
+    )
     return built
