@@ -272,9 +272,15 @@ class Fleet:
 
     async def where(self, job: FleetJob) -> FleetState | None:
         """Return the state of a job, by a query that is shared with all followers of this process."""
+
+        async def look_soon() -> Mapping[tuple[str, str], FleetState]:
+            await asyncio.sleep(EVERY)
+            wanted, self._wanted, self._look = self._wanted, set(), None
+            return await self._states_of(wanted)
+
         self._wanted.add((job.account, job.key))
         if self._look is None or self._look.done():
-            self._look = asyncio.create_task(self._look_soon(), name="venice_async.fleet")
+            self._look = asyncio.create_task(look_soon(), name="venice_async.fleet")
         return (await asyncio.shield(self._look)).get((job.account, job.key))
 
     async def cancel(self, job: FleetJob) -> bool:
@@ -304,11 +310,6 @@ class Fleet:
             msg = "The fleet is not open"
             raise UsageError(msg, hint="Use it inside 'async with Fleet(...) as fleet:'")
         return self._orders
-
-    async def _look_soon(self) -> Mapping[tuple[str, str], FleetState]:
-        await asyncio.sleep(EVERY)
-        wanted, self._wanted, self._look = self._wanted, set(), None
-        return await self._states_of(wanted)
 
     async def _states_of(self, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], FleetState]:
         found = """SELECT account, key, state, request FROM orders

@@ -121,32 +121,38 @@ async def exposition(worker: Worker, totals: Totals) -> str:
         ),
     ]
     with suppress(JournalError):
-        metrics += await _of_the_store(worker.orders, totals)
+        rations = await worker.orders.rows(_RATIONS)
+        await totals.count(worker.orders)
+        jobs = Counter(totals.ended) + Counter(dict(await worker.orders.rows(_UNDER_WAY)))
+        ((unknown, oldest, questions),) = await worker.orders.rows(_SINGLES)
+        metrics += [
+            (
+                "venice_fleet_jobs",
+                "gauge",
+                "Jobs of the fleet by state.",
+                {f'{{state="{kind}"}}': count for kind, count in sorted(jobs.items())},
+            ),
+            ("venice_fleet_spend_usd", "gauge", "USD that the journal's jobs cost.", {"": totals.usd}),
+            ("venice_fleet_unknown_outcomes", "gauge", "Paid requests of unknown outcome.", {"": unknown}),
+            (
+                "venice_fleet_oldest_submitted_seconds",
+                "gauge",
+                "Age of the oldest job that waits.",
+                {"": oldest},
+            ),
+            (
+                "venice_fleet_questions",
+                "gauge",
+                "Questions that wait for a person's answer.",
+                {"": questions},
+            ),
+            *await anyio.to_thread.run_sync(_of_rations, rations),
+        ]
     lines: list[str] = []
     for name, kind, text, values in metrics:
         lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
         lines += [f"{name}{labels} {value:.15g}" for labels, value in values.items()]
     return "\n".join([*lines, ""])
-
-
-async def _of_the_store(orders: Orders, totals: Totals) -> list[Metric]:
-    rations = await orders.rows(_RATIONS)
-    await totals.count(orders)
-    jobs = Counter(totals.ended) + Counter(dict(await orders.rows(_UNDER_WAY)))
-    ((unknown, oldest, questions),) = await orders.rows(_SINGLES)
-    return [
-        (
-            "venice_fleet_jobs",
-            "gauge",
-            "Jobs of the fleet by state.",
-            {f'{{state="{kind}"}}': count for kind, count in sorted(jobs.items())},
-        ),
-        ("venice_fleet_spend_usd", "gauge", "USD that the journal's jobs cost.", {"": totals.usd}),
-        ("venice_fleet_unknown_outcomes", "gauge", "Paid requests of unknown outcome.", {"": unknown}),
-        ("venice_fleet_oldest_submitted_seconds", "gauge", "Age of the oldest job that waits.", {"": oldest}),
-        ("venice_fleet_questions", "gauge", "Questions that wait for a person's answer.", {"": questions}),
-        *await anyio.to_thread.run_sync(_of_rations, rations),
-    ]
 
 
 def _of_rations(rows: Iterable[tuple[str, str, float]]) -> list[Metric]:

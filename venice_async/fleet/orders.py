@@ -119,10 +119,15 @@ class Orders:
         self.engine: Engine = Engine(self.uri)
         self.app: App = App(connector=self.engine)
         self.app.job_manager = Tasks(self.engine)
+
+        async def configure(connection: Connection) -> None:
+            isolation = "SET default_transaction_isolation TO 'read committed'"  # whatever the default
+            await connection.execute(f"SET search_path TO {SCHEMA}; {isolation}".encode())
+
         self._pool = AsyncConnectionPool[Connection](
             "",
             kwargs={**parameters(self.uri), "autocommit": True, "prepare_threshold": None},
-            configure=_configure,
+            configure=configure,
             check=AsyncConnectionPool.check_connection,
             min_size=1,
             max_size=4,
@@ -300,11 +305,6 @@ async def fetched(cursor: Cursor, sql: str, values: Sequence[Any] | Mapping[str,
     """Return the rows that a statement finds or returns; none of one that has no rows."""
     await cursor.execute(sql.encode(), values or None)
     return await cursor.fetchall() if cursor.description else []
-
-
-async def _configure(connection: Connection) -> None:
-    isolation = "SET default_transaction_isolation TO 'read committed'"  # whatever the database's default
-    await connection.execute(f"SET search_path TO {SCHEMA}; {isolation}".encode())
 
 
 def cancelled() -> JobError:
