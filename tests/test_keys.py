@@ -37,7 +37,6 @@ from venice_async import (
     VideoRequest,
     Waiting,
 )
-from venice_async.engine.runtime import Runtime
 from venice_async.io.clock import SystemClock
 from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
@@ -56,7 +55,8 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     """Return the options of clients that share a journal, in a file and in Postgres."""
     if request.param == "file":
         return {"journal": tmp_path / "jobs.db"}
-    monkeypatch.setattr(Runtime, "_ration", lambda _: None)  # it goes by the database's clock, which is real
+    ration = "venice_async.io.ration.postgres.PostgresRation"
+    monkeypatch.setattr(ration, lambda *_, **__: None)  # it goes by the clock of the database, which is real
     return {"journal": request.getfixturevalue("postgres")}
 
 

@@ -265,8 +265,8 @@ class Runtime:
                 within=None if self._sharing is None else self._sharing.transport,
             )
             await stack.enter_async_context(transport)
-            journal = await self._open_journal(stack, clock)
-            pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock, store=self._ration())
+            journal, ration = await self._open_journal(stack, clock)
+            pacer = Pacer(limits=settings.limits, polling=settings.polling, clock=clock, store=ration)
             stack.push_async_callback(pacer.aclose)
             hook = None
             if settings.on_request is not None:
@@ -299,10 +299,14 @@ class Runtime:
                     job.cancel()  # one whose task was ended before it began
                     job.log_if_unseen()
 
-    async def _open_journal(self, stack: AsyncExitStack, clock: SystemClock) -> JobStore | None:
-        settings, path = self.settings, self.settings.journal
+    async def _open_journal(
+        self, stack: AsyncExitStack, clock: SystemClock
+    ) -> tuple[JobStore | None, RationStore | None]:
+        """Return the journal and the ration that processes share with it, if the client keeps a journal."""
+        settings, path, sharing = self.settings, self.settings.journal, self._sharing
+        limits = settings.limits
         if path is None:
-            return None
+            return None, None
         # Loaded only where there is a journal, and not on the event loop.
         await anyio.to_thread.run_sync(import_module, "venice_async.io.journal.journal")
         from ..io.journal.journal import Journal  # noqa: PLC0415 - see above
@@ -310,34 +314,26 @@ class Runtime:
         journal = await Journal.open(
             path,
             clock=clock,
-            account=account_key("", settings.limits.account or settings.api_key.reveal()),
+            account=account_key("", limits.account or settings.api_key.reveal()),
             secret=settings.api_key,
             budget=settings.budget,
             notifies=settings.on_done is not None,
-            within=None if self._sharing is None else self._sharing.journal,
+            within=None if sharing is None else sharing.journal,
         )
         stack.push_async_callback(journal.aclose)
-        ration = "postgres" if is_postgres(path) else "sqlite"
-        await anyio.to_thread.run_sync(import_module, f"venice_async.io.ration.{ration}")
-        alone = self._sharing is None and settings.limits.account is None
-        if alone and journal.strangers:
+        if sharing is None and limits.account is None and journal.strangers:
             log.warning(_OTHER_KEYS, journal.strangers)
-        return journal
+        account = account_key(settings.base_url, limits.account or settings.api_key.reveal())
+        if is_postgres(path):
+            await anyio.to_thread.run_sync(import_module, "venice_async.io.ration.postgres")
+            from ..io.ration.postgres import PostgresRation  # noqa: PLC0415 - see above
 
-    def _ration(self) -> RationStore | None:
-        """Return the ration that processes share with the journal; None without a journal."""
-        journal, limits = self.settings.journal, self.settings.limits
-        if journal is None:
-            return None
-        account = account_key(self.settings.base_url, limits.account or self.settings.api_key.reveal())
-        if is_postgres(journal):
-            from ..io.ration.postgres import PostgresRation  # noqa: PLC0415 - with the journal
+            within = None if sharing is None else sharing.ration
+            return journal, PostgresRation(str(path), account=account, limits=limits, within=within)
+        await anyio.to_thread.run_sync(import_module, "venice_async.io.ration.sqlite")
+        from ..io.ration.sqlite import SqliteRation  # noqa: PLC0415 - see above
 
-            within = None if self._sharing is None else self._sharing.ration
-            return PostgresRation(str(journal), account=account, limits=limits, within=within)
-        from ..io.ration.sqlite import SqliteRation  # noqa: PLC0415 - with the journal
-
-        return SqliteRation(journal, account=account, limits=limits)
+        return journal, SqliteRation(path, account=account, limits=limits)
 
     def _opened(self) -> asyncio.Task[None]:
         """Return the task of the client.

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,34 +72,33 @@ async def write_sidecar(
         made = {item: value for item, value in known.items() if value is not None}
         return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
 
+    def write(path: Path) -> None:
+        if not spec.overwrite and os.path.lexists(path):
+            try:
+                ours = MAKER in json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError, TypeError):
+                ours = False
+            if not ours:
+                log.warning("There is no sidecar %s: another file has its name", path)
+                return
+        draft = part_path(path, "sidecar")
+        try:
+            draft.write_text(contents(), encoding="utf-8", errors="replace")
+            draft.replace(path)
+        except OSError:
+            with suppress(OSError):
+                draft.unlink()
+            raise
+
     place = spec.to if isinstance(spec.to, ObjectPlace) else None
     try:
         if place is not None and place.url.scheme != "file" and video.url is not None:
             await put_text(place, video.url + SUFFIX, await in_thread(contents), overwrite=spec.overwrite)
         elif path := video.path or (video.url and Path(file_of(parse_object_url(video.url)))):
-            await in_thread(_write, path.with_name(path.name + SUFFIX), contents, spec.overwrite)
+            await in_thread(write, path.with_name(path.name + SUFFIX))
     except (OSError, VeniceError) as error:
         reason = error.message if isinstance(error, VeniceError) else type(error).__name__
         log.warning("There is no sidecar beside %s: %s", video.path or video.url, reason)
-
-
-def _write(path: Path, make: Callable[[], str], overwrite: bool) -> None:  # noqa: FBT001 - threads are passed positions only
-    if not overwrite and os.path.lexists(path):
-        try:
-            ours = MAKER in json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError):
-            ours = False
-        if not ours:
-            log.warning("There is no sidecar %s: another file has its name", path)
-            return
-    draft = part_path(path, "sidecar")
-    try:
-        draft.write_text(make(), encoding="utf-8", errors="replace")
-        draft.replace(path)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink()
-        raise
 
 
 def _without_secrets(value: Any) -> Any:

@@ -35,10 +35,6 @@ def _media_record(value: object) -> Any:
     return {name: part for name, part in known.items() if part is not None}
 
 
-def _media(value: Any, _: object) -> MediaInput | None:
-    return value if value is None or isinstance(value, str) else Media(**value)
-
-
 def _extra_record(value: Any) -> Any:
     match value:
         case Media():
@@ -103,10 +99,13 @@ def converter() -> Converter:
         extra = override(unstruct_hook=_extra_record)
         return make_dict_unstructure_fn(kind, built, _cattrs_omit_if_default=True, extra=extra)
 
+    def media(value: Any, _: object) -> MediaInput | None:
+        return value if value is None or isinstance(value, str) else Media(**value)
+
     built.register_structure_hook(cast("type[Any]", str | int | None), lambda value, _: value)
     for shape in (MediaInput, MediaInput | None):
         built.register_unstructure_hook(shape, _media_record)
-        built.register_structure_hook(cast("type[Any]", shape), _media)
+        built.register_structure_hook(cast("type[Any]", shape), media)
     built.register_unstructure_hook_func(_is_a(VeniceError), _error_record)
     built.register_structure_hook_func(_is_a(VeniceError), _error)
     built.register_unstructure_hook_factory(_is_a(Part), omit_unset)

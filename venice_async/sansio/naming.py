@@ -66,7 +66,12 @@ class Naming:
 
         They end with `suffix`, unless the pattern names another than that of a clip.
         """
-        values = {**self.values, "id": _short(job_id)}
+        short = slug(job_id)
+        if _UUID.fullmatch(job_id):
+            short = job_id[:8]  # which tell the usual ids apart
+        elif not short or short != job_id:
+            short = f"{_cut(short, 20)}-{sha256(job_id.encode(errors='replace')).hexdigest()[:16]}"
+        values = {**self.values, "id": short}
         counted = any(name == "n" for name, _ in _fields(self.pattern))
         for number in count(1):
             name = filled(self.pattern, {**values, "n": str(number)})
@@ -158,16 +163,6 @@ def with_number(pattern: str, number: int) -> str:
             spec = f":{form}" if form else ""
             parts.append(format(number, form or "") if name == "n" else f"{{{name}{spec}}}")
     return "".join(parts)
-
-
-def _short(job_id: str) -> str:
-    """Return what names a job in a file's name: of the usual ids eight characters tell them apart."""
-    if _UUID.fullmatch(job_id):
-        return job_id[:8]
-    short = slug(job_id)
-    if short and short == job_id:
-        return short
-    return f"{_cut(short, 20)}-{sha256(job_id.encode(errors='replace')).hexdigest()[:16]}"
 
 
 def _fields(pattern: str) -> Iterator[tuple[str, str]]:

@@ -33,6 +33,11 @@ def redact(body: bytes, secrets: Iterable[str]) -> bytes:
 
     Where a secret is escaped in an unusual way, the body is unescaped as a whole, and may be JSON no longer.
     """
+
+    def bare(url: re.Match[bytes]) -> bytes:  # a URL that is signed, or names a user, is left its host alone
+        host = url[2].rpartition(b"@")[2]
+        return url[1] + host + b"/" + _MASK if b"?" in url[0] or host != url[2] else url[0]
+
     forms, parts = _sought(tuple(secrets))
     for form in forms:
         body = body.replace(form, _MASK)
@@ -41,7 +46,7 @@ def redact(body: bytes, secrets: Iterable[str]) -> bytes:
         if part in plain:
             body = plain = plain.replace(part, _MASK)
     if b":" in body and (b"?" in body or b"@" in body):
-        body = _URL.sub(_without_query, body)
+        body = _URL.sub(bare, body)
     if b"=" in body:
         body = _SIGNED.sub(rb"\1" + _MASK, body)
     return _BEARER.sub(rb"\1" + _MASK, body) if b"bearer" in body.lower() else body
@@ -81,27 +86,21 @@ def _sought(secrets: tuple[str, ...]) -> tuple[list[bytes], list[bytes]]:
 
 def _unescaped(text: bytes) -> bytes:
     """Return a text without the escapes of JSON, URLs and HTML, however deep they are nested."""
+
+    def character(escape: re.Match[bytes]) -> bytes:
+        if (name := escape["name"]) is not None:
+            return _NAMED[name.lower()]
+        if (decimal := escape["decimal"]) is not None:
+            return bytes([int(decimal)]) if int(decimal) < 128 else b""  # noqa: PLR2004 - ASCII
+        digits = escape["u"] or escape["x"] or escape["percent"] or escape["entity"]
+        return bytes.fromhex(digits.decode()) if digits else b""
+
     for _ in range(_NESTED):
-        plain = _ESCAPED.sub(_character, text)
+        plain = _ESCAPED.sub(character, text)
         if plain == text:
             break
         text = plain
     return text
-
-
-def _character(escape: re.Match[bytes]) -> bytes:
-    if (name := escape["name"]) is not None:
-        return _NAMED[name.lower()]
-    if (decimal := escape["decimal"]) is not None:
-        return bytes([int(decimal)]) if int(decimal) < 128 else b""  # noqa: PLR2004 - ASCII
-    digits = escape["u"] or escape["x"] or escape["percent"] or escape["entity"]
-    return bytes.fromhex(digits.decode()) if digits else b""
-
-
-def _without_query(url: re.Match[bytes]) -> bytes:
-    """Return a URL as it is; one that is signed, or names a user, by its host alone."""
-    host = url[2].rpartition(b"@")[2]
-    return url[1] + host + b"/" + _MASK if b"?" in url[0] or host != url[2] else url[0]
 
 
 def _encoded(text: str) -> bytes:

@@ -208,9 +208,23 @@ def queue_answer(command: Queue, status: int, headers: Mapping[str, str], body: 
 
     A success is read leniently, as it was paid for: ids may be numbers, or one level down.
     """
+    if status == _CONFLICT:
+        said = mapping(parse(body))
+        error, policy = mapping(said.get("error")), mapping(said.get("consent"))
+        code = text(error.get("code")) or text(said.get("code"))
+        flow, policy_text = text(said.get("consent_flow")), text(policy.get("policy_text"))
+        if code == "needs_consent" and flow is not None and policy_text is not None:
+            question = ConsentRequest(
+                flow=flow,
+                policy_text=policy_text,
+                consent_version=text(policy.get("consent_version")) or "",
+                face_media_roles=texts(said.get("face_media_roles")),
+                docs_url=text(said.get("docs_url")),
+                message=text(error.get("message")) or "",
+            )
+            return ConsentNeeded(question)
     if status not in SUCCESS:
-        question = _consent_request(mapping(parse(body))) if status == _CONFLICT else None
-        return ConsentNeeded(question) if question else Refused(api_error(status, headers, body))
+        return Refused(api_error(status, headers, body))
     whole = parse_first(body)
     for said in (whole, *(mapping(whole.get(name)) for name in _WRAPPERS)):
         queue_id = identifier(said.get("queue_id"))
@@ -222,23 +236,6 @@ def queue_answer(command: Queue, status: int, headers: Mapping[str, str], body: 
     shown = f": {' '.join(answer.split())[:_SHOWN]}" if answer.strip() else ", and nothing else"
     message = f"The answer to a paid request makes no sense: it has no queue_id{shown}"
     return Refused(QueueOutcomeUnknownError(message, answer=answer))
-
-
-def _consent_request(said: Mapping[str, Any]) -> ConsentRequest | None:
-    error = mapping(said.get("error"))
-    policy = mapping(said.get("consent"))
-    flow, policy_text = text(said.get("consent_flow")), text(policy.get("policy_text"))
-    code = text(error.get("code")) or text(said.get("code"))
-    if code != "needs_consent" or flow is None or policy_text is None:
-        return None
-    return ConsentRequest(
-        flow=flow,
-        policy_text=policy_text,
-        consent_version=text(policy.get("consent_version")) or "",
-        face_media_roles=texts(said.get("face_media_roles")),
-        docs_url=text(said.get("docs_url")),
-        message=text(error.get("message")) or "",
-    )
 
 
 def poll_answer(ticket: Ticket, status: int, headers: Mapping[str, str], body: bytes) -> PollEvent:

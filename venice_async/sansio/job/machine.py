@@ -170,15 +170,27 @@ def step(state: State, event: Event, *, chance: float = 0.5) -> Step:
                 return _fetch(
                     Downloading(ticket=ticket, via="link", link=link, gets=1, average=state.average)
                 )
-            error = DownloadError(NO_LINK, hint=_PENDING)
-            return _poll_again(evolve(state, found=True, misses=0), error, chance)
+            nothing = DownloadError(NO_LINK, hint=_PENDING)
+            return _poll_again(evolve(state, found=True, misses=0), nothing, chance)
         case Waiting(), Interrupted():
             return _poll_again(state, event.error, chance, progressed=event.progressed)
         case Downloading(via="poll"), Interrupted():
             waiting = Waiting(ticket=state.ticket, average=state.average, found=True, attempts=state.attempts)
             return _poll_again(waiting, event.error, chance, progressed=event.progressed)
         case Downloading(), Interrupted():
-            return _fetch_again(state, event, chance)
+            error = event.error
+            if isinstance(error, DownloadError) and error.final:
+                left = f"{MAX_GETS - state.gets} of {MAX_GETS} GETs of its link are left"
+                return _end(state, error.with_facts(hint=f"{error.hint}. {left}"))
+            before = Attempts() if event.progressed else state.attempts
+            attempts, decided = before.judge(Call.LINK, error, chance=chance)
+            if not isinstance(decided, Retry):
+                return _end(state, error.with_facts(hint=f"{LinkExpiredError.hint}. {_PENDING}"))
+            unsent = isinstance(error, ConnectError)  # no GET was made, so none is counted
+            if state.gets >= MAX_GETS and not unsent:
+                return _end(state, error.with_facts(hint=f"{_USED_UP}. {_PENDING}"))
+            gets = state.gets + (not unsent)
+            return _fetch(evolve(state, gets=gets, attempts=attempts), after=decided.after)
         case ((Waiting() | Downloading()), Delivered()):
             video = evolve(event.video, ticket=state.ticket)  # a link that a poll named is no part of it
             return Saved(video=video), CleanUp(video)
@@ -249,24 +261,6 @@ def _poll_again(state: Waiting, error: VeniceError, chance: float, *, progressed
     elif isinstance(error, APIError) and kind_of(Call.RETRIEVE, error) is Kind.ABSENT:
         error = error.with_facts(hint=_PENDING)
     return _end(state, error)
-
-
-def _fetch_again(state: Downloading, event: Interrupted, chance: float) -> Step:
-    """GET the link again, unless its GETs are used up or it has expired."""
-    error = event.error
-    if isinstance(error, DownloadError) and error.final:
-        left = f"{MAX_GETS - state.gets} of {MAX_GETS} GETs of its link are left"
-        return _end(state, error.with_facts(hint=f"{error.hint}. {left}"))
-    attempts, decided = (Attempts() if event.progressed else state.attempts).judge(
-        Call.LINK, error, chance=chance
-    )
-    if not isinstance(decided, Retry):
-        return _end(state, error.with_facts(hint=f"{LinkExpiredError.hint}. {_PENDING}"))
-    unsent = isinstance(error, ConnectError)  # no GET was made, so none is counted
-    if state.gets >= MAX_GETS and not unsent:
-        return _end(state, error.with_facts(hint=f"{_USED_UP}. {_PENDING}"))
-    gets = state.gets + (not unsent)
-    return _fetch(evolve(state, gets=gets, attempts=attempts), after=decided.after)
 
 
 def _job_failed(state: State, error: VeniceError) -> Step:
