@@ -36,7 +36,7 @@ from ..errors import (
 )
 from ..options import Links, Timeouts
 from ..sansio.clip.mp4 import START
-from ..sansio.http.codings import decoded
+from ..sansio.http.replies import decoded
 from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import HttpRequest
 from ..sansio.retries import Call

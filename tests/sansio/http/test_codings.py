@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from venice_async.sansio.http import codings
+from venice_async.sansio.http import replies as codings
 
 BODY = json.dumps({"model": "m", "queue_id": "job-1", "words": "gondola " * 99}).encode()
 LIMIT = 1 << 20
