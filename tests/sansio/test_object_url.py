@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from venice_async.errors import UsageError
-from venice_async.sansio.object_url import ObjectUrl, is_collapsed_url, is_object_url, parse_object_url
+from venice_async.sansio.naming import ObjectUrl, is_collapsed_url, is_object_url, parse_object_url
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ from cyclopts.validators import Number
 
 from ..errors import UsageError
 from ..options import BASE_URL
-from ..sansio.naming import checked_pattern, is_pattern, with_number
-from ..sansio.object_url import is_object_url
+from ..sansio.naming import checked_pattern, is_object_url, is_pattern, with_number
 from ..validators import is_postgres
 
 MAIN: Final = Group("Main options", sort_key=1)

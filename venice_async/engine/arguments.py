@@ -14,7 +14,7 @@ from ..io.delivery.stores import ObjectPlace, place_in
 from ..io.disk import absolute
 from ..requests import VideoRequest
 from ..results import Ticket
-from ..sansio.object_url import is_collapsed_url, is_object_url, parse_object_url
+from ..sansio.naming import is_collapsed_url, is_object_url, parse_object_url
 
 LONGEST_NAME: Final = 255  # characters of a key, or of the name or text of a tag
 MOST_TAGS: Final = 64

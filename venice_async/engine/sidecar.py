@@ -22,8 +22,7 @@ from ..io.delivery.stores import ObjectPlace, put_text
 from ..io.shielding import in_thread
 from ..media import Media
 from ..sansio.converter import request_fields, set_fields
-from ..sansio.naming import own_key
-from ..sansio.object_url import parse_object_url
+from ..sansio.naming import own_key, parse_object_url
 from ..validators import bare_url
 from ..version import __version__
 

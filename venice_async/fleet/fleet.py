@@ -22,7 +22,7 @@ from ..requests import Consent, VideoRequest
 from ..results import ConsentRequest, Video
 from ..sansio.converter import converter, load_state
 from ..sansio.job.states import TERMINAL, Failed, State, Succeeded, ticket_of
-from ..sansio.object_url import is_object_url
+from ..sansio.naming import is_object_url
 from .orders import ALIVE, QUEUE, TASK, Orders, cancelled, end, fetched, is_cancelled, pack_request, shown
 
 EVERY: Final = 0.5  # seconds between two looks at the jobs that are followed

@@ -16,8 +16,15 @@ from attrs import evolve, frozen
 
 from ...errors import DownloadError, UsageError, VeniceError
 from ...results import Ticket
-from ...sansio.naming import Naming, checked_pattern, filled, in_folder, is_pattern
-from ...sansio.object_url import ObjectUrl, parse_object_url
+from ...sansio.naming import (
+    Naming,
+    ObjectUrl,
+    checked_pattern,
+    filled,
+    in_folder,
+    is_pattern,
+    parse_object_url,
+)
 from ..disk import absolute
 from ..shielding import in_thread
 from .part_file import PartFile, disk_error, followed, job_key, part_path

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from ...errors import DownloadError
 from ...sansio.clip.mp4 import suffix_of
-from ...sansio.naming import Naming
-from ...sansio.object_url import ObjectUrl
+from ...sansio.naming import Naming, ObjectUrl
 from ..disk import is_out_of_descriptors, lasting_names, sync
 from ..shielding import in_thread, run_to_completion
 

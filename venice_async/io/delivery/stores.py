@@ -13,7 +13,7 @@ from urllib.parse import quote
 from attrs import evolve, field, frozen
 
 from ...errors import DownloadError, UsageError, VeniceError
-from ...sansio.object_url import ObjectUrl, check_key, is_object_url, parse_object_url
+from ...sansio.naming import ObjectUrl, check_object_key, is_object_url, parse_object_url
 from ..shielding import in_thread
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def place_in(store: object, to: str | os.PathLike[str]) -> ObjectPlace:
             msg = f"{str(url)!r} is not within the store that was passed with it"
             raise UsageError(msg, hint="Pass the name of the object alone, or the URL without the store")
     else:
-        check_key(text)
+        check_object_key(text)
         url = ObjectUrl(scheme, bucket, quote(prefix + text) if scheme == "file" else prefix + text)
     return ObjectPlace(url=url, store=known, prefix=prefix)
 

@@ -29,8 +29,7 @@ from ...sansio.job.states import (
     Waiting,
     ticket_of,
 )
-from ...sansio.naming import split_key
-from ...sansio.object_url import is_object_url
+from ...sansio.naming import is_object_url, split_key
 from ...validators import bare_url, is_data, is_http
 from ..disk import absolute
 
