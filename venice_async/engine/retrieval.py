@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from attrs import evolve
+from attrs import define, evolve, field
 
 from ..errors import (
     DownloadError,
@@ -18,7 +18,6 @@ from ..errors import (
 )
 from ..io.delivery.destination import Destination, check_destination
 from ..io.delivery.download import CAN_GO_ON, Delivery, abort
-from ..io.delivery.sinks import Sink
 from ..io.delivery.stores import ObjectPlace
 from ..io.journal.entries import LeaseLostError
 from ..io.pacing.polled_job import PolledJob
@@ -45,36 +44,25 @@ _PROGRESS: Final = 256 * 1024  # bytes: a delivery that gained as much was not i
 _LINK_ANSWERS: Final = (200, 203, 206, 416)  # what the delivery itself can judge
 
 
+@define(eq=False)
 class Retrieval:
-    """Performs the commands of a job that has a ticket. It owns the delivery and the pacer's watch of it."""
+    """Performs the commands of a job that has a ticket. It owns the delivery and the pacer's watch of it.
 
-    def __init__(
-        self,
-        shared: Shared,
-        spec: JobSpec,
-        *,
-        on_progress: Callable[[int, int | None], None],
-        on_estimate: Callable[[float | None], None],
-        check: Callable[[], None],
-    ) -> None:
-        """Poll for the job of `spec` and download its clip.
+    Attributes:
+        on_progress: called with the bytes received and announced.
+        on_estimate: called with the seconds that are left, by what is known of the model before the first
+            poll.
+        check: raises `LeaseLostError`, before each request, if another process may have the job by now.
+    """
 
-        Before each request `check` raises `LeaseLostError` if another process may have the job by now.
-
-        `on_progress` is told the bytes received and announced; `on_estimate` the seconds that are left, by
-        what is known of the model before the first poll.
-        """
-        self._shared = shared
-        self._caller = shared.caller
-        self._spec = spec
-        self._on_progress = on_progress
-        self._on_estimate = on_estimate
-        self._check = check
-        to = spec.to
-        self._sink: Sink | None = None if isinstance(to, str | os.PathLike | ObjectPlace) else to
-        self._checked: Destination | None = None
-        self._watch: PolledJob | None = None
-        self._delivery: Delivery | None = None
+    _shared: Shared
+    _spec: JobSpec
+    on_progress: Callable[[int, int | None], None]
+    on_estimate: Callable[[float | None], None]
+    check: Callable[[], None]
+    _checked: Destination | None = field(init=False, default=None)
+    _watch: PolledJob | None = field(init=False, default=None)
+    _delivery: Delivery | None = field(init=False, default=None)
 
     async def check_target(self) -> None:
         """Check the destination.
@@ -107,8 +95,8 @@ class Retrieval:
             self._watch.close()
         if self._delivery is not None:
             await self._delivery.abort()
-        elif self._sink is not None:
-            await abort(self._sink)
+        elif not isinstance(self._spec.to, str | os.PathLike | ObjectPlace):
+            await abort(self._spec.to)
 
     def unclaim(self) -> None:
         """Release the destination for other jobs; it must be checked again before it is used."""
@@ -119,22 +107,22 @@ class Retrieval:
     async def poll(self, command: Poll) -> Event:
         """Poll at the job's turn; download the clip if the answer is the clip."""
         if self._watch is None:
-            self._watch = self._caller.pacer.watch(command.ticket.model, age=self._spec.age)
-            self._on_estimate(self._watch.eta)
+            self._watch = self._shared.caller.pacer.watch(command.ticket.model, age=self._spec.age)
+            self.on_estimate(self._watch.eta)
         watch = self._watch
-        async with self._caller.pacer.poll_turn(watch, after=command.after) as turn:
+        async with self._shared.caller.pacer.poll_turn(watch, after=command.after) as turn:
             try:
-                self._check()
+                self.check()
             except LeaseLostError:
                 turn.unsent()
                 raise
             try:
-                async with self._caller.poll(command.ticket, turn) as response:
+                async with self._shared.caller.poll(command.ticket, turn) as response:
                     succeeded = response.status in SUCCESS
                     if succeeded and carries_video(response.headers, await response.peek()):
                         async with self._shared.deliveries:
                             return await self._receive(command.ticket, response)
-                    event = await self._caller.read_poll(command.ticket, response)
+                    event = await self._shared.caller.read_poll(command.ticket, response)
             except (TransportError, ProtocolError) as error:
                 return Missed(error)
         if isinstance(event, StillGoing):
@@ -149,14 +137,14 @@ class Retrieval:
         delivery = self._deliver(command.ticket)
         await self._shared.clock.sleep(command.after)
         try:
-            self._check()
+            self.check()
             async with (
                 self._shared.deliveries,
-                self._caller.fetch(command.ticket, delivery.headers_for_next()) as response,
+                self._shared.caller.fetch(command.ticket, delivery.headers_for_next()) as response,
             ):
                 if response.status in _LINK_ANSWERS:
                     return await self._receive(command.ticket, response)
-                return Interrupted(await self._caller.read_refusal(command.ticket, response))
+                return Interrupted(await self._shared.caller.read_refusal(command.ticket, response))
         except CAN_GO_ON as error:
             return Interrupted(error)
         except DownloadError as error:
@@ -178,12 +166,12 @@ class Retrieval:
 
     def _deliver(self, ticket: Ticket) -> Delivery:
         if self._delivery is None:
-            sink = self._sink
-            if sink is None:
+            sink = self._spec.to
+            if isinstance(sink, str | os.PathLike | ObjectPlace):
                 assert self._checked is not None  # noqa: S101 - the driver checks the destination first
                 sink = self._checked.sink(ticket, resumed=ticket_of(self._spec.start[0]) is not None)
             self._delivery = Delivery(
-                sink, ticket=ticket, clock=self._shared.clock, on_progress=self._on_progress
+                sink, ticket=ticket, clock=self._shared.clock, on_progress=self.on_progress
             )
         return self._delivery
 

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Final, TypeVar
 
 import anyio
+from attrs import define, field
 
 from ..errors import (
     APIError,
@@ -75,44 +76,36 @@ T = TypeVar("T")
 log: logging.Logger = logging.getLogger(__name__)
 
 
+@define(eq=False)
 class Caller:
     """Sends the requests of a client's jobs at their turn, and reads the answers.
 
     No error shows the key or a link: the secrets of a request are redacted from its answer before it becomes
     an error's text.
 
-    Retries are limited, so that an outage does not cause a storm of them: each takes a token from a bucket
-    that successes refill. Without a token, a request that can be given up is; a poll or a GET of a paid job
+    Retries are limited, so that an outage does not cause a storm of them: each takes tokens from a bucket
+    that successes refill. Without them, a request that can be given up is; a poll or a GET of a paid job
     waits for `SCARCE` seconds instead.
 
     Attributes:
+        pacer: gives requests their turns.
+        clock: time and chance.
         balances: what the account held before the last request that was answered with it, by currency.
         deprecations: what answers said of models that come to an end, by the model's id.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        pacer: Pacer,
-        clock: Clock,
-        *,
-        retries: Retries,
-        api_key: Secret,
-        hook: RequestHook | None = None,
-    ) -> None:
-        """Send through `transport`, which adds `api_key`, with the headers of `hook`."""
-        self.pacer = pacer
-        self.clock = clock
-        self._transport = transport
-        self._api_key = api_key
-        self._hook = hook
-        self._retries = retries
-        self._tokens = retries.quota
-        self.balances: dict[str, float] = {}
-        self.deprecations: dict[str, str] = {}
-        self._models: frozenset[str] | None = None
-        self._cleaning = anyio.Lock(fast_acquire=True)
-        self._quiet_until = -math.inf
+    _transport: Transport
+    pacer: Pacer
+    clock: Clock
+    _retries: Retries = field(kw_only=True, alias="retries")
+    _api_key: Secret = field(kw_only=True, alias="api_key")
+    _hook: RequestHook | None = field(kw_only=True, alias="hook", default=None)
+    balances: dict[str, float] = field(init=False, factory=dict[str, float])
+    deprecations: dict[str, str] = field(init=False, factory=dict[str, str])
+    _spent: float = field(init=False, default=0.0)  # tokens of the quota
+    _models: frozenset[str] | None = field(init=False, default=None)
+    _cleaning: anyio.Lock = field(init=False, factory=partial(anyio.Lock, fast_acquire=True))
+    _quiet_until: float = field(init=False, default=-math.inf)
 
     async def ask(self, query: Query[T], *, check: Callable[[], None] = lambda: None) -> T:
         """Return the answer to a call that costs nothing; a failure is retried as the verdicts allow.
@@ -262,9 +255,9 @@ class Caller:
     def _spend(self, call: Call, error: VeniceError) -> bool:
         if isinstance(error, RateLimitError) and call is not Call.OTHER:
             return True  # the server says when to come again
-        if self._tokens < self._retries.cost:
+        if self._spent + self._retries.cost > self._retries.quota:
             return False
-        self._tokens -= self._retries.cost
+        self._spent += self._retries.cost
         return True
 
     @asynccontextmanager
@@ -274,7 +267,7 @@ class Caller:
             request = await self._hook.applied(request)
         async with self._transport.send(request) as response:
             if response.status < _FIRST_ERROR:
-                self._tokens = min(self._retries.quota, self._tokens + self._retries.refund)
+                self._spent = max(0.0, self._spent - self._retries.refund)
             if request.call not in {Call.LINK, Call.REVOKE}:
                 self.balances.update(balances(response.headers))
                 model, said = request.model, deprecation(response.headers)
