@@ -281,6 +281,10 @@ def test_a_request_takes_the_wire_names() -> None:
     assert set(WIRE_NAMES) == set(inspect.signature(VideoRequest).parameters)
 
 
+def test_a_duration_is_typed_as_what_it_may_be() -> None:
+    assert "str | int | None" == inspect.signature(VideoRequest).parameters["duration"].annotation
+
+
 def test_a_job_has_its_state_and_ticket() -> None:
     assert isinstance(VideoJob.state, property)
     assert isinstance(VideoJob.ticket, property)

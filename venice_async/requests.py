@@ -142,7 +142,7 @@ class VideoReference(Part):
     audio_url: MediaInput | None = media_field()
 
 
-def _duration(value: object) -> str | None:
+def _duration(value: str | int | None) -> str | None:
     """Return a duration as text: a word, and not a negative or empty span."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = "-1" if value == -1 else f"{value}s"
