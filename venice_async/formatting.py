@@ -39,9 +39,9 @@ def as_bytes(size: float) -> str:
     raise AssertionError
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], *, similar: float = _SIMILAR) -> str:
     """Return `Did you mean 'a' or 'b'?` for those of `known` that look like `name`; nothing if none does."""
-    near = get_close_matches(name, known, n=_NEAREST, cutoff=_SIMILAR)
+    near = get_close_matches(name, known, n=_NEAREST, cutoff=similar)
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

@@ -57,6 +57,7 @@ def test_a_list_tells_faults_from_scenarios_and_takes_null_and_raw_text() -> Non
     "text, said",
     [
         ('[[faults]]\non = "queue"\ntiems = 2', "line 3: fault 1: 'tiems' is no field of a fault. Did you "),
+        ('{"on": "queue", "cut": 3}', "entry 1: 'cut' is no field of a fault. Did you mean 'cut_at'?"),
         ('[[faults]]\non = "queu"', "line 2: fault 1: 'on': queu is none of 'models', 'quote', 'queue'"),
         ('[[faults]]\non = "queue"\ntimes = "2"', "line 3: fault 1: 'times': a whole number is wanted"),
         ('[[faults]]\non = "queue"\n\ntimes = -2', "line 4: fault 1: 'times' must be >= 0: -2"),

@@ -128,7 +128,7 @@ def _structured(place: str, entry: Mapping[str, Json], kind: type[T]) -> T:
     known = fields_dict(cast("type[Any]", kind)).keys()
     called = kind.__name__.lower()
     for name in entry.keys() - known:
-        msg = f": {place}: {name!r} is no field of a {called}. {did_you_mean(name, known)}"
+        msg = f": {place}: {name!r} is no field of a {called}. {did_you_mean(name, known, similar=0.6)}"
         raise _FileError(msg, name)
     try:
         return _CONVERTER.structure(entry, kind)
