@@ -297,6 +297,19 @@ def test_the_table_of_commands_is_complete() -> None:
     assert commands == {span for cells in GUIDE["cli"].table("command") for span in spans(cells[0])}
 
 
+def test_the_help_of_an_option_is_one_paragraph() -> None:
+    groups = [app, app["fleet"], app["seedance"]]
+    commands = [group[name] for group in groups for name in group if not name.startswith("-")]
+    arguments = [
+        argument
+        for command in commands
+        if command.default_command
+        for argument in command.assemble_argument_collection(parse_docstring=True)
+    ]
+    assert len(arguments) > 100
+    assert [] == [argument.name for argument in arguments if "\n" in (argument.parameter.help or "")]
+
+
 def test_the_table_of_exit_codes_is_that_of_the_command_line() -> None:
     assert [[str(row.code), row.text] for row in TABLE] == GUIDE["cli"].table("exit code")
 
@@ -432,3 +445,15 @@ def test_the_reference_has_every_public_name() -> None:
     shown = set(re.findall(r"^::: venice_async\.(\w+)$", GUIDE["api"].text, re.MULTILINE))
     inside = public_errors() | {"State", "__version__"}
     assert set(venice_async.__all__) - inside == shown - {"errors", "sandbox"}
+
+
+def test_the_reference_hides_what_exists_and_is_no_promise() -> None:
+    hiding = r'^::: venice_async\.(\w+)\n +options:\n +filters: .*"!\^\(?([\w|]+)'
+    hidden = {
+        name: set(members.split("|")) for name, members in re.findall(hiding, GUIDE["api"].text, re.MULTILINE)
+    }
+    assert {"VideoJob", "errors"} == hidden.keys()
+    assert set() == hidden["VideoJob"] - set(dir(venice_async.VideoJob))
+    errors = venice_async.errors
+    classes = inspect.getmembers(errors, lambda it: inspect.isclass(it) and it.__module__ == errors.__name__)
+    assert public_errors() == {name for name, _ in classes if name[0] != "_"} - hidden["errors"]

@@ -135,13 +135,12 @@ class Access(Connection):
     """Which Venice to talk to, and where tickets are kept through a crash.
 
     Attributes:
-        journal: Keeps tickets through a crash; VENICE_JOURNAL, or a file in your state folder, by default; or
-            the URI of a Postgres database.
+        journal: Keeps tickets through a crash; by default VENICE_JOURNAL, or a file in your state folder.
         no_journal: Keep no journal.
         no_sidecar: Write no .json file beside each clip.
     """
 
-    journal: Annotated[str | None, Parameter(metavar="FILE|URI", group=_JOURNAL)] = None
+    journal: Annotated[str | None, Parameter(metavar="FILE|POSTGRES-URI", group=_JOURNAL)] = None
     no_journal: Annotated[bool, Parameter(group=_JOURNAL)] = False
     no_sidecar: Annotated[bool, Parameter(group=_JOURNAL)] = False
 

@@ -78,8 +78,7 @@ async def worker(
         host: The address of --port; 127.0.0.1 by default.
         port: Serve /healthz, /readyz and /metrics here; 0 takes a free one.
         log_json: Log a line of JSON for each event.
-        webhook: Post the end of each job there, signed with the secret in
-            VENICE_WEBHOOK_SECRET.
+        webhook: Post the end of each job there, signed with VENICE_WEBHOOK_SECRET.
     """
     if log_json:
         screen.log_as(_JsonLines())
