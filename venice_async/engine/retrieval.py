@@ -20,7 +20,6 @@ from ..io.delivery.destination import Destination, check_destination
 from ..io.delivery.download import CAN_GO_ON, Delivery, abort
 from ..io.delivery.stores import ObjectPlace
 from ..io.journal.entries import LeaseLostError
-from ..io.pacing.polled_job import PolledJob
 from ..io.transport import Response
 from ..results import Ticket
 from ..sansio.clip.ranges import content_length
@@ -38,6 +37,7 @@ from ..sansio.job.events import (
 from ..sansio.job.machine import NO_LINK, step
 from ..sansio.job.states import Downloading, Failed, State, Waiting, ticket_of
 from ..sansio.naming import known_values, own_key
+from ..sansio.polling import PolledJob
 from .spec import JobSpec, Shared
 
 _PROGRESS: Final = 256 * 1024  # bytes: a delivery that gained as much was not in vain

@@ -15,10 +15,10 @@ from attrs import define, field
 
 from tests.windows import EPOCH, Window
 from venice_async.io.pacing.pacer import Pacer
-from venice_async.io.pacing.polled_job import PolledJob
 from venice_async.io.pacing.queues import PAID
 from venice_async.options import Limits, Polling
 from venice_async.sansio.limits.ration import Grant, Lane, Ration, Wish
+from venice_async.sansio.polling import PolledJob
 
 pytestmark = pytest.mark.anyio
 OK: dict[str, str] = {}

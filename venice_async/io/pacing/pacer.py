@@ -48,9 +48,9 @@ from attrs import evolve
 
 from ...options import Limits, Polling
 from ...sansio.limits.ration import BIDS, Answer, Bid, Grant, Lane, Wish
+from ...sansio.polling import ModelTimes, PolledJob
 from ..ration.store import MemoryRation, RationStore
 from ..transport import Clock
-from .polled_job import ModelTimes, PolledJob
 from .queues import PAID, PollQueue, PollTurn, Queue, Turn
 
 REPORT = 0.3  # seconds after which a shared store is told of an answer, with others that came meanwhile
@@ -99,7 +99,7 @@ class Pacer:
 
     def watch(self, model: str, *, age: float | None = 0.0) -> PolledJob:
         """Start watching a job of `model` that was queued `age` seconds ago; None if that is not known."""
-        return PolledJob(self._models[model], age=age, clock=self._clock, polling=self._polling)
+        return PolledJob(self._models[model], age=age, clock=self._clock.monotonic, polling=self._polling)
 
     def turn(
         self, lane: Lane, *, priority: float = 0, model: str | None = None

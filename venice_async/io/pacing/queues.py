@@ -17,7 +17,7 @@ sent for as long as the server asks. Then one tries, and the rest wait for its a
 are sent meanwhile.
 
 A job that is due for a poll stays due. When the times of its model are learned anew, only the jobs that are
-not due yet are rescheduled (`polled_job`).
+not due yet are rescheduled.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from attrs import define, field
 
 from ...sansio.http.headers import Refusal, allowance, failure_allowance, refusal
 from ...sansio.limits.ration import Answer, Bid, Lane
+from ...sansio.polling import PolledJob
 from ..transport import Clock
-from .polled_job import PolledJob
 
 _numbers = itertools.count()
 

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.cases import for_each
-from venice_async.sansio.polling.job_times import (
+from venice_async.sansio.polling import (
     EARLY,
     EARLY_UNTIL,
     FLOOR,

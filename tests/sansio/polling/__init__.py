@@ -1,1 +1,0 @@
-"""Tests of `venice_async/sansio/polling/`."""

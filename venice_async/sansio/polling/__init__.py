@@ -1,1 +1,0 @@
-"""When to poll: the times of a model's jobs."""
