@@ -13,9 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .catalogue import CATALOGUE
+    from .catalogue import CATALOGUE, CatalogueModel
     from .clips.media import ClipMaker, tiny_clip
-    from .model import CatalogueModel
     from .options import RateLimits
     from .records import Charge, RecordedRequest
     from .scenarios import Fault, Outcome, Point, Scenario
@@ -38,9 +37,8 @@ __all__ = [
 ]
 
 _NAMES = {
-    "catalogue": ("CATALOGUE",),
+    "catalogue": ("CATALOGUE", "CatalogueModel"),
     "clips.media": ("ClipMaker", "tiny_clip"),
-    "model": ("CatalogueModel",),
     "options": ("RateLimits",),
     "records": ("Charge", "RecordedRequest"),
     "scenarios": ("Fault", "Outcome", "Point", "Scenario"),

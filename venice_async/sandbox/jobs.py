@@ -11,8 +11,8 @@ from typing import Any
 
 from attrs import define, field
 
+from .catalogue import CatalogueModel, Delivery
 from .clips.media import Clip, frame_size, inspect, seconds_of
-from .model import CatalogueModel, Delivery
 from .options import Options
 from .records import Charge
 from .scenarios import Scenario

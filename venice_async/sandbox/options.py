@@ -8,9 +8,8 @@ from typing import Literal, get_args
 from attrs import define, field, frozen
 from attrs.validators import ge, gt, in_
 
-from .catalogue import CATALOGUE
+from .catalogue import CATALOGUE, CatalogueModel
 from .clips.media import Clips
-from .model import CatalogueModel
 from .scenarios import NONE_OR_COUNT, Faults, Scenario, Scenarios
 
 Completes = Literal["deletes", "invalid", "fails"]

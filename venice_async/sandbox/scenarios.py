@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from attrs import field, frozen
 from attrs.validators import ge, in_, instance_of, optional
 
-from .model import Delivery
+from .catalogue import Delivery
 from .records import RecordedRequest
 
 Outcome = Literal[

@@ -15,8 +15,8 @@ from itertools import pairwise
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from .catalogue import TOPAZ_SLIDERS, CatalogueModel
 from .consent import CONFIRMATIONS
-from .model import TOPAZ_SLIDERS, CatalogueModel
 from .records import RecordedRequest
 from .replies import Issue, Refused, detailed_error, standard_error
 

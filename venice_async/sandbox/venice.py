@@ -15,11 +15,11 @@ from urllib.parse import parse_qs, urlsplit
 
 from attrs import evolve
 
+from .catalogue import ENDS, CatalogueModel
 from .clips.renderer import ClipRenderer
 from .consent import ConsentRecord
 from .jobs import Job, SandboxJobs
 from .limits import RateLimiter
-from .model import ENDS, CatalogueModel
 from .options import Options
 from .records import RecordedRequest
 from .replies import Refused, Reply, coded_error, detailed_error, json_reply, standard_error
