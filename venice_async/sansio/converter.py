@@ -59,28 +59,6 @@ def _extra(value: Any, _: object = None) -> Any:
             return value
 
 
-def _error_record(error: VeniceError) -> dict[str, Any]:
-    """Return an error as JSON; a fact that JSON cannot hold is kept as its text."""
-    facts: dict[str, Any] = {}
-    for name, value in error.facts.items():
-        known = converter().unstructure(value) if has(cast("type[Any]", value.__class__)) else value
-        try:
-            json.dumps(known)
-        except (TypeError, ValueError):
-            known = str(known)
-        facts[name] = known
-    return {"kind": type(error).__name__, "facts": facts}
-
-
-def _error(value: Mapping[str, Any], _: object) -> VeniceError:
-    kind = _ERRORS.get(value["kind"], VeniceError)  # a name that this version does not know
-    facts = {name: fact for name, fact in value["facts"].items() if name == "message" or hasattr(kind, name)}
-    for name, shape in _ERROR_PARTS.items():
-        if facts.get(name) is not None:
-            facts[name] = converter().structure(facts[name], shape)
-    return kind(**facts)
-
-
 def _by_name(kind: type[VeniceError]) -> dict[str, type[VeniceError]]:
     below = (item for child in kind.__subclasses__() for item in _by_name(child).items())
     return {kind.__name__: kind, **dict(below)}
@@ -94,20 +72,43 @@ _ERROR_PARTS: Final[Mapping[str, type[Any]]] = {"ticket": Ticket, "consent_reque
 def converter() -> Converter:
     """Return the converter, built when it is first needed."""
     built = Converter()
+    built.register_structure_hook(cast("type[Any]", str | int | None), lambda value, _: value)
+
+    def media(value: Any, _: object) -> MediaInput | None:
+        return value if value is None or isinstance(value, str) else Media(**value)
+
+    for shape in (MediaInput, MediaInput | None):
+        built.register_unstructure_hook(shape, _media_record)
+        built.register_structure_hook(cast("type[Any]", shape), media)
+
+    def error_record(error: VeniceError) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+        for name, value in error.facts.items():
+            known = built.unstructure(value) if has(cast("type[Any]", value.__class__)) else value
+            try:
+                json.dumps(known)
+            except (TypeError, ValueError):
+                known = str(known)
+            facts[name] = known
+        return {"kind": type(error).__name__, "facts": facts}
+
+    def error(value: Mapping[str, Any], _: object) -> VeniceError:
+        kind = _ERRORS.get(value["kind"], VeniceError)  # a name that this version does not know
+        kept = {
+            name: fact for name, fact in value["facts"].items() if name == "message" or hasattr(kind, name)
+        }
+        for name, shape in _ERROR_PARTS.items():
+            if kept.get(name) is not None:
+                kept[name] = built.structure(kept[name], shape)
+        return kind(**kept)
+
+    built.register_unstructure_hook_func(_is_a(VeniceError), error_record)
+    built.register_structure_hook_func(_is_a(VeniceError), error)
 
     def omit_unset(kind: type[Part]) -> Callable[[Any], Any]:
         extra = override(unstruct_hook=_extra_record)
         return make_dict_unstructure_fn(kind, built, _cattrs_omit_if_default=True, extra=extra)
 
-    def media(value: Any, _: object) -> MediaInput | None:
-        return value if value is None or isinstance(value, str) else Media(**value)
-
-    built.register_structure_hook(cast("type[Any]", str | int | None), lambda value, _: value)
-    for shape in (MediaInput, MediaInput | None):
-        built.register_unstructure_hook(shape, _media_record)
-        built.register_structure_hook(cast("type[Any]", shape), media)
-    built.register_unstructure_hook_func(_is_a(VeniceError), _error_record)
-    built.register_structure_hook_func(_is_a(VeniceError), _error)
     built.register_unstructure_hook_factory(_is_a(Part), omit_unset)
     built.register_structure_hook(
         VideoRequest, make_dict_structure_fn(VideoRequest, built, extra=override(struct_hook=_extra))
