@@ -27,9 +27,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
 import anyio
 from attrs import define, field
 
-from .engine.arguments import checked_request, checked_tags
 from .engine.consent import SharedConsent
-from .engine.spec import JobSpec
+from .engine.spec import JobSpec, checked_request, checked_tags
 from .errors import (
     APIError,
     BudgetExceededError,

@@ -12,13 +12,23 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from .batch import CONCURRENCY, GIVE_UP_AFTER, PAUSE, Batch, Requests
-from .engine import arguments
 from .engine.choice import cheapest
 from .engine.completion import OnDone
 from .engine.consent import OnConsent
 from .engine.retrieval import ask_status
 from .engine.runtime import Runtime
-from .engine.spec import Destination, JobSpec, Settings
+from .engine.spec import (
+    Destination,
+    JobSpec,
+    Settings,
+    bound_for,
+    checked_key,
+    checked_request,
+    checked_tags,
+    folder_for,
+    parsed_ticket,
+    sound_ticket,
+)
 from .errors import UsageError, VeniceError
 from .io.delivery.sinks import QueueSink
 from .io.request_hook import OnRequest
@@ -211,16 +221,16 @@ class VeniceClient(JournalCalls):
             UsageError: the client is not open, or belongs to another event loop, or an argument is of no use,
                 or there is a key and no journal.
         """
-        arguments.checked_request(request)
+        checked_request(request)
         check_number("max_usd", max_usd, low=0, or_none=True)
         check_number("reference_video_seconds", reference_video_seconds, low=0, or_none=True)
         check_number("priority", priority)
         if self._runtime.settings.capped and max_usd is None:
             max_usd = math.inf  # the price is asked
-        noted = {} if tags is None else arguments.checked_tags(tags)
-        destination = arguments.bound_for(to, store)
+        noted = {} if tags is None else checked_tags(tags)
+        destination = bound_for(to, store)
         if key is not None:
-            arguments.checked_key(key)
+            checked_key(key)
             self._journal()
             job = self._runtime.working_on(key)
             if (
@@ -282,10 +292,10 @@ class VeniceClient(JournalCalls):
             overwrite: as for `generate`.
             store: as for `generate`.
         """
-        found = arguments.parsed_ticket(ticket)
+        found = parsed_ticket(ticket)
         del ticket  # as text it holds the link
-        start = watch(arguments.sound_ticket(found))
-        sink = QueueSink() if to is None else arguments.bound_for(to, store)
+        start = watch(sound_ticket(found))
+        sink = QueueSink() if to is None else bound_for(to, store)
         return self._runtime.start(JobSpec(start=start, to=sink, overwrite=overwrite, age=None))
 
     async def status(self, ticket: Ticket | str) -> State:
@@ -303,9 +313,9 @@ class VeniceClient(JournalCalls):
         Raises:
             VeniceError: the poll failed, or Venice does not know the job. It carries the ticket.
         """
-        found = arguments.parsed_ticket(ticket)
+        found = parsed_ticket(ticket)
         del ticket  # as text it holds the link
-        return await ask_status(self._runtime.shared(), arguments.sound_ticket(found))
+        return await ask_status(self._runtime.shared(), sound_ticket(found))
 
     def batch(
         self,
@@ -352,7 +362,7 @@ class VeniceClient(JournalCalls):
         batch = Batch(
             runtime=self._runtime,
             requests=requests,
-            into=arguments.folder_for(into, store),
+            into=folder_for(into, store),
             max_usd=max_usd,
             max_each=max_each,
             on_error=on_error,
@@ -386,7 +396,7 @@ class VeniceClient(JournalCalls):
             request: what it would be.
             reference_video_seconds: the total length of all reference clips, which the price may depend on.
         """
-        arguments.checked_request(request)
+        checked_request(request)
         self._runtime.shared()
         return await self._runtime.ask(await price_query(request, reference_video_seconds))
 
@@ -440,9 +450,9 @@ class VeniceClient(JournalCalls):
 
     async def complete(self, ticket: Ticket | str) -> None:
         """Delete the server's copy of a public job's clip. It neither cancels nor refunds a running job."""
-        found = arguments.parsed_ticket(ticket)
+        found = parsed_ticket(ticket)
         del ticket
-        await self._clean(complete, arguments.sound_ticket(found))
+        await self._clean(complete, sound_ticket(found))
 
     async def revoke(self, ticket: Ticket | str) -> None:
         """Delete the server's copy of a private job's clip, and its link with it.
@@ -450,12 +460,12 @@ class VeniceClient(JournalCalls):
         Raises:
             UsageError: the ticket has no link.
         """
-        found = arguments.parsed_ticket(ticket)
+        found = parsed_ticket(ticket)
         del ticket
-        if arguments.sound_ticket(found).download_url is None:
+        if sound_ticket(found).download_url is None:
             msg = "This ticket has no download link"
             raise UsageError(msg, hint="Use complete(ticket) for a public model's job")
-        await self._clean(revoke, arguments.sound_ticket(found))
+        await self._clean(revoke, sound_ticket(found))
 
     async def _clean(self, call: Callable[[Ticket], Query[bool]], ticket: Ticket) -> None:
         try:

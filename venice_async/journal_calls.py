@@ -7,10 +7,9 @@ import os
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from .engine import arguments
 from .engine.reconcile import Settlement, reconcile
 from .engine.runtime import Runtime
-from .engine.spec import recovery
+from .engine.spec import checked_key, recovery
 from .errors import UsageError
 from .io.journal.history import Wanted, grouped, kinds_of, moment
 from .job import VideoJob
@@ -52,7 +51,7 @@ class JournalCalls:
 
     async def find(self, key: str) -> JournalEntry | None:
         """Return the job that has a key, finished or not, as the journal knows it; None for a free key."""
-        return await self._journal().find(arguments.checked_key(key), failed=True)
+        return await self._journal().find(checked_key(key), failed=True)
 
     async def forget(self, entry: JournalEntry) -> None:
         """Remove an unfinished job from the journal, once you know what became of it, and free its key.

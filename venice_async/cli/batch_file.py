@@ -20,7 +20,7 @@ from attrs import field, frozen
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ..engine.arguments import checked_tags
+from ..engine.spec import checked_tags
 from ..errors import InvalidRequestError, UsageError, VeniceError
 from ..requests import VideoRequest
 from .options import MAIN, Text

@@ -13,7 +13,7 @@ from typing import Any, Final, Self, TypeAlias, cast
 import psycopg
 from attrs import field, frozen
 
-from ..engine.arguments import checked_key, checked_name, checked_request, checked_tags, local_or_object
+from ..engine.spec import checked_key, checked_name, checked_request, checked_tags, local_or_object
 from ..errors import JournalError, UsageError
 from ..io.journal.entries import UNFINISHED, differing
 from ..io.uploads import encode_media, identify, prepare

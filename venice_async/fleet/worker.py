@@ -28,9 +28,9 @@ from attrs import define, field
 from procrastinate import JobContext
 
 from ..client import VeniceClient
-from ..engine.arguments import checked_name
 from ..engine.completion import OnDone
 from ..engine.sharing import Sharing
+from ..engine.spec import checked_name
 from ..errors import (
     AuthenticationError,
     DownloadError,
