@@ -171,16 +171,6 @@ def parse(body: bytes) -> Any:
         return None
 
 
-def parse_first(body: bytes) -> Json:
-    """Return the JSON object at the start of a body, or an empty one; what follows it is ignored."""
-    try:
-        return mapping(
-            json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").lstrip("\ufeff \t\r\n"))[0]
-        )
-    except (ValueError, RecursionError):
-        return {}
-
-
 def excerpt(body: bytes) -> str:
     """Return the start of a body as text; one that is not UTF-8 in Base64."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, cast
 from urllib.parse import urlencode
@@ -31,7 +32,6 @@ from .replies import (
     model,
     number,
     parse,
-    parse_first,
     seconds,
     text,
     texts,
@@ -225,7 +225,10 @@ def queue_answer(command: Queue, status: int, headers: Mapping[str, str], body: 
             return ConsentNeeded(question)
     if status not in SUCCESS:
         return Refused(api_error(status, headers, body))
-    whole = parse_first(body)
+    whole: Mapping[str, Any] = {}
+    with suppress(ValueError, RecursionError):  # what follows the first JSON value is ignored
+        start = body.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+        whole = mapping(json.JSONDecoder().raw_decode(start)[0])
     for said in (whole, *(mapping(whole.get(name)) for name in _WRAPPERS)):
         queue_id = identifier(said.get("queue_id"))
         if queue_id is not None:
