@@ -1,4 +1,4 @@
-"""Tests of the times of jobs, and of what is learnt of them."""
+"""Tests of when a job is polled: the times of jobs, and what is learnt of them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.cases import for_each
+from venice_async.options import Polling
 from venice_async.sansio.polling import (
     EARLY,
     EARLY_UNTIL,
+    FEWEST,
     FLOOR,
     LEAST_SPREAD,
+    LONGEST,
     MOST_SPREAD,
     JobTimes,
+    ModelTimes,
+    PolledJob,
     estimate_duration,
     fit,
 )
@@ -202,3 +207,143 @@ def test_a_job_took_what_the_server_told_if_that_can_be_and_else_the_middle(
     last: float, age: float, told: float | None, seconds: float
 ) -> None:
     assert seconds == estimate_duration(last, age, told)
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def watched(
+    model: ModelTimes, clock: Clock, *, age: float | None = 0.0, polling: Polling | None = None
+) -> PolledJob:
+    return PolledJob(model, age=age, clock=clock, polling=polling or Polling())
+
+
+def test_the_first_job_of_a_model_is_polled_at_once_to_learn_its_p80_and_the_others_wait(
+    clock: Clock,
+) -> None:
+    model = ModelTimes()
+    first, second = watched(model, clock), watched(model, clock)
+    for job in (first, second):
+        job.schedule(0.0)
+    assert clock.now == first.due < second.due
+    assert Polling().price == first.urgency(clock.now) > second.urgency(clock.now)
+
+
+def test_a_job_that_is_gone_leaves_the_first_poll_to_the_next_one(clock: Clock) -> None:
+    model = ModelTimes()
+    first, second = watched(model, clock), watched(model, clock)
+    second.schedule(0.0)
+    assert second.due > clock.now
+    first.close()
+    first.close()
+    assert clock.now == second.due
+    second.close()
+    assert (None, {}) == (model.probing, model.jobs)
+
+
+def test_what_remains_is_told_once_a_p80_and_the_age_are_known(clock: Clock) -> None:
+    model = ModelTimes()
+    job, old = watched(model, clock), watched(model, clock, age=None)
+    assert [None, None] == [job.eta, old.eta]
+    clock.now += 20
+    old.progressed(age=50.0, average=100.0)
+    assert model.times.remaining(20) == job.eta
+    assert model.times.remaining(50) == old.eta
+    assert watched(model, clock, age=None).eta is None
+
+
+@pytest.mark.parametrize("age", [None, -1.0, LONGEST + 1])
+def test_an_age_that_cannot_be_is_not_believed(clock: Clock, age: float | None) -> None:
+    job = watched(ModelTimes(), clock)
+    clock.now += 5
+    job.progressed(age=age, average=None)
+    assert clock.now - 5 == job.born
+
+
+@pytest.mark.parametrize("average", [None, 0.0, -1.0, LONGEST + 1])
+def test_a_p80_that_cannot_be_is_not_believed(average: float | None) -> None:
+    model = ModelTimes()
+    model.answered(average, instant=False)
+    assert (None, fit(None, ())) == (model.p80, model.times)
+
+
+def test_a_new_p80_moves_the_polls_of_jobs_that_are_not_due(clock: Clock) -> None:
+    model = ModelTimes(probed=True)
+    job = watched(model, clock)
+    job.schedule(0.0)
+    before = job.due
+    model.answered(10.0, instant=False)
+    assert (10.0, fit(10.0, ())) == (model.p80, model.times)
+    assert job.due < before
+    learned = model.times
+    model.answered(10.1, instant=False)  # hardly another
+    assert learned == model.times
+
+
+def test_a_job_that_is_due_stays_due_and_one_that_may_not_be_polled_yet_waits(clock: Clock) -> None:
+    model = ModelTimes(probed=True)
+    job = watched(model, clock)
+    job.schedule(7.0)
+    assert job.due >= clock.now + 7
+    clock.now = due = job.due
+    model.answered(600.0, instant=False)
+    assert due == job.due
+
+
+def test_after_a_job_that_was_done_at_once_the_next_one_is_asked_at_once(clock: Clock) -> None:
+    model = ModelTimes(probed=True)
+    first, second = watched(model, clock), watched(model, clock)
+    second.schedule(0.0)
+    assert second.due > clock.now
+    clock.now += 0.5
+    first.completed(age=None)
+    assert model.instant
+    assert clock.now == second.due
+    clock.now += 60
+    second.completed(age=None)
+    assert not model.instant
+
+
+def test_what_jobs_took_is_learned_and_passed_on_unless_their_age_is_not_known(clock: Clock) -> None:
+    model = ModelTimes(probed=True)
+    job, resumed, unknown = (watched(model, clock, age=age) for age in (0.0, 30.0, None))
+    clock.now += 10
+    job.completed(age=8.0)
+    resumed.completed(age=None)  # its first poll: it may have been done long ago
+    unknown.progressed(age=None, average=None)
+    unknown.completed(age=None)
+    assert ([8.0], 1) == (model.untold, model.completions)
+    known = watched(model, clock, age=30.0)
+    clock.now += 10
+    known.progressed(age=None, average=None)
+    clock.now += 10
+    known.completed(age=None)
+    assert [8.0, 45.0] == model.untold
+
+
+def test_the_times_are_estimated_anew_after_five_jobs_and_then_as_they_grow_by_a_tenth() -> None:
+    model = ModelTimes()
+    model.learn(*[10.0] * (FEWEST - 1))
+    assert fit(None, ()) == model.times
+    model.learn(10.0)
+    assert fit(None, [10.0] * FEWEST) == model.times
+
+
+def test_the_pressure_is_the_sum_of_the_roots_of_the_hazards(clock: Clock) -> None:
+    model = ModelTimes()
+    for age in (10.0, 100.0):
+        watched(model, clock, age=age)
+    expected = sum(math.sqrt(hazard(model.times, age)) for age in (10.0, 100.0))
+    assert pytest.approx(expected) == model.pressure(clock.now)
