@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from hashlib import sha256
-from itertools import count
 from string import Formatter
 from typing import Final
 
@@ -81,7 +80,9 @@ class Naming:
             short = f"{_cut(short, 20)}-{sha256(job_id.encode(errors='replace')).hexdigest()[:16]}"
         values = {**self.values, "id": short}
         counted = any(name == "n" for name, _ in _fields(self.pattern))
-        for number in count(1):
+        number = 0
+        while True:
+            number += 1
             name = filled(self.pattern, {**values, "n": str(number)})
             stem, dot, kind = name.rpartition(".")
             if dot and kind.lower() in {"mp4", "mov"}:
