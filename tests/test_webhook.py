@@ -180,6 +180,7 @@ async def test_a_forged_changed_or_old_webhook_is_refused(tmp_path: Path) -> Non
         ("ftp://shop.example", SECRET),
         ("https://shop.example/", "short"),
         ("https://shop.example/", "whsec_no base64"),
+        ("https://shop.example/", f"{SECRET}\udce9"),  # as a variable of the environment that is no UTF-8
     ],
 )
 def test_a_webhook_that_is_not_safe_is_refused_without_showing_it(url: str, secret: str) -> None:

@@ -49,12 +49,11 @@ def _key(secret: object) -> bytes:
     if not isinstance(secret, str):
         msg = f"The secret of a webhook must be a text, not {type(secret).__name__}"
         raise UsageError(msg)
-    key = secret.encode()
-    if secret.startswith(_PREFIX):
-        try:
-            key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
-        except ValueError:
-            key = b""
+    try:
+        coded = secret.startswith(_PREFIX)
+        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True) if coded else secret.encode()
+    except ValueError:  # no base64, or bytes of the environment that are no text
+        key = b""
     del secret  # a traceback of this frame must not show it
     if len(key) < _LEAST:
         msg = f"The secret of a webhook must have at least {_LEAST} characters, or be whsec_ and base64"
