@@ -346,6 +346,13 @@ async def test_a_folder_that_cannot_be_made_is_a_clear_error_and_nothing_is_sent
         assert [] == server.requests
 
 
+@pytest.mark.parametrize("into", ["a\0b", "\ud83e"])
+async def test_a_folder_that_no_file_system_can_name_is_refused(into: str) -> None:
+    async with Venice() as server, client(server) as venice:
+        with pytest.raises(UsageError, match="into= is not the path of a folder"):
+            venice.batch(several(2), into=into)
+
+
 async def test_a_batch_is_iterated_once_and_takes_requests_only(tmp_path: Path) -> None:
     async with Venice() as server, client(server) as venice:
         batch = venice.batch(several(1), into=tmp_path)

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
@@ -186,7 +187,11 @@ def folder_for(into: str | os.PathLike[str], store: object = None) -> Path | Obj
         found = bound_for(text if not text or text.endswith("/") else f"{text}/", store)
         assert isinstance(found, ObjectPlace)  # noqa: S101 - a URL, or a key in a store
         return found
-    return absolute(local_or_object(into))  # type: ignore[arg-type]
+    with suppress(UnicodeEncodeError):  # a name that this system cannot write
+        if b"\0" not in os.fsencode(into):
+            return absolute(local_or_object(into))  # type: ignore[arg-type]
+    msg = f"into= is not the path of a folder: {into!r}"
+    raise UsageError(msg, hint="Pass a path like 'clips'")
 
 
 @frozen(kw_only=True, repr=False)  # a traceback may show it half made
