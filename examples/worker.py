@@ -125,4 +125,5 @@ async def main(model: str, folder: str, left: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit(__doc__)
+    Path(sys.argv[2]).mkdir(mode=0o700, exist_ok=True)
     asyncio.run(main(*sys.argv[1:]))

@@ -392,7 +392,6 @@ def test_batch_from_csv_names_the_line_that_it_cannot_use(
 
 @pytest.mark.parametrize("scenarios", [[HELD]])
 def test_worker_hands_its_paid_jobs_over_to_the_next_one(programs: Programs, venice_sandbox: Sandbox) -> None:
-    (programs.folder / "clips").mkdir()
     command = example("worker.py", PRIVATE, "clips", "tickets.jsonl")
     with programs.started(*command) as process:
         assert process.stdin is not None
