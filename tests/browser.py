@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
 import shutil
@@ -154,10 +153,6 @@ class Tab:
         text = key if len(key) == 1 else ""
         await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text)
         await self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
-
-    async def screenshot(self, path: Path, *, whole: bool = False) -> None:
-        shot = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(shot["data"]))
 
 
 @asynccontextmanager
