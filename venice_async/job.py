@@ -244,7 +244,7 @@ class VideoJob:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """Show where the job stands, in a notebook or a terminal."""
-        return {"text/html": state_html(self.state), "text/plain": repr(self)}
+        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
 
     def _ipython_display_(self) -> None:
         """Show the job in a cell, and redraw it there until it has ended; IPython calls it."""

@@ -144,8 +144,8 @@ class Driver:
                 self._publish(receive(self.state, received=received, total=total))
 
         def on_estimate(eta: float | None) -> None:
-            if isinstance(self.state, Waiting):
-                self._publish(evolve(self.state, eta=eta))
+            assert isinstance(self.state, Waiting)  # noqa: S101 - a job that is polled waits
+            self._publish(evolve(self.state, eta=eta))
 
         self.spec = spec
         self._record = JobRecord(self._shared.journal, spec.entry)
