@@ -122,6 +122,31 @@ async def test_a_folder_one_may_not_look_into_is_refused(
         await check_target(tmp_path / "clip.mp4")
 
 
+@pytest.mark.parametrize("unnamed", [True, False])
+async def test_a_process_killed_in_the_check_leaves_no_file_if_the_file_system_has_files_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool
+) -> None:
+    seen: list[int] = []
+
+    class Disk:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name)
+
+        def open(self, path: Path, flags: int, mode: int) -> int:
+            if path == tmp_path and not unnamed:
+                raise OSError(errno.EOPNOTSUPP, "not supported")
+            return os.open(path, flags, mode)
+
+        def close(self, descriptor: int) -> None:
+            seen.append(len(list(tmp_path.iterdir())))
+            os.close(descriptor)
+
+    monkeypatch.setattr("venice_async.io.delivery.destination.os", Disk())
+    await check_target(tmp_path / "clip.mp4")
+    assert [0 if unnamed else 1] == seen
+    assert [] == list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
@@ -201,10 +202,8 @@ async def check_target(
             _refuse(f"{str(file)!r} exists and is not a plain file", "Choose another name")
         if mode is not None and not (overwrite or recovering):
             _refuse_taken(str(file))
-        probe = part_path(file, "probe")  # permissions, quotas and read-only mounts show in no other way
         try:
-            os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            probe.unlink()
+            _probe(file)
         except OSError as error:
             raise _unwritable(file, error) from error
         return Destination(place=folder if naming else place, overwrite=overwrite, naming=naming)
@@ -213,6 +212,22 @@ async def check_target(
         return await in_thread(find, os.fspath(to))
     except (TypeError, ValueError):
         _refuse(f"to= is not the path of a file or a folder: {to!r}", "Pass a path like 'clip.mp4'")
+
+
+def _probe(file: Path) -> None:
+    """Make and remove an empty file: permissions, quotas and read-only mounts show in no other way.
+
+    If the file system allows it, the file has no name, and a process that is killed meanwhile leaves nothing.
+
+    Raises:
+        OSError: no file can be made there.
+    """
+    with suppress(OSError, AttributeError):  # not every file system can, and not every POSIX system
+        os.close(os.open(file.parent, os.O_TMPFILE | os.O_WRONLY, 0o600))
+        return
+    named = part_path(file, "probe")
+    os.close(os.open(named, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    named.unlink()
 
 
 def _mode(path: Path) -> int | None:
