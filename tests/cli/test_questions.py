@@ -187,6 +187,17 @@ def test_the_doctor_says_what_to_do_about_a_wrong_key(shell: Shell, monkeypatch:
     assert KEY not in said.out
 
 
+def test_the_doctor_tells_a_setting_that_makes_no_sense_from_a_key(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VENICE_DAILY_USD", "five")
+    said = shell("doctor")
+    assert (2, True) == (said.code, "✗ settings VENICE_DAILY_USD" in said.out)
+    monkeypatch.delenv("VENICE_API_KEY")
+    said = shell("doctor")
+    assert (4, True) == (said.code, "✗ key      There is no API key" in said.out)
+
+
 def test_the_doctor_sees_a_journal_that_others_can_read(shell: Shell) -> None:
     _left_behind(shell)
     shell.journal.chmod(0o644)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from attrs import asdict, evolve, frozen
 
-from ...errors import AuthenticationError, PermissionDeniedError, ReadTimeoutError, UsageError, VeniceError
+from ...errors import ReadTimeoutError, UsageError, VeniceError
 from ...formatting import as_usd
 from ...options import Timeouts
 from ...sansio.http.wire import list_models
@@ -85,8 +85,8 @@ async def doctor(*, access: Access = Access(), output: Output = Output(), screen
                     findings.append(_trouble("models", error))
                 findings.append(clock)
     except VeniceError as error:
-        refused = isinstance(error, UsageError | AuthenticationError | PermissionDeniedError)
-        findings.append(_trouble("key" if refused else "service", error))
+        trouble = _trouble("settings" if isinstance(error, UsageError) else "service", error)
+        findings.append(evolve(trouble, what="key") if trouble.code == exit_codes.KEY else trouble)
     code = next((finding.code for finding in findings if finding.ok is False), exit_codes.OK)
     if screen.as_json:
         rows = [asdict(one) | {"code": one.code if one.ok is False else exit_codes.OK} for one in findings]
