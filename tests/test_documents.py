@@ -457,3 +457,13 @@ def test_the_reference_hides_what_exists_and_is_no_promise() -> None:
     errors = venice_async.errors
     classes = inspect.getmembers(errors, lambda it: inspect.isclass(it) and it.__module__ == errors.__name__)
     assert public_errors() == {name for name, _ in classes if name[0] != "_"} - hidden["errors"]
+
+
+def test_the_page_for_contributors_names_files_and_modules_that_exist() -> None:
+    page = Page(ROOT / ".github" / "CONTRIBUTING.md")
+    files = [span for span in spans(page.prose) if re.fullmatch(r"[\w./-]+\.(py|md)", span)]
+    modules = [span.replace(".", "/") for cells in page.table("row") for span in spans(cells[0])]
+    assert (len(files) > 10, len(modules) > 10) == (True, True)
+    places = (ROOT, ROOT / "venice_async")
+    named = [*files, *(name if (ROOT / "venice_async" / name).is_dir() else f"{name}.py" for name in modules)]
+    assert [] == [name for name in named if not any((place / name).exists() for place in places)]
