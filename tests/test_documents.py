@@ -403,6 +403,7 @@ def test_the_scenario_file_of_the_guide_is_one() -> None:
     (block,) = GUIDE["testing"].blocks("toml")
     scenarios, faults = parse_scenarios(block.code, "faults.toml")
     assert (2, ["retrieve", "video"]) == (len(scenarios["*"]), [fault.on for fault in faults])
+    assert "always" not in {scenario.consent for scenario in scenarios["*"]}  # such a job is never queued
 
 
 def test_every_link_leads_somewhere() -> None:
