@@ -181,6 +181,15 @@ async def test_only_what_was_set_aside_before_is_known(clip: Path) -> None:
     assert ["clip.mp4.unverified"] == names(clip.parent)
 
 
+async def test_what_is_set_aside_stays_beside_the_file_that_a_symbolic_link_leads_to(clip: Path) -> None:
+    store = clip.with_name("store")
+    store.mkdir()
+    clip.symlink_to(store / "real.mp4")
+    part = await written(clip, b"data", overwrite=True)
+    assert store / "real.mp4.unverified" == await part.set_aside(known_only=False)
+    assert ["real.mp4.unverified"] == names(store)
+
+
 async def test_a_disk_that_cannot_set_aside_is_no_other_error(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

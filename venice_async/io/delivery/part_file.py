@@ -130,7 +130,7 @@ class PartFile:
             part = self._opened()
             paths = self._paths()
             path = next(paths)
-            final = followed(path) if self._overwrite else path
+            final = self._target(path)
             if self._overwrite and (replaced := _found(final)):  # the new file is like it, as far as we may
                 with contextlib.suppress(OSError):
                     os.fchown(self._descriptor, replaced.st_uid, replaced.st_gid)
@@ -170,7 +170,7 @@ class PartFile:
 
         def keep() -> Path | None:
             part = self._opened()
-            path = next(self._paths())
+            path = self._target(next(self._paths()))  # on the part file's own file system
             for number in range(1, _MOST_UNVERIFIED + 1):
                 kept = unverified_path(path, number)
                 if os.path.lexists(kept):
@@ -220,7 +220,7 @@ class PartFile:
         """Return the part file, which the first call creates."""
         if self._part is not None:
             return self._part
-        final = followed(self._path) if self._overwrite else self._path
+        final = self._target(self._path)
         if self._resumed:  # remove part files of the job that killed processes left: nobody locks them
             with contextlib.suppress(OSError):
                 for path in final.parent.iterdir():
@@ -240,6 +240,10 @@ class PartFile:
         with contextlib.suppress(OSError):  # without locks no file that is left is ever removed
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return part
+
+    def _target(self, path: Path) -> Path:
+        """Return the file at `path`, or the one that a symbolic link there leads to if it is replaced."""
+        return followed(path) if self._overwrite else path
 
     def _paths(self) -> Iterator[Path]:
         """Yield the paths that the file may have, the best first."""
