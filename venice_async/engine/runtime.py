@@ -318,7 +318,7 @@ class Runtime:
             secret=settings.api_key,
             budget=settings.budget,
             notifies=settings.on_done is not None,
-            within=None if sharing is None else sharing.journal,
+            within=None if sharing is None else sharing.writer,
         )
         stack.push_async_callback(journal.aclose)
         if sharing is None and limits.account is None and journal.strangers:

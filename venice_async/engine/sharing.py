@@ -8,6 +8,7 @@ from typing import Self
 from ..io.aiohttp import AiohttpTransport
 from ..io.clock import SystemClock
 from ..io.journal.journal import Journal
+from ..io.journal.writer import Writer
 from ..io.ration.postgres import PostgresSession
 from ..options import Links, Timeouts
 from ..sansio.http.secrets import Secret
@@ -21,11 +22,11 @@ class Sharing:
     """
 
     def __init__(self, *, base_url: str, journal: str, links: Links, timeouts: Timeouts) -> None:
-        self.transport = AiohttpTransport(
+        self.transport: AiohttpTransport = AiohttpTransport(
             base_url=base_url, api_key=Secret(""), timeouts=timeouts, links=links, send_key=False
         )
         self._uri = Secret(journal)
-        self.ration = PostgresSession(journal)
+        self.ration: PostgresSession = PostgresSession(journal)
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -36,8 +37,9 @@ class Sharing:
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.transport)
-            self.journal = await Journal.open(self._uri.reveal(), clock=SystemClock())
-            stack.push_async_callback(self.journal.aclose)
+            journal = await Journal.open(self._uri.reveal(), clock=SystemClock())
+            stack.push_async_callback(journal.aclose)
+            self.writer: Writer = journal.writer
             stack.push_async_callback(self.ration.aclose)
             self._open = stack.pop_all()
         return self

@@ -88,7 +88,7 @@ class _Body(aiohttp.Payload):
     def __init__(self, content: bytes, *, once: bool) -> None:
         """Send `content`; if `once`, a second time is refused, whoever asks."""
         super().__init__(content, content_type="application/json")
-        self.begun = False
+        self.begun: bool = False
         self._content = content
         self._once = once
         self._written = False

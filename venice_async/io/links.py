@@ -77,13 +77,13 @@ class LinkRoute(AbstractResolver):
         Raises:
             UsageError: the session for links would hand its credentials to every host of a link.
         """
-        self.session = links.session
+        self.session: aiohttp.ClientSession | None = links.session
         own = links.session
         if own is not None and (own.auth is not None or "authorization" in own.headers):
             msg = "The session for links has credentials of its own, which every host of a link would see"
             raise UsageError(msg, hint="Pass a session without auth and without an authorization header")
         self._api_host = urlsplit(api).hostname or ""
-        self.rules = LinkRules(loopback=is_loopback(self._api_host), allow=links.allow)
+        self.rules: LinkRules = LinkRules(loopback=is_loopback(self._api_host), allow=links.allow)
         self._links = links
         self._lent = lent if links.session is None else None
         self._looked = False

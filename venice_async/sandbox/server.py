@@ -118,7 +118,7 @@ class Sandbox(Options):
         origins = Origins(venice, self._plan, self._requests, self._leaks)
         try:
             venice.link_base = f"http://{HOST}:{await self._bind(origins, 'link', 0)}"
-            self.port = await self._bind(origins, "api", self.port)
+            self.port: int = await self._bind(origins, "api", self.port)
         except BaseException:
             await self.aclose()
             raise

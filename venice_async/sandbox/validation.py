@@ -114,7 +114,7 @@ def record(fields: Mapping[str, Check], needed: Collection[str] = (), *, closed:
     return check
 
 
-boolean = one_of((True, False), "Expected boolean")
+boolean: Check = one_of((True, False), "Expected boolean")
 
 DURATIONS = frozenset({*(f"{second}s" for second in range(1, 31)), "1 gen", "Auto", "auto", "-1"})
 ASPECT_RATIOS = "1:1 2:3 3:2 3:4 4:3 4:5 5:4 9:16 9:21 16:9 21:9 adaptive auto"

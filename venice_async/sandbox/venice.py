@@ -53,12 +53,12 @@ class Venice:
 
     def __init__(self, options: Options) -> None:
         self.now: Callable[[], float] = asyncio.get_running_loop().time
-        self.epoch = time.time() - self.now() + options.clock_skew
+        self.epoch: float = time.time() - self.now() + options.clock_skew
         self.options = options
-        self.models = {model.id: model for model in options.models}
-        self.jobs = SandboxJobs(options)
-        self.limiter = RateLimiter(options, self.epoch, self.now())
-        self.renderer = ClipRenderer(options.clips)
+        self.models: dict[str, CatalogueModel] = {model.id: model for model in options.models}
+        self.jobs: SandboxJobs = SandboxJobs(options)
+        self.limiter: RateLimiter = RateLimiter(options, self.epoch, self.now())
+        self.renderer: ClipRenderer = ClipRenderer(options.clips)
         self.link_base = ""
         self._consent = ConsentRecord()
 

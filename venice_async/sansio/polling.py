@@ -227,10 +227,11 @@ class PolledJob:
     ) -> None:
         """Watch a job that was queued `age` seconds ago by the `clock`, None if that is not known."""
         self.model = model
-        self.due = self._not_before = math.inf
+        self.due: float = math.inf
+        self._not_before = math.inf
         self._clock = clock
         self._polling = polling
-        self.born = clock() - (age or 0.0)
+        self.born: float = clock() - (age or 0.0)
         self._age_known = age is not None
         self._from_start = age == 0
         self._answered = False

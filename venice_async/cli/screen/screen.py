@@ -57,7 +57,7 @@ class Screen:
         self.err: Console = _console(sys.stderr)
         self.out: Console = _console(sys.stdout)
         self.live: bool = self.err.is_terminal and not self.quiet and os.environ.get("TERM") != "dumb"
-        self.interrupts = Interrupts(self)
+        self.interrupts: Interrupts = Interrupts(self)
         self._level = logging.DEBUG if output.verbose else logging.ERROR if output.quiet else logging.WARNING
         self._picture: Any = None
         self._view: Live | None = None

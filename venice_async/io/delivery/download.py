@@ -85,13 +85,16 @@ class Reading(Held):
         sha256: the digest of the bytes received, which the sink has.
     """
 
+    received: int
+    validator: str | None
+
     def __init__(self, source: FromStart) -> None:
         """Begin with the answer that `source` describes."""
         super().__init__(total=source.total, validator=source.validator)
         self.end_marked: bool = source.end_marked
         self.size: int = 0
         self.is_begun: bool = False
-        self.problem = NotAVideoError(source.spoilt) if source.spoilt else None
+        self.problem: NotAVideoError | None = NotAVideoError(source.spoilt) if source.spoilt else None
         self.sha256: HASH = hashlib.sha256()
         self._walk = BoxWalk()
         self._skipped: HASH | None = None

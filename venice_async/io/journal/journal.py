@@ -91,14 +91,14 @@ class Journal:
         secret: Secret | None = None,
         budget: Budget | None = None,
         notifies: bool = False,
-        within: Journal | None = None,
+        within: Writer | None = None,
     ) -> Self:
         """Open the journal at `path`; file and folder are made if they are missing, for their owner only.
 
         A path that is a URI of Postgres names a database for many machines. The keys of jobs are those of
         `account`; in Postgres the links of clips are readable with the `secret` only. Paid requests are kept
         within `budget`. A client that `notifies` its caller of each job that ends says so, as another one
-        does it if this one dies. It may share the session of the journal `within`, which is of no account.
+        does it if this one dies. It may be opened `within` the session of another journal's writer.
 
         To be closed with `aclose`.
 
@@ -107,7 +107,7 @@ class Journal:
                 cannot be used.
         """
         if within is not None:
-            writer = within.writer
+            writer = within
         elif is_postgres(path):
             try:  # loaded only where it is used, and not on the event loop
                 await to_thread.run_sync(import_module, "venice_async.io.journal.postgres")

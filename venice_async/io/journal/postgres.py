@@ -129,9 +129,9 @@ class PostgresDatabase:
     def __init__(self, uri: str) -> None:
         self._uri = Secret(uri)
         parameters(self._uri)  # they make sense
-        self.name = without_password(uri)
-        self.token = ""
-        self.erased = False
+        self.name: str = without_password(uri)
+        self.token: str = ""
+        self.erased: bool = False
         self._session: Session | None = None
         self._renewed = self._tried = 0.0
         self._busy: float | None = None

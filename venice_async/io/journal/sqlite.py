@@ -138,9 +138,9 @@ class SqliteDatabase:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(os.path.realpath(os.fsdecode(path)))  # where SQLite, too, puts the files beside it
-        self.name = str(self._path)
-        self.token = ""
-        self.erased = False
+        self.name: str = str(self._path)
+        self.token: str = ""
+        self.erased: bool = False
         self._lease: Lease | None = None
         self._connection: sqlite3.Connection | None = None
         self._lost = 0

@@ -57,7 +57,7 @@ class Slots:
 
     def reset(self) -> None:
         """Begin anew in a child that was forked: what is in flight is the parent's."""
-        self.free = self._most
+        self.free: float = self._most
         self._lock = threading.Lock()
         self._waiting: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
 

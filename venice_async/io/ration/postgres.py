@@ -28,7 +28,7 @@ class PostgresSession:
     def __init__(self, uri: str) -> None:
         """Use the tables at `uri`, which are there."""
         self._uri = Secret(uri)
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.ration")
+        self.thread: ThreadPoolExecutor = ThreadPoolExecutor(1, thread_name_prefix="venice_async.ration")
         self._session: Connection | None = None
 
     async def aclose(self) -> None:
