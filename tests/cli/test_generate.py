@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cases import for_each
+from venice_async.io.clock import SystemClock
 from venice_async.sandbox import tiny_clip
 
 from .shell import COMMAND, Shell
@@ -278,6 +279,7 @@ def test_a_base_url_that_leads_astray_is_named_with_its_host(
 ) -> None:
     server = shell.server.base_url.removesuffix("/api/v1")
     monkeypatch.setenv("VENICE_BASE_URL", url.format(server=server))
+    monkeypatch.setattr(SystemClock, "chance", lambda _: 0.0)  # so that a retry follows at once
     answer = shell("quote", "-m", PUBLIC, "--duration", "5s")
     assert (code, True) == (answer.code, said in answer.err), answer.err
 
