@@ -39,7 +39,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         *("sansio", "sansio.limits", "sansio.polling", "sansio.clip", "sansio.retries", "sansio.converter"),
         *("sansio.job.states", "sansio.http.headers"),  # values, which limits and the converter read
     ),
-    ("requests", "results", "models", "options", "media", "formatting", "validators"),
+    ("requests", "results", "models", "options", "media", "formatting", "markup", "validators"),
     ("errors", "version"),
 )
 
@@ -84,9 +84,9 @@ FOR_ANNOTATIONS = {
 }
 """A borrowed session is named in a signature, and nowhere else."""
 
-LOADED_WHEN_ASKED = {("results", "notebook"), ("models", "notebook"), ("errors", "results")}
-"""A value becomes a picture only in a notebook, which asks for it by `_repr_html_`; an error names the
-type of its ticket for type checkers alone."""
+NAMED_ABOVE = {("errors", "results")}
+"""The one import against the rows, for type checkers alone: an error names the types of its ticket and of the
+question of consent, and what reads a ticket raises an error."""
 
 PURE_FROM = next(place for place, row in enumerate(ROWS) if "sansio.job" in row)
 WORLD = frozenset({"asyncio", "anyio", "threading", "concurrent", "select", "signal", "sched", *ONLY_IN})
@@ -171,7 +171,7 @@ def imports(module: str) -> tuple[Import, ...]:
 def inside(module: str) -> set[str]:
     """Return the modules of ours that a module imports."""
     found = {item.name[1:] for item in imports(module) if item.name.startswith(".")} - {module}
-    return found - {name for importer, name in LOADED_WHEN_ASKED if importer == module}
+    return found - {name for importer, name in NAMED_ABOVE if importer == module}
 
 
 def matches(module: str, patterns: tuple[str, ...]) -> bool:

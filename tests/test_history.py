@@ -23,7 +23,7 @@ from venice_async import (
 )
 from venice_async.io.journal.entries import pack_ended
 from venice_async.io.journal.history import Paid, grouped, moment
-from venice_async.results import Listing
+from venice_async.notebook import Listing
 from venice_async.sandbox import Fault, Sandbox, Scenario, tiny_clip
 from venice_async.sansio.converter import converter
 

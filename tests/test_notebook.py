@@ -18,11 +18,12 @@ from tests.venice import Venice
 from venice_async.errors import ContentPolicyError, UsageError
 from venice_async.formatting import as_bytes, as_seconds, as_usd
 from venice_async.io.journal.entries import JournalEntry, Unfinished
+from venice_async.markup import video_html
 from venice_async.media import Media
 from venice_async.models import AccountLimits, ModelLimit, VideoModel
-from venice_async.notebook import state_html, video_html
+from venice_async.notebook import Listing, state_html
 from venice_async.requests import VideoRequest
-from venice_async.results import ConsentRequest, Listing, Outcome, Quote, Ticket, Video
+from venice_async.results import ConsentRequest, Outcome, Quote, Ticket, Video
 from venice_async.sansio.job.states import (
     AwaitingConsent,
     Downloading,

@@ -44,9 +44,10 @@ from .io.journal.entries import BatchShare
 from .io.shielding import in_thread
 from .io.uploads import beside_the_loop, price_query
 from .job import VideoJob
+from .notebook import Listing
 from .options import check_number
 from .requests import VideoRequest
-from .results import Listing, Outcome
+from .results import Outcome
 from .sansio.converter import converter, request_key
 from .sansio.job.machine import begin
 from .sansio.limits.budget import Reservations

@@ -23,6 +23,7 @@ from .errors import DownloadError, UsageError
 from .io.delivery.destination import check_target
 from .io.delivery.part_file import PartFile, disk_error
 from .io.shielding import in_thread
+from .markup import video_html
 from .media import Media
 from .sansio.clip.mp4 import BoxWalk
 
@@ -58,8 +59,6 @@ class VideoFile:
 
     def _repr_html_(self) -> str:
         """Show the clip as a player, in a notebook."""
-        from .notebook import video_html  # noqa: PLC0415 - only a notebook asks for pictures
-
         return video_html(self.path, self.size)
 
     def __fspath__(self) -> str:

@@ -36,9 +36,10 @@ from .io.uploads import price_query
 from .job import VideoJob
 from .journal_calls import JournalCalls
 from .models import AccountLimits, VideoModel
+from .notebook import Listing
 from .options import BASE_URL, Budget, Limits, Links, Polling, Retries, Timeouts, check_number
 from .requests import VideoRequest
-from .results import Listing, Quote, Ticket
+from .results import Quote, Ticket
 from .sansio.converter import request_fields
 from .sansio.http.secrets import Secret
 from .sansio.http.wire import Query, complete, list_models, read_limits, revoke

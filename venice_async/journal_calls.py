@@ -13,8 +13,8 @@ from .engine.spec import checked_key, recovery
 from .errors import UsageError
 from .io.journal.history import Wanted, grouped, kinds_of, moment
 from .job import VideoJob
+from .notebook import Listing
 from .options import check_number
-from .results import Listing
 from .sansio.http.secrets import Secret
 from .sansio.job.states import State
 

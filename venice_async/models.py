@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any, Final, cast
 
 from attrs import field, frozen
 
 from .formatting import as_usd, short_repr
+from .markup import table_html
 from .requests import VideoRequest
 
 DEFAULT_PROMPT_LIMIT: Final = 2500  # characters; the vendor's default where a model names none
@@ -378,6 +380,6 @@ class AccountLimits:
 
     def _repr_html_(self) -> str:
         """Show the limits as a table, in a notebook."""
-        from .notebook import limits_html  # noqa: PLC0415 - only a notebook asks for pictures
-
-        return limits_html(self)
+        about, words = str(self).partition("\n")[0], self.by_model()
+        table = table_html({"model": list(words), "limit": list(words.values())}) if words else ""
+        return f"<div>{escape(about)}</div>{table}"

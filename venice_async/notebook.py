@@ -1,20 +1,13 @@
-"""Jobs, clips, models and limits as HTML, for notebooks. Imported only when one is shown.
-
-Colours are those of the page around, so that what is shown can be read in a light and in a dark notebook.
-"""
+"""Jobs, and lists of jobs, clips and models, as HTML for notebooks."""
 
 from __future__ import annotations
 
-import base64
-import os
-from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any, Final, TypeVar
 
 from .formatting import as_bytes, as_seconds, as_usd
-from .models import AccountLimits, VideoModel
+from .markup import table_html, video_html
+from .models import VideoModel
 from .requests import VideoRequest
 from .results import Outcome
 from .sansio.job.states import (
@@ -31,36 +24,9 @@ from .sansio.job.states import (
     ticket_of,
 )
 
+T = TypeVar("T")
+
 _PROMPT: Final = 80  # characters of a prompt in a table
-INLINE_LIMIT: Final = 20 * 1024 * 1024
-"""Bytes: a clip up to this size is embedded in the notebook, as base64."""
-
-_PLAYER: Final = (
-    '<video controls playsinline preload="metadata" style="display:block;max-width:100%;max-height:26rem;'
-    'border-radius:6px;background:#000" src="{source}"></video>'
-)
-_NOTE: Final = '<div style="font-size:.85em;opacity:.75;margin-top:.3em;overflow-wrap:anywhere">{text}</div>'
-
-
-def video_html(path: Path | None, size: int, *, inline_limit: int = INLINE_LIMIT) -> str:
-    """Return an HTML player for the clip at `path`, of `size` bytes.
-
-    A clip of at most `inline_limit` bytes is embedded, so that it plays after an export. A larger clip is
-    linked by its path relative to the working folder. A clip that was streamed (`path` is None) or cannot be
-    read is described in words.
-    """
-    if path is None:
-        return _NOTE.format(text=f"A streamed clip of {as_bytes(size)}")
-    try:
-        if size <= inline_limit:
-            source = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
-        else:
-            source = quote(os.fsencode(os.path.relpath(path.absolute(), Path.cwd())))
-    except OSError:
-        return _NOTE.format(text=f"{escape(str(path))} cannot be read")
-    return _PLAYER.format(source=escape(source)) + _NOTE.format(text=f"{escape(str(path))}, {as_bytes(size)}")
-
-
 _BOX: Final = '<div style="max-width:36rem;line-height:1.5;overflow-wrap:anywhere">{content}</div>'
 _HEAD: Final = (
     '<div style="display:flex;justify-content:space-between;gap:1em"><b>{what}</b>'
@@ -70,42 +36,15 @@ _BAR: Final = '<progress max="1"{value} style="width:100%"></progress>'
 _SMALL: Final = '<div style="font-size:.85em;opacity:.75">{text}</div>'
 
 
-_TABLE: Final = (
-    '<table style="border-collapse:collapse;color:inherit;background:none;font-variant-numeric:tabular-nums">'
-    "<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-)
-_CELL: Final = (
-    '<{tag} style="text-align:left;vertical-align:top;padding:.2em 1em .2em 0;color:inherit;background:none;'
-    'border:0;border-bottom:1px solid #8888;white-space:{wrap}">{text}</{tag}>'
-)
+class Listing(list[T]):
+    """A list of models, outcomes, jobs or journal entries: a notebook shows it as a table."""
 
-
-def table_html(columns: Mapping[str, Sequence[str]]) -> str:
-    """Return a table of texts by the titles of their columns; a column without any text is left out."""
-    shown = {title: cells for title, cells in columns.items() if any(cells)}
-    head = "".join(_CELL.format(tag="th", text=escape(title), wrap="nowrap") for title in shown)
-    body = ""
-    for first, *rest in zip(*shown.values(), strict=True):  # the first is a name, to be copied
-        cells = _CELL.format(tag="td", text=escape(first), wrap="nowrap")
-        cells += "".join(_CELL.format(tag="td", text=escape(cell), wrap="normal") for cell in rest)
-        body += f"<tr>{cells}</tr>"
-    return _TABLE.format(head=head, body=body)
-
-
-def limits_html(account: AccountLimits) -> str:
-    """Return what a key may do, and what is left, as HTML."""
-    about, words = str(account).partition("\n")[0], account.by_model()
-    table = table_html({"model": list(words), "limit": list(words.values())}) if words else ""
-    return f"<div>{escape(about)}</div>{table}"
-
-
-def listing_html(items: Sequence[object]) -> str:
-    """Return models, outcomes, jobs or entries of a journal as a table."""
-    if not items:
-        return _SMALL.format(text="None")
-    rows = [_row(item) for item in items]
-    table = table_html({title: [row.get(title, "") for row in rows] for title in rows[0]})
-    return table + _SMALL.format(text=f"{len(items)} in all")
+    def _repr_html_(self) -> str:
+        if not self:
+            return _SMALL.format(text="None")
+        rows = [_row(item) for item in self]
+        table = table_html({title: [row.get(title, "") for row in rows] for title in rows[0]})
+        return table + _SMALL.format(text=f"{len(self)} in all")
 
 
 def _row(item: Any) -> dict[str, str]:

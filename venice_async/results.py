@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from attrs import field, frozen
 
 from .errors import UsageError, VeniceError
 from .formatting import as_usd
+from .markup import video_html
 from .requests import VideoRequest
-
-T = TypeVar("T")
 
 
 @frozen(kw_only=True)
@@ -81,8 +80,6 @@ class Video:
 
     def _repr_html_(self) -> str:
         """Show the clip as a player, in a notebook."""
-        from .notebook import video_html  # noqa: PLC0415 - values read no files: only a notebook asks for pictures
-
         return video_html(self.path, self.size)
 
     def __fspath__(self) -> str:
@@ -159,12 +156,3 @@ class Outcome:
     error: VeniceError | None = None
     usd: float | None = None
     earlier: bool = False
-
-
-class Listing(list[T]):
-    """A list that shows itself as a table, in a notebook."""
-
-    def _repr_html_(self) -> str:
-        from .notebook import listing_html  # noqa: PLC0415 - only a notebook asks for pictures
-
-        return listing_html(self)

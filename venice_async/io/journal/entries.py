@@ -13,8 +13,9 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 from attrs import evolve, field, frozen
 
 from ...errors import ConnectError, DownloadError, JournalError, UsageError
+from ...notebook import Listing
 from ...requests import VideoRequest
-from ...results import Listing, Ticket
+from ...results import Ticket
 from ...sansio.converter import converter, dump_state, load_state
 from ...sansio.job.states import (
     AwaitingConsent,
