@@ -50,7 +50,7 @@ class ReplayLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Arguments], T], *args: *Arguments
     ) -> asyncio.Future[T]:
-        """Do the work after a time that is drawn; an executor does one thing after the other."""
+        """Do the work after a time that is drawn; one thread does one thing after the other."""
         result: asyncio.Future[T] = self.create_future()
 
         def work() -> None:
@@ -63,9 +63,12 @@ class ReplayLoop(asyncio.SelectorEventLoop):
                 if not result.done():
                     result.set_result(value)
 
-        begin = self.time() if executor is None else max(self.time(), self._free_at.get(executor, 0))
+        begin = self.time()
+        alone = getattr(executor, "_max_workers", None) == 1
+        if executor is not None and alone:
+            begin = max(begin, self._free_at.get(executor, 0))
         end = begin + self.chance.random() * LONGEST_WORK
-        if executor is not None:
+        if executor is not None and alone:
             self._free_at[executor] = end
         self.call_at(end, work)
         return result

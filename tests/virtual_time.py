@@ -210,8 +210,8 @@ def _works_for(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> boo
 
 
 def _serves(thread: threading.Thread) -> bool:
-    """Tell whether `thread` is of an executor that asyncio made."""
-    return thread.name.startswith("asyncio_")
+    """Tell whether `thread` is of an executor that asyncio made, or of a client's."""
+    return thread.name.startswith(("asyncio_", "venice_async_"))
 
 
 def _waits(frame: FrameType) -> bool:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import threading
+from contextvars import ContextVar
 
 import anyio
 import pytest
 
-from venice_async.io.shielding import run_to_completion
+from venice_async.io.shielding import in_thread, run_to_completion, worker_threads
 
 PASSES = 20
 """Turns of the loop that the work takes: more than `asyncio.run` needs to cancel its tasks."""
@@ -85,3 +89,81 @@ def test_work_is_unknown_to_asyncio_which_would_cancel_it_with_all_other_tasks()
     known = asyncio.run(main())
     assert [] == [name for name in known if "Work.__call__" in name]
     assert [name for name in known if "run_to_completion" in name]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("whole_task", [True, False])
+async def test_work_in_a_thread_has_ended_when_its_cancellation_is_raised(*, whole_task: bool) -> None:
+    begun, may_end, ended = asyncio.Event(), threading.Event(), list[str]()
+    loop, scope, after = asyncio.get_running_loop(), anyio.CancelScope(), list[str]()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        may_end.wait(timeout=60)
+        ended.append("ended")
+
+    async def wait_for_it() -> None:
+        with scope:
+            try:
+                await in_thread(work)
+                await in_thread(after.append, "went on")
+            finally:
+                assert ["ended"] == ended
+
+    task = asyncio.create_task(wait_for_it())
+    await begun.wait()
+    if whole_task:
+        task.cancel()
+    else:
+        scope.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+    await asyncio.wait({task})
+    assert (whole_task, []) == (task.cancelled(), after)
+
+
+@pytest.mark.anyio
+async def test_work_in_a_thread_sees_the_context_of_its_caller() -> None:
+    name: ContextVar[str] = ContextVar("name")
+    name.set("order-4711")
+    assert "order-4711" == await in_thread(name.get)
+
+
+@pytest.mark.anyio
+async def test_the_threads_of_a_client_end_with_it_and_those_of_another_one_do_the_work() -> None:
+    with worker_threads():
+        with worker_threads():
+            one = await in_thread(threading.current_thread)
+        other = await in_thread(threading.current_thread)
+    one.join(60)
+    other.join(60)
+    assert one is not other
+    assert (False, False) == (one.is_alive(), other.is_alive())
+    assert await in_thread(threading.current_thread) not in {one, other}
+
+
+FORK = """
+import asyncio, os
+from venice_async.io.shielding import in_thread, worker_threads
+
+async def pids():
+    with worker_threads():
+        return await in_thread(os.getpid)
+
+async def main():
+    with worker_threads():
+        await in_thread(int)
+        child = os.fork()
+        if child == 0:
+            asyncio._set_running_loop(None)
+            os._exit(0 if asyncio.run(pids()) == os.getpid() else 1)
+        print(os.waitpid(child, 0)[1])
+
+asyncio.run(main())
+"""
+
+
+def test_the_child_of_a_fork_has_threads_of_its_own() -> None:
+    command = [sys.executable, "-c", FORK]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - our own text
+    assert ("0\n", 0) == (found.stdout, found.returncode), found.stderr

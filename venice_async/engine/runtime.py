@@ -23,6 +23,7 @@ from ..io.disk import deliveries_at_once
 from ..io.pacing.pacer import Pacer
 from ..io.ration.store import RationStore, account_key
 from ..io.request_hook import RequestHook
+from ..io.shielding import worker_threads
 from ..job import VideoJob, running_loop
 from ..results import Ticket
 from ..sansio.http.secrets import Secret
@@ -255,6 +256,7 @@ class Runtime:
         """Open the services, run the jobs in a task group until the client is left, and close."""
         settings, clock = self.settings, SystemClock()
         async with AsyncExitStack() as stack:
+            stack.enter_context(worker_threads())
             transport = AiohttpTransport(
                 base_url=settings.base_url,
                 api_key=settings.api_key,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Final, TypeVar, TypeVarTuple
+from weakref import WeakKeyDictionary
 
 import anyio
-from anyio import CapacityLimiter, to_thread
-from anyio.lowlevel import RunVar
+from anyio import to_thread
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from .disk import with_descriptors
 
@@ -31,10 +35,12 @@ async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
 async def wait_out(future: asyncio.Future[T]) -> T:
     """Return the result of `future`. A cancellation meanwhile, of whatever kind, is raised only after it."""
     cancelled: asyncio.CancelledError | None = None
+    ended = asyncio.Event()
+    future.add_done_callback(lambda _: ended.set())
     with anyio.CancelScope(shield=True):
         while not future.done():
             try:
-                await asyncio.wait({future})
+                await ended.wait()
             except asyncio.CancelledError as error:
                 cancelled = error
     if cancelled is None:
@@ -49,19 +55,37 @@ _Arguments = TypeVarTuple("_Arguments")
 
 _AT_ONCE: Final = 8  # a disk gains little by more, and each costs the memory and time of a thread
 
-_limiter: RunVar[CapacityLimiter] = RunVar("venice_async.io.shielding")
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, list[ThreadPoolExecutor]] = WeakKeyDictionary()
+
+
+@contextmanager
+def worker_threads() -> Generator[None]:
+    """Have threads for `in_thread` on this event loop within a block; without, it takes the loop's own."""
+    pools = _pools.setdefault(asyncio.get_running_loop(), [])
+    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="venice_async")
+    pools.append(pool)
+    try:
+        yield
+    finally:
+        pools.remove(pool)
+        pool.shutdown(wait=False)
 
 
 async def in_thread(work: Callable[[*_Arguments], _T], *arguments: *_Arguments) -> _T:
-    """Return what `work` returns in a thread. A cancellation is raised only after it.
+    """Return what `work` returns in a thread. A cancellation, of whatever kind, is raised only after it.
 
     Where no file descriptor is left it is done again: it must open what it needs before it changes anything.
     """
-    limiter = _limiter.get(None)
-    if limiter is None:
-        limiter = CapacityLimiter(_AT_ONCE)
-        _limiter.set(limiter)
-    return await with_descriptors(partial(to_thread.run_sync, work, *arguments, limiter=limiter))
+    await checkpoint_if_cancelled()
+    loop = asyncio.get_running_loop()
+    pools = _pools.get(loop)
+    pool = pools[-1] if pools else None
+    call = partial(copy_context().run, partial(work, *arguments))
+
+    def attempt() -> Coroutine[Any, Any, _T]:
+        return wait_out(loop.run_in_executor(pool, call))
+
+    return await with_descriptors(attempt)
 
 
 async def call_user(function: Callable[[Any], object], argument: object) -> Any:
