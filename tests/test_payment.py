@@ -139,7 +139,7 @@ async def test_a_mistake_of_ours_after_the_paid_request_never_says_that_nothing_
     def mistake(*_: object, **__: object) -> None:
         raise error
 
-    for broken in ("io.caller.queue_answer", "io.journal.store.JobRecord.record"):
+    for broken in ("io.caller.queue_answer", "io.journal.record.JobRecord.record"):
         async with Venice() as server, client(server, journal=tmp_path / f"{broken}.db") as venice:
             with monkeypatch.context() as patched, pytest.raises(VeniceError) as caught:
                 patched.setattr(f"venice_async.{broken}", mistake)

@@ -20,7 +20,7 @@ from .sansio.job.states import State
 
 if TYPE_CHECKING:
     from .io.journal.entries import JournalEntry, Unfinished
-    from .io.journal.store import JobStore
+    from .io.journal.journal import Journal
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class JournalCalls:
         journal, now = self._journal(), self._runtime.shared().clock.time()
         return grouped(await journal.paid(moment(since, now)), by)
 
-    def _journal(self) -> JobStore:
+    def _journal(self) -> Journal:
         self._runtime.shared()
         if self._runtime.journal is None:
             msg = "This client keeps no journal"

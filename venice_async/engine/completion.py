@@ -25,7 +25,7 @@ from .spec import JobSpec, Shared
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from ..io.journal.store import JobStore
+    from ..io.journal.journal import Journal
 
 OnDone: TypeAlias = Callable[[VideoJob], object]
 
@@ -74,7 +74,7 @@ class Completions:
 
         job.add_done_callback(ended)
 
-    async def _look(self, journal: JobStore) -> None:
+    async def _look(self, journal: Journal) -> None:
         """Take over the jobs that were left untold, now and then."""
         with self._looking:
             while True:

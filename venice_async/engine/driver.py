@@ -31,7 +31,7 @@ from ..io.journal.entries import (
     LeaseLostError,
     StoreAwayError,
 )
-from ..io.journal.store import JobRecord
+from ..io.journal.record import JobRecord
 from ..io.uploads import encode_media, identify
 from ..sansio.job.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
 from ..sansio.job.events import Event, Interrupted, Missed, Refused, StopAsked

@@ -16,7 +16,7 @@ from ..io.transport import Clock
 from ..sansio.job.states import Downloading, State, Waiting
 
 if TYPE_CHECKING:
-    from ..io.journal.store import JobStore
+    from ..io.journal.journal import Journal
 
 EVERY: Final = 1.0  # seconds between two polls of the journal, and between two reports
 
@@ -41,7 +41,7 @@ class Following:
     progress of jobs that another process follows is written.
     """
 
-    _journal: JobStore
+    _journal: Journal
     _clock: Clock
     _spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
     _look: _Look | None = field(init=False, default=None)

@@ -18,7 +18,7 @@ from ..sansio.job.states import Queueing, Waiting
 from .spec import Shared
 
 if TYPE_CHECKING:
-    from ..io.journal.store import JobStore
+    from ..io.journal.journal import Journal
 
 _ADMIN: Final = "The ledger needs an ADMIN key: make one at venice.ai/settings/api"
 
@@ -46,7 +46,7 @@ class Settlement:
     reason: str = ""
 
 
-async def reconcile(shared: Shared, journal: JobStore, caller: Caller) -> list[Settlement]:
+async def reconcile(shared: Shared, journal: Journal, caller: Caller) -> list[Settlement]:
     """Settle the requests that nobody works on; `caller` has the admin key. See `VeniceClient.reconcile`."""
     unknown = [entry for entry in await journal.pending() if isinstance(entry.state, Queueing)]
     mine = [entry for entry in unknown if await journal.adopt(entry.id)]

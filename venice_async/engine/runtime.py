@@ -38,7 +38,7 @@ from .spec import JobSpec, Settings, Shared
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from ..io.journal.store import JobStore
+    from ..io.journal.journal import Journal
     from .sharing import Sharing
 
 with suppress(ImportError):  # anyio would load it at its first call, which is on the event loop
@@ -84,7 +84,7 @@ class Runtime:
     _sharing: Sharing | None = field(init=False, default=None)
 
     @property
-    def journal(self) -> JobStore | None:
+    def journal(self) -> Journal | None:
         """The journal, if the client is open and keeps one."""
         return None if self._shared is None else self._shared.journal
 
@@ -303,7 +303,7 @@ class Runtime:
 
     async def _open_journal(
         self, stack: AsyncExitStack, clock: SystemClock
-    ) -> tuple[JobStore | None, RationStore | None]:
+    ) -> tuple[Journal | None, RationStore | None]:
         """Return the journal and the ration that processes share with it, if the client keeps a journal."""
         settings, path, sharing = self.settings, self.settings.journal, self._sharing
         limits = settings.limits

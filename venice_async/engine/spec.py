@@ -36,7 +36,7 @@ from .following import Following
 if TYPE_CHECKING:
     import aiohttp
 
-    from ..io.journal.store import JobStore
+    from ..io.journal.journal import Journal
 
 Destination: TypeAlias = str | os.PathLike[str] | Sink | tuple[object, str]
 """A path, a URL such as `s3://bucket/clips/a.mp4`, a sink, or a store of `obstore` and a name in it."""
@@ -334,7 +334,7 @@ class Shared:
     settings: Settings
     caller: Caller
     clock: Clock
-    journal: JobStore | None
+    journal: Journal | None
     following: Following | None
     questions: Questions = field(factory=Questions)
     deliveries: anyio.Semaphore

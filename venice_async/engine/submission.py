@@ -22,7 +22,7 @@ from ..errors import (
     VeniceError,
 )
 from ..io.journal.entries import LeaseLostError, StoreAwayError
-from ..io.journal.store import JobRecord
+from ..io.journal.record import JobRecord
 from ..io.pacing.queues import Turn
 from ..io.shielding import run_to_completion
 from ..io.uploads import Prepared, encode_media, prepare, price_query

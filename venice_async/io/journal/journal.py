@@ -56,10 +56,15 @@ def _operation(
 
 @define(eq=False)
 class Journal:
-    """A `JobStore` in a file, or in a database of many machines: the operations of `Table`, in transactions.
+    """The jobs of accounts, in a file or in a database for many machines; get one by `Journal.open`.
 
-    What is asked for at the same time is written together, with one wait for the disk. `Journal.open` is the
-    way to get one.
+    Clients and processes may share it. A job belongs to the client that works on it, its owner, until it
+    ends, it is released, or its owner is closed or dead; an owner holds a lease, which it may lose.
+
+    Its operations are those of `Table`, each in a transaction: what is asked for at the same time is written
+    together, with one wait for the disk. A method that writes returns once the disk has it. If it is
+    cancelled it writes all the same, and raises the cancellation then. Every method raises `JournalError`
+    when the journal cannot be used, and `UsageError` after `aclose`.
 
     Attributes:
         writer: its thread, in which transactions are made.
@@ -78,7 +83,7 @@ class Journal:
 
     @property
     def epoch(self) -> int:
-        """How often our lease was lost; see `JobStore.epoch`."""
+        """How often our lease was lost: others may have the jobs that we owned before, see `Table.regain`."""
         return self.writer.database.epoch
 
     @classmethod
@@ -135,7 +140,21 @@ class Journal:
     async def begin(
         self, entry: JournalEntry, *, answer_within: float | None = None, batch: BatchShare | None = None
     ) -> JournalEntry:
-        """Record a job that we own; see `JobStore.begin`."""
+        """Record a job that we own: an intent (`Queueing`), or one that was queued before (`Waiting`).
+
+        A job that the journal knows, and that has no owner, keeps its entry. Go on from the state of the
+        returned entry: it may know more, which is the link and the GETs that were made of it. An intent that
+        has an id replaces the entry of the same order, which waited for consent.
+
+        The answer to an intent comes within `answer_within` seconds, or is lost. The price of one of a batch
+        is reserved from the batch's budget.
+
+        When this raises, be it a cancellation, no intent is left, and a queued job has no owner.
+
+        Raises:
+            KeyTakenError: it is an intent, and another job has its key.
+            BudgetExceededError: the batch, the day or the month would cost more than it may.
+        """
         await checkpoint_if_cancelled()
         now = self.clock.time()
         answer_by = None if answer_within is None else now + answer_within
@@ -150,7 +169,7 @@ class Journal:
             raise
 
     async def attach(self, key: str, identity: str | None, *, again: bool = False) -> Attached | None:
-        """Return the job of a key, and own it if it has no owner; see `JobStore.attach`."""
+        """Return the job of a key, and own it if it has no owner; see `Table.attach`."""
 
         def undo(found: Attached | None) -> None:
             if found is not None and found.how == "ours":
@@ -159,7 +178,16 @@ class Journal:
         return await self.writer.perform(partial(self.table.attach, key, identity, again=again), undo=undo)
 
     async def record(self, entry_id: str, state: State) -> None:
-        """Record the state of a job; see `JobStore.record`."""
+        """Record the state of a job.
+
+        `Succeeded` erases the link and the request's secrets, from the raw bytes of the file and its log too,
+        and ends all that the journal knows of the same job. `Failed` ends the entry if the server said
+        that the job failed; else, as after `Stopped`, the job stays unfinished at what was recorded before,
+        for any client to adopt, until a person forgets it. A job that ends or stops is released.
+
+        A `JournalError` carries the ticket, which is then known here only; if it is a `StoreAwayError` it is
+        written as soon as the database is back.
+        """
         now = self.clock.time()
         try:
             await self.writer.perform(partial(self.table.record, entry_id, state, now), keep=True)

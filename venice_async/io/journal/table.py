@@ -97,9 +97,9 @@ _REVIVE: Final = (
 
 
 class Table:
-    """The jobs in an open journal, as one owner of one account sees them; see `JobStore`.
+    """The jobs in an open journal, as one owner of one account sees them.
 
-    Every method belongs into a transaction.
+    Every method belongs into a transaction; a `Journal` makes one for each of its operations.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Table:
         self._unfinished = f"kind IN {UNFINISHED} AND {self._in_scope}"
 
     def begin(self, entry: JournalEntry, batch: BatchShare | None) -> JournalEntry:
-        """Add a job that we own, or go on with the entry of the same job if that has no owner."""
+        """Add a job that we own, or go on with its entry if that has no owner; see `Journal.begin`."""
         now = entry.created
         entry = evolve(entry, account=self._account)
         if entry.ticket is not None:
@@ -161,7 +161,7 @@ class Table:
         return entry
 
     def record(self, entry_id: str, state: State, now: float) -> None:
-        """Write a job's state. One that has ended stays as it is: another owner came first."""
+        """Write a job's state, unless another owner came first and it has ended; see `Journal.record`."""
         found = self._execute("SELECT state, request, owner, followed FROM jobs WHERE id = ?", (entry_id,))
         row = found.fetchone()
         if row is None:
@@ -212,18 +212,19 @@ class Table:
         return JournalError(msg, hint="It was withdrawn, or it is of another journal")
 
     def known_jobs(self) -> frozenset[str]:
-        """Return the server's ids of all jobs on record."""
+        """Return the server's ids of all jobs on record, ended or not."""
         rows = self._execute("SELECT job FROM jobs WHERE job IS NOT NULL").fetchall()
         return frozenset(json.loads(job)[1] for (job,) in rows)
 
     def withdraw(self, entry_id: str) -> None:
-        """Remove an intent; a job with a ticket stays."""
+        """Remove an intent: nothing was charged for certain. A job with a ticket is never removed."""
         self._execute("DELETE FROM jobs WHERE id = ? AND job IS NULL", (entry_id,))
 
     def forget(self, entry_id: str) -> bool:
-        """Remove an unfinished job that has no owner, or free the key of one that failed.
+        """Remove an unfinished job, or free the key of one that failed; return whether there was one.
 
-        Of a job with a ticket the GETs of its link stay counted, and what it cost.
+        One that has an owner stays: its request may be on its way. Of a job with a ticket the GETs of its
+        link stay counted, and what it cost.
         """
         for entry in self._select(f"{self._unfinished} AND id = ?", entry_id, besides=self._alive()):
             if entry.ticket is None:
@@ -239,7 +240,7 @@ class Table:
         return self._execute(freed, (entry_id,)).rowcount > 0
 
     def release(self, entry_id: str | None = None) -> None:
-        """Own a job no longer, or all unfinished ones of the account."""
+        """Own a job no longer, or none: it stays unfinished, for any client to adopt."""
         ours = f"owner = ? AND kind IN {(*UNFINISHED, *UNSENT)} AND {self._in_scope}"
         one, values = ("", ()) if entry_id is None else (" AND id = ?", (entry_id,))
         self._execute(f"UPDATE jobs SET owner = NULL WHERE {ours}{one}", (self._database.token, *values))  # noqa: S608 - constants
@@ -250,7 +251,10 @@ class Table:
         self.release(entry_id)
 
     def adopt(self, entry_id: str | None = None) -> list[JournalEntry]:
-        """Own and return the unfinished jobs that have no owner, all or the one of that id, oldest first."""
+        """Own the unfinished jobs that have no owner, or the one of that id; return them, oldest first.
+
+        A job is given to one of all clients that ask at the same time, and not again to its owner.
+        """
         one, values = ("", ()) if entry_id is None else (" AND id = ?", (entry_id,))
         where = f"{self._unfinished}{one} ORDER BY rowid"
         return self._owned(self._select(where, *values, besides=self._alive(), readable=True))
@@ -266,7 +270,7 @@ class Table:
         self._execute(ended, (entry_id,))
 
     def pending(self) -> Unfinished:
-        """Return the unfinished jobs that no other client owns, oldest first."""
+        """Return the unfinished jobs that no other client owns, oldest first; `held` counts the others."""
         others = {*self._alive(), ""} - {self._database.token}
         where = f"{self._unfinished} ORDER BY rowid"
         found = Unfinished(self._select(where, besides=others, readable=True))
@@ -275,13 +279,22 @@ class Table:
         return found
 
     def find(self, key: str, *, failed: bool = False) -> JournalEntry | None:
-        """Return the job of a key, with `failed` also one that failed and still has it."""
+        """Return the job of a key that succeeded, else the newest that is unfinished, else None.
+
+        With `failed` it may be one that failed and still has the key, and only one of our account.
+        """
         mine, or_failed = (self._of_account, f" OR {_FAILED}") if failed else (self._in_scope, "")
         kinds = f"(kind IN {('Succeeded', *UNFINISHED)}{or_failed})"
         return next(iter(self._select(f"{mine} AND key = ? AND {kinds} {_BEST}", key)), None)
 
     def attach(self, key: str, identity: str | None, *, again: bool) -> Attached | None:
-        """Return the job of a key, and own it if it has no owner."""
+        """Return the job of a key, and own it if it has no owner; None for a key that is free.
+
+        With `again` a job that failed at the server leaves its key free.
+
+        Raises:
+            UsageError: its request is another than that of `identity`; the message names the fields.
+        """
         entry = self._holder(key, again=again)
         if entry is None:
             return None
@@ -291,7 +304,7 @@ class Table:
         return self._regained(entry, intents=False)
 
     def regain(self, entry_id: str) -> Attached:
-        """Return a job that we owned, and own it again if it has no owner."""
+        """Return a job that we owned before our lease was lost, and own it again if it has no owner."""
         return self._regained(self.entry(entry_id), intents=True)
 
     def _regained(self, entry: JournalEntry, *, intents: bool) -> Attached:
@@ -314,7 +327,7 @@ class Table:
         return Attached(entry=entry, how="ours")
 
     def look(self, entry_ids: Collection[str]) -> dict[str, State]:
-        """Return the states of those jobs that have an owner, or whose consent was declined, by id."""
+        """Return the states of those of the jobs that have an owner, or whose consent was declined, by id."""
         alive = self._alive()
         marks, owners = ", ".join("?" * len(entry_ids)), ", ".join("?" * len(alive))
         works = f"owner IN ({owners}) AND kind IN {(*UNFINISHED, *UNSENT)}"
@@ -324,7 +337,7 @@ class Table:
         return {entry.id: unpack_progress(entry, row[-1]) for entry, row in zip(entries, found, strict=True)}
 
     def report(self, states: Mapping[str, State]) -> None:
-        """Write down the progress of those jobs of ours that others follow."""
+        """Report the progress of jobs that we own to their followers in other processes."""
         ours = "SELECT id FROM jobs WHERE owner = ? AND followed = 1"
         for (name,) in self._execute(ours, (self._database.token,)).fetchall():
             if name in states:
@@ -351,7 +364,10 @@ class Table:
         return self._select(f"id IN ({', '.join('?' * len(names))})", *names, readable=True)
 
     def spent(self, prefix: str) -> float:
-        """Return the USD that went into the jobs whose keys begin with `prefix`."""
+        """Return the USD that went into the jobs whose keys begin with `prefix`, by what each was to cost.
+
+        An intent counts as long as its outcome is not known; a job that was refunded does not.
+        """
         prices = self._execute(
             f"SELECT usd FROM jobs WHERE substr(key, 1, ?) = ? AND usd IS NOT NULL"  # noqa: S608 - constants
             f" AND kind NOT IN {UNSENT} AND {self._in_scope}",
@@ -360,7 +376,7 @@ class Table:
         return float(sum(Decimal(str(usd)) for (usd,) in prices.fetchall()))  # exact: 3 times 0.1 is 0.3
 
     def paid(self, since: float = 0.0) -> list[Paid]:
-        """Return what was paid, or may have been, for the jobs that began at a moment or later."""
+        """Return what was paid, or may have been, since a moment in seconds since the Unix epoch."""
         rows = self._execute(
             f"SELECT usd, created, model, tags, destination, url FROM jobs"  # noqa: S608 - constants
             f" WHERE created >= ? AND usd IS NOT NULL AND kind NOT IN {UNSENT} AND {self._in_scope}",
@@ -378,7 +394,7 @@ class Table:
         ]
 
     def history(self, wanted: Wanted) -> list[JournalEntry]:
-        """Return the jobs that are wanted, newest first."""
+        """Return the jobs that are wanted, ended or not, newest first."""
         where, values = f"created >= ? AND {self._in_scope}", [wanted.since, *wanted.kinds]
         if wanted.kinds:
             where += f" AND kind IN ({', '.join('?' * len(wanted.kinds))})"
