@@ -395,6 +395,32 @@ async def test_a_file_system_that_knows_no_sync_will_do(clip: Path, monkeypatch:
         clip.unlink()
 
 
+async def test_a_large_clip_is_flushed_while_it_comes_so_that_little_is_left_to_wait_for(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, __: told.append((start, size)))
+    part = await written(clip, bytes(5 << 20))
+    assert [] == told
+    await part.write([bytes(5 << 20), bytes(7 << 20)])
+    await part.restart()
+    await part.write([bytes(9 << 20)])
+    await part.commit()
+    assert [(0, 16 << 20), (0, 8 << 20)] == told
+
+
+async def test_a_system_that_cannot_be_told_to_flush_early_will_do(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for refused in (True, False):
+        if refused:
+            fail(monkeypatch, "posix_fadvise", errno.ENOSYS)
+        else:
+            monkeypatch.delattr(os, "posix_fadvise")
+        await (await written(clip, bytes(9 << 20), overwrite=True)).commit()
+        assert 9 << 20 == clip.stat().st_size
+
+
 async def test_no_system_call_runs_on_the_event_loop(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: dict[str, threading.Thread] = {}
     for function in ("open", "write", "fsync", "link", "unlink", "close", "ftruncate"):

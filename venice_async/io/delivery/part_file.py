@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from ...errors import DownloadError
 from ...sansio.clip.mp4 import suffix_of
 from ...sansio.naming import Naming, ObjectUrl
-from ..disk import is_out_of_descriptors, lasting_names, sync
+from ..disk import is_out_of_descriptors, lasting_names, sync, sync_soon
 from ..shielding import in_thread, run_to_completion
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EROFS})
 _MOST_UNVERIFIED: Final = 9  # files of one name that are kept for a person
+_FLUSHED: Final = 8 << 20  # bytes that are flushed at once while others come; a disk prefers long runs
 _KEY_LENGTH: Final = 16
 _SHOWN: Final = 40  # characters of the final name within the part file's, at most 4 bytes each
 _LONG_NAME: Final = 240  # bytes, to which a file system lets us add some
@@ -87,6 +88,7 @@ class PartFile:
         self._url = url
         self._part: Path | None = None
         self._descriptor = -1
+        self._flushed = 0  # bytes that the system was told to flush
         self._ended = False
         self._lock = threading.Lock()
 
@@ -105,6 +107,10 @@ class PartFile:
                 view = memoryview(chunk)
                 while view:
                     view = view[os.write(self._descriptor, view) :]
+            written = os.lseek(self._descriptor, 0, os.SEEK_CUR) // _FLUSHED * _FLUSHED
+            if written > self._flushed:
+                sync_soon(self._descriptor, self._flushed, written)
+                self._flushed = written
 
         await self._run(append)
 
@@ -115,7 +121,7 @@ class PartFile:
             self._opened()
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             os.ftruncate(self._descriptor, 0)
-            self._suffix = ""
+            self._suffix, self._flushed = "", 0
 
         await self._run(empty)
 
