@@ -26,8 +26,6 @@ from .engine.spec import (
     checked_request,
     checked_tags,
     folder_for,
-    parsed_ticket,
-    sound_ticket,
 )
 from .errors import UsageError, VeniceError
 from .io.delivery.sinks import QueueSink
@@ -39,7 +37,7 @@ from .models import AccountLimits, VideoModel
 from .notebook import Listing
 from .options import BASE_URL, Budget, Limits, Links, Polling, Retries, Timeouts, check_number
 from .requests import VideoRequest
-from .results import Quote, Ticket
+from .results import Quote, Ticket, checked_ticket, parsed_ticket
 from .sansio.converter import request_fields
 from .sansio.http.secrets import Secret
 from .sansio.http.wire import Query, complete, list_models, read_limits, revoke
@@ -295,7 +293,7 @@ class VeniceClient(JournalCalls):
         """
         found = parsed_ticket(ticket)
         del ticket  # as text it holds the link
-        start = watch(sound_ticket(found))
+        start = watch(checked_ticket(found))
         sink = QueueSink() if to is None else bound_for(to, store)
         return self._runtime.start(JobSpec(start=start, to=sink, overwrite=overwrite, age=None))
 
@@ -316,7 +314,7 @@ class VeniceClient(JournalCalls):
         """
         found = parsed_ticket(ticket)
         del ticket  # as text it holds the link
-        return await ask_status(self._runtime.shared(), sound_ticket(found))
+        return await ask_status(self._runtime.shared(), checked_ticket(found))
 
     def batch(
         self,
@@ -453,7 +451,7 @@ class VeniceClient(JournalCalls):
         """Delete the server's copy of a public job's clip. It neither cancels nor refunds a running job."""
         found = parsed_ticket(ticket)
         del ticket
-        await self._clean(complete, sound_ticket(found))
+        await self._clean(complete, checked_ticket(found))
 
     async def revoke(self, ticket: Ticket | str) -> None:
         """Delete the server's copy of a private job's clip, and its link with it.
@@ -463,10 +461,10 @@ class VeniceClient(JournalCalls):
         """
         found = parsed_ticket(ticket)
         del ticket
-        if sound_ticket(found).download_url is None:
+        if checked_ticket(found).download_url is None:
             msg = "This ticket has no download link"
             raise UsageError(msg, hint="Use complete(ticket) for a public model's job")
-        await self._clean(revoke, sound_ticket(found))
+        await self._clean(revoke, checked_ticket(found))
 
     async def _clean(self, call: Callable[[Ticket], Query[bool]], ticket: Ticket) -> None:
         try:

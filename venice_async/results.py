@@ -41,23 +41,38 @@ class Ticket:
         Raises:
             UsageError: it is not such a text.
         """
-        values = _ticket_values(text)
+        found = parsed_ticket(text)
         del text  # it holds the link, and a traceback of this frame must not
-        if values is None:
-            msg = "This is not a ticket: JSON with a model and a queue_id is wanted"
-            raise UsageError(msg)
-        return cls(**values)
+        return checked_ticket(found)
 
 
-def _ticket_values(text: str | bytes) -> dict[str, str] | None:
+def parsed_ticket(ticket: object) -> Ticket | None:
+    """Return a ticket as it is, or the one that a text is the JSON of; None for anything else.
+
+    It raises nothing: a traceback through it would show the text, which holds the link.
+    """
+    if isinstance(ticket, Ticket):
+        return ticket
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = json.loads(cast("str", ticket))
+    except (ValueError, TypeError, RecursionError):
         return None
     said = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
     known = {name: said[name] for name in ("model", "queue_id", "download_url") if said.get(name) is not None}
     sound = all(isinstance(part, str) for part in known.values()) and {"model", "queue_id"} <= known.keys()
-    return known if sound else None
+    return Ticket(**known) if sound else None
+
+
+def checked_ticket(ticket: Ticket | None) -> Ticket:
+    """Return what `parsed_ticket` has found.
+
+    Raises:
+        UsageError: it has found nothing.
+    """
+    if ticket is None:
+        msg = "This is not a ticket: a Ticket is wanted, or its JSON, which has a model and a queue_id"
+        raise UsageError(msg, hint="Pass job.ticket, or the text that Ticket.to_json() returned")
+    return ticket
 
 
 @frozen(kw_only=True)

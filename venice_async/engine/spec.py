@@ -25,7 +25,6 @@ from ..io.request_hook import OnRequest
 from ..io.transport import Clock
 from ..options import Budget, Limits, Links, Polling, Retries, Timeouts
 from ..requests import VideoRequest
-from ..results import Ticket
 from ..sansio.http.links import is_loopback
 from ..sansio.http.secrets import Secret
 from ..sansio.job.machine import Step, resume
@@ -111,25 +110,6 @@ def _is_name(value: object) -> bool:
 def _brief(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) <= LONGEST_NAME else f"{shown[:40]}… ({len(shown)} characters)"
-
-
-def parsed_ticket(ticket: object) -> Ticket | UsageError:
-    """Return the ticket, or the error; raised here, its traceback would show the text with the link in it."""
-    if isinstance(ticket, Ticket):
-        return ticket
-    if not isinstance(ticket, str | bytes):
-        return UsageError(f"A ticket is wanted, or the JSON of one, not {type(ticket).__name__}")
-    try:
-        return Ticket.from_json(ticket)
-    except UsageError as error:
-        return error.with_traceback(None)
-
-
-def sound_ticket(ticket: Ticket | UsageError) -> Ticket:
-    """Return what `parsed_ticket` returned, or raise it."""
-    if isinstance(ticket, UsageError):
-        raise ticket
-    return ticket
 
 
 def bound_for(to: object, store: object = None) -> str | os.PathLike[str] | ObjectPlace | Sink:
