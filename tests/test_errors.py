@@ -24,6 +24,7 @@ from venice_async.errors import (
     RateLimitError,
     UsageError,
     VeniceError,
+    WebhookError,
 )
 
 TICKET = Ticket(model="m", queue_id="q1", download_url="https://cdn.example/c?sig=s3cret")
@@ -123,7 +124,7 @@ def test_every_attribute_is_described(kind: type[VeniceError]) -> None:
 def test_an_error_says_what_happened_and_about_the_money_and_what_to_do(kind: type[VeniceError]) -> None:
     error = kind("It went wrong")
     money = {False: "Nothing was charged.", None: "It is not known whether the job was charged."}
-    said = "" if kind is UsageError else money[error.charged]
+    said = "" if kind in {UsageError, WebhookError} else money[error.charged]
     assert str(error).startswith(f"It went wrong. {said}".strip())
     assert UsageError("No", charged=False).money == money[False]
     assert error.hint in str(error)

@@ -92,6 +92,7 @@ async def test_a_webhook_that_nobody_takes_costs_no_job_and_its_log_shows_no_sec
         told[0]["data"]["credits_refunded"],
     )
     assert "did not take the webhook" in caplog.text
+    assert "Nothing was charged" not in caplog.text  # of the webhook: the job is another matter
     assert [] == [text for text in (SECRET, "in-the-url") if text in caplog.text + repr(hook)]
 
 

@@ -88,6 +88,8 @@ class VeniceError(_BaseError):
     cli_hint: str = ""
     ticket: Ticket | None = None
 
+    _spends = True
+
     @property
     def facts(self) -> dict[str, Any]:
         """The attributes that were set on this error, by name; the rest are defaults of its class."""
@@ -112,7 +114,9 @@ class VeniceError(_BaseError):
 
     @property
     def money(self) -> str:
-        """One sentence on whether money was spent."""
+        """One sentence on whether money was spent; empty for a call that spends none."""
+        if not self._spends and "charged" not in vars(self):
+            return ""  # its job may have been paid for all the same
         return _REFUND if self.charged is None and self.ticket is not None else _MONEY[self.charged]
 
     def _names(self) -> list[str]:
@@ -134,10 +138,7 @@ def _sentence(text: str) -> str:
 class UsageError(VeniceError):
     """The library was called wrongly: no key, a client that was not entered, a bad option."""
 
-    @property
-    def money(self) -> str:
-        """Empty unless `charged` was set: the call spends no money, but its job may have been paid for."""
-        return super().money if "charged" in vars(self) else ""
+    _spends = False
 
 
 class InvalidRequestError(VeniceError):
@@ -386,11 +387,13 @@ class NotAVideoError(DownloadError):
 class JournalError(VeniceError):
     """The journal file is damaged, foreign or not usable, and was left as it was."""
 
-    hint = "Move the file away, or name another one"
+    hint = "Move this journal away, or name another one"
 
 
 class WebhookError(VeniceError):
     """A webhook was not taken by its receiver, or what was received is not a genuine one."""
+
+    _spends = False
 
 
 class ProtocolError(VeniceError):
