@@ -23,7 +23,7 @@
     ├── DownloadError                   .received .total
     │   ├── TruncatedError              the clip ends too early
     │   └── NotAVideoError              something else came where a clip should be
-    ├── JournalError                    the journal file cannot be used
+    ├── JournalError                    the journal cannot be used
     ├── WebhookError                    a webhook was not taken, or is not genuine
     └── ProtocolError                   a reply nobody can make sense of
 
@@ -184,8 +184,12 @@ class QueueOutcomeUnknownError(TransportError):
 
     charged: bool | None = None
     hint = (
-        "Venice has no way to ask: look at your balance or the list of generations on venice.ai before you"
-        " queue it again"
+        "Before you queue it again, look for its charge: with a journal, reconcile() settles it by the"
+        " account's ledger; else see your balance and the list of generations on venice.ai"
+    )
+    cli_hint = (
+        "Before you queue it again, look for its charge: 'venice-async reconcile' settles it by the account's"
+        " ledger; else see your balance and the list of generations on venice.ai"
     )
     fingerprint: str = ""
     at: str = ""
@@ -385,7 +389,7 @@ class NotAVideoError(DownloadError):
 
 
 class JournalError(VeniceError):
-    """The journal file is damaged, foreign or not usable, and was left as it was."""
+    """The journal is damaged, foreign or not usable, and was left as it was."""
 
     hint = "Move this journal away, or name another one"
 

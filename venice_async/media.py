@@ -81,7 +81,7 @@ class Media:
             path = source if path is None else path
         if (path is None) == (data is None and sha256 is None):
             msg = "Media takes either the path of a file or bytes"
-            raise InvalidRequestError(msg, field="media")
+            raise InvalidRequestError(msg, field="media", hint="Such as Media('cat.png'), or Media(data)")
         digest = sha256 if data is None else hashlib.sha256(data).hexdigest()
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - attrs adds it
             None if path is None else Path(path), digest, media_type, data

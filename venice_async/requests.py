@@ -149,7 +149,8 @@ def _duration(value: str | int | None) -> str | None:
     if value is None:
         return None
     if not (isinstance(value, str) and value.strip()):
-        refuse(f"duration must be a word, not {value!r}", "duration")
+        msg = f"duration must be text such as '5s', or whole seconds as an int, not {value!r}"
+        refuse(msg, "duration")
     if (value.startswith("-") and value != "-1") or value == "0s":
         refuse(f"duration must be at least one second, not {value!r}", "duration", 1)
     return value

@@ -109,7 +109,8 @@ def text(_: object, attribute: Attribute[Any], value: object) -> None:
 def word(_: object, attribute: Attribute[Any], value: object) -> None:
     """Check an open enumeration: any text, for the vendor adds values every few weeks."""
     if not (isinstance(value, str) and value.strip()):
-        refuse(f"{attribute.name} must be a word, not {value!r}", attribute.name)
+        what = "must not be empty" if isinstance(value, str) else f"must be text, not {value!r}"
+        refuse(f"{attribute.name} {what}", attribute.name)
 
 
 def flag(_: object, attribute: Attribute[Any], value: object) -> None:

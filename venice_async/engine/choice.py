@@ -60,6 +60,7 @@ async def cheapest(
         raise failures[0]
     least = min(prices, key=lambda name: prices[name])
     if max_usd is not None and prices[least] > max_usd:
-        msg = f"The cheapest of {len(prices)} models, {least}, costs {as_usd(prices[least])}"
+        msg = f"The cheapest of {len(prices)} models, {least}, costs {as_usd(prices[least])}, above the limit"
+        msg += f" of {as_usd(max_usd)}"
         raise BudgetExceededError(msg, quoted_usd=prices[least], limit_usd=max_usd)
     return wanted[least][0]

@@ -124,7 +124,8 @@ class Driver:
                 end = end or await self._perform_all()
         except Exception as error:
             log.exception("A job ended by a mistake in this library: %s", type(self.state).__name__)
-            internal = VeniceError(f"Internal error: {type(error).__name__}")
+            hint = "This is a mistake in the library: please report it, with the traceback that was logged"
+            internal = VeniceError(f"Internal error: {type(error).__name__}", hint=hint)
             internal.__cause__ = error
             end = self._after_event(Refused(internal))
         finally:

@@ -170,7 +170,7 @@ class Runtime:
         shared = self.shared()
         if self._draining:
             msg = "The client is draining and starts no more jobs"
-            raise UsageError(msg)
+            raise UsageError(msg, hint="Start the job with another client, once this one is closed")
         first = None if spec.key is None else self._keyed.get(spec.key)
         driver = Driver(shared, spec, after=None if first is None else self._jobs[first].placed)
         job = VideoJob(driver, on_state=self.settings.on_state)
@@ -242,7 +242,8 @@ class Runtime:
         jobs = [job for job in self._jobs if not job.done()]
         for job in jobs:
             if job.ticket is None:
-                job.withdraw(VeniceError("The client is closing: the job was not queued"))
+                hint = "Start it again with another client"
+                job.withdraw(VeniceError("The client is closing: the job was not queued", hint=hint))
         for seconds in (grace, LEAVING):
             with anyio.move_on_after(seconds):
                 for job in jobs:

@@ -133,12 +133,13 @@ class Submission:
             answer = await self._shared.questions.put(ask, question)
         except Exception as cause:  # noqa: BLE001 - a callback: whatever it raises ends the job
             message = f"on_consent failed: {type(cause).__name__}: {cause}"
-            error = ConsentError(message, consent_request=question)
+            error = ConsentError(message, hint="Mend the function on_consent", consent_request=question)
             error.__cause__ = cause
             return Refused(error)
         if answer is not None and not isinstance(answer, Consent):
             message = f"on_consent must return a Consent or None, not {type(answer).__name__}"
-            return Refused(ConsentError(message, consent_request=question))
+            hint = "Return a Consent with all three statements True for yes, and None for no"
+            return Refused(ConsentError(message, hint=hint, consent_request=question))
         return Answered(answer)
 
     async def _pay(self, command: Queue, prepared: Prepared, turn: Turn) -> tuple[Event, float | None]:

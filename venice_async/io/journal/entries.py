@@ -130,6 +130,8 @@ class StoreAwayError(JournalError):
 class LeaseLostError(JournalError):
     """Our lease was lost: others may have our jobs, so each must be regained before anything is sent."""
 
+    hint = "Start the job again once the journal can be reached: what is paid for is in the journal"
+
 
 @frozen(kw_only=True)
 class BatchShare:

@@ -146,7 +146,8 @@ def step(state: State, event: Event, *, chance: float = 0.5) -> Step:
             question = evolve(event.consent_request, request=request)
             if question.policy in asked or len(asked) >= MAX_POLICIES:
                 message = f"The server asks again for consent to {question.policy}, which was given"
-                return _end(state, ConsentError(message, consent_request=question))
+                hint = "Try again later; if it stays, ask Venice's support why consent is not enough"
+                return _end(state, ConsentError(message, hint=hint, consent_request=question))
             asked = (*asked, question.policy)
             return AwaitingConsent(request=request, consent_request=question, asked=asked), AskConsent(
                 question
