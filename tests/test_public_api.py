@@ -9,12 +9,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pytest
 
 import venice_async
-from venice_async import Limits, Polling, Retries, Timeouts, VeniceClient, VideoJob, VideoRequest
+from venice_async import Limits, Polling, Retries, Timeouts, VeniceClient, VideoJob, VideoRequest, sandbox
 
 if TYPE_CHECKING:
     from venice_async.sandbox import Sandbox
@@ -107,10 +107,11 @@ def test_checkers_and_interpreters_find_the_same_names_in_the_same_modules() -> 
     assert sorted(name for name, _ in for_checkers) == listed()
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error_and_all_others_are_told() -> None:
+def test_a_name_that_is_not_there_is_an_attribute_error_and_exactly_the_others_are_told() -> None:
     with pytest.raises(AttributeError, match="module 'venice_async' has no attribute 'VeniceCleint'"):
         getattr(venice_async, "VeniceCleint")  # noqa: B009 - a checker would see it
-    assert set(listed()) <= set(dir(venice_async))
+    assert listed() == dir(venice_async)
+    assert sorted(sandbox.__all__) == dir(sandbox)
 
 
 def _loaded(code: str, *arguments: str) -> list[str]:
@@ -281,8 +282,15 @@ def test_a_request_takes_the_wire_names() -> None:
     assert set(WIRE_NAMES) == set(inspect.signature(VideoRequest).parameters)
 
 
-def test_a_duration_is_typed_as_what_it_may_be() -> None:
-    assert "str | int | None" == inspect.signature(VideoRequest).parameters["duration"].annotation
+def test_a_duration_and_lists_are_typed_as_what_they_may_be() -> None:
+    expected = {
+        "duration": "str | int | None",
+        "reference_image_urls": "Sequence[MediaInput]",
+        "keyframes": "Sequence[Keyframe | Mapping[str, Any]]",
+    }
+    shown = inspect.signature(VideoRequest).parameters
+    assert expected == {name: shown[name].annotation for name in expected}
+    assert get_type_hints(VideoRequest.__init__).keys() == {*shown, "return"}
 
 
 def test_a_job_has_its_state_and_ticket() -> None:

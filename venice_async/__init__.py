@@ -222,5 +222,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Return what can be imported."""
-    return sorted({*globals(), *__all__})
+    """Return what can be imported, and nothing that only does the importing."""
+    return [*__all__]

@@ -205,6 +205,8 @@ def list_field(name: str, kind: type[Any] | None = None) -> Any:
             check_media(name, item)
         return values
 
+    item = "MediaInput" if kind is None else f"{kind.__name__} | Mapping[str, Any]"
+    to_tuple.__annotations__["value"] = f"Sequence[{item}]"  # what the signature shows
     return field(default=(), converter=to_tuple, repr=brief)
 
 

@@ -54,3 +54,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(msg)
     value: object = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     return value
+
+
+def __dir__() -> list[str]:
+    """Return what can be imported, and nothing that only does the importing."""
+    return [*__all__]
