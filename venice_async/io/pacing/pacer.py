@@ -87,13 +87,11 @@ class Pacer:
         self._answers: list[tuple[Answer, float]] = []  # with the moment at which each came
         self._told_p80s: dict[str, float] = {}
         self._grant = Grant()
-        self._bidders: dict[Lane, list[Turn]] = {}  # the turns that bid when the store was asked
-        self._best = dict.fromkeys(self._queues, -math.inf)  # the best of what they bid
-        self._again: dict[Lane, float] = {}  # when the store said to come again
-        self._report_at = math.inf  # when it has to be told of answers
-        self._asked_at = self._retry_at = self._pressed_at = -math.inf
-        self._pressure = 0.0
         self._asking: asyncio.Future[Grant] | None = None
+        self._asked_at = -math.inf, -math.inf  # by the monotonic and by the wall clock
+        self._report_at = math.inf  # when the store has to be told of answers
+        self._retry_at = self._pressed_at = -math.inf
+        self._pressure = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -123,13 +121,13 @@ class Pacer:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._store.shared and self._asked_at > -math.inf:
+        if self._store.shared and self._asked_at[0] > -math.inf:
             with suppress(Exception):
                 async with asyncio.timeout(LEAVING):
                     if self._asking is not None:
                         await asyncio.shield(self._asking)
                     self._held.clear()
-                    wish = self._wish(self._clock.monotonic(), {})
+                    wish = self._wish({}, self._clock.monotonic())
                     await self._store.exchange(evolve(wish, pressure=0.0))
         await self._store.aclose()
 
@@ -140,9 +138,8 @@ class Pacer:
             while not fresh:
                 turn.since = clock.monotonic()
                 insort(queue.turns, turn)
-                want = turn.job.urgency(turn.since) if isinstance(turn, PollTurn) else turn.priority
-                if want > self._best[turn.lane]:
-                    self._again.pop(turn.lane, None)  # it may be granted though the others were not
+                if turn.bid(turn.since)[0] > queue.best:
+                    queue.again = -math.inf  # it may be granted though the others were not
                 self._look()
                 await turn.granted.wait()
                 await checkpoint_if_cancelled()  # a turn that comes too late is given back, not wasted
@@ -152,7 +149,8 @@ class Pacer:
                     turn.unsent()
                     turn.token = ""
                     turn.granted.clear()
-                    queue.slots.give_back()
+                    if queue.slots is not None:
+                        queue.slots.give_back()
             yield turn
         finally:
             if not turn.token:
@@ -161,7 +159,7 @@ class Pacer:
                 turn.unsent()
             elif turn.token in self._held:
                 turn.answered(None, {})
-            if turn.token:
+            if turn.token and queue.slots is not None:
                 queue.slots.give_back()
 
     def _look(self) -> None:
@@ -170,13 +168,14 @@ class Pacer:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # it is closing, and nobody waits
             return
+        now = self._clock.monotonic()
         while self._asking is None and not self._closed:
-            now = self._clock.monotonic()
             ask_at = self._report_at
-            for lane, queue in self._queues.items():
-                ask_at = min(ask_at, max(queue.opens(now), self._again.get(lane, now)))
+            for queue in self._queues.values():
+                if queue.turns:
+                    ask_at = min(ask_at, max(queue.opens(now), queue.again))
             if self._store.shared and (self._held or any(model.jobs for model in self._models.values())):
-                ask_at = min(ask_at, self._asked_at + ALIVE)
+                ask_at = min(ask_at, self._asked_at[0] + ALIVE)
             ask_at = max(ask_at, self._retry_at)
             if self._timer is not None:
                 self._timer.cancel()
@@ -186,24 +185,28 @@ class Pacer:
                 return
             bids: dict[Lane, tuple[Bid, ...]] = {}
             for lane, queue in self._queues.items():
-                best = queue.best(BIDS, now)
-                if best:
-                    bids[lane] = tuple(bid for bid, _ in best)
-                self._bidders[lane] = [turn for _, turn in best]
-                self._best[lane] = best[0][0][0] if best else -math.inf
-            self._asked_at, self._report_at = now, math.inf
-            wish, asked_at = self._wish(now, bids), (now, self._clock.time())
+                if queue.turns:
+                    bids[lane] = queue.bids(BIDS, now)
+                    queue.best = bids[lane][0][0] if bids[lane] else -math.inf
+            wish = self._wish(bids, now)
+            self._asked_at, self._report_at = (now, self._clock.time()), math.inf
             asked = self._store.exchange(wish)
             if asked.done():  # by a store in memory: who has just asked has its turn before it waits
-                self._settle(wish, asked_at, asked)
+                self._settle(wish, asked, now)
             else:
                 self._asking = asked
-                asked.add_done_callback(partial(self._answered, wish, asked_at))
+                asked.add_done_callback(partial(self._answered, wish))
 
-    def _wish(self, now: float, bids: Mapping[Lane, tuple[Bid, ...]]) -> Wish:
-        models = self._models
+    def _wish(self, bids: Mapping[Lane, tuple[Bid, ...]], now: float) -> Wish:
         if now - self._pressed_at > FRESH:
-            self._pressed_at, self._pressure = now, sum(model.pressure(now) for model in models.values())
+            self._pressed_at = now
+            self._pressure = sum([model.pressure(now) for model in self._models.values()])
+        completions, p80s = list[tuple[str, float]](), dict[str, float]()
+        for name, model in self._models.items():
+            for seconds in model.untold:
+                completions.append((name, seconds))
+            if model.p80 is not None and model.p80 != self._told_p80s.get(name):
+                p80s[name] = model.p80
         return Wish(
             process=self._process,
             limits=self._limits,
@@ -211,24 +214,19 @@ class Pacer:
             bids=bids,
             pressure=self._pressure,
             held=tuple(self._held),
-            answers=tuple(evolve(answer, late=now - came) for answer, came in self._answers),
-            completions=tuple((name, seconds) for name, model in models.items() for seconds in model.untold),
-            p80s={
-                name: model.p80
-                for name, model in models.items()
-                if model.p80 is not None and model.p80 != self._told_p80s.get(name)
-            },
+            answers=tuple([evolve(answer, late=now - came) for answer, came in self._answers]),
+            completions=tuple(completions),
+            p80s=p80s,
             heard=self._grant.heard,
         )
 
-    def _answered(self, wish: Wish, asked_at: tuple[float, float], asked: asyncio.Future[Grant]) -> None:
+    def _answered(self, wish: Wish, asked: asyncio.Future[Grant]) -> None:
         self._asking = None
-        self._settle(wish, asked_at, asked)
+        self._settle(wish, asked, self._clock.monotonic())
         self._look()
 
-    def _settle(self, wish: Wish, asked_at: tuple[float, float], asked: asyncio.Future[Grant]) -> None:
-        """Take in what the store said, and grant turns."""
-        now = self._clock.monotonic()
+    def _settle(self, wish: Wish, asked: asyncio.Future[Grant], now: float) -> None:
+        """Take in what the store said to a wish, and grant turns."""
         failure = "it was cancelled" if asked.cancelled() else asked.exception()
         if failure is not None:
             if self._retry_at == -math.inf:
@@ -250,15 +248,16 @@ class Pacer:
                 model.answered(p80, instant=model.instant)
         for name in {name for name, _ in self._grant.completions}:
             self._models[name].learn(*(took for of, took in self._grant.completions if of == name))
-        self._again = {lane: now + after for lane, after in self._grant.again.items()}
+        for lane, queue in self._queues.items():
+            queue.again = now + self._grant.again.get(lane, -math.inf)
         for lane, token in self._grant.turns:
-            turn = self._queues[lane].grant(self._bidders[lane])
+            turn = self._queues[lane].grant()
             if turn is None:  # whoever bid for it is gone
                 self._answers.append((Answer(token=token, unsent=True), now))
                 self._report_at = now
             else:
                 self._held.add(token)
-                turn.token, turn.asked_at = token, asked_at
+                turn.token, turn.asked_at = token, self._asked_at
                 turn.granted.set()
 
     def _report(self, turn: Turn, answer: Answer) -> None:
@@ -267,11 +266,13 @@ class Pacer:
             return  # it has ended before
         now = self._clock.monotonic()
         self._held.remove(turn.token)
-        self._queues[turn.lane].ended(turn, answer.refused, now)
+        queue = self._queues[turn.lane]
+        queue.ended(turn, answer.refused, now)
         self._answers.append((answer, now))
         if answer.unsent or answer.refused is not None or self._grant.answer_helps:
             self._report_at = now
-            self._again.clear()
+            for queue in self._queues.values():
+                queue.again = -math.inf
         elif self._store.shared:
             self._report_at = min(self._report_at, now + REPORT)
         self._look()

@@ -30,7 +30,6 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from http import HTTPStatus
 from typing import Final, Generic, TypeVar
 
@@ -51,27 +50,27 @@ class Slots:
         free: how many more may be.
     """
 
-    def __init__(self, most: float) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
         self.reset()
 
     def reset(self) -> None:
         """Begin anew in a child that was forked: what is in flight is the parent's."""
-        self.free: float = self._most
+        self.free: int = self._most
         self._lock = threading.Lock()
         self._waiting: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
 
     def taken(self, look: Callable[[], None]) -> bool:
         """Return whether none is free; if so, `look` is called on this event loop once one is given back."""
         with self._lock:
-            if self.free < 1:
+            if not self.free:
                 self._waiting[look] = asyncio.get_running_loop()
-            return self.free < 1
+            return not self.free
 
     def take(self) -> bool:
         """Take one, and return whether there was any."""
         with self._lock:
-            taken = self.free >= 1
+            taken = self.free > 0
             self.free -= taken
         return taken
 
@@ -124,6 +123,10 @@ class Turn:
         """Tell whether it is granted before another one of its lane."""
         return (-self.priority, self.number) < (-other.priority, other.number)
 
+    def bid(self, now: float) -> Bid:
+        """Return how much it is wanted."""
+        return self.priority, now - self.since
+
     def answered(self, status: int | None, headers: Mapping[str, str], body: bytes = b"") -> None:
         """Report the head of the answer as soon as it is read; `headers` have lower-case names.
 
@@ -154,6 +157,10 @@ class PollTurn(Turn):
 
     job: PolledJob
 
+    def bid(self, now: float) -> Bid:
+        """Return the urgency of the poll."""
+        return self.job.urgency(now), 0.0
+
 
 T = TypeVar("T", bound=Turn)
 
@@ -164,41 +171,48 @@ class Queue(Generic[T]):
 
     Attributes:
         look: called once there is a slot again.
-        slots: how many turns may be in use at once.
+        slots: how many turns may be in use at once; None for any number.
         turns: those that wait, sorted; there may be thousands.
+        bidders: those that bid when the ration was asked last, the best first.
+        best: what the first of them bid.
+        again: when the ration said to ask again.
         overloaded: until when a model is; infinity while one of its turns tries.
     """
 
     look: Callable[[], None]
-    slots: Slots = field(factory=partial(Slots, math.inf))
+    slots: Slots | None = None
     turns: list[T] = field(factory=list[T])
+    bidders: list[T] = field(factory=list[T])
+    best: float = -math.inf
+    again: float = -math.inf
     overloaded: dict[str | None, float] = field(factory=dict[str | None, float])
 
     def opens(self, now: float) -> float:
-        """Return when the first turn is ready: `now` if one is, infinity if none will be."""
-        if not self.turns or self.slots.taken(self.look):
+        """Return when the first of the turns is ready: `now` if one is, infinity if it is not known yet."""
+        if self.slots is not None and self.slots.taken(self.look):
             return math.inf
         if not self.overloaded:
             return now
-        return max(min(self.overloaded.get(turn.model, now) for turn in self.turns), now)
+        return max(min([self.overloaded.get(turn.model, now) for turn in self.turns]), now)
 
-    def best(self, count: int, now: float) -> list[tuple[Bid, T]]:
-        """Return the turns that are ready, at most `count`, and what they bid, the best first."""
-        ready, trying = list[tuple[Bid, T]](), set[str | None]()
+    def bids(self, count: int, now: float) -> tuple[Bid, ...]:
+        """Return what the turns that are ready bid, at most `count`, the best first."""
+        self.bidders, trying = [], set[str | None]()
+        count = count if self.slots is None else min(count, self.slots.free)
         for turn in self.turns:
-            if len(ready) >= min(count, self.slots.free):
+            if len(self.bidders) >= count:
                 break
             if turn.model in self.overloaded:
                 if self.overloaded[turn.model] > now or turn.model in trying:
                     continue
                 trying.add(turn.model)
-            ready.append(((turn.priority, now - turn.since), turn))
-        return ready
+            self.bidders.append(turn)
+        return tuple([turn.bid(now) for turn in self.bidders])
 
-    def grant(self, bidders: list[T]) -> T | None:
+    def grant(self) -> T | None:
         """Take out the first of the turns that bid, if any still waits and there is a slot for it."""
-        for turn in bidders:
-            if turn in self.turns and self.slots.take():
+        for turn in self.bidders:
+            if turn in self.turns and (self.slots is None or self.slots.take()):
                 self.turns.remove(turn)
                 if turn.model in self.overloaded:
                     self.overloaded[turn.model] = math.inf
@@ -218,9 +232,11 @@ class PollQueue(Queue[PollTurn]):
 
     def opens(self, now: float) -> float:
         """Return when the first job is due."""
-        return max(min((turn.job.due for turn in self.turns), default=math.inf), now)
+        return max(min([turn.job.due for turn in self.turns]), now)
 
-    def best(self, count: int, now: float) -> list[tuple[Bid, PollTurn]]:
-        """Return the most urgent; of equals first the one that came first."""
-        due = [(turn.job.urgency(now), -turn.number, turn) for turn in self.turns if turn.job.due <= now]
-        return [((urgency, 0.0), turn) for urgency, _, turn in heapq.nlargest(count, due)]
+    def bids(self, count: int, now: float) -> tuple[Bid, ...]:
+        """Return the urgency of the most urgent; of equals the one that came first is the first."""
+        due = [(turn.bid(now), -turn.number, turn) for turn in self.turns if turn.job.due <= now]
+        best = heapq.nlargest(count, due)
+        self.bidders = [turn for _, _, turn in best]
+        return tuple([bid for bid, _, _ in best])
