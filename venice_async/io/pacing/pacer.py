@@ -248,8 +248,10 @@ class Pacer:
                 model.answered(p80, instant=model.instant)
         for name in {name for name, _ in self._grant.completions}:
             self._models[name].learn(*(took for of, took in self._grant.completions if of == name))
-        for lane, queue in self._queues.items():
-            queue.again = now + self._grant.again.get(lane, -math.inf)
+        for queue in self._queues.values():
+            queue.again = -math.inf
+        for lane, wait in self._grant.again.items():
+            self._queues[lane].again = now + max(wait, _LEAST_NAP)
         for lane, token in self._grant.turns:
             turn = self._queues[lane].grant()
             if turn is None:  # whoever bid for it is gone

@@ -93,7 +93,7 @@ class Ledger:
         sent: how many requests were sent, ever.
         answered: how many of them were answered, or given up.
         last_sent: when the latest was sent.
-        flying: those that are not answered yet.
+        flying: those that are not answered yet, the latest last.
         departures: when requests were sent that surely are no more than a period old.
         arrivals: when answers came, within a period and a little.
     """
@@ -289,7 +289,7 @@ class Bucket:
     def opens(self, now: float) -> float:
         """Return `now` if a request may be sent, else when to ask again; infinity: once one is answered."""
         ledger, belief = self._ledger, self._belief
-        last_flying = max((sent.at for sent in ledger.flying), default=-math.inf)
+        last_flying = ledger.flying[-1].at if ledger.flying else -math.inf
         if self._refusals and last_flying >= self._closed_until:
             return math.inf  # after a 429 one request tries, and the rest wait for its answer
         when = ledger.opens(self.limit * self.share, now)
@@ -340,7 +340,8 @@ class Bucket:
         """Count an answer that was not a 429, and came `late` seconds before now."""
         if sent.at >= self._closed_until:
             self._refusals = 0
-        self.change(told.limit or self.limit, self.share)
+        if told.limit is not None:
+            self.change(told.limit, self.share)
         before, self._belief = self._belief, self._belief.update(self._ledger, sent, told, now, late)
         if self._belief.first != before.first:  # a new window owes nothing to the pace of the last
             self.pace.due = min(self.pace.due, now)
@@ -352,7 +353,8 @@ class Bucket:
         The pause doubles while what was sent after it is refused, too.
         """
         self._ledger.ended(sent, now)
-        self.change(told.limit or self.limit, self.share)
+        if told.limit is not None:
+            self.change(told.limit, self.share)
         self._belief = self._belief.disbelieve(now)
         if sent.at >= self._closed_until:
             self._refusals += 1

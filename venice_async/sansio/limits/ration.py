@@ -65,7 +65,6 @@ SOON: Final = 0.04  # seconds after which a process that was put off asks again,
 MOST: Final = 1.0  # seconds after which a process that waits asks again, as others may change the answer
 PASSED_ON: Final = 30  # completions of a model, the latest
 MODELS: Final = 50  # that are remembered, the latest
-_CLOSEST: Final = 0.001  # seconds: a clock of floats can be asked for less than it can show
 
 Lane: TypeAlias = Literal["free", "queue", "polls", "clean-up"]
 Bid: TypeAlias = tuple[float, float]
@@ -240,19 +239,22 @@ class Ration:
         for answer in wish.answers:
             self._end(wish.process, answer, now)
         # A process that was silent is dead. A turn that its process does not know of was granted in vain.
-        self.processes = {name: one for name, one in self.processes.items() if now - one.at < DEAD}
-        held = set(wish.held)
+        for name, process in list(self.processes.items()):
+            if now - process.at >= DEAD:
+                del self.processes[name]
         for token, flight in list(self.flights.items()):
             ours = flight.process == wish.process
-            if token not in held if ours else flight.process not in self.processes:
+            if token not in wish.held if ours else flight.process not in self.processes:
                 self._end(flight.process, Answer(token=token), now)
-        self._record(wish, now)
         news = self._trade_news(wish)
-        turns, wanted = list[tuple[Lane, str]](), self.processes[wish.process].bids
-        lanes: list[Lane] = [lane for lane in self.order if wanted.get(lane)]
+        bids = self._record(wish, now)
+        turns, again, helps = list[tuple[Lane, str]](), dict[Lane, float](), False
+        lanes: list[Lane] = [lane for lane in self.order if bids.get(lane)]
         while lanes:  # they take turns; one that is closed stays so
             lane = lanes.pop(0)
-            if self._opens(lane, wish, now)[0] > now:
+            wait, answer_helps = self._wait(lane, wish, now)
+            if wait > 0:
+                again[lane], helps = wait, helps or answer_helps
                 continue
             self.turns += 1
             token, bucket = f"{self.turns:x}", self._bucket(lane)
@@ -262,18 +264,9 @@ class Ration:
             self.order.append(lane)
             self.kept.pop(lane, None)
             turns.append((lane, token))
-            del wanted[lane][0]
-            if wanted[lane]:
+            del bids[lane][0]
+            if bids[lane]:
                 lanes.append(lane)
-        alone, helps, again = len(self.processes) == 1, False, dict[Lane, float]()
-        for lane in self.order:
-            if wanted.get(lane):
-                when, answer_helps = self._opens(lane, wish, now)
-                helps = helps or answer_helps
-                bucket = self._bucket(lane)
-                if bucket is not None:
-                    when += self._bids_above(lane, wish, now) / bucket.rate
-                again[lane] = max(when - now if alone else min(when - now, MOST), _CLOSEST)
         return Grant(
             turns=tuple(turns),
             again=again,
@@ -295,7 +288,8 @@ class Ration:
                 bucket.give_back(sent)
             return
         late = min(max(answer.late, 0.0), now - flight.at)
-        now = now - late if self.one_clock else now
+        if self.one_clock:
+            now, late = now - late, 0.0
         self.failures.ended(now, answer.status, answer.failures)
         if refused is not None:
             self.refusals[refused.reason] = self.refusals.get(refused.reason, 0) + 1
@@ -309,18 +303,18 @@ class Ration:
         elif refused is not None and refused.reason == "limited":
             bucket.refused(sent, answer.told, now, wait=refused.wait, chance=answer.chance)
         else:
-            bucket.answered(sent, answer.told, now, late=0.0 if self.one_clock else late)
+            bucket.answered(sent, answer.told, now, late=late)
 
-    def _record(self, wish: Wish, now: float) -> None:
-        """Record what a process says, and agree on limits: the least that a living process knows."""
+    def _record(self, wish: Wish, now: float) -> dict[Lane, list[Bid]]:
+        """Record what a process says, agree on the least limits that a living one knows; return its bids."""
         bids: dict[Lane, list[Bid]] = {
             lane: [(want, now - max(waited, 0.0)) for want, waited in bids[:BIDS]]
             for lane, bids in wish.bids.items()
         }
         self.processes[wish.process] = Process(now, wish.limits, bids, wish.pressure)
-        told, known = {process.limits for process in self.processes.values()}, self.limits
-        if told == {known}:
-            return
+        told, known = [process.limits for process in self.processes.values()], self.limits
+        if told.count(known) == len(told):
+            return bids
         self.limits = limits = evolve(
             wish.limits,
             queue_per_minute=min(one.queue_per_minute for one in told),
@@ -332,11 +326,18 @@ class Ration:
         queue, polls = limits.queue_per_minute, limits.retrieve_per_minute
         self.queue.change(self.queue.limit if queue == known.queue_per_minute else queue, limits.share)
         self.polls.change(self.polls.limit if polls == known.retrieve_per_minute else polls, limits.share)
+        return bids
 
     def _trade_news(self, wish: Wish) -> tuple[tuple[str, float], ...]:
         """Take in what a process learned of models, and return what the others have learned since."""
-        for name in (*wish.p80s, *(name for name, _ in wish.completions)):  # the latest comes last
-            self.models[name] = self.models.pop(name, Learned())
+        news = list[tuple[int, str, float]]()
+        if wish.heard < self.learned:
+            for name, model in self.models.items():
+                for serial, process, seconds in model.completions:
+                    if serial > wish.heard and process != wish.process:
+                        news.append((serial, name, seconds))
+        for name in (*wish.p80s, *dict(wish.completions)):  # the latest comes last
+            self.models[name] = self.models.pop(name) if name in self.models else Learned()
         for name, p80 in wish.p80s.items():
             self.models[name].p80 = p80
         for name, seconds in wish.completions:
@@ -345,16 +346,13 @@ class Ration:
             model.completions = [*model.completions, (self.learned, wish.process, seconds)][-PASSED_ON:]
         while len(self.models) > MODELS:
             del self.models[next(iter(self.models))]
-        news = sorted(
-            (serial, name, seconds)
-            for name, model in self.models.items()
-            for serial, process, seconds in model.completions
-            if serial > wish.heard and process != wish.process
-        )
-        return tuple((name, seconds) for _, name, seconds in news)
+        return tuple([(name, seconds) for _, name, seconds in sorted(news)])
 
-    def _opens(self, lane: Lane, wish: Wish, now: float) -> tuple[float, bool]:
-        """Return when the process may have a turn it wants, and whether an answer may bring that forward."""
+    def _wait(self, lane: Lane, wish: Wish, now: float) -> tuple[float, bool]:
+        """Return in how many seconds a process is to ask again for a turn, 0 if it may have one.
+
+        And whether an answer may bring that forward.
+        """
         bucket, best = self._bucket(lane), self.processes[wish.process].bids[lane][0]
         limit = self.limits.failures if lane != "clean-up" else max(self.limits.failures // 2, 2)
         opens = self.failures.opens(now, limit=limit, flying=len(self.flights))
@@ -362,29 +360,26 @@ class Ration:
             opens = max(opens, bucket.opens(now))
         helps = opens > now
         opens = max(opens, self.blocked_until)
-        if lane == "polls" and opens <= now:
-            evenly = self.polls.pace.opens()
+        if lane == "polls" and opens <= now and (evenly := self.polls.pace.opens()) > now:
             pressure = sum(one.pressure for one in self.processes.values() if now - one.at < WORD_LASTS)
             scarcity = pressure**2 / (2 * self.polls.spare_rate(now) ** 2)
-            if evenly > now and best[0] < max(min(scarcity, PERIOD), wish.price):
+            if best[0] < max(min(scarcity, PERIOD), wish.price):
                 opens = min(evenly, now + 1 / self.polls.rate)
-        if opens > now:
-            self.kept.pop(lane, None)
-        elif bucket is not None and self._bids_above(lane, wish, now):
-            kept_since = self.kept.setdefault(lane, now)
-            if now < kept_since + KEPT:
-                opens = now + SOON
-        return opens, helps
-
-    def _bids_above(self, lane: Lane, wish: Wish, now: float) -> int:
-        """Return how many bids of others, as far as they count, are above the best of the process."""
-        best = self.processes[wish.process].bids[lane][0]
-        return sum(
+        above = sum(
             bid > best
             for name, one in self.processes.items()
             if name != wish.process and now - one.at < WORD_LASTS
             for bid in one.bids.get(lane, ())
         )
+        if opens > now:
+            self.kept.pop(lane, None)
+        elif bucket is not None and above and now < self.kept.setdefault(lane, now) + KEPT:
+            opens = now + SOON
+        else:
+            return 0.0, False
+        if bucket is not None:
+            opens += above / bucket.rate
+        return opens - now if len(self.processes) == 1 else min(opens - now, MOST), helps
 
     def _bucket(self, lane: Lane) -> Bucket | None:
         """Return the rate limit of a lane; None for one that has no known limit."""
