@@ -250,7 +250,7 @@ def test_a_job_that_is_gone_leaves_the_first_poll_to_the_next_one(clock: Clock) 
     first.close()
     assert clock.now == second.due
     second.close()
-    assert (None, {}) == (model.probing, model.jobs)
+    assert {} == model.jobs
 
 
 def test_what_remains_is_told_once_a_p80_and_the_age_are_known(clock: Clock) -> None:
@@ -262,6 +262,14 @@ def test_what_remains_is_told_once_a_p80_and_the_age_are_known(clock: Clock) -> 
     assert model.times.remaining(20) == job.eta
     assert model.times.remaining(50) == old.eta
     assert watched(model, clock, age=None).eta is None
+
+
+def test_what_remains_is_not_told_before_a_first_poll_that_is_made_at_once(clock: Clock) -> None:
+    model = ModelTimes(probed=True, p80=100.0, instant=True)
+    job = watched(model, clock)
+    assert job.eta is None
+    job.progressed(age=None, average=None)
+    assert model.times.remaining(0) == job.eta
 
 
 @pytest.mark.parametrize("age", [None, -1.0, LONGEST + 1])

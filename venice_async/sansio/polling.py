@@ -163,8 +163,7 @@ class ModelTimes:
         p80: seconds, as the server says.
         completions: how many jobs it was learned from.
         instant: whether its latest job was done as soon as it was queued, so that the next one may be too.
-        probed: whether any poll has been answered.
-        probing: until then the job whose first poll asks for the model's P80.
+        probed: whether any poll has been answered; until then the first job asks for the model's P80.
         jobs: those that are being polled.
         untold: durations, in seconds, that other processes have not been told.
     """
@@ -174,7 +173,6 @@ class ModelTimes:
     completions: int = 0
     instant: bool = False
     probed: bool = False
-    probing: PolledJob | None = None
     jobs: dict[PolledJob, None] = field(factory=dict["PolledJob", None])
     untold: list[float] = field(factory=list[float])
     _durations: deque[float] = field(factory=partial(deque[float], maxlen=REMEMBERED))
@@ -182,7 +180,7 @@ class ModelTimes:
 
     def answered(self, average: float | None, *, instant: bool) -> None:
         """Record that a poll was answered, and the P80 it told."""
-        self.probed, self.probing = True, None
+        self.probed = True
         if instant != self.instant:
             self.instant = instant
             for job in self.jobs:
@@ -234,19 +232,19 @@ class PolledJob:
         self.born: float = clock() - (age or 0.0)
         self._age_known = age is not None
         self._from_start = age == 0
-        self._answered = False
-        self._last = 0.0  # the age at the latest answer
+        self._last: float | None = None  # the age at the latest answer
         self._since = 0.0  # Λ of it
         self._least = 0.0  # seconds of delay: the urgency of a poll that should not wait
         model.jobs[self] = None
-        if not model.probed and model.probing is None:
-            model.probing = self
 
     @property
     def eta(self) -> float | None:
-        """Seconds the job will still take, by the median of its model and age; None before both are known."""
+        """Seconds the job will still take, by the median of its model and age.
+
+        None before both are known, and before a first poll that does not wait: it tells more.
+        """
         known = self.model.p80 is not None or self.model.completions >= FEWEST
-        if not known or not self._age_known:
+        if not known or not self._age_known or self._at_once:
             return None
         return self.model.times.remaining(self._clock() - self.born)
 
@@ -256,40 +254,41 @@ class PolledJob:
         if age is not None and 0 <= age <= LONGEST:
             self.born = now - age
             self._age_known = True
-        self._answered = True
         self._last = now - self.born
         self.model.answered(average, instant=False)
 
     def completed(self, *, age: float | None) -> None:
         """Record that the job is done, at that age if the answer says so: its model's times are learned."""
         model, elapsed = self.model, self._clock() - self.born
-        at_first = elapsed < self._polling.min_gap and not self._answered
+        at_first = elapsed < self._polling.min_gap and self._last is None
         model.answered(None, instant=at_first if self._from_start else model.instant)
-        if self._from_start or (self._answered and self._age_known):
-            seconds = estimate_duration(self._last, elapsed, age)
+        if self._from_start or (self._last is not None and self._age_known):
+            seconds = estimate_duration(self._last or 0.0, elapsed, age)
             model.untold.append(seconds)
             model.learn(seconds)
 
     def close(self) -> None:
         """Stop watching; may be called more than once."""
-        model = self.model
-        model.jobs.pop(self, None)
-        if model.probing is self:
-            model.probing = next(iter(model.jobs), None)
-            if model.probing is not None:
-                model.probing.schedule()
+        jobs = self.model.jobs
+        jobs.pop(self, None)
+        if jobs and not self.model.probed:
+            next(iter(jobs)).schedule()
+
+    @property
+    def _at_once(self) -> bool:
+        """Whether its first poll should not wait: it tells P80 or an unknown age, or finds the job done."""
+        probing = not self.model.probed and next(iter(self.model.jobs), None) is self
+        return self._last is None and (probing or self.model.instant or not self._age_known)
 
     def schedule(self, after: float | None = None) -> None:
         """Find when the next poll is due, not before `after` seconds from now.
 
         None finds it anew, as what is known of the model has changed: a poll that is due stays so.
         """
-        now, times, polling, last = self._clock(), self.model.times, self._polling, self._last
+        now, times, polling, last = self._clock(), self.model.times, self._polling, self._last or 0.0
         if after is not None:
             self.due, self._not_before = math.inf, now + after
-        # The first poll should not wait where it tells P80 or an unknown age, or finds the job done.
-        at_once = self.model.probing is self or self.model.instant or not self._age_known
-        at_once = at_once and not self._answered
+        at_once = self._at_once
         self._since = times.hazards(last)[1]
         self._least = polling.price if at_once else 0.0
         if self.due <= now:
