@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import time
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
@@ -61,6 +60,9 @@ class Refusal:
         """Yield the body."""
         yield self.body
 
+    def close(self) -> None:
+        """Do nothing."""
+
 
 class Refusing:
     """A transport that answers every request with one error."""
@@ -68,10 +70,9 @@ class Refusing:
     def __init__(self, body: bytes) -> None:
         self.body = body
 
-    @asynccontextmanager
-    async def send(self, request: HttpRequest) -> AsyncGenerator[Refusal]:  # noqa: ARG002 - all the same
+    async def send(self, request: HttpRequest) -> Refusal:  # noqa: ARG002 - all the same
         """Answer."""
-        yield Refusal(self.body)
+        return Refusal(self.body)
 
 
 async def measure(jobs: int, body: bytes) -> list[float]:

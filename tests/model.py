@@ -14,7 +14,6 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 from unittest import mock
@@ -112,6 +111,9 @@ class Answer:
             msg = "cut"
             raise DisconnectedError(msg)
         yield self.body[middle:]
+
+    def close(self) -> None:
+        pass
 
 
 class World:
@@ -419,8 +421,7 @@ class Wire:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    @asynccontextmanager
-    async def send(self, request: HttpRequest) -> AsyncGenerator[Answer]:
+    async def send(self, request: HttpRequest) -> Answer:
         world, name = self.process.world, request.call.value
         await self.process.pass_by(f"before {name}")
         await anyio.sleep(world.chance.random())
@@ -432,7 +433,7 @@ class Wire:
         await self.process.pass_by(f"after {name}")
         if request.call is not Call.LINK:
             self.fail("lost", request, DisconnectedError)
-        yield answer
+        return answer
 
     def fail(self, fault: str, request: HttpRequest, error: type[Exception]) -> None:
         """Fail in that way if it is due."""

@@ -67,6 +67,9 @@ class FakeResponse:
         finally:
             self.closed = True
 
+    def close(self) -> None:
+        self.closed = True
+
 
 def whole(clip: bytes, *, size: int = 1000, **headers: str) -> FakeResponse:
     """Return a complete answer with its length announced."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Final
 
@@ -117,7 +118,7 @@ class Retrieval:
                 turn.unsent()
                 raise
             try:
-                async with self._shared.caller.poll(command.ticket, turn) as response:
+                with closing(await self._shared.caller.poll(command.ticket, turn)) as response:
                     succeeded = response.status in SUCCESS
                     if succeeded and carries_video(response.headers, await response.peek()):
                         async with self._shared.deliveries:
@@ -138,13 +139,12 @@ class Retrieval:
         await self._shared.clock.sleep(command.after)
         try:
             self.check()
-            async with (
-                self._shared.deliveries,
-                self._shared.caller.fetch(command.ticket, delivery.headers_for_next()) as response,
-            ):
-                if response.status in _LINK_ANSWERS:
-                    return await self._receive(command.ticket, response)
-                return Interrupted(await self._shared.caller.read_refusal(command.ticket, response))
+            async with self._shared.deliveries:
+                headers = delivery.headers_for_next()
+                with closing(await self._shared.caller.fetch(command.ticket, headers)) as response:
+                    if response.status in _LINK_ANSWERS:
+                        return await self._receive(command.ticket, response)
+                    return Interrupted(await self._shared.caller.read_refusal(command.ticket, response))
         except CAN_GO_ON as error:
             return Interrupted(error)
         except DownloadError as error:
@@ -181,11 +181,12 @@ async def ask_status(shared: Shared, ticket: Ticket) -> State:
     caller = shared.caller
     watch = caller.pacer.watch(ticket.model, age=None)
     try:
-        async with caller.pacer.poll_turn(watch) as turn, caller.poll(ticket, turn) as response:
-            if response.status in SUCCESS and carries_video(response.headers, await response.peek()):
-                # Leaving drops the rest of the body: the clip stays at the server.
-                return Downloading(ticket=ticket, via="poll", total=content_length(response.headers))
-            event = await caller.read_poll(ticket, response)
+        async with caller.pacer.poll_turn(watch) as turn:
+            with closing(await caller.poll(ticket, turn)) as response:
+                if response.status in SUCCESS and carries_video(response.headers, await response.peek()):
+                    # Closing drops the rest of the body: the clip stays at the server.
+                    return Downloading(ticket=ticket, via="poll", total=content_length(response.headers))
+                event = await caller.read_poll(ticket, response)
         if isinstance(event, StillGoing):
             watch.progressed(age=event.elapsed, average=event.average)
             event = evolve(event, eta=watch.eta)

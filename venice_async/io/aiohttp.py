@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from functools import wraps
 from typing import Any, Final, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
@@ -153,7 +153,7 @@ class AiohttpResponse:
         body = bytearray(self._peeked)
         failure: VeniceError | None = None
         try:
-            async with running_time(self._patience):
+            with self._limit():
                 while len(body) <= limit and (chunk := await self._response.content.read(_CHUNK)):
                     body += chunk
         except TimeoutError:
@@ -176,10 +176,18 @@ class AiohttpResponse:
         while chunk := await self._next():
             yield chunk
 
+    def close(self) -> None:
+        """Discard what was not read."""
+        self._response.close()
+
     @_bare
     async def _next(self) -> bytes:
-        async with running_time(self._patience):
+        with self._limit():
             return await self._response.content.read(_CHUNK)
+
+    def _limit(self) -> AbstractContextManager[None]:
+        """Limit how long a read may take, unless all of the body has come."""
+        return nullcontext() if self._response.content.is_eof() else running_time(self._patience)
 
 
 class AiohttpTransport:
@@ -239,22 +247,13 @@ class AiohttpTransport:
         """Close our own sessions, and wait until their transports are closed."""
         await self._open.aclose()
 
-    @asynccontextmanager
-    async def send(self, request: HttpRequest) -> AsyncGenerator[AiohttpResponse]:
+    @_bare
+    async def send(self, request: HttpRequest) -> AiohttpResponse:
         """Send `request` once; see `transport.Transport.send`."""
+        if request.call in _LINKS:
+            return AiohttpResponse(await self._follow(request), self._timeouts.read, None)
         paid = request.call is Call.QUEUE
         body = None if request.body is None else _Body(request.body, once=paid)
-        opened = await self._opened(request, body)
-        try:
-            yield AiohttpResponse(opened, self._timeouts.read, body)
-        finally:
-            opened.close()
-
-    @_bare
-    async def _opened(self, request: HttpRequest, body: _Body | None) -> aiohttp.ClientResponse:
-        if request.call in _LINKS:
-            return await self._follow(request)
-        paid = request.call is Call.QUEUE
         try:
             session = self._paid if paid else self._api
             if session is None or session.closed:
@@ -263,7 +262,7 @@ class AiohttpTransport:
             url = self._base_url + request.url
             if paid:
                 await self._route.look_ahead()
-            return await self._head(
+            opened = await self._head(
                 session,
                 request,
                 url,
@@ -279,6 +278,7 @@ class AiohttpTransport:
                 raise
             msg = f"The request was not sent: {failure.message} ({type(error).__name__})"
             raise ConnectError(msg) from None
+        return AiohttpResponse(opened, self._timeouts.read, body)
 
     async def _follow(self, request: HttpRequest) -> aiohttp.ClientResponse:
         """Send a request to a link, following its redirects by hand."""
@@ -325,7 +325,7 @@ class AiohttpTransport:
 
         async def opened() -> aiohttp.ClientResponse:
             try:
-                async with running_time(self._timeouts.connect + self._timeouts.read + upload):
+                with running_time(self._timeouts.connect + self._timeouts.read + upload):
                     return await session.request(
                         request.method,
                         url,

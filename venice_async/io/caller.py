@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, closing
 from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -141,7 +141,7 @@ class Caller:
                 if turn is not None:
                     turn.unsent()
                 raise
-            response = await stack.enter_async_context(self._send(request, turn))
+            response = stack.enter_context(closing(await self._send(request, turn)))
             content = await response.read(LONGEST_CATALOGUE)
         if content.failure is not None and response.status < _FIRST_ERROR:
             raise content.failure
@@ -150,7 +150,7 @@ class Caller:
     async def pay(self, request: HttpRequest, command: Queue, turn: Turn) -> QueueEvent:
         """Send the paid request once, on its turn, and return the event that its answer means."""
         try:
-            async with self._send(request, turn) as response:
+            with closing(await self._send(request, turn)) as response:
                 content = await response.read(LONGEST_REPLY)
         except VeniceError as error:
             return Refused(error)
@@ -166,13 +166,13 @@ class Caller:
             )
         return event
 
-    def poll(self, ticket: Ticket, turn: Turn) -> AbstractAsyncContextManager[Response]:
-        """Send a poll once, on its turn, and yield the answer, which may be the clip."""
-        return self._send(poll_request(ticket), turn)
+    async def poll(self, ticket: Ticket, turn: Turn) -> Response:
+        """Send a poll once, on its turn, and return the answer, which may be the clip."""
+        return await self._send(poll_request(ticket), turn)
 
-    def fetch(self, ticket: Ticket, headers: dict[str, str]) -> AbstractAsyncContextManager[Response]:
+    async def fetch(self, ticket: Ticket, headers: dict[str, str]) -> Response:
         """GET a link once; no turn is taken, for the link is not the API's."""
-        return self._send(link_request(ticket, headers))
+        return await self._send(link_request(ticket, headers))
 
     async def read_poll(self, ticket: Ticket, response: Response) -> PollEvent:
         """Read the answer to a poll that is not the clip."""
@@ -260,12 +260,12 @@ class Caller:
         self._spent += self._retries.cost
         return True
 
-    @asynccontextmanager
-    async def _send(self, request: HttpRequest, turn: Turn | None = None) -> AsyncGenerator[Response]:
+    async def _send(self, request: HttpRequest, turn: Turn | None = None) -> Response:
         """Send a request, and report its answer to the pacer; of a 429 the body, too, which says why."""
         if self._hook is not None:
             request = await self._hook.applied(request)
-        async with self._transport.send(request) as response:
+        response = await self._transport.send(request)
+        try:
             if response.status < _FIRST_ERROR:
                 self._spent = max(0.0, self._spent - self._retries.refund)
             if request.call not in {Call.LINK, Call.REVOKE}:
@@ -279,7 +279,10 @@ class Caller:
                 limited = response.status == HTTPStatus.TOO_MANY_REQUESTS
                 body = (await response.read(LONGEST_ERROR)).data if limited else b""
                 turn.answered(response.status, response.headers, body)
-            yield response
+        except BaseException:
+            response.close()
+            raise
+        return response
 
     async def _understood(
         self,

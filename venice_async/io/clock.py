@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Final
 
 import anyio
@@ -16,36 +15,46 @@ _INSTANT: Final = 1e-6  # seconds; less is a rounding error, too small to add to
 _TURNS: Final = 16  # iterations of the loop at the end, for data that is in the socket to reach its reader
 
 
-@asynccontextmanager
-async def running_time(seconds: float) -> AsyncGenerator[None]:
-    """Raise `TimeoutError` from a block after `seconds` during which the event loop ran.
+class running_time:  # noqa: N801 - used like `asyncio.timeout`
+    """Raise `TimeoutError` from a block after so many seconds during which the event loop ran.
 
     A blocking call, a debugger, Ctrl-Z or a frozen container stops the loop. An ordinary timer is overdue
     afterwards, and would cancel a read whose data is already in the socket.
     """
-    loop = asyncio.get_running_loop()
-    left, turns, looked_at = seconds, _TURNS, loop.time()
-    timer: asyncio.Handle
 
-    def look() -> None:
-        nonlocal left, turns, looked_at, timer
-        now = loop.time()
-        left -= min(now - looked_at, seconds / _SLICES)
-        looked_at = now
-        if left > _INSTANT:
-            timer = loop.call_later(min(left, seconds / _SLICES), look)
-        elif turns > 0:
-            turns -= 1
-            timer = loop.call_soon(look)
+    def __init__(self, seconds: float) -> None:
+        self._slice = seconds / _SLICES
+        self._left = seconds
+        self._turns = _TURNS
+        self._expired = False
+
+    def __enter__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - what waits is a task
+        self._task, self._cancelling = task, task.cancelling()
+        self._looked_at = self._loop.time()
+        self._timer: asyncio.Handle = self._loop.call_later(self._slice, self._look)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        self._left -= min(now - self._looked_at, self._slice)
+        self._looked_at = now
+        if self._left > _INSTANT:
+            self._timer = self._loop.call_later(min(self._left, self._slice), self._look)
+        elif self._turns > 0:
+            self._turns -= 1
+            self._timer = self._loop.call_soon(self._look)
         else:
-            timeout.reschedule(now)
-
-    async with asyncio.timeout(None) as timeout:
-        timer = loop.call_later(seconds / _SLICES, look)
-        try:
-            yield
-        finally:
-            timer.cancel()
+            self._expired = True
+            self._task.cancel()
 
 
 class SystemClock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from attrs import field, frozen
@@ -62,12 +61,16 @@ class Response(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Discard what was not read."""
+        ...
+
 
 class Transport(Protocol):
     """Sends one request, once."""
 
-    def send(self, request: HttpRequest) -> AbstractAsyncContextManager[Response]:
-        """Send `request` once and yield its answer; leaving the block discards what was not read.
+    async def send(self, request: HttpRequest) -> Response:
+        """Send `request` once and return its answer, to be closed in the end.
 
         Raises `ConnectError` (nothing was sent), `ReadTimeoutError` or `DisconnectedError`.
         """

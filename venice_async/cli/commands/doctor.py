@@ -6,6 +6,7 @@ import math
 import os
 import stat
 import time
+from contextlib import closing
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -158,11 +159,11 @@ async def _check_clock(session: Session) -> Finding:
 
     base_url, before, said = session.base_url, time.time(), None
     with anyio.move_on_after(_PATIENCE):
-        async with (
-            AiohttpTransport(base_url=base_url, api_key=session.api_key, timeouts=Timeouts()) as transport,
-            transport.send(list_models().request) as response,
-        ):
-            said = response.headers.get("date", "")
+        async with AiohttpTransport(
+            base_url=base_url, api_key=session.api_key, timeouts=Timeouts()
+        ) as transport:
+            with closing(await transport.send(list_models().request)) as response:
+                said = response.headers.get("date", "")
     after = time.time()
     if said is None:
         msg = f"{base_url} gave no answer within {_PATIENCE:g} s"
