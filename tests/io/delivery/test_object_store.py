@@ -17,6 +17,7 @@ from unittest.mock import AsyncMock
 import pytest
 from obstore.store import LocalStore, MemoryStore, S3Store
 
+from tests.boxes import box
 from tests.clients import PRIVATE, PUBLIC, client, until
 from tests.s3 import CUT, KEY_ID, SECRET, S3Server
 from tests.venice import Venice, fault
@@ -311,6 +312,18 @@ async def test_quicktime_is_called_so(venice: VeniceClient, server: Venice) -> N
     await venice.generate(PUBLIC, to="a.mov", store=store)
     assert "video/quicktime" == store.get("a.mov").attributes["Content-Type"]
     assert ".mov" == Path(str((await venice.generate(PUBLIC, to="clips/", store=store)).url)).suffix
+
+
+async def test_a_quicktime_file_is_known_as_one_however_little_of_it_came_first() -> None:
+    store, clip = MemoryStore(), box(b"wide", b"") + box(b"ftyp", b"qt  " + bytes(4))
+    for rest in (b"", bytes(object_store.WHOLE)):
+        place = place_in(store, f"{len(rest)}.mov")
+        upload = ObjectUpload(place, overwrite=False, job_key="key", resumed=False)
+        await upload.write([clip[:12]])
+        await upload.write([clip[12:], rest])
+        await upload.commit()
+    kinds = [store.get(f"{size}.mov").attributes["Content-Type"] for size in (0, object_store.WHOLE)]
+    assert ["video/quicktime"] * 2 == kinds
 
 
 async def test_what_a_killed_process_left_of_an_upload_goes_when_its_job_goes_on(

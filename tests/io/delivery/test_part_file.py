@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from tests.boxes import box
 from tests.io.answers import fail
 from venice_async.errors import DownloadError
 from venice_async.io.delivery.part_file import PartFile, job_key, part_path
+from venice_async.sansio.naming import in_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -157,6 +159,17 @@ async def test_a_symbolic_link_is_not_replaced_unasked(clip: Path, monkeypatch: 
         await part.abort()
         assert "nowhere" == str(clip.readlink())
         clip.unlink()
+
+
+@pytest.mark.parametrize("first", [12, 16, 19])
+async def test_a_quicktime_file_is_named_as_one_however_little_of_it_came_first(
+    tmp_path: Path, first: int
+) -> None:
+    clip = box(b"wide", b"") + box(b"ftyp", b"qt  " + bytes(4)) + box(b"mdat", b"media")
+    part = PartFile(tmp_path, overwrite=False, job_key=KEY, naming=in_folder({"model": "m"}), queue_id="q")
+    await part.write([clip[:first]])
+    await part.write([clip[first:]])
+    assert tmp_path / "m-q.mov" == await part.commit()
 
 
 # What could not be verified

@@ -104,10 +104,10 @@ class ObjectUpload:
 
     async def write(self, chunks: Sequence[bytes]) -> None:
         """Append the chunks: full parts are uploaded, and waited for if too many are on their way."""
-        if not self._size:
-            self._suffix = suffix_of(chunks)
         self._held += chunks
         self._size += sum(map(len, chunks))
+        if self._writer is None:
+            self._suffix = suffix_of(self._held)
         if self._writer is None and self._size > WHOLE:
             import obstore  # noqa: PLC0415 - it is loaded: the destination was checked with it
 

@@ -29,6 +29,7 @@ T = TypeVar("T")
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EROFS})
 _MOST_UNVERIFIED: Final = 9  # files of one name that are kept for a person
 _FLUSHED: Final = 8 << 20  # bytes that are flushed at once while others come; a disk prefers long runs
+_HEAD: Final = 256  # bytes, in which a file says what it is
 _KEY_LENGTH: Final = 16
 _SHOWN: Final = 40  # characters of the final name within the part file's, at most 4 bytes each
 _LONG_NAME: Final = 240  # bytes, to which a file system lets us add some
@@ -83,8 +84,7 @@ class PartFile:
         self._resumed = resumed
         self._naming = naming
         self._queue_id = queue_id
-        self._suffix = ""
-        self._path = next(self._paths())
+        self._path = path if naming is None else path / next(naming.names(queue_id))
         self._url = url
         self._part: Path | None = None
         self._descriptor = -1
@@ -100,7 +100,6 @@ class PartFile:
 
         def append() -> None:
             self._opened()
-            self._suffix = self._suffix or suffix_of(chunks)
             if first is not None:
                 first()
             for chunk in chunks:
@@ -121,7 +120,7 @@ class PartFile:
             self._opened()
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             os.ftruncate(self._descriptor, 0)
-            self._suffix, self._flushed = "", 0
+            self._flushed = 0
 
         await self._run(empty)
 
@@ -241,7 +240,7 @@ class PartFile:
         part = part_path(final, self._job_key)
         replaced = _found(final) if self._overwrite else None
         mode = 0o666 if replaced is None else stat.S_IMODE(replaced.st_mode) & 0o666
-        self._descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+        self._descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
         self._part = part
         with contextlib.suppress(OSError):  # without locks no file that is left is ever removed
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -252,12 +251,12 @@ class PartFile:
         return followed(path) if self._overwrite else path
 
     def _paths(self) -> Iterator[Path]:
-        """Yield the paths that the file may have, the best first."""
+        """Yield the paths that the file may have, the best first, once it is written."""
         if self._naming is None:
             yield self._given
         else:
-            names = self._naming.names(self._queue_id, self._suffix or ".mp4")
-            yield from map(self._given.joinpath, names)
+            suffix = suffix_of([os.pread(self._descriptor, _HEAD, 0)])
+            yield from map(self._given.joinpath, self._naming.names(self._queue_id, suffix))
 
     def _close(self) -> None:
         self._ended = True
