@@ -11,7 +11,6 @@ import os
 import re
 import secrets
 import stat
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -49,9 +48,9 @@ _REASONS: Final = {
 class PartFile:
     """A `Sink` that writes a file: whole and flushed to disk, or none.
 
-    All system calls run in worker threads, one at a time: a call that a cancelled task left running ends
-    before `abort` removes the file. The part file is locked while it is open, so that one that a killed
-    process left can be told from one that another process is writing.
+    All system calls run in worker threads, one at a time, for one task uses it and a cancelled one waits for
+    its thread. The part file is locked while it is open, so that one that a killed process left can be told
+    from one that another process is writing.
     """
 
     restartable: bool = True
@@ -90,7 +89,6 @@ class PartFile:
         self._descriptor = -1
         self._flushed = 0  # bytes that the system was told to flush
         self._ended = False
-        self._lock = threading.Lock()
 
     async def open(self) -> None:
         """Do nothing: the first `write` creates the part file, and removes those of killed processes."""
@@ -199,25 +197,19 @@ class PartFile:
         """Remove the part file, in spite of any cancellation; a file that has its final name stays."""
 
         def end() -> None:
-            with self._lock:
-                if self._part is not None:
-                    _drop(self._part)
-                self._close()
+            if self._part is not None:
+                _drop(self._part)
+            self._close()
 
         await run_to_completion(in_thread(end))
 
     async def _run(self, operation: Callable[[], T]) -> T:
-        """Run an operation in a worker thread, one at a time, and none once the delivery has ended."""
-
-        def locked() -> T:
-            with self._lock:
-                if self._ended:
-                    msg = f"The delivery to {str(self._path)!r} has ended"
-                    raise DownloadError(msg)
-                return operation()
-
+        """Return what an operation returns in a worker thread; there is none once the delivery has ended."""
+        if self._ended:
+            msg = f"The delivery to {str(self._path)!r} has ended"
+            raise DownloadError(msg)
         try:
-            return await in_thread(locked)
+            return await in_thread(operation)
         except OSError as error:
             raise disk_error(self._path, error) from error.with_traceback(None)  # it holds pieces of the clip
 
