@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 from attrs import frozen
 
 from .errors import DownloadError, UsageError
-from .io.delivery.destination import check_target
+from .io.delivery.destination import check_destination
 from .io.delivery.part_file import PartFile, disk_error
 from .io.shielding import in_thread
 from .markup import video_html
@@ -163,7 +163,7 @@ async def save_image(image: Media, to: str | os.PathLike[str], *, overwrite: boo
 @asynccontextmanager
 async def _sink(to: str | os.PathLike[str], *, overwrite: bool) -> AsyncGenerator[PartFile]:
     """Give what writes a file, and remove what it has left if it was not committed."""
-    target = await check_target(to, overwrite=overwrite)
+    target = await check_destination(to, overwrite=overwrite)
     if target.naming is not None or not isinstance(target.place, Path):
         msg = f"{os.fspath(to)!r} is a folder"
         raise UsageError(msg, hint="Name a file in it")

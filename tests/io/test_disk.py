@@ -14,7 +14,7 @@ import pytest
 
 from tests.io.answers import fail
 from venice_async import UsageError
-from venice_async.io.delivery.destination import check_target
+from venice_async.io.delivery.destination import check_destination
 from venice_async.io.disk import deliveries_at_once, with_descriptors
 
 pytestmark = pytest.mark.anyio
@@ -58,9 +58,9 @@ async def test_a_destination_is_not_refused_for_want_of_a_descriptor(
     left = iter([errno.EMFILE, errno.ENFILE])
     with monkeypatch.context() as patch:
         fail(patch, "open", errno.EMFILE, when=lambda _: next(left, None) is not None)
-        assert tmp_path / "clip.mp4" == (await check_target(tmp_path / "clip.mp4")).place
+        assert tmp_path / "clip.mp4" == (await check_destination(tmp_path / "clip.mp4")).place
     with pytest.raises(UsageError):
-        await check_target(tmp_path / "gone" / "clip.mp4")
+        await check_destination(tmp_path / "gone" / "clip.mp4")
 
 
 async def test_where_the_current_folder_is_gone_a_clip_that_would_be_in_it_is_refused(
@@ -72,7 +72,7 @@ async def test_where_the_current_folder_is_gone_a_clip_that_would_be_in_it_is_re
     try:
         (tmp_path / "gone").rmdir()
         with pytest.raises(UsageError, match="current folder is gone"):
-            await check_target("clip.mp4")
+            await check_destination("clip.mp4")
     finally:
         os.chdir(here)
 

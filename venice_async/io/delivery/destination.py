@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
@@ -28,7 +28,7 @@ from ...sansio.naming import (
 )
 from ..disk import absolute
 from ..shielding import in_thread
-from .part_file import PartFile, disk_error, followed, job_key, part_path
+from .part_file import PartFile, disk_error, followed, job_key
 from .stores import ObjectPlace, asked, listed, place_in, size_of, stores
 
 if TYPE_CHECKING:
@@ -99,7 +99,13 @@ async def check_destination(
         DownloadError: its disk is full or fails, its store cannot be reached.
     """
     if not isinstance(place, ObjectPlace):
-        return await check_target(place, overwrite=overwrite, recovering=recovering, values=values)
+        try:
+            text = os.fspath(place)
+            may_exist = overwrite or recovering
+            check = partial(_checked_path, text, values, overwrite=overwrite, may_exist=may_exist)
+            return await in_thread(check)
+        except (TypeError, ValueError):
+            _refuse(f"to= is not the path of a file or a folder: {place!r}", "Pass a path like 'clip.mp4'")
     naming: Naming | None = None
     if place.url.is_folder:
         naming = in_folder(values)
@@ -111,13 +117,56 @@ async def check_destination(
     if place.url.scheme == "file":
         text = file_of(place.url)
         await in_thread(make_folder, Path(text) if place.url.is_folder else Path(text).parent)
-        target = await check_target(text, overwrite=overwrite, recovering=recovering)
+        target = await check_destination(text, overwrite=overwrite, recovering=recovering)
         return evolve(target, naming=naming, url=place.url)
     quick, store = await in_thread(stores, place)
     if not (overwrite or recovering or naming) and await size_of(quick, place) is not None:
         _refuse_taken(str(place))
     await asked(listed(quick, place.temporary("probe")), place, before=True)
     return Destination(place=evolve(place, store=store), overwrite=overwrite, naming=naming)
+
+
+def _checked_path(text: str, values: Mapping[str, str], *, overwrite: bool, may_exist: bool) -> Destination:
+    """Return where a path leads, once a file was made there.
+
+    It is a file, or a folder: one that exists, or any text that ends with a separator; or a pattern, whose
+    folders are made.
+    """
+    if not text:
+        _refuse("to= is empty", "Pass a path like 'clip.mp4'")
+    place = absolute(text)
+    folder, naming = place, None
+    if text.endswith(("/", os.sep)) or os.path.isdir(text):  # noqa: PTH112 - unlike Path's it never raises
+        naming = in_folder(values)
+    else:
+        folder = place.parent
+        if is_pattern(text):
+            if not folder.is_dir():
+                above = checked_pattern(text).removesuffix(place.name)
+                folder = absolute(filled(above, values))
+                try:
+                    if is_pattern(above):
+                        folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise _unwritable(folder, error) from error
+            naming = Naming(pattern=checked_pattern(place.name), values=values)
+    file = folder / "clip.mp4" if naming else followed(place) if overwrite else place
+    for each in (folder, file.parent):
+        mode = _mode(each)
+        if mode is None:
+            _refuse(f"There is no folder {str(each)!r}", "Create it first, or choose another place")
+        if not stat.S_ISDIR(mode):
+            _refuse(f"{str(each)!r} is not a folder", "Choose a file in a folder")
+    mode = None if naming else _mode(file)
+    if mode is not None and not stat.S_ISREG(mode):
+        _refuse(f"{str(file)!r} exists and is not a plain file", "Choose another name")
+    if mode is not None and not may_exist:
+        _refuse_taken(str(file))
+    try:
+        _probe(file.parent)
+    except OSError as error:
+        raise _unwritable(file, error) from error
+    return Destination(place=folder if naming else place, overwrite=overwrite, naming=naming)
 
 
 def file_of(url: ObjectUrl) -> str:
@@ -153,81 +202,27 @@ async def size_at(url: str, store: object = None) -> int | None:
     return await size_of(quick, place)
 
 
-async def check_target(
-    to: str | os.PathLike[str],
-    *,
-    overwrite: bool = False,
-    recovering: bool = False,
-    values: Mapping[str, str] = NO_VALUES,
-) -> Destination:
-    """Return where `to` leads, once it is sure that a file can be made there.
+def _probe(folder: Path) -> None:
+    """Make and remove a file of one byte: permissions, quotas and a full disk show in no other way.
 
-    `to` is a file, or a folder: one that exists, or any text that ends with a separator; or a pattern, of
-    whose fields `values` are known, and whose folders are made. With `recovering` a file may be there
-    already, for it may be the very clip: that is settled when the clip is published.
-
-    Raises:
-        UsageError: the folder is missing or not writable; the file exists, or cannot be one.
-        DownloadError: the disk is full or fails.
-    """
-
-    def find(text: str) -> Destination:
-        if not text:
-            _refuse("to= is empty", "Pass a path like 'clip.mp4'")
-        place = absolute(text)
-        folder, naming = place, None
-        if text.endswith(("/", os.sep)) or os.path.isdir(text):  # noqa: PTH112 - unlike Path's it never raises
-            naming = in_folder(values)
-        else:
-            folder = place.parent
-            if is_pattern(text):
-                if not folder.is_dir():
-                    above = checked_pattern(text).removesuffix(place.name)
-                    folder = absolute(filled(above, values))
-                    try:
-                        if is_pattern(above):
-                            folder.mkdir(parents=True, exist_ok=True)
-                    except OSError as error:
-                        raise _unwritable(folder, error) from error
-                naming = Naming(pattern=checked_pattern(place.name), values=values)
-        file = folder / "clip.mp4" if naming else followed(place) if overwrite else place
-        for each in (folder, file.parent):
-            mode = _mode(each)
-            if mode is None:
-                _refuse(f"There is no folder {str(each)!r}", "Create it first, or choose another place")
-            if not stat.S_ISDIR(mode):
-                _refuse(f"{str(each)!r} is not a folder", "Choose a file in a folder")
-        mode = None if naming else _mode(file)
-        if mode is not None and not stat.S_ISREG(mode):
-            _refuse(f"{str(file)!r} exists and is not a plain file", "Choose another name")
-        if mode is not None and not (overwrite or recovering):
-            _refuse_taken(str(file))
-        try:
-            _probe(file)
-        except OSError as error:
-            raise _unwritable(file, error) from error
-        return Destination(place=folder if naming else place, overwrite=overwrite, naming=naming)
-
-    try:
-        return await in_thread(find, os.fspath(to))
-    except (TypeError, ValueError):
-        _refuse(f"to= is not the path of a file or a folder: {to!r}", "Pass a path like 'clip.mp4'")
-
-
-def _probe(file: Path) -> None:
-    """Make and remove an empty file: permissions, quotas and read-only mounts show in no other way.
-
-    If the file system allows it, the file has no name, and a process that is killed meanwhile leaves nothing.
+    A process that is killed meanwhile leaves nothing where the file system has files without a name, and
+    elsewhere a file that the next check of this folder removes, for it has the same name.
 
     Raises:
         OSError: no file can be made there.
     """
-    with suppress(OSError, AttributeError):  # not every file system can, and not every POSIX system
-        os.close(os.open(file.parent, os.O_TMPFILE | os.O_WRONLY, 0o600))
-        return
-    named = part_path(file, "probe")
-    os.close(os.open(named, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    named.unlink()
+    named: Path | None = None
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600)
+    except (OSError, AttributeError):  # not every file system can, and not every POSIX system
+        named = folder / f".venice-async-{os.getuid()}.part"
+        descriptor = os.open(named, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    try:
+        os.write(descriptor, b"\0")
+    finally:
+        os.close(descriptor)
+        if named is not None:
+            named.unlink(missing_ok=True)  # another check may have removed it
 
 
 def _mode(path: Path) -> int | None:
