@@ -428,7 +428,7 @@ class VeniceClient(JournalCalls):
             VeniceError: no model had a price.
         """
         check_number("max_usd", max_usd, low=0, or_none=True)
-        return await cheapest(self.quote, models, accepts=accepts, max_usd=max_usd, request=request)
+        return await cheapest(models, self.quote, accepts=accepts, max_usd=max_usd, request=request)
 
     async def rate_limits(self) -> AccountLimits:
         """Return what the key may do, and the balances."""

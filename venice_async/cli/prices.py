@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from ..engine.choice import prices_of
 from ..errors import BudgetExceededError, VeniceError
 from ..formatting import as_usd
 from ..io.uploads import reference_seconds
@@ -17,17 +17,11 @@ from .exit_codes import exit_code, in_words
 from .screen.questions import confirmed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
-
     from ..client import VeniceClient
     from ..requests import VideoRequest
     from .batch_file import Line
     from .options import ConfirmOptions
     from .screen.screen import Screen
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
-_AT_ONCE: Final = 8  # quotes
 
 
 async def ask_price(
@@ -76,26 +70,9 @@ async def all_prices(venice: VeniceClient, requests: Sequence[VideoRequest]) -> 
         for request in requests
     ]
 
-    async def ask(request: VideoRequest) -> float | VeniceError:
-        try:
-            return (await venice.quote(request)).usd
-        except VeniceError as error:
-            return error
-
     asked = dict(zip(names, requests, strict=True))
-    prices = dict(zip(asked, await each(asked.values(), ask), strict=True))
+    prices = dict(zip(asked, await prices_of(asked.values(), venice.quote), strict=True))
     return [prices[name] for name in names]
-
-
-async def each(items: Iterable[_T], ask: Callable[[_T], Awaitable[_R]]) -> list[_R]:
-    """Return the results of `ask` for all items, a few at once."""
-    slots = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(item: _T) -> _R:
-        async with slots:
-            return await ask(item)
-
-    return await asyncio.gather(*map(one, items))
 
 
 async def show_prices(

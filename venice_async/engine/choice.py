@@ -1,4 +1,4 @@
-"""Chooses a model by what it can do and what it costs at this moment."""
+"""Prices of many requests, and the choice of a model by what it can do and costs at this moment."""
 
 from __future__ import annotations
 
@@ -17,9 +17,29 @@ from ..results import Quote
 _QUOTES_AT_ONCE: Final = 8
 
 
+async def prices_of(
+    requests: Iterable[VideoRequest], quote: Callable[[VideoRequest], Awaitable[Quote]]
+) -> list[float | VeniceError]:
+    """Return the price of each request in USD by `quote`, or its error; a few are asked at once."""
+    prices: dict[int, float | VeniceError] = {}
+    slots = anyio.Semaphore(_QUOTES_AT_ONCE)
+
+    async def ask(place: int, request: VideoRequest) -> None:
+        async with slots:
+            try:
+                prices[place] = (await quote(request)).usd
+            except VeniceError as error:
+                prices[place] = error
+
+    async with anyio.create_task_group() as group:
+        for place, request in enumerate(requests):
+            group.start_soon(ask, place, request)
+    return [prices[place] for place in sorted(prices)]
+
+
 async def cheapest(
-    quote: Callable[[VideoRequest], Awaitable[Quote]],
     models: Iterable[VideoModel],
+    quote: Callable[[VideoRequest], Awaitable[Quote]],
     *,
     accepts: Collection[str],
     max_usd: float | None,
@@ -42,22 +62,10 @@ async def cheapest(
     if not wanted:
         msg = f"None of the models accepts {', '.join(sorted(accepts)) or 'the request'}"
         raise UsageError(msg, hint="VideoModel.accepts and VideoModel.check say what each of them takes")
-    prices: dict[str, float] = {}
-    failures: list[VeniceError] = []
-
-    async def ask(name: str, clip: VideoRequest) -> None:
-        async with slots:
-            try:
-                prices[name] = (await quote(clip)).usd
-            except VeniceError as error:
-                failures.append(error)
-
-    slots = anyio.Semaphore(_QUOTES_AT_ONCE)
-    async with anyio.create_task_group() as group:
-        for name, (_, clip) in wanted.items():
-            group.start_soon(ask, name, clip)
+    asked = await prices_of([clip for _, clip in wanted.values()], quote)
+    prices = {name: usd for name, usd in zip(wanted, asked, strict=True) if not isinstance(usd, VeniceError)}
     if not prices:
-        raise failures[0]
+        raise next(error for error in asked if isinstance(error, VeniceError))
     least = min(prices, key=lambda name: prices[name])
     if max_usd is not None and prices[least] > max_usd:
         msg = f"The cheapest of {len(prices)} models, {least}, costs {as_usd(prices[least])}, above the limit"

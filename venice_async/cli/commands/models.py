@@ -5,23 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 from attrs import asdict
 from cyclopts import Parameter
 
+from ...engine.choice import prices_of
 from ...errors import UsageError, VeniceError
 from ...formatting import as_usd, did_you_mean
 from .. import exit_codes
 from ..options import Connection, Output, Usd
-from ..prices import each
 from ..screen.screen import Screen, ScreenHere
 from ..session import open_session
 from . import command
-
-if TYPE_CHECKING:
-    from ...client import VeniceClient
-    from ...models import VideoModel
 
 EXAMPLES: Final = """\
 venice-async models --type text-to-video --private
@@ -76,7 +72,9 @@ async def models(
         known: dict[str, float] = {}
         if asked:
             with screen.waiting("asking the prices"):
-                known = await cheapest(session.venice, found)
+                clips = {model.id: model.shortest() for model in found if not model.works_on_clip}
+                costs = zip(clips, await prices_of(clips.values(), session.venice.quote), strict=True)
+                known = {name: usd for name, usd in costs if not isinstance(usd, VeniceError)}
     if under is not None:
         found = [model for model in found if known.get(model.id, math.inf) <= under]
     if screen.as_json:
@@ -128,16 +126,3 @@ def _few(names: Sequence[str], screen: Screen) -> str:
     if len(names) <= _MANY or not screen.out.is_terminal:
         return " ".join(names)
     return f"{' '.join(names[: _MANY - 1])} +{len(names) - _MANY + 1}"
-
-
-async def cheapest(venice: VeniceClient, models: Sequence[VideoModel]) -> dict[str, float]:
-    """Return the price of the cheapest clip by model id, in USD; a model without a price is left out."""
-
-    async def price(model: VideoModel) -> float | None:
-        try:
-            return None if model.works_on_clip else (await venice.quote(model.shortest())).usd
-        except VeniceError:
-            return None
-
-    prices = await each(models, price)
-    return {model.id: usd for model, usd in zip(models, prices, strict=True) if usd is not None}
