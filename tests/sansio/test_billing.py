@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from tests.cases import for_each
-from venice_async.sansio.billing import AFTER, LedgerRow, Paid, settle, spans
+from venice_async.sansio.billing import AFTER, LedgerRow, PaidRequest, settle, spans
 
 NOW = 10_000.0
 
 
-def _paid(at: float = 5_000.0, *, model: str = "m", usd: float | None = 0.25, content: str = "a") -> Paid:
-    return Paid(model=model, at=at, usd=usd, content=content)
+def _paid(
+    at: float = 5_000.0, *, model: str = "m", usd: float | None = 0.25, content: str = "a"
+) -> PaidRequest:
+    return PaidRequest(model=model, at=at, usd=usd, content=content)
 
 
 def _row(
@@ -38,7 +40,7 @@ def _row(
     ],
 )
 def test_a_charge_is_taken_for_a_request_only_if_nothing_else_can_be_meant(
-    requests: list[Paid], rows: list[LedgerRow], findings: list[str]
+    requests: list[PaidRequest], rows: list[LedgerRow], findings: list[str]
 ) -> None:
     found = settle(requests, rows, {"known"}, NOW)
     assert findings == [one.finding for one in found]

@@ -12,7 +12,7 @@ from ..errors import AuthenticationError
 from ..io.caller import Caller
 from ..io.journal.entries import JournalEntry
 from ..results import Ticket
-from ..sansio.billing import Finding, LedgerRow, Paid, settle, spans
+from ..sansio.billing import Finding, LedgerRow, PaidRequest, settle, spans
 from ..sansio.http.wire import read_ledger
 from ..sansio.job.states import Queueing, Waiting
 from .spec import Shared
@@ -51,7 +51,7 @@ async def reconcile(shared: Shared, journal: Journal, caller: Caller) -> list[Se
     unknown = [entry for entry in await journal.pending() if isinstance(entry.state, Queueing)]
     mine = [entry for entry in unknown if await journal.adopt(entry.id)]
     requests = [
-        Paid(
+        PaidRequest(
             model=entry.request.model if entry.request else "",
             at=entry.created,
             usd=entry.usd,
@@ -68,9 +68,9 @@ async def reconcile(shared: Shared, journal: Journal, caller: Caller) -> list[Se
             while page.cursor is not None:
                 page = await caller.ask(read_ledger(start, end, page.cursor))
                 rows += page.rows
-        verdicts = settle(requests, rows, await journal.known_jobs(), now)
-        for entry, verdict in zip(mine, verdicts, strict=True):
-            finding, row, ticket = verdict.finding, verdict.row, None
+        answers = settle(requests, rows, await journal.known_jobs(), now)
+        for entry, answer in zip(mine, answers, strict=True):
+            finding, row, ticket = answer.finding, answer.row, None
             if finding == "charged" and row is not None and row.job is not None and entry.request is not None:
                 ticket = Ticket(model=entry.request.model, queue_id=row.job)
                 await journal.record(entry.id, Waiting(ticket=ticket))
@@ -79,7 +79,7 @@ async def reconcile(shared: Shared, journal: Journal, caller: Caller) -> list[Se
             log.info("The paid request %s is %s by the ledger", entry.id, finding)
             usd = None if row is None else -row.amount
             settled.append(
-                Settlement(entry=entry, finding=finding, usd=usd, ticket=ticket, reason=verdict.reason)
+                Settlement(entry=entry, finding=finding, usd=usd, ticket=ticket, reason=answer.reason)
             )
     except AuthenticationError as error:
         raise error.with_facts(hint=_ADMIN) from None

@@ -44,7 +44,7 @@ class LedgerRow:
 
 
 @frozen(kw_only=True)
-class Paid:
+class PaidRequest:
     """A paid request whose outcome is unknown.
 
     Attributes:
@@ -61,7 +61,7 @@ class Paid:
 
 
 @frozen(kw_only=True)
-class Verdict:
+class LedgerAnswer:
     """What the ledger says of one request.
 
     Attributes:
@@ -75,7 +75,7 @@ class Verdict:
     reason: str = ""
 
 
-def spans(requests: Sequence[Paid], now: float) -> list[tuple[float, float]]:
+def spans(requests: Sequence[PaidRequest], now: float) -> list[tuple[float, float]]:
     """Return the spans of time in which the ledger may list the requests, in order and without overlap."""
     found: list[tuple[float, float]] = []
     for at in sorted(request.at for request in requests):
@@ -88,33 +88,33 @@ def spans(requests: Sequence[Paid], now: float) -> list[tuple[float, float]]:
 
 
 def settle(
-    requests: Sequence[Paid], rows: Sequence[LedgerRow], known: Collection[str], now: float
-) -> list[Verdict]:
+    requests: Sequence[PaidRequest], rows: Sequence[LedgerRow], known: Collection[str], now: float
+) -> list[LedgerAnswer]:
     """Return what the ledger says of each request; `known` are the ids of jobs that need no explanation."""
     charges = [row for row in rows if row.amount < 0 and row.job not in known]
     refunds = {row.job for row in rows if row.amount > 0 and row.job is not None}
     fitting = [[row for row in charges if _fits(row, request)] for request in requests]
-    verdicts: list[Verdict] = []
+    answers: list[LedgerAnswer] = []
     for index, (request, mine) in enumerate(zip(requests, fitting, strict=True)):
         rivals = [other for other, theirs in enumerate(fitting) if any(row in mine for row in theirs)]
         alike = all(fitting[one] == mine and requests[one].content == request.content for one in rivals)
         if not mine and now < request.at + AFTER:
             reason = f"a charge may still come: ask again in {AFTER:.0f} s"
-            verdict = Verdict(finding="unsettled", reason=reason)
+            answer = LedgerAnswer(finding="unsettled", reason=reason)
         elif not mine:
-            verdict = Verdict(finding="not charged")
+            answer = LedgerAnswer(finding="not charged")
         elif len(mine) != len(rivals) or not alike:
             reason = f"{len(mine)} charges fit {len(rivals)} such requests, and nothing tells which is which"
-            verdict = Verdict(finding="unsettled", reason=reason)
+            answer = LedgerAnswer(finding="unsettled", reason=reason)
         else:
             row = mine[rivals.index(index)]  # of requests that ask for the same, any charge will do
             refunded = row.job is not None and row.job in refunds
-            verdict = Verdict(finding="refunded" if refunded else "charged", row=row)
-        verdicts.append(verdict)
-    return verdicts
+            answer = LedgerAnswer(finding="refunded" if refunded else "charged", row=row)
+        answers.append(answer)
+    return answers
 
 
-def _fits(row: LedgerRow, request: Paid) -> bool:
+def _fits(row: LedgerRow, request: PaidRequest) -> bool:
     same_model = row.product == request.model or row.product.startswith(f"{request.model}-")
     told = request.usd if row.currency in _DOLLARS else None
     return (
