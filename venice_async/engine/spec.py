@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -17,7 +18,7 @@ from attrs import field, frozen
 
 from ..errors import UsageError
 from ..io.caller import Caller
-from ..io.delivery.sinks import Sink, WriterSink
+from ..io.delivery.sinks import Sender, Sink, Writer, WriterSink
 from ..io.delivery.stores import ObjectPlace, place_in
 from ..io.disk import absolute
 from ..io.journal.entries import BatchShare, JournalEntry
@@ -37,14 +38,16 @@ if TYPE_CHECKING:
 
     from ..io.journal.journal import Journal
 
-Destination: TypeAlias = str | os.PathLike[str] | Sink | tuple[object, str]
-"""A path, a URL such as `s3://bucket/clips/a.mp4`, a sink, or a store of `obstore` and a name in it."""
+Destination: TypeAlias = (
+    str | os.PathLike[str] | Sink | Writer | Sender | asyncio.StreamWriter | tuple[object, str]
+)
+"""Where a clip goes: a path, a URL such as `s3://bucket/clips/a.mp4`, a sink, what bytes are written or sent
+to, or a store of `obstore` and a name in it."""
 
 LONGEST_NAME: Final = 255  # characters of a key, or of the name or text of a tag
 MOST_TAGS: Final = 64
-_UNPRINTABLE: Final = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
-)  # no database and no terminal takes these
+# No database and no terminal takes these.
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -112,7 +115,7 @@ def _brief(value: object) -> str:
     return shown if len(shown) <= LONGEST_NAME else f"{shown[:40]}… ({len(shown)} characters)"
 
 
-def bound_for(to: object, store: object = None) -> str | os.PathLike[str] | ObjectPlace | Sink:
+def bound_for(to: Destination | None, store: object = None) -> str | os.PathLike[str] | ObjectPlace | Sink:
     """Return the destination: a path or a sink as it is, a URL as a place, anything else as a writer.
 
     With a `store`, which may also come first in a pair, it is a place in that store.
@@ -120,26 +123,21 @@ def bound_for(to: object, store: object = None) -> str | os.PathLike[str] | Obje
     Raises:
         UsageError: no clip can go there.
     """
-    writer = to
-    if isinstance(to, tuple):
-        pair = cast("tuple[object, ...]", to)
-        if len(pair) == len(("store", "name")):
-            return bound_for(pair[1], pair[0])
-    if to is None:
-        msg = "There is no destination"
-        raise UsageError(
-            msg, hint="Pass to='clip.mp4', or read the clip of venice.stream(request) as it comes"
-        )
-    path = cast("str | os.PathLike[str]", to) if isinstance(to, str | os.PathLike) else None
-    if store is not None:
-        if path is not None:
-            return place_in(store, path)
-        msg = "store= needs a name in it: the URL or the key of an object, or a folder's with a slash"
-        raise UsageError(msg, hint="Pass to='clips/a.mp4'")
-    if path is not None:
-        return local_or_object(path)
-    is_sink = all(hasattr(writer, name) for name in ("open", "write", "restart", "commit", "abort"))
-    return cast("Sink", writer) if is_sink else WriterSink(writer)
+    match to:
+        case None:
+            msg = "There is no destination"
+            hint = "Pass to='clip.mp4', or read the clip of venice.stream(request) as it comes"
+            raise UsageError(msg, hint=hint)
+        case tuple((store, name)):
+            return bound_for(name, store)
+        case str() | os.PathLike():
+            return local_or_object(to) if store is None else place_in(store, to)
+        case _ if store is not None:
+            msg = "store= needs a name in it: the URL or the key of an object, or a folder's with a slash"
+            raise UsageError(msg, hint="Pass to='clips/a.mp4'")
+        case _:
+            is_sink = all(hasattr(to, name) for name in ("open", "write", "restart", "commit", "abort"))
+            return cast("Sink", to) if is_sink else WriterSink(to)
 
 
 def local_or_object(to: str | os.PathLike[str]) -> str | os.PathLike[str] | ObjectPlace:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from aiohttp.web import StreamResponse
 
 from tests.io.answers import HandClock, cut, whole
+from venice_async.engine.spec import Destination, bound_for
 from venice_async.errors import DisconnectedError, DownloadError, UsageError
 from venice_async.io.delivery.download import Delivery
 from venice_async.io.delivery.sinks import MemorySink, QueueSink, WriterSink
@@ -56,6 +58,17 @@ async def test_an_open_anyio_file_is_a_writer(tmp_path: Path) -> None:
     async with await anyio.open_file(tmp_path / "clip.mp4", "wb") as file:
         await WriterSink(file).write([b"one", b"two"])
     assert b"onetwo" == (tmp_path / "clip.mp4").read_bytes()
+
+
+async def test_whatever_takes_a_clip_is_typed_as_a_destination(tmp_path: Path) -> None:
+    send, receive = anyio.create_memory_object_stream[bytes](1)
+    async with await anyio.open_file(tmp_path / "clip.mp4", "wb") as file:
+        with send, receive:
+            writers: list[Destination] = [send, file, StreamResponse()]
+            for writer in writers:
+                assert isinstance(bound_for(writer), WriterSink)
+    others: list[Destination] = ["a.mp4", tmp_path, MemorySink()]
+    assert others == [bound_for(other) for other in others]
 
 
 async def test_a_writer_that_drains_is_drained_after_each_chunk() -> None:

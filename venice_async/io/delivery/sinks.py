@@ -119,6 +119,22 @@ class _Stream:
         """Do nothing: there is nothing to take back."""
 
 
+class Writer(Protocol):
+    """An open file or response of an asyncio library: a `write` to await."""
+
+    def write(self, data: bytes, /) -> Awaitable[object]:
+        """Write `data`."""
+        ...
+
+
+class Sender(Protocol):
+    """An open stream of an asyncio library: a `send` to await."""
+
+    def send(self, item: bytes, /) -> Awaitable[object]:
+        """Send `item`."""
+        ...
+
+
 class WriterSink(_Stream):
     """Passes a clip on, chunk by chunk, to any object with an async `write` or `send`.
 
