@@ -74,6 +74,7 @@ def test_ctrl_c_ends_database_and_workers_too(tmp_path: Path) -> None:
         ("key", ("--grace", "long"), 2, '"long" is not a number.'),
         ("key", ("--slots", "many"), 2, '"many" is not a whole number.'),
         ("key", ("--slots", "0"), 2, "--slots"),
+        ("key", ("--sandbox",), 2, "takes no --sandbox: each of its processes would have one of its own"),
         ("key", (), 9, "it cannot be reached. Nothing was charged. Start the database"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from errno import EACCES, ENOENT
 from io import StringIO
@@ -287,3 +288,41 @@ def test_a_table_drops_columns_that_do_not_fit_and_never_cuts_a_cell(
     text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert ids == [name for name in ids if name in text]
     assert (width > 20) == ("5s 10s" in text)
+
+
+@for_each(
+    "line, said",
+    [
+        ("generate -p fox", "--model is missing."),
+        ("generate -m m --modle m -o", "-o needs a value."),
+        ("thumbnail", "CLIP is missing."),
+        ("generate -m m -p a fox", "Unexpected: fox. A text of several words needs quotation marks."),
+        ("jobs list", "Unexpected: list."),
+        ("generate -m m -p fox --sandbox --key order-1", "--key needs a journal."),
+        ("batch jobs.jsonl --into clips --max-usd many", '"many" is not a number.'),
+    ],
+)
+def test_a_mistyped_line_is_answered_in_plain_words(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 2 == main(shlex.split(line))
+    assert f": {said}" in capsys.readouterr().err
+
+
+@for_each(
+    "command, shown, hidden",
+    [
+        ("doctor", ["--journal", "--api-key", "--sandbox"], ["--no-journal", "--no-sidecar"]),
+        ("worker", ["--journal", "--api-key", "--allow"], ["--no-journal", "--sandbox", "--speed"]),
+        ("jobs", ["--journal", "--base-url"], ["--no-journal", "--api-key", "--sandbox", "--allow"]),
+        ("dashboard", ["--journal", "--base-url"], ["--no-sidecar", "--api-key", "--sandbox", "--allow"]),
+        ("models", ["--api-key", "--sandbox"], ["--journal", "--no-journal", "--no-sidecar"]),
+        ("resume", ["--journal", "--no-journal", "--no-sidecar", "--sandbox"], []),
+    ],
+)
+def test_the_help_of_a_command_shows_no_option_without_a_use_for_it(
+    command: str, shown: list[str], hidden: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 0 == main([command, "--help"])
+    options = re.findall(r"^│[ *]+(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert (set(shown), set()) == ({*shown, *hidden} & {*options}, {*hidden} & {*options})

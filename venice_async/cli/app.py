@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -11,7 +12,7 @@ from textwrap import indent
 from typing import Final, cast
 
 import anyio
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 from rich.console import Console
 
 from ..errors import UsageError, VeniceError
@@ -103,6 +104,14 @@ def run(arguments: Sequence[str]) -> int:
         text = " ".join(str(error).partition(" Available commands:")[0].split()).rstrip(".")
         for kind, plain in _NUMBERS.items():
             text = re.sub(rf'unable to convert (".*") into {kind}$', rf"\1 is not {plain}", text)
+        if isinstance(error, MissingArgumentError):
+            given = error.keyword or (error.argument and error.argument.tokens)
+            lacks = "needs a value" if given else "is missing"
+            text = re.sub(r'^Command ".*" parameter (\S+) requires an argument', rf"\1 {lacks}", text)
+        elif isinstance(error, UnusedCliTokensError):
+            text = f"Unexpected: {shlex.join(error.unused_tokens or [])}"
+            if any(word.startswith("-") for word in arguments):
+                text += ". A text of several words needs quotation marks"
         as_json = "--json" in arguments
         screen = Screen(Output(json=as_json))
         screen.complain(f"{path}: {text}{'' if text.endswith('?') else '.'} Try '{path} --help'.")

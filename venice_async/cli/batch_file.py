@@ -190,9 +190,7 @@ def read_batch(
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         msg = f"{path}: {'; '.join(faults[:_SHOWN])}{more}"
-        raise InvalidRequestError(
-            msg, field="batch", hint="Nothing was sent; correct the file and run it again"
-        )
+        raise InvalidRequestError(msg, field="batch", hint="Correct the file and run it again")
     if not lines:
         msg = f"There is no request in {str(path)!r}"
         raise UsageError(msg)
@@ -272,7 +270,7 @@ def _line(
     filled = defaults.get("extra", {})
     known, extra = split_fields(said, (*_SHORT, *_NAMES, "max_usd", "tags"))
     if "model" not in known:
-        msg = f"it names no model, but {', '.join(map(repr, known)) or 'nothing'}; --model gives all one"
+        msg = f"no model is named, only {', '.join(map(repr, known)) or 'nothing'}; --model sets one for all"
         raise InvalidRequestError(msg, field="model")
     return Line(
         number=number,

@@ -33,6 +33,7 @@ _LONGEST: Final = 3600.0  # seconds: more than any model takes
 _MOST_TAKES: Final = 1000
 _ASK_ABOVE: Final = 1.0  # USD
 _LIVE: Final = urlsplit(BASE_URL).hostname
+_UNSEEN: Final = Parameter(show=False)
 
 
 def _place(kind: object, tokens: Sequence[Token]) -> Path | str:
@@ -80,8 +81,8 @@ class Output:
 
 @Parameter(name="*", group=_CONNECTION)
 @frozen(kw_only=True)
-class Connection:
-    """Which Venice to talk to.
+class Access:
+    """Which Venice to talk to, and where tickets are kept through a crash.
 
     Attributes:
         base_url: Where the API is; VENICE_BASE_URL, or https://api.venice.ai/api/v1, by default.
@@ -89,6 +90,9 @@ class Connection:
         sandbox: Run on a simulated Venice: no key, no money, real clips.
         speed: How much faster than in reality the --sandbox works.
         allow: A private network that links of clips may lead to, such as 198.18.0.0/15. Repeatable.
+        journal: Keeps tickets through a crash; by default VENICE_JOURNAL, or a file in your state folder.
+        no_journal: Keep no journal.
+        no_sidecar: Write no .json file beside each clip.
     """
 
     base_url: Annotated[str | None, Parameter(metavar="URL")] = None
@@ -96,10 +100,13 @@ class Connection:
     sandbox: bool = False
     speed: Annotated[float, Parameter(metavar="X", show_default=True)] = 60.0
     allow: Annotated[tuple[str, ...], Parameter(metavar="NETWORK")] = ()
+    journal: Annotated[str | None, Parameter(metavar="FILE|POSTGRES-URI", group=_JOURNAL)] = None
+    no_journal: Annotated[bool, Parameter(group=_JOURNAL)] = False
+    no_sidecar: Annotated[bool, Parameter(group=_JOURNAL)] = False
 
     def __repr__(self) -> str:
         """Show the URL, without the key."""
-        return f"Connection({self.url!r})"
+        return f"{type(self).__name__}({self.url!r})"
 
     @property
     def url(self) -> str:
@@ -127,22 +134,6 @@ class Connection:
         except ValueError as error:
             msg = f"The base URL {self.url!r} is no URL: {error}"
             raise UsageError(msg, hint=f"It looks like {BASE_URL}") from error
-
-
-@Parameter(name="*", group=_CONNECTION)
-@frozen(kw_only=True, repr=False)
-class Access(Connection):
-    """Which Venice to talk to, and where tickets are kept through a crash.
-
-    Attributes:
-        journal: Keeps tickets through a crash; by default VENICE_JOURNAL, or a file in your state folder.
-        no_journal: Keep no journal.
-        no_sidecar: Write no .json file beside each clip.
-    """
-
-    journal: Annotated[str | None, Parameter(metavar="FILE|POSTGRES-URI", group=_JOURNAL)] = None
-    no_journal: Annotated[bool, Parameter(group=_JOURNAL)] = False
-    no_sidecar: Annotated[bool, Parameter(group=_JOURNAL)] = False
 
     @property
     def journal_path(self) -> Path | str | None:
@@ -173,6 +164,44 @@ class Access(Connection):
             raise UsageError(msg, hint=CHOOSE)
         name = "jobs.db" if self.parts.hostname == _LIVE else f"jobs-{self.host}.db"
         return folder / "venice-async" / name
+
+
+@Parameter(name="*", group=_CONNECTION)
+@frozen(kw_only=True, repr=False)
+class Connection(Access):
+    """Which Venice to talk to, without a journal."""
+
+    journal: Annotated[str | None, Parameter(parse=False)] = None
+    no_journal: Annotated[bool, Parameter(parse=False)] = True
+    no_sidecar: Annotated[bool, Parameter(parse=False)] = False
+
+
+# Options of no use to a command are not shown, but taken: a line can be turned into another command's.
+@Parameter(name="*", group=_CONNECTION)
+@frozen(kw_only=True, repr=False)
+class CheckedAccess(Access):
+    """For a command that makes no clip."""
+
+    no_journal: Annotated[bool, _UNSEEN] = False
+    no_sidecar: Annotated[bool, _UNSEEN] = False
+
+
+@Parameter(name="*", group=_CONNECTION)
+@frozen(kw_only=True, repr=False)
+class LastingAccess(CheckedAccess):
+    """For a command whose Venice outlives it, which an embedded sandbox does not."""
+
+    sandbox: Annotated[bool, _UNSEEN] = False
+    speed: Annotated[float, _UNSEEN] = 60.0
+
+
+@Parameter(name="*", group=_CONNECTION)
+@frozen(kw_only=True, repr=False)
+class JournalAccess(LastingAccess):
+    """For a command that reads the journal and sends nothing; each Venice has a journal of its own."""
+
+    api_key: Annotated[str | None, _UNSEEN] = None
+    allow: Annotated[tuple[str, ...], _UNSEEN] = ()
 
 
 @Parameter(name="*", group=_MONEY)

@@ -171,7 +171,8 @@ def split_fields(said: Mapping[str, Any], near: Iterable[str] = ()) -> tuple[dic
     for name in extra:
         meant = get_close_matches(name, (*KNOWN, *UNDECLARED, *near), n=1, cutoff=_SIMILAR)
         if meant and name not in meant:
-            msg = f'{name!r} is no known field, and {meant[0]!r} may be meant; in "extra" it is sent as it is'
+            msg = f"{name!r} is no known field, and {meant[0]!r} may be meant"
+            msg = f'{msg}; put it into "extra" to send it as it is'
             raise InvalidRequestError(msg, field=name)
     return known, {**cast("Mapping[str, Any]", forced), **extra}
 

@@ -53,6 +53,9 @@ async def run_request(
     """
     request, to, tags, count = with_utf8_prompts(request), clip.target.place, clip.tags, clip.count
     bound_for = destination(to, screen, clips=count)
+    if clip.key is not None and clip.access.journal_path is None:
+        msg = "--key needs a journal"
+        raise UsageError(msg, hint="Name its file with --journal; --sandbox and --no-journal keep none")
     keys = [clip.key and (clip.key if take == 1 else f"{clip.key}-{take}") for take in range(1, count + 1)]
     async with open_session(screen, clip.access, seconds=clip.target.timeout) as session:
         screen.interrupts.farewell = "Interrupted before anything was queued. Nothing was charged."

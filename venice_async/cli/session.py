@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
-from attrs import asdict, frozen
+from attrs import frozen
 
 from ..errors import APIError, ConnectError, JournalError, UsageError
 from ..io.clock import SystemClock
@@ -19,7 +19,7 @@ from ..options import BASE_URL, Budget, Links, Timeouts
 from ..sansio.http.secrets import Secret
 from ..validators import without_password
 from .exit_codes import NoKeyError
-from .options import Access, Connection
+from .options import Access
 from .screen.questions import consent_asker
 from .stdio import as_command
 
@@ -67,23 +67,18 @@ class Session:
 @asynccontextmanager
 async def open_session(
     screen: Screen,
-    connection: Connection,
+    access: Access,
     *,
     seconds: float | None = None,
     on_state: Callable[[VideoJob, State], None] | None = None,
 ) -> AsyncGenerator[Session]:
     """Open a client, and the embedded sandbox if asked for; `seconds` is the deadline of a job.
 
-    A journal is kept by the options of an `Access` only.
-
     Raises:
         VeniceError: there is no key, or an option makes no sense.
     """
     from ..client import VeniceClient  # noqa: PLC0415 - the network is loaded by commands that use it
 
-    access = connection
-    if not isinstance(access, Access):
-        access = Access(**asdict(connection), no_journal=True)
     journal = access.journal_path
     async with AsyncExitStack() as stack:
         if access.sandbox:

@@ -76,7 +76,7 @@ async def batch(
     *,
     into: Annotated[Place, Parameter(alias="-o", metavar="FOLDER")],
     model: Model | None = None,
-    budget: Usd | None = None,
+    budget: Annotated[Usd | None, Parameter(alias="--max-usd")] = None,
     dry_run: bool = False,
     variants: Variants = Variants(),
     confirm: ConfirmOptions = ConfirmOptions(),

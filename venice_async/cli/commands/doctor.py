@@ -22,7 +22,7 @@ from ...sansio.http.wire import list_models
 from ...validators import without_password
 from .. import exit_codes
 from ..exit_codes import exit_code, hint
-from ..options import CHOOSE, Access, Output
+from ..options import CHOOSE, Access, CheckedAccess, Output
 from ..screen.screen import ScreenHere
 from ..session import open_journal, open_session
 from . import command
@@ -69,7 +69,9 @@ _DELIVERY: Final = Finding(
 
 
 @command(EXAMPLES)
-async def doctor(*, access: Access = Access(), output: Output = Output(), screen: ScreenHere) -> int:
+async def doctor(
+    *, access: CheckedAccess = CheckedAccess(), output: Output = Output(), screen: ScreenHere
+) -> int:
     """Check key, limits, balance, models, journal and clock. Nothing is charged.
 
     It says what to do about each.

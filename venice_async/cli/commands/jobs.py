@@ -24,7 +24,7 @@ from ...validators import without_password
 from .. import exit_codes
 from ..completions import JOBS, KEYS, Model
 from ..exit_codes import ticket_json
-from ..options import Access, Output, Target
+from ..options import Access, JournalAccess, LastingAccess, Output, Target
 from ..run_jobs import destination, watch
 from ..screen.board import phase
 from ..screen.screen import ScreenHere
@@ -86,7 +86,7 @@ async def jobs(
     *,
     forget: Annotated[str | None, Parameter(metavar="ID"), JOBS] = None,
     filters: Filters = Filters(),
-    access: Access = Access(),
+    access: JournalAccess = JournalAccess(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -268,7 +268,7 @@ async def spend(
     *,
     since: Annotated[str | None, Parameter(metavar="WHEN")] = None,
     by: Annotated[str, Parameter(metavar="WAY", show_default=True)] = "model",
-    access: Access = Access(),
+    access: JournalAccess = JournalAccess(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -299,7 +299,7 @@ async def spend(
 async def reconcile(
     *,
     admin_key: Annotated[str | None, Parameter(metavar="KEY")] = None,
-    access: Access = Access(),
+    access: LastingAccess = LastingAccess(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:

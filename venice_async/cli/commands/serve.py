@@ -17,7 +17,7 @@ from ...errors import UsageError
 from ...io.clock import SystemClock
 from ...validators import without_password
 from .. import exit_codes
-from ..options import Access, Output, Port
+from ..options import JournalAccess, Output, Port
 from ..screen.screen import ScreenHere
 from ..session import check_speed
 from ..stdio import read_text
@@ -42,7 +42,7 @@ async def dashboard(
     token: Annotated[str | None, Parameter(metavar="TOKEN", env_var="VENICE_DASHBOARD_TOKEN")] = None,
     known_as: Annotated[tuple[str, ...], Parameter(metavar="NAME")] = (),
     open: bool = False,  # noqa: A002 - the name of the option
-    access: Access = Access(),
+    access: JournalAccess = JournalAccess(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:

@@ -20,7 +20,7 @@ from ...sansio.http.secrets import Secret
 from ...validators import is_postgres, without_password
 from .. import exit_codes
 from ..exit_codes import NoKeyError
-from ..options import Access, Output, Port
+from ..options import Access, JournalAccess, LastingAccess, Output, Port
 from ..screen.screen import ScreenHere
 from . import command
 
@@ -60,7 +60,7 @@ async def worker(
     port: Annotated[Port | None, Parameter(show_default=False)] = None,
     log_json: bool = False,
     webhook: Annotated[str | None, Parameter(metavar="URL")] = None,
-    access: Access = Access(),
+    access: LastingAccess = LastingAccess(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -147,7 +147,7 @@ async def worker(
 @command(MIGRATE_EXAMPLES)
 async def migrate(
     *,
-    access: Access = Access(),
+    access: JournalAccess = JournalAccess(),
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
@@ -174,6 +174,9 @@ def _no_file_instead() -> Generator[None]:
 
 
 def _database(access: Access) -> str:
+    if access.sandbox:
+        msg = "A fleet takes no --sandbox: each of its processes would have one of its own"
+        raise UsageError(msg, hint="Run 'venice-async sandbox', and set the two variables that it prints")
     path = access.journal_path
     if path is None or not is_postgres(path):
         msg = "A fleet needs a Postgres"
