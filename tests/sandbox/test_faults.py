@@ -389,6 +389,13 @@ def test_a_scenario_that_makes_no_sense_is_refused_when_declared() -> None:
         Scenario(outcome="explodes")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - that is the test
 
 
+@for_each("field", ["outcome", "delivery", "consent", "unknown_status", "link_status", "ticket_in"])
+def test_a_scenario_says_in_one_sentence_which_values_there_are(field: str) -> None:
+    wrong: dict[str, Any] = {field: "explodes"}
+    with pytest.raises(ValueError, match=rf"^'{field}' must be one of .*, not 'explodes'$"):
+        Scenario(**wrong)
+
+
 async def test_nothing_goes_wrong_unasked() -> None:
     async with talk(scenarios=AT_ONCE) as venice:
         answers = [await venice.retrieve((await venice.queue(TEXT)).json) for _ in range(30)]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 from attrs import define, field, frozen
-from attrs.validators import ge, gt, in_
+from attrs.validators import ge, gt
 
 from .catalogue import CATALOGUE, CatalogueModel
 from .clips.media import Clips
-from .scenarios import NONE_OR_COUNT, Faults, Scenario, Scenarios
+from .scenarios import NONE_OR_COUNT, Faults, Scenario, Scenarios, one_of
 
 Completes = Literal["deletes", "invalid", "fails"]
 """What `/video/complete` does: it deletes, answers 400 to every id, or says `"success": false`."""
+
+Window = Literal["fixed", "sliding"]
+"""Whether windows follow each other, or one ends at every request."""
+
+ResetUnit = Literal["milliseconds", "seconds"]
+"""What the reset headers count in."""
 
 
 @frozen(kw_only=True)
@@ -40,11 +46,9 @@ class RateLimits:
     retrieve: int = field(default=120, validator=ge(0))
     upscale_quote: int = field(default=40, validator=ge(0))
     period: float = field(default=60.0, validator=gt(0))
-    window: Literal["fixed", "sliding"] = field(default="fixed", validator=in_(("fixed", "sliding")))
+    window: Window = field(default="fixed", validator=one_of(Window))
     phase: float = field(default=0.0, validator=ge(0))
-    reset_unit: Literal["milliseconds", "seconds"] = field(
-        default="milliseconds", validator=in_(("milliseconds", "seconds"))
-    )
+    reset_unit: ResetUnit = field(default="milliseconds", validator=one_of(ResetUnit))
     retry_after: bool = False
     failures: int | None = field(default=20, validator=NONE_OR_COUNT)
     failure_period: float = field(default=30.0, validator=gt(0))
@@ -69,7 +73,7 @@ class Options:
     clips: Clips | None = field(default=None, repr=False)
     media_lifetime: float = field(default=86_400.0, validator=gt(0))
     id_lifetime: float = field(default=86_400.0, validator=gt(0))
-    completes: Completes = field(default="deletes", validator=in_(get_args(Completes)))
+    completes: Completes = field(default="deletes", validator=one_of(Completes))
     strict: bool = False
     link_gets: int = field(default=5, validator=ge(0))
     link_ranges: bool = True

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from attrs import field, frozen
-from attrs.validators import ge, in_, instance_of, optional
+from attrs import Attribute, field, frozen
+from attrs.validators import ge, instance_of, optional
 
 from .catalogue import Delivery
 from .records import RecordedRequest
@@ -69,7 +69,28 @@ Habit = Literal["never", "face_media", "always"]
 Drop = Literal["before", "after"]
 """Whether a connection is closed before or after the request is acted upon."""
 
+Unknown = Literal[400, 404]
+"""How a poll is answered that does not find its job."""
+
+NoLink = Literal[403, 404]
+"""How a link is answered that is not there yet."""
+
+Inside = Literal["data", "result"]
+"""Where a ticket is that is one level down."""
+
 NONE_OR_COUNT: Any = optional(ge(0))
+
+
+def one_of(kind: Any) -> Callable[[object, Attribute[Any], object], None]:
+    """Return a validator of a literal type; None is taken where it is the default."""
+    values = get_args(kind)
+
+    def check(holder: object, attribute: Attribute[Any], value: object) -> None:
+        if value not in values and not (value is None and attribute.default is None):
+            msg = f"{attribute.name!r} must be one of {', '.join(map(repr, values))}, not {value!r}"
+            raise ValueError(msg)
+
+    return check
 
 
 @frozen(kw_only=True)
@@ -103,24 +124,24 @@ class Scenario:
         suggested_prompt: the prompt offered in a refusal of the prompt.
     """
 
-    outcome: Outcome = field(default="completed", validator=in_(get_args(Outcome)))
+    outcome: Outcome = field(default="completed", validator=one_of(Outcome))
     seconds: float | None = field(default=None, validator=NONE_OR_COUNT)
     sigma: float | None = field(default=None, validator=NONE_OR_COUNT)
     estimate: float = field(default=1.0, validator=ge(0))
-    delivery: Delivery | None = field(default=None, validator=optional(in_(get_args(Delivery))))
-    consent: Habit | None = field(default=None, validator=optional(in_(get_args(Habit))))
+    delivery: Delivery | None = field(default=None, validator=one_of(Delivery))
+    consent: Habit | None = field(default=None, validator=one_of(Habit))
     credits_refunded: bool = True
     tells_refund: bool | None = None
     hint: str = "Try again with a simpler prompt"
     unknown_for: float = field(default=0.0, validator=ge(0))
-    unknown_status: Literal[400, 404] = field(default=404, validator=in_((400, 404)))
+    unknown_status: Unknown = field(default=404, validator=one_of(Unknown))
     polls: int = field(default=0, validator=ge(0))
     unfetched: int = field(default=0, validator=ge(0))
     link_after: float = field(default=0.0, validator=ge(0))
-    link_status: Literal[403, 404] = field(default=404, validator=in_((403, 404)))
+    link_status: NoLink = field(default=404, validator=one_of(NoLink))
     content_type: str | None = None
     numeric_id: bool = False
-    ticket_in: Literal["data", "result"] | None = None
+    ticket_in: Inside | None = field(default=None, validator=one_of(Inside))
     recommended_model: str | None = None
     suggested_prompt: str | None = None
 
@@ -159,7 +180,7 @@ class Fault:
         hang: say nothing for so many seconds, then close the connection.
     """
 
-    on: Point = field(validator=in_(get_args(Point)))
+    on: Point = field(validator=one_of(Point))
     times: int | None = field(default=1, validator=NONE_OR_COUNT)
     skip: int = field(default=0, validator=ge(0))
     model: str | None = field(default=None, validator=optional(instance_of(str)))
@@ -167,14 +188,14 @@ class Fault:
     status: int | None = field(default=None, validator=optional(ge(200)))
     headers: Mapping[str, str | None] = field(factory=dict[str, str | None])
     body: Any = None
-    coding: Coding | None = field(default=None, validator=optional(in_(get_args(Coding))))
+    coding: Coding | None = field(default=None, validator=one_of(Coding))
     raw: Raw | None = None
     processed: bool = False
     cut_at: int | None = field(default=None, validator=NONE_OR_COUNT)
     reset_at: int | None = field(default=None, validator=NONE_OR_COUNT)
     stall_at: int | None = field(default=None, validator=NONE_OR_COUNT)
     bytes_per_second: int | None = field(default=None, validator=optional(ge(1)))
-    drop: Drop | None = field(default=None, validator=optional(in_(get_args(Drop))))
+    drop: Drop | None = field(default=None, validator=one_of(Drop))
     hang: float | None = field(default=None, validator=NONE_OR_COUNT)
 
     def __attrs_post_init__(self) -> None:
