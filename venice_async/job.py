@@ -179,7 +179,7 @@ class VideoJob:
         return ticket
 
     async def ended(self) -> None:
-        """Wait until the job has ended, however it did; how is in `state`."""
+        """Wait until the job has ended, and raise nothing: `state` says how it ended."""
         self._check_loop()
         while not self.done():
             await self._changed.wait()

@@ -9,6 +9,7 @@ import sys
 from errno import EACCES, ENOENT
 from io import StringIO
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from venice_async.cli.batch_file import read_batch, unknown_fields
 from venice_async.cli.exit_codes import TABLE, exit_code, hint
 from venice_async.cli.options import Output
 from venice_async.cli.request_options import named_fields
-from venice_async.cli.screen.board import left, line, part
+from venice_async.cli.screen.board import Board, left, line, part
 from venice_async.cli.screen.screen import Screen, at_words, printable
 from venice_async.errors import BadRequestError, InvalidRequestError, TransportError, UsageError
 from venice_async.media import Media
@@ -326,3 +327,13 @@ def test_the_help_of_a_command_shows_no_option_without_a_use_for_it(
     assert 0 == main([command, "--help"])
     options = re.findall(r"^│[ *]+(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)
     assert (set(shown), set()) == ({*shown, *hidden} & {*options}, {*hidden} & {*options})
+
+
+def test_the_requests_of_the_last_minute_are_one_line_of_a_narrow_terminal() -> None:
+    board = Board(Screen(Output()), 300)
+    board._polled.extend([monotonic()] * 120)
+    board._queued.extend([monotonic()] * 40)
+    drawn = StringIO()
+    Console(width=50, file=drawn).print(board)
+    lines = [line.rstrip() for line in drawn.getvalue().splitlines()]
+    assert "last minute: 120 of 120 polls, 40 of 40 queued · …" == lines[-1]

@@ -90,6 +90,7 @@ async def open_session(
 
             sandbox = await stack.enter_async_context(Sandbox(speed=access.speed))
             base_url, key = sandbox.base_url, Secret(sandbox.api_key)
+            screen.note("In the sandbox nothing is charged.", "dim")
         else:
             base_url, key = access.url, Secret(access.api_key or os.environ.get("VENICE_API_KEY", ""))
         if not key.reveal().strip():

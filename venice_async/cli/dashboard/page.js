@@ -237,7 +237,8 @@
       work,
       tile(found.failed ? "bad" : "none", "Failed", found.failed.toLocaleString("en"), ""));
     const same = data.started && data.finished && new Date(data.started * 1000).toDateString() === new Date(data.finished * 1000).toDateString();
-    $(".when").textContent = !data.started ? "" : date(data.started) + (data.finished ? " to " + (same ? minute.format(data.finished * 1000) : date(data.finished)) : "");
+    const began = data.started && date(data.started), ended = data.finished && date(data.finished);
+    $(".when").textContent = !began ? "" : began + (ended && ended !== began ? " to " + (same ? minute.format(data.finished * 1000) : ended) : "");
     document.title = live && found.working ? "(" + found.working + ") " + data.title : data.title;
     $("h1").textContent = data.title;
   };

@@ -178,9 +178,11 @@ class Board:
         )
         yield totals
         yield Text(
-            f"in the last minute: {_recent(self._polled)} of {_LIMITS.retrieve_per_minute:g} polls,"
+            f"last minute: {_recent(self._polled)} of {_LIMITS.retrieve_per_minute:g} polls,"
             f" {_recent(self._queued)} of {_LIMITS.queue_per_minute:g} queued · {elapsed}",
             style="dim",
+            no_wrap=True,
+            overflow="ellipsis",
         )
 
     def _rows(self, jobs: Sequence[tuple[int, VideoJob]], *, bars: bool) -> Table:
