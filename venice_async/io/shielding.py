@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 
 import anyio
 from anyio import to_thread
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from .disk import with_descriptors
 
@@ -29,22 +28,27 @@ async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
     """
     task = asyncio.create_task(work)
     asyncio._unregister_task(task)  # noqa: SLF001 - documented in "Extending asyncio", underscore and all
-    return await wait_out(task)
+    with anyio.CancelScope(shield=True):
+        await wait_out(task)
+    return task.result()
 
 
 async def wait_out(future: asyncio.Future[T]) -> T:
     """Return the result of `future`. A cancellation meanwhile, of whatever kind, is raised only after it."""
-    cancelled: asyncio.CancelledError | None = None
     ended = asyncio.Event()
     future.add_done_callback(lambda _: ended.set())
-    with anyio.CancelScope(shield=True):
+    try:
+        await ended.wait()
+    except asyncio.CancelledError as error:
+        cancelled = error
+    else:
+        return future.result()
+    with anyio.CancelScope(shield=True):  # or a cancelled scope interrupts each turn of the loop
         while not future.done():
             try:
                 await ended.wait()
             except asyncio.CancelledError as error:
                 cancelled = error
-    if cancelled is None:
-        return future.result()
     if not future.cancelled():
         future.exception()  # looked at, or asyncio logs that nobody did
     raise cancelled
@@ -76,7 +80,6 @@ async def in_thread(work: Callable[[*_Arguments], _T], *arguments: *_Arguments) 
 
     Where no file descriptor is left it is done again: it must open what it needs before it changes anything.
     """
-    await checkpoint_if_cancelled()
     loop = asyncio.get_running_loop()
     pools = _pools.get(loop)
     pool = pools[-1] if pools else None

@@ -518,6 +518,25 @@ async def test_a_commit_that_is_cancelled_half_way_comes_about_as_a_whole(
     assert b"data" == clip.read_bytes()
 
 
+async def test_a_commit_whose_scope_is_cancelled_half_way_still_says_what_has_its_final_name(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, found = part_file(clip), list[Path | str]()
+
+    async def commit() -> None:
+        found.append(await part.commit())
+
+    await part.write([b"data"])
+    with monkeypatch.context() as patch:
+        stuck = Stuck(patch, "fsync")
+        async with anyio.create_task_group() as group:
+            group.start_soon(commit)
+            await stuck.begun()
+            threading.Timer(0.02, stuck.free.set).start()
+            group.cancel_scope.cancel()
+    assert [clip] == found
+
+
 async def test_a_task_cancelled_twice_still_tidies_up(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that shuts down cancels tasks that are already ending."""
     with monkeypatch.context() as patch:

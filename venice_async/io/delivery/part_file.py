@@ -14,6 +14,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import anyio
+
 from ...errors import DownloadError
 from ...sansio.clip.mp4 import suffix_of
 from ...sansio.naming import Naming, ObjectUrl
@@ -162,7 +164,9 @@ class PartFile:
                 raise
             return path
 
-        path = await self._run(publish)
+        path = self._path
+        with anyio.CancelScope(shield=True):  # or nobody would learn of a file that has its final name
+            path = await self._run(publish)
         return path if self._url is None else str(self._url.named(path.name))
 
     async def set_aside(self, *, known_only: bool) -> Path | None:
