@@ -44,6 +44,7 @@ class VideoJob:
         self._driver = driver
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()  # a new one for each state
+        self._ended = asyncio.Event()  # set with the last state
         self._observed = False
         self._callbacks: list[tuple[Callable[[VideoJob], object], Context | None]] = []
         self._on_state = on_state
@@ -181,8 +182,8 @@ class VideoJob:
     async def ended(self) -> None:
         """Wait until the job has ended, and raise nothing: `state` says how it ended."""
         self._check_loop()
-        while not self.done():
-            await self._changed.wait()
+        if not self.done():
+            await self._ended.wait()
 
     async def stream(self) -> AsyncGenerator[bytes]:
         """Yield the clip as it comes, for a job that was started without a destination; read it once.
@@ -288,7 +289,8 @@ class VideoJob:
                 self._on_state(self, state)
             except Exception:
                 log.exception("on_state failed for %r", self)
-        if self.done():
+        if isinstance(state, TERMINAL):
+            self._ended.set()
             callbacks, self._callbacks = self._callbacks, []
             for callback, context in callbacks:
                 self._loop.call_soon(callback, self, context=context)
