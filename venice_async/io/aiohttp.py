@@ -39,7 +39,7 @@ from ..sansio.clip.mp4 import START
 from ..sansio.http.replies import decoded
 from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import HttpRequest
-from ..sansio.retries import Call
+from ..sansio.retries import LINKS, Call
 from ..version import __version__
 from .clock import running_time
 from .disk import check_descriptors, with_descriptors
@@ -51,7 +51,6 @@ _PIECE: Final = 64 * 1024  # bytes of a body that are written at once
 _REDIRECTS: Final = 3  # of a link
 _REDIRECT_CODES: Final = frozenset({301, 302, 303, 307, 308})
 _SLOWEST_UPLOAD: Final = 16 * 1024  # bytes a second: a paid request may take that long, and no longer
-_LINKS: Final = (Call.LINK, Call.REVOKE)
 
 
 _P = ParamSpec("_P")
@@ -250,7 +249,7 @@ class AiohttpTransport:
     @_bare
     async def send(self, request: HttpRequest) -> AiohttpResponse:
         """Send `request` once; see `transport.Transport.send`."""
-        if request.call in _LINKS:
+        if request.call in LINKS:
             return AiohttpResponse(await self._follow(request), self._timeouts.read, None)
         paid = request.call is Call.QUEUE
         body = None if request.body is None else _Body(request.body, once=paid)

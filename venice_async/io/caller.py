@@ -6,7 +6,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, nullcontext
 from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -47,7 +47,7 @@ from ..sansio.http.wire import (
 from ..sansio.job.commands import Queue
 from ..sansio.job.events import Accepted, CleanedUp, Missed, Refused
 from ..sansio.limits.ration import Lane
-from ..sansio.retries import Attempts, Call, GiveUp, Retry, Verdict
+from ..sansio.retries import LINKS, Attempts, Call, GiveUp, Retry, Verdict
 from .pacing.pacer import Pacer
 from .pacing.queues import Turn
 from .request_hook import RequestHook
@@ -218,30 +218,26 @@ class Caller:
         any failed request. So one is sent at a time, and after one that failed none for a while.
         """
         has_link = ticket.download_url is not None
-        async with AsyncExitStack() as stack:
-            if not has_link:
-                with anyio.move_on_after(_CLEAN_UP_MOST) as waiting:
-                    await stack.enter_async_context(self._cleaning)
-                if waiting.cancelled_caught or self.clock.monotonic() < self._quiet_until:
+        error: VeniceError | None = None
+        with anyio.move_on_after(_CLEAN_UP_MOST):
+            async with nullcontext() if has_link else self._cleaning:
+                if not has_link and self.clock.monotonic() < self._quiet_until:
                     return CleanedUp()
-            now = self.clock.monotonic()
-            error: VeniceError | None
-            error = TransportError(f"The clean-up took longer than {_CLEAN_UP_MOST:.0f} s")
-            with anyio.move_on_after(_CLEAN_UP_MOST):
+                error = TransportError(f"The clean-up took longer than {_CLEAN_UP_MOST:.0f} s")
                 try:
                     await self.ask(revoke(ticket) if has_link else complete(ticket), check=check)
                     error = None
                 except VeniceError as failure:
                     error = failure
-            if error is not None and has_link:
-                log.warning("The link of job %s may still work: %s", ticket.queue_id, error.message)
-            elif error is not None:
-                log.debug("The copy of job %s is left to expire: %s", ticket.queue_id, error.message)
-                if isinstance(error, APIError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                    self._quiet_until = now + _QUIET
-                elif isinstance(error, APIError | TransportError):  # but not "success": false, for one
-                    self._quiet_until = now + _PAUSE
-            return CleanedUp(error)
+        if error is not None and has_link:
+            log.warning("The link of job %s may still work: %s", ticket.queue_id, error.message)
+        elif error is not None:
+            log.debug("The copy of job %s is left to expire: %s", ticket.queue_id, error.message)
+            if isinstance(error, APIError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._quiet_until = self.clock.monotonic() + _QUIET
+            elif isinstance(error, APIError | TransportError):  # but not "success": false, for one
+                self._quiet_until = self.clock.monotonic() + _PAUSE
+        return CleanedUp(error)
 
     def judge(self, attempts: Attempts, call: Call, error: VeniceError) -> tuple[Attempts, Verdict]:
         """Return the attempts with one more failure, and what to do about it, as far as the tokens last."""
@@ -268,7 +264,7 @@ class Caller:
         try:
             if response.status < _FIRST_ERROR:
                 self._spent = max(0.0, self._spent - self._retries.refund)
-            if request.call not in {Call.LINK, Call.REVOKE}:
+            if request.call not in LINKS:
                 self.balances.update(balances(response.headers))
                 model, said = request.model, deprecation(response.headers)
                 if said and model is not None and model not in self.deprecations:  # each is logged once

@@ -24,6 +24,9 @@ class Call(enum.Enum):
     REVOKE = "revoke"  # DELETE of a private link
 
 
+LINKS: Final = (Call.LINK, Call.REVOKE)  # sent to a link's host, not to the API
+
+
 @frozen
 class Retry:
     """Send it again `after` that many seconds."""
