@@ -191,12 +191,12 @@ def list_field(name: str, kind: type[Any] | None = None) -> Any:
     Of a `kind`, a mapping with its fields will do as well.
     """
 
-    def to_tuple(value: object) -> tuple[object, ...]:
+    def to_tuple(value: Sequence[object] | None) -> tuple[object, ...]:
         if value is None:
             return ()
         if not isinstance(value, list | tuple):
             refuse(f"{name} takes a list or a tuple, not {type(value).__name__}", name)
-        values = tuple(cast("Sequence[object]", value))
+        values = tuple(value)
         if kind is not None:
             values = tuple(_made(name, kind, item) for item in values)
         if len(values) > LIMITS[name]:

@@ -197,10 +197,10 @@ def _is_small(request: VideoRequest) -> bool:
                 return False
             case str():
                 total += len(value)
-            case list() | tuple():
-                left += cast("Sequence[object]", value)
-            case dict():
-                left += cast("dict[str, object]", value).values()
+            case [*items]:
+                left += items
+            case {**items}:
+                left += items.values()
             case Part():
                 left += asdict(value, recurse=False).values()
             case _:

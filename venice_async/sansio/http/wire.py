@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, cast
 from urllib.parse import urlencode
 
@@ -229,7 +230,7 @@ def queue_answer(command: Queue, status: int, headers: Mapping[str, str], body: 
     with suppress(ValueError, RecursionError):  # what follows the first JSON value is ignored
         start = body.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
         whole = mapping(json.JSONDecoder().raw_decode(start)[0])
-    for said in (whole, *(mapping(whole.get(name)) for name in _WRAPPERS)):
+    for said in chain([whole], map(mapping, map(whole.get, _WRAPPERS))):
         queue_id = identifier(said.get("queue_id"))
         if queue_id is not None:
             name = text(said.get("model")) or text(whole.get("model")) or command.request.model
