@@ -36,22 +36,20 @@ import asyncio
 import logging
 import math
 import secrets
-from bisect import insort
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
-from typing import Any
 
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import evolve
 
 from ...options import Limits, Polling
-from ...sansio.limits.ration import BIDS, Answer, Bid, Grant, Lane, Wish
+from ...sansio.limits.ration import BIDS, LANES, Answer, Bid, Grant, Lane, Wish
 from ...sansio.polling import ModelTimes, PolledJob
 from ..ration.store import MemoryRation, RationStore
 from ..transport import Clock
-from .queues import PAID, PollQueue, PollTurn, Queue, Turn
+from .queues import PAID, Queue, Turn
 
 REPORT = 0.3  # seconds after which a shared store is told of an answer, with others that came meanwhile
 STALE = 5.0  # seconds after which a turn that was not used is given back
@@ -77,11 +75,8 @@ class Pacer:
         self._store = store or MemoryRation(limits, clock)
         self._process = secrets.token_hex(8)
         self._models = defaultdict[str, ModelTimes](ModelTimes)
-        self._queues: dict[Lane, Queue[Any]] = {
-            "free": Queue(self._look),
-            "queue": Queue(self._look, PAID),
-            "polls": PollQueue(self._look),
-            "clean-up": Queue(self._look),
+        self._queues: dict[Lane, Queue] = {
+            lane: Queue(self._look, PAID if lane == "queue" else None) for lane in LANES
         }
         self._held: set[str] = set()  # the tokens of turns that have not ended
         self._answers: list[tuple[Answer, float]] = []  # with the moment at which each came
@@ -99,52 +94,34 @@ class Pacer:
         """Start watching a job of `model` that was queued `age` seconds ago; None if that is not known."""
         return PolledJob(self._models[model], age=age, clock=self._clock.monotonic, polling=self._polling)
 
-    def turn(
-        self, lane: Lane, *, priority: float = 0, model: str | None = None
-    ) -> AbstractAsyncContextManager[Turn]:
+    def poll_turn(self, job: PolledJob, *, after: float = 0.0) -> AbstractAsyncContextManager[Turn]:
+        """Wait for the right to poll, not before `after` seconds from now: the most urgent job first."""
+        job.schedule(after)
+        return self.turn("polls", job=job)
+
+    @asynccontextmanager
+    async def turn(
+        self, lane: Lane, *, priority: float = 0, model: str | None = None, job: PolledJob | None = None
+    ) -> AsyncGenerator[Turn]:
         """Wait for the right to send a request: the highest `priority` first, then first come, first served.
 
         A paid request takes a turn of "queue"; while its `model` is overloaded, requests for others go ahead.
         Only the failure budget applies to "free", for requests of no known rate. "clean-up" gets half of that
         budget at most: a clean-up may fail.
         """
-        turn = Turn(clock=self._clock, report=self._report, lane=lane, priority=priority, model=model)
-        return self._turn(turn)
-
-    def poll_turn(self, job: PolledJob, *, after: float = 0.0) -> AbstractAsyncContextManager[Turn]:
-        """Wait for the right to poll, not before `after` seconds from now: the most urgent job first."""
-        job.schedule(after)
-        return self._turn(PollTurn(clock=self._clock, report=self._report, lane="polls", job=job))
-
-    async def aclose(self) -> None:
-        """Tell the others how our turns ended, so that they need not wait for us; then close the store."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._store.shared and self._asked_at[0] > -math.inf:
-            with suppress(Exception):
-                async with asyncio.timeout(LEAVING):
-                    if self._asking is not None:
-                        await asyncio.shield(self._asking)
-                    self._held.clear()
-                    wish = self._wish({}, self._clock.monotonic())
-                    await self._store.exchange(evolve(wish, pressure=0.0))
-        await self._store.aclose()
-
-    @asynccontextmanager
-    async def _turn(self, turn: Turn) -> AsyncGenerator[Turn]:
-        clock, queue, fresh = self._clock, self._queues[turn.lane], False
+        clock, queue, now = self._clock, self._queues[lane], self._clock.monotonic()
+        turn = Turn(lane, priority, model, job, since=now, clock=clock, report=self._report)
+        fresh = False
         try:
             while not fresh:
-                turn.since = clock.monotonic()
-                insort(queue.turns, turn)
-                if turn.bid(turn.since)[0] > queue.best:
+                queue.turns.append(turn)
+                if turn.bid(now)[0] > queue.best:
                     queue.again = -math.inf  # it may be granted though the others were not
                 self._look()
                 await turn.granted.wait()
                 await checkpoint_if_cancelled()  # a turn that comes too late is given back, not wasted
-                monotonic, wall = turn.asked_at
-                fresh = max(clock.monotonic() - monotonic, clock.time() - wall) <= STALE
+                now, (monotonic, wall) = clock.monotonic(), turn.asked_at
+                fresh = max(now - monotonic, clock.time() - wall) <= STALE
                 if not fresh:  # the process may have been asleep
                     turn.unsent()
                     turn.token = ""
@@ -162,6 +139,21 @@ class Pacer:
             if turn.token and queue.slots is not None:
                 queue.slots.give_back()
 
+    async def aclose(self) -> None:
+        """Tell the others how our turns ended, so that they need not wait for us; then close the store."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._store.shared and self._asked_at[0] > -math.inf:
+            with suppress(Exception):
+                async with asyncio.timeout(LEAVING):
+                    if self._asking is not None:
+                        await asyncio.shield(self._asking)
+                    self._held.clear()
+                    wish = self._wish({}, self._clock.monotonic())
+                    await self._store.exchange(evolve(wish, pressure=0.0))
+        await self._store.aclose()
+
     def _look(self) -> None:
         """Ask for turns if it is time to, else set the timer for when it is."""
         try:
@@ -173,7 +165,7 @@ class Pacer:
             ask_at = self._report_at
             for queue in self._queues.values():
                 if queue.turns:
-                    ask_at = min(ask_at, max(queue.opens(now), queue.again))
+                    ask_at = min(ask_at, queue.opens(now))
             if self._store.shared and (self._held or any(model.jobs for model in self._models.values())):
                 ask_at = min(ask_at, self._asked_at[0] + ALIVE)
             ask_at = max(ask_at, self._retry_at)
@@ -187,7 +179,6 @@ class Pacer:
             for lane, queue in self._queues.items():
                 if queue.turns:
                     bids[lane] = queue.bids(BIDS, now)
-                    queue.best = bids[lane][0][0] if bids[lane] else -math.inf
             wish = self._wish(bids, now)
             self._asked_at, self._report_at = (now, self._clock.time()), math.inf
             asked = self._store.exchange(wish)

@@ -4,13 +4,13 @@ The problem. Each kind of request has a limit of its own, and of the turns that 
 next.
 
 The idea. A queue tells the pacer when its first turn is ready, and what the turns that are ready bid, the
-best first. What is granted goes to the turns that bid, in that order. Ranking is plain: with 500 jobs it
-takes a millisecond, and there are two or three turns a second.
+best first; of equals the one that came first. What is granted goes to the turns that bid, in that order.
+Ranking is plain: with 500 jobs it takes a millisecond, and there are two or three turns a second.
 
-| queue   | what is ready                                | in which order                |
-|---------|----------------------------------------------|-------------------------------|
-| fifo    | all, but those of a model that is overloaded | priority, then first come     |
-| polls   | jobs whose waiting has cost a poll's price   | urgency W (`sansio/polling`)  |
+| a turn for       | is ready                                 | bids                                      |
+|------------------|------------------------------------------|-------------------------------------------|
+| a poll           | once waiting has cost a poll's price     | urgency W (`sansio/polling`)              |
+| any other request| unless its model is overloaded           | its priority, and how long it has waited  |
 
 An overloaded model answers a paid request by a 429 that says nothing of our limits. None of its requests is
 sent for as long as the server asks. Then one tries, and the rest wait for its answer. Those of other models
@@ -23,7 +23,6 @@ not due yet are rescheduled.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import math
 import os
@@ -31,7 +30,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from attrs import define, field
 
@@ -91,41 +90,39 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=PAID.reset)
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False)
 class Turn:
     """A place in a queue, and once it is granted the right to send one request.
 
     Attributes:
-        clock: tells the time of an answer.
-        report: is told how the turn ended.
         lane: the kind of request.
         priority: the greatest goes first; then first come, first served.
         model: the model that a paid request is for.
-        number: how many turns were asked for before.
+        job: the job that is polled, if it is a poll.
         since: when it began to wait.
+        clock: tells the time of an answer.
+        report: is told how the turn ended.
+        number: how many turns were asked for before.
         granted: set once it is granted.
         token: its name in the ration; empty until then.
         asked_at: when the ration was asked for it, by the monotonic and by the wall clock.
     """
 
-    clock: Clock
-    report: Callable[[Turn, Answer], None]
     lane: Lane
-    priority: float = 0
-    model: str | None = None
+    priority: float
+    model: str | None
+    job: PolledJob | None
+    since: float = field(kw_only=True)
+    clock: Clock = field(kw_only=True)
+    report: Callable[[Turn, Answer], None] = field(kw_only=True)
     number: int = field(factory=_numbers.__next__, init=False)
-    since: float = field(default=0.0, init=False)
     granted: asyncio.Event = field(factory=asyncio.Event, init=False)
     token: str = field(default="", init=False)
     asked_at: tuple[float, float] = field(default=(0.0, 0.0), init=False)
 
-    def __lt__(self, other: Turn) -> bool:
-        """Tell whether it is granted before another one of its lane."""
-        return (-self.priority, self.number) < (-other.priority, other.number)
-
     def bid(self, now: float) -> Bid:
         """Return how much it is wanted."""
-        return self.priority, now - self.since
+        return (self.priority, now - self.since) if self.job is None else (self.job.urgency(now), 0.0)
 
     def answered(self, status: int | None, headers: Mapping[str, str], body: bytes = b"") -> None:
         """Report the head of the answer as soon as it is read; `headers` have lower-case names.
@@ -151,28 +148,14 @@ class Turn:
         self.report(self, Answer(token=self.token, unsent=True))
 
 
-@define(eq=False, kw_only=True)
-class PollTurn(Turn):
-    """The turn of a poll for a job."""
-
-    job: PolledJob
-
-    def bid(self, now: float) -> Bid:
-        """Return the urgency of the poll."""
-        return self.job.urgency(now), 0.0
-
-
-T = TypeVar("T", bound=Turn)
-
-
 @define(eq=False)
-class Queue(Generic[T]):
-    """The turns of one lane, by priority and then first come, first served.
+class Queue:
+    """The turns of one lane that wait, those with the best bids first.
 
     Attributes:
         look: called once there is a slot again.
         slots: how many turns may be in use at once; None for any number.
-        turns: those that wait, sorted; there may be thousands.
+        turns: those that wait; there may be thousands.
         bidders: those that bid when the ration was asked last, the best first.
         best: what the first of them bid.
         again: when the ration said to ask again.
@@ -181,35 +164,35 @@ class Queue(Generic[T]):
 
     look: Callable[[], None]
     slots: Slots | None = None
-    turns: list[T] = field(factory=list[T])
-    bidders: list[T] = field(factory=list[T])
+    turns: list[Turn] = field(factory=list[Turn])
+    bidders: list[Turn] = field(factory=list[Turn])
     best: float = -math.inf
     again: float = -math.inf
     overloaded: dict[str | None, float] = field(factory=dict[str | None, float])
 
     def opens(self, now: float) -> float:
-        """Return when the first of the turns is ready: `now` if one is, infinity if it is not known yet."""
+        """Return when to ask for a turn: by `now` if at once, infinity if that is not known yet."""
+        if self.again > now:
+            return self.again
         if self.slots is not None and self.slots.taken(self.look):
             return math.inf
-        if not self.overloaded:
-            return now
-        return max(min([self.overloaded.get(turn.model, now) for turn in self.turns]), now)
+        return min([self._ready_at(turn) for turn in self.turns])
 
     def bids(self, count: int, now: float) -> tuple[Bid, ...]:
         """Return what the turns that are ready bid, at most `count`, the best first."""
-        self.bidders, trying = [], set[str | None]()
         count = count if self.slots is None else min(count, self.slots.free)
-        for turn in self.turns:
-            if len(self.bidders) >= count:
-                break
-            if turn.model in self.overloaded:
-                if self.overloaded[turn.model] > now or turn.model in trying:
-                    continue
+        ready = [(turn.bid(now), -turn.number, turn) for turn in self.turns if self._ready_at(turn) <= now]
+        bids, trying = list[Bid](), set[str | None]()
+        self.bidders = []
+        for bid, _, turn in sorted(ready, reverse=True):
+            if len(bids) < count and not (turn.model in self.overloaded and turn.model in trying):
                 trying.add(turn.model)
-            self.bidders.append(turn)
-        return tuple([turn.bid(now) for turn in self.bidders])
+                bids.append(bid)
+                self.bidders.append(turn)
+        self.best = bids[0][0] if bids else -math.inf
+        return tuple(bids)
 
-    def grant(self) -> T | None:
+    def grant(self) -> Turn | None:
         """Take out the first of the turns that bid, if any still waits and there is a slot for it."""
         for turn in self.bidders:
             if turn in self.turns and (self.slots is None or self.slots.take()):
@@ -219,24 +202,12 @@ class Queue(Generic[T]):
                 return turn
         return None
 
-    def ended(self, turn: T, refused: Refusal | None, now: float) -> None:
+    def ended(self, turn: Turn, refused: Refusal | None, now: float) -> None:
         """Take note of how a request ended, one that was not sent included."""
         if self.overloaded.get(turn.model) == math.inf:
             del self.overloaded[turn.model]
         if turn.model is not None and refused is not None and refused.reason == "overloaded":
             self.overloaded[turn.model] = now + (refused.wait or 0.0)
 
-
-class PollQueue(Queue[PollTurn]):
-    """The turns of polls, by urgency, of the jobs for which waiting has cost more than a poll is worth."""
-
-    def opens(self, now: float) -> float:
-        """Return when the first job is due."""
-        return max(min([turn.job.due for turn in self.turns]), now)
-
-    def bids(self, count: int, now: float) -> tuple[Bid, ...]:
-        """Return the urgency of the most urgent; of equals the one that came first is the first."""
-        due = [(turn.bid(now), -turn.number, turn) for turn in self.turns if turn.job.due <= now]
-        best = heapq.nlargest(count, due)
-        self.bidders = [turn for _, _, turn in best]
-        return tuple([bid for bid, _, _ in best])
+    def _ready_at(self, turn: Turn) -> float:
+        return self.overloaded.get(turn.model, -math.inf) if turn.job is None else turn.job.due

@@ -67,6 +67,7 @@ PASSED_ON: Final = 30  # completions of a model, the latest
 MODELS: Final = 50  # that are remembered, the latest
 
 Lane: TypeAlias = Literal["free", "queue", "polls", "clean-up"]
+LANES: Final[tuple[Lane, ...]] = get_args(Lane)
 Bid: TypeAlias = tuple[float, float]
 """How much a job wants a turn, the greater the more; and of two equals, since when, the earlier first.
 
@@ -219,7 +220,7 @@ class Ration:
     flights: dict[str, Flight] = field(factory=dict[str, Flight])
     processes: dict[str, Process] = field(factory=dict[str, Process])
     kept: dict[Lane, float] = field(factory=dict[Lane, float])
-    order: list[Lane] = field(factory=partial(list[Lane], get_args(Lane)))
+    order: list[Lane] = field(factory=partial(list[Lane], LANES))
     models: dict[str, Learned] = field(factory=dict[str, Learned])
     turns: int = 0
     learned: int = 0
