@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import itertools
 import math
 import random
 from contextlib import AsyncExitStack, suppress
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import anyio
 import anyio.lowlevel
@@ -14,6 +15,7 @@ import pytest
 from attrs import define, field
 
 from tests.windows import EPOCH, Window
+from venice_async.io.clock import SystemClock
 from venice_async.io.pacing.pacer import Pacer
 from venice_async.io.pacing.queues import PAID
 from venice_async.options import Limits, Polling
@@ -296,6 +298,25 @@ async def test_the_clients_of_a_process_have_four_paid_requests_on_their_way_tog
     assert (4, 15) == (most, len(paid))
     for number in (1, 2):
         assert [4, 3, 2, 1, 0] == [priority for other, priority in paid if other == number]
+    assert 4 == PAID.free
+
+
+def test_a_paid_request_that_is_dropped_with_its_event_loop_frees_its_slot() -> None:
+    async def pay(pacer: Pacer) -> None:
+        async with pacer.turn("queue"):
+            await asyncio.sleep(60)
+
+    async def leave() -> None:
+        task = asyncio.ensure_future(pay(Pacer(limits=Limits(), polling=Polling(), clock=SystemClock())))
+        cast("Any", task)._log_destroy_pending = False  # asyncio's word about it
+        await asyncio.sleep(0)
+        assert 3 == PAID.free
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(leave())
+    loop.close()
+    del loop
+    gc.collect()
     assert 4 == PAID.free
 
 

@@ -156,10 +156,6 @@ class Pacer:
 
     def _look(self) -> None:
         """Ask for turns if it is time to, else set the timer for when it is."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # it is closing, and nobody waits
-            return
         now = self._clock.monotonic()
         while self._asking is None and not self._closed:
             ask_at = self._report_at
@@ -173,7 +169,8 @@ class Pacer:
                 self._timer.cancel()
             if ask_at > now:
                 if ask_at < math.inf:
-                    self._timer = loop.call_later(max(ask_at - now, _LEAST_NAP), self._look)
+                    nap = max(ask_at - now, _LEAST_NAP)
+                    self._timer = asyncio.get_running_loop().call_later(nap, self._look)
                 return
             bids: dict[Lane, tuple[Bid, ...]] = {}
             for lane, queue in self._queues.items():
@@ -257,8 +254,11 @@ class Pacer:
         """Have the store told of an answer, at once if that may help somebody, else with the next wish."""
         if turn.token not in self._held:
             return  # it has ended before
-        now = self._clock.monotonic()
         self._held.remove(turn.token)
+        try:
+            now = self._clock.monotonic()
+        except RuntimeError:  # the event loop was closed before the request ended: nobody is left to tell
+            return
         queue = self._queues[turn.lane]
         queue.ended(turn, answer.refused, now)
         self._answers.append((answer, now))
