@@ -449,6 +449,29 @@ async def test_a_request_that_is_cancelled_as_it_tries_an_overloaded_model_leave
     assert [30.0, 32.0] == pytest.approx(sent)
 
 
+async def test_after_one_that_told_nothing_again_a_single_request_tries_an_overloaded_model(
+    clock: LoopClock,
+) -> None:
+    pacer, sent = make(clock), list[float]()
+
+    async def queue(number: int) -> None:
+        async with pacer.turn("queue", model="busy") as turn:
+            sent.append(clock.monotonic())
+            await clock.sleep(5)
+            if number == 0:
+                turn.unsent()
+            elif number > 1:  # the second one is lost
+                turn.answered(200, OK)
+
+    async with pacer.turn("queue", model="busy") as turn:
+        turn.answered(429, OK, OVERLOADED)
+    async with anyio.create_task_group() as group:
+        for number in range(5):
+            group.start_soon(queue, number)
+            await anyio.lowlevel.checkpoint()
+    assert [30.0, 35.0, 40.0, 45.0, 45.0] == pytest.approx(sent)
+
+
 @pytest.mark.parametrize("hang", [0.0, 10.0])
 async def test_a_server_that_fails_everything_never_sees_twenty_failures_in_thirty_seconds(
     clock: LoopClock, hang: float

@@ -260,7 +260,7 @@ class Pacer:
         except RuntimeError:  # the event loop was closed before the request ended: nobody is left to tell
             return
         queue = self._queues[turn.lane]
-        queue.ended(turn, answer.refused, now)
+        queue.ended(turn, answer, now)
         self._answers.append((answer, now))
         if answer.unsent or answer.refused is not None or self._grant.answer_helps:
             self._report_at = now

@@ -34,7 +34,7 @@ from typing import Final
 
 from attrs import define, field
 
-from ...sansio.http.headers import Refusal, allowance, failure_allowance, refusal
+from ...sansio.http.headers import allowance, failure_allowance, refusal
 from ...sansio.limits.ration import Answer, Bid, Lane
 from ...sansio.polling import PolledJob
 from ..transport import Clock
@@ -202,12 +202,15 @@ class Queue:
                 return turn
         return None
 
-    def ended(self, turn: Turn, refused: Refusal | None, now: float) -> None:
+    def ended(self, turn: Turn, answer: Answer, now: float) -> None:
         """Take note of how a request ended, one that was not sent included."""
         if self.overloaded.get(turn.model) == math.inf:
-            del self.overloaded[turn.model]
-        if turn.model is not None and refused is not None and refused.reason == "overloaded":
-            self.overloaded[turn.model] = now + (refused.wait or 0.0)
+            if answer.status is None:  # it does not tell whether there is room: another one tries
+                self.overloaded[turn.model] = now
+            else:
+                del self.overloaded[turn.model]
+        if turn.model is not None and answer.refused is not None and answer.refused.reason == "overloaded":
+            self.overloaded[turn.model] = now + (answer.refused.wait or 0.0)
 
     def _ready_at(self, turn: Turn) -> float:
         return self.overloaded.get(turn.model, -math.inf) if turn.job is None else turn.job.due
