@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 from tests.clients import client, until
 from tests.test_batch import EMPTY, REFUSED, collect, prompts, request, several
 from tests.venice import Venice, fault
-from venice_async import Outcome, UsageError, VideoRequest
+from venice_async import JournalError, Outcome, UsageError, VideoRequest
+from venice_async.io.journal.entries import JournalEntry
+from venice_async.io.journal.journal import Journal
 
 pytestmark = pytest.mark.anyio
 
@@ -85,6 +88,67 @@ async def test_a_key_that_raises_is_raised_bare_after_the_outcomes_of_what_was_s
     assert 2 == len(server.charges)
 
 
+async def test_a_function_for_a_request_that_raises_loses_no_outcome_of_what_was_started(
+    tmp_path: Path,
+) -> None:
+    def fails(request: VideoRequest) -> Any:
+        return {"Gondola 0": {}, "Gondola 1": {}}[request.prompt or ""]
+
+    for name in ("tags", "max_each"):
+        async with Venice(polls=3) as server, client(server) as venice:
+            taken: list[Outcome] = []
+            options: dict[str, Any] = {name: fails} if name == "tags" else {name: lambda one: fails(one) or 1}
+            with pytest.raises(KeyError):
+                async for outcome in venice.batch(several(5), into=tmp_path / name, **options):
+                    taken.append(outcome)  # noqa: PERF401 - what came before the error counts
+            assert prompts(server) == sorted(one.request.prompt or "" for one in taken if one.video)
+            assert ["Gondola 0", "Gondola 1"] == prompts(server)[:2]
+
+
+async def test_a_limit_for_a_request_that_is_no_price_lets_nothing_through(tmp_path: Path) -> None:
+    async with Venice() as server, client(server) as venice:
+        limits: list[Any] = [math.nan, "20", True, -1, (1,)]
+        answers = iter(limits)
+        outcomes = await venice.batch(several(5), into=tmp_path, max_each=lambda _: next(answers))
+        assert [UsageError] * 5 == [type(outcome.error) for outcome in outcomes]
+        assert [] == server.charges
+
+
+async def test_a_source_that_is_cancelled_on_its_own_ends_the_batch_alone(tmp_path: Path) -> None:
+    async def is_cancelled() -> AsyncIterator[VideoRequest]:
+        yield request(0)
+        raise asyncio.CancelledError
+
+    async with Venice(polls=3) as server, client(server) as venice:
+        other = venice.generate(request(7), to=tmp_path / "other.mp4")
+        taken: list[Outcome] = []
+        with pytest.raises(RuntimeError, match="cancelled"):
+            async for outcome in venice.batch(is_cancelled(), into=tmp_path / "clips"):
+                taken.append(outcome)  # noqa: PERF401 - what came before the error counts
+        assert [True] == [outcome.video is not None for outcome in taken]
+        assert (await other).size
+        assert 2 == len(server.charges)
+
+
+async def test_a_journal_that_fails_for_one_request_loses_no_outcome_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = Journal.find
+
+    async def fails(self: Journal, key: str) -> JournalEntry | None:
+        if "second" in key:
+            msg = "The disk is full"
+            raise JournalError(msg)
+        return await find(self, key)
+
+    monkeypatch.setattr(Journal, "find", fails)
+    names = {"Gondola 0": "first", "Gondola 1": "second", "Gondola 2": "third"}
+    async with Venice() as server, client(server, journal=tmp_path / "jobs.db") as venice:
+        batch = venice.batch(several(3), into=tmp_path, key=lambda one: names[one.prompt or ""])
+        outcomes = await collect(batch)
+    assert [type(None), JournalError, type(None)] == [type(outcomes[index].error) for index in range(3)]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -94,6 +158,7 @@ async def test_a_key_that_raises_is_raised_bare_after_the_outcomes_of_what_was_s
         {"concurrency": 1.5},
         {"on_error": "ignore"},
         {"key": "name"},
+        {"max_each": 1.0},
         {"pause": -1},
         {"pause": math.nan},
     ],

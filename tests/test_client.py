@@ -17,6 +17,7 @@ from tests.clients import PRIVATE, PUBLIC, client, until, wire
 from tests.venice import CLIP, KEY, Venice, endless, fault, html_answer, json_answer, linked, no_capacity
 from venice_async import (
     AuthenticationError,
+    ConsentError,
     DownloadError,
     Downloading,
     JobTimeoutError,
@@ -880,3 +881,48 @@ async def test_jobs_of_a_model_that_is_done_at_once_wait_for_nothing(tmp_path: P
             await venice.generate(PUBLIC, to=tmp_path / f"{index}.mp4")
         assert anyio.current_time() - started < 1
         assert 5 == len(server.asked("POST /video/retrieve"))
+
+
+async def test_a_function_of_the_caller_that_is_cancelled_on_its_own_stops_no_other_job(
+    tmp_path: Path,
+) -> None:
+    async def is_cancelled(_: object) -> None:
+        closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        closed.cancel()
+        await closed
+
+    async def cancels_itself(_: object) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await anyio.sleep_forever()
+
+    def raises(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    question = {
+        "error": {"code": "needs_consent"},
+        "consent_flow": "seedance",
+        "consent": {"policy_text": "P"},
+    }
+    asks = json_answer(question, status=409)
+    functions: list[dict[str, Any]] = [
+        *({"on_consent": function} for function in (is_cancelled, cancels_itself, raises)),
+        *({"on_done": function} for function in (is_cancelled, raises)),
+        {"on_state": raises},
+    ]
+    for number, options in enumerate(functions):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        faults = [fault(), asks] if "on_consent" in options else []
+        async with Venice(polls=3, queue=faults) as server, client(server, **options) as venice:
+            other = venice.generate(PUBLIC, to=folder / "other.mp4")
+            await other.queued()
+            job = venice.generate(PUBLIC, to=folder / "a.mp4")
+            if "on_consent" in options:
+                with pytest.raises(ConsentError, match="on_consent failed"):
+                    await job
+            else:
+                assert (await job).size
+            assert (await other).size
+            assert (await venice.generate(PUBLIC, to=folder / "last.mp4")).size

@@ -41,7 +41,7 @@ from .formatting import as_usd
 from .io.delivery.destination import make_folder
 from .io.delivery.stores import ObjectPlace
 from .io.journal.entries import BatchShare
-from .io.shielding import in_thread
+from .io.shielding import in_thread, own_cancellation_only
 from .io.uploads import beside_the_loop, price_query
 from .job import VideoJob
 from .notebook import Listing
@@ -132,7 +132,7 @@ class Batch:
             raise UsageError(msg)
         if self._name is not None:
             checked_pattern(self._name)
-        for name, function in {"key": self._key, "tags": self._tags}.items():
+        for name, function in {"key": self._key, "tags": self._tags, "max_each": self._max_each}.items():
             if function is not None and not callable(function):
                 msg = f"{name} must be a function of a request, not {function!r}"
                 raise UsageError(msg)
@@ -201,7 +201,7 @@ class Batch:
                     self._budget = Reservations(self._max_usd, spent)
                 async with anyio.create_task_group() as group:
                     try:
-                        with self._reading:
+                        with self._reading, own_cancellation_only():
                             await self._slots.acquire()
                             async with aclosing(each(self._requests)) as requests:
                                 index = 0
@@ -218,12 +218,15 @@ class Batch:
     async def _one(
         self, index: int, request: VideoRequest, key: str, outcomes: ObjectSendStream[Outcome]
     ) -> None:
-        """Send the outcome of a request. A job of an earlier run, or another client's, needs no money."""
+        """Send the outcome of a request. A job of an earlier run, or another client's, needs no money.
+
+        A function of the caller's that fails ends the batch, like a source that does.
+        """
         journal = self._runtime.journal
-        entry = None if journal is None else await journal.find(key)
-        earlier, usd = entry is not None, None if entry is None else entry.usd
-        video, failure = None, None
+        earlier, usd, video, failure = False, None, None, None
         try:
+            entry = None if journal is None else await journal.find(key)
+            earlier, usd = entry is not None, None if entry is None else entry.usd
             if not earlier:
                 await self._refusals.check(request)
                 usd = await self._reserve(request)
@@ -231,13 +234,15 @@ class Batch:
             if self._name is not None:
                 name = with_number(self._name, index + 1)
                 place = place.named(name) if isinstance(place, ObjectPlace) else place / name
+            with own_cancellation_only():
+                tags = checked_tags(self._tags(request)) if self._tags else {}
             spec = JobSpec(
                 start=begin(request),
                 request=request,
                 to=place,
                 overwrite=self._overwrite,
                 key=key,
-                tags=checked_tags(self._tags(request)) if self._tags else {},
+                tags=tags,
                 batch=BatchShare(prefix=self._prefix, max_usd=self._max_usd),
                 usd=usd,
                 on_consent=self._consent,
@@ -250,6 +255,10 @@ class Batch:
             if usd is not None and error.charged is False and not earlier:
                 self._budget.release(usd)
             await self._refusals.refused(request, error)
+        except Exception as error:  # noqa: BLE001 - of max_each or tags
+            self._failure = error
+            self.stop()
+            return
         finally:
             self.jobs.pop(index, None)
         if failure is not None and self._on_error == "stop":
@@ -265,7 +274,9 @@ class Batch:
         if self._max_usd is None and self._max_each is None and not self._runtime.settings.capped:
             return None
         usd = (await self._runtime.ask(await price_query(request))).usd
-        most = None if self._max_each is None else self._max_each(request)
+        with own_cancellation_only():
+            most = None if self._max_each is None else self._max_each(request)
+        check_number("what max_each returns", most, low=0, or_none=True)
         if most is not None and usd > most:
             message = f"The quote is {as_usd(usd)}, above the limit of {as_usd(most)} for this request"
             raise BudgetExceededError(message, cli_hint="Raise its max_usd", quoted_usd=usd, limit_usd=most)

@@ -287,7 +287,7 @@ class VideoJob:
         if self._on_state is not None:
             try:
                 self._on_state(self, state)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
                 log.exception("on_state failed for %r", self)
         if isinstance(state, TERMINAL):
             self._ended.set()

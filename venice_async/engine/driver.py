@@ -32,6 +32,7 @@ from ..io.journal.entries import (
     StoreAwayError,
 )
 from ..io.journal.record import JobRecord
+from ..io.shielding import own_cancellation_only
 from ..io.uploads import encode_media, identify
 from ..sansio.job.commands import AskConsent, AskPrice, CleanUp, Command, Fetch, Poll, Queue
 from ..sansio.job.events import Event, Interrupted, Missed, Refused, StopAsked
@@ -120,7 +121,7 @@ class Driver:
         self.begun = True
         end: State | None = self.state if isinstance(self.state, TERMINAL) else None
         try:
-            with self._stop:
+            with self._stop, own_cancellation_only():
                 end = end or await self._perform_all()
         except Exception as error:
             log.exception("A job ended by a mistake in this library: %s", type(self.state).__name__)

@@ -24,7 +24,7 @@ from ..errors import (
 from ..io.journal.entries import LeaseLostError, StoreAwayError
 from ..io.journal.record import JobRecord
 from ..io.pacing.queues import Turn
-from ..io.shielding import run_to_completion
+from ..io.shielding import own_cancellation_only, run_to_completion
 from ..io.uploads import Prepared, encode_media, prepare, price_query
 from ..requests import Consent, VideoRequest
 from ..results import ConsentRequest
@@ -130,7 +130,8 @@ class Submission:
             message = f"The server asks for consent to {question.policy}{beyond}"
             return Refused(ConsentRequiredError(message, consent_request=question))
         try:
-            answer = await self._shared.questions.put(ask, question)
+            with own_cancellation_only():
+                answer = await self._shared.questions.put(ask, question)
         except Exception as cause:  # noqa: BLE001 - a callback: whatever it raises ends the job
             message = f"on_consent failed: {type(cause).__name__}: {cause}"
             error = ConsentError(message, hint="Mend the function on_consent", consent_request=question)

@@ -15,6 +15,7 @@ from attrs import evolve, field, frozen
 from ..errors import ConnectError
 from ..sansio.http.wire import HttpRequest
 from ..sansio.retries import Call
+from .shielding import is_cancellation
 
 OnRequest: TypeAlias = Callable[[str, str, bytes], Mapping[str, str] | Awaitable[Mapping[str, str]]]
 
@@ -69,9 +70,8 @@ class RequestHook:
                     raise ValueError(msg)
                 headers[name.lower()] = value
         except (Exception, asyncio.CancelledError) as cause:
-            task = asyncio.current_task()
-            if isinstance(cause, asyncio.CancelledError) and (task is None or task.cancelling()):
-                raise  # not the function's own
+            if is_cancellation(cause):
+                raise
             message = f"The request was not sent: on_request failed: {type(cause).__name__}: {cause}"
             raise ConnectError(message, hint="Mend the function on_request") from cause
         self.secrets.extend(value for value in headers.values() if len(value) >= _SHORTEST)

@@ -91,14 +91,39 @@ async def in_thread(work: Callable[[*_Arguments], _T], *arguments: *_Arguments) 
     return await with_descriptors(attempt)
 
 
+def is_cancellation(error: BaseException) -> bool:
+    """Tell whether `error` is the cancellation of this task, which must go on.
+
+    Code of the caller raises a `CancelledError` by itself, such as by awaiting something that was cancelled.
+    """
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
+
+
+@contextmanager
+def own_cancellation_only() -> Generator[None]:
+    """Raise a `CancelledError` of the caller's code as a `RuntimeError`.
+
+    It would end this task, and with it the task group that the task belongs to.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if is_cancellation(error):
+            raise
+        msg = "it was cancelled"
+        raise RuntimeError(msg) from error
+
+
 async def call_user(function: Callable[[Any], object], argument: object) -> Any:
     """Return what a function of the caller returns, async or plain; a plain one runs in a worker thread.
 
     A cancellation abandons the thread, for the function may take its time.
     """
     kinds = function, getattr(function, "__call__", None)  # noqa: B004 - its kind is asked
-    if any(map(inspect.iscoroutinefunction, kinds)):
-        answer = function(argument)
-    else:
-        answer = await to_thread.run_sync(function, argument, abandon_on_cancel=True)
-    return await answer if inspect.isawaitable(answer) else answer
+    with own_cancellation_only():
+        if any(map(inspect.iscoroutinefunction, kinds)):
+            answer = function(argument)
+        else:
+            answer = await to_thread.run_sync(function, argument, abandon_on_cancel=True)
+        return await answer if inspect.isawaitable(answer) else answer

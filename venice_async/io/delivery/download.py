@@ -48,7 +48,7 @@ from ...errors import (
 from ...results import Ticket, Video
 from ...sansio.clip.mp4 import START, BoxWalk, is_text
 from ...sansio.clip.ranges import FromStart, Held, judge, request_headers
-from ..shielding import in_thread
+from ..shielding import in_thread, is_cancellation
 from .object_store import ObjectUpload
 from .part_file import PartFile
 
@@ -444,11 +444,8 @@ def _sink_errors() -> Generator[None]:
     except DownloadError:
         raise
     except (Exception, asyncio.CancelledError) as error:
-        reason = type(error).__name__
-        if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            reason = "it was cancelled"
-        msg = f"The destination failed: {reason}"
+        if is_cancellation(error):
+            raise
+        cancelled = isinstance(error, asyncio.CancelledError)
+        msg = f"The destination failed: {'it was cancelled' if cancelled else type(error).__name__}"
         raise DownloadError(msg) from error
