@@ -162,7 +162,8 @@ class BoxWalk:
         if not self._has_media:
             msg = "No player opens what came: its media (mdat) is empty"
             raise NotAVideoError(msg)
-        self._end_index()
+        if self._kind == b"moov":
+            self._judge_index()
         if not self._has_index:
             msg = "No player opens what came: its index (moov) is empty or damaged"
             raise NotAVideoError(msg)
@@ -171,7 +172,7 @@ class BoxWalk:
         """Begin the content of the box whose header is complete."""
         size, kind, header = int.from_bytes(self._header[:4]), bytes(self._header[4:8]), len(self._header)
         at = self.offset + _SHORT  # the last byte of the short header may have come on its own
-        if not self._seen and not is_mp4(bytes(self._header.ljust(START))):
+        if not self._seen and kind not in _FIRST:
             found = described(self.start)
             msg = f"{found[0].upper()}{found[1:]} came where a clip should be"
             raise NotAVideoError(msg)
@@ -180,7 +181,8 @@ class BoxWalk:
             raise NotAVideoError(msg)
         if header == _LONG:
             size = int.from_bytes(self._header[8:])
-        self._end_index()
+        if self._kind == b"moov":
+            self._judge_index()
         self._unread = kind not in _READ and self._is_playable()
         self._open_ended = size == _TO_THE_END and header == _SHORT
         impossible = (size < header and not self._open_ended) or self.offset + size > LARGEST
@@ -196,8 +198,8 @@ class BoxWalk:
         """Tell whether all that a player needs is here; of a clip in fragments that cannot be told."""
         return self._seen.issuperset(_NEEDED) and b"moof" not in self._seen
 
-    def _end_index(self) -> None:
-        """Judge the index, if one has ended, by whether a player finds a track in it; or nothing but zeros.
+    def _judge_index(self) -> None:
+        """Judge the index that has ended by whether a player finds a track in it; or nothing but zeros.
 
         No server was seen to send zeros: it is how programs that stand in for one make up a clip.
         """
