@@ -610,6 +610,23 @@ async def test_two_jobs_bound_for_the_same_file_are_refused_before_the_second_is
         assert 2 == len(server.charges)
 
 
+async def test_two_jobs_bound_for_the_same_file_are_refused_however_its_path_is_written(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "also").symlink_to(tmp_path / "folder")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "folder" / "clip.mp4")
+    others = ["folder/../folder/clip.mp4", "also/clip.mp4", "link.mp4"]
+    async with Venice() as server, client(server) as venice:
+        first = venice.generate(PUBLIC, to=tmp_path / "folder" / "clip.mp4")
+        await first.queued()
+        for to in [f"{tmp_path}/{other}" for other in others] + [(tmp_path / "folder/clip.mp4").as_uri()]:
+            with pytest.raises(UsageError, match="Another job"):
+                await venice.generate(PUBLIC, to=to, overwrite=True)
+        await first
+        assert 1 == len(server.charges)
+
+
 async def test_an_existing_file_is_replaced_only_when_asked(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"old")
     async with Venice() as server, client(server) as venice:

@@ -84,7 +84,7 @@ class Retrieval:
         )
         if checked.claim is not None:
             if checked.claim in self._shared.claims:
-                msg = f"Another job of this client is bound for {str(checked.claim)!r}"
+                msg = f"Another job of this client is bound for {checked.claim!r}"
                 raise UsageError(msg, hint="Choose another name")
             self._shared.claims.add(checked.claim)
         self._checked = checked

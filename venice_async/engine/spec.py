@@ -316,7 +316,7 @@ class Shared:
     following: Following | None
     questions: Questions = field(factory=Questions)
     deliveries: anyio.Semaphore
-    claims: set[Path | str] = field(factory=set[Path | str])
+    claims: set[str] = field(factory=set[str])
 
 
 def recovery(entry: JournalEntry, now: float) -> JobSpec:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 from urllib.request import url2pathname
 
 import anyio
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from ...errors import DownloadError, UsageError, VeniceError
 from ...results import Ticket
@@ -52,19 +52,15 @@ class Destination:
         overwrite: whether what has that name may be replaced.
         naming: what gives a clip in a folder its name.
         url: the `file:` URL of a file or folder, where it was given as one.
+        claim: the file, where its folder and links really lead, or the object: no other job may be bound for
+            it. None as long as the clip has no name.
     """
 
     place: Path | ObjectPlace
     overwrite: bool
     naming: Naming | None = None
     url: ObjectUrl | None = None
-
-    @property
-    def claim(self) -> Path | str | None:
-        """What no other job may be bound for; None as long as the clip has no name."""
-        if self.naming is not None:
-            return None
-        return self.place if isinstance(self.place, Path) else str(self.place)
+    claim: str | None = field(default=None, eq=False)
 
     def sink(self, ticket: Ticket, *, resumed: bool) -> PartFile | ObjectUpload:
         """Return what makes the clip of a job; only a `resumed` one can have left something."""
@@ -123,7 +119,8 @@ async def check_destination(
     if not (overwrite or recovering or naming) and await size_of(quick, place) is not None:
         _refuse_taken(str(place))
     await asked(listed(quick, place.temporary("probe")), place, before=True)
-    return Destination(place=evolve(place, store=store), overwrite=overwrite, naming=naming)
+    claim = None if naming else str(place)
+    return Destination(place=evolve(place, store=store), overwrite=overwrite, naming=naming, claim=claim)
 
 
 def _checked_path(text: str, values: Mapping[str, str], *, overwrite: bool, may_exist: bool) -> Destination:
@@ -166,7 +163,9 @@ def _checked_path(text: str, values: Mapping[str, str], *, overwrite: bool, may_
         _probe(file.parent)
     except OSError as error:
         raise _unwritable(file, error) from error
-    return Destination(place=folder if naming else place, overwrite=overwrite, naming=naming)
+    if naming is not None:
+        return Destination(place=folder, overwrite=overwrite, naming=naming)
+    return Destination(place=place, overwrite=overwrite, claim=os.path.realpath(file))
 
 
 def file_of(url: ObjectUrl) -> str:
