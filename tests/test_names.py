@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from attrs import evolve
 
 from tests.clients import PRIVATE, PUBLIC, client
 from tests.test_batch import collect
-from tests.venice import KEY, Venice
+from tests.venice import KEY, Venice, json_answer
 from venice_async import Media, UsageError, __version__
 
 pytestmark = pytest.mark.anyio
@@ -124,6 +126,36 @@ async def test_a_file_that_is_no_sidecar_is_left_alone_and_costs_nobody_a_clip(
             assert tmp_path / name == Path(await venice.generate(PUBLIC, to=tmp_path / name))
     assert "[]" == theirs.read_text()
     assert 2 == caplog.text.count("There is no sidecar")
+
+
+async def test_a_name_too_long_for_a_sidecar_is_said_and_costs_nobody_a_clip(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Venice() as server, client(server, sidecars=True) as venice:
+        await venice.generate(PUBLIC, to=tmp_path / ("x" * 251 + ".mp4"))
+    assert f"x.mp4: {os.strerror(errno.ENAMETOOLONG)}" in caplog.text
+
+
+async def test_what_a_process_left_that_was_killed_before_a_sidecar_had_its_name_goes_with_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, clip = Path.replace, tmp_path / "clip.mp4"
+
+    def replace(self: Path, target: Path) -> Path:
+        text = self.read_bytes()
+        done = real(self, target)
+        if target.suffix == ".json":
+            self.write_bytes(text)  # as if it had ended before this
+        return done
+
+    refusal = json_answer({"error": "Request ID is invalid."}, status=400)
+    async with Venice(complete=[refusal]) as server, client(server, sidecars=True) as venice:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", replace)
+            video = await venice.generate(PUBLIC, to=clip)
+        assert 3 == len(list(tmp_path.iterdir()))
+        await venice.resume(video.ticket, to=clip, overwrite=True)
+    assert {"clip.mp4", "clip.mp4.json"} == {path.name for path in tmp_path.iterdir()}
 
 
 async def test_a_file_that_is_named_by_a_url_has_its_sidecar_too(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..errors import VeniceError
 from ..io.delivery.destination import file_of
-from ..io.delivery.part_file import part_path
+from ..io.delivery.part_file import job_key, part_path
 from ..io.delivery.stores import ObjectPlace, put_text
 from ..io.shielding import in_thread
 from ..media import Media
@@ -80,7 +80,7 @@ async def write_sidecar(
             if not ours:
                 log.warning("There is no sidecar %s: another file has its name", path)
                 return
-        draft = part_path(path, "sidecar")
+        draft = part_path(path, job_key(video.ticket.model, video.ticket.queue_id))
         try:
             draft.write_text(contents(), encoding="utf-8", errors="replace")
             draft.replace(path)
@@ -96,7 +96,7 @@ async def write_sidecar(
         elif path := video.path or (video.url and Path(file_of(parse_object_url(video.url)))):
             await in_thread(write, path.with_name(path.name + SUFFIX))
     except (OSError, VeniceError) as error:
-        reason = error.message if isinstance(error, VeniceError) else type(error).__name__
+        reason = error.message if isinstance(error, VeniceError) else error.strerror or type(error).__name__
         log.warning("There is no sidecar beside %s: %s", video.path or video.url, reason)
 
 
