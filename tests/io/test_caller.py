@@ -13,7 +13,7 @@ from venice_async.io.clock import SystemClock
 from venice_async.io.pacing.pacer import Pacer
 from venice_async.io.transport import Content
 from venice_async.sansio.http.secrets import Secret
-from venice_async.sansio.http.wire import HttpRequest
+from venice_async.sansio.http.wire import HttpRequest, poll_request
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ async def test_an_answer_is_closed_though_its_request_is_cancelled_before_it_say
     pacer = Pacer(limits=Limits(), polling=Polling(), clock=clock)
     caller = Caller(Network(response), pacer, clock, retries=Retries(), api_key=Secret("key"))
     async with pacer.turn("free") as turn:
-        asking = asyncio.create_task(caller.poll(Ticket(model="m", queue_id="q"), turn))
+        asking = asyncio.create_task(caller.send(poll_request(Ticket(model="m", queue_id="q")), turn))
         await asyncio.sleep(0)
         assert (False, False) == (asking.done(), response.closed)
         asking.cancel()

@@ -15,7 +15,8 @@ import pytest
 from tests.io.answers import fail
 from venice_async import UsageError
 from venice_async.io.delivery.destination import check_destination
-from venice_async.io.disk import deliveries_at_once, with_descriptors
+from venice_async.io.disk import deliveries_at_once
+from venice_async.io.shielding import in_thread
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +27,7 @@ class Scarce:
     def __init__(self, times: int, code: int = errno.EMFILE) -> None:
         self.times, self.code, self.tried = times, code, 0
 
-    async def __call__(self) -> str:
+    def __call__(self) -> str:
         self.tried += 1
         if self.tried <= self.times:
             raise OSError(self.code, os.strerror(self.code))
@@ -39,7 +40,7 @@ async def test_what_finds_no_descriptor_is_tried_again_until_there_is_one(
     for code in (errno.EMFILE, errno.ENFILE):
         scarce = Scarce(100, code)
         began = asyncio.get_running_loop().time()
-        assert "done" == await with_descriptors(scarce)
+        assert "done" == await in_thread(scarce)
         assert 90 < asyncio.get_running_loop().time() - began < 100
     assert 2 == len(caplog.records)
     assert "ulimit -n" in caplog.text
@@ -48,7 +49,7 @@ async def test_what_finds_no_descriptor_is_tried_again_until_there_is_one(
 async def test_it_is_not_tried_for_ever_and_no_other_error_is_tried_again() -> None:
     for scarce, tried in ((Scarce(10_000), 606), (Scarce(1, errno.ENOSPC), 1)):
         with pytest.raises(OSError, match=os.strerror(scarce.code)):
-            await with_descriptors(scarce)
+            await in_thread(scarce)
         assert tried == scarce.tried
 
 

@@ -24,7 +24,7 @@ from ..io.journal.entries import LeaseLostError
 from ..io.transport import Response
 from ..results import Ticket
 from ..sansio.clip.ranges import content_length
-from ..sansio.http.wire import SUCCESS, carries_video
+from ..sansio.http.wire import SUCCESS, carries_video, link_request, poll_request
 from ..sansio.job.commands import Fetch, Poll
 from ..sansio.job.events import (
     Completed,
@@ -118,7 +118,7 @@ class Retrieval:
                 turn.unsent()
                 raise
             try:
-                with closing(await self._shared.caller.poll(command.ticket, turn)) as response:
+                with closing(await self._shared.caller.send(poll_request(command.ticket), turn)) as response:
                     succeeded = response.status in SUCCESS
                     if succeeded and carries_video(response.headers, await response.peek()):
                         async with self._shared.deliveries:
@@ -140,8 +140,8 @@ class Retrieval:
         try:
             self.check()
             async with self._shared.deliveries:
-                headers = delivery.headers_for_next()
-                with closing(await self._shared.caller.fetch(command.ticket, headers)) as response:
+                request = link_request(command.ticket, delivery.headers_for_next())
+                with closing(await self._shared.caller.send(request)) as response:
                     if response.status in _LINK_ANSWERS:
                         return await self._receive(command.ticket, response)
                     return Interrupted(await self._shared.caller.read_refusal(command.ticket, response))
@@ -182,7 +182,7 @@ async def ask_status(shared: Shared, ticket: Ticket) -> State:
     watch = caller.pacer.watch(ticket.model, age=None)
     try:
         async with caller.pacer.poll_turn(watch) as turn:
-            with closing(await caller.poll(ticket, turn)) as response:
+            with closing(await caller.send(poll_request(ticket), turn)) as response:
                 if response.status in SUCCESS and carries_video(response.headers, await response.peek()):
                     # Closing drops the rest of the body: the clip stays at the server.
                     return Downloading(ticket=ticket, via="poll", total=content_length(response.headers))

@@ -17,10 +17,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from functools import wraps
+from itertools import count
 from typing import Any, Final, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
+import anyio
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
@@ -42,7 +44,7 @@ from ..sansio.http.wire import HttpRequest
 from ..sansio.retries import LINKS, Call
 from ..version import __version__
 from .clock import running_time
-from .disk import check_descriptors, with_descriptors
+from .disk import descriptor_error, pause_for_descriptor
 from .links import LinkRoute, PrivateAddressError, connector
 from .transport import Content
 
@@ -320,11 +322,11 @@ class AiohttpTransport:
 
         Where no file descriptor is left for the connection, wait for one: nothing was sent.
         """
-        upload = len(request.body or b"") / _SLOWEST_UPLOAD
-
-        async def opened() -> aiohttp.ClientResponse:
+        seconds = self._timeouts.connect + self._timeouts.read + len(request.body or b"") / _SLOWEST_UPLOAD
+        attempts = count()
+        while True:
             try:
-                with running_time(self._timeouts.connect + self._timeouts.read + upload):
+                with running_time(seconds):
                     return await session.request(
                         request.method,
                         url,
@@ -339,16 +341,21 @@ class AiohttpTransport:
                         max_headers=1024,
                         **options,
                     )
-            except aiohttp.ClientConnectorDNSError:  # the resolver does not say why it failed
-                check_descriptors()
-                raise
             except aiohttp.ConnectionTimeoutError:
                 raise
             except TimeoutError:
                 msg = "The server's answer did not come in time"
                 raise ReadTimeoutError(msg) from None
-
-        return await with_descriptors(opened)
+            except Exception as error:
+                why: Exception = error
+                if isinstance(
+                    error, aiohttp.ClientConnectorDNSError
+                ):  # the resolver does not say why it failed
+                    why = descriptor_error() or error
+                pause = pause_for_descriptor(why, next(attempts))
+                if pause is None:
+                    raise
+            await anyio.sleep(pause)
 
     async def _session(self, connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(

@@ -37,10 +37,8 @@ from ..sansio.http.wire import (
     Query,
     QueueEvent,
     complete,
-    link_request,
     list_models,
     poll_answer,
-    poll_request,
     queue_answer,
     revoke,
 )
@@ -141,7 +139,7 @@ class Caller:
                 if turn is not None:
                     turn.unsent()
                 raise
-            response = stack.enter_context(closing(await self._send(request, turn)))
+            response = stack.enter_context(closing(await self.send(request, turn)))
             content = await response.read(LONGEST_CATALOGUE)
         if content.failure is not None and response.status < _FIRST_ERROR:
             raise content.failure
@@ -150,7 +148,7 @@ class Caller:
     async def pay(self, request: HttpRequest, command: Queue, turn: Turn) -> QueueEvent:
         """Send the paid request once, on its turn, and return the event that its answer means."""
         try:
-            with closing(await self._send(request, turn)) as response:
+            with closing(await self.send(request, turn)) as response:
                 content = await response.read(LONGEST_REPLY)
         except VeniceError as error:
             return Refused(error)
@@ -165,14 +163,6 @@ class Caller:
                 ConnectError(f"A middleware answered in the server's place: {event.error.message}")
             )
         return event
-
-    async def poll(self, ticket: Ticket, turn: Turn) -> Response:
-        """Send a poll once, on its turn, and return the answer, which may be the clip."""
-        return await self._send(poll_request(ticket), turn)
-
-    async def fetch(self, ticket: Ticket, headers: dict[str, str]) -> Response:
-        """GET a link once; no turn is taken, for the link is not the API's."""
-        return await self._send(link_request(ticket, headers))
 
     async def read_poll(self, ticket: Ticket, response: Response) -> PollEvent:
         """Read the answer to a poll that is not the clip."""
@@ -256,8 +246,11 @@ class Caller:
         self._spent += self._retries.cost
         return True
 
-    async def _send(self, request: HttpRequest, turn: Turn | None = None) -> Response:
-        """Send a request, and report its answer to the pacer; of a 429 the body, too, which says why."""
+    async def send(self, request: HttpRequest, turn: Turn | None = None) -> Response:
+        """Send a request once, on its turn if it is one of the API's; return the answer, to be closed.
+
+        The pacer learns of the answer; of a 429 the body, too, which says why.
+        """
         if self._hook is not None:
             request = await self._hook.applied(request)
         response = await self._transport.send(request)

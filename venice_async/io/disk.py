@@ -8,16 +8,12 @@ import logging
 import os
 import resource
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, TypeVar
-
-import anyio
+from typing import Final
 
 from ..errors import UsageError
-
-T = TypeVar("T")
 
 _FAILED: Final = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
@@ -34,9 +30,13 @@ def is_out_of_descriptors(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _OUT_OF_DESCRIPTORS
 
 
-def check_descriptors() -> None:
-    """Raise the error of a file that cannot be opened if no file descriptor is left."""
-    os.close(os.open(os.devnull, os.O_RDONLY))
+def descriptor_error() -> OSError | None:
+    """Return the error of a file that cannot be opened, if no file descriptor is left."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error
+    return None
 
 
 def deliveries_at_once() -> int:
@@ -45,21 +45,18 @@ def deliveries_at_once() -> int:
     return sys.maxsize if limit == resource.RLIM_INFINITY else max(1, limit // _SHARE)
 
 
-async def with_descriptors(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Return what `attempt` returns; retry it while no file descriptor is left, for ten minutes.
+def pause_for_descriptor(error: Exception, attempt: int) -> float | None:
+    """Return the seconds to wait before the next attempt, if `error` says that no file descriptor was left.
 
-    An attempt that fails so must have changed nothing.
+    None for any other error, and after ten minutes; `attempt` counts from 0. One that failed so must have
+    changed nothing.
     """
-    for number, pause in enumerate(_PAUSES):
-        try:
-            return await attempt()
-        except Exception as error:
-            if not (is_out_of_descriptors(error) or is_out_of_descriptors(error.__cause__)):
-                raise
-        if number == _WARN_AFTER:
-            log.warning("No file descriptor is left: waiting for one. Raise the limit with ulimit -n")
-        await anyio.sleep(pause)
-    return await attempt()
+    scarce = is_out_of_descriptors(error) or is_out_of_descriptors(error.__cause__)
+    if not scarce or attempt == len(_PAUSES):
+        return None
+    if attempt == _WARN_AFTER:
+        log.warning("No file descriptor is left: waiting for one. Raise the limit with ulimit -n")
+    return _PAUSES[attempt]
 
 
 def sync(descriptor: int) -> None:

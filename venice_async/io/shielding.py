@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from itertools import count
 from typing import Any, Final, TypeVar, TypeVarTuple
 from weakref import WeakKeyDictionary
 
 import anyio
 from anyio import to_thread
 
-from .disk import with_descriptors
+from .disk import pause_for_descriptor
 
 T = TypeVar("T")
 
@@ -84,11 +85,15 @@ async def in_thread(work: Callable[[*_Arguments], _T], *arguments: *_Arguments) 
     pools = _pools.get(loop)
     pool = pools[-1] if pools else None
     call = partial(copy_context().run, partial(work, *arguments))
-
-    def attempt() -> Coroutine[Any, Any, _T]:
-        return wait_out(loop.run_in_executor(pool, call))
-
-    return await with_descriptors(attempt)
+    attempts = count()
+    while True:
+        try:
+            return await wait_out(loop.run_in_executor(pool, call))
+        except Exception as error:
+            pause = pause_for_descriptor(error, next(attempts))
+            if pause is None:
+                raise
+        await anyio.sleep(pause)
 
 
 def is_cancellation(error: BaseException) -> bool:
