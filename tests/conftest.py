@@ -129,6 +129,16 @@ def postgres(_database: str) -> str:
     return _database
 
 
+@pytest.fixture
+def s3() -> Generator[Any]:
+    """Run a S3 server with an empty bucket."""
+    server = pytest.importorskip("tests.s3").S3Server()
+    server.start()
+    server.empty()
+    yield server
+    server.stop()
+
+
 @pytest.fixture(autouse=True)
 def no_leaked_descriptor(_kept_by_the_process: None) -> Generator[None]:
     """Fail a test that leaves a socket, pipe or file open."""

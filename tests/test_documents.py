@@ -11,6 +11,7 @@ import tomllib
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, get_args
 
 import attrs
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 CLIP = tiny_clip(300_000)
 COMMAND = Path(sys.executable).with_name("venice-async")
+DATABASE = "postgresql://user:password@host/database"
+"""Stands for a database in the guide."""
 WORDS = 1_000
 """The README is a front page: more belongs in the guide."""
 SAID = {  # what the snippets of a page print
@@ -139,6 +142,115 @@ async def test_every_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                     assert CLIP == reader.received
     assert re.search(SAID.get(name, ""), said, re.MULTILINE), said
     assert MADE.get(name, set()) <= {path.name for path in tmp_path.glob("*.mp4")}
+
+
+STAND_INS = {  # for the engines that the guide writes for, whose servers are not here
+    "celery/__init__.py": """
+class Celery:
+    def __init__(self, name, *, broker):
+        self.settings = []
+
+    def task(self, **settings):
+        self.settings.append(settings)
+        return lambda work: work
+""",
+    "celery/signals.py": """
+class worker_process_init:
+    connect = staticmethod(lambda starts: starts)
+""",
+    "temporalio/__init__.py": "",
+    "temporalio/activity.py": """
+defn = lambda work: work
+beats = []
+heartbeat = lambda: beats.append("beat")
+""",
+    "temporalio/common.py": """
+class RetryPolicy:
+    def __init__(self, *, initial_interval):
+        self.pause = initial_interval
+""",
+    "temporalio/workflow.py": """
+from types import SimpleNamespace
+
+defn = run = lambda work: work
+info = lambda: SimpleNamespace(workflow_id="order-3")
+
+
+async def execute_activity(name, *, args, result_type, retry_policy, **timeouts):
+    import activities
+
+    return result_type(await getattr(activities, name)(*args))
+""",
+}
+CELERY = """
+import tasks
+
+tasks.start()
+print(tasks.clip("order-1", "wan-2-7-text-to-video", "A gondola"))
+print(tasks.clip("order-1", "wan-2-7-text-to-video", "A gondola"))
+print(tasks.clip("order-2", "wan-2-6-text-to-video", "A gondola"))
+tasks.asyncio.run_coroutine_threadsafe(tasks.venice.aclose(), tasks.loop).result()
+assert tasks.TEMPORARY == tasks.app.settings[0]["autoretry_for"]
+"""
+TEMPORAL = """
+import asyncio
+import activities, workflows
+
+
+async def main():
+    async with activities.venice:
+        print(await workflows.Order().run("wan-2-7-text-to-video", "A gondola"))
+
+
+asyncio.run(main())
+"""
+
+
+def test_the_snippets_for_other_engines_run(
+    programs: Programs, venice_sandbox: Sandbox, tmp_path: Path, postgres: str, s3: Any
+) -> None:
+    programs.environment |= s3.environment()
+    for name, code in STAND_INS.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(code)
+    make, celery, activity, workflow = (block.code for block in GUIDE["engines"].blocks("py"))
+    modules = {"tasks": make + celery, "activities": make + activity, "workflows": workflow}
+    modules |= {"celery_worker": CELERY, "temporal_worker": TEMPORAL}
+    for name, code in modules.items():
+        (tmp_path / f"{name}.py").write_text(code.replace(DATABASE, postgres))
+    said = "".join(
+        programs.run(sys.executable, f"{name}.py") for name in ("celery_worker", "temporal_worker")
+    )
+    outcomes = [ast.literal_eval(line) for line in said.splitlines()]
+    assert [True, True, False, True] == [outcome["charged"] for outcome in outcomes]
+    assert ["clip", "clip", "failed", "clip"] == [outcome["outcome"] for outcome in outcomes]
+    clips = {name: data for name, data in s3.objects().items() if name.endswith(".mp4")}
+    assert {"clips/order-1.mp4": CLIP, "clips/order-3.mp4": CLIP} == clips
+    assert 2 == len(venice_sandbox.charges)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("crashes", r"\[\]"), ("storage", r"s3://bucket/clips/dawn\.mp4 300000 \w{64}")]
+)
+def test_the_snippets_for_a_database_and_an_object_store_run(
+    programs: Programs, postgres: str, s3: Any, name: str, said: str
+) -> None:
+    programs.environment |= s3.environment()
+    (block,) = GUIDE[name].blocks("py")
+    body = block.code.replace(DATABASE, postgres)
+    program = f"""
+import asyncio
+from venice_async import VeniceClient, VideoRequest
+
+
+async def main():
+    request = {wanted()!r}
+    async with VeniceClient() as venice:
+{indent(body, " " * 8)}
+
+asyncio.run(main())
+"""
+    assert re.fullmatch(said, programs.run(sys.executable, "-c", program).strip())
 
 
 def wanted() -> VideoRequest:

@@ -211,16 +211,6 @@ def test_a_service_of_two_replicas_survives_a_kill_and_leaves_in_good_order(
 
 
 @pytest.fixture
-def s3() -> Generator[Any]:
-    """Run a server of S3 with an empty bucket."""
-    server = pytest.importorskip("tests.s3").S3Server()
-    server.start()
-    server.empty()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def fleet_database(postgres_server: Any) -> Generator[str]:
     """Return the URI of a database with nothing in it."""
     postgres = pytest.importorskip("tests.postgres")
