@@ -55,6 +55,7 @@ SAID = {  # what the snippets of a page print
     "jobs": r"(?s)clip\.mp4 300000 \w{64}\nabout \d+ s to go\n.*300000 of 300000 bytes",
     "batches": r"(?s)(?=.*^0 \S+\.mp4$)(?=.*^1 \S+\.mp4$)(?=.*^2 \S+\.mp4$).*^2 whole$",
     "money": r"(?s)\$0\.75; \('5s', .*'480p'.*\$0\.75, above the limit",
+    "consent": r"\w+ \w+",
     "crashes": r"(?s)Ticket\(.*left\.mp4\n.*left\.mp4",
     "seedance": r"Strictly edit <Video 1>, changing its weather to snow",
     "services": r"(?s)0 paid job\(s\) are left.*- Queueing\n.*-\S+ Waiting\n.* Succeeded$",
@@ -63,7 +64,7 @@ SAID = {  # what the snippets of a page print
 }
 MADE = {  # the clips that the snippets of a page leave
     "README": {"animated.mp4", "clip.mp4", "later.mp4", "left.mp4", "tested.mp4"},
-    "consent": {"agreed.mp4", "portrait.mp4"},
+    "consent": {"agreed.mp4", "order.mp4", "portrait.mp4"},
     "crashes": {"kept.mp4", "left.mp4"},
     "jobs": {"clip.mp4", "later.mp4", "watched.mp4"},
     "media": {"animated.mp4", "film.mp4"},
@@ -580,3 +581,6 @@ def test_the_page_for_contributors_names_files_and_modules_that_exist() -> None:
     places = (ROOT, ROOT / "venice_async")
     named = [*files, *(name if (ROOT / "venice_async" / name).is_dir() else f"{name}.py" for name in modules)]
     assert [] == [name for name in named if not any((place / name).exists() for place in places)]
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    examples = [span for span in spans(page.prose) if re.fullmatch(r"test_\w+", span)]
+    assert examples == [name for name in examples if f"def {name}(" in tests] != []
