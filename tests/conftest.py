@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import threading
+import uuid
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -137,6 +138,16 @@ def s3() -> Generator[Any]:
     server.empty()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def fleet_database(postgres_server: Any) -> Generator[str]:
+    """Return the URI of a database with nothing in it."""
+    postgres = pytest.importorskip("tests.postgres")
+    name = f"shop_{uuid.uuid4().hex[:8]}"
+    postgres.execute(postgres_server.get_uri(), f"CREATE DATABASE {name}")
+    yield postgres_server.get_uri(name)
+    postgres.execute(postgres_server.get_uri(), f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import tomllib
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from textwrap import indent
@@ -231,14 +231,19 @@ def test_the_snippets_for_other_engines_run(
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("crashes", r"\[\]"), ("storage", r"s3://bucket/clips/dawn\.mp4 300000 \w{64}")]
+    ("name", "said"),
+    [
+        ("crashes", r"\[\]"),
+        ("fleet", r"s3://bucket/clips/A-gondola-at-dawn-\w+\.mp4"),
+        ("storage", r"s3://bucket/clips/dawn\.mp4 300000 \w{64}"),
+    ],
 )
 def test_the_snippets_for_a_database_and_an_object_store_run(
-    programs: Programs, postgres: str, s3: Any, name: str, said: str
+    programs: Programs, fleet_database: str, s3: Any, name: str, said: str
 ) -> None:
     programs.environment |= s3.environment()
     (block,) = GUIDE[name].blocks("py")
-    body = block.code.replace(DATABASE, postgres)
+    body = block.code.replace(DATABASE, fleet_database)
     program = f"""
 import asyncio
 from venice_async import VeniceClient, VideoRequest
@@ -251,7 +256,10 @@ async def main():
 
 asyncio.run(main())
 """
-    assert re.fullmatch(said, programs.run(sys.executable, "-c", program).strip())
+    with ExitStack() as stack:
+        if name == "fleet":
+            stack.enter_context(programs.started(COMMAND, "worker", "--journal", fleet_database))
+        assert re.fullmatch(said, programs.run(sys.executable, "-c", program).strip())
 
 
 def wanted() -> VideoRequest:

@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 import threading
-import uuid
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
@@ -208,16 +207,6 @@ def test_a_service_of_two_replicas_survives_a_kill_and_leaves_in_good_order(
         assert "waiting" == ask(port, "GET", f"/clips/{second}")[1]["state"]
     assert [CLIP] == clips(programs.folder / "clips")
     assert (2, 0) == (len(venice_sandbox.charges), programs.output().count("Traceback"))
-
-
-@pytest.fixture
-def fleet_database(postgres_server: Any) -> Generator[str]:
-    """Return the URI of a database with nothing in it."""
-    postgres = pytest.importorskip("tests.postgres")
-    name = f"shop_{uuid.uuid4().hex[:8]}"
-    postgres.execute(postgres_server.get_uri(), f"CREATE DATABASE {name}")
-    yield postgres_server.get_uri(name)
-    postgres.execute(postgres_server.get_uri(), f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_service_of_a_fleet_takes_orders_in_one_transaction_and_hands_out_links_from_any_replica(
