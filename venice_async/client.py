@@ -266,6 +266,9 @@ class VeniceClient(JournalCalls):
             max_usd: as for `generate`.
             reference_video_seconds: as for `generate`.
             priority: as for `generate`.
+
+        Raises:
+            UsageError: as for `generate`.
         """
         return self.generate(
             request,
@@ -290,6 +293,9 @@ class VeniceClient(JournalCalls):
             to: as for `generate`; left out, the clip is read with `VideoJob.stream`.
             overwrite: as for `generate`.
             store: as for `generate`.
+
+        Raises:
+            UsageError: that is no ticket, or no clip can go there, or the client is not open.
         """
         found = parsed_ticket(ticket)
         del ticket  # as text it holds the link
@@ -355,6 +361,9 @@ class VeniceClient(JournalCalls):
             name: a pattern for the clips' names in the folder, such as `"{key}-{n:03}"`; see `generate`. `n`
                 is the request's place in the batch, from 1.
             max_each: returns the most that a request may cost, in USD, or None for no limit of its own.
+
+        Raises:
+            UsageError: the client is not open, or an argument is of no use.
         """
         _ = self._runtime.settings.capped
         self._runtime.shared()
@@ -379,9 +388,9 @@ class VeniceClient(JournalCalls):
     async def drain(self, grace: float) -> list[Ticket]:
         """Queue nothing more, wait for paid jobs, and return the tickets of those that did not end in time.
 
-        Jobs that are not paid for yet are cancelled, the others are awaited for `grace` seconds, and one more
-        is given to paid requests on their way; the ticket of one that is answered later still goes to the
-        journal. After it the client starts no more jobs. Meant for SIGTERM.
+        Jobs that are not paid for yet fail, uncharged; the others are awaited for `grace` seconds, and one
+        more is given to paid requests on their way; the ticket of one that is answered later still goes to
+        the journal. After it the client starts no more jobs. Meant for SIGTERM.
         """
         self._runtime.shared()
         for batch in list(self._batches):
@@ -393,14 +402,22 @@ class VeniceClient(JournalCalls):
 
         Args:
             request: what it would be.
-            reference_video_seconds: the total length of all reference clips, which the price may depend on.
+            reference_video_seconds: the total length of all reference clips, in seconds, which the price may
+                depend on.
+
+        Raises:
+            VeniceError: Venice names no price; for a request that it would refuse, why.
         """
         checked_request(request)
         self._runtime.shared()
         return await self._runtime.ask(await price_query(request, reference_video_seconds))
 
     async def models(self) -> list[VideoModel]:
-        """Return the catalogue of video models."""
+        """Return the catalogue of video models.
+
+        Raises:
+            VeniceError: Venice cannot be reached, or refuses the key.
+        """
         return Listing(await self._runtime.ask(list_models()))
 
     async def choose(
@@ -431,7 +448,11 @@ class VeniceClient(JournalCalls):
         return await cheapest(models, self.quote, accepts=accepts, max_usd=max_usd, request=request)
 
     async def rate_limits(self) -> AccountLimits:
-        """Return what the key may do, and the balances."""
+        """Return what the key may do, and the balances.
+
+        Raises:
+            VeniceError: Venice cannot be reached, or refuses the key.
+        """
         return await self._runtime.ask(read_limits())
 
     @property
@@ -448,7 +469,12 @@ class VeniceClient(JournalCalls):
         return dict(self._runtime.shared().caller.deprecations)
 
     async def complete(self, ticket: Ticket | str) -> None:
-        """Delete the server's copy of a public job's clip. It neither cancels nor refunds a running job."""
+        """Delete the server's copy of a public job's clip. It neither cancels nor refunds a running job.
+
+        Raises:
+            UsageError: that is no ticket.
+            VeniceError: it was not deleted. The error carries the ticket.
+        """
         found = parsed_ticket(ticket)
         del ticket
         await self._clean(complete, checked_ticket(found))
@@ -457,7 +483,8 @@ class VeniceClient(JournalCalls):
         """Delete the server's copy of a private job's clip, and its link with it.
 
         Raises:
-            UsageError: the ticket has no link.
+            UsageError: that is no ticket, or it has no link.
+            VeniceError: it was not deleted. The error carries the ticket.
         """
         found = parsed_ticket(ticket)
         del ticket

@@ -26,7 +26,12 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 class JournalCalls:
-    """The calls of a `VeniceClient` that need a journal; without one they raise `UsageError`."""
+    """The calls of a `VeniceClient` that need a journal.
+
+    Raises:
+        UsageError: the client keeps none, or is not open.
+        JournalError: the journal cannot be read or written.
+    """
 
     _runtime: Runtime
 

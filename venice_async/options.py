@@ -163,7 +163,7 @@ class Polling:
 
 @frozen(kw_only=True)
 class Retries:
-    """How retries are rationed across a client; what is retried at all is decided in `sansio.retries`.
+    """How retries are rationed across a client, so that an outage is not made worse by them.
 
     Attributes:
         quota: tokens to start with and to hold at most; 50, the order of botocore's standard retry quota.
