@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from attrs import evolve
 
+from tests.cases import for_each
 from tests.clients import PUBLIC, client, until
 from tests.venice import Venice, at, fault, json_answer
 from venice_async import (
@@ -275,21 +277,54 @@ async def test_a_key_of_ones_own_names_a_request_across_runs(tmp_path: Path) -> 
         assert ["first wording"] == prompts(server)
 
 
+def asking_for(role: str) -> Callable[[RecordedRequest], Fault | None]:
+    """Return what answers each paid request without consents by the question for the faces of a role."""
+    question = {
+        "error": {"code": "needs_consent", "message": "Consent is needed"},
+        "consent_flow": "seedance",
+        "face_media_roles": [role],
+        "consent": {"consent_version": "v1", "policy_text": "Policy"},
+        "docs_url": "https://docs.example",
+    }
+
+    def needs_consent(call: RecordedRequest) -> Fault | None:
+        is_asked = call.point == "queue" and "consents" not in call.json
+        return json_answer(question, status=409) if is_asked else None
+
+    return needs_consent
+
+
+FACES: list[Callable[[Media], dict[str, Any]]] = [
+    lambda face: {"reference_image_urls": [face]},
+    lambda face: {"image_references": [{"image_url": face}]},
+    lambda face: {"elements": [{"frontal_image_url": face}]},
+    lambda face: {"extra": {"mask": face}},
+]
+
+
+@for_each("faces", FACES)
+async def test_other_faces_are_another_question_in_whatever_field_they_are(
+    tmp_path: Path, faces: Callable[[Media], dict[str, Any]]
+) -> None:
+    asked: list[ConsentRequest] = []
+
+    def ask(question: ConsentRequest) -> Consent:
+        asked.append(question)
+        return Consent(terms_and_privacy=True, legal_right=True, screening=True)
+
+    images = [Media(b"\x89PNG\r\n\x1a\n" + bytes([index]) * 20) for index in (0, 1, 0, 1)]
+    requests = [
+        VideoRequest(model="seedance", prompt="A smile", duration="5s", **faces(image)) for image in images
+    ]
+    async with Venice(asking_for("reference_image")) as server, client(server, on_consent=ask) as venice:
+        outcomes = await collect(venice.batch(requests, into=tmp_path))
+        assert [None] * 4 == [outcome.error for outcome in outcomes.values()]
+    assert 2 == len(asked)
+
+
 async def test_consent_is_asked_once_for_a_policy_and_its_media_by_all_jobs_of_a_batch(
     tmp_path: Path,
 ) -> None:
-    def needs_consent(call: RecordedRequest) -> Fault | None:
-        if call.point != "queue" or "consents" in call.json:
-            return None
-        question = {
-            "error": {"code": "needs_consent", "message": "Consent is needed"},
-            "consent_flow": "seedance",
-            "face_media_roles": ["image"],
-            "consent": {"consent_version": "v1", "policy_text": "Policy"},
-            "docs_url": "https://docs.example",
-        }
-        return json_answer(question, status=409)
-
     asked: list[ConsentRequest] = []
 
     async def ask(question: ConsentRequest) -> Consent:
@@ -302,7 +337,7 @@ async def test_consent_is_asked_once_for_a_policy_and_its_media_by_all_jobs_of_a
         VideoRequest(model="seedance", prompt=f"Smile {index}", duration="5s", image_url=faces[index % 2])
         for index in range(10)
     ]
-    async with Venice(needs_consent) as server, client(server, on_consent=ask) as venice:
+    async with Venice(asking_for("image")) as server, client(server, on_consent=ask) as venice:
         outcomes = await collect(venice.batch(requests, into=tmp_path))
         assert [None] * 10 == [outcome.error for outcome in outcomes.values()]
         assert 10 == len(server.charges)

@@ -16,7 +16,6 @@ from collections.abc import (
     Callable,
     Generator,
     Iterable,
-    Iterator,
     Mapping,
 )
 from contextlib import aclosing
@@ -48,7 +47,7 @@ from .notebook import Listing
 from .options import check_number
 from .requests import VideoRequest
 from .results import Outcome
-from .sansio.converter import converter, request_key
+from .sansio.converter import converter, media_in, request_key
 from .sansio.job.machine import begin
 from .sansio.limits.budget import Reservations
 from .sansio.naming import checked_pattern, with_number
@@ -401,16 +400,5 @@ class Refusals:
 def _subjects(request: VideoRequest) -> dict[str, str]:
     """Return the request and its media, each by what tells it from others, with the name of its field."""
     record = converter().unstructure(request)
-    media = {json.dumps(value, sort_keys=True, default=str): name for name, value in _media(record)}
+    media = {json.dumps(value, sort_keys=True, default=str): name for name, value in media_in(record)}
     return {request_key(request): "", **media}
-
-
-def _media(value: object, name: str = "") -> Iterator[tuple[str, object]]:
-    if name.endswith("_url"):
-        yield name, value
-    elif isinstance(value, dict):
-        for key, part in cast("dict[str, Any]", value).items():
-            yield from _media(part, key)
-    elif isinstance(value, list | tuple):
-        for part in cast("list[Any]", value):
-            yield from _media(part, name.removesuffix("s"))

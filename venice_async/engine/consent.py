@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+import json
+from collections.abc import Awaitable, Callable, Collection, Hashable
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from attrs import define, field
 
 from ..io.shielding import call_user
-from ..requests import Consent
+from ..io.uploads import beside_the_loop
+from ..requests import Consent, VideoRequest
 from ..results import ConsentRequest
+from ..sansio.converter import converter, media_in
 
 OnConsent: TypeAlias = Callable[[ConsentRequest], Awaitable[Consent | None] | Consent | None]
 
@@ -35,7 +39,7 @@ class Questions:
 
     async def put(self, ask: OnConsent, question: ConsentRequest) -> object:
         """Return what `ask` answers. Its exception is the first asker's alone: the next one asks again."""
-        subject = (id(ask), _subject(question))
+        subject = (id(ask), await _subject(question))
 
         def close(task: asyncio.Task[object]) -> None:
             del self._open[subject]
@@ -70,23 +74,28 @@ class SharedConsent:
 
     async def __call__(self, question: ConsentRequest) -> Consent | None:
         """Return the answer, asked for now or before; `Questions` keeps two from asking at once."""
-        subject = _subject(question)
+        subject = await _subject(question)
         if subject not in self._answers:
             self._answers[subject] = await call_user(self._ask, question)
         return self._answers[subject]
 
 
-def _subject(question: ConsentRequest) -> Hashable:
-    """Return the policy and the media that show faces; all media where the roles do not tell which."""
-    request, media = question.request, ()
-    names = [_FIELD_OF.get(role) for role in question.face_media_roles]
-    if request is not None and names and None not in names:
-        media = tuple(getattr(request, name) for name in sorted(name for name in names if name))
-    elif request is not None:
-        media = (
-            *(getattr(request, name) for name in _FIELD_OF.values()),
-            *((one.frontal_image_url, one.reference_image_urls, one.video_url) for one in request.elements),
-            *(keyframe.image_url for keyframe in request.keyframes),
-            request.scene_image_urls,
-        )
+async def _subject(question: ConsentRequest) -> Hashable:
+    """Return what the answer is about: the policy, and the media that may show faces."""
+    request, media = question.request, frozenset[str]()
+    if request is not None:
+        media = await beside_the_loop(partial(_with_faces, roles=question.face_media_roles), request)
     return question.policy, question.policy_text, media
+
+
+def _with_faces(request: VideoRequest, roles: Collection[str]) -> frozenset[str]:
+    """Return the media that may show the faces of `roles`: all but sounds and the fields of other roles."""
+    named = {_FIELD_OF.get(role) for role in roles}
+    others = {*_FIELD_OF.values()} - named if named and None not in named else set[str]()
+    return frozenset(
+        json.dumps(value, sort_keys=True, default=str)
+        for field_name, part in converter().unstructure(request).items()
+        if field_name not in others
+        for name, value in media_in(part, field_name)
+        if "audio" not in name
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final, cast
 
@@ -148,6 +148,21 @@ def dump_state(state: State) -> str:
 def load_state(text: str | bytes) -> State:
     """Return the state that `dump_state` wrote."""
     return converter().structure(json.loads(text), cast("type[State]", State))
+
+
+def media_in(record: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the media in a record of a request with the names of their fields, those of lists without `s`."""
+    if name.endswith("_url"):
+        yield name, record
+    elif isinstance(record, dict):
+        known = cast("dict[str, Any]", record)
+        if _MEDIA in known:
+            yield name, known
+        for key, part in known.items():
+            yield from media_in(part, key)
+    elif isinstance(record, list | tuple):
+        for part in cast("list[Any]", record):
+            yield from media_in(part, name.removesuffix("s"))
 
 
 def request_key(request: VideoRequest) -> str:
