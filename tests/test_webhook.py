@@ -164,6 +164,8 @@ async def test_a_forged_changed_or_old_webhook_is_refused(tmp_path: Path) -> Non
     later.time = lambda: SystemClock().time() + 301  # type: ignore[method-assign]
     for other_body, other_headers, secret, clock in (
         (body + b" ", headers, SECRET, None),
+        (body, {**headers, "webhook-id": "\udc80"}, SECRET, None),
+        (body, {**headers, "webhook-signature": "v1,\udc80"}, SECRET, None),
         (body, {**headers, "webhook-id": "evt_1"}, SECRET, None),
         (body, headers, "another-secret-of-it", None),
         (body, {}, SECRET, None),
