@@ -139,6 +139,18 @@ def test_clips_that_differ_are_not_joined_and_the_error_says_in_what(red: Path) 
     assert not red.with_name("film.mp4").exists()
 
 
+def test_a_picture_that_makes_no_sense_is_refused_with_what_it_may_be(red: Path) -> None:
+    odd: Any = "jpg"
+    for work, said in (
+        (last_frame(red, format=odd), "format must be 'png' or 'jpeg', not 'jpg'"),
+        (thumbnail(red, width=0), "width must be a number at least 1, not 0"),
+        (thumbnail(red, width=odd), "width must be a number at least 1, not 'jpg'"),
+        (thumbnail(red, at=-1), "at must be a number at least 0, not -1"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            asyncio.run(work)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no video at all", b"\0\0\0\x14ftypisom\0\0\0\0isom"])
 def test_what_is_no_video_is_a_clear_error(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "clip.mp4"

@@ -15,7 +15,7 @@ from fractions import Fraction
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 
 from attrs import frozen
 
@@ -25,6 +25,7 @@ from .io.delivery.part_file import PartFile, disk_error
 from .io.shielding import in_thread
 from .markup import video_html
 from .media import Media
+from .options import check_number
 from .sansio.clip.mp4 import BoxWalk
 
 if TYPE_CHECKING:
@@ -96,9 +97,8 @@ async def thumbnail(
     Raises:
         UsageError: the file cannot be read, or no video in it decoded; or the extra `media` is missing.
     """
-    if width < 1 or (at is not None and not at >= 0):
-        msg = f"A thumbnail takes a width of at least 1 and a moment of at least 0, not {width} and {at}"
-        raise UsageError(msg)
+    check_number("width", width, low=1)
+    check_number("at", at, low=0, or_none=True)
     return await in_thread(_frame, _path(video), at, format, width)
 
 
@@ -231,6 +231,9 @@ def frame_at(container: InputContainer, at: float | None = None) -> VideoFrame:
 
 
 def _frame(path: Path, at: float | None, form: ImageFormat, width: int | None = None) -> Media:
+    if form not in get_args(ImageFormat):
+        msg = f"format must be 'png' or 'jpeg', not {form!r}"
+        raise UsageError(msg)
     with opened(path) as container:
         return image_of(frame_at(container, at), form, width)
 
