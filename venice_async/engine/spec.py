@@ -253,6 +253,7 @@ class JobSpec:
         recovering: whether a file at `to` may be this clip, delivered before a crash.
         priority: jobs of a higher one are queued first.
         entry_id: the journal's entry of the job, if it stands there already.
+        owner: the lease under which we own that.
         key: the caller's name for the job, unique within the account.
         tags: the caller's notes.
         identity: the digest that tells its request from another one of the key; see `identify`.
@@ -269,6 +270,7 @@ class JobSpec:
     recovering: bool = False
     priority: int = 0
     entry_id: str = ""
+    owner: str | None = None
     key: str | None = None
     tags: Mapping[str, str] = field(factory=dict[str, str])
     identity: str | None = None
@@ -283,6 +285,7 @@ class JobSpec:
         to = self.to
         return JournalEntry(
             id=self.entry_id,
+            owner=self.owner,
             state=self.start[0],
             request=self.request,
             to=to if isinstance(to, str | os.PathLike) else str(to) if isinstance(to, ObjectPlace) else None,
@@ -328,6 +331,7 @@ def recovery(entry: JournalEntry, now: float) -> JobSpec:
         overwrite=entry.overwrite,
         recovering=True,
         entry_id=entry.id,
+        owner=entry.owner,
         key=entry.key,
         tags=entry.tags,
         identity=entry.identity,

@@ -25,8 +25,11 @@ from venice_async import (
     VeniceClient,
     VideoRequest,
 )
+from venice_async.engine.spec import recovery
+from venice_async.io.journal.entries import LeaseLostError
 from venice_async.io.journal.journal import Journal
 from venice_async.io.journal.leases import LEASE
+from venice_async.io.journal.record import JobRecord
 from venice_async.io.journal.sqlite import SqliteDatabase
 from venice_async.sansio.job.states import Queueing, Waiting
 
@@ -67,16 +70,16 @@ async def test_the_jobs_of_a_process_that_is_stopped_are_anyones_and_it_writes_t
     path: Path | str,
 ) -> None:
     async with opened(path) as first, opened(path) as second:
-        mine = (await first.begin(job(WAITING))).id
-        intent = (await first.begin(job(INTENT))).id
-        assert [] == await second.adopt()
+        begun = await first.begin(job(WAITING))
+        mine, intent = begun.id, (await first.begin(job(INTENT))).id
+        assert ([], True) == (await second.adopt(), first.owns(begun))
         awake = stopped(first)
         assert [mine, intent] == [entry.id for entry in await second.adopt()]
         awake.set()
-        before = first.epoch
+        assert not first.owns(begun)
         await first.record(mine, download(3))
         await first.record(intent, Waiting(ticket=TICKET))
-        assert 1 == first.epoch == before
+        assert not first.owns(begun)
         assert [WAITING, WAITING] == [(await second.entry(name)).state for name in (mine, intent)]
         assert ([], [mine, intent]) == (await first.adopt(), await ids(second))
 
@@ -91,6 +94,22 @@ async def test_a_process_that_wakes_keeps_what_nobody_has_taken(path: Path | str
         assert "ours" == (await first.regain(kept)).how
         assert "works" == (await first.regain(taken)).how
         assert [kept] == await ids(first)
+
+
+@both
+async def test_a_job_that_others_have_taken_since_it_was_adopted_is_not_taken_for_ours(
+    path: Path | str,
+) -> None:
+    async with opened(path) as first, opened(path) as second:
+        await second.release((await second.begin(job(WAITING))).id)
+        (adopted,) = await first.adopt()
+        awake = stopped(first)
+        (taken,) = await second.adopt()
+        awake.set()
+        assert [] == await first.adopt()
+        with pytest.raises(LeaseLostError):
+            JobRecord(first, recovery(adopted, 0).entry).check()
+        JobRecord(second, recovery(taken, 0).entry).check()
 
 
 async def test_a_process_that_wakes_and_cannot_write_goes_on_once_it_can(path: Path) -> None:

@@ -42,11 +42,11 @@ UNSENT: Final = ("Quoting", "AwaitingConsent")
 
 COLUMNS: Final = (
     *("id", "created", "key", "usd", "destination", "overwrite", "request", "state", "kind", "job"),
-    *("account", "identity", "answer_by", "tags", "url", "model", "ended", "size", "sha256"),
+    *("account", "identity", "answer_by", "tags", "url", "model", "ended", "size", "sha256", "owner"),
 )
 """The columns that a `JournalEntry` is made of."""
 
-_SAME: Final = ("id", "created", "key", "usd", "overwrite", "account", "identity", "answer_by")
+_SAME: Final = ("id", "created", "key", "usd", "overwrite", "account", "identity", "answer_by", "owner")
 """The columns that are attributes of an entry as they are."""
 
 _DAMAGED: Final = "The journal is damaged: it holds a job that cannot be read"
@@ -82,6 +82,7 @@ class JournalEntry:
         account: the name of the account's ration; empty where that is not known.
         identity: what identifies its request, if that is known.
         answer_by: until when, in seconds since the Unix epoch, a paid request may yet be answered.
+        owner: the lease of who worked on it when it was read; None if it had no owner.
         ended: when it ended, in seconds since the Unix epoch; None for one that is unfinished.
         sealed: whether its link is left out here, as only another API key of the account can read it.
     """
@@ -98,6 +99,7 @@ class JournalEntry:
     account: str = field(default="", repr=False)
     identity: str | None = field(default=None, repr=False)
     answer_by: float | None = None
+    owner: str | None = field(default=None, eq=False, repr=False)
     ended: float | None = None
     sealed: bool = field(default=False, repr=False)
 

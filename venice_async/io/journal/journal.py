@@ -81,10 +81,9 @@ class Journal:
     is_lent: bool
     strangers: int = 0
 
-    @property
-    def epoch(self) -> int:
-        """How often our lease was lost: others may have the jobs that we owned before, see `Table.regain`."""
-        return self.writer.database.epoch
+    def owns(self, entry: JournalEntry) -> bool:
+        """Tell whether a job is still ours, by the lease that it had when it was read; else see `regain`."""
+        return entry.owner == self.writer.database.lease
 
     @classmethod
     async def open(

@@ -135,12 +135,11 @@ class PostgresDatabase:
         self._session: Session | None = None
         self._renewed = self._tried = 0.0
         self._busy: float | None = None
-        self._lost = 0
 
     @property
-    def epoch(self) -> int:
-        """How often our lease was lost, or may have been."""
-        return self._lost + (self._session is None or monotonic() - self._renewed > LOST)
+    def lease(self) -> str:
+        """The name of our lease; empty once it is lost, or may be."""
+        return "" if self._session is None or monotonic() - self._renewed > LOST else self.token
 
     def open(self) -> None:
         """Open a session with a new lease, which gets the jobs that nobody took since the old one was lost.
@@ -179,10 +178,9 @@ class PostgresDatabase:
             session.close()
             raise
         if self.token:
-            self._lost += 1
             _logger.warning("The journal's database is back; jobs that others have taken over are theirs")
-        self._session, self.token, self._renewed = session, token, renewed
-        self._tried = before  # which failed
+        self.token, self._renewed, self._tried = token, renewed, before  # the time of a try that failed
+        self._session = session  # last: until then `lease` is empty
 
     def begin(self, *, patient: bool) -> None:
         """Begin a transaction when no other process is in one, and renew our lease."""

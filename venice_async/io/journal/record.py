@@ -27,12 +27,8 @@ class JobRecord:
 
     _journal: Journal | None
     entry: JournalEntry
-    _epoch: int = field(init=False, default=0)
     _asking: bool = field(init=False, default=False)
     _released: bool = field(init=False, default=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._epoch = 0 if self._journal is None else self._journal.epoch
 
     def check(self) -> None:
         """Check that no other process can own the job.
@@ -40,7 +36,7 @@ class JobRecord:
         Raises:
             LeaseLostError: our lease was lost meanwhile.
         """
-        if self._journal is not None and self.entry.id and self._journal.epoch != self._epoch:
+        if self._journal is not None and self.entry.id and not self._journal.owns(self.entry):
             msg = "This process was stopped, or cut off from its journal; others may have its jobs"
             raise LeaseLostError(msg)
 
@@ -48,7 +44,7 @@ class JobRecord:
         """Return the job, and own it again if it has no owner."""
         assert self._journal is not None  # noqa: S101 - there was a lease to lose
         found = await self._journal.regain(self.entry.id)
-        self._epoch = self._journal.epoch
+        self.entry = evolve(self.entry, owner=found.entry.owner)
         return found
 
     @property
@@ -64,7 +60,7 @@ class JobRecord:
         """Make the entry, unless there is one, and return the state to go on from; see `Journal.begin`."""
         if self._journal is None or (self.entry.id and not self._asking):
             return state
-        entry, self._epoch = evolve(self.entry, state=state), self._journal.epoch
+        entry = evolve(self.entry, state=state)
         self.entry = await self._journal.begin(entry, answer_within=answer_within, batch=batch)
         self._asking = False
         return self.entry.state
@@ -79,7 +75,7 @@ class JobRecord:
 
     async def decline(self, state: Failed) -> None:
         """Free the key, and let the followers of the job see that consent was declined."""
-        if self._asking and self._journal is not None and self._journal.epoch == self._epoch:
+        if self._asking and self._journal is not None and self._journal.owns(self.entry):
             self._asking = False
             await self.record(state)
 

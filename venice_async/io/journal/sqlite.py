@@ -19,7 +19,7 @@ from ...errors import JournalError
 from ..disk import lasting_names
 from ..ration.sqlite import TABLE as _RATIONS
 from .entries import COLUMNS, UNFINISHED, unpack
-from .leases import LOST, SUFFIXES, Lease, beside, is_alive, sweep
+from .leases import SUFFIXES, Lease, beside, is_alive, sweep
 
 APPLICATION_ID: Final = 0x564E_4A31  # "VNJ1"
 VERSION: Final = 3
@@ -123,13 +123,13 @@ _logger = logging.getLogger(__name__)
 
 
 class SqliteDatabase:
-    """A file, which `open` makes if it is missing. All but `beat` and `epoch` is for the writer's thread.
+    """A file, which `open` makes if it is missing. All but `beat` and `lease` is for the writer's thread.
 
     Attributes:
         scoped: whether each account sees its own jobs only.
         links: the class that encrypts the links of an account; None where links are stored as they are.
         name: the path or URI, without secrets.
-        token: the name of our lease, which the jobs that we own have for an owner.
+        token: the name of our lease, be it lost, which the jobs that we own have for an owner.
         erased: whether something secret was erased from the table that may still stand elsewhere.
     """
 
@@ -139,16 +139,21 @@ class SqliteDatabase:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(os.path.realpath(os.fsdecode(path)))  # where SQLite, too, puts the files beside it
         self.name: str = str(self._path)
-        self.token: str = ""
         self.erased: bool = False
         self._lease: Lease | None = None
         self._connection: sqlite3.Connection | None = None
-        self._lost = 0
 
     @property
-    def epoch(self) -> int:
-        """How often our lease was lost: others may have the jobs that we owned before."""
-        return self._lost + (self._lease is not None and monotonic() - self._lease.renewed > LOST)
+    def lease(self) -> str:
+        """The name of our lease; empty once it is lost, until there is a new one with another name."""
+        lease = self._lease
+        return "" if lease is None or lease.is_lost else lease.token
+
+    @property
+    def token(self) -> str:
+        """The name of our lease, be it lost: the owner of our jobs."""
+        assert self._lease is not None  # noqa: S101 - it was opened
+        return self._lease.token
 
     def open(self) -> None:
         """Take a lease, and open the file; it and its folder are made for their owner only.
@@ -165,7 +170,6 @@ class SqliteDatabase:
         if not missing and folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             _logger.warning("The folder of the journal, %s, can be written to by others", folder)
         self._lease = Lease(self._path)
-        self.token = self._lease.token
         sweep(self._path)
         given_up = monotonic() + _PATIENCE
         while self._connection is None:
@@ -212,17 +216,17 @@ class SqliteDatabase:
             except sqlite3.OperationalError as error:
                 if not left or not patient or not _is_busy(error):
                     raise
-        if self._lease is None or self.epoch == self._lost:
+        old = self._lease
+        if old is None or not old.is_lost:
             return
-        old, new = self._lease, Lease(self._path)
+        new = Lease(self._path)
         try:
             self.execute("UPDATE jobs SET owner = ? WHERE owner = ?", (new.token, old.token))
             self.execute("COMMIT")  # at once, as what the transaction is for may fail
         except BaseException:
             new.release()
             raise
-        self._lost += 1  # before the lease is a new one, so that no reader of the epoch misses it
-        self._lease, self.token = new, new.token
+        self._lease = new
         old.release()
         _logger.warning("This process was stopped for a while; jobs that others have taken over are theirs")
         self.begin(patient=patient)

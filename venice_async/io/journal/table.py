@@ -61,7 +61,7 @@ _PART: Final = 500  # jobs that a statement names at most
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)}, progress FROM jobs"  # noqa: S608 - constants
 _TELL: Final = "UPDATE jobs SET progress = ? WHERE id = ? AND kind IN ('Waiting', 'Downloading')"
 
-_WRITTEN: Final = (*(name for name in COLUMNS if name != "ended"), "gets", "stands", "owner", "updated")
+_WRITTEN: Final = (*(name for name in COLUMNS if name != "ended"), "gets", "stands", "updated")
 _REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN if name != "id")
 _INSERT: Final = (
     f"INSERT INTO jobs ({', '.join(_WRITTEN)}) VALUES ({', '.join(f':{name}' for name in _WRITTEN)})"  # noqa: S608 - constants
@@ -131,7 +131,7 @@ class Table:
     def begin(self, entry: JournalEntry, batch: BatchShare | None) -> JournalEntry:
         """Add a job that we own, or go on with its entry if that has no owner; see `Journal.begin`."""
         now = entry.created
-        entry = evolve(entry, account=self._account)
+        entry = evolve(entry, account=self._account, owner=self._database.token)
         if entry.ticket is not None:
             entry = self._continued(entry)
         elif entry.key and self._holder(entry.key, again=batch is not None, but=entry.id):
@@ -156,8 +156,7 @@ class Table:
                 "UPDATE jobs SET stands = 0 WHERE key = ? AND stands = 1 AND kind IN ('Failed', 'Stopped')"
             )
             self._execute(freed, (entry.key,))
-        token = self._database.token
-        self._execute(_INSERT, {**pack(entry, self._links), "owner": token, "updated": now})
+        self._execute(_INSERT, {**pack(entry, self._links), "updated": now})
         return entry
 
     def record(self, entry_id: str, state: State, now: float) -> None:
@@ -311,7 +310,7 @@ class Table:
         """Own a job that has no owner; an intent only if it is our own."""
         if isinstance(entry.state, TERMINAL):
             return Attached(entry=entry, how="ended")
-        token, owner = self._database.token, self._owner(entry.id)
+        token, owner = self._database.token, entry.owner
         if owner is not None and owner in self._alive() and not (intents and owner == token):
             self._execute("UPDATE jobs SET followed = 1 WHERE id = ?", (entry.id,))
             return Attached(entry=entry, how="works")
@@ -323,8 +322,7 @@ class Table:
             )
             hint = "Run once with the API key that ordered it, or see another process of that key deliver it"
             raise JournalError(msg, hint=hint, ticket=entry.ticket, charged=True)
-        self._execute("UPDATE jobs SET owner = ? WHERE id = ?", (token, entry.id))
-        return Attached(entry=entry, how="ours")
+        return Attached(entry=self._owned([entry])[0], how="ours")
 
     def look(self, entry_ids: Collection[str]) -> dict[str, State]:
         """Return the states of those of the jobs that have an owner, or whose consent was declined, by id."""
@@ -435,7 +433,7 @@ class Table:
         found = self._select(f"{mine} AND key = ? AND id <> ? AND ({kinds}) {_BEST}", key, but)
         if not found or not isinstance(found[0].state, AwaitingConsent):
             return found[0] if found else None
-        if self._owner(found[0].id) in self._alive():
+        if found[0].owner in self._alive():
             return found[0]
         self.withdraw(found[0].id)
         return self._holder(key, again=again, but=but)
@@ -446,12 +444,7 @@ class Table:
             names = [entry.id for entry in entries[start : start + _PART]]
             owned = f"UPDATE jobs SET owner = ? WHERE id IN ({', '.join('?' * len(names))})"  # noqa: S608 - marks
             self._execute(owned, (self._database.token, *names))
-        return entries
-
-    def _owner(self, entry_id: str) -> str | None:
-        """Return the token of a job's owner, be it dead."""
-        owner: str | None = self._execute("SELECT owner FROM jobs WHERE id = ?", (entry_id,)).fetchone()[0]
-        return owner
+        return [evolve(entry, owner=self._database.token) for entry in entries]
 
     def _continued(self, entry: JournalEntry) -> JournalEntry:
         """Return `entry` with what is known of its job, under the id of an entry of it without an owner."""
