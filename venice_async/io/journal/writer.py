@@ -161,18 +161,15 @@ class Writer:
         """Do it in one transaction, or where that fails in one each: an error is of one operation."""
         begun = False
         try:
-            try:
-                self.database.begin(patient=patient)
-                begun = True
-                for operation in operations:
-                    operation.result = operation.action()
-                self.database.execute("COMMIT")
-            except BaseException:
-                self.database.rollback()
-                raise
+            self.database.begin(patient=patient)
+            begun = True
+            for operation in operations:
+                operation.result = operation.action()
+            self.database.execute("COMMIT")
             for operation in operations:
                 operation.error = None
         except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
+            self.database.rollback()
             problem = self._explained(error)
             away = isinstance(problem, StoreAwayError)
             if begun and not away and len(operations) > 1:
