@@ -186,10 +186,13 @@ class PostgresDatabase:
         """Begin a transaction when no other process is in one, and renew our lease."""
         now = monotonic()
         if self._session is not None and now - self._renewed <= LOST:
-            renewal = "UPDATE owners SET word = clock_timestamp() WHERE token = ?"
+            renewal = f"UPDATE owners SET word = clock_timestamp() WHERE token = '{self.token}'"  # noqa: S608 - a constant
             try:
-                self.execute(_BEGIN)
-                if self.execute(renewal, (self.token,)).rowcount:
+                # One message, as others wait for the lock meanwhile.
+                done = cast("psycopg.Cursor[Any]", self.execute(f"{_BEGIN}; {renewal}"))
+                while done.nextset():
+                    pass
+                if done.rowcount:
                     self._renewed = now
                     return
             except psycopg.Error:
