@@ -135,7 +135,7 @@ async def test_a_person_sees_jobs_begin_end_and_play(
         assert ["one model"] == await page.texts(".head")
         assert ["project: dawn"] == await page.texts(".tags li")
         assert await page.texts(".owners li") == [
-            f"process {(await stage.journal.watch({}, most=1)).changed[0].worker[:8]} 1 job"  # type: ignore[index]
+            f"process {(await stage.journal.watch({}, most=1)).changed[0].owner[:8]} 1 job"  # type: ignore[index]
         ]
         today = await page.texts(".spend h2 small")
         assert ["today $0.25, this month $0.25 (UTC)"] == today

@@ -116,7 +116,7 @@ async def jobs(
         elif journal is not None:
             entries = await journal.history(wanted)
             looked = await journal.watch({}, most=0)
-            elsewhere = {seen.entry.id for seen in looked.changed if seen.worker is not None}
+            elsewhere = {entry.id for entry in looked.changed if entry.owner is not None}
     if forget is not None:
         msg = f"The journal has no unfinished job, and no paid request of unknown outcome, {forget!r}"
         raise UsageError(msg, hint="'venice-async jobs' lists them, and those that another process works on")

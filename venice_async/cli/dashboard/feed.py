@@ -231,12 +231,12 @@ class Feed:
                 self._typical |= typical_seconds(ration)
                 rations.append(gauges(name, ration))
         made: list[tuple[str, dict[str, Any], Path | None]] = []
-        for seen in look.changed:
-            row = row_of(seen, self._typical)
+        for entry in look.changed:
+            row = row_of(entry, self._typical)
             file = row.pop("file", None)
             if file is not None:
-                row |= {"clip": f"clips/{seen.entry.id}", "poster": f"posters/{seen.entry.id}"}
-            made.append((seen.entry.id, row, file))
+                row |= {"clip": f"clips/{entry.id}", "poster": f"posters/{entry.id}"}
+            made.append((entry.id, row, file))
         owners = Counter(worker for _, worker, _ in look.marks.values() if worker is not None)
         shown = [{"name": f"process {one[:8]}", "jobs": jobs, "alive": True} for one, jobs in owners.items()]
         return made, {"rations": rations, "owners": shown}

@@ -31,7 +31,7 @@ from ..exit_codes import hint
 from .page import look
 
 if TYPE_CHECKING:
-    from ...io.journal.entries import Seen
+    from ...io.journal.entries import JournalEntry
 
 _DAYS: Final = 14
 _DAY: Final = 86_400.0  # seconds
@@ -42,9 +42,8 @@ _RESUME: Final = "Go on with: venice-async resume --all"
 _LOOK: Final = "Look at your account. Once you know that no clip will come: venice-async jobs --forget "
 
 
-def row_of(seen: Seen, typical: Mapping[str, float]) -> dict[str, Any]:
+def row_of(entry: JournalEntry, typical: Mapping[str, float]) -> dict[str, Any]:
     """Return what the page shows of a job; `typical` is how many seconds a job of a model takes."""
-    entry = seen.entry
     request, model = entry.request, entry.model
     return _known(
         {
@@ -61,15 +60,15 @@ def row_of(seen: Seen, typical: Mapping[str, float]) -> dict[str, Any]:
             "took": None if entry.ended is None else entry.ended - entry.created,
             "since": entry.created,
             "whole": typical.get(model or ""),
-            **_standing(seen),
+            **_standing(entry),
         }
     )
 
 
-def _standing(seen: Seen) -> dict[str, Any]:
+def _standing(entry: JournalEntry) -> dict[str, Any]:
     """Return the status of a job, whether it was paid for, and what to do about it."""
-    entry, state, at_work = seen.entry, seen.state, seen.worker is not None
-    owner = seen.worker[:8] if seen.worker else None
+    state, at_work = entry.state, entry.owner is not None
+    owner = entry.owner[:8] if entry.owner else None
     paid: dict[str, Any] = {"charged": True, "owner": owner}
     match state:
         case Succeeded(video=video) | Saved(video=video):

@@ -200,32 +200,18 @@ def differing(known: str | None, wanted: str | None) -> list[str]:
 
 
 @frozen(kw_only=True)
-class Seen:
-    """What the dashboard shows of a job.
-
-    Attributes:
-        entry: the job.
-        state: its state as its owner last reported it, which is newer than the entry's.
-        worker: the lease of its owner, or None.
-    """
-
-    entry: JournalEntry
-    state: State
-    worker: str | None = None
-
-
-@frozen(kw_only=True)
 class Look:
     """What changed in a journal since the look before.
 
     Attributes:
-        changed: the jobs that are new or have changed.
+        changed: the jobs that are new or have changed, in the state that was last reported; without an owner
+            where that is dead.
         gone: the ids of the jobs that were removed.
         rations: the accounts' rations as they are stored, by name.
         marks: what tells the next look what changed.
     """
 
-    changed: list[Seen]
+    changed: list[JournalEntry]
     gone: list[str]
     rations: Mapping[str, str]
     marks: Mapping[str, Mark]

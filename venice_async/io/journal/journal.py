@@ -27,7 +27,6 @@ from .entries import (
     JournalEntry,
     Look,
     Mark,
-    Seen,
     StoreAwayError,
     unpack_progress,
 )
@@ -220,11 +219,11 @@ class Journal:
         """
         marks, rations = await self._marks(most)
         names = [name for name, mark in marks.items() if before.get(name) != mark]
-        changed: list[Seen] = []
+        changed: list[JournalEntry] = []
         for start in range(0, len(names), _PART):  # others may write between two parts
             for entry in await self._entries(names[start : start + _PART]):
-                _, worker, progress = marks[entry.id]
-                changed.append(Seen(entry=entry, state=unpack_progress(entry, progress), worker=worker))
+                _, owner, progress = marks[entry.id]
+                changed.append(evolve(entry, state=unpack_progress(entry, progress), owner=owner))
         gone = [name for name in before if name not in marks]
         return Look(changed=changed, gone=gone, rations=rations, marks=marks)
 
