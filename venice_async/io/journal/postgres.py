@@ -19,6 +19,7 @@ import base64
 import logging
 import re
 import secrets
+from collections.abc import Collection
 from contextlib import suppress
 from functools import lru_cache
 from time import monotonic
@@ -63,13 +64,13 @@ _TABLES: Final = (
     "CREATE INDEX jobs_by_owner ON jobs (owner) WHERE owner IS NOT NULL",
 )
 
-_ALIVE: Final = f"""SELECT word > clock_timestamp() - interval '{LEASE} s' AND EXISTS (SELECT FROM pg_locks
+_ALIVE: Final = f"""SELECT token FROM owners WHERE token = ANY(?)
+    AND ((word > clock_timestamp() - interval '{LEASE} s' AND EXISTS (SELECT FROM pg_locks
     WHERE locktype = 'advisory' AND classid = {_LOCKS} AND objid = CAST(number AS oid)
     AND objsubid = 2 AND granted
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())))
     OR (word BETWEEN pg_postmaster_start_time() - interval '1 day' AND pg_postmaster_start_time()
-    AND clock_timestamp() < pg_postmaster_start_time() + interval '{_BACK} s')
-    FROM owners WHERE token = ?"""  # noqa: S608 - constants
+    AND clock_timestamp() < pg_postmaster_start_time() + interval '{_BACK} s'))"""  # noqa: S608 - constants
 
 _BEGIN: Final = f"BEGIN; SELECT pg_advisory_xact_lock({_LOCKS}, 0)"
 
@@ -232,10 +233,9 @@ class PostgresDatabase:
             cut(session)
         return True
 
-    def is_alive(self, token: str) -> bool:
-        """Tell whether the owner with that lease lives."""
-        found = self.execute(_ALIVE, (token,)).fetchone()
-        return found is not None and bool(found[0])
+    def alive(self, tokens: Collection[str]) -> set[str]:
+        """Return the tokens of those owners that live."""
+        return {token for (token,) in self.execute(_ALIVE, ([*tokens],)).fetchall()} if tokens else set()
 
     def explain(self, error: Exception) -> Exception:
         """Return what to raise instead of an error of Postgres."""

@@ -9,6 +9,7 @@ import logging
 import os
 import sqlite3
 import stat
+from collections.abc import Collection
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -254,9 +255,9 @@ class SqliteDatabase:
             self._lease.renew()
         return False
 
-    def is_alive(self, token: str) -> bool:
-        """Tell whether the owner with that lease lives."""
-        return is_alive(self._path, token)
+    def alive(self, tokens: Collection[str]) -> set[str]:
+        """Return the tokens of those owners that live."""
+        return {token for token in tokens if is_alive(self._path, token)}
 
     def explain(self, error: Exception) -> Exception:
         """Return what to raise instead of an error of SQLite or of the system."""

@@ -167,7 +167,7 @@ class Table:
             raise self._missing(entry_id)
         text, request, owner, followed = row
         stored, asked = unpack_work(text, request, self._links)
-        taken_over = owner not in {None, self._database.token} and self._database.is_alive(owner)
+        taken_over = owner not in {None, self._database.token} and bool(self._database.alive([owner]))
         # Even of a former owner a ticket is kept, and a clip that is there.
         news = ticket_of(stored) is None and ticket_of(state) is not None
         matters = news or isinstance(state, Saved | Succeeded)
@@ -480,9 +480,11 @@ class Table:
 
     def _alive(self) -> set[str]:
         """Return the tokens of the owners that live, ours among them."""
-        owners = self._execute("SELECT DISTINCT owner FROM jobs WHERE owner IS NOT NULL").fetchall()
         ours = self._database.token
-        return {ours} | {name for (name,) in owners if name != ours and self._database.is_alive(name)}
+        others = self._execute(
+            "SELECT DISTINCT owner FROM jobs WHERE owner IS NOT NULL AND owner <> ?", (ours,)
+        )
+        return {ours, *self._database.alive([name for (name,) in others.fetchall()])}
 
 
 def _owned_by_none_of(owners: Collection[str]) -> str:
