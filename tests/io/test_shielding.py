@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import subprocess
 import sys
 import threading
@@ -140,6 +141,21 @@ async def test_the_threads_of_a_client_end_with_it_and_those_of_another_one_do_t
     assert one is not other
     assert (False, False) == (one.is_alive(), other.is_alive())
     assert await in_thread(threading.current_thread) not in {one, other}
+
+
+@pytest.mark.anyio
+async def test_work_that_waits_for_a_descriptor_outlives_the_client_in_whose_threads_it_began() -> None:
+    left = iter([OSError(errno.EMFILE, "none is left")])
+
+    def work() -> str:
+        for error in left:
+            raise error
+        return "done"
+
+    with worker_threads():
+        working = asyncio.create_task(in_thread(work))
+        await in_thread(int)
+    assert "done" == await working
 
 
 FORK = """

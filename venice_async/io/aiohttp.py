@@ -347,12 +347,10 @@ class AiohttpTransport:
                 msg = "The server's answer did not come in time"
                 raise ReadTimeoutError(msg) from None
             except Exception as error:
-                why: Exception = error
-                if isinstance(
-                    error, aiohttp.ClientConnectorDNSError
-                ):  # the resolver does not say why it failed
-                    why = descriptor_error() or error
-                pause = pause_for_descriptor(why, next(attempts))
+                why: Exception | None = None
+                if isinstance(error, aiohttp.ClientConnectorDNSError):
+                    why = descriptor_error()  # the resolver does not say why it failed
+                pause = pause_for_descriptor(why or error, next(attempts))
                 if pause is None:
                     raise
             await anyio.sleep(pause)

@@ -82,13 +82,12 @@ async def in_thread(work: Callable[[*_Arguments], _T], *arguments: *_Arguments) 
     Where no file descriptor is left it is done again: it must open what it needs before it changes anything.
     """
     loop = asyncio.get_running_loop()
-    pools = _pools.get(loop)
-    pool = pools[-1] if pools else None
     call = partial(copy_context().run, partial(work, *arguments))
     attempts = count()
     while True:
+        pools = _pools.get(loop)
         try:
-            return await wait_out(loop.run_in_executor(pool, call))
+            return await wait_out(loop.run_in_executor(pools[-1] if pools else None, call))
         except Exception as error:
             pause = pause_for_descriptor(error, next(attempts))
             if pause is None:
