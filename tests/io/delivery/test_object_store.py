@@ -306,6 +306,21 @@ async def test_a_file_url_is_a_file_whose_folder_is_made(
         await venice.generate(PUBLIC, to="file://a.mp4")
 
 
+async def test_a_file_url_of_a_folder_that_exists_names_the_clip_in_it_with_or_without_a_slash(
+    venice: VeniceClient, tmp_path: Path
+) -> None:
+    for folder, slash in (("with", "/"), ("without", ""), ("100% #{1}", "")):
+        (tmp_path / folder).mkdir()
+        video = await venice.generate(PUBLIC, to=(tmp_path / folder).as_uri() + slash)
+        (clip,) = (tmp_path / folder).iterdir()
+        assert (clip.as_uri(), None) == (video.url, video.path)
+
+
+async def test_a_pattern_in_a_store_of_files_is_one(venice: VeniceClient, tmp_path: Path) -> None:
+    video = await venice.generate(PUBLIC, to="{model}/{n:02}.mp4", store=LocalStore(tmp_path))
+    assert (tmp_path / "public-model" / "01.mp4").as_uri() == video.url
+
+
 async def test_quicktime_is_called_so(venice: VeniceClient, server: Venice) -> None:
     server.clip = server.clip.replace(server.clip[8:12], b"qt  ", 1)
     store = MemoryStore()

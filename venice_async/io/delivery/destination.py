@@ -94,11 +94,12 @@ async def check_destination(
         UsageError: it cannot be used, or is taken; the bucket is missing or refuses us; obstore is missing.
         DownloadError: its disk is full or fails, its store cannot be reached.
     """
-    if not isinstance(place, ObjectPlace):
+    url = place.url if isinstance(place, ObjectPlace) and place.url.scheme == "file" else None
+    if url is not None or not isinstance(place, ObjectPlace):
         try:
-            text = os.fspath(place)
+            text = file_of(place.url) if isinstance(place, ObjectPlace) else os.fspath(place)
             may_exist = overwrite or recovering
-            check = partial(_checked_path, text, values, overwrite=overwrite, may_exist=may_exist)
+            check = partial(_checked_path, text, values, overwrite=overwrite, may_exist=may_exist, url=url)
             return await in_thread(check)
         except (TypeError, ValueError):
             _refuse(f"to= is not the path of a file or a folder: {place!r}", "Pass a path like 'clip.mp4'")
@@ -110,11 +111,6 @@ async def check_destination(
         naming = Naming(pattern=name, values=values)
         key = f"{filled(folder, values)}/" if folder else ""
         place = evolve(place, url=evolve(place.url, key=key))
-    if place.url.scheme == "file":
-        text = file_of(place.url)
-        await in_thread(make_folder, Path(text) if place.url.is_folder else Path(text).parent)
-        target = await check_destination(text, overwrite=overwrite, recovering=recovering)
-        return evolve(target, naming=naming, url=place.url)
     quick, store = await in_thread(stores, place)
     if not (overwrite or recovering or naming) and await size_of(quick, place) is not None:
         _refuse_taken(str(place))
@@ -123,11 +119,13 @@ async def check_destination(
     return Destination(place=evolve(place, store=store), overwrite=overwrite, naming=naming, claim=claim)
 
 
-def _checked_path(text: str, values: Mapping[str, str], *, overwrite: bool, may_exist: bool) -> Destination:
-    """Return where a path leads, once a file was made there.
+def _checked_path(
+    text: str, values: Mapping[str, str], *, overwrite: bool, may_exist: bool, url: ObjectUrl | None
+) -> Destination:
+    """Return where a path leads, which may have been given as a `url`, once a file was made there.
 
-    It is a file, or a folder: one that exists, or any text that ends with a separator; or a pattern, whose
-    folders are made.
+    It is a file, or a folder: one that exists, or any text that ends with a separator; or a pattern. The
+    folders of a pattern and of a URL are made.
     """
     if not text:
         _refuse("to= is empty", "Pass a path like 'clip.mp4'")
@@ -147,6 +145,8 @@ def _checked_path(text: str, values: Mapping[str, str], *, overwrite: bool, may_
                 except OSError as error:
                     raise _unwritable(folder, error) from error
             naming = Naming(pattern=checked_pattern(place.name), values=values)
+    if url is not None:
+        make_folder(folder)
     file = folder / "clip.mp4" if naming else followed(place) if overwrite else place
     for each in (folder, file.parent):
         mode = _mode(each)
@@ -163,9 +163,11 @@ def _checked_path(text: str, values: Mapping[str, str], *, overwrite: bool, may_
         _probe(file.parent)
     except OSError as error:
         raise _unwritable(file, error) from error
-    if naming is not None:
-        return Destination(place=folder, overwrite=overwrite, naming=naming)
-    return Destination(place=place, overwrite=overwrite, claim=os.path.realpath(file))
+    if naming is None:
+        return Destination(place=place, overwrite=overwrite, url=url, claim=os.path.realpath(file))
+    if url is not None and not url.is_folder:
+        url = parse_object_url(f"{folder.as_uri()}/")
+    return Destination(place=folder, overwrite=overwrite, naming=naming, url=url)
 
 
 def file_of(url: ObjectUrl) -> str:
