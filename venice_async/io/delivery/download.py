@@ -199,16 +199,6 @@ class Delivery:
         self._furthest = 0
         self._refused: tuple[int, str] | None = None  # size and digest of the last that no player opens
 
-    @property
-    def received(self) -> int:
-        """Bytes of the clip, from its start, that the sink has."""
-        return self._kept.received
-
-    @property
-    def total(self) -> int | None:
-        """The size of the clip in bytes, where it was announced."""
-        return self._kept.total
-
     def headers_for_next(self) -> dict[str, str]:
         """Return the headers for the next GET of a link: a range after a cut, if that is safe."""
         return request_headers(self._kept)
