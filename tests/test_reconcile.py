@@ -8,12 +8,22 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
-from venice_async import AuthenticationError, QueueOutcomeUnknownError, UsageError, VeniceClient, VideoRequest
+from venice_async import (
+    AuthenticationError,
+    ProtocolError,
+    QueueOutcomeUnknownError,
+    UsageError,
+    VeniceClient,
+    VideoRequest,
+)
+from venice_async.engine import reconcile as engine_reconcile
+from venice_async.io.clock import SystemClock
 from venice_async.sandbox import Fault, Sandbox, tiny_clip
 from venice_async.sansio.billing import LedgerRow
 from venice_async.sansio.http.secrets import Secret
-from venice_async.sansio.http.wire import read_ledger
+from venice_async.sansio.http.wire import LedgerPage, Query, read_ledger
 
 pytestmark = pytest.mark.anyio
 
@@ -88,3 +98,38 @@ async def test_the_ledger_is_read_page_by_page(tmp_path: Path) -> None:
                 rows += page.rows
                 cursor = page.cursor
         assert (None, [charge.queue_id for charge in sandbox.charges]) == (cursor, [row.job for row in rows])
+
+
+async def test_nothing_is_settled_by_a_clock_that_is_not_the_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        Sandbox(clips=CLIP, faults=[Fault(on="queue", drop="after")]) as sandbox,
+        VeniceClient(sandbox.api_key, base_url=sandbox.base_url, journal=tmp_path / "jobs.db") as venice,
+    ):
+        right = SystemClock.time
+        with monkeypatch.context() as patch:
+            patch.setattr(SystemClock, "time", lambda clock: right(clock) - 7200)
+            await _lose(venice, tmp_path / "lost.mp4")
+            patch.setattr(SystemClock, "time", lambda clock: right(clock) - 3600)
+            [found] = await venice.reconcile(admin_key=sandbox.admin_key)
+        assert "unsettled" == found.finding
+        assert "differ by 3600 s" in found.reason or "differ by 3599 s" in found.reason
+        assert 1 == len(await venice.pending())
+
+
+async def test_a_ledger_that_goes_round_in_circles_is_an_error_and_nothing_is_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(start: float, end: float, _: str | None = None) -> Query[LedgerPage]:
+        return evolve(read_ledger(start, end), answer=lambda _: LedgerPage((), "again"))
+
+    monkeypatch.setattr(engine_reconcile, "read_ledger", ask)
+    async with (
+        Sandbox(clips=CLIP, faults=[Fault(on="queue", drop="after")]) as sandbox,
+        VeniceClient(sandbox.api_key, base_url=sandbox.base_url, journal=tmp_path / "jobs.db") as venice,
+    ):
+        await _lose(venice, tmp_path / "lost.mp4")
+        with pytest.raises(ProtocolError, match="circles"):
+            await venice.reconcile(admin_key=sandbox.admin_key)
+        assert 1 == len(await venice.pending())

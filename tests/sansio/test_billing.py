@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.cases import for_each
-from venice_async.sansio.billing import AFTER, LedgerRow, PaidRequest, settle, spans
+from venice_async.sansio.billing import AFTER, REFUNDED_WITHIN, LedgerRow, PaidRequest, settle, spans
 
 NOW = 10_000.0
 
@@ -29,9 +29,12 @@ def _row(
         ([_paid(NOW - 1)], [], ["unsettled"]),
         ([_paid()], [_row(job="known")], ["not charged"]),
         ([_paid()], [_row(product="m2-video")], ["not charged"]),
-        ([_paid()], [_row(amount=-0.5)], ["not charged"]),
+        ([_paid()], [_row(amount=-0.5)], ["unsettled"]),
+        ([_paid()], [_row(5_000 + AFTER + 1, amount=-0.5)], ["not charged"]),
         ([_paid(usd=None)], [_row(amount=-0.5)], ["charged"]),
-        ([_paid()], [_row(5_000 + AFTER + 1)], ["not charged"]),
+        ([_paid()], [_row(5_000 + AFTER + 1)], ["unsettled"]),
+        ([_paid()], [_row(5_000 + REFUNDED_WITHIN + 1)], ["not charged"]),
+        ([_paid(), _paid(4_000.0)], [_row()], ["charged", "not charged"]),
         ([_paid()], [_row(), _row(job="other")], ["unsettled"]),
         ([_paid(), _paid(5_010)], [_row(), _row(5_011, job="other")], ["charged", "charged"]),
         ([_paid(), _paid(5_010, content="b")], [_row(), _row(5_011, job="o")], ["unsettled", "unsettled"]),

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from attrs import frozen
 
-from ..errors import AuthenticationError
+from ..errors import AuthenticationError, ProtocolError
 from ..io.caller import Caller
 from ..io.journal.entries import JournalEntry
 from ..results import Ticket
-from ..sansio.billing import Finding, LedgerRow, PaidRequest, settle, spans
+from ..sansio.billing import BEFORE, Finding, LedgerAnswer, LedgerRow, PaidRequest, settle, spans
+from ..sansio.http.headers import server_time
 from ..sansio.http.wire import read_ledger
 from ..sansio.job.states import Queueing, Waiting
 from .spec import Shared
@@ -65,10 +66,19 @@ async def reconcile(shared: Shared, journal: Journal, caller: Caller) -> list[Se
         for start, end in spans(requests, now):
             page = await caller.ask(read_ledger(start, end))
             rows += page.rows
+            seen: set[str] = set()
             while page.cursor is not None:
+                if page.cursor in seen:
+                    msg = "The ledger goes round in circles: a page leads back to an earlier one"
+                    raise ProtocolError(msg)
+                seen.add(page.cursor)
                 page = await caller.ask(read_ledger(start, end, page.cursor))
                 rows += page.rows
         answers = settle(requests, rows, await journal.known_jobs(), now)
+        wrong = shared.clock.time() - server_time({"date": caller.date}, shared.clock.time())
+        if abs(wrong) > BEFORE:
+            reason = f"the clock of this machine and the server's differ by {abs(wrong):.0f} s: mend it first"
+            answers = [LedgerAnswer(finding="unsettled", reason=reason) for _ in answers]
         for entry, answer in zip(mine, answers, strict=True):
             finding, row, ticket = answer.finding, answer.row, None
             if finding == "charged" and row is not None and row.job is not None and entry.request is not None:

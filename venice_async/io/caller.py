@@ -90,6 +90,7 @@ class Caller:
         clock: time and chance.
         balances: what the account held before the last request that was answered with it, by currency.
         deprecations: what answers said of models that come to an end, by the model's id.
+        date: the time of the server, as the last answer to a free call told it; empty before.
     """
 
     _transport: Transport
@@ -100,6 +101,7 @@ class Caller:
     _hook: RequestHook | None = field(kw_only=True, alias="hook", default=None)
     balances: dict[str, float] = field(init=False, factory=dict[str, float])
     deprecations: dict[str, str] = field(init=False, factory=dict[str, str])
+    date: str = field(init=False, default="")
     _spent: float = field(init=False, default=0.0)  # tokens of the quota
     _models: frozenset[str] | None = field(init=False, default=None)
     _cleaning: anyio.Lock = field(init=False, factory=partial(anyio.Lock, fast_acquire=True))
@@ -141,6 +143,7 @@ class Caller:
                 raise
             response = stack.enter_context(closing(await self.send(request, turn)))
             content = await response.read(LONGEST_CATALOGUE)
+            self.date = response.headers.get("date", "")
         if content.failure is not None and response.status < _FIRST_ERROR:
             raise content.failure
         return await self._understood(query.read, request.ticket, response, content)

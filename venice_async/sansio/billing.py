@@ -3,7 +3,8 @@
 Venice has no way to ask for a job by its request. Its ledger lists every charge with its time, its product
 (the model's id and a unit) and the id of the job; a refund is a row of the same id. So a charge belongs to a
 request if it is of the same model and price, came within minutes of it, and its job is not known already.
-What fits several requests, or several charges, is left to a person.
+What fits several requests, or several charges, is left to a person. So is a request that no charge fits while
+one is near that nothing explains: prices change, and a large request is long on its way.
 """
 
 from __future__ import annotations
@@ -94,12 +95,19 @@ def settle(
     charges = [row for row in rows if row.amount < 0 and row.job not in known]
     refunds = {row.job for row in rows if row.amount > 0 and row.job is not None}
     fitting = [[row for row in charges if _fits(row, request)] for request in requests]
+    unexplained = [row for row in charges if not any(row in mine for mine in fitting)]
     answers: list[LedgerAnswer] = []
     for index, (request, mine) in enumerate(zip(requests, fitting, strict=True)):
         rivals = [other for other, theirs in enumerate(fitting) if any(row in mine for row in theirs)]
         alike = all(fitting[one] == mine and requests[one].content == request.content for one in rivals)
         if not mine and now < request.at + AFTER:
             reason = f"a charge may still come: ask again in {AFTER:.0f} s"
+            answer = LedgerAnswer(finding="unsettled", reason=reason)
+        elif not mine and (near := [row for row in unexplained if _is_near(row, request)]):
+            (amount, currency), late = (-near[0].amount, near[0].currency), near[0].at - request.at
+            reason = (
+                f"a charge of {amount:g} {currency} for the same model, {late:.0f} s after it, may be its own"
+            )
             answer = LedgerAnswer(finding="unsettled", reason=reason)
         elif not mine:
             answer = LedgerAnswer(finding="not charged")
@@ -115,10 +123,20 @@ def settle(
 
 
 def _fits(row: LedgerRow, request: PaidRequest) -> bool:
-    same_model = row.product == request.model or row.product.startswith(f"{request.model}-")
+    in_time = request.at - BEFORE <= row.at <= request.at + AFTER
+    return in_time and _is_of(row, request) and _costs(row, request)
+
+
+def _is_near(row: LedgerRow, request: PaidRequest) -> bool:
+    """Tell whether a charge that does not fit may yet be that of a request, at another price or later."""
+    after = AFTER if not _costs(row, request) else REFUNDED_WITHIN
+    return _is_of(row, request) and request.at - BEFORE <= row.at <= request.at + after
+
+
+def _is_of(row: LedgerRow, request: PaidRequest) -> bool:
+    return row.product == request.model or row.product.startswith(f"{request.model}-")
+
+
+def _costs(row: LedgerRow, request: PaidRequest) -> bool:
     told = request.usd if row.currency in _DOLLARS else None
-    return (
-        same_model
-        and request.at - BEFORE <= row.at <= request.at + AFTER
-        and (told is None or math.isclose(-row.amount, told, abs_tol=_CENT))
-    )
+    return told is None or math.isclose(-row.amount, told, abs_tol=_CENT)

@@ -125,7 +125,7 @@ def _asked_wait(headers: Mapping[str, str], now: float) -> float | None:
     text = headers.get("retry-after")
     seconds = _number(text)
     if seconds is None and (until := _http_date(text)) is not None:
-        seconds = until - _server_time(headers, now)
+        seconds = until - server_time(headers, now)
     return seconds if seconds is not None and 0 <= seconds <= CREDIBLE_WAIT else None
 
 
@@ -136,12 +136,13 @@ def _reset(text: str | None, headers: Mapping[str, str], now: float) -> float | 
         return None
     exact = value > _MILLISECONDS
     if value > _UNIX:
-        value = (value / 1000 if exact else value) - _server_time(headers, now)
+        value = (value / 1000 if exact else value) - server_time(headers, now)
     whole = not exact and value == int(value)  # may have been rounded down by up to a second
     return value + whole if 0 <= value <= CREDIBLE_RESET else None
 
 
-def _server_time(headers: Mapping[str, str], now: float) -> float:
+def server_time(headers: Mapping[str, str], now: float) -> float:
+    """Return the server's time, in seconds since the Unix epoch; `now` where its `Date` says nothing."""
     date = _http_date(headers.get("date"))
     return now if date is None else date
 
