@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import socket
+import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -40,6 +41,7 @@ from venice_async import (
     BudgetExceededError,
     ConnectError,
     InvalidRequestError,
+    JournalError,
     Limits,
     Media,
     ProtocolError,
@@ -52,7 +54,9 @@ from venice_async import (
     VeniceError,
     VideoRequest,
 )
+from venice_async.io.ration.sqlite import SqliteRation
 from venice_async.sandbox import Fault, Sandbox
+from venice_async.sansio.limits.ration import Grant
 
 pytestmark = pytest.mark.anyio
 
@@ -233,6 +237,22 @@ async def test_a_paid_request_waits_for_its_turn_no_longer_than_it_may(
         assert 1 <= len(failed) <= 4
         assert {False} == {error.charged for error in failed}
     assert any("has waited 75 s" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_paid_request_that_has_no_turn_while_the_journal_cannot_be_used_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_locked(*_: object) -> Grant:
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+    monkeypatch.setattr(SqliteRation, "_exchange_in_file", is_locked)
+    options: dict[str, Any] = {"timeouts": Timeouts(queue=10), "journal": tmp_path / "jobs.db"}
+    async with Venice() as server, client(server, **options) as venice:
+        with pytest.raises(JournalError, match=r"no turn within 10 s.*locked.*Nothing was charged"):
+            await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        assert [] == server.requests
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 413, 415, 422])

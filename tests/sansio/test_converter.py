@@ -14,8 +14,10 @@ from venice_async.errors import (
     BadRequestError,
     ConsentDeclinedError,
     InvalidRequestError,
+    JournalError,
     VeniceError,
 )
+from venice_async.io.journal.entries import StoreAwayError
 from venice_async.media import Media
 from venice_async.requests import Element, Keyframe, VideoRequest
 from venice_async.results import ConsentRequest, Ticket, Video
@@ -120,12 +122,17 @@ def test_a_fact_that_is_no_json_is_kept_as_text() -> None:
     assert ["x", "{1}"] == [error.facts["limit"] for error in found]
 
 
-def test_an_error_of_another_version_is_kept_by_its_message() -> None:
-    class NewError(BadRequestError):
-        """Made by a caller, or by a later version."""
+def test_an_error_of_a_class_that_is_not_public_is_kept_as_the_public_one_it_is_derived_from() -> None:
+    class OwnError(BadRequestError):
+        """Made by a caller."""
 
-    record = kept(Failed(error=NewError("no", status=400)))
-    assert "NewError" == record["error"]["kind"]
+    assert BadRequestError is type(failed(OwnError("no", status=400)))
+    assert JournalError is type(failed(StoreAwayError("it cannot be reached")))
+
+
+def test_an_error_of_another_version_is_kept_by_its_message() -> None:
+    record = kept(Failed(error=BadRequestError("no", status=400)))
+    record["error"]["kind"] = "NewError"
     record["error"]["facts"]["news"] = 1
     found = load_state(json.dumps(record))
     assert isinstance(found, Failed)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import frozen
 
 from .. import errors
+from ..sansio.converter import error_name
 from .options import CHOOSE
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def failed_json(error: errors.VeniceError, *, resume: str | None = None) -> dict
     """Return an error as JSON values; the ticket is without its link."""
     api = error if isinstance(error, errors.APIError) else None
     known = {
-        "type": type(error).__name__,
+        "type": error_name(error),
         "message": error.message,
         "hint": hint(error) or None,
         "charged": error.charged,

@@ -17,6 +17,7 @@ from ..errors import (
     ANSWER_KEPT,
     ConsentError,
     ConsentRequiredError,
+    JournalError,
     QueueOutcomeUnknownError,
     RateLimitError,
     VeniceError,
@@ -114,6 +115,9 @@ class Submission:
         if latest is None:
             message = f"A paid request had no turn within {patience:g} s"
             latest = RateLimitError(message, status=HTTPStatus.TOO_MANY_REQUESTS)
+            if trouble := self._shared.caller.pacer.trouble:
+                message += f", for the journal, which the turns are in, cannot be used: {trouble}"
+                latest = JournalError(message, hint="Look at what is wrong with the journal, and try again")
         if isinstance(latest, RateLimitError):
             latest = latest.with_facts(
                 hint=f"The paid request was given up after {patience:g} s: pass Timeouts(queue=...) to wait"

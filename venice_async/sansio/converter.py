@@ -68,6 +68,11 @@ _ERRORS: Final = _by_name(VeniceError)
 _ERROR_PARTS: Final[Mapping[str, type[Any]]] = {"ticket": Ticket, "consent_request": ConsentRequest}
 
 
+def error_name(error: VeniceError) -> str:
+    """Return the name of an error's class, or, where that is not public, of the nearest one that is."""
+    return next(kind.__name__ for kind in type(error).__mro__ if _ERRORS.get(kind.__name__) is kind)
+
+
 @cache
 def converter() -> Converter:
     """Return the converter, built when it is first needed."""
@@ -90,7 +95,7 @@ def converter() -> Converter:
             except (TypeError, ValueError):
                 known = str(known)
             facts[name] = known
-        return {"kind": type(error).__name__, "facts": facts}
+        return {"kind": error_name(error), "facts": facts}
 
     def error(value: Mapping[str, Any], _: object) -> VeniceError:
         kind = _ERRORS.get(value["kind"], VeniceError)  # a name that this version does not know

@@ -373,7 +373,9 @@ async def test_a_file_removed_or_replaced_under_way_is_noticed_before_money_is_s
             await journal.begin(job(INTENT))
 
 
-async def test_another_programs_lock_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_programs_lock_is_waited_for_and_a_ticket_that_came_meanwhile_is_written_after_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with opened(path) as journal:
         with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -384,7 +386,7 @@ async def test_another_programs_lock_is_waited_for(path: Path, monkeypatch: pyte
             with pytest.raises(JournalError, match="another program keeps it locked"):
                 await journal.record(entry.id, WAITING)
             other.execute("ROLLBACK")
-            assert [INTENT] == [entry.state for entry in await journal.pending()]
+            assert [WAITING] == [entry.state for entry in await journal.pending()]
 
 
 async def test_a_link_that_a_reader_keeps_in_the_log_is_erased_at_the_next_chance(path: Path) -> None:

@@ -625,14 +625,21 @@ async def test_a_full_disk_is_an_error_that_says_so_and_nothing_is_half_written(
     assert [entry_id] == await ids(journal)
 
 
-async def test_a_read_only_file_is_an_error_that_says_so_and_carries_the_ticket(journal: Journal) -> None:
+async def test_a_read_only_file_is_an_error_that_says_so_and_carries_the_ticket_which_is_written_later(
+    journal: Journal,
+) -> None:
     entry_id = (await journal.begin(job(INTENT))).id
     await _sql(journal, "PRAGMA query_only = ON")
     with pytest.raises(JournalError, match=r"read-only.*has been paid for.*123e4567") as caught:
         await journal.record(entry_id, WAITING)
     assert TICKET == caught.value.ticket
+    journal.writer.beat()  # as each second
     await _sql(journal, "PRAGMA query_only = OFF")
-    assert [INTENT] == [entry.state for entry in await journal.pending()]
+    journal.writer.beat()
+    statements: list[str] = []
+    await _sql(journal, trace=statements)  # after what the beat asked for
+    assert [WAITING] == [entry.state for entry in await journal.pending()]
+    assert not [sql for sql in statements if sql.startswith("UPDATE")]
 
 
 async def _sql(journal: Journal, *statements: str, trace: list[str] | None = None) -> None:

@@ -77,6 +77,22 @@ async def test_paid_jobs_are_polled_on_by_a_ration_of_our_own_where_the_file_is_
     assert 1 == caplog.text.count("The journal is damaged")
 
 
+async def test_paid_jobs_are_polled_on_by_a_ration_of_our_own_while_the_file_cannot_be_written(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ration(path) as store, ration(path) as other:
+        ((_, token),) = (await ask(store, "1")).turns
+        connection = store._connection
+        assert connection is not None
+        connection.execute("PRAGMA query_only = ON")
+        assert 1 == len((await ask(store, "1")).turns)
+        assert () == (await ask(store, "1")).turns
+        assert 1 == caplog.text.count("cannot be written to now")
+        connection.execute("PRAGMA query_only = OFF")
+        await ask(store, "1", bids={}, answers=(Answer(token=token, unsent=True),))
+        assert 1 == len((await ask(other, "2")).turns)
+
+
 async def test_a_row_stays_when_all_have_left_and_time_goes_on_for_it(path: Path) -> None:
     async with ration(path) as store:
         await ask(store, "1")

@@ -123,7 +123,11 @@ class KeyTakenError(UsageError):
     """Another job has the key already."""
 
 
-class StoreAwayError(JournalError):
+class CannotWriteError(JournalError):
+    """Nothing can be written now; what must be kept is written as soon as that is possible."""
+
+
+class StoreAwayError(CannotWriteError):
     """The database cannot be reached now; it may be back at any moment."""
 
     hint = "Start the database, or check its URI and the way to it"

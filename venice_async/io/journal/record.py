@@ -9,7 +9,7 @@ from attrs import define, evolve, field
 
 from ...errors import VeniceError
 from ...sansio.job.states import TERMINAL, AwaitingConsent, Failed, State, ticket_of
-from .entries import Attached, BatchShare, JournalEntry, LeaseLostError, StoreAwayError
+from .entries import Attached, BatchShare, CannotWriteError, JournalEntry, LeaseLostError
 
 if TYPE_CHECKING:
     from .journal import Journal
@@ -83,14 +83,15 @@ class JobRecord:
         """Record a state of a paid job. A journal that fails is logged: it must not cost the job."""
         if self._journal is None or not self.entry.id:
             return
+        ticket = ticket_of(state)
+        name = ticket and f"{ticket.queue_id} on {ticket.model}"
         try:
             await self._journal.record(self.entry.id, state)
             self._released = isinstance(state, TERMINAL)
-        except StoreAwayError as error:
-            log.warning("A job's state is written once the journal is back: %s", error.message)
+        except CannotWriteError as error:
+            log.warning("The state of job %s is written once the journal takes it: %s", name, error.message)
         except VeniceError as error:
-            ticket = ticket_of(state)
-            log.error("The journal cannot record job %s: %s", ticket and ticket.queue_id, error)  # noqa: TRY400 - said in full
+            log.error("The journal cannot record job %s: %s", name, error)  # noqa: TRY400 - said in full
 
     async def withdraw(self) -> None:
         """Remove the entry: nothing was charged."""

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from ...errors import JournalError
 from ..disk import lasting_names
 from ..ration.sqlite import TABLE as _RATIONS
-from .entries import COLUMNS, UNFINISHED, unpack
+from .entries import COLUMNS, UNFINISHED, CannotWriteError, unpack
 from .leases import SUFFIXES, Lease, beside, is_alive, sweep
 
 APPLICATION_ID: Final = 0x564E_4A31  # "VNJ1"
@@ -120,6 +120,12 @@ _REASONS: Final = {
     sqlite3.SQLITE_PERM: ("there is no permission", "Check the permissions of the file and its folder"),
 }
 
+_PASSING: Final = {
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN),
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
+}
+"""What may pass, once somebody has made room or ended a program."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -209,7 +215,8 @@ class SqliteDatabase:
         except OSError:
             is_there = False
         if not is_there:
-            raise _unusable(self._path, "the file was removed or replaced while it was in use")
+            gone = _unusable(self._path, "the file was removed or replaced while it was in use")
+            raise CannotWriteError(gone.message, hint=gone.hint)
         for left in reversed(range(TRIES)):
             try:
                 self.execute("BEGIN IMMEDIATE")
@@ -268,7 +275,10 @@ class SqliteDatabase:
             reason = _REASONS.get(_code(error), (f"SQLite says {name}", JournalError.hint))
         else:
             return error
-        return _unusable(self._path, *reason)
+        problem = _unusable(self._path, *reason)
+        if isinstance(error, sqlite3.Error) and _code(error) in _PASSING:
+            return CannotWriteError(problem.message, hint=problem.hint)
+        return problem
 
     def close(self) -> None:
         """Close the file, and release our lease."""

@@ -18,7 +18,7 @@ from attrs import define, field
 
 from ...errors import UsageError, VeniceError
 from ..shielding import wait_out
-from .entries import StoreAwayError
+from .entries import CannotWriteError
 from .leases import EVERY
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Operation(Generic[_T]):
 
     Attributes:
         action: what to do.
-        keep: whether it is done later if the database is away.
+        keep: whether it is done later if nothing can be written now.
         error: why it could not be done.
         result: what it returned, which holds once the transaction is over.
     """
@@ -89,8 +89,8 @@ class Writer:
         raise problem
 
     def beat(self) -> None:
-        """Renew the lease; called each second, in a thread of its own."""
-        if self.database.beat():
+        """Renew the lease, and try again what is kept; called each second, in a thread of its own."""
+        if self.database.beat() or (self._kept and not self._waiting):
             self._waiting.append(Operation(lambda: None))
             with suppress(RuntimeError):  # it was closed just now
                 self._thread.submit(self._drain)
@@ -100,9 +100,9 @@ class Writer:
     ) -> _T:
         """Do something within a transaction, and return its result once the disk has it.
 
-        It may be done again, after a transaction that failed; with `keep` also later, if the database is
-        away. A cancellation is raised only when it is done; `undo` takes back, in a transaction too, what a
-        cancelled caller never learns of.
+        It may be done again, after a transaction that failed; with `keep` also later, if nothing can be
+        written now. A cancellation is raised only when it is done; `undo` takes back, in a transaction too,
+        what a cancelled caller never learns of.
 
         Raises:
             JournalError: the database cannot be used, and nothing was changed.
@@ -130,7 +130,7 @@ class Writer:
 
         def close() -> None:
             self._drain()
-            if self._kept:  # the database may be back just now
+            if self._kept:  # it may be possible just now
                 sleep(_AGAIN)
                 self._drain()
             for operation in self._kept:
@@ -171,14 +171,14 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
             self.database.rollback()
             problem = self._explained(error)
-            away = isinstance(problem, StoreAwayError)
-            if begun and not away and len(operations) > 1:
+            later = isinstance(problem, CannotWriteError)
+            if begun and not later and len(operations) > 1:
                 for operation in operations:
                     self._transact([operation], patient=patient)
                 return
             for operation in operations:
                 operation.error = problem
-                if operation.keep and away:
+                if operation.keep and later:
                     self._kept.append(operation)
 
     def _explained(self, error: Exception) -> Exception:

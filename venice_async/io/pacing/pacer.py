@@ -63,7 +63,11 @@ log: logging.Logger = logging.getLogger(__name__)
 
 
 class Pacer:
-    """The waiting list of a client: of the turns that wait, the most urgent is granted next."""
+    """The waiting list of a client: of the turns that wait, the most urgent is granted next.
+
+    Attributes:
+        trouble: why the store cannot be reached now, so that nothing is granted; empty while it can be.
+    """
 
     def __init__(
         self, *, limits: Limits, polling: Polling, clock: Clock, store: RationStore | None = None
@@ -88,6 +92,7 @@ class Pacer:
         self._retry_at = self._pressed_at = -math.inf
         self._pressure = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self.trouble: str = ""
         self._closed = False
 
     def watch(self, model: str, *, age: float | None = 0.0) -> PolledJob:
@@ -219,11 +224,11 @@ class Pacer:
         if failure is not None:
             if self._retry_at == -math.inf:
                 log.warning("Nothing is sent until the ration can be reached: %s", failure)
-            self._retry_at, self._report_at = now + RETRY, now
+            self._retry_at, self._report_at, self.trouble = now + RETRY, now, str(failure)
             return
         if self._retry_at > -math.inf:
             log.info("The ration can be reached again")
-        self._retry_at, self._grant = -math.inf, asked.result()
+        self._retry_at, self._grant, self.trouble = -math.inf, asked.result(), ""
         del self._answers[: len(wish.answers)]
         if self._answers and self._grant.answer_helps:
             self._report_at = now  # it came meanwhile

@@ -28,6 +28,8 @@ _LEAVING: Final = 0.5  # seconds to wait for the file to be closed
 # The last is what SQLite says where our table is missing.
 _DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 
+_UNWRITABLE: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
+
 _logger = logging.getLogger(__name__)
 
 # The value need not survive a crash of the machine, so nothing waits for the disk; a checkpoint does, as it
@@ -45,7 +47,8 @@ class SqliteRation:
 
     The clock is the event loop's, which is the machine's monotonic one, so that all its processes share it. A
     file that is removed serves those who have it open, since paid jobs are left to be polled. Where it is
-    damaged they are polled by a ration of their process's own; the journal takes no new jobs then.
+    damaged, or cannot be written to now, they are polled by a ration of their process's own; the journal
+    takes no new jobs then.
     """
 
     shared = True
@@ -58,6 +61,7 @@ class SqliteRation:
         self._connection: sqlite3.Connection | None = None
         self._row = Row(limits)
         self._own: Ration | None = None
+        self._damaged = False
 
     def exchange(self, wish: Wish) -> asyncio.Future[Grant]:
         """Exchange a wish for a grant in one transaction.
@@ -81,28 +85,36 @@ class SqliteRation:
         await asyncio.wait({closed}, timeout=_LEAVING)
 
     def _exchange(self, wish: Wish, clock: Callable[[], float]) -> Grant:
-        if self._own is not None:
-            return self._own.exchange(wish, clock())
-        try:
-            if self._connection is None:
-                address = f"file:{quote(os.fsencode(self._path))}?mode=rw"
-                connection = sqlite3.connect(
-                    address, timeout=_PATIENCE, isolation_level=None, uri=True, check_same_thread=False
-                )
-                for pragma in _PRAGMAS:
-                    connection.execute(f"PRAGMA {pragma}")
-                self._connection = connection
-            with self._connection as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                now = clock()  # once the lock is had
-                found = connection.execute(_READ, [self._account]).fetchone()
-                grant, text = self._row.exchange(found and found[0], wish, now)
-                connection.execute(_WRITE, [self._account, text])
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF not in _DAMAGED:
-                raise
-        else:
-            return grant
-        _logger.error("The journal is damaged: this process polls its jobs by a ration of its own")
-        self._own = Ration.spent(self._row.limits, clock())
+        if not self._damaged:
+            try:
+                grant = self._exchange_in_file(wish, clock)
+            except sqlite3.DatabaseError as error:
+                code = error.sqlite_errorcode & 0xFF
+                if code not in _DAMAGED | _UNWRITABLE:
+                    raise
+                self._damaged = code in _DAMAGED
+            else:
+                self._own = None
+                return grant
+        if self._own is None:
+            what = "is damaged" if self._damaged else "cannot be written to now"
+            _logger.error("The journal %s: this process polls its jobs by a ration of its own", what)
+            self._own = Ration.spent(self._row.limits, clock())
         return self._own.exchange(wish, clock())
+
+    def _exchange_in_file(self, wish: Wish, clock: Callable[[], float]) -> Grant:
+        if self._connection is None:
+            address = f"file:{quote(os.fsencode(self._path))}?mode=rw"
+            connection = sqlite3.connect(
+                address, timeout=_PATIENCE, isolation_level=None, uri=True, check_same_thread=False
+            )
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+            self._connection = connection
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            now = clock()  # once the lock is had
+            found = connection.execute(_READ, [self._account]).fetchone()
+            grant, text = self._row.exchange(found and found[0], wish, now)
+            connection.execute(_WRITE, [self._account, text])
+        return grant
