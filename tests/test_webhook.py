@@ -96,6 +96,24 @@ async def test_a_webhook_that_nobody_takes_costs_no_job_and_its_log_shows_no_sec
     assert [] == [text for text in (SECRET, "in-the-url") if text in caplog.text + repr(hook)]
 
 
+async def test_a_webhook_tells_whatever_the_server_and_the_file_system_call_things(tmp_path: Path) -> None:
+    queued = json_answer({"model": "public-model", "queue_id": "job-\ud800"})
+    failed = json_answer({"error": "Half a pair: \ud83e", "credits_refunded": True}, status=422)
+    async with (
+        Receiver() as receiver,
+        Venice(queue=[queued], retrieve=[failed]) as server,
+        client(server, on_done=Webhook(receiver.url, SECRET)) as venice,
+    ):
+        with pytest.raises(APIError, match=r"Half a pair: \\ud83e") as caught:
+            await venice.generate(PUBLIC, to=tmp_path / "a.mp4")
+        assert str(caught.value).encode()
+        named = await venice.generate(PUBLIC, to=tmp_path / "\udcff.mp4")
+    assert named.path is not None
+    first, second = receiver.events()
+    assert ("job-\ud800", "Half a pair: \\ud83e") == (first["data"]["queue_id"], first["data"]["message"])
+    assert named.path.name == second["data"]["file"]
+
+
 async def test_the_end_of_a_job_is_told_once_and_not_by_those_who_follow_it(tmp_path: Path) -> None:
     told: list[tuple[str, str | None]] = []
     journal = tmp_path / "jobs.db"

@@ -64,11 +64,13 @@ class _BaseError(Exception):
         cls._known |= inspect.get_annotations(cls).keys()
 
     def __init__(self, message: str, **facts: object) -> None:
-        super().__init__(message)
+        said = _printable(message)
+        super().__init__(said)
         if unknown := facts.keys() - self._known:
             msg = f"{type(self).__name__} has no attribute {min(unknown)!r}"
             raise TypeError(msg)
-        vars(self).update(facts, message=message)
+        told = {name: _printable(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
+        vars(self).update(told, message=said)
 
 
 class VeniceError(_BaseError):
@@ -110,7 +112,7 @@ class VeniceError(_BaseError):
         """Say what happened, whether money was spent, and what to do next."""
         names = ", ".join(self._names())
         parts = (_sentence(self.message), self.money, _sentence(self.hint), names and f"[{names}]")
-        return " ".join(part for part in parts if part)
+        return _printable(" ".join(part for part in parts if part))
 
     @property
     def money(self) -> str:
@@ -129,6 +131,11 @@ _MONEY: Mapping[bool | None, str] = {
     None: "It is not known whether the job was charged.",
 }
 _REFUND = "Venice normally refunds a failed job, but did not say whether it refunded this one."
+
+
+def _printable(text: str) -> str:
+    """Return a text that can be printed and sent: JSON of a server may hold half of a surrogate pair."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _sentence(text: str) -> str:

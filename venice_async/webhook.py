@@ -107,7 +107,7 @@ class Webhook:
             WebhookError: the receiver did not take it.
         """
         event = _event(job, self.clock.time())
-        body = json.dumps(event, ensure_ascii=False).encode()
+        body = json.dumps(event).encode()
         deadline, pause = self.clock.monotonic() + self.patience, 1.0
         timeout, no_cookies = aiohttp.ClientTimeout(total=ONE_TRY), aiohttp.DummyCookieJar()
         while True:
@@ -204,4 +204,4 @@ def _event(job: VideoJob, now: float) -> dict[str, Any]:
     event = {"type": kind, "timestamp": timestamp, "data": data}
     # Another process that sends the event again gives it the same id, if the job was queued.
     same = f"{data['model']} {job.ticket.queue_id} {kind}" if job.ticket else json.dumps(event)
-    return {"id": f"evt_{hashlib.sha256(same.encode()).hexdigest()[:32]}", **event}
+    return {"id": f"evt_{hashlib.sha256(same.encode('utf-8', 'backslashreplace')).hexdigest()[:32]}", **event}
