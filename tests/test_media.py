@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,16 @@ def test_media_are_equal_by_digest_and_type() -> None:
     assert Media("a.png") != Media("b.png")
     text: object = "a.png"
     assert Media("a.png") != text
+
+
+def test_what_is_neither_the_path_of_a_file_nor_bytes_is_named() -> None:
+    odd: list[tuple[Any, str]] = [(BytesIO(PNG), "BytesIO"), (5, "int"), (["a.png"], "list")]
+    for source, name in odd:
+        with pytest.raises(InvalidRequestError, match=f"path of a file or bytes, not {name}"):
+            Media(source)
+    text: Any = "an image"
+    with pytest.raises(InvalidRequestError, match="path of a file or bytes, not str"):
+        Media(data=text)
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,9 @@ async def test_a_forged_changed_or_old_webhook_is_refused(tmp_path: Path) -> Non
     ):
         with pytest.raises(WebhookError):
             verify_webhook(other_body, other_headers, secret, clock=clock)
+    text: Any = body.decode()
+    with pytest.raises(UsageError, match="must be bytes, as it came, not str"):
+        verify_webhook(text, headers, SECRET)
 
 
 @pytest.mark.parametrize(

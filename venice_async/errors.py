@@ -204,10 +204,11 @@ class QueueOutcomeUnknownError(TransportError):
     answer: str | None = None
 
 
-ANSWER_KEPT = (
-    "The attribute answer holds what came: if it names a job, resume(Ticket(model=..., queue_id=...), to=...)"
-    " fetches its clip"
-)
+ANSWER_KEPT: Facts = {
+    "hint": "The attribute answer holds what came: if it names a job, resume(Ticket(model=..., queue_id=...),"
+    " to=...) fetches its clip",
+    "cli_hint": "'venice-async jobs' shows what came, and how to fetch the clip if it names a job",
+}
 
 
 class APIError(VeniceError):

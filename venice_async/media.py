@@ -82,9 +82,16 @@ class Media:
         if (path is None) == (data is None and sha256 is None):
             msg = "Media takes either the path of a file or bytes"
             raise InvalidRequestError(msg, field="media", hint="Such as Media('cat.png'), or Media(data)")
-        digest = sha256 if data is None else hashlib.sha256(data).hexdigest()
+        try:
+            place = None if path is None else Path(path)
+            digest = sha256 if data is None else hashlib.sha256(data).hexdigest()
+        except TypeError:
+            given = path if data is None else data
+            msg = f"Media takes the path of a file or bytes, not {type(given).__name__}"
+            hint = "Read an open file first: Media(file.read())"
+            raise InvalidRequestError(msg, field="media", hint=hint) from None
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - attrs adds it
-            None if path is None else Path(path), digest, media_type, data
+            place, digest, media_type, data
         )
 
     def __repr__(self) -> str:

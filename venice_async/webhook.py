@@ -160,7 +160,11 @@ def verify_webhook(
 
     Raises:
         WebhookError: it is not genuine, or too old.
+        UsageError: the body is no bytes, or the secret no secret.
     """
+    if not isinstance(body, bytes | bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
+        msg = f"The body of a webhook must be bytes, as it came, not {type(body).__name__}"
+        raise UsageError(msg, hint="Such as await request.read(), of which nothing is decoded")
     known = {name.lower(): value for name, value in headers.items()}
     keys = [_key(each) for each in ([secret] if isinstance(secret, str) else secret)]
     del secret

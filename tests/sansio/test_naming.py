@@ -58,7 +58,7 @@ def test_in_a_folder_a_clip_is_called_by_its_prompt_or_its_model_and_its_job() -
     assert ["A-fox-in-the-snow-a65ba565.mp4", "wan-a65ba565.mp4"] == [
         next(in_folder(values).names(JOB)) for values in (VALUES, {"model": "wan"})
     ]
-    assert ["wan-job-7.mp4", "wan-1000000012.mp4", "wan-etc-passwd-9af15b336e6a9619.mp4"][:2] == [
+    assert ["wan-job-7.mp4", "wan-1000000012.mp4"] == [
         next(in_folder({"model": "wan"}).names(job)) for job in ("job-7", "1000000012")
     ]
     one, other = (next(in_folder({"model": "wan"}).names(job)) for job in ("../etc", "/etc"))

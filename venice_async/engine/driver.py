@@ -371,6 +371,8 @@ class Driver:
             ticket=state.ticket,
             hint="Look for the file, or order it under another key; while Venice still has it,"
             " resume(ticket, to=...) fetches it again",
+            cli_hint="Look for the file, or order it under another --key; while Venice still has it,"
+            " 'venice-async resume' fetches it again by its ticket",
         )
         return Failed(error=error, ticket=state.ticket)
 

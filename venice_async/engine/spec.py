@@ -237,7 +237,8 @@ class Settings:
         if self.budget and self.journal is None:
             msg = "A daily or monthly budget needs a journal, in which all processes count what they pay"
             hint = "Pass journal='jobs.db', or unset VENICE_DAILY_USD and limit each job with max_usd"
-            raise UsageError(msg, hint=hint)
+            cli_hint = "Leave out --no-journal, or unset VENICE_DAILY_USD and limit each job with --max-usd"
+            raise UsageError(msg, hint=hint, cli_hint=cli_hint)
         return bool(self.budget)
 
 

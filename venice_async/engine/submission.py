@@ -194,5 +194,6 @@ def unknown_outcome(error: VeniceError, *, fingerprint: str, at: str) -> QueueOu
     message = f"A paid request was sent and may have been accepted: {error.message}"
     found = QueueOutcomeUnknownError(message, fingerprint=fingerprint, at=at, bytes_sent=True)
     if isinstance(error, QueueOutcomeUnknownError) and error.answer is not None:
-        found.answer, found.hint = error.answer, ANSWER_KEPT
+        found.answer = error.answer
+        return found.with_facts(**ANSWER_KEPT)
     return found

@@ -23,6 +23,7 @@ from ...errors import (
     ConsentDeclinedError,
     ConsentError,
     DownloadError,
+    Facts,
     JobFailedError,
     LinkExpiredError,
     NotAVideoError,
@@ -74,7 +75,11 @@ _EXPIRED: Final = f"Venice knows an id for 24 hours, and only for the account th
 NO_LINK: Final = (
     "The job is completed, but the server sends neither a file nor a link, and the ticket has none"
 )
-_FINAL: Final = "resume(ticket, to=...) fetches it once more all the same; forget() strikes the job off"
+_FINAL: Final[Facts] = {
+    "hint": "resume(ticket, to=...) fetches it once more all the same; forget() strikes the job off",
+    "cli_hint": "'venice-async resume' fetches it once more if it is given the ticket, not the id;"
+    " 'venice-async jobs --forget' strikes the job off",
+}
 
 
 class IllegalTransitionError(RuntimeError):
@@ -107,10 +112,10 @@ def resume(state: State) -> Step:
             unknown = QueueOutcomeUnknownError("The process ended while a paid request was on its way")
             if state.answer is not None:
                 message = "The answer to a paid request made no sense, and was kept"
-                unknown = QueueOutcomeUnknownError(message, answer=state.answer, hint=ANSWER_KEPT)
+                unknown = QueueOutcomeUnknownError(message, answer=state.answer, **ANSWER_KEPT)
             return Failed(error=unknown), None
         case Waiting(final=str() as why) | Downloading(final=str() as why):
-            return _end(state, NotAVideoError(why, final=True, hint=_FINAL))
+            return _end(state, NotAVideoError(why, final=True, **_FINAL))
         case Downloading(via="link", gets=gets) if gets >= MAX_GETS:
             message = f"The link was used {gets} times, and more are not allowed"
             error = DownloadError(message, received=state.received, total=state.total)
