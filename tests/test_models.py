@@ -257,6 +257,18 @@ OF_TOMORROW: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
+def test_a_catalogue_that_names_what_no_request_can_hold_has_a_price_asked_without_it() -> None:
+    odd: list[dict[str, Any]] = [{"durations": ["0s"]}, {"durations": [""]}, {"resolutions": [" "]}]
+    for constraints in odd:
+        assert VideoRequest(model="nova", prompt="-") == listed("nova", **constraints).shortest()
+
+
+def test_a_field_of_an_odd_kind_in_extra_is_a_problem_and_no_mistake() -> None:
+    reference = listed("nova-reference", durations=["5s"], aspect_ratios=["1:1"])
+    odd: dict[str, Any] = {"aspect_ratio": None, "extra": {"aspect_ratio": ["1:1"]}}
+    assert ["aspect_ratio"] == problems(reference, reference_video_urls=[URL], **odd)
+
+
 @pytest.mark.parametrize("case", OF_TOMORROW)
 def test_what_a_catalogue_of_tomorrow_may_say_is_no_problem(case: str) -> None:
     name, kind, constraints, values = OF_TOMORROW[case]

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final, cast
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
+from .errors import InvalidRequestError
 from .formatting import as_usd, short_repr
 from .markup import table_html
 from .requests import VideoRequest
@@ -222,16 +223,19 @@ class VideoModel:
 
         A model that works on a clip has no price without one.
         """
-        seconds = sorted(item for item in self.durations if item.removesuffix("s").isdecimal())
+        seconds = [item for item in self.durations if item.removesuffix("s").isdecimal()]
         duration = min(seconds, key=lambda item: int(item.removesuffix("s")), default=None)
-        return VideoRequest(
-            model=self.id,
-            prompt="-",  # a price does not depend on it
-            duration=duration or next((item for item in self.durations if not _is_auto(item)), None),
-            resolution=min(self.resolutions, key=_lines, default=None),
-            aspect_ratio=next(iter(self.aspect_ratios), None),
-            audio=False if self.audio_configurable else None,
-        )
+        plain = VideoRequest(model=self.id, prompt="-")  # a price does not depend on the prompt
+        try:
+            return evolve(
+                plain,
+                duration=duration or next((item for item in self.durations if not _is_auto(item)), None),
+                resolution=min(self.resolutions, key=_lines, default=None),
+                aspect_ratio=next(iter(self.aspect_ratios), None),
+                audio=False if self.audio_configurable else None,
+            )
+        except InvalidRequestError:  # by what the catalogue says, such as a clip of 0 s
+            return plain
 
     @property
     def _spec(self) -> Mapping[str, Any]:
@@ -261,7 +265,7 @@ class VideoModel:
         return [Problem(field=name, message=message, allowed=tuple(allowed))]
 
 
-_FOLLOWING: Final = frozenset({"adaptive", "auto", "-1"})
+_FOLLOWING: Final = ("adaptive", "auto", "-1")
 _SECONDS: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _MEDIA: Final = (
     "image_url",
