@@ -26,6 +26,7 @@ from venice_async.sansio.converter import (
     converter,
     dump_state,
     load_state,
+    media_in,
     request_fields,
     request_key,
 )
@@ -171,6 +172,21 @@ def test_a_field_that_becomes_known_keeps_the_key_that_it_had_in_extra() -> None
     common: dict[str, Any] = {"model": "m", "prompt": "p", "image_url": "https://a.example/i.png"}
     before = VideoRequest(**common, extra=newer | {"seed": 1})
     assert request_key(before) == request_key(VideoRequest(**common, **newer, extra={"seed": 1}))
+
+
+def test_the_media_of_a_request_are_found_in_whatever_field_they_are() -> None:
+    url, mask = "https://a.example/1.png", Media("mask.png")
+    request = VideoRequest(
+        model="m",
+        prompt=url,
+        reference_image_urls=[url],
+        keyframes=[Keyframe(image_url=url, frame_index=0)],
+        extra={"seed": 7, "masks": [mask], "pose_url": mask},
+    )
+    found = list(media_in(converter().unstructure(request)))
+    known = {"$media": {"path": "mask.png"}}
+    expected = [("reference_image_url", url), ("image_url", url), ("mask", known), ("pose_url", known)]
+    assert expected == found
 
 
 def test_media_in_fields_of_tomorrow_outlive_the_journal() -> None:
