@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import anyio
-import anyio.to_thread
 from attrs import define, field
 
 from ..errors import UsageError, VeniceError
@@ -23,7 +22,7 @@ from ..io.disk import deliveries_at_once
 from ..io.pacing.pacer import Pacer
 from ..io.ration.store import RationStore, account_key
 from ..io.request_hook import RequestHook
-from ..io.shielding import worker_threads
+from ..io.shielding import in_thread, worker_threads
 from ..job import VideoJob, running_loop
 from ..results import Ticket
 from ..sansio.http.secrets import Secret
@@ -311,7 +310,7 @@ class Runtime:
         if path is None:
             return None, None
         # Loaded only where there is a journal, and not on the event loop.
-        await anyio.to_thread.run_sync(import_module, "venice_async.io.journal.journal")
+        await in_thread(import_module, "venice_async.io.journal.journal")
         from ..io.journal.journal import Journal  # noqa: PLC0415 - see above
 
         journal = await Journal.open(
@@ -328,12 +327,12 @@ class Runtime:
             log.warning(_OTHER_KEYS, journal.strangers)
         account = account_key(settings.base_url, limits.account or settings.api_key.reveal())
         if is_postgres(path):
-            await anyio.to_thread.run_sync(import_module, "venice_async.io.ration.postgres")
+            await in_thread(import_module, "venice_async.io.ration.postgres")
             from ..io.ration.postgres import PostgresRation  # noqa: PLC0415 - see above
 
             within = None if sharing is None else sharing.ration
             return journal, PostgresRation(str(path), account=account, limits=limits, within=within)
-        await anyio.to_thread.run_sync(import_module, "venice_async.io.ration.sqlite")
+        await in_thread(import_module, "venice_async.io.ration.sqlite")
         from ..io.ration.sqlite import SqliteRation  # noqa: PLC0415 - see above
 
         return journal, SqliteRation(path, account=account, limits=limits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from typing import Protocol
 
 from attrs import field, frozen
@@ -69,7 +69,7 @@ class Response(Protocol):
 class Transport(Protocol):
     """Sends one request, once."""
 
-    async def send(self, request: HttpRequest) -> Response:
+    def send(self, request: HttpRequest) -> Awaitable[Response]:
         """Send `request` once and return its answer, to be closed in the end.
 
         Raises `ConnectError` (nothing was sent), `ReadTimeoutError` or `DisconnectedError`.

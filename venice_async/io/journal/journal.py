@@ -11,7 +11,6 @@ from importlib import import_module
 from types import CoroutineType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
-from anyio import to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, evolve
 
@@ -20,6 +19,7 @@ from ...options import Budget
 from ...sansio.http.secrets import Secret
 from ...sansio.job.states import State, ticket_of
 from ...validators import is_postgres
+from ..shielding import in_thread
 from ..transport import Clock
 from .entries import (
     Attached,
@@ -113,7 +113,7 @@ class Journal:
             writer = within
         elif is_postgres(path):
             try:  # loaded only where it is used, and not on the event loop
-                await to_thread.run_sync(import_module, "venice_async.io.journal.postgres")
+                await in_thread(import_module, "venice_async.io.journal.postgres")
                 from .postgres import PostgresDatabase  # noqa: PLC0415 - see above
             except ImportError as error:
                 msg = f"A journal in Postgres needs {error.name or 'psycopg'}, which cannot be loaded"
