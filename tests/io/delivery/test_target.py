@@ -115,6 +115,19 @@ async def test_a_folder_one_may_not_write_to_is_refused(
         await check_destination(tmp_path / "clip.mp4")
 
 
+async def test_the_file_of_another_user_is_not_to_be_replaced_in_a_folder_that_all_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"theirs")
+    monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "clip.mp4").stat().st_uid + 1)
+    tmp_path.chmod(0o1777)
+    assert (await check_destination(tmp_path / "new.mp4", overwrite=True)).overwrite
+    with pytest.raises(UsageError, match="no permission"):
+        await check_destination(tmp_path / "clip.mp4", overwrite=True)
+    tmp_path.chmod(0o777)
+    assert (await check_destination(tmp_path / "clip.mp4", overwrite=True)).overwrite
+
+
 async def test_a_folder_one_may_not_look_into_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,10 @@ def _checked_path(
         _refuse_taken(str(file))
     try:
         _probe(file.parent)
+        if mode is not None and overwrite:
+            around, owner = file.parent.stat(), file.stat().st_uid
+            if around.st_mode & stat.S_ISVTX and os.geteuid() not in {0, owner, around.st_uid}:
+                raise PermissionError(errno.EPERM, "a sticky folder")  # in which one replaces one's own only
     except OSError as error:
         raise _unwritable(file, error) from error
     if naming is None:
