@@ -27,7 +27,7 @@ import anyio
 from attrs import define, field
 
 from .engine.consent import SharedConsent
-from .engine.spec import JobSpec, checked_request, checked_tags
+from .engine.spec import JobSpec, check_callback, checked_request, checked_tags
 from .errors import (
     APIError,
     BudgetExceededError,
@@ -44,7 +44,7 @@ from .io.shielding import in_thread, own_cancellation_only
 from .io.uploads import beside_the_loop, price_query
 from .job import VideoJob
 from .notebook import Listing
-from .options import check_number
+from .options import check_flag, check_kind, check_number
 from .requests import VideoRequest
 from .results import Outcome
 from .sansio.converter import converter, media_in, request_key
@@ -120,21 +120,21 @@ class Batch:
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(cast("object", self._requests), Iterable | AsyncIterable):
-            msg = f"batch takes an iterable of VideoRequest, not {type(self._requests).__name__}"
+            msg = f"requests must be an iterable of VideoRequest, not {type(self._requests).__name__}"
             raise UsageError(msg)
         check_number("concurrency", self._concurrency, low=1, whole=True)
         check_number("pause", self._pause, low=0)
         check_number("give_up_after", self._give_up_after, low=1, whole=True, or_none=True)
         check_number("max_usd", self._max_usd, low=0, or_none=True)
-        if self._on_error not in {"collect", "stop"}:
+        check_flag("overwrite", self._overwrite)
+        if self._on_error not in ("collect", "stop"):  # not a set: it may be unhashable
             msg = f"on_error must be 'collect' or 'stop', not {self._on_error!r}"
             raise UsageError(msg)
+        check_kind("name", self._name, str, what="text", or_none=True)
         if self._name is not None:
             checked_pattern(self._name)
         for name, function in {"key": self._key, "tags": self._tags, "max_each": self._max_each}.items():
-            if function is not None and not callable(function):
-                msg = f"{name} must be a function of a request, not {function!r}"
-                raise UsageError(msg)
+            check_callback(name, function, "of a request")
         self._prefix = f"{hashlib.sha256(os.fsencode(str(self._into))).hexdigest()[:16]}/"
         self._budget = Reservations(self._max_usd)
         self._refusals = Refusals(self._give_up_after)
@@ -318,6 +318,7 @@ class Batch:
     async def _key_of(self, request: VideoRequest) -> str:
         """Return what tells this request from the others in every run: its key, or its content and turn."""
         name = self._key(request) if self._key else await beside_the_loop(request_key, request)
+        check_kind("what key returns", name, str, int, what="text")
         self._keys[name] += 1
         if self._key and self._keys[name] > 1:
             log.warning("Two requests of the batch have the key %r; they count as different ones", name)

@@ -6,7 +6,7 @@ import ipaddress
 import math
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from attrs import Attribute, field, frozen
@@ -38,8 +38,11 @@ def check_number(
     Raises:
         UsageError: it is none; the message says what `name` takes.
     """
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    if low <= number <= high and not (above and number == low) and not (whole and number != int(number)):
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # a whole number beyond all floats
+        number = math.nan
+    if low <= number <= high and not (above and number == low) and not (whole and not number.is_integer()):
         return
     if value is None and or_none:
         return
@@ -49,13 +52,62 @@ def check_number(
     raise UsageError(msg)
 
 
-def _bound(low: float, **more: Any) -> Any:
+def check_kind(name: str, value: object, *kinds: Any, what: str, or_none: bool = False) -> None:
+    """Refuse what is of none of `kinds`. The value itself is not shown: it may be a secret.
+
+    Raises:
+        UsageError: it is of another kind; the message says that `name` must be `what`.
+    """
+    if isinstance(value, kinds) or (value is None and or_none):
+        return
+    msg = f"{name} must be {what}, not {type(value).__name__}"
+    raise UsageError(msg)
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False, such as the text "no", which Python takes for true.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    check_kind(name, value, bool, what="True or False")
+
+
+def bound(low: float, **more: Any) -> Any:
     """Return the validator of a number; see `check_number`."""
 
     def check(instance: object, attribute: Attribute[Any], value: object) -> None:
         check_number(f"{type(instance).__name__}.{attribute.name}", value, low=low, **more)
 
     return check
+
+
+def kind(*kinds: Any, what: str, or_none: bool = False) -> Any:
+    """Return the validator of a value of one of `kinds`; see `check_kind`."""
+
+    def check(instance: object, attribute: Attribute[Any], value: object) -> None:
+        name = f"{type(instance).__name__}.{attribute.name}"
+        check_kind(name, value, *kinds, what=what, or_none=or_none)
+
+    return check
+
+
+def one_of(literal: Any) -> Any:
+    """Return the validator of a literal type; None is taken where it is the default."""
+    values = get_args(literal)
+
+    def check(instance: object, attribute: Attribute[Any], value: object) -> None:
+        if value not in values and not (value is None and attribute.default is None):
+            listed = ", ".join(map(repr, values))
+            msg = f"{type(instance).__name__}.{attribute.name} must be one of {listed}, not {value!r}"
+            raise UsageError(msg)
+
+    return check
+
+
+def flag() -> Any:
+    """Return the validator of a boolean; see `check_flag`."""
+    return kind(bool, what="True or False")
 
 
 @frozen(kw_only=True)
@@ -72,10 +124,10 @@ class Timeouts:
             meets.
     """
 
-    connect: float = field(default=10.0, validator=_bound(0, above=True))
-    read: float = field(default=30.0, validator=_bound(0, above=True))
-    queue: float = field(default=600.0, validator=_bound(0, above=True))
-    job: float | None = field(default=None, validator=_bound(0, or_none=True, above=True))
+    connect: float = field(default=10.0, validator=bound(0, above=True))
+    read: float = field(default=30.0, validator=bound(0, above=True))
+    queue: float = field(default=600.0, validator=bound(0, above=True))
+    job: float | None = field(default=None, validator=bound(0, or_none=True, above=True))
 
 
 @frozen(kw_only=True)
@@ -93,11 +145,11 @@ class Limits:
             s above 20; above 50 is what has been seen, so up to 50 is accepted.
     """
 
-    queue_per_minute: float = field(default=40.0, validator=_bound(0, above=True))
-    retrieve_per_minute: float = field(default=120.0, validator=_bound(0, above=True))
-    share: float = field(default=1.0, validator=_bound(0, above=True, high=1))
+    queue_per_minute: float = field(default=40.0, validator=bound(0, above=True))
+    retrieve_per_minute: float = field(default=120.0, validator=bound(0, above=True))
+    share: float = field(default=1.0, validator=bound(0, above=True, high=1))
     account: str | None = None
-    failures: int = field(default=20, validator=_bound(2, high=50, whole=True))
+    failures: int = field(default=20, validator=bound(2, high=50, whole=True))
 
     def __attrs_post_init__(self) -> None:
         name: Any = self.account
@@ -118,8 +170,8 @@ class Budget:
         monthly: USD a calendar month; None for no limit.
     """
 
-    daily: float | None = field(default=None, validator=_bound(0, or_none=True))
-    monthly: float | None = field(default=None, validator=_bound(0, or_none=True))
+    daily: float | None = field(default=None, validator=bound(0, or_none=True))
+    monthly: float | None = field(default=None, validator=bound(0, or_none=True))
 
     def __bool__(self) -> bool:
         """Tell whether there is any limit."""
@@ -151,9 +203,9 @@ class Polling:
         max_gap: most seconds between two polls of one job that is past half of its model's P80.
     """
 
-    price: float = field(default=0.03, validator=_bound(0, above=True))
-    min_gap: float = field(default=1.0, validator=_bound(0, above=True))
-    max_gap: float = field(default=30.0, validator=_bound(0, above=True))
+    price: float = field(default=0.03, validator=bound(0, above=True))
+    min_gap: float = field(default=1.0, validator=bound(0, above=True))
+    max_gap: float = field(default=30.0, validator=bound(0, above=True))
 
     def __attrs_post_init__(self) -> None:
         if self.min_gap > self.max_gap:
@@ -173,10 +225,10 @@ class Retries:
             back: the same request under the same key, once. Its ticket is another one then.
     """
 
-    quota: float = field(default=50.0, validator=_bound(0))
-    cost: float = field(default=5.0, validator=_bound(0))
-    refund: float = field(default=1.0, validator=_bound(0))
-    refunded: bool = False
+    quota: float = field(default=50.0, validator=bound(0))
+    cost: float = field(default=5.0, validator=bound(0))
+    refund: float = field(default=1.0, validator=bound(0))
+    refunded: bool = field(default=False, validator=flag())
 
 
 def _networks(value: str | Network | Iterable[str | Network]) -> tuple[Network, ...]:

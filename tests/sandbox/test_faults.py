@@ -18,6 +18,7 @@ import pytest
 import yarl
 
 from tests.cases import for_each
+from venice_async import UsageError
 from venice_async.sandbox import Fault, Point, RecordedRequest, Scenario, tiny_clip
 from venice_async.sandbox.faults import encode
 
@@ -380,19 +381,19 @@ async def test_a_get_answered_by_an_injected_status_is_not_one_of_the_five() -> 
     ],
 )
 def test_a_fault_that_makes_no_sense_is_refused_when_declared(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(UsageError, match=r"."):
         Fault(**wrong)
 
 
 def test_a_scenario_that_makes_no_sense_is_refused_when_declared() -> None:
-    with pytest.raises(ValueError, match="outcome"):
+    with pytest.raises(UsageError, match="outcome"):
         Scenario(outcome="explodes")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - that is the test
 
 
 @for_each("field", ["outcome", "delivery", "consent", "unknown_status", "link_status", "ticket_in"])
 def test_a_scenario_says_in_one_sentence_which_values_there_are(field: str) -> None:
     wrong: dict[str, Any] = {field: "explodes"}
-    with pytest.raises(ValueError, match=rf"^'{field}' must be one of .*, not 'explodes'$"):
+    with pytest.raises(UsageError, match=rf"^Scenario.{field} must be one of .*, not 'explodes'\.$"):
         Scenario(**wrong)
 
 

@@ -60,7 +60,7 @@ def test_a_list_tells_faults_from_scenarios_and_takes_null_and_raw_text() -> Non
         ('{"on": "queue", "cut": 3}', "entry 1: 'cut' is no field of a fault. Did you mean 'cut_at'?"),
         ('[[faults]]\non = "queu"', "line 2: fault 1: 'on': queu is none of 'models', 'quote', 'queue'"),
         ('[[faults]]\non = "queue"\ntimes = "2"', "line 3: fault 1: 'times': a whole number is wanted"),
-        ('[[faults]]\non = "queue"\n\ntimes = -2', "line 4: fault 1: 'times' must be >= 0: -2"),
+        ('[[faults]]\non = "queue"\n\ntimes = -2', "line 4: fault 1: Fault.times must be a whole number at"),
         ("[[faults]]\nstatus = 500", "fault 1: a fault needs 'on'"),
         ('{"credits_refunded": 1}', "line 1: entry 1: 'credits_refunded': true or false is wanted, not 1"),
         ('[{"model": "wan-2-7-txt-to-video"}]', f"no model 'wan-2-7-txt-to-video'. Did you mean {TEXT!r}"),

@@ -11,8 +11,10 @@ from attrs import evolve
 from ..errors import BudgetExceededError, UsageError, VeniceError
 from ..formatting import as_usd
 from ..models import VideoModel
+from ..options import check_kind
 from ..requests import VideoRequest
 from ..results import Quote
+from .spec import checked_request
 
 _QUOTES_AT_ONCE: Final = 8
 
@@ -46,9 +48,17 @@ async def cheapest(
     request: VideoRequest | None,
 ) -> VideoModel:
     """Return the cheapest model that can do what is wanted, by its `quote`; see `VeniceClient.choose`."""
+    check_kind("models", models, Iterable, what="a list of VideoModel")
+    check_kind("accepts", accepts, Collection, what="a set of words")
+    if isinstance(accepts, str):
+        msg = f"accepts must be a set of words, such as {{{accepts!r}}}, not text"
+        raise UsageError(msg)
+    if request is not None:
+        checked_request(request)
     wanted: dict[str, tuple[VideoModel, VideoRequest]] = {}
     depends = ""
     for model in models:
+        check_kind("Each of models", model, VideoModel, what="a VideoModel")
         clip = model.shortest() if request is None else evolve(request, model=model.id)
         fits = request is None or not model.check(clip)
         if fits and not model.offline and model.accepts.issuperset(accepts):
@@ -60,7 +70,7 @@ async def cheapest(
         msg = f"The price of {depends} depends on the clip that it works on"
         raise UsageError(msg, hint="Pass the request, with its clip: choose(request=...)")
     if not wanted:
-        msg = f"None of the models accepts {', '.join(sorted(accepts)) or 'the request'}"
+        msg = f"None of the models accepts {', '.join(sorted(map(str, accepts))) or 'the request'}"
         raise UsageError(msg, hint="VideoModel.accepts and VideoModel.check say what each of them takes")
     asked = await prices_of([clip for _, clip in wanted.values()], quote)
     prices = {name: usd for name, usd in zip(wanted, asked, strict=True) if not isinstance(usd, VeniceError)}

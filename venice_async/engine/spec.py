@@ -24,7 +24,7 @@ from ..io.disk import absolute
 from ..io.journal.entries import BatchShare, JournalEntry
 from ..io.request_hook import OnRequest
 from ..io.transport import Clock
-from ..options import Budget, Limits, Links, Polling, Retries, Timeouts
+from ..options import Budget, Limits, Links, Polling, Retries, Timeouts, check_flag, check_kind
 from ..requests import VideoRequest
 from ..sansio.http.links import is_loopback
 from ..sansio.http.secrets import Secret
@@ -160,16 +160,34 @@ def folder_for(into: str | os.PathLike[str], store: object = None) -> Path | Obj
     Raises:
         UsageError: no clip can go there.
     """
+    check_kind("into", into, str, os.PathLike, what="the path of a folder, or a URL")
     if store is not None or (isinstance(into, str) and is_object_url(into)):
         text = os.fspath(into)
         found = bound_for(text if not text or text.endswith("/") else f"{text}/", store)
         assert isinstance(found, ObjectPlace)  # noqa: S101 - a URL, or a key in a store
         return found
-    with suppress(UnicodeEncodeError):  # a name that this system cannot write
-        if b"\0" not in os.fsencode(into):
-            return absolute(local_or_object(into))  # type: ignore[arg-type]
+    if is_nameable(into):
+        return absolute(local_or_object(into))  # type: ignore[arg-type]
     msg = f"into= is not the path of a folder: {into!r}"
     raise UsageError(msg, hint="Pass a path like 'clips'")
+
+
+def is_nameable(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file of that name can be."""
+    with suppress(UnicodeEncodeError):  # a name that this system cannot write
+        return b"\0" not in os.fsencode(path)
+    return False
+
+
+def check_callback(name: str, given: object, what: str) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        UsageError: it cannot; the message says that `name` must be a function `what`.
+    """
+    if given is not None and not callable(given):
+        msg = f"{name} must be a function {what}, not {type(given).__name__}"
+        raise UsageError(msg)
 
 
 @frozen(kw_only=True, repr=False)  # a traceback may show it half made
@@ -208,24 +226,35 @@ class Settings:
             raise UsageError(msg, hint="Copy it again, without blanks or line ends")
         try:
             parts = urlsplit(self.base_url)
-            sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+            host = (parts.hostname or "").encode("idna")  # as the resolver will
+            sound = parts.scheme in {"http", "https"} and bool(host) and parts.port != 0
         except ValueError:
-            sound, parts = False, urlsplit("")
-        if not sound or parts.query or parts.username:
+            sound, parts, host = False, urlsplit(""), b""
+        if (
+            not sound
+            or re.search(rb"[\s\x00-\x1f\x7f]", host)
+            or re.search("[?#]", self.base_url)
+            or "@" in parts.netloc
+        ):
             msg = "base_url, or VENICE_BASE_URL, must be an http(s) URL such as https://api.venice.ai/api/v1"
-            raise UsageError(msg)
+            raise UsageError(msg, hint="It has no user, no query and no fragment")
         if parts.scheme == "http" and not is_loopback(parts.hostname):
             log.warning("base_url is plain http: the key can be read on its way")
         given: object = self.on_state
         if given is not None and (not callable(given) or iscoroutinefunction(given)):
             msg = "on_state must be a plain function, not a coroutine function"
             raise UsageError(msg, hint="Let it put the states into a queue that a task of yours reads")
-        kinds = {"on_request": "of method, path and body", "on_done": "of a job, or a Webhook"}
-        for name, what in kinds.items():
-            given = getattr(self, name)
-            if given is not None and not callable(given):
-                msg = f"{name} must be a function {what}, not {type(given).__name__}"
-                raise UsageError(msg)
+        check_callback("on_request", self.on_request, "of method, path and body")
+        check_callback("on_done", self.on_done, "of a job, or a Webhook")
+        check_callback("on_consent", self.on_consent, "of a ConsentRequest")
+        for kind in (Timeouts, Limits, Polling, Retries, Links):
+            name = kind.__name__.lower()
+            check_kind(name, getattr(self, name), kind, what=f"a {kind.__name__}")
+        check_flag("sidecars", self.sidecars)
+        check_kind("journal", self.journal, str, os.PathLike, what="the path of a file", or_none=True)
+        if self.journal is not None and not is_nameable(self.journal):
+            msg = f"journal is not the path of a file: {self.journal!r}"
+            raise UsageError(msg, hint="Pass a path like 'jobs.db'")
 
     @property
     def capped(self) -> bool:

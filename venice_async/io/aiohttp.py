@@ -36,7 +36,7 @@ from ..errors import (
     UsageError,
     VeniceError,
 )
-from ..options import Links, Timeouts
+from ..options import Links, Timeouts, check_kind
 from ..sansio.clip.mp4 import START
 from ..sansio.http.replies import decoded
 from ..sansio.http.secrets import Secret
@@ -211,9 +211,12 @@ class AiohttpTransport:
         of `within`, if it is given: an open transport to the same place, whose key is never sent for ours.
 
         Raises:
-            UsageError: the session authenticates in its own way.
+            UsageError: the session is none, or authenticates in its own way.
         """
-        if getattr(session, "auth", None) is not None:
+        check_kind("session", session, aiohttp.ClientSession, what="an aiohttp.ClientSession", or_none=True)
+        if session is not None:
+            _check_open(session)
+        if session is not None and session.auth is not None:
             msg = "The session has an auth= of its own, which excludes the key"
             raise UsageError(msg, hint="Pass a session without auth")
         self._base_url = base_url.rstrip("/")
@@ -255,11 +258,8 @@ class AiohttpTransport:
             return AiohttpResponse(await self._follow(request), self._timeouts.read, None)
         paid = request.call is Call.QUEUE
         body = None if request.body is None else _Body(request.body, once=paid)
+        session = _check_open(self._paid if paid else self._api)
         try:
-            session = self._paid if paid else self._api
-            if session is None or session.closed:
-                msg = "The HTTP session is closed"
-                raise ConnectError(msg)
             url = self._base_url + request.url
             if paid:
                 await self._route.look_ahead()
@@ -277,7 +277,7 @@ class AiohttpTransport:
             failure = _translated(error)
             if body is None or body.begun or isinstance(failure, ConnectError):
                 raise
-            msg = f"The request was not sent: {failure.message} ({type(error).__name__})"
+            msg = f"The request was not sent: {failure.message}"
             raise ConnectError(msg) from None
         return AiohttpResponse(opened, self._timeouts.read, body)
 
@@ -286,6 +286,7 @@ class AiohttpTransport:
         owner = self._within or self
         if owner._link is None:  # noqa: SLF001 - another of this class
             owner._link = self._route.session or await owner._session(self._route.connector())  # noqa: SLF001
+        _check_open(owner._link)  # noqa: SLF001
         url, location = request.url, None
         for redirects in range(_REDIRECTS + 1):
             try:
@@ -380,6 +381,18 @@ class AiohttpTransport:
         return headers | ({"connection": "close"} if request.call is Call.QUEUE else {})
 
 
+def _check_open(session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
+    """Return `session`, which can be used.
+
+    Raises:
+        UsageError: it is closed, and another try would not mend that.
+    """
+    if session is None or session.closed:
+        msg = "The HTTP session is closed"
+        raise UsageError(msg, hint="Keep a session of yours open until the client is left")
+    return session
+
+
 class _CutError(Exception):
     """A disconnect, under a name that aiohttp does not answer by sending the request again."""
 
@@ -423,8 +436,10 @@ def _translated(error: Exception) -> VeniceError:
             failure = ReadTimeoutError("The server sent nothing in time")
         case aiohttp.ClientResponseError():
             failure = DisconnectedError("The server's answer is not HTTP")
-        case _:
+        case aiohttp.ClientError() | _CutError() | OSError() | EOFError():
             failure = DisconnectedError("The connection was cut before the answer was whole")
+        case _:  # of a middleware or a trace of a borrowed session, or of its connector
+            failure = DisconnectedError(f"The HTTP session failed: {type(error).__name__}")
     failure.__cause__ = failure.__context__ = failure.__traceback__ = None
     return failure
 

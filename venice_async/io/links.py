@@ -11,6 +11,7 @@ import asyncio
 import logging
 import socket
 from contextlib import suppress
+from ssl import SSLContext
 from typing import Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -22,7 +23,7 @@ from attrs import evolve
 from yarl import URL
 
 from ..errors import DownloadError, UsageError
-from ..options import Links
+from ..options import Links, check_kind
 from ..sansio.http.links import MADE_UP, LinkRules, is_loopback, known_network, leads_inside
 
 _LOOK: Final = 5.0  # seconds: a resolver that takes longer has nothing to tell before the paid request
@@ -77,6 +78,9 @@ class LinkRoute(AbstractResolver):
         Raises:
             UsageError: the session for links would hand its credentials to every host of a link.
         """
+        what = "an aiohttp.ClientSession"
+        check_kind("Links.session", links.session, aiohttp.ClientSession, what=what, or_none=True)
+        check_kind("Links.ssl", links.ssl, SSLContext, what="an ssl.SSLContext", or_none=True)
         self.session: aiohttp.ClientSession | None = links.session
         own = links.session
         if own is not None and (own.auth is not None or "authorization" in own.headers):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from attrs import define, field, frozen
-from attrs.validators import ge, gt
 
+from ..options import bound, check_kind, flag, kind, one_of
 from .catalogue import CATALOGUE, CatalogueModel
 from .clips.media import Clips
-from .scenarios import NONE_OR_COUNT, Faults, Scenario, Scenarios, one_of
+from .scenarios import COUNT, NONE_OR_COUNT, Fault, Faults, Scenario, Scenarios
 
 Completes = Literal["deletes", "invalid", "fails"]
 """What `/video/complete` does: it deletes, answers 400 to every id, or says `"success": false`."""
@@ -42,39 +43,60 @@ class RateLimits:
         block: seconds that a block lasts.
     """
 
-    queue: int = field(default=40, validator=ge(0))
-    retrieve: int = field(default=120, validator=ge(0))
-    upscale_quote: int = field(default=40, validator=ge(0))
-    period: float = field(default=60.0, validator=gt(0))
+    queue: int = field(default=40, validator=COUNT)
+    retrieve: int = field(default=120, validator=COUNT)
+    upscale_quote: int = field(default=40, validator=COUNT)
+    period: float = field(default=60.0, validator=bound(0, above=True))
     window: Window = field(default="fixed", validator=one_of(Window))
-    phase: float = field(default=0.0, validator=ge(0))
+    phase: float = field(default=0.0, validator=bound(0))
     reset_unit: ResetUnit = field(default="milliseconds", validator=one_of(ResetUnit))
-    retry_after: bool = False
+    retry_after: bool = field(default=False, validator=flag())
     failures: int | None = field(default=20, validator=NONE_OR_COUNT)
-    failure_period: float = field(default=30.0, validator=gt(0))
-    block: float = field(default=30.0, validator=gt(0))
+    failure_period: float = field(default=30.0, validator=bound(0, above=True))
+    block: float = field(default=30.0, validator=bound(0, above=True))
 
 
 @define(kw_only=True, eq=False)
 class Options:
     """The arguments of a `Sandbox`, which says what they mean."""
 
-    speed: float = field(default=60.0, validator=gt(0))
-    port: int = field(default=0, validator=ge(0))
-    api_key: str = field(default="venice-sandbox-key", repr=False)
-    admin_key: str = field(default="venice-sandbox-admin-key", repr=False)
-    seed: int = 0
-    sigma: float = field(default=0.4, validator=ge(0))
-    balance: float = 1_000_000.0
-    models: Sequence[CatalogueModel] = field(factory=lambda: CATALOGUE, repr=False)
-    scenarios: Scenarios = field(factory=dict[str, Scenario])
-    faults: Iterable[Faults] = ()
-    limits: RateLimits | None = field(factory=RateLimits)
-    clips: Clips | None = field(default=None, repr=False)
-    media_lifetime: float = field(default=86_400.0, validator=gt(0))
-    id_lifetime: float = field(default=86_400.0, validator=gt(0))
+    speed: float = field(default=60.0, validator=bound(0, above=True))
+    port: int = field(default=0, validator=bound(0, high=65_535, whole=True))
+    api_key: str = field(default="venice-sandbox-key", repr=False, validator=kind(str, what="text"))
+    admin_key: str = field(default="venice-sandbox-admin-key", repr=False, validator=kind(str, what="text"))
+    seed: int = field(default=0, validator=kind(int, what="a whole number"))
+    sigma: float = field(default=0.4, validator=bound(0))
+    balance: float = field(default=1_000_000.0, validator=bound(-math.inf))
+    models: Sequence[CatalogueModel] = field(
+        factory=lambda: CATALOGUE, repr=False, validator=kind(Sequence, what="a list of CatalogueModel")
+    )
+    scenarios: Scenarios = field(
+        factory=dict[str, Scenario], validator=kind(Mapping, what="a mapping of model ids to Scenario")
+    )
+    faults: Iterable[Faults] = field(default=(), validator=kind(Iterable, what="a list of Fault"))
+    limits: RateLimits | None = field(
+        factory=RateLimits, validator=kind(RateLimits, what="a RateLimits or None", or_none=True)
+    )
+    clips: Clips | None = field(
+        default=None,
+        repr=False,
+        validator=kind(bytes, memoryview, Callable, what="bytes or a function", or_none=True),
+    )
+    media_lifetime: float = field(default=86_400.0, validator=bound(0, above=True))
+    id_lifetime: float = field(default=86_400.0, validator=bound(0, above=True))
     completes: Completes = field(default="deletes", validator=one_of(Completes))
-    strict: bool = False
-    link_gets: int = field(default=5, validator=ge(0))
-    link_ranges: bool = True
-    clock_skew: float = 0.0
+    strict: bool = field(default=False, validator=flag())
+    link_gets: int = field(default=5, validator=COUNT)
+    link_ranges: bool = field(default=True, validator=flag())
+    clock_skew: float = field(default=0.0, validator=bound(-math.inf))
+
+    def __attrs_post_init__(self) -> None:
+        """Check what the lists hold."""
+        for model in self.models:
+            check_kind("Each of models", model, CatalogueModel, what="a CatalogueModel")
+        for name, found in self.scenarios.items():
+            for scenario in found if isinstance(found, Sequence) else (found,):
+                check_kind(f"Each of scenarios, of {name!r},", scenario, Scenario, what="a Scenario")
+        self.faults = list(self.faults)
+        for fault in self.faults:
+            check_kind("Each of faults", fault, Fault, Callable, what="a Fault or a function")

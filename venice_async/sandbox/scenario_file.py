@@ -30,7 +30,7 @@ T = TypeVar("T", Scenario, Fault)
 _HINT: Final = "The guide's page on tests lists the fields of scenarios and faults"
 _LISTS: Final = frozenset({"scenarios", "faults"})
 _LITERAL: Final = re.compile(r"(.*) not in literal typing\.Literal\[(.*)\]")
-_NAMED: Final = re.compile(r"'(\w+)' must ")
+_NAMED: Final = re.compile(r"\w+\.(\w+) must ")
 _CALLED: Final = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 
 Json: TypeAlias = "bool | float | str | list[Json] | dict[str, Json] | None"
@@ -133,7 +133,9 @@ def _structured(place: str, entry: Mapping[str, Json], kind: type[T]) -> T:
     try:
         return _CONVERTER.structure(entry, kind)
     except BaseValidationError as error:
-        said = transform_error(error, path=called, format_exception=lambda exc, _: str(exc))[0]
+        said = transform_error(
+            error, path=called, format_exception=lambda error, _: getattr(error, "message", str(error))
+        )[0]
         what, _, where = said.rpartition(" @ ")
         what = _LITERAL.sub(r"\1 is none of \2", what)
         field = where.removeprefix(f"{called}.").split("[")[0]

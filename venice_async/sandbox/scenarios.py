@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from attrs import Attribute, field, frozen
-from attrs.validators import ge, instance_of, optional
+from attrs import field, frozen
 
+from ..errors import UsageError
+from ..options import bound, flag, kind, one_of
 from .catalogue import Delivery
 from .records import RecordedRequest
 
@@ -78,19 +79,10 @@ NoLink = Literal[403, 404]
 Inside = Literal["data", "result"]
 """Where a ticket is that is one level down."""
 
-NONE_OR_COUNT: Any = optional(ge(0))
-
-
-def one_of(kind: Any) -> Callable[[object, Attribute[Any], object], None]:
-    """Return a validator of a literal type; None is taken where it is the default."""
-    values = get_args(kind)
-
-    def check(holder: object, attribute: Attribute[Any], value: object) -> None:
-        if value not in values and not (value is None and attribute.default is None):
-            msg = f"{attribute.name!r} must be one of {', '.join(map(repr, values))}, not {value!r}"
-            raise ValueError(msg)
-
-    return check
+COUNT: Any = bound(0, whole=True)
+NONE_OR_COUNT: Any = bound(0, whole=True, or_none=True)
+_TEXT: Any = kind(str, what="text")
+_NONE_OR_TEXT: Any = kind(str, what="text or None", or_none=True)
 
 
 @frozen(kw_only=True)
@@ -125,25 +117,27 @@ class Scenario:
     """
 
     outcome: Outcome = field(default="completed", validator=one_of(Outcome))
-    seconds: float | None = field(default=None, validator=NONE_OR_COUNT)
-    sigma: float | None = field(default=None, validator=NONE_OR_COUNT)
-    estimate: float = field(default=1.0, validator=ge(0))
+    seconds: float | None = field(default=None, validator=bound(0, or_none=True))
+    sigma: float | None = field(default=None, validator=bound(0, or_none=True))
+    estimate: float = field(default=1.0, validator=bound(0))
     delivery: Delivery | None = field(default=None, validator=one_of(Delivery))
     consent: Habit | None = field(default=None, validator=one_of(Habit))
-    credits_refunded: bool = True
-    tells_refund: bool | None = None
-    hint: str = "Try again with a simpler prompt"
-    unknown_for: float = field(default=0.0, validator=ge(0))
+    credits_refunded: bool = field(default=True, validator=flag())
+    tells_refund: bool | None = field(
+        default=None, validator=kind(bool, what="True, False or None", or_none=True)
+    )
+    hint: str = field(default="Try again with a simpler prompt", validator=_TEXT)
+    unknown_for: float = field(default=0.0, validator=bound(0))
     unknown_status: Unknown = field(default=404, validator=one_of(Unknown))
-    polls: int = field(default=0, validator=ge(0))
-    unfetched: int = field(default=0, validator=ge(0))
-    link_after: float = field(default=0.0, validator=ge(0))
+    polls: int = field(default=0, validator=COUNT)
+    unfetched: int = field(default=0, validator=COUNT)
+    link_after: float = field(default=0.0, validator=bound(0))
     link_status: NoLink = field(default=404, validator=one_of(NoLink))
-    content_type: str | None = None
-    numeric_id: bool = False
+    content_type: str | None = field(default=None, validator=_NONE_OR_TEXT)
+    numeric_id: bool = field(default=False, validator=flag())
     ticket_in: Inside | None = field(default=None, validator=one_of(Inside))
-    recommended_model: str | None = None
-    suggested_prompt: str | None = None
+    recommended_model: str | None = field(default=None, validator=_NONE_OR_TEXT)
+    suggested_prompt: str | None = field(default=None, validator=_NONE_OR_TEXT)
 
 
 Scenarios = Mapping[str, Scenario | Sequence[Scenario]]
@@ -182,28 +176,32 @@ class Fault:
 
     on: Point = field(validator=one_of(Point))
     times: int | None = field(default=1, validator=NONE_OR_COUNT)
-    skip: int = field(default=0, validator=ge(0))
-    model: str | None = field(default=None, validator=optional(instance_of(str)))
-    delay: float = field(default=0.0, validator=ge(0))
-    status: int | None = field(default=None, validator=optional(ge(200)))
-    headers: Mapping[str, str | None] = field(factory=dict[str, str | None])
+    skip: int = field(default=0, validator=COUNT)
+    model: str | None = field(default=None, validator=_NONE_OR_TEXT)
+    delay: float = field(default=0.0, validator=bound(0))
+    status: int | None = field(default=None, validator=bound(200, whole=True, or_none=True))
+    headers: Mapping[str, str | None] = field(
+        factory=dict[str, str | None], validator=kind(Mapping, what="a mapping of names to texts")
+    )
     body: Any = None
     coding: Coding | None = field(default=None, validator=one_of(Coding))
-    raw: Raw | None = None
-    processed: bool = False
+    raw: Raw | None = field(
+        default=None, validator=kind(bytes, Callable, what="bytes or a function of bytes", or_none=True)
+    )
+    processed: bool = field(default=False, validator=flag())
     cut_at: int | None = field(default=None, validator=NONE_OR_COUNT)
     reset_at: int | None = field(default=None, validator=NONE_OR_COUNT)
     stall_at: int | None = field(default=None, validator=NONE_OR_COUNT)
-    bytes_per_second: int | None = field(default=None, validator=optional(ge(1)))
+    bytes_per_second: int | None = field(default=None, validator=bound(1, whole=True, or_none=True))
     drop: Drop | None = field(default=None, validator=one_of(Drop))
-    hang: float | None = field(default=None, validator=NONE_OR_COUNT)
+    hang: float | None = field(default=None, validator=bound(0, or_none=True))
 
     def __attrs_post_init__(self) -> None:
         endings = ("cut_at", "reset_at", "stall_at", "drop", "hang")
         given = [name for name in endings if getattr(self, name) is not None]
         if len(given) > 1:
             msg = f"a fault ends an answer in one way, not in {len(given)}: {', '.join(given)}"
-            raise ValueError(msg)
+            raise UsageError(msg)
 
     @property
     def acts(self) -> bool:

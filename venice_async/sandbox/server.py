@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 import anyio
 from aiohttp import web
-from attrs import Factory, define, field
+from attrs import define, field
 
 from ..errors import UsageError
 from .clips.media import Clips
@@ -61,19 +61,22 @@ class Sandbox(Options):
         clock_skew: seconds by which the server's clock is ahead.
 
     Raises:
-        UsageError: on entering, when PyAV is missing to render clips, or when it was entered before.
+        UsageError: an argument makes no sense; on entering, when PyAV is missing to render clips, or it was
+            entered before.
         OSError: on entering, when the port is taken.
         Exception: on leaving, the first error of a function among `faults`, `clips` or `raw`.
     """
 
-    _plan: FaultPlan = field(
-        default=Factory(lambda self: FaultPlan(list(self.faults)), takes_self=True), init=False, repr=False
-    )
+    _plan: FaultPlan = field(init=False, repr=False)
     _requests: list[RecordedRequest] = field(factory=list[RecordedRequest], init=False, repr=False)
     _leaks: list[RecordedRequest] = field(factory=list[RecordedRequest], init=False, repr=False)
     _venice: Venice | None = field(default=None, init=False, repr=False)
     _runners: list[web.ServerRunner] = field(factory=list[web.ServerRunner], init=False, repr=False)
     _error: Exception | None = field(default=None, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self._plan = FaultPlan(list(self.faults))
 
     @property
     def base_url(self) -> str:
