@@ -13,10 +13,12 @@ import aiohttp
 import anyio
 import pytest
 
+from tests.cases import for_each
 from tests.clients import PRIVATE, PUBLIC, client, until, wire
 from tests.venice import CLIP, KEY, Venice, endless, fault, html_answer, json_answer, linked, no_capacity
 from venice_async import (
     AuthenticationError,
+    ConnectError,
     ConsentError,
     DownloadError,
     Downloading,
@@ -545,6 +547,67 @@ async def test_a_borrowed_session_is_used_and_not_closed(tmp_path: Path) -> None
         assert {"/api/v1/video/queue", "/api/v1/video/retrieve"} == set(used)
         paid = server.asked("POST /video/queue")[0].connection
         assert [paid] == [request.connection for request in server.requests if request.connection == paid]
+
+
+async def test_a_session_that_was_closed_is_refused_when_the_client_is_opened() -> None:
+    async with aiohttp.ClientSession() as session:
+        pass
+    async with Venice() as server:
+        with pytest.raises(UsageError, match="The HTTP session is closed"):
+            async with client(server, session=session):
+                pytest.fail("it was let in")
+        assert [] == server.requests
+
+
+async def test_a_session_that_is_closed_while_a_job_waits_ends_it_at_once_with_its_ticket(
+    tmp_path: Path,
+) -> None:
+    async with (
+        Venice(scenarios={"*": Scenario(outcome="never")}) as server,
+        aiohttp.ClientSession() as session,
+        client(server, session=session) as venice,
+    ):
+        job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+        ticket = await job.queued()
+        await session.close()
+        before = anyio.current_time()
+        with pytest.raises(UsageError, match="Keep a session of yours open") as caught:
+            await job
+        assert anyio.current_time() - before < 60
+        assert ticket == caught.value.ticket
+        with pytest.raises(UsageError, match="The HTTP session is closed") as refused:
+            await venice.generate(PUBLIC, to=tmp_path / "other.mp4")
+        assert refused.value.charged is False
+        assert 1 == len(server.charges)
+
+
+async def test_what_a_trace_of_a_borrowed_session_raises_is_not_taken_for_a_cut_connection() -> None:
+    async def fail(*_: object) -> None:
+        raise LookupError
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(fail)
+    async with (
+        Venice() as server,
+        aiohttp.ClientSession(trace_configs=[trace]) as session,
+        client(server, session=session) as venice,
+    ):
+        with pytest.raises(ConnectError, match=r"not sent: The HTTP session failed: LookupError\. Nothing"):
+            await venice.quote(PUBLIC)
+
+
+@for_each(
+    "url",
+    [
+        *("http://user:s3cret@127.0.0.1/v1", "http://:s3cret@127.0.0.1/v1", "http://@127.0.0.1/v1"),
+        *("http://127.0.0.1/v1?", "http://127.0.0.1/v1#x", "http://127.0.0.1/v1?a=1", "http://[::1"),
+        *("http://a b/v1", "http://a\0/v1", "http://..example/v1", f"http://{'a' * 64}.example/v1"),
+    ],
+)
+def test_a_base_url_that_no_request_can_be_made_of_is_refused_at_once(url: str) -> None:
+    with pytest.raises(UsageError, match="base_url, or VENICE_BASE_URL") as caught:
+        VeniceClient(KEY, base_url=url)
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # aiohttp is parting with auth=

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from attrs import field, frozen
 
-from ..errors import APIError, ConnectError, DownloadError, TruncatedError, VeniceError
+from ..errors import APIError, ConnectError, DownloadError, TruncatedError, UsageError, VeniceError
 
 
 class Call(enum.Enum):
@@ -200,6 +200,8 @@ class Attempts:
 
         `chance` is random in [0, 1); `fresh` tells whether the job is yet to be found.
         """
+        if isinstance(error, UsageError):  # nothing was sent, and nothing will change
+            return self, GiveUp()
         kind = kind_of(call, error)
         rule = _TABLE[call][kind]
         earlier, paused = self.seen.get(kind, (0, 0.0))
