@@ -581,6 +581,20 @@ async def test_a_session_that_is_closed_while_a_job_waits_ends_it_at_once_with_i
         assert 1 == len(server.charges)
 
 
+async def test_what_a_netrc_says_of_all_hosts_does_not_shut_the_key_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login user password s3cret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    async with (
+        Venice() as server,
+        aiohttp.ClientSession(trust_env=True) as session,
+        client(server, session=session) as venice,
+    ):
+        await venice.generate(PUBLIC, to=tmp_path / "clip.mp4", max_usd=1)
+        assert 1 == len(server.charges)
+
+
 async def test_what_a_trace_of_a_borrowed_session_raises_is_not_taken_for_a_cut_connection() -> None:
     async def fail(*_: object) -> None:
         raise LookupError

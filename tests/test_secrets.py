@@ -290,6 +290,7 @@ def only_to_the_api(server: Venice) -> None:
                 "host",
                 "accept",
                 "accept-encoding",
+                "connection",
                 "user-agent",
                 "range",
                 "if-range",

@@ -72,6 +72,39 @@ async def test_where_a_link_redirects_to_is_asked_for_as_it_was_said_but_for_bla
         assert "GET /files/my%20clip%2f1%20%C3%A9.mp4?sig=%7e+a%20b" == server.wanted[1]
 
 
+async def test_an_empty_query_of_a_link_keeps_its_question_mark(tmp_path: Path) -> None:
+    async with Host("/link/1?#part", moved_to="/files/1?") as server:
+        assert isinstance(await fetched(server, tmp_path), Video)
+        assert ["GET /link/1?", "GET /files/1?", "DELETE /link/1?"] == server.wanted[:3]
+
+
+async def test_a_link_is_not_asked_on_a_connection_that_was_kept_alive_and_may_be_dead(
+    tmp_path: Path,
+) -> None:
+    async with Host() as server, client(server) as venice:
+        for n in range(3):
+            await venice.generate(PRIVATE, to=tmp_path / f"{n}.mp4")
+        connections = [request.connection for request in server.requests if request.origin == "link"]
+        assert 6 == len(connections) == len(set(connections))
+
+
+async def test_a_coding_that_is_no_compression_is_left_over_from_an_upload(tmp_path: Path) -> None:
+    async with Venice(link=[video_answer(CLIP, headers={"content-encoding": "aws-chunked"})]) as server:
+        assert isinstance(await fetched(server, tmp_path), Video)
+        assert 1 == server.gets
+
+
+async def test_a_host_that_refuses_a_range_is_asked_for_the_whole_clip(tmp_path: Path) -> None:
+    tagged = {"etag": '"1"', "accept-ranges": "bytes"}
+    for status in (400, 412, 501):
+        cut = video_answer(CLIP, headers=tagged, cut_at=60_000)
+        async with Venice(link=[cut, fault(status=status)]) as server:
+            (folder := tmp_path / str(status)).mkdir()
+            assert isinstance(await fetched(server, folder), Video)
+            ranges = ["range" in request.headers for request in server.asked("GET /link")]
+            assert [False, True, False] == ranges
+
+
 async def test_a_proxy_for_links_is_used_for_links_only(tmp_path: Path) -> None:
     async with Host() as server, Proxy() as proxy:
         assert isinstance(await fetched(server, tmp_path, links=Links(proxy=proxy.url)), Video)

@@ -43,6 +43,7 @@ from .spec import JobSpec, Shared
 
 _PROGRESS: Final = 256 * 1024  # bytes: a delivery that gained as much was not in vain
 _LINK_ANSWERS: Final = (200, 203, 206, 416)  # what the delivery itself can judge
+_NO_RANGES: Final = (400, 405, 406, 412, 417, 501)  # how hosts refuse a range; the whole clip they may send
 
 
 @define(eq=False)
@@ -142,7 +143,8 @@ class Retrieval:
             async with self._shared.deliveries:
                 request = link_request(command.ticket, delivery.headers_for_next())
                 with closing(await self._shared.caller.send(request)) as response:
-                    if response.status in _LINK_ANSWERS:
+                    judged = _LINK_ANSWERS + (_NO_RANGES if "Range" in request.headers else ())
+                    if response.status in judged:
                         return await self._receive(command.ticket, response)
                     return Interrupted(await self._shared.caller.read_refusal(command.ticket, response))
         except CAN_GO_ON as error:

@@ -263,12 +263,19 @@ class AiohttpTransport:
             url = self._base_url + request.url
             if paid:
                 await self._route.look_ahead()
+            headers = self._authorized(request, url)
+            options: dict[str, Any] = {}
+            if self._borrowed and session.trust_env and "authorization" in headers:
+                # aiohttp takes no such header where a .netrc has something for the host, or for all of them.
+                bearer = _with_authorization(headers.pop("authorization"), self._origin)
+                options["middlewares"] = (*getattr(session, "_middlewares", ()), bearer)
             opened = await self._head(
                 session,
                 request,
                 url,
                 data=body,
-                headers=self._authorized(request, url),
+                headers=headers,
+                **options,
                 # Part of the key of aiohttp's pool: with it, no pooled connection of a borrowed session fits.
                 # aiohttp has no other way to ask for a new one.
                 server_hostname=urlsplit(url).hostname if paid and self._borrowed else None,
@@ -295,7 +302,7 @@ class AiohttpTransport:
                 opened = await self._head(
                     owner._link,  # noqa: SLF001
                     request,
-                    URL(self._route.rules.check(url), encoded=True),  # as it was given: it may be signed
+                    _as_given(self._route.rules.check(url)),
                     headers=request.headers,
                     middlewares=(_once,),
                     **self._route.options(url),
@@ -393,6 +400,21 @@ def _check_open(session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
     return session
 
 
+def _with_authorization(
+    value: str, origin: tuple[str, str | None, int | None]
+) -> aiohttp.ClientMiddlewareType:
+    """Return a middleware that adds the header to requests to `origin`, whatever one before it has done."""
+
+    async def add(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        if _origin(str(request.url)) == origin:
+            request.headers["authorization"] = value
+        return await handler(request)
+
+    return add
+
+
 class _CutError(Exception):
     """A disconnect, under a name that aiohttp does not answer by sending the request again."""
 
@@ -442,6 +464,18 @@ def _translated(error: Exception) -> VeniceError:
             failure = DisconnectedError(f"The HTTP session failed: {type(error).__name__}")
     failure.__cause__ = failure.__context__ = failure.__traceback__ = None
     return failure
+
+
+def _as_given(url: str) -> URL:
+    """Return the URL of a link, which may be signed: behind the host it is sent byte for byte.
+
+    It is all path to yarl, which would leave out the question mark of an empty query.
+    """
+    parts = urlsplit(url)
+    _, _, behind = url.partition("#")[0].partition("://")
+    place = behind[len(parts.netloc) :]
+    path = place if place.startswith("/") else f"/{place}"
+    return URL.build(scheme=parts.scheme, authority=parts.netloc, path=path, encoded=True)
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

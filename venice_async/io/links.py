@@ -100,7 +100,8 @@ class LinkRoute(AbstractResolver):
     def connector(self) -> aiohttp.TCPConnector:
         """Return a new connector for links, which leads to admitted addresses only."""
         family = self._of_lent("_family", socket.AF_UNSPEC)
-        return connector(resolver=self, use_dns_cache=False, family=family)
+        # A new connection for each GET: one that was kept alive may be dead, and the GET would count.
+        return connector(resolver=self, use_dns_cache=False, family=family, force_close=True)
 
     def options(self, url: str) -> dict[str, Any]:
         """Return what a request to `url` takes beside its method and headers."""

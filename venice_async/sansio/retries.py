@@ -49,7 +49,7 @@ Verdict: TypeAlias = Retry | GiveUp | Unknown
 
 @frozen(kw_only=True)
 class _Again:
-    """Retry up to `times` in a row, after a pause below `first` seconds, doubled each time up to `cap`.
+    """Retry up to `times` in a row, after pauses below `first` seconds times `growth`, up to `cap`.
 
     Where there is a `span`, go on until the pauses have added up to as many seconds, too. The pause is drawn
     from all below its bound, or from the upper half of that if it is `steady`; it is never shorter than
@@ -60,6 +60,7 @@ class _Again:
     times: float = math.inf
     span: float = 0.0
     first: float = 1.0
+    growth: float = 2.0
     cap: float = 20.0
     steady: bool = False
     least: float = 0.0
@@ -132,7 +133,7 @@ _TABLE: dict[Call, dict[Kind, _Again | GiveUp | Unknown]] = {
     },
     Call.LINK: {  # how many GETs a link gets in all is counted by the job, across restarts
         Kind.UNSENT: _Again(),
-        Kind.INTERRUPTED: _Again(),
+        Kind.INTERRUPTED: _Again(growth=3.0, cap=48.0),  # five GETs should outlast the restart of a host
         Kind.NONSENSE: _LINK,
         Kind.LIMITED: _LINK,
         Kind.FAILED: _LINK,
@@ -211,7 +212,7 @@ class Attempts:
         elif earlier >= rule.times and (paused / _FRESH if fresh else paused) >= rule.span:
             decided = GiveUp()
         else:
-            bound = min(rule.cap, rule.first * 2.0 ** min(earlier, 30))
+            bound = min(rule.cap, rule.first * rule.growth ** min(earlier, 30))
             pause = bound * ((1.0 + chance) / 2.0 if rule.steady else chance)
             asked = error.retry_after if isinstance(error, APIError) else None
             decided = Retry(max(rule.least if asked is None else min(asked, rule.most), pause))

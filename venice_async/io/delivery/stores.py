@@ -86,7 +86,7 @@ def place_in(store: object, to: str | os.PathLike[str]) -> ObjectPlace:
     """
     kind = next((name for base in type(store).__mro__ if (name := base.__name__) in _STORES), None)
     if kind is None:
-        msg = f"store= must be a store of obstore that clips can be sent to, not {type(store).__name__}"
+        msg = f"Clips cannot be sent to a {type(store).__name__}, which was passed as store="
         raise UsageError(msg, hint="Pass an S3Store, GCSStore, AzureStore, LocalStore or MemoryStore")
     known: Any = store
     scheme, setting = _STORES[kind]

@@ -21,6 +21,10 @@ _STRONG_TAG: Final = re.compile(r'"[\x21\x23-\x7e]*"')
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE | re.ASCII)
 _NO_RANGE: Final = re.compile(r"bytes \*/(\d{1,18})", re.IGNORECASE | re.ASCII)
 _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
+_COMPRESSIONS: Final = frozenset(
+    {"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"}
+)
+"""Not among them: what stores have left over from an upload, as `aws-chunked`, and say of plain files."""
 _OLD_ENOUGH: Final = 1.0  # seconds from change to answer that make a date a strong validator: 8.8.2
 
 
@@ -81,7 +85,8 @@ def judge(held: Held, status: int, headers: Mapping[str, str]) -> FromStart | On
     Raises:
         ProtocolError: it must not be used.
     """
-    plain = headers.get("content-encoding", "").strip().lower() in {"", "identity"}
+    codings = headers.get("content-encoding", "").lower().split(",")
+    plain = _COMPRESSIONS.isdisjoint(coding.strip() for coding in codings)
     match status:
         case 200 | 203:  # 203 says that a proxy changed something; what matters is checked
             total = content_length(headers)
