@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -22,7 +22,6 @@ from .engine.spec import (
     JobSpec,
     Settings,
     bound_for,
-    check_callback,
     checked_key,
     checked_request,
     checked_tags,
@@ -36,18 +35,7 @@ from .job import VideoJob
 from .journal_calls import JournalCalls
 from .models import AccountLimits, VideoModel
 from .notebook import Listing
-from .options import (
-    BASE_URL,
-    Budget,
-    Limits,
-    Links,
-    Polling,
-    Retries,
-    Timeouts,
-    check_flag,
-    check_kind,
-    check_number,
-)
+from .options import BASE_URL, Budget, Limits, Links, Polling, Retries, Timeouts, check_number
 from .requests import VideoRequest
 from .results import Quote, Ticket, checked_ticket, parsed_ticket
 from .sansio.converter import request_fields
@@ -124,33 +112,22 @@ class VeniceClient(JournalCalls):
         send_key: bool = True,
         sidecars: bool = True,
     ) -> None:
-        check_flag("send_key", send_key)
-        if api_key is not None and not isinstance(cast("object", api_key), str):
-            kind = type(api_key).__name__
-            del api_key  # see below
-            msg = f"api_key must be text, not {kind}"
-            raise UsageError(msg)
-        secret = Secret((api_key or os.environ.get("VENICE_API_KEY") or ("" if send_key else "none")).strip())
+        secret = Secret(api_key or os.environ.get("VENICE_API_KEY") or ("" if send_key else "none"))
         if not send_key and on_request is None:
             msg = "Without the key nothing authorizes the requests"
             raise UsageError(msg, hint="Pass on_request=, a function that does")
         del api_key  # a traceback of this frame must not show it
         self._batches: WeakSet[Batch] = WeakSet()
-        meant = Budget.of_environment() if budget is None else budget
-        if not isinstance(meant, Budget):
-            check_number("budget", meant, low=0)
-            meant = Budget(daily=meant)
-        check_kind("base_url", base_url, str, what="text", or_none=True)
         settings = Settings(
             api_key=secret,
-            base_url=(base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL).rstrip("/"),
+            base_url=base_url or os.environ.get("VENICE_BASE_URL") or BASE_URL,
             session=session,
             on_consent=on_consent,
             on_state=on_state,
             on_done=on_done,
             on_request=on_request,
             journal=journal,
-            budget=meant,
+            budget=Budget.meant_by(budget),
             timeouts=Timeouts() if timeouts is None else timeouts,
             limits=Limits() if limits is None else limits,
             polling=Polling() if polling is None else polling,
@@ -246,8 +223,6 @@ class VeniceClient(JournalCalls):
         check_number("max_usd", max_usd, low=0, or_none=True)
         check_number("reference_video_seconds", reference_video_seconds, low=0, or_none=True)
         check_number("priority", priority)
-        check_flag("overwrite", overwrite)
-        check_callback("on_consent", on_consent, "of a ConsentRequest")
         if self._runtime.settings.capped and max_usd is None:
             max_usd = math.inf  # the price is asked
         noted = {} if tags is None else checked_tags(tags)
@@ -324,7 +299,6 @@ class VeniceClient(JournalCalls):
         found = parsed_ticket(ticket)
         del ticket  # as text it holds the link
         start = watch(checked_ticket(found))
-        check_flag("overwrite", overwrite)
         sink = QueueSink() if to is None else bound_for(to, store)
         return self._runtime.start(JobSpec(start=start, to=sink, overwrite=overwrite, age=None))
 
@@ -434,7 +408,6 @@ class VeniceClient(JournalCalls):
             VeniceError: Venice names no price; for a request that it would refuse, why.
         """
         checked_request(request)
-        check_number("reference_video_seconds", reference_video_seconds, low=0, or_none=True)
         self._runtime.shared()
         return await self._runtime.ask(await price_query(request, reference_video_seconds))
 

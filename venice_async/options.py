@@ -178,6 +178,19 @@ class Budget:
         return self.daily is not None or self.monthly is not None
 
     @classmethod
+    def meant_by(cls, given: Budget | float | None) -> Budget:
+        """Return the budget that a caller has given; None stands for that of the environment.
+
+        Raises:
+            UsageError: it is no budget and no number.
+        """
+        if given is None:
+            return cls.of_environment()
+        if not isinstance(given, Budget):
+            check_number("budget", given, low=0)
+        return given if isinstance(given, Budget) else cls(daily=given)
+
+    @classmethod
     def of_environment(cls) -> Budget:
         """Return what `VENICE_DAILY_USD` and `VENICE_MONTHLY_USD` say.
 

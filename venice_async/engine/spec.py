@@ -49,6 +49,10 @@ MOST_TAGS: Final = 64
 # No database and no terminal takes these.
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
+_HOST: Final = re.compile(
+    r"[^\s\x00-\x1f\x7f.]{1,63}(\.[^\s\x00-\x1f\x7f.]{1,63})*\.?"
+)  # labels, as of a name
+
 log: logging.Logger = logging.getLogger(__name__)
 
 
@@ -190,6 +194,16 @@ def check_callback(name: str, given: object, what: str) -> None:
         raise UsageError(msg)
 
 
+def _stripped(key: Secret) -> Secret:
+    given: object = key.reveal()  # what is no text is refused with its name
+    return Secret(given.strip()) if isinstance(given, str) else key
+
+
+def _without_slash(url: str) -> str:
+    given: object = url
+    return given.rstrip("/") if isinstance(given, str) else url
+
+
 @frozen(kw_only=True, repr=False)  # a traceback may show it half made
 class Settings:
     """How a client was made; see `VeniceClient`.
@@ -198,8 +212,8 @@ class Settings:
         UsageError: an option makes no sense.
     """
 
-    api_key: Secret
-    base_url: str
+    api_key: Secret = field(converter=_stripped)
+    base_url: str = field(converter=_without_slash)
     session: aiohttp.ClientSession | None
     on_consent: OnConsent | None
     on_state: Callable[..., object] | None
@@ -217,6 +231,9 @@ class Settings:
 
     def __attrs_post_init__(self) -> None:
         """Check the key, which stays wrapped so that no traceback shows it, the URL and the callbacks."""
+        check_kind("api_key", self.api_key.reveal(), str, what="text")
+        check_kind("base_url", self.base_url, str, what="text")
+        check_flag("send_key", self.send_key)
         if not self.api_key.reveal():
             msg = "There is no API key"
             hint = "Pass api_key=, or set VENICE_API_KEY; make one at venice.ai/settings/api"
@@ -226,16 +243,11 @@ class Settings:
             raise UsageError(msg, hint="Copy it again, without blanks or line ends")
         try:
             parts = urlsplit(self.base_url)
-            host = (parts.hostname or "").encode("idna")  # as the resolver will
-            sound = parts.scheme in {"http", "https"} and bool(host) and parts.port != 0
+            sound = parts.scheme in {"http", "https"} and parts.port != 0
+            sound = sound and _HOST.fullmatch(parts.hostname or "") is not None
         except ValueError:
-            sound, parts, host = False, urlsplit(""), b""
-        if (
-            not sound
-            or re.search(rb"[\s\x00-\x1f\x7f]", host)
-            or re.search("[?#]", self.base_url)
-            or "@" in parts.netloc
-        ):
+            sound, parts = False, urlsplit("")
+        if not sound or "@" in parts.netloc or re.search("[?#]", self.base_url):
             msg = "base_url, or VENICE_BASE_URL, must be an http(s) URL such as https://api.venice.ai/api/v1"
             raise UsageError(msg, hint="It has no user, no query and no fragment")
         if parts.scheme == "http" and not is_loopback(parts.hostname):
@@ -308,6 +320,10 @@ class JobSpec:
     usd: float | None = None
     age: float | None = 0.0
     on_consent: OnConsent | None = None
+
+    def __attrs_post_init__(self) -> None:
+        check_flag("overwrite", self.overwrite)
+        check_callback("on_consent", self.on_consent, "of a ConsentRequest")
 
     @property
     def entry(self) -> JournalEntry:

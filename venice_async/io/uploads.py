@@ -15,6 +15,7 @@ from attrs import asdict, evolve, field, frozen
 
 from ..errors import InvalidRequestError
 from ..media import Media, sniff
+from ..options import check_number
 from ..requests import Part, VideoRequest
 from ..results import Quote
 from ..sansio.clip.mp4 import movie_seconds
@@ -119,7 +120,9 @@ async def price_query(
 
     Raises:
         InvalidRequestError: a file cannot be read.
+        UsageError: the seconds are no number.
     """
+    check_number("reference_video_seconds", reference_video_seconds, low=0, or_none=True)
     seconds = reference_video_seconds
     if seconds is None and STATED_LENGTH not in request.extra:
         seconds, unknown = await reference_seconds(request)
