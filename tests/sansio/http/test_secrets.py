@@ -73,6 +73,14 @@ def test_a_path_that_may_hold_a_token_is_masked(path: str) -> None:
     assert b"0123456789abcdef" not in redact(f"no {path}".encode(), [LINK])
 
 
+def test_the_signature_of_a_link_is_masked_where_a_store_shows_it_alone() -> None:
+    signature = "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
+    link = f"https://store.example/a.mp4?X-Date=20261126T114805Z&X-Signature={signature}"
+    said = f"<Date>20261126T114805Z</Date><SignatureProvided>{signature}</SignatureProvided>"
+    expected = b"<Date>20261126T114805Z</Date><SignatureProvided>[redacted]</SignatureProvided>"
+    assert expected == redact(said.encode(), [link])
+
+
 def test_a_secret_that_begins_like_another_does_not_uncover_it() -> None:
     assert b"[redacted]" == redact(LINK.encode(), [LINK.partition("?")[0], LINK])
     assert b"[redacted]" == redact(LINK.encode(), [LINK, LINK.partition("?")[0]])
