@@ -158,6 +158,33 @@ async def test_the_words_of_accepts_are_a_set_and_no_text() -> None:
             await venice.choose(await venice.models(), accepts="image")
 
 
+JOURNAL: Final[list[tuple[str, str]]] = [
+    ("find", "key"),
+    ("forget", "entry"),
+    *(("history", name) for name in ("state", "model", "key", "tag", "limit")),
+    ("reconcile", "admin_key"),
+    ("spend", "by"),
+]
+
+
+async def test_an_argument_of_a_call_to_the_journal_is_named_and_the_journal_is_not_called_damaged(
+    tmp_path: Path,
+) -> None:
+    async with Venice() as server, client(server, journal=tmp_path / "jobs.db") as venice:
+        for method, name in JOURNAL:
+            for value in ([object()], {"a": 1}, object()):
+                with pytest.raises(UsageError) as caught:
+                    await getattr(venice, method)(**{name: value})
+                assert name in str(caught.value), (method, name, value, str(caught.value))
+        assert not server.requests
+
+
+def test_without_an_event_loop_of_asyncio_a_client_is_refused_by_that_word() -> None:
+    venice = VeniceClient("k" * 20)
+    with pytest.raises(UsageError, match="event loop of asyncio"):
+        venice.open().send(None)  # as trio would
+
+
 def test_a_wrong_key_is_not_shown() -> None:
     with pytest.raises(UsageError) as caught:
         VeniceClient(["s3cret"])  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - that is the test

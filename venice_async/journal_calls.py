@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 
 from .engine.reconcile import Settlement, reconcile
 from .engine.runtime import Runtime
-from .engine.spec import checked_key, recovery
+from .engine.spec import checked_key, checked_name, recovery
 from .errors import UsageError
+from .io.journal.entries import JournalEntry
 from .io.journal.history import Wanted, grouped, kinds_of, moment
 from .job import VideoJob
 from .notebook import Listing
-from .options import check_number
+from .options import check_kind, check_number
 from .sansio.http.secrets import Secret
 from .sansio.job.states import State
 
 if TYPE_CHECKING:
-    from .io.journal.entries import JournalEntry, Unfinished
+    from .io.journal.entries import Unfinished
     from .io.journal.journal import Journal
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class JournalCalls:
         Raises:
             UsageError: the job has ended and its key is not to be freed, or somebody works on it.
         """
+        check_kind("entry", entry, JournalEntry, what="an entry of the journal, such as pending() returns")
         if not await self._journal().forget(entry.id):
             msg = "Only an unfinished job that nothing works on can be forgotten"
             raise UsageError(msg, hint="Cancel the job first, or leave the client that works on it")
@@ -88,8 +90,10 @@ class JournalCalls:
             UsageError: there is no admin key, or no journal.
             AuthenticationError: it is no ADMIN key.
         """
-        secret = Secret((admin_key or os.environ.get("VENICE_ADMIN_KEY", "")).strip())
+        secret = Secret(admin_key or os.environ.get("VENICE_ADMIN_KEY", ""))
         del admin_key
+        check_kind("admin_key", secret.reveal(), str, what="text")
+        secret = Secret(secret.reveal().strip())
         journal = self._journal()
         async with self._runtime.caller_with(secret) as caller:
             return await reconcile(self._runtime.shared(), journal, caller)
@@ -118,6 +122,9 @@ class JournalCalls:
             UsageError: there is no journal, or an argument makes no sense.
         """
         journal, now = self._journal(), self._runtime.shared().clock.time()
+        for name, value in {"model": model, "key": key, "tag": tag}.items():
+            if value is not None:
+                checked_name(value, name)
         check_number("limit", limit, low=0, whole=True, or_none=True)
         wanted = Wanted(
             kinds=kinds_of(state), model=model, key=key, tag=tag, since=moment(since, now), limit=limit
@@ -142,6 +149,7 @@ class JournalCalls:
             UsageError: there is no journal, or an argument makes no sense.
         """
         journal, now = self._journal(), self._runtime.shared().clock.time()
+        check_kind("by", by, str, what="text")
         return grouped(await journal.paid(moment(since, now)), by)
 
     def _journal(self) -> Journal:

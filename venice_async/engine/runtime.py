@@ -96,14 +96,18 @@ class Runtime:
         """Open the sessions and the journal, or take what is shared with other clients.
 
         Raises:
-            UsageError: it was opened before.
+            UsageError: it was opened before, or no event loop of asyncio runs.
             JournalError: the journal cannot be used.
         """
         if self._task is not None:
             msg = "A client is entered once"
             raise UsageError(msg, hint="Make a new VeniceClient")
+        loop = running_loop()
+        if loop is None:
+            msg = "A client runs on an event loop of asyncio, and none runs here"
+            raise UsageError(msg, hint="Open it in a coroutine of asyncio.run; trio is not supported")
         self._sharing = sharing
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ready: asyncio.Future[None] = loop.create_future()
         self._task = asyncio.create_task(self._run(ready), name="venice_async.client")
         try:
             await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
