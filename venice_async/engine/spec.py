@@ -195,12 +195,12 @@ def check_callback(name: str, given: object, what: str) -> None:
 
 
 def _stripped(key: Secret) -> Secret:
-    given: object = key.reveal()  # what is no text is refused with its name
+    given = cast("object", key.reveal())  # what is no text is refused with its name
     return Secret(given.strip()) if isinstance(given, str) else key
 
 
 def _without_slash(url: str) -> str:
-    given: object = url
+    given = cast("object", url)
     return given.rstrip("/") if isinstance(given, str) else url
 
 
