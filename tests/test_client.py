@@ -977,6 +977,22 @@ async def test_jobs_of_a_model_that_is_done_at_once_wait_for_nothing(tmp_path: P
         assert 5 == len(server.asked("POST /video/retrieve"))
 
 
+async def test_a_paid_job_that_an_end_leaves_unwatched_is_named_in_the_log_unless_it_is_kept_or_was_stopped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, options in {"kept": {"journal": tmp_path / "jobs.db"}, "lost": {}}.items():
+        async with Venice(polls=10_000) as server:
+            with pytest.raises(KeyError):
+                async with client(server, **options) as venice:
+                    first, second = [venice.generate(PUBLIC, to=tmp_path / f"{name}{n}.mp4") for n in "12"]
+                    await second.queued()
+                    second.cancel()
+                    await first.queued()
+                    raise KeyError
+        told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert [repr(first.ticket) in text for text in told] == [True] * (name == "lost")
+
+
 async def test_a_function_of_the_caller_that_is_cancelled_on_its_own_stops_no_other_job(
     tmp_path: Path,
 ) -> None:

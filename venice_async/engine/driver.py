@@ -46,6 +46,7 @@ from ..sansio.job.states import (
     Quoting,
     Saved,
     State,
+    Stopped,
     Succeeded,
     Waiting,
     ticket_of,
@@ -133,7 +134,12 @@ class Driver:
             with anyio.CancelScope(shield=True):
                 await self._retrieval.tidy()
                 await self._record.release()
-            self._publish(end or self._after_event(StopAsked(self._reason)))
+            end = end or self._after_event(StopAsked(self._reason))
+            ticket = end.ticket if isinstance(end, Stopped) and self._shared.journal is None else None
+            if ticket is not None and not self.stopping:  # who stops a job has its ticket
+                link = ticket.download_url and ", whose link nobody else knows"
+                log.warning("Not watched any more, kept in no journal and paid for: %r%s", ticket, link or "")
+            self._publish(end)
             self.on_change = None
 
     def _bind(self, spec: JobSpec) -> None:
