@@ -146,6 +146,19 @@ async def test_a_budget_is_never_exceeded_and_what_is_refused_is_given_back(tmp_
     assert 4 == len(server.charges)
 
 
+async def test_a_budget_that_is_all_reserved_waits_for_what_may_be_refused_before_it_refuses(
+    tmp_path: Path,
+) -> None:
+    slow = [at("queue", evolve(REFUSED, delay=5.0)), fault(delay=5.0)]
+    async with Venice(queue=slow) as server, client(server) as venice:
+        usd = (await venice.quote(request(0))).usd
+        batch = venice.batch(several(4), into=tmp_path, max_usd=2 * usd)
+        errors = [outcome.error for outcome in await batch]
+        kinds = sorted(type(error).__name__ for error in errors)
+        assert ["BudgetExceededError", "ContentPolicyError", "NoneType", "NoneType"] == kinds
+        assert (2, 2 * usd) == (len(server.charges), batch.spent_usd)
+
+
 async def test_a_budget_is_exact_for_prices_that_binary_fractions_cannot_hold(tmp_path: Path) -> None:
     dime = json_answer({"quote": 0.1})
     async with Venice(quote=[dime] * 20) as server, client(server) as venice:

@@ -107,6 +107,8 @@ class Batch:
     paused: bool = field(init=False, default=False)
     _prefix: str = field(init=False)
     _budget: Reservations = field(init=False)
+    _undecided: set[int] = field(init=False, factory=set[int])  # have a reservation, and no answer yet
+    _decided: anyio.Event = field(init=False, factory=anyio.Event)  # a new one for each of them
     _refusals: Refusals = field(init=False)
     _consent: SharedConsent | None = field(init=False)
     _slots: anyio.Semaphore = field(init=False)
@@ -228,7 +230,7 @@ class Batch:
             earlier, usd = entry is not None, None if entry is None else entry.usd
             if not earlier:
                 await self._refusals.check(request)
-                usd = await self._reserve(request)
+                usd = await self._reserve(index, request)
             place = self._into
             if self._name is not None:
                 name = with_number(self._name, index + 1)
@@ -247,6 +249,8 @@ class Batch:
                 on_consent=self._consent,
             )
             job = self._start(index, spec) if earlier else await self._queued(index, request, spec)
+            if job.ticket is not None:
+                self._decide(index)
             video = await _unless_cancelled(job, job.wait())
             await self._refusals.worked(request)
         except VeniceError as error:
@@ -260,6 +264,7 @@ class Batch:
             return
         finally:
             self.jobs.pop(index, None)
+            self._decide(index)
         if failure is not None and self._on_error == "stop":
             self.stop()
         outcome = Outcome(index=index, request=request, video=video, error=failure, usd=usd, earlier=earlier)
@@ -268,8 +273,11 @@ class Batch:
         except anyio.BrokenResourceError:
             log.info("Nobody took the outcome of request %d", index)
 
-    async def _reserve(self, request: VideoRequest) -> float | None:
-        """Return the price, reserved from the budget; None where there is no limit to keep."""
+    async def _reserve(self, index: int, request: VideoRequest) -> float | None:
+        """Return the price, reserved from the budget; None where there is no limit to keep.
+
+        While too little is left, those that have no answer yet are waited for: a refusal gives money back.
+        """
         if self._max_usd is None and self._max_each is None and not self._runtime.settings.capped:
             return None
         usd = (await self._runtime.ask(await price_query(request))).usd
@@ -279,8 +287,24 @@ class Batch:
         if most is not None and usd > most:
             message = f"The quote is {as_usd(usd)}, above the limit of {as_usd(most)} for this request"
             raise BudgetExceededError(message, cli_hint="Raise its max_usd", quoted_usd=usd, limit_usd=most)
-        self._budget.reserve(usd)
-        return usd
+        while True:
+            decided = self._decided
+            try:
+                self._budget.reserve(usd)
+            except BudgetExceededError:
+                if not self._undecided:
+                    raise
+            else:
+                self._undecided.add(index)
+                return usd
+            await decided.wait()
+
+    def _decide(self, index: int) -> None:
+        """Note that it is known whether a request is paid for."""
+        if index in self._undecided:
+            self._undecided.remove(index)
+            decided, self._decided = self._decided, anyio.Event()
+            decided.set()
 
     async def _queued(self, index: int, request: VideoRequest, spec: JobSpec) -> VideoJob:
         """Return the job once it is queued or has failed.
