@@ -12,7 +12,7 @@ from contextvars import ContextVar
 import anyio
 import pytest
 
-from venice_async.io.shielding import in_thread, run_to_completion, worker_threads
+from venice_async.io.shielding import call_user, in_thread, run_to_completion, worker_threads
 
 PASSES = 20
 """Turns of the loop that the work takes: more than `asyncio.run` needs to cancel its tasks."""
@@ -183,3 +183,40 @@ def test_the_child_of_a_fork_has_threads_of_its_own() -> None:
     command = [sys.executable, "-c", FORK]
     found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - our own text
     assert ("0\n", 0) == (found.stdout, found.returncode), found.stderr
+
+
+@pytest.mark.anyio
+async def test_a_plain_function_of_the_caller_keeps_its_context_and_may_raise_anything() -> None:
+    whose = ContextVar("whose", default="nobody's")
+    whose.set("ours")
+
+    def stops(_: object) -> None:
+        raise StopIteration
+
+    def fails(_: object) -> None:
+        raise KeyError
+
+    assert "ours" == await call_user(lambda _: whose.get(), None)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await call_user(stops, None)
+    with pytest.raises(KeyError):
+        await call_user(fails, None)
+
+
+def test_a_program_ends_though_a_person_has_not_answered_yet() -> None:
+    program = """
+import asyncio, threading
+from venice_async.io.shielding import call_user
+
+async def main():
+    asked = threading.Event()
+    def ask(_):
+        asked.set()
+        threading.Event().wait()
+    question = asyncio.create_task(call_user(ask, None))
+    while not asked.is_set():
+        await asyncio.sleep(0.01)
+
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)  # noqa: S603 - our own program

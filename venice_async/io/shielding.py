@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from itertools import count
+from threading import Thread
 from typing import Any, Final, TypeVar, TypeVarTuple
 from weakref import WeakKeyDictionary
 
@@ -122,12 +123,37 @@ def own_cancellation_only() -> Generator[None]:
 async def call_user(function: Callable[[Any], object], argument: object) -> Any:
     """Return what a function of the caller returns, async or plain; a plain one runs in a worker thread.
 
-    A cancellation abandons the thread, for the function may take its time.
+    A cancellation abandons the thread, for the function may take its time: it may wait for a person.
     """
     kinds = function, getattr(function, "__call__", None)  # noqa: B004 - its kind is asked
     with own_cancellation_only():
         if any(map(inspect.iscoroutinefunction, kinds)):
             answer = function(argument)
         else:
-            answer = await to_thread.run_sync(function, argument, abandon_on_cancel=True)
+            context, loop = copy_context(), asyncio.get_running_loop()
+            async with to_thread.current_default_thread_limiter():
+                answer = await loop.run_in_executor(_daemons, lambda: context.run(function, argument))
         return await answer if inspect.isawaitable(answer) else answer
+
+
+class _Daemons(Executor):
+    """Works in threads that the interpreter does not wait for when it ends: one may wait for a person."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **options: Any) -> Future[T]:
+        """Start a thread that calls `fn`."""
+        done: Future[T] = Future()
+        done.set_running_or_notify_cancel()
+
+        def run() -> None:
+            try:
+                done.set_result(fn(*args, **options))
+            except StopIteration as error:  # which no future of asyncio takes
+                done.set_exception(RuntimeError(f"it raised {error!r}"))
+            except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
+                done.set_exception(error)
+
+        Thread(target=run, name="venice_async_caller", daemon=True).start()
+        return done
+
+
+_daemons: Final = _Daemons()
