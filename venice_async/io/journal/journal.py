@@ -68,7 +68,6 @@ class Journal:
     Attributes:
         writer: its thread, in which transactions are made.
         table: the jobs as our account sees them.
-        clock: tells when a job began or changed.
         is_lent: whether the writer belongs to another journal, which closes it.
         strangers: how many jobs of other accounts were unfinished or had a key when it was opened; 0 if one
             was ours, and in a shared session.
@@ -76,7 +75,6 @@ class Journal:
 
     writer: Writer
     table: Table
-    clock: Clock
     is_lent: bool
     strangers: int = 0
 
@@ -125,7 +123,7 @@ class Journal:
         table = Table(
             writer.database, clock=clock, account=account, secret=secret, budget=budget, notifies=notifies
         )
-        journal = cls(writer, table, clock, is_lent=within is not None)
+        journal = cls(writer, table, is_lent=within is not None)
         if within is None:
             try:
                 await writer.open()
@@ -154,7 +152,7 @@ class Journal:
             BudgetExceededError: the batch, the day or the month would cost more than it may.
         """
         await checkpoint_if_cancelled()
-        now = self.clock.time()
+        now = self.table.clock.time()
         answer_by = None if answer_within is None else now + answer_within
         new = evolve(entry, id=entry.id or secrets.token_hex(6), created=now, answer_by=answer_by)
         try:
@@ -186,7 +184,7 @@ class Journal:
         A `JournalError` carries the ticket, which is then known here only; if it is a `StoreAwayError` it is
         written as soon as the database is back.
         """
-        now = self.clock.time()
+        now = self.table.clock.time()
         try:
             await self.writer.perform(partial(self.table.record, entry_id, state, now), keep=True)
         except JournalError as error:

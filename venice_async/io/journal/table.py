@@ -100,6 +100,9 @@ class Table:
     """The jobs in an open journal, as one owner of one account sees them.
 
     Every method belongs into a transaction; a `Journal` makes one for each of its operations.
+
+    Attributes:
+        clock: tells when a job began or changed.
     """
 
     def __init__(
@@ -119,7 +122,7 @@ class Table:
         """
         self._database = database
         self._execute = database.execute
-        self._clock = clock
+        self.clock: Clock = clock
         self._links = None if database.links is None else database.links(secret, account)
         self._budget = budget
         self._notifies = notifies
@@ -231,7 +234,7 @@ class Table:
                 return True
             ended = pack_state(Stopped(ticket=entry.ticket), self._links)
             request = None if entry.request is None else pack_ended(converter().unstructure(entry.request))
-            values = {**ended, "id": entry_id, "updated": self._clock.time(), "request": request}
+            values = {**ended, "id": entry_id, "updated": self.clock.time(), "request": request}
             self._execute(f"{_UPDATE}{_ENDED}{_RELEASED}, stands = 0 WHERE id = :id", values)
             self._database.erased = True
             return True
@@ -282,9 +285,7 @@ class Table:
 
         With `failed` it may be one that failed and still has the key, and only one of our account.
         """
-        mine, or_failed = (self._of_account, f" OR {_FAILED}") if failed else (self._in_scope, "")
-        kinds = f"(kind IN {('Succeeded', *UNFINISHED)}{or_failed})"
-        return next(iter(self._select(f"{mine} AND key = ? AND {kinds} {_BEST}", key)), None)
+        return self._best(key, UNFINISHED, failed=failed)
 
     def attach(self, key: str, identity: str | None, *, again: bool) -> Attached | None:
         """Return the job of a key, and own it if it has no owner; None for a key that is free.
@@ -409,7 +410,7 @@ class Table:
 
         Return how many jobs other accounts have that are unfinished or have a key; 0 if any job is ours.
         """
-        now = self._clock.time()
+        now = self.clock.time()
         ended = "kind IN ('Succeeded', 'Failed', 'Stopped') AND key IS NULL AND updated < ?"
         self._execute(f"DELETE FROM jobs WHERE {ended}", (now - HISTORY,))  # noqa: S608 - constants
         alive = self._alive()
@@ -428,15 +429,18 @@ class Table:
 
         One that waited for consent, and whose owner is dead, is removed.
         """
-        kinds = f"kind IN {('Succeeded', *UNFINISHED, *UNSENT)}" + ("" if again else f" OR {_FAILED}")
-        mine = self._in_scope if again else self._of_account
-        found = self._select(f"{mine} AND key = ? AND id <> ? AND ({kinds}) {_BEST}", key, but)
-        if not found or not isinstance(found[0].state, AwaitingConsent):
-            return found[0] if found else None
-        if found[0].owner in self._alive():
-            return found[0]
-        self.withdraw(found[0].id)
+        found = self._best(key, (*UNFINISHED, *UNSENT), failed=not again, but=but)
+        asks = found is not None and isinstance(found.state, AwaitingConsent)
+        if found is None or not asks or found.owner in self._alive():
+            return found
+        self.withdraw(found.id)
         return self._holder(key, again=again, but=but)
+
+    def _best(self, key: str, kinds: tuple[str, ...], *, failed: bool, but: str = "") -> JournalEntry | None:
+        """Return the best job of a key, be it of some `kinds`; `failed` is that of `find`."""
+        mine, or_failed = (self._of_account, f" OR {_FAILED}") if failed else (self._in_scope, "")
+        where = f"{mine} AND key = ? AND id <> ? AND (kind IN {('Succeeded', *kinds)}{or_failed}) {_BEST}"
+        return next(iter(self._select(where, key, but)), None)
 
     def _owned(self, entries: list[JournalEntry]) -> list[JournalEntry]:
         """Own jobs: hundreds with one statement, as each takes its time where the database is far."""
