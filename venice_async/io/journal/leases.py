@@ -39,7 +39,8 @@ class Lease:
 
     Attributes:
         token: the name of the owner, never given twice.
-        renewed: when it was renewed, by the machine's monotonic clock.
+        renewed: when it was renewed, by the machine's monotonic clock. One that was not renewed for `LOST`
+            seconds is lost for good: others may have our jobs.
     """
 
     def __init__(self, database: Path) -> None:
@@ -58,11 +59,6 @@ class Lease:
         self.renewed: float = monotonic()
         self.renew()
         _held.add(self)
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether it was not renewed for `LOST` seconds: it is lost for good, others may have our jobs."""
-        return monotonic() - self.renewed > LOST
 
     def renew(self) -> None:
         """Renew it, unless it is lost; others see that by the file's time of change."""

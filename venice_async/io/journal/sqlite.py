@@ -20,7 +20,7 @@ from ...errors import JournalError
 from ..disk import lasting_names
 from ..ration.sqlite import TABLE as _RATIONS
 from .entries import COLUMNS, UNFINISHED, CannotWriteError, unpack
-from .leases import SUFFIXES, Lease, beside, is_alive, sweep
+from .leases import LOST, SUFFIXES, Lease, beside, is_alive, sweep
 
 APPLICATION_ID: Final = 0x564E_4A31  # "VNJ1"
 VERSION: Final = 3
@@ -146,6 +146,7 @@ class SqliteDatabase:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(os.path.realpath(os.fsdecode(path)))  # where SQLite, too, puts the files beside it
         self.name: str = str(self._path)
+        self.token: str = ""
         self.erased: bool = False
         self._lease: Lease | None = None
         self._connection: sqlite3.Connection | None = None
@@ -154,13 +155,7 @@ class SqliteDatabase:
     def lease(self) -> str:
         """The name of our lease; empty once it is lost, until there is a new one with another name."""
         lease = self._lease
-        return "" if lease is None or lease.is_lost else lease.token
-
-    @property
-    def token(self) -> str:
-        """The name of our lease, be it lost: the owner of our jobs."""
-        assert self._lease is not None  # noqa: S101 - it was opened
-        return self._lease.token
+        return "" if lease is None or monotonic() - lease.renewed > LOST else lease.token
 
     def open(self) -> None:
         """Take a lease, and open the file; it and its folder are made for their owner only.
@@ -177,6 +172,7 @@ class SqliteDatabase:
         if not missing and folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             _logger.warning("The folder of the journal, %s, can be written to by others", folder)
         self._lease = Lease(self._path)
+        self.token = self._lease.token
         sweep(self._path)
         given_up = monotonic() + _PATIENCE
         while self._connection is None:
@@ -225,7 +221,7 @@ class SqliteDatabase:
                 if not left or not patient or not _is_busy(error):
                     raise
         old = self._lease
-        if old is None or not old.is_lost:
+        if old is None or self.lease:
             return
         new = Lease(self._path)
         try:
@@ -234,7 +230,7 @@ class SqliteDatabase:
         except BaseException:
             new.release()
             raise
-        self._lease = new
+        self._lease, self.token = new, new.token
         old.release()
         _logger.warning("This process was stopped for a while; jobs that others have taken over are theirs")
         self.begin(patient=patient)
