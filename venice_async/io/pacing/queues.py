@@ -7,10 +7,10 @@ The idea. A queue tells the pacer when its first turn is ready, and what the tur
 best first; of equals the one that came first. What is granted goes to the turns that bid, in that order.
 Ranking is plain: with 500 jobs it takes a millisecond, and there are two or three turns a second.
 
-| a turn for       | is ready                                 | bids                                      |
-|------------------|------------------------------------------|-------------------------------------------|
-| a poll           | once waiting has cost a poll's price     | urgency W (`sansio/polling`)              |
-| any other request| unless its model is overloaded           | its priority, and how long it has waited  |
+| a turn for        | is ready                             | bids                                     |
+|-------------------|--------------------------------------|------------------------------------------|
+| a poll            | once waiting has cost a poll's price | urgency W (`sansio/polling`)             |
+| any other request | unless its model is overloaded       | its priority, and how long it has waited |
 
 An overloaded model answers a paid request by a 429 that says nothing of our limits. None of its requests is
 sent for as long as the server asks. Then one tries, and the rest wait for its answer. Those of other models
@@ -23,13 +23,13 @@ not due yet are rescheduled.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from operator import itemgetter
 from typing import Final
 
 from attrs import define, field
@@ -38,8 +38,6 @@ from ...sansio.http.headers import allowance, failure_allowance, refusal
 from ...sansio.limits.ration import Answer, Bid, Lane
 from ...sansio.polling import PolledJob
 from ..transport import Clock
-
-_numbers = itertools.count()
 
 
 class Slots:
@@ -102,7 +100,6 @@ class Turn:
         since: when it began to wait.
         clock: tells the time of an answer.
         report: is told how the turn ended.
-        number: how many turns were asked for before.
         granted: set once it is granted.
         token: its name in the ration; empty until then.
         asked_at: when the ration was asked for it, by the monotonic and by the wall clock.
@@ -115,7 +112,6 @@ class Turn:
     since: float = field(kw_only=True)
     clock: Clock = field(kw_only=True)
     report: Callable[[Turn, Answer], None] = field(kw_only=True)
-    number: int = field(factory=_numbers.__next__, init=False)
     granted: asyncio.Event = field(factory=asyncio.Event, init=False)
     token: str = field(default="", init=False)
     asked_at: tuple[float, float] = field(default=(0.0, 0.0), init=False)
@@ -155,7 +151,7 @@ class Queue:
     Attributes:
         look: called once there is a slot again.
         slots: how many turns may be in use at once; None for any number.
-        turns: those that wait; there may be thousands.
+        turns: those that wait, in the order in which they came; there may be thousands.
         bidders: those that bid when the ration was asked last, the best first.
         best: what the first of them bid.
         again: when the ration said to ask again.
@@ -181,10 +177,10 @@ class Queue:
     def bids(self, count: int, now: float) -> tuple[Bid, ...]:
         """Return what the turns that are ready bid, at most `count`, the best first."""
         count = count if self.slots is None else min(count, self.slots.free)
-        ready = [(turn.bid(now), -turn.number, turn) for turn in self.turns if self._ready_at(turn) <= now]
+        ready = [(turn.bid(now), turn) for turn in self.turns if self._ready_at(turn) <= now]
         bids, trying = list[Bid](), set[str | None]()
         self.bidders = []
-        for bid, _, turn in sorted(ready, reverse=True):
+        for bid, turn in sorted(ready, key=itemgetter(0), reverse=True):
             if len(bids) < count and not (turn.model in self.overloaded and turn.model in trying):
                 trying.add(turn.model)
                 bids.append(bid)
