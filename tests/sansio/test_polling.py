@@ -23,7 +23,6 @@ from venice_async.sansio.polling import (
     JobTimes,
     ModelTimes,
     PolledJob,
-    estimate_duration,
     fit,
 )
 
@@ -199,16 +198,6 @@ def test_belief_is_never_certain_and_never_empty(times: list[float], p80: float 
     assert math.isfinite(learned.location)
 
 
-@pytest.mark.parametrize(
-    ("last", "age", "told", "seconds"),
-    [(10.0, 20.0, None, 15.0), (10.0, 20.0, 13.0, 13.0), (10.0, 20.0, 19.5, 15.0), (10.0, 20.0, 4.0, 15.0)],
-)
-def test_a_job_took_what_the_server_told_if_that_can_be_and_else_the_middle(
-    last: float, age: float, told: float | None, seconds: float
-) -> None:
-    assert seconds == estimate_duration(last, age, told)
-
-
 class Clock:
     """A clock that a test sets."""
 
@@ -339,6 +328,22 @@ def test_what_jobs_took_is_learned_and_passed_on_unless_their_age_is_not_known(c
     clock.now += 10
     known.completed(age=None)
     assert [8.0, 45.0] == model.untold
+
+
+@pytest.mark.parametrize(
+    ("last", "age", "told", "seconds"),
+    [(10.0, 20.0, None, 15.0), (10.0, 20.0, 13.0, 13.0), (10.0, 20.0, 19.5, 15.0), (10.0, 20.0, 4.0, 15.0)],
+)
+def test_a_job_took_what_the_server_told_if_that_can_be_and_else_the_middle(
+    clock: Clock, last: float, age: float, told: float | None, seconds: float
+) -> None:
+    model = ModelTimes()
+    job = watched(model, clock)
+    clock.now += last
+    job.progressed(age=None, average=None)
+    clock.now += age - last
+    job.completed(age=told)
+    assert [seconds] == model.untold
 
 
 def test_the_times_are_estimated_anew_after_five_jobs_and_then_as_they_grow_by_a_tenth() -> None:

@@ -143,17 +143,6 @@ def fit(p80: float | None, times: Sequence[float]) -> JobTimes:
     return JobTimes((PRIOR * implied + count * centre) / total, spread)
 
 
-def estimate_duration(last: float, age: float, told: float | None) -> float:
-    """Return how long a job took that was not done at age `last` and was at `age`, all in seconds.
-
-    What the server `told` is believed where it lies between the two and is not merely the age when asked;
-    otherwise the middle is the best guess.
-    """
-    if told is not None and last <= told < age - _ROUND_TRIP:
-        return told
-    return (last + age) / 2
-
-
 @define(eq=False)
 class ModelTimes:
     """What is known of the times of a model's jobs; shared by all of them that are being polled.
@@ -258,12 +247,18 @@ class PolledJob:
         self.model.answered(average, instant=False)
 
     def completed(self, *, age: float | None) -> None:
-        """Record that the job is done, at that age if the answer says so: its model's times are learned."""
-        model, elapsed = self.model, self._clock() - self.born
+        """Record that the job is done: how long it took is learned of its model.
+
+        It ended between the last two answers. The `age` that the server tells is believed where it lies
+        between them and is not merely the age when asked; otherwise the middle is the best guess.
+        """
+        model, last, elapsed = self.model, self._last or 0.0, self._clock() - self.born
         at_first = elapsed < self._polling.min_gap and self._last is None
         model.answered(None, instant=at_first if self._from_start else model.instant)
         if self._from_start or (self._last is not None and self._age_known):
-            seconds = estimate_duration(self._last or 0.0, elapsed, age)
+            seconds = (last + elapsed) / 2
+            if age is not None and last <= age < elapsed - _ROUND_TRIP:
+                seconds = age
             model.untold.append(seconds)
             model.learn(seconds)
 

@@ -294,15 +294,14 @@ class Ration:
         self.failures.ended(now, answer.status, answer.failures)
         if refused is not None:
             self.refusals[refused.reason] = self.refusals.get(refused.reason, 0) + 1
-        blocked = refused is not None and refused.reason == "blocked"
-        if refused is not None and blocked:
-            self.blocked_until = max(self.blocked_until, now + (refused.wait or 0.0))
+            if refused.reason == "blocked":
+                self.blocked_until = max(self.blocked_until, now + (refused.wait or 0.0))
         if bucket is None or sent is None:
             return
-        if answer.status is None or blocked:
-            bucket.lost(sent, now)
-        elif refused is not None and refused.reason == "limited":
+        if refused is not None and refused.reason == "limited":
             bucket.refused(sent, answer.told, now, wait=refused.wait, chance=answer.chance)
+        elif answer.status is None or (refused is not None and refused.reason == "blocked"):
+            bucket.lost(sent, now)
         else:
             bucket.answered(sent, answer.told, now, late=late)
 
