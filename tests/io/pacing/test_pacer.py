@@ -620,8 +620,9 @@ def sharing(store: Store) -> Pacer:
     return Pacer(limits=Limits(), polling=Polling(), clock=store.clock, store=store)
 
 
+@pytest.mark.parametrize("lane", ["free", "queue"])
 async def test_a_turn_that_comes_too_late_to_be_fresh_is_given_back_and_asked_for_anew(
-    clock: LoopClock,
+    clock: LoopClock, lane: Lane
 ) -> None:
     store = Store(clock, takes=6.0)
     pacer = sharing(store)
@@ -632,11 +633,11 @@ async def test_a_turn_that_comes_too_late_to_be_fresh_is_given_back_and_asked_fo
 
     async with anyio.create_task_group() as group:
         group.start_soon(hurry)
-        async with pacer.turn("free") as turn:
+        async with pacer.turn(lane) as turn:
             assert 6 <= clock.monotonic() <= 6.5
             turn.answered(200, OK)
     await pacer.aclose()
-    assert {} == store.ration.flights
+    assert ({}, 4) == (store.ration.flights, PAID.free)
 
 
 async def test_while_the_store_is_away_nothing_is_sent_and_afterwards_nothing_is_lost(
@@ -727,6 +728,16 @@ async def test_leaving_withdraws_the_bids_that_others_would_wait_for(clock: Loop
     await pacer.aclose()
     assert {} == store.ration.flights
     assert [{}] == [process.bids for process in store.ration.processes.values()]
+
+
+async def test_leaving_while_the_store_is_asked_gives_back_what_it_grants(clock: LoopClock) -> None:
+    store = Store(clock, takes=0.2)
+    pacer = sharing(store)
+    with anyio.move_on_after(0.05):
+        async with pacer.turn("free"):
+            pytest.fail("it was cancelled before")
+    await pacer.aclose()
+    assert (2, {}) == (store.exchanges, store.ration.flights)
 
 
 async def _poll_for_ever(pacer: Pacer) -> None:

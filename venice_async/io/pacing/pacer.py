@@ -114,35 +114,30 @@ class Pacer:
         Only the failure budget applies to "free", for requests of no known rate. "clean-up" gets half of that
         budget at most: a clean-up may fail.
         """
-        clock, queue, now = self._clock, self._queues[lane], self._clock.monotonic()
-        turn = Turn(lane, priority, model, job, since=now, clock=clock, report=self._report)
-        fresh = False
-        try:
-            while not fresh:
-                queue.turns.append(turn)
-                if turn.bid(now)[0] > queue.best:
+        clock, queue, since, fresh = self._clock, self._queues[lane], self._clock.monotonic(), False
+        while not fresh:
+            turn = Turn(lane, priority, model, job, since=since, clock=clock, report=self._report)
+            queue.turns.append(turn)
+            try:
+                if turn.bid(since)[0] > queue.best:
                     queue.again = -math.inf  # it may be granted though the others were not
                 self._look()
                 await turn.granted.wait()
                 await checkpoint_if_cancelled()  # a turn that comes too late is given back, not wasted
-                now, (monotonic, wall) = clock.monotonic(), turn.asked_at
-                fresh = max(now - monotonic, clock.time() - wall) <= STALE
-                if not fresh:  # the process may have been asleep
-                    turn.unsent()
-                    turn.token = ""
-                    turn.granted.clear()
+                monotonic, wall = turn.asked_at
+                fresh = max(clock.monotonic() - monotonic, clock.time() - wall) <= STALE
+                if fresh:  # else the process may have been asleep
+                    yield turn
+            finally:
+                if not turn.token:
+                    queue.turns.remove(turn)
+                else:
+                    if not fresh:
+                        turn.unsent()
+                    elif turn.token in self._held:
+                        turn.answered(None, {})
                     if queue.slots is not None:
                         queue.slots.give_back()
-            yield turn
-        finally:
-            if not turn.token:
-                queue.turns.remove(turn)
-            elif not fresh:
-                turn.unsent()
-            elif turn.token in self._held:
-                turn.answered(None, {})
-            if turn.token and queue.slots is not None:
-                queue.slots.give_back()
 
     async def aclose(self) -> None:
         """Tell the others how our turns ended, so that they need not wait for us; then close the store."""
