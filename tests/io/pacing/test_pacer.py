@@ -696,6 +696,17 @@ async def test_who_has_jobs_or_turns_gives_word_every_two_seconds_and_the_idle_a
     await pacer.aclose()
 
 
+async def test_who_waits_for_a_turn_gives_word_too_so_that_its_bid_counts(clock: LoopClock) -> None:
+    store = Store(clock)
+    pacer = Pacer(limits=Limits(queue_per_minute=1), polling=Polling(), clock=clock, store=store)
+    for _ in range(2):
+        async with pacer.turn("queue") as turn:
+            turn.answered(200, OK)
+    assert 63 <= clock.monotonic() <= 64
+    assert 30 <= store.exchanges <= 36
+    await pacer.aclose()
+
+
 async def test_one_process_learns_from_the_polls_of_another(clock: LoopClock) -> None:
     store = Store(clock)
     old, new = sharing(store), sharing(store)

@@ -19,7 +19,7 @@ It is time to ask when one of these is so:
 | a new turn bids more than all others did       | at once                                            |
 | an answer came that may open a lane            | at once                                            |
 | another answer came, and the store is shared   | 0.3 s later: others may want to know               |
-| the store is shared, and we have jobs or turns | every 2 s: a process that is silent counts as dead |
+| the store is shared, and we wait or have jobs  | every 2 s: a process that is silent counts as dead |
 | the store could not be reached                 | half a second later                                |
 
 There is no task: a timer of the loop and the future of the store call back.
@@ -158,11 +158,11 @@ class Pacer:
         """Ask for turns if it is time to, else set the timer for when it is."""
         now = self._clock.monotonic()
         while self._asking is None and not self._closed:
-            ask_at = self._report_at
+            ask_at, alive = self._report_at, bool(self._held)
             for queue in self._queues.values():
                 if queue.turns:
-                    ask_at = min(ask_at, queue.opens(now))
-            if self._store.shared and (self._held or any(model.jobs for model in self._models.values())):
+                    ask_at, alive = min(ask_at, queue.opens(now)), True
+            if self._store.shared and (alive or any(model.jobs for model in self._models.values())):
                 ask_at = min(ask_at, self._asked_at[0] + ALIVE)
             ask_at = max(ask_at, self._retry_at)
             if self._timer is not None:
