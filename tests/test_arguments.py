@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from tests.cases import for_each
@@ -183,6 +185,17 @@ def test_without_an_event_loop_of_asyncio_a_client_is_refused_by_that_word() -> 
     venice = VeniceClient("k" * 20)
     with pytest.raises(UsageError, match="event loop of asyncio"):
         venice.open().send(None)  # as trio would
+
+
+async def test_a_thread_without_an_event_loop_is_told_how_to_reach_the_one_of_the_client(
+    tmp_path: Path,
+) -> None:
+    async with Venice() as server, client(server) as venice:
+        with pytest.raises(
+            UsageError, match=r"no event loop runs here\. From a thread use asyncio\.run_corou"
+        ):
+            await anyio.to_thread.run_sync(lambda: venice.generate(PUBLIC, to=tmp_path / "clip.mp4"))
+        assert not server.requests
 
 
 def test_a_wrong_key_is_not_shown() -> None:

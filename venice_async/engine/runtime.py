@@ -351,7 +351,12 @@ class Runtime:
             msg = "The client is not open yet"
             hint = "Use it inside 'async with VeniceClient() as venice:', or 'await venice.open()' first"
             raise UsageError(msg, hint=hint)
-        if running_loop() is not self._task.get_loop():
+        loop = running_loop()
+        if loop is not self._task.get_loop():
             msg = "A client belongs to the event loop it was entered on"
-            raise UsageError(msg, hint="Make one client for each event loop")
+            hint = "Make one client for each event loop"
+            if loop is None:
+                msg = f"{msg}, and no event loop runs here"
+                hint = "From a thread use asyncio.run_coroutine_threadsafe; in IPython, a cell that awaits"
+            raise UsageError(msg, hint=hint)
         return self._task
