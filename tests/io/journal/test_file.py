@@ -373,6 +373,18 @@ async def test_a_file_removed_or_replaced_under_way_is_noticed_before_money_is_s
             await journal.begin(job(INTENT))
 
 
+@pytest.mark.parametrize("name", ["~/jobs.db", "sqlite:///jobs.db", "mysql://u:secret@h/db", "/", "a\0b"])
+async def test_a_name_that_is_no_file_is_refused_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(JournalError, match="cannot be used") as caught:
+        async with opened(name):
+            pass
+    assert "secret" not in str(caught.value)
+    assert [] == list(tmp_path.iterdir())
+
+
 async def test_another_programs_lock_is_waited_for_and_a_ticket_that_came_meanwhile_is_written_after_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,19 @@ class SqliteDatabase:
     links = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Use the file at `path`.
+
+        Raises:
+            JournalError: it is a name that only a shell, or another library, takes for what was meant.
+        """
+        given = os.fsdecode(path)
+        scheme, _, rest = given.partition("://")
+        if rest:  # which may hold a password
+            msg = f"The journal cannot be used: it may be in a file or in Postgres, not in {scheme!r}"
+            raise JournalError(msg, hint="Name a file, such as 'jobs.db', or a postgresql:// URI")
+        if given.startswith("~") or "\0" in given or not Path(given).name:
+            msg = f"The journal {given!r} cannot be used: it names no file"
+            raise JournalError(msg, hint="Name a file; a ~ is expanded by Path('~/jobs.db').expanduser()")
         self._path = Path(os.path.realpath(os.fsdecode(path)))  # where SQLite, too, puts the files beside it
         self.name: str = str(self._path)
         self.token: str = ""
