@@ -30,9 +30,9 @@ _HELP: Final = frozenset({"--help", "-h", "--version"})
 _INTRODUCTION: Final = """\
 Venice.ai video generation: a prompt in, a verified video file out.
 
-The key is taken from VENICE_API_KEY. What is queued is paid for once: its
-ticket is in a journal before anything else happens, and a job that was
-interrupted goes on with 'venice-async resume'.
+The key is taken from VENICE_API_KEY. A job is paid for once: its ticket is
+in a journal before anything else happens, and 'venice-async resume' continues
+a job that was interrupted.
 """
 _FIRST: Final = f"""\
 First steps, without a key or money

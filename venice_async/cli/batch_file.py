@@ -80,7 +80,7 @@ class Variants:
     Attributes:
         prompt: The prompt of lines without one; {animal} stands for the column animal.
         vary: Make every combination, such as --vary seed=1,2,3 --vary aspect_ratio=16:9,9:16. Repeatable.
-        count: Takes of each line; where there is a seed, they have different ones.
+        count: Takes of each line; a seed counts up from take to take.
     """
 
     prompt: Annotated[Text | None, Parameter(alias="-p")] = None

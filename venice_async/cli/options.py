@@ -28,7 +28,7 @@ _MONEY: Final = Group("Money", sort_key=6)
 _JOURNAL: Final = Group("Journal", sort_key=7)
 _CONNECTION: Final = Group("Connection", sort_key=8)
 _OUTPUT: Final = Group("Output", sort_key=9)
-CHOOSE: Final = "Name a file for it by --journal or VENICE_JOURNAL, or do without by --no-journal"
+CHOOSE: Final = "Name a file for it with --journal or VENICE_JOURNAL, or add --no-journal"
 _LONGEST: Final = 3600.0  # seconds: more than any model takes
 _MOST_TAKES: Final = 1000
 _ASK_ABOVE: Final = 1.0  # USD
@@ -70,8 +70,8 @@ class Output:
 
     Attributes:
         json: Print results and errors as JSON, for scripts.
-        quiet: Say nothing but errors and results.
-        verbose: Say what goes on underneath.
+        quiet: Print only errors and results.
+        verbose: Log details.
     """
 
     json: bool = False
@@ -248,7 +248,7 @@ class Target:
         output: The clip's file; or a folder, here by default; or s3://bucket/clips/; or - for stdout.
         name: The clip's name in the folder, such as '{key}-{model}'; by default its prompt and a short id.
         overwrite: Replace a file that exists.
-        timeout: How long to wait for the clip; ten times what is usual, at least 30 minutes, by default.
+        timeout: How long to wait for the clip; by default ten times the usual time, at least 30 minutes.
     """
 
     output: Annotated[
@@ -290,7 +290,7 @@ class ClipOptions:
     """How one clip is made: where it goes, what it may cost, and which Venice makes it.
 
     Attributes:
-        count: Takes to make, as FILE-1, FILE-2 ...; where there is a seed, with seeds that follow each other.
+        count: Takes to make, as FILE-1, FILE-2 ...; a seed counts up from take to take.
         max_usd: The most it may cost, all takes together.
         key: Names the order, such as order-4711, paid for once however often it comes; needs the journal.
         tag: A note for the journal, such as --tag customer=acme. Repeatable.

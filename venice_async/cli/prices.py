@@ -33,7 +33,7 @@ async def ask_price(
         length = found or None
         if unknown:
             which = f"{unknown} of the reference clips" if found else "the reference clips"
-            screen.note(f"The price leaves out {which}; tell their length with --reference-seconds")
+            screen.note(f"The price leaves out {which}; give their length with --reference-seconds")
     with screen.waiting("asking the price"):
         return (await venice.quote(request, reference_video_seconds=length)).usd, length
 

@@ -88,7 +88,7 @@ async def batch(
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
-    """Generate many clips, within a budget; run it again to go on where it ended.
+    """Generate many clips within a budget; run it again to continue.
 
     Outcomes go to stdout as JSON lines, or to --results. A failure is an outcome
     and stops nothing else. Options of picture and sound fill in what a line
@@ -131,7 +131,7 @@ async def batch(
                 if unpriced := [price for price in prices if isinstance(price, VeniceError)]:
                     raise unpriced[0]
                 total = math.fsum(price for price in prices if not isinstance(price, VeniceError))
-                screen.note(f"{_clips(len(lines))}, {as_usd(total)} in all; --budget makes that a bound")
+                screen.note(f"{_clips(len(lines))}, {as_usd(total)} in all; --budget limits it")
                 await confirm_price(total, None, confirm, screen)
             clips = session.venice.batch(
                 (line.request for line in lines),
@@ -168,7 +168,7 @@ def _open_output(into: Path | str, results: Path | None, stack: ExitStack) -> Te
         if isinstance(into, Path):
             into.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"There cannot be a folder {str(into)!r}: {error.strerror}"
+        msg = f"The folder {str(into)!r} cannot be made: {error.strerror}"
         raise UsageError(msg) from error
     try:
         return None if results is None else stack.enter_context(results.open("w", encoding="utf-8"))

@@ -129,7 +129,7 @@ def _check_account(account: AccountLimits) -> list[Finding]:
         ok = None if most > 0 else False
         balance = evolve(balance, advice=advice, ok=ok, code=exit_codes.PAYMENT)
     rates = [limit.amount for limit in account.limits if limit.type.upper() == "RPM" and limit.amount]
-    text = "not told; 40 queued and 120 polled a minute are assumed"
+    text = "not told; 40 paid requests and 120 polls a minute are assumed"
     if rates:
         span = dict.fromkeys((f"{min(rates):g}", f"{max(rates):g}"))
         text = f"{' to '.join(span)} requests a minute, by model"
@@ -145,8 +145,8 @@ def _check_models(models: Sequence[VideoModel]) -> Finding:
     ending = {model.id: model.deprecation.replacement for model in models if model.deprecation is not None}
     if not ending:
         return Finding("models", text)
-    names = ", ".join(name + (f" (use {other})" if other else "") for name, other in ending.items())
-    return Finding("models", f"{text}, {len(ending)} coming to an end", f"Do not begin with {names}")
+    names = ", ".join(name + (f" with {other}" if other else "") for name, other in ending.items())
+    return Finding("models", f"{text}, {len(ending)} to be removed", f"Replace {names}")
 
 
 async def _check_clock(session: Session) -> Finding:
@@ -173,13 +173,13 @@ async def _check_clock(session: Session) -> Finding:
     try:
         theirs = parsedate_to_datetime(said).timestamp() + 0.5  # a date is cut to whole seconds
     except ValueError:
-        return Finding("clock", "the server told no date", "Its reset times are disbelieved", ok=None)
+        return Finding("clock", "the server sent no date", "Its reset times are ignored", ok=None)
     skew = (before + after) / 2 - theirs
     apart = f"{abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}" if abs(skew) >= 1 else "as the server's"
     clock = Finding("clock", f"{apart}, answers in {(after - before) * 1000:.0f} ms")
     if abs(skew) <= _SKEW:
         return clock
-    advice = "Set this machine's clock, by NTP for example: until then reset times are read by the server's"
+    advice = "Set this machine's clock, such as by NTP; until then reset times are read by the server's clock"
     return evolve(clock, advice=advice, ok=None)
 
 

@@ -177,7 +177,7 @@ async def demo(
                 known = {worker.number for worker in board.workers}
                 while not (new := {worker.number for worker in await fleet.workers()} - known):
                     if process.returncode is not None:
-                        msg = "A worker has ended before it began"
+                        msg = "A worker ended before it started"
                         raise VeniceError(msg)
                     await anyio.sleep(0.05)
                 board.workers.append(_Worker(process, new.pop()))
@@ -273,7 +273,7 @@ async def _postgres() -> AsyncGenerator[Any]:
 
 fleet: Final = App(
     name="fleet",
-    help="Many machines: what their workers and replicas need.",
+    help="Commands for a fleet of many machines.",
     help_epilogue="",
     group_parameters=MAIN,
 )

@@ -139,9 +139,9 @@ async def upscale(
     Args:
         video: The clip: a file or a URL; MP4, MOV or WebM.
         model: An upscaling model.
-        factor: How much larger: 2 or 4; 1 only cleans. Left out: 2, if the model takes any.
+        factor: How much larger: 2 or 4; 1 only cleans. By default 2, if the model takes any.
         prompt: What to look for: Topaz Astra only.
-        enhancement_model: One of the model's own; it moves the price.
+        enhancement_model: A variant of the model; it changes the price.
         fps: Frames a second, 16 to 120.
         slowdown: Slower by 2, 4 or 8.
         prores: ProRes, as a MOV.
@@ -282,13 +282,13 @@ async def extend(
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
-    """Go on from a clip's end, or lead up to its start.
+    """Continue a clip after its end, or lead up to its start.
 
     Args:
         video: The clip: a file or a URL.
         prompt: What happens next.
         backward: Lead up to its start instead.
-        keep_input: Have the clip itself in the result.
+        keep_input: Include the clip itself in the result.
     """
     return await seedance.run(
         screen, builders.extend, medium("VIDEO", video), prompt, backward=backward, keep_input=keep_input

@@ -93,7 +93,7 @@ async def jobs(
     """List the jobs in the journal that are unfinished, or with --all every job. No key is needed.
 
     Args:
-        forget: Strike a job off, once you know that no clip of it will come.
+        forget: Remove a job, once you know that no clip of it will come.
     """
     path = access.journal_path
     wanted = Wanted(
@@ -145,7 +145,7 @@ async def jobs(
     if any(entry.ticket is None for entry in ours):
         for entry in ours:
             if isinstance(entry.state, Queueing) and entry.state.answer is not None:
-                screen.note(f"{entry.id}: the server answered, and nobody understood: {entry.state.answer}")
+                screen.note(f"{entry.id}: the server's answer made no sense: {entry.state.answer}")
                 name, to = entry.model or "MODEL", shlex.quote(str(entry.to or "."))
                 ticket = shlex.quote(json.dumps({"model": name, "queue_id": "JOB"}))
                 screen.note(f"If that names a job: echo {ticket} | venice-async resume - -o {to}")
@@ -214,9 +214,9 @@ async def resume(
     output: Output = Output(),
     screen: ScreenHere,
 ) -> int:
-    """Go on with a job that was queued and paid for before. Nothing is paid again.
+    """Continue a job that is already paid for. Nothing is paid again.
 
-    A job from the journal goes to where it was bound for; --output sends it
+    A job from the journal goes to its recorded destination; --output sends it
     elsewhere.
 
     Args:
@@ -274,8 +274,8 @@ async def spend(
 ) -> int:
     """Add up what the jobs in the journal have cost. No key is needed.
 
-    It knows the price of a job where that was asked: by the commands always. A
-    request of unknown outcome counts, one that was refunded does not.
+    A price is known if it was quoted, as the commands always do. A request of
+    unknown outcome counts; one that was refunded does not.
 
     Args:
         since: How long ago, such as 12h, 7d or 4w; or a date of UTC.
@@ -351,10 +351,10 @@ async def reconcile(
     if any(one.ticket for one in found):
         screen.note("Go on with what was charged: venice-async resume --all")
     if any(one.finding in {"not charged", "refunded"} for one in found):
-        screen.note("What was not charged, or refunded, is out of the journal: send it again if you like.")
+        screen.note("What was not charged, or refunded, has left the journal: you can send it again.")
     unsettled = any(one.finding == "unsettled" for one in found)
     if unsettled:
         screen.insist(
-            "What is unsettled: look at your generations on venice.ai, then venice-async jobs --forget ID"
+            "For what is unsettled look at your generations on venice.ai, then: venice-async jobs --forget ID"
         )
     return exit_codes.UNKNOWN if unsettled else exit_codes.OK

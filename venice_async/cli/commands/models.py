@@ -45,7 +45,7 @@ async def models(
 
     Args:
         kind: Such as text-to-video, image-to-video or video.
-        private: Whether what is made stays private.
+        private: Only models whose clips stay private, or only the others.
         search: A part of the id or the name.
         accepts: What it must work on, such as image, end_image, video or audio. Repeatable.
         prices: Ask what the cheapest clip of each costs.

@@ -54,8 +54,8 @@ async def dashboard(
     Args:
         host: The address to listen on; other than loopback only with a token.
         port: The port; 0 takes a free one.
-        token: What opens the page; better set VENICE_DASHBOARD_TOKEN. Made up where one is needed.
-        known_as: A name by which a proxy reaches it. Repeatable.
+        token: What opens the page; better set VENICE_DASHBOARD_TOKEN. Generated where one is needed.
+        known_as: A host name by which a proxy reaches it. Repeatable.
         open: Open the page in your browser.
     """
     path = access.journal_path
@@ -82,7 +82,7 @@ async def dashboard(
                 screen.result(url)
             screen.note(f"The jobs of {without_password(path)}; Ctrl-C ends it.", "dim")
             if token and not is_loopback(host):
-                screen.insist("The page is not encrypted: put a proxy with TLS before it.", "yellow")
+                screen.insist("The page is not encrypted: put a proxy with TLS in front of it.", "yellow")
             if open:
                 await anyio.to_thread.run_sync(webbrowser.open, url)
             with anyio.CancelScope() as scope:

@@ -67,8 +67,8 @@ async def worker(
     """Do the jobs that a fleet has submitted, until it is stopped.
 
     It takes the key from VENICE_API_KEY. SIGTERM and Ctrl-C make it give back
-    what is not paid for, wait for the rest, and end with 0. It ends with 75,
-    and only then, when it is to be started again: run it under a supervisor.
+    what is not paid for, wait for the rest, and end with 0. It ends with 75
+    only if it must be started again: run it under a supervisor.
 
     Args:
         slots: Jobs at once.
@@ -153,7 +153,7 @@ async def migrate(
 ) -> int:
     """Make the tables of a fleet, or bring them up to date.
 
-    Workers and replicas do so by themselves; this is for a user who may not.
+    Workers and replicas do so by themselves; use it where their database user may not.
     """
     uri = _database(access)
     from ...fleet.schema import migrate as make  # noqa: PLC0415 - loaded by those who use it

@@ -77,7 +77,7 @@ def _standing(entry: JournalEntry) -> dict[str, Any]:
         case Failed(error=error):
             return _failed(error.message, hint(error), charged=error.charged)
         case Stopped():
-            return {**paid, "status": "waiting", "label": "Given up", "reason": "A person struck it off."}
+            return {**paid, "status": "waiting", "label": "Given up", "reason": "It was removed by hand."}
         case Waiting(final=str() as reason) | Downloading(final=str() as reason):
             said = {"status": "waiting", "label": "Cannot be fetched", "reason": reason}
             return {**paid, **said, "note": "paid for", "hint": _LOOK + entry.id}
