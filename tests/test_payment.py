@@ -54,6 +54,8 @@ from venice_async import (
     VeniceError,
     VideoRequest,
 )
+from venice_async.io.journal.entries import CannotWriteError
+from venice_async.io.journal.journal import Journal
 from venice_async.io.ration.sqlite import SqliteRation
 from venice_async.sandbox import Fault, Sandbox
 from venice_async.sansio.limits.ration import Grant
@@ -237,6 +239,25 @@ async def test_a_paid_request_waits_for_its_turn_no_longer_than_it_may(
         assert 1 <= len(failed) <= 4
         assert {False} == {error.charged for error in failed}
     assert any("has waited 75 s" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_ticket_that_the_journal_cannot_take_costs_no_clip_and_is_named_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = {CannotWriteError: "is written once the journal takes it", JournalError: "cannot record job"}
+    for kind, words in told.items():
+
+        async def fails(*_: object, kind: type[JournalError] = kind) -> None:
+            msg = "Something is wrong with its disk"
+            raise kind(msg)
+
+        folder = tmp_path / kind.__name__
+        folder.mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "record", fails)
+            async with Venice() as server, client(server, journal=folder / "jobs.db") as venice:
+                video = await venice.generate(PUBLIC, to=folder / "clip.mp4")
+        assert any(words in text and video.ticket.queue_id in text for text in caplog.messages)
 
 
 async def test_a_paid_request_that_has_no_turn_while_the_journal_cannot_be_used_says_so(
