@@ -16,6 +16,10 @@ from tests.clients import PRIVATE, PUBLIC, client
 from tests.test_batch import collect
 from tests.venice import KEY, Venice, json_answer
 from venice_async import Media, UsageError, __version__
+from venice_async.engine.sidecar import write_sidecar
+from venice_async.engine.spec import recovery
+from venice_async.io.journal.entries import JournalEntry
+from venice_async.sansio.job.states import Saved
 
 pytestmark = pytest.mark.anyio
 
@@ -156,6 +160,22 @@ async def test_what_a_process_left_that_was_killed_before_a_sidecar_had_its_name
         assert 3 == len(list(tmp_path.iterdir()))
         await venice.resume(video.ticket, to=clip, overwrite=True)
     assert {"clip.mp4", "clip.mp4.json"} == {path.name for path in tmp_path.iterdir()}
+
+
+async def test_what_was_left_by_a_kill_at_the_sidecar_of_a_clip_that_is_kept_already_goes_with_the_next_run(
+    tmp_path: Path,
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    async with Venice() as server, client(server) as venice:
+        video = await venice.generate(PUBLIC, to=clip)
+    spec = recovery(JournalEntry(state=Saved(video=video), to=clip), 0.0)
+    for killed in (True, True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if killed:
+                patch.setattr(Path, "replace", lambda path, _: path)
+            await write_sidecar(video, spec, usd=None, began=None, now=0.0)
+        assert 2 == len(list(tmp_path.iterdir()))
+    assert clip.with_name("clip.mp4.json").exists()
 
 
 async def test_a_file_that_is_named_by_a_url_has_its_sidecar_too(tmp_path: Path) -> None:

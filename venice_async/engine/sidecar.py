@@ -80,7 +80,8 @@ async def write_sidecar(
             if not ours:
                 log.warning("There is no sidecar %s: another file has its name", path)
                 return
-        draft = part_path(path, job_key(video.ticket.model, video.ticket.queue_id))
+        # Always of the same name: what a process left that was killed here is overwritten, and gets its name.
+        draft = part_path(path, job_key(video.ticket.model, video.ticket.queue_id), "0" * 8)
         try:
             draft.write_text(contents(), encoding="utf-8", errors="replace")
             draft.replace(path)

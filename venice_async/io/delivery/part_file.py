@@ -312,9 +312,9 @@ def job_key(model: str, queue_id: str) -> str:
     return hashlib.sha256(f"{model}\0{queue_id}".encode(errors="surrogatepass")).hexdigest()[:_KEY_LENGTH]
 
 
-def part_path(path: Path, key: str) -> Path:
-    """Return a new, hidden name beside `path` for what is not yet a clip."""
-    return path.parent / f".{path.name[:_SHOWN]}.{key}-{secrets.token_hex(4)}.part"
+def part_path(path: Path, key: str, token: str | None = None) -> Path:
+    """Return a hidden name beside `path` for what is not there yet: a new one without a `token`."""
+    return path.parent / f".{path.name[:_SHOWN]}.{key}-{token or secrets.token_hex(4)}.part"
 
 
 def unverified_path(path: Path, number: int) -> Path:
