@@ -38,6 +38,7 @@ from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
 from venice_async.io.journal.sqlite import SqliteDatabase
 from venice_async.io.journal.writer import Writer
+from venice_async.io.ration.sqlite import LOG_PAGES
 from venice_async.media import Media
 from venice_async.requests import Consent, Element, VideoRequest
 from venice_async.results import ConsentRequest, Ticket
@@ -623,6 +624,19 @@ async def test_a_full_disk_is_an_error_that_says_so_and_nothing_is_half_written(
         await journal.begin(job(Queueing(request=request), request=request))
     await _sql(journal, "PRAGMA max_page_count = 100000")
     assert [entry_id] == await ids(journal)
+
+
+async def test_the_log_takes_little_of_the_disk_however_much_is_written_and_nothing_of_a_full_one(
+    journal: Journal,
+) -> None:
+    log = Path(f"{journal.writer.database.name}-wal")
+    for number in range(60):
+        await journal.begin(job(Queueing(request=VideoRequest(model="m", prompt=f"{number}" * 5_000))))
+    assert 0 < log.stat().st_size < 2 * LOG_PAGES * 4_096
+    await _sql(journal, "PRAGMA max_page_count = 1")
+    with pytest.raises(JournalError, match="the disk is full"):
+        await journal.begin(job(Queueing(request=VideoRequest(model="m", prompt="p" * 19_000))))
+    assert 0 == log.stat().st_size
 
 
 async def test_a_read_only_file_is_an_error_that_says_so_and_carries_the_ticket_which_is_written_later(

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from ...errors import JournalError
 from ..disk import lasting_names
+from ..ration.sqlite import LOG_PAGES
 from ..ration.sqlite import TABLE as _RATIONS
 from .entries import COLUMNS, UNFINISHED, CannotWriteError, unpack
 from .leases import LOST, SUFFIXES, Lease, beside, is_alive, sweep
@@ -102,6 +103,7 @@ _PRAGMAS: Final = (
     "secure_delete = ON",
     "temp_store = MEMORY",
     "trusted_schema = OFF",
+    f"wal_autocheckpoint = {LOG_PAGES}",
     f"busy_timeout = {BUSY_TIMEOUT * 1000:.0f}",
 )
 
@@ -137,7 +139,8 @@ class SqliteDatabase:
         links: the class that encrypts the links of an account; None where links are stored as they are.
         name: the path or URI, without secrets.
         token: the name of our lease, be it lost, which the jobs that we own have for an owner.
-        erased: whether something secret was erased from the table that may still stand elsewhere.
+        erased: whether the log is to be emptied: something secret was erased from the table that may still
+            stand there, or it takes the room of a full disk.
     """
 
     scoped = False
@@ -224,7 +227,8 @@ class SqliteDatabase:
         except OSError:
             is_there = False
         if not is_there:
-            gone = _unusable(self._path, "the file was removed or replaced while it was in use")
+            reason = "the file was removed or replaced while it was in use"
+            gone = _unusable(self._path, reason, "Put it back, or start the program again for a new one")
             raise CannotWriteError(gone.message, hint=gone.hint)
         for left in reversed(range(TRIES)):
             try:
@@ -259,7 +263,7 @@ class SqliteDatabase:
             self.execute("ROLLBACK")
 
     def erase(self) -> None:
-        """Empty the log once something was erased from the table; if that fails, at a later chance."""
+        """Empty the log once that is wanted; if it fails, at a later chance."""
         if self.erased:
             with suppress(sqlite3.Error):
                 busy, _, _ = self.execute(_EMPTY_LOG).fetchone()
@@ -280,6 +284,7 @@ class SqliteDatabase:
         if isinstance(error, OSError):
             reason = os.strerror(error.errno or 0), "Check the file, its folder and its disk"
         elif isinstance(error, sqlite3.Error | UnicodeDecodeError):
+            self.erased |= _code(error) == sqlite3.SQLITE_FULL
             name = getattr(error, "sqlite_errorname", "nothing")  # its words may quote a row, with its link
             reason = _REASONS.get(_code(error), (f"SQLite says {name}", JournalError.hint))
         else:
@@ -295,7 +300,8 @@ class SqliteDatabase:
             if self._connection is not None:
                 self.erase()
                 if self.erased:
-                    _logger.warning("Another process keeps the log of %s from being emptied", self._path)
+                    reason = "another process reads it, or the disk is full"
+                    _logger.warning("The log of %s could not be emptied: %s", self._path, reason)
                 self._connection.close()
             if self._lease is not None:
                 self._lease.release()
