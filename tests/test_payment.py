@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import re
 import socket
 import sqlite3
@@ -56,6 +57,7 @@ from venice_async import (
 )
 from venice_async.io.journal.entries import CannotWriteError
 from venice_async.io.journal.journal import Journal
+from venice_async.io.journal.sqlite import SqliteDatabase
 from venice_async.io.ration.sqlite import SqliteRation
 from venice_async.sandbox import Fault, Sandbox
 from venice_async.sansio.limits.ration import Grant
@@ -274,6 +276,73 @@ async def test_a_paid_request_that_has_no_turn_while_the_journal_cannot_be_used_
         with pytest.raises(JournalError, match=r"no turn within 10 s.*locked.*Nothing was charged"):
             await venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
         assert [] == server.requests
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, *, until: float) -> None:
+    """Let the disk of a journal be full until a moment of the event loop."""
+    loop, begin = asyncio.get_running_loop(), SqliteDatabase.begin
+
+    def full(database: SqliteDatabase, *, patient: bool) -> None:
+        if loop.time() < until:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        begin(database, patient=patient)
+
+    monkeypatch.setattr(SqliteDatabase, "begin", full)
+
+
+@pytest.mark.parametrize("begun", ["anew", "under a key", "by its ticket"])
+@pytest.mark.parametrize("seconds", [4, 3600])
+async def test_a_job_waits_some_seconds_for_a_journal_that_cannot_be_written_and_says_why_at_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    seconds: float,
+    begun: str,
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with Venice() as server:
+        async with client(server) as venice:
+            earlier = venice.generate(PUBLIC, to=tmp_path / "earlier.mp4")
+            ticket = await earlier.queued()
+            earlier.cancel()
+        async with client(server, journal=tmp_path / "jobs.db") as venice:
+            began = loop.time()
+            fill_disk(monkeypatch, until=began + seconds)
+            to = tmp_path / "clip.mp4"
+            if begun == "by its ticket":
+                job = venice.resume(ticket, to=to)
+            else:
+                job = venice.generate(PUBLIC, to=to, key="order" if begun == "under a key" else None)
+            await anyio.sleep(1)
+            assert 1 == sum("waits up to 10 s" in line and "disk is full" in line for line in caplog.messages)
+            if seconds < 10:
+                await job
+            else:
+                with pytest.raises(JournalError, match="the disk is full"):
+                    await job
+                assert 8 <= loop.time() - began <= 11
+            monkeypatch.undo()
+        assert len(server.charges) == 1 + (seconds < 10 and begun != "by its ticket")
+
+
+async def test_the_log_of_a_full_journal_does_not_say_of_a_paid_job_that_nothing_was_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Venice(polls=1) as server, client(server, journal=tmp_path / "jobs.db") as venice:
+        stopped = venice.generate(PUBLIC, to=tmp_path / "1.mp4")
+        job = venice.generate(PUBLIC, to=tmp_path / "2.mp4")
+        await stopped.queued()
+        await job.queued()
+        fill_disk(monkeypatch, until=math.inf)
+        stopped.cancel()
+        await job
+        assert "is written once the journal takes it" in caplog.text
+        await venice.aclose()
+    assert "never written" in caplog.text
+    assert "Nothing was charged" not in caplog.text
+    assert "being worked on" not in caplog.text
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 413, 415, 422])

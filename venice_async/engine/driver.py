@@ -26,6 +26,7 @@ from ..io.delivery.stores import ObjectPlace
 from ..io.journal.entries import (
     Attached,
     BatchShare,
+    CannotWriteError,
     JournalEntry,
     KeyTakenError,
     LeaseLostError,
@@ -56,7 +57,7 @@ from .following import EVERY
 from .retrieval import Retrieval
 from .sidecar import write_sidecar
 from .spec import JobSpec, Shared, recovery
-from .submission import AWAY, Submission
+from .submission import AWAY, UNWRITABLE, Submission
 
 LEAST_DEADLINE: Final = 1800.0  # seconds; with the next, the deadline of a job that was given none
 DEADLINE_IN_P80: Final = 10.0
@@ -305,15 +306,21 @@ class Driver:
         return now
 
     async def _patiently(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Return what `ask` returns, retried for `Timeouts.queue` while the journal cannot be reached."""
-        clock = self._shared.clock
-        given_up = clock.monotonic() + self._shared.settings.timeouts.queue
+        """Return what `ask` returns, retried while the journal cannot be used, as before a paid request."""
+        clock, warned = self._shared.clock, False
+        began = clock.monotonic()
         while True:
             try:
                 return await ask()
             except StoreAwayError:
-                if clock.monotonic() > given_up:
+                if clock.monotonic() > began + self._shared.settings.timeouts.queue:
                     raise
+            except CannotWriteError as error:
+                if clock.monotonic() + AWAY > began + UNWRITABLE:
+                    raise
+                if not warned:
+                    log.warning("A job waits up to %.0f s: %s", UNWRITABLE, error.message)
+                    warned = True
             await clock.sleep(AWAY)
 
     async def _adopt(self, entry: JournalEntry) -> Step:

@@ -22,7 +22,7 @@ from ..errors import (
     RateLimitError,
     VeniceError,
 )
-from ..io.journal.entries import LeaseLostError, StoreAwayError
+from ..io.journal.entries import CannotWriteError, LeaseLostError, StoreAwayError
 from ..io.journal.record import JobRecord
 from ..io.pacing.queues import Turn
 from ..io.shielding import own_cancellation_only, run_to_completion
@@ -37,7 +37,8 @@ from ..sansio.job.states import AwaitingConsent, Queueing, Waiting
 from ..sansio.retries import Attempts, Call, GiveUp, Retry, Unknown, Verdict
 from .spec import JobSpec, Shared
 
-AWAY: Final = 1.0  # seconds until a journal that cannot be reached is tried again
+AWAY: Final = 1.0  # seconds until a journal that cannot be used is tried again
+UNWRITABLE: Final = 10.0  # seconds for which a paid request waits for a file that cannot be written
 _NO_TURN: Final = "A paid request has waited %.0f s for its turn, and is given up after as many more"
 _MANY: Final = 3  # refusals of a paid request, from which on each is a warning
 
@@ -75,7 +76,8 @@ class Submission:
 
         From the intent in the journal to the ticket in it, nothing interrupts, not even the end of
         `asyncio.run`: a cancelled job still learns what it paid for. Waiting for a turn, or for another try,
-        can be cancelled, and ends after `Timeouts.queue` seconds in all.
+        can be cancelled, and ends after `Timeouts.queue` seconds in all. So long it waits for a database that
+        is away; for a file that cannot be written, whose disk may get room, it waits a few seconds.
         """
         if self._prepared is None:
             self._prepared = await prepare(self.encoded or command.request)
@@ -85,6 +87,7 @@ class Submission:
         deadline = clock.monotonic() + patience
         refusals = 0
         latest: VeniceError | None = None
+        writable_at: float | None = None  # when the journal was last, if it is not now
         while True:
             left = deadline - clock.monotonic()
             half_way = asyncio.get_running_loop().call_later(left / 2, log.warning, _NO_TURN, left / 2)
@@ -100,11 +103,21 @@ class Submission:
                 if turn is None:
                     break
                 await checkpoint_if_cancelled()  # a job may be cancelled before it has waited for anything
+                began = clock.monotonic()
                 event, after = await run_to_completion(self._pay(command, self._prepared, turn))
             if after is None:
                 return event
             assert isinstance(event, Refused)  # noqa: S101 - nothing else is sent again
             latest, refusals = event.error, refusals + 1
+            if isinstance(latest, CannotWriteError) and not isinstance(latest, StoreAwayError):
+                if writable_at is None:
+                    writable_at = began
+                    log.warning("A paid request waits up to %.0f s: %s", UNWRITABLE, latest.message)
+                if clock.monotonic() + after > min(writable_at + UNWRITABLE, deadline):
+                    return event
+                await clock.sleep(after)
+                continue
+            writable_at = None
             level = logging.WARNING if refusals >= _MANY else logging.INFO
             log.log(
                 level, "A paid request was not accepted (%s); trying again in %.1f s", latest.message, after
@@ -160,7 +173,7 @@ class Submission:
             turn.unsent()
             if isinstance(failure, LeaseLostError):
                 await self._record.withdraw()
-            if not isinstance(failure, LeaseLostError | StoreAwayError):
+            if not isinstance(failure, LeaseLostError | CannotWriteError):
                 raise
             return Refused(failure), AWAY
         at = datetime.fromtimestamp(self._shared.clock.time(), UTC).isoformat(timespec="seconds")

@@ -101,7 +101,7 @@ class JobRecord:
         try:
             await self._journal.withdraw(entry_id)
         except VeniceError as error:
-            log.warning("The journal still holds a request that was not accepted: %s", error)
+            log.warning("The journal still holds a request that was not accepted: %s", error.message)
 
     async def release(self) -> None:
         """Own the job no longer. The entry of an order that still waits for consent is removed."""
@@ -112,5 +112,7 @@ class JobRecord:
             return
         try:
             await self._journal.release(self.entry.id)
+        except CannotWriteError:
+            pass  # it is released once the journal takes it
         except VeniceError as error:
-            log.warning("The journal takes the job for one that is being worked on: %s", error)
+            log.warning("The journal takes the job for one that is being worked on: %s", error.message)

@@ -133,8 +133,11 @@ class Writer:
             if self._kept:  # it may be possible just now
                 sleep(_AGAIN)
                 self._drain()
-            for operation in self._kept:
-                _logger.error("The journal never learned of a job's last state: %s", operation.error)
+            if self._kept:
+                why = self._kept[0].error
+                reason = why.message if isinstance(why, VeniceError) else why
+                text = "%d changes of jobs were never written; the warnings before name the jobs: %s"
+                _logger.error(text, len(self._kept), reason)
             self.database.close()
 
         if not self._closed.is_set():
