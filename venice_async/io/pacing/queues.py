@@ -172,12 +172,13 @@ class Queue:
             return self.again
         if self.slots is not None and self.slots.taken(self.look):
             return math.inf
-        return min([self._ready_at(turn) for turn in self.turns])
+        return min(self._ready())
 
     def bids(self, count: int, now: float) -> tuple[Bid, ...]:
         """Return what the turns that are ready bid, at most `count`, the best first."""
         count = count if self.slots is None else min(count, self.slots.free)
-        ready = [(turn.bid(now), turn) for turn in self.turns if self._ready_at(turn) <= now]
+        turns = zip(self._ready(), self.turns, strict=True)
+        ready = [(turn.bid(now), turn) for ready_at, turn in turns if ready_at <= now]
         bids, trying = list[Bid](), set[str | None]()
         self.bidders = []
         for bid, turn in sorted(ready, key=itemgetter(0), reverse=True):
@@ -208,5 +209,7 @@ class Queue:
         if turn.model is not None and answer.refused is not None and answer.refused.reason == "overloaded":
             self.overloaded[turn.model] = now + (answer.refused.wait or 0.0)
 
-    def _ready_at(self, turn: Turn) -> float:
-        return self.overloaded.get(turn.model, -math.inf) if turn.job is None else turn.job.due
+    def _ready(self) -> list[float]:
+        """Return when each of the turns is ready."""
+        known = self.overloaded
+        return [turn.job.due if turn.job else known.get(turn.model, -math.inf) for turn in self.turns]
