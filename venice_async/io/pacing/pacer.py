@@ -86,6 +86,7 @@ class Pacer:
         self._answers: list[tuple[Answer, float]] = []  # with the moment at which each came
         self._told_p80s: dict[str, float] = {}
         self._grant = Grant()
+        self._answer_helps = False  # whether an answer may open a lane earlier
         self._asking: asyncio.Future[Grant] | None = None
         self._asked_at = -math.inf, -math.inf  # by the monotonic and by the wall clock
         self._report_at = math.inf  # when the store has to be told of answers
@@ -174,7 +175,8 @@ class Pacer:
                 return
             bids: dict[Lane, tuple[Bid, ...]] = {}
             for lane, queue in self._queues.items():
-                if queue.turns:
+                # Other processes have to know what we bid; alone, we do not rank turns of a closed lane.
+                if queue.turns and (self._store.shared or queue.again <= now):
                     bids[lane] = queue.bids(BIDS, now)
             wish = self._wish(bids, now)
             self._asked_at, self._report_at = (now, self._clock.time()), math.inf
@@ -225,8 +227,6 @@ class Pacer:
             log.info("The ration can be reached again")
         self._retry_at, self._grant, self.trouble = -math.inf, asked.result(), ""
         del self._answers[: len(wish.answers)]
-        if self._answers and self._grant.answer_helps:
-            self._report_at = now  # it came meanwhile
         self._told_p80s.update(wish.p80s)
         for name, _ in wish.completions:
             del self._models[name].untold[0]
@@ -236,8 +236,12 @@ class Pacer:
                 model.answered(p80, instant=model.instant)
         for name in {name for name, _ in self._grant.completions}:
             self._models[name].learn(*(took for of, took in self._grant.completions if of == name))
-        for queue in self._queues.values():
-            queue.again = -math.inf
+        skipped = [lane for lane, queue in self._queues.items() if queue.turns and lane not in wish.bids]
+        self._answer_helps = self._grant.answer_helps or (self._answer_helps and bool(skipped))
+        if self._answers and self._answer_helps:
+            self._report_at = now  # it came meanwhile
+        for lane in wish.bids:
+            self._queues[lane].again = -math.inf
         for lane, wait in self._grant.again.items():
             self._queues[lane].again = now + max(wait, _LEAST_NAP)
         for lane, token in self._grant.turns:
@@ -262,7 +266,7 @@ class Pacer:
         queue = self._queues[turn.lane]
         queue.ended(turn, answer, now)
         self._answers.append((answer, now))
-        if answer.unsent or answer.refused is not None or self._grant.answer_helps:
+        if answer.unsent or answer.refused is not None or self._answer_helps:
             self._report_at = now
             for queue in self._queues.values():
                 queue.again = -math.inf
