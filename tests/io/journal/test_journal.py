@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sqlite3
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ from venice_async.errors import (
 from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
 from venice_async.io.journal.sqlite import SqliteDatabase
+from venice_async.io.journal.table import Table
 from venice_async.io.journal.writer import Writer
 from venice_async.io.ration.sqlite import LOG_PAGES
 from venice_async.media import Media
@@ -624,6 +626,22 @@ async def test_a_full_disk_is_an_error_that_says_so_and_nothing_is_half_written(
         await journal.begin(job(Queueing(request=request), request=request))
     await _sql(journal, "PRAGMA max_page_count = 100000")
     assert [entry_id] == await ids(journal)
+
+
+async def test_the_error_of_an_order_paid_for_before_whose_journal_can_only_be_read_has_its_ticket(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    entry_id = (await journal.begin(job(WAITING, key="order"))).id
+    await journal.release(entry_id)
+    monkeypatch.setattr(Table, "_owned", full)
+    with pytest.raises(JournalError, match=r"the disk is full.*has been paid for") as caught:
+        await journal.attach("order", None)
+    assert TICKET == caught.value.ticket
 
 
 async def test_the_log_takes_little_of_the_disk_however_much_is_written_and_nothing_of_a_full_one(

@@ -16,6 +16,7 @@ from attrs import define, evolve
 
 from ...errors import JournalError, VeniceError
 from ...options import Budget
+from ...results import Ticket
 from ...sansio.http.secrets import Secret
 from ...sansio.job.states import State, ticket_of
 from ...validators import is_postgres
@@ -24,6 +25,7 @@ from ..transport import Clock
 from .entries import (
     Attached,
     BatchShare,
+    CannotWriteError,
     JournalEntry,
     Look,
     Mark,
@@ -165,13 +167,25 @@ class Journal:
             raise
 
     async def attach(self, key: str, identity: str | None, *, again: bool = False) -> Attached | None:
-        """Return the job of a key, and own it if it has no owner; see `Table.attach`."""
+        """Return the job of a key, and own it if it has no owner; see `Table.attach`.
+
+        The error of a journal that can only be read carries the ticket of a job that was paid for before.
+        """
 
         def undo(found: Attached | None) -> None:
             if found is not None and found.how == "ours":
                 self.table.drop(found.entry.id)
 
-        return await self.writer.perform(partial(self.table.attach, key, identity, again=again), undo=undo)
+        try:
+            return await self.writer.perform(
+                partial(self.table.attach, key, identity, again=again), undo=undo
+            )
+        except CannotWriteError as error:
+            ticket: Ticket | None = None
+            with suppress(VeniceError):
+                found = await self.find(key)
+                ticket = None if found is None else found.ticket
+            raise error if ticket is None else error.with_ticket(ticket)  # noqa: B904 - it is the same error
 
     async def record(self, entry_id: str, state: State) -> None:
         """Record the state of a job.
