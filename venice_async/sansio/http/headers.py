@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Literal
+from typing import Final, Literal
 
 from attrs import frozen
 
@@ -29,6 +29,7 @@ _BLOCKED = b"too many failed attempts"  # in the vendor's words, in lower case
 _OVERLOADED = b"MODEL_OVERLOADED"  # the vendor's code
 _MILLISECONDS = 1e11  # a Unix time above this is in milliseconds: in seconds it would be the year 5138
 _UNIX = 1e8  # and a number above this is a Unix time: as a wait it would be three years
+_RATE_LIMIT = frozenset(f"x-ratelimit-{what}-requests" for what in ("limit", "remaining", "reset"))
 _NUMBER = re.compile(r"\+?\d{1,20}(?:\.\d{1,20})?")
 
 
@@ -49,8 +50,13 @@ class Allowance:
     mark: str | None = None
 
 
+_UNKNOWN: Final = Allowance()
+
+
 def allowance(headers: Mapping[str, str], now: float) -> Allowance:
     """Read the `x-ratelimit-*-requests` headers; what is absent or absurd is None. `now` is our Unix time."""
+    if _RATE_LIMIT.isdisjoint(headers):
+        return _UNKNOWN
     limit = _number(headers.get("x-ratelimit-limit-requests"))
     if limit is not None and not 1 <= limit <= CREDIBLE_LIMIT:
         limit = None
@@ -77,7 +83,9 @@ class FailureAllowance:
 
 def failure_allowance(headers: Mapping[str, str], now: float) -> FailureAllowance | None:
     """Read `x-ratelimit-remaining` and `-resets`; None unless both are credible. `now` is our Unix time."""
-    remaining = _number(headers.get("x-ratelimit-remaining"))
+    if "x-ratelimit-remaining" not in headers:
+        return None
+    remaining = _number(headers["x-ratelimit-remaining"])
     reset = _reset(headers.get("x-ratelimit-resets"), headers, now)
     if remaining is None or reset is None:
         return None
@@ -150,12 +158,11 @@ def server_time(headers: Mapping[str, str], now: float) -> float:
 def balances(headers: Mapping[str, str]) -> dict[str, float]:
     """Return what the account held before the request, by currency: the `x-venice-balance-*` headers."""
     prefix = "x-venice-balance-"
-    found = {
-        name[len(prefix) :].upper(): _number(text)
-        for name, text in headers.items()
-        if name.startswith(prefix)
-    }
-    return {currency: amount for currency, amount in found.items() if amount is not None}
+    found: dict[str, float] = {}
+    for name, text in headers.items():
+        if name.startswith(prefix) and (amount := _number(text)) is not None:
+            found[name.removeprefix(prefix).upper()] = amount
+    return found
 
 
 def deprecation(headers: Mapping[str, str]) -> str:
