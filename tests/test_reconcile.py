@@ -130,6 +130,6 @@ async def test_a_ledger_that_goes_round_in_circles_is_an_error_and_nothing_is_se
         VeniceClient(sandbox.api_key, base_url=sandbox.base_url, journal=tmp_path / "jobs.db") as venice,
     ):
         await _lose(venice, tmp_path / "lost.mp4")
-        with pytest.raises(ProtocolError, match="circles"):
+        with pytest.raises(ProtocolError, match="leads back to an earlier one"):
             await venice.reconcile(admin_key=sandbox.admin_key)
         assert 1 == len(await venice.pending())

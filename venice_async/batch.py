@@ -107,8 +107,12 @@ class Batch:
     paused: bool = field(init=False, default=False)
     _prefix: str = field(init=False)
     _budget: Reservations = field(init=False)
-    _undecided: set[int] = field(init=False, factory=set[int])  # have a reservation, and no answer yet
-    _decided: anyio.Event = field(init=False, factory=anyio.Event)  # a new one for each of them
+    _undecided: set[int] = field(
+        init=False, factory=set[int]
+    )  # indices that have a reservation and no answer yet
+    _decided: anyio.Event = field(
+        init=False, factory=anyio.Event
+    )  # set at the next answer; then there is a new one
     _refusals: Refusals = field(init=False)
     _consent: SharedConsent | None = field(init=False)
     _slots: anyio.Semaphore = field(init=False)
@@ -221,7 +225,7 @@ class Batch:
     ) -> None:
         """Send the outcome of a request. A job of an earlier run, or another client's, needs no money.
 
-        A function of the caller's that fails ends the batch, like a source that does.
+        An exception of `tags` or `max_each` ends the batch, as one of its source does.
         """
         journal = self._runtime.journal
         earlier, usd, video, failure = False, None, None, None
@@ -276,7 +280,7 @@ class Batch:
     async def _reserve(self, index: int, request: VideoRequest) -> float | None:
         """Return the price, reserved from the budget; None where there is no limit to keep.
 
-        While too little is left, those that have no answer yet are waited for: a refusal gives money back.
+        If too little is left, it waits for the requests that have no answer yet: a refusal frees money.
         """
         if self._max_usd is None and self._max_each is None and not self._runtime.settings.capped:
             return None
@@ -300,7 +304,7 @@ class Batch:
             await decided.wait()
 
     def _decide(self, index: int) -> None:
-        """Note that it is known whether a request is paid for."""
+        """Wake those that wait for money: it is known whether this request is paid for."""
         if index in self._undecided:
             self._undecided.remove(index)
             decided, self._decided = self._decided, anyio.Event()

@@ -362,7 +362,7 @@ class VeniceClient(JournalCalls):
             max_each: returns the most that a request may cost, in USD, or None for no limit of its own.
 
         Raises:
-            UsageError: the client is not open, or an argument is of no use.
+            UsageError: the client is not open, or an argument makes no sense.
         """
         _ = self._runtime.settings.capped
         self._runtime.shared()

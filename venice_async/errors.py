@@ -90,7 +90,7 @@ class VeniceError(_BaseError):
     cli_hint: str = ""
     ticket: Ticket | None = None
 
-    _spends = True
+    _spends = True  # whether `money` says something where `charged` was not set
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -176,7 +176,7 @@ class Connection(Access):
     no_sidecar: Annotated[bool, Parameter(parse=False)] = False
 
 
-# Options of no use to a command are not shown, but taken: a line can be turned into another command's.
+# Options that a command does not use are accepted but hidden: only the command's name needs to be changed.
 @Parameter(name="*", group=_CONNECTION)
 @frozen(kw_only=True, repr=False)
 class CheckedAccess(Access):
@@ -189,7 +189,7 @@ class CheckedAccess(Access):
 @Parameter(name="*", group=_CONNECTION)
 @frozen(kw_only=True, repr=False)
 class LastingAccess(CheckedAccess):
-    """For a command whose Venice outlives it, which an embedded sandbox does not."""
+    """For a command that needs a Venice which outlives it, as an embedded sandbox does not."""
 
     sandbox: Annotated[bool, _UNSEEN] = False
     speed: Annotated[float, _UNSEEN] = 60.0

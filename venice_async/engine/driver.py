@@ -137,9 +137,9 @@ class Driver:
                 await self._record.release()
             end = end or self._after_event(StopAsked(self._reason))
             ticket = end.ticket if isinstance(end, Stopped) and self._shared.journal is None else None
-            if ticket is not None and not self.stopping:  # who stops a job has its ticket
-                link = ticket.download_url and ", whose link nobody else knows"
-                log.warning("Not watched any more, kept in no journal and paid for: %r%s", ticket, link or "")
+            if ticket is not None and not self.stopping:  # whoever stops a job has its ticket
+                link = ", and its link is lost" if ticket.download_url else ""
+                log.warning("A paid job is no longer watched, and no journal has it: %r%s", ticket, link)
             self._publish(end)
             self.on_change = None
 

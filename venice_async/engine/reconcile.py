@@ -69,15 +69,15 @@ async def reconcile(shared: Shared, journal: Journal, caller: Caller) -> list[Se
             seen: set[str] = set()
             while page.cursor is not None:
                 if page.cursor in seen:
-                    msg = "The ledger goes round in circles: a page leads back to an earlier one"
+                    msg = "The ledger has no end: one of its pages leads back to an earlier one"
                     raise ProtocolError(msg)
                 seen.add(page.cursor)
                 page = await caller.ask(read_ledger(start, end, page.cursor))
                 rows += page.rows
         answers = settle(requests, rows, await journal.known_jobs(), now)
-        wrong = shared.clock.time() - server_time({"date": caller.date}, shared.clock.time())
-        if abs(wrong) > BEFORE:
-            reason = f"the clock of this machine and the server's differ by {abs(wrong):.0f} s: mend it first"
+        skew = shared.clock.time() - server_time({"date": caller.date}, shared.clock.time())
+        if abs(skew) > BEFORE:
+            reason = f"this machine's clock and the server's differ by {abs(skew):.0f} s: set it first"
             answers = [LedgerAnswer(finding="unsettled", reason=reason) for _ in answers]
         for entry, answer in zip(mine, answers, strict=True):
             finding, row, ticket = answer.finding, answer.row, None

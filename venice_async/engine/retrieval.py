@@ -43,7 +43,14 @@ from .spec import JobSpec, Shared
 
 _PROGRESS: Final = 256 * 1024  # bytes: a delivery that gained as much was not in vain
 _LINK_ANSWERS: Final = (200, 203, 206, 416)  # what the delivery itself can judge
-_NO_RANGES: Final = (400, 405, 406, 412, 417, 501)  # how hosts refuse a range; the whole clip they may send
+_NO_RANGES: Final = (
+    400,
+    405,
+    406,
+    412,
+    417,
+    501,
+)  # how hosts refuse a range, though they may send the whole clip
 
 
 @define(eq=False)

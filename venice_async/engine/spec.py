@@ -48,10 +48,8 @@ LONGEST_NAME: Final = 255  # characters of a key, or of the name or text of a ta
 MOST_TAGS: Final = 64
 # No database and no terminal takes these.
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-_HOST: Final = re.compile(
-    r"[^\s\x00-\x1f\x7f.]{1,63}(\.[^\s\x00-\x1f\x7f.]{1,63})*\.?"
-)  # labels, as of a name
+# The labels of a host name.
+_HOST: Final = re.compile(r"[^\s\x00-\x1f\x7f.]{1,63}(\.[^\s\x00-\x1f\x7f.]{1,63})*\.?")
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -177,17 +175,17 @@ def folder_for(into: str | os.PathLike[str], store: object = None) -> Path | Obj
 
 
 def is_nameable(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file of that name can be."""
-    with suppress(UnicodeEncodeError):  # a name that this system cannot write
+    """Tell whether a file can have that name."""
+    with suppress(UnicodeEncodeError):  # the file system cannot encode it
         return b"\0" not in os.fsencode(path)
     return False
 
 
 def check_callback(name: str, given: object, what: str) -> None:
-    """Refuse what cannot be called.
+    """Check a callback, if there is one.
 
     Raises:
-        UsageError: it cannot; the message says that `name` must be a function `what`.
+        UsageError: it cannot be called; the message says that `name` must be a function `what`.
     """
     if given is not None and not callable(given):
         msg = f"{name} must be a function {what}, not {type(given).__name__}"
@@ -195,7 +193,7 @@ def check_callback(name: str, given: object, what: str) -> None:
 
 
 def _stripped(key: Secret) -> Secret:
-    given = cast("object", key.reveal())  # what is no text is refused with its name
+    given = cast("object", key.reveal())  # another type is refused below, by name
     return Secret(given.strip()) if isinstance(given, str) else key
 
 
@@ -295,7 +293,7 @@ class JobSpec:
         recovering: whether a file at `to` may be this clip, delivered before a crash.
         priority: jobs of a higher one are queued first.
         entry_id: the journal's entry of the job, if it stands there already.
-        owner: the lease under which we own that.
+        owner: the lease by which we own that entry.
         key: the caller's name for the job, unique within the account.
         tags: the caller's notes.
         identity: the digest that tells its request from another one of the key; see `identify`.

@@ -125,12 +125,15 @@ class Submission:
             if clock.monotonic() + after >= deadline:
                 break
             await clock.sleep(after)
-        if latest is None:
+        trouble = self._shared.caller.pacer.trouble
+        if latest is None and trouble:
+            message = (
+                f"A paid request had no turn within {patience:g} s: the journal cannot be used: {trouble}"
+            )
+            latest = JournalError(message, hint="Look at what is wrong with the journal, and try again")
+        elif latest is None:
             message = f"A paid request had no turn within {patience:g} s"
             latest = RateLimitError(message, status=HTTPStatus.TOO_MANY_REQUESTS)
-            if trouble := self._shared.caller.pacer.trouble:
-                message += f", for the journal, which the turns are in, cannot be used: {trouble}"
-                latest = JournalError(message, hint="Look at what is wrong with the journal, and try again")
         if isinstance(latest, RateLimitError):
             latest = latest.with_facts(
                 hint=f"The paid request was given up after {patience:g} s: pass Timeouts(queue=...) to wait"
@@ -151,7 +154,7 @@ class Submission:
                 answer = await self._shared.questions.put(ask, question)
         except Exception as cause:  # noqa: BLE001 - a callback: whatever it raises ends the job
             message = f"on_consent failed: {type(cause).__name__}: {cause}"
-            error = ConsentError(message, hint="Mend the function on_consent", consent_request=question)
+            error = ConsentError(message, hint="Correct the function on_consent", consent_request=question)
             error.__cause__ = cause
             return Refused(error)
         if answer is not None and not isinstance(answer, Consent):

@@ -187,7 +187,7 @@ class AiohttpResponse:
             return await self._response.content.read(_CHUNK)
 
     def _limit(self) -> AbstractContextManager[None]:
-        """Limit how long a read may take, unless all of the body has come."""
+        """Limit how long a read may take, unless the whole body has arrived."""
         return nullcontext() if self._response.content.is_eof() else running_time(self._patience)
 
 
@@ -211,7 +211,7 @@ class AiohttpTransport:
         of `within`, if it is given: an open transport to the same place, whose key is never sent for ours.
 
         Raises:
-            UsageError: the session is none, or authenticates in its own way.
+            UsageError: the session is of another type, is closed, or has an `auth` of its own.
         """
         check_kind("session", session, aiohttp.ClientSession, what="an aiohttp.ClientSession", or_none=True)
         if session is not None:
@@ -266,7 +266,7 @@ class AiohttpTransport:
             headers = self._authorized(request, url)
             options: dict[str, Any] = {}
             if self._borrowed and session.trust_env and "authorization" in headers:
-                # aiohttp takes no such header where a .netrc has something for the host, or for all of them.
+                # aiohttp refuses the header if a .netrc has credentials for the host.
                 bearer = _with_authorization(headers.pop("authorization"), self._origin)
                 options["middlewares"] = (*getattr(session, "_middlewares", ()), bearer)
             opened = await self._head(
@@ -392,7 +392,7 @@ def _check_open(session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
     """Return `session`, which can be used.
 
     Raises:
-        UsageError: it is closed, and another try would not mend that.
+        UsageError: it is closed, and a retry would not help.
     """
     if session is None or session.closed:
         msg = "The HTTP session is closed"
@@ -403,7 +403,7 @@ def _check_open(session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
 def _with_authorization(
     value: str, origin: tuple[str, str | None, int | None]
 ) -> aiohttp.ClientMiddlewareType:
-    """Return a middleware that adds the header to requests to `origin`, whatever one before it has done."""
+    """Return a middleware that adds the header to each request to `origin`."""
 
     async def add(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -460,16 +460,16 @@ def _translated(error: Exception) -> VeniceError:
             failure = DisconnectedError("The server's answer is not HTTP")
         case aiohttp.ClientError() | _CutError() | OSError() | EOFError():
             failure = DisconnectedError("The connection was cut before the answer was whole")
-        case _:  # of a middleware or a trace of a borrowed session, or of its connector
+        case _:  # from a middleware, a trace or the connector of a borrowed session
             failure = DisconnectedError(f"The HTTP session failed: {type(error).__name__}")
     failure.__cause__ = failure.__context__ = failure.__traceback__ = None
     return failure
 
 
 def _as_given(url: str) -> URL:
-    """Return the URL of a link, which may be signed: behind the host it is sent byte for byte.
+    """Return the URL of a link, which may be signed: all behind the host is sent byte for byte.
 
-    It is all path to yarl, which would leave out the question mark of an empty query.
+    yarl gets it as a path, as it would drop the question mark of an empty query.
     """
     parts = urlsplit(url)
     _, _, behind = url.partition("#")[0].partition("://")

@@ -90,7 +90,7 @@ class Caller:
         clock: time and chance.
         balances: what the account held before the last request that was answered with it, by currency.
         deprecations: what answers said of models that come to an end, by the model's id.
-        date: the time of the server, as the last answer to a free call told it; empty before.
+        date: the `Date` header of the last answer to a free call; empty before.
     """
 
     _transport: Transport
@@ -250,9 +250,10 @@ class Caller:
         return True
 
     async def send(self, request: HttpRequest, turn: Turn | None = None) -> Response:
-        """Send a request once, on its turn if it is one of the API's; return the answer, to be closed.
+        """Send a request once, and return the answer, which the caller closes.
 
-        The pacer learns of the answer; of a 429 the body, too, which says why.
+        A request to the API has a `turn`, to which the answer is reported; of a 429 the body, too, which says
+        why.
         """
         if self._hook is not None:
             request = await self._hook.applied(request)

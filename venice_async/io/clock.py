@@ -16,7 +16,7 @@ _TURNS: Final = 16  # iterations of the loop at the end, for data that is in the
 
 
 class running_time:  # noqa: N801 - used like `asyncio.timeout`
-    """Raise `TimeoutError` from a block after so many seconds during which the event loop ran.
+    """Raise `TimeoutError` from a block once the event loop has run for so many seconds.
 
     A blocking call, a debugger, Ctrl-Z or a frozen container stops the loop. An ordinary timer is overdue
     afterwards, and would cancel a read whose data is already in the socket.

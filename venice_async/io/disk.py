@@ -77,9 +77,9 @@ def sync(descriptor: int) -> None:
 
 
 def sync_soon(descriptor: int, start: int, end: int) -> None:
-    """Let the system begin to flush these bytes of a file, so that `sync` has little left to wait for.
+    """Ask the system to begin flushing these bytes of a file, so that `sync` has little left to wait for.
 
-    A hint: Linux takes it, others do not know it or do nothing. What is flushed stays in the page cache.
+    Linux does so; other systems ignore the hint or lack it. Bytes that are not flushed yet stay cached.
     """
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):

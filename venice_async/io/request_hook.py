@@ -73,6 +73,6 @@ class RequestHook:
             if is_cancellation(cause):
                 raise
             message = f"The request was not sent: on_request failed: {type(cause).__name__}: {cause}"
-            raise ConnectError(message, hint="Mend the function on_request") from cause
+            raise ConnectError(message, hint="Correct the function on_request") from cause
         self.secrets.extend(value for value in headers.values() if len(value) >= _SHORTEST)
         return evolve(request, headers={**request.headers, **headers})

@@ -1,4 +1,4 @@
-"""Work that no cancellation may cut short, work in threads, and the functions of the caller."""
+"""Work that a cancellation does not interrupt, work in threads, and callbacks of the caller."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from anyio import to_thread
 from .disk import pause_for_descriptor
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
+
+_AT_ONCE: Final = 8  # a disk gains little by more, and each costs the memory and time of a thread
 
 
 async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
     """Return what `work` returns. A cancellation meanwhile, of whatever kind, is raised only after it.
 
     A shield alone holds off cancel scopes but not `Task.cancel`, by which `asyncio.run` ends all the tasks it
-    knows once its main task is over. It does not know the task of `work`, and waits for the one that called.
+    knows once its main task is over. It does not know the task of `work`, and waits for the calling one.
     """
     task = asyncio.create_task(work)
     asyncio._unregister_task(task)  # noqa: SLF001 - documented in "Extending asyncio", underscore and all
@@ -56,17 +59,13 @@ async def wait_out(future: asyncio.Future[T]) -> T:
     raise cancelled
 
 
-_T = TypeVar("_T")
-_Arguments = TypeVarTuple("_Arguments")
-
-_AT_ONCE: Final = 8  # a disk gains little by more, and each costs the memory and time of a thread
-
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, list[ThreadPoolExecutor]] = WeakKeyDictionary()
+"""The pools that the open clients of an event loop brought; the latest works for all of them."""
 
 
 @contextmanager
 def worker_threads() -> Generator[None]:
-    """Have threads for `in_thread` on this event loop within a block; without, it takes the loop's own."""
+    """Bring a thread pool for `in_thread` on this event loop; without any, the loop's own is used."""
     pools = _pools.setdefault(asyncio.get_running_loop(), [])
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="venice_async")
     pools.append(pool)
@@ -77,13 +76,14 @@ def worker_threads() -> Generator[None]:
         pool.shutdown(wait=False)
 
 
-async def in_thread(work: Callable[[*_Arguments], _T], *arguments: *_Arguments) -> _T:
+async def in_thread(work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
     """Return what `work` returns in a thread. A cancellation, of whatever kind, is raised only after it.
 
-    Where no file descriptor is left it is done again: it must open what it needs before it changes anything.
+    If no file descriptor is left, it is called again later: it must open what it needs before it changes
+    anything.
     """
     loop = asyncio.get_running_loop()
-    call = partial(copy_context().run, partial(work, *arguments))
+    call = partial(copy_context().run, work, *arguments)
     attempts = count()
     while True:
         pools = _pools.get(loop)
@@ -97,9 +97,9 @@ async def in_thread(work: Callable[[*_Arguments], _T], *arguments: *_Arguments) 
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Tell whether `error` is the cancellation of this task, which must go on.
+    """Tell whether `error` cancels this task, and must be raised again.
 
-    Code of the caller raises a `CancelledError` by itself, such as by awaiting something that was cancelled.
+    The caller's code may raise a `CancelledError` of its own, such as by awaiting a task that was cancelled.
     """
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
@@ -107,9 +107,9 @@ def is_cancellation(error: BaseException) -> bool:
 
 @contextmanager
 def own_cancellation_only() -> Generator[None]:
-    """Raise a `CancelledError` of the caller's code as a `RuntimeError`.
+    """Raise a `CancelledError` of the caller's own as a `RuntimeError`.
 
-    It would end this task, and with it the task group that the task belongs to.
+    Otherwise it would end this task, and the task group that the task belongs to.
     """
     try:
         yield
@@ -121,9 +121,9 @@ def own_cancellation_only() -> Generator[None]:
 
 
 async def call_user(function: Callable[[Any], object], argument: object) -> Any:
-    """Return what a function of the caller returns, async or plain; a plain one runs in a worker thread.
+    """Return what a callback returns, async or plain; a plain one runs in a thread of its own.
 
-    A cancellation abandons the thread, for the function may take its time: it may wait for a person.
+    A cancellation does not wait for the thread: a callback may wait for a person.
     """
     kinds = function, getattr(function, "__call__", None)  # noqa: B004 - its kind is asked
     with own_cancellation_only():
@@ -137,7 +137,7 @@ async def call_user(function: Callable[[Any], object], argument: object) -> Any:
 
 
 class _Daemons(Executor):
-    """Works in threads that the interpreter does not wait for when it ends: one may wait for a person."""
+    """Starts a daemon thread for each call: the interpreter does not wait for those when it exits."""
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **options: Any) -> Future[T]:
         """Start a thread that calls `fn`."""
@@ -147,9 +147,9 @@ class _Daemons(Executor):
         def run() -> None:
             try:
                 done.set_result(fn(*args, **options))
-            except StopIteration as error:  # which no future of asyncio takes
+            except StopIteration as error:  # a future of asyncio refuses it
                 done.set_exception(RuntimeError(f"it raised {error!r}"))
-            except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
+            except BaseException as error:  # noqa: BLE001 - raised where the call is awaited
                 done.set_exception(error)
 
         Thread(target=run, name="venice_async_caller", daemon=True).start()

@@ -70,7 +70,7 @@ class Transport(Protocol):
     """Sends one request, once."""
 
     def send(self, request: HttpRequest) -> Awaitable[Response]:
-        """Send `request` once and return its answer, to be closed in the end.
+        """Send `request` once and return its answer, which the caller closes.
 
         Raises `ConnectError` (nothing was sent), `ReadTimeoutError` or `DisconnectedError`.
         """

@@ -57,5 +57,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Return what can be imported, and nothing that only does the importing."""
+    """Return the public names, without those that only serve their import."""
     return [*__all__]

@@ -91,7 +91,7 @@ class Options:
     clock_skew: float = field(default=0.0, validator=bound(-math.inf))
 
     def __attrs_post_init__(self) -> None:
-        """Check what the lists hold."""
+        """Check the items of the lists."""
         for model in self.models:
             check_kind("Each of models", model, CatalogueModel, what="a CatalogueModel")
         for name, found in self.scenarios.items():

@@ -3,8 +3,8 @@
 Venice has no way to ask for a job by its request. Its ledger lists every charge with its time, its product
 (the model's id and a unit) and the id of the job; a refund is a row of the same id. So a charge belongs to a
 request if it is of the same model and price, came within minutes of it, and its job is not known already.
-What fits several requests, or several charges, is left to a person. So is a request that no charge fits while
-one is near that nothing explains: prices change, and a large request is long on its way.
+What fits several requests, or several charges, is left to a person. So is a request without a
+fitting charge if an unexplained one is near: prices change, and a large request takes long to arrive.
 """
 
 from __future__ import annotations
@@ -104,10 +104,8 @@ def settle(
             reason = f"a charge may still come: ask again in {AFTER:.0f} s"
             answer = LedgerAnswer(finding="unsettled", reason=reason)
         elif not mine and (near := [row for row in unexplained if _is_near(row, request)]):
-            (amount, currency), late = (-near[0].amount, near[0].currency), near[0].at - request.at
-            reason = (
-                f"a charge of {amount:g} {currency} for the same model, {late:.0f} s after it, may be its own"
-            )
+            charge = f"a charge of {-near[0].amount:g} {near[0].currency} for the same model"
+            reason = f"{charge}, {near[0].at - request.at:.0f} s after it, may be its own"
             answer = LedgerAnswer(finding="unsettled", reason=reason)
         elif not mine:
             answer = LedgerAnswer(finding="not charged")
@@ -128,7 +126,7 @@ def _fits(row: LedgerRow, request: PaidRequest) -> bool:
 
 
 def _is_near(row: LedgerRow, request: PaidRequest) -> bool:
-    """Tell whether a charge that does not fit may yet be that of a request, at another price or later."""
+    """Tell whether a charge that does not fit may still be the request's, at another price or later."""
     after = AFTER if not _costs(row, request) else REFUNDED_WITHIN
     return _is_of(row, request) and request.at - BEFORE <= row.at <= request.at + after
 

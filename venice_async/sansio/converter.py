@@ -156,7 +156,7 @@ def load_state(text: str | bytes) -> State:
 
 
 def media_in(record: object, name: str = "") -> Iterator[tuple[str, object]]:
-    """Yield the media in a record of a request with the names of their fields, those of lists without `s`."""
+    """Yield each medium in a record of a request with the name of its field, for a list without its `s`."""
     if name.endswith("_url"):
         yield name, record
     elif isinstance(record, dict):

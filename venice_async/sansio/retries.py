@@ -201,7 +201,7 @@ class Attempts:
 
         `chance` is random in [0, 1); `fresh` tells whether the job is yet to be found.
         """
-        if isinstance(error, UsageError):  # nothing was sent, and nothing will change
+        if isinstance(error, UsageError):  # nothing was sent, and a retry would not help
             return self, GiveUp()
         kind = kind_of(call, error)
         rule = _TABLE[call][kind]

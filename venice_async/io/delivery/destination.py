@@ -122,10 +122,10 @@ async def check_destination(
 def _checked_path(
     text: str, values: Mapping[str, str], *, overwrite: bool, may_exist: bool, url: ObjectUrl | None
 ) -> Destination:
-    """Return where a path leads, which may have been given as a `url`, once a file was made there.
+    """Return where a path leads, once a file could be written there; `url` is how it was given, if as one.
 
-    It is a file, or a folder: one that exists, or any text that ends with a separator; or a pattern. The
-    folders of a pattern and of a URL are made.
+    The path is that of a file or a folder, or a pattern. A folder exists, or its path ends with a separator.
+    The folders of a pattern and of a URL are made.
     """
     if not text:
         _refuse("to= is empty", "Pass a path like 'clip.mp4'")
@@ -164,7 +164,9 @@ def _checked_path(
         if mode is not None and overwrite:
             around, owner = file.parent.stat(), file.stat().st_uid
             if around.st_mode & stat.S_ISVTX and os.geteuid() not in {0, owner, around.st_uid}:
-                raise PermissionError(errno.EPERM, "a sticky folder")  # in which one replaces one's own only
+                raise PermissionError(
+                    errno.EPERM, "a sticky folder"
+                )  # others' files cannot be replaced there
     except OSError as error:
         raise _unwritable(file, error) from error
     if naming is None:
@@ -208,10 +210,10 @@ async def size_at(url: str, store: object = None) -> int | None:
 
 
 def _probe(folder: Path) -> None:
-    """Make and remove a file of one byte: permissions, quotas and a full disk show in no other way.
+    """Write and remove a file of one byte: permissions, quotas and a full disk show in no other way.
 
-    A process that is killed meanwhile leaves nothing where the file system has files without a name, and
-    elsewhere a file that the next check of this folder removes, for it has the same name.
+    A process that is killed meanwhile leaves nothing where the file system has files without a name;
+    elsewhere it leaves a file that the next check of the folder removes, as it has the same name.
 
     Raises:
         OSError: no file can be made there.

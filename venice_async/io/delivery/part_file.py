@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EROFS})
 _MOST_UNVERIFIED: Final = 9  # files of one name that are kept for a person
-_FLUSHED: Final = 8 << 20  # bytes that are flushed at once while others come; a disk prefers long runs
-_HEAD: Final = 256  # bytes, in which a file says what it is
+_FLUSHED: Final = 8 << 20  # bytes after which a flush is begun; a disk prefers long runs
+_HEAD: Final = 256  # bytes: enough to tell the type of the file
 _KEY_LENGTH: Final = 16
 _SHOWN: Final = 40  # characters of the final name within the part file's, at most 4 bytes each
 _LONG_NAME: Final = 240  # bytes, to which a file system lets us add some
@@ -50,9 +50,9 @@ _REASONS: Final = {
 class PartFile:
     """A `Sink` that writes a file: whole and flushed to disk, or none.
 
-    All system calls run in worker threads, one at a time, for one task uses it and a cancelled one waits for
-    its thread. The part file is locked while it is open, so that one that a killed process left can be told
-    from one that another process is writing.
+    All system calls run in worker threads, one at a time: one task uses it, and waits for its thread even if
+    it is cancelled. The part file is locked while it is open, so that one that a killed process left can be
+    told from one that another process is writing.
     """
 
     restartable: bool = True
@@ -89,7 +89,7 @@ class PartFile:
         self._url = url
         self._part: Path | None = None
         self._descriptor = -1
-        self._flushed = 0  # bytes that the system was told to flush
+        self._flushed = 0  # bytes whose flush was begun
         self._ended = False
 
     async def open(self) -> None:
@@ -131,7 +131,7 @@ class PartFile:
         cancellation does not stop it half-way.
         """
 
-        def publish() -> Path:
+        def publish() -> None:
             part = self._opened()
             paths = self._paths()
             path = next(paths)
@@ -162,12 +162,11 @@ class PartFile:
                 if is_new:
                     _drop(final)  # a name that a power failure may undo must not look done
                 raise
-            return path
+            self._path = path
 
-        path = self._path
-        with anyio.CancelScope(shield=True):  # or nobody would learn of a file that has its final name
-            path = await self._run(publish)
-        return path if self._url is None else str(self._url.named(path.name))
+        with anyio.CancelScope(shield=True):  # a file that has its final name is reported
+            await self._run(publish)
+        return self._path if self._url is None else str(self._url.named(self._path.name))
 
     async def set_aside(self, *, known_only: bool) -> Path | None:
         """Rename the part file to a name that says it is not verified, and return that path.
@@ -208,7 +207,7 @@ class PartFile:
         await run_to_completion(in_thread(end))
 
     async def _run(self, operation: Callable[[], T]) -> T:
-        """Return what an operation returns in a worker thread; there is none once the delivery has ended."""
+        """Return what `operation` returns in a worker thread, unless the delivery has ended."""
         if self._ended:
             msg = f"The delivery to {str(self._path)!r} has ended"
             raise DownloadError(msg)
@@ -247,7 +246,7 @@ class PartFile:
         return followed(path) if self._overwrite else path
 
     def _paths(self) -> Iterator[Path]:
-        """Yield the paths that the file may have, the best first, once it is written."""
+        """Yield the paths that the file, which is written, may have: the best first."""
         if self._naming is None:
             yield self._given
         else:

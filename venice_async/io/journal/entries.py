@@ -82,7 +82,7 @@ class JournalEntry:
         account: the name of the account's ration; empty where that is not known.
         identity: what identifies its request, if that is known.
         answer_by: until when, in seconds since the Unix epoch, a paid request may yet be answered.
-        owner: the lease of who worked on it when it was read; None if it had no owner.
+        owner: the lease of its owner when it was read; None if it had none.
         ended: when it ended, in seconds since the Unix epoch; None for one that is unfinished.
         sealed: whether its link is left out here, as only another API key of the account can read it.
     """
@@ -124,7 +124,7 @@ class KeyTakenError(UsageError):
 
 
 class CannotWriteError(JournalError):
-    """Nothing can be written now; what must be kept is written as soon as that is possible."""
+    """The journal cannot be written now. What must be kept is written as soon as it can be."""
 
 
 class StoreAwayError(CannotWriteError):

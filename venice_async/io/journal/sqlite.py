@@ -126,7 +126,7 @@ _PASSING: Final = {
     *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN),
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
 }
-"""What may pass, once somebody has made room or ended a program."""
+"""Errors that may go away: once there is room again, or another program has ended."""
 
 _logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class SqliteDatabase:
         scoped: whether each account sees its own jobs only.
         links: the class that encrypts the links of an account; None where links are stored as they are.
         name: the path or URI, without secrets.
-        token: the name of our lease, be it lost, which the jobs that we own have for an owner.
+        token: the name of our latest lease, lost or not: the owner of our jobs.
         erased: whether the log is to be emptied: something secret was erased from the table that may still
             stand there, or it takes the room of a full disk.
     """
@@ -150,7 +150,7 @@ class SqliteDatabase:
         """Use the file at `path`.
 
         Raises:
-            JournalError: it is a name that only a shell, or another library, takes for what was meant.
+            JournalError: it is a URI, begins with a `~`, or names no file.
         """
         given = os.fsdecode(path)
         scheme, _, rest = given.partition("://")

@@ -242,7 +242,7 @@ class Table:
         return self._execute(freed, (entry_id,)).rowcount > 0
 
     def release(self, entry_id: str | None = None) -> None:
-        """Own a job no longer, or none: it stays unfinished, for any client to adopt."""
+        """Release a job, or all of ours: it stays unfinished, for any client to adopt."""
         ours = f"owner = ? AND kind IN {(*UNFINISHED, *UNSENT)} AND {self._in_scope}"
         one, values = ("", ()) if entry_id is None else (" AND id = ?", (entry_id,))
         self._execute(f"UPDATE jobs SET owner = NULL WHERE {ours}{one}", (self._database.token, *values))  # noqa: S608 - constants
@@ -437,7 +437,7 @@ class Table:
         return self._holder(key, again=again, but=but)
 
     def _best(self, key: str, kinds: tuple[str, ...], *, failed: bool, but: str = "") -> JournalEntry | None:
-        """Return the best job of a key, be it of some `kinds`; `failed` is that of `find`."""
+        """Return the best job of a key: one that succeeded or is of `kinds`; `failed` as for `find`."""
         mine, or_failed = (self._of_account, f" OR {_FAILED}") if failed else (self._in_scope, "")
         where = f"{mine} AND key = ? AND id <> ? AND (kind IN {('Succeeded', *kinds)}{or_failed}) {_BEST}"
         return next(iter(self._select(where, key, but)), None)

@@ -130,7 +130,7 @@ class Writer:
 
         def close() -> None:
             self._drain()
-            if self._kept:  # it may be possible just now
+            if self._kept:  # one more try
                 sleep(_AGAIN)
                 self._drain()
             if self._kept:

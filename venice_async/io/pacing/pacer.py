@@ -268,8 +268,8 @@ class Pacer:
         self._answers.append((answer, now))
         if answer.unsent or answer.refused is not None or self._answer_helps:
             self._report_at = now
-            for queue in self._queues.values():
-                queue.again = -math.inf
+            for each in self._queues.values():
+                each.again = -math.inf
         elif self._store.shared:
             self._report_at = min(self._report_at, now + REPORT)
         self._look()

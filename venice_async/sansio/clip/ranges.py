@@ -24,7 +24,7 @@ _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
 _COMPRESSIONS: Final = frozenset(
     {"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"}
 )
-"""Not among them: what stores have left over from an upload, as `aws-chunked`, and say of plain files."""
+"""Others are ignored: stores keep some from an upload, such as `aws-chunked`, for files that are plain."""
 _OLD_ENOUGH: Final = 1.0  # seconds from change to answer that make a date a strong validator: 8.8.2
 
 

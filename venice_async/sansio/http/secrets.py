@@ -25,7 +25,7 @@ _NESTED: Final = 4  # times that a text is escaped at most: one server quotes an
 _BEARER: Final = re.compile(rb"(bearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 _MASK: Final = b"[redacted]"
 _LEAST: Final = 6  # characters; a shorter text is no secret, and masking it would garble everything
-_LEAST_TOKEN: Final = 20  # characters; a shorter value of a query is a time or a region
+_LEAST_TOKEN: Final = 20  # characters; a shorter value in a query is a time or a region
 _LEAST_PATH: Final = 16  # characters; a shorter path is a route, and holds no token
 
 
@@ -70,7 +70,7 @@ def _sought(secrets: tuple[str, ...]) -> tuple[list[bytes], list[bytes]]:
         with suppress(ValueError):  # of a link a server echoes its path and query, without the host
             _, host, path, query, _ = urlsplit(secret)
             whole |= {f"{path}?{query}", query} if host and query else set()
-            # A store that refuses a signature shows it, without its name.
+            # A store that refuses a signature quotes its value alone.
             values = (item.partition("=")[2] for item in query.split("&") if host)
             whole |= {value for value in values if len(value) >= _LEAST_TOKEN}
             whole |= {path} if host and len(path) >= _LEAST_PATH else set()
