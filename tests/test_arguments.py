@@ -154,7 +154,7 @@ def test_a_journal_that_no_file_system_can_name_is_refused(text: str) -> None:
         VeniceClient("k" * 20, journal=text)
 
 
-async def test_the_words_of_accepts_are_a_set_and_no_text() -> None:
+async def test_accepts_is_a_set_of_words_and_not_a_text() -> None:
     async with Venice() as server, client(server) as venice:
         with pytest.raises(UsageError, match=r"such as \{'image'\}"):
             await venice.choose(await venice.models(), accepts="image")
@@ -181,7 +181,7 @@ async def test_an_argument_of_a_call_to_the_journal_is_named_and_the_journal_is_
         assert not server.requests
 
 
-def test_without_an_event_loop_of_asyncio_a_client_is_refused_by_that_word() -> None:
+def test_a_client_without_an_event_loop_of_asyncio_is_refused() -> None:
     venice = VeniceClient("k" * 20)
     with pytest.raises(UsageError, match="event loop of asyncio"):
         venice.open().send(None)  # as trio would
@@ -211,7 +211,7 @@ def failing(_: VideoRequest) -> Any:
 
 
 @for_each("name", ["key", "tags", "max_each"])
-async def test_a_function_of_a_batch_that_fails_ends_it_bare_and_what_is_paid_is_delivered(
+async def test_an_exception_of_a_callback_of_a_batch_is_raised_as_it_is_and_paid_jobs_are_delivered(
     name: str, tmp_path: Path
 ) -> None:
     requests = [VideoRequest(model="public-model", prompt=f"{n}", duration="5s") for n in range(3)]

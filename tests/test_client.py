@@ -581,7 +581,7 @@ async def test_a_session_that_is_closed_while_a_job_waits_ends_it_at_once_with_i
         assert 1 == len(server.charges)
 
 
-async def test_what_a_netrc_says_of_all_hosts_does_not_shut_the_key_out(
+async def test_a_netrc_for_all_hosts_does_not_replace_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "netrc").write_text("default login user password s3cret\n")
@@ -977,7 +977,7 @@ async def test_jobs_of_a_model_that_is_done_at_once_wait_for_nothing(tmp_path: P
         assert 5 == len(server.asked("POST /video/retrieve"))
 
 
-async def test_a_paid_job_that_an_end_leaves_unwatched_is_named_in_the_log_unless_it_is_kept_or_was_stopped(
+async def test_a_paid_job_that_is_no_longer_watched_is_named_in_the_log_unless_it_is_kept_or_was_stopped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, options in {"kept": {"journal": tmp_path / "jobs.db"}, "lost": {}}.items():

@@ -263,7 +263,7 @@ def test_a_catalogue_that_names_what_no_request_can_hold_has_a_price_asked_witho
         assert VideoRequest(model="nova", prompt="-") == listed("nova", **constraints).shortest()
 
 
-def test_a_field_of_an_odd_kind_in_extra_is_a_problem_and_no_mistake() -> None:
+def test_a_field_of_a_wrong_type_in_extra_is_reported_as_a_problem() -> None:
     reference = listed("nova-reference", durations=["5s"], aspect_ratios=["1:1"])
     odd: dict[str, Any] = {"aspect_ratio": None, "extra": {"aspect_ratio": ["1:1"]}}
     assert ["aspect_ratio"] == problems(reference, reference_video_urls=[URL], **odd)

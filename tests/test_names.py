@@ -132,7 +132,7 @@ async def test_a_file_that_is_no_sidecar_is_left_alone_and_costs_nobody_a_clip(
     assert 2 == caplog.text.count("There is no sidecar")
 
 
-async def test_a_name_too_long_for_a_sidecar_is_said_and_costs_nobody_a_clip(
+async def test_a_name_too_long_for_a_sidecar_is_logged_and_the_clip_is_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Venice() as server, client(server, sidecars=True) as venice:
@@ -140,7 +140,7 @@ async def test_a_name_too_long_for_a_sidecar_is_said_and_costs_nobody_a_clip(
     assert f"x.mp4: {os.strerror(errno.ENAMETOOLONG)}" in caplog.text
 
 
-async def test_what_a_process_left_that_was_killed_before_a_sidecar_had_its_name_goes_with_its_job(
+async def test_the_draft_of_a_sidecar_that_a_killed_process_left_is_removed_with_its_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, clip = Path.replace, tmp_path / "clip.mp4"

@@ -118,7 +118,7 @@ async def test_nothing_is_settled_by_a_clock_that_is_not_the_servers(
         assert 1 == len(await venice.pending())
 
 
-async def test_a_ledger_that_goes_round_in_circles_is_an_error_and_nothing_is_settled(
+async def test_a_ledger_whose_pages_repeat_is_an_error_and_nothing_is_settled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ask(start: float, end: float, _: str | None = None) -> Query[LedgerPage]:

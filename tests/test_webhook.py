@@ -96,7 +96,9 @@ async def test_a_webhook_that_nobody_takes_costs_no_job_and_its_log_shows_no_sec
     assert [] == [text for text in (SECRET, "in-the-url") if text in caplog.text + repr(hook)]
 
 
-async def test_a_webhook_tells_whatever_the_server_and_the_file_system_call_things(tmp_path: Path) -> None:
+async def test_a_webhook_is_sent_whatever_characters_the_server_and_the_file_system_use(
+    tmp_path: Path,
+) -> None:
     queued = json_answer({"model": "public-model", "queue_id": "job-\ud800"})
     failed = json_answer({"error": "Half a pair: \ud83e", "credits_refunded": True}, status=422)
     async with (

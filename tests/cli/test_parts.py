@@ -321,7 +321,7 @@ def test_a_mistyped_line_is_answered_in_plain_words(
         ("resume", ["--journal", "--no-journal", "--no-sidecar", "--sandbox"], []),
     ],
 )
-def test_the_help_of_a_command_shows_no_option_without_a_use_for_it(
+def test_the_help_of_a_command_hides_the_options_that_it_does_not_use(
     command: str, shown: list[str], hidden: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert 0 == main([command, "--help"])

@@ -37,7 +37,7 @@ class Network:
         return self.response
 
 
-async def test_an_answer_is_closed_though_its_request_is_cancelled_before_it_says_why_it_was_refused() -> (
+async def test_an_answer_is_closed_if_its_request_is_cancelled_while_the_reason_of_a_refusal_is_read() -> (
     None
 ):
     response = Trickling([], status=429)

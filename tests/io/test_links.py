@@ -88,7 +88,7 @@ async def test_a_link_is_not_asked_on_a_connection_that_was_kept_alive_and_may_b
         assert 6 == len(connections) == len(set(connections))
 
 
-async def test_a_coding_that_is_no_compression_is_left_over_from_an_upload(tmp_path: Path) -> None:
+async def test_a_coding_that_is_no_compression_is_ignored(tmp_path: Path) -> None:
     async with Venice(link=[video_answer(CLIP, headers={"content-encoding": "aws-chunked"})]) as server:
         assert isinstance(await fetched(server, tmp_path), Video)
         assert 1 == server.gets

@@ -253,7 +253,7 @@ def test_what_remains_is_told_once_a_p80_and_the_age_are_known(clock: Clock) -> 
     assert watched(model, clock, age=None).eta is None
 
 
-def test_what_remains_is_not_told_before_a_first_poll_that_is_made_at_once(clock: Clock) -> None:
+def test_there_is_no_eta_before_a_first_poll_that_is_made_at_once(clock: Clock) -> None:
     model = ModelTimes(probed=True, p80=100.0, instant=True)
     job = watched(model, clock)
     assert job.eta is None
@@ -334,7 +334,7 @@ def test_what_jobs_took_is_learned_and_passed_on_unless_their_age_is_not_known(c
     ("last", "age", "told", "seconds"),
     [(10.0, 20.0, None, 15.0), (10.0, 20.0, 13.0, 13.0), (10.0, 20.0, 19.5, 15.0), (10.0, 20.0, 4.0, 15.0)],
 )
-def test_a_job_took_what_the_server_told_if_that_can_be_and_else_the_middle(
+def test_a_job_took_as_long_as_the_server_says_if_that_is_possible_and_else_the_middle(
     clock: Clock, last: float, age: float, told: float | None, seconds: float
 ) -> None:
     model = ModelTimes()

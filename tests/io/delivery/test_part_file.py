@@ -408,9 +408,7 @@ async def test_a_file_system_that_knows_no_sync_will_do(clip: Path, monkeypatch:
         clip.unlink()
 
 
-async def test_a_large_clip_is_flushed_while_it_comes_so_that_little_is_left_to_wait_for(
-    clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_large_clip_is_flushed_while_it_arrives(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, __: told.append((start, size)))
     part = await written(clip, bytes(5 << 20))
@@ -422,7 +420,7 @@ async def test_a_large_clip_is_flushed_while_it_comes_so_that_little_is_left_to_
     assert [(0, 16 << 20), (0, 8 << 20)] == told
 
 
-async def test_a_system_that_cannot_be_told_to_flush_early_will_do(
+async def test_a_clip_is_written_on_a_system_without_early_flushes(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for refused in (True, False):
@@ -518,7 +516,7 @@ async def test_a_commit_that_is_cancelled_half_way_comes_about_as_a_whole(
     assert b"data" == clip.read_bytes()
 
 
-async def test_a_commit_whose_scope_is_cancelled_half_way_still_says_what_has_its_final_name(
+async def test_a_commit_whose_scope_is_cancelled_half_way_still_returns_the_final_path(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part, found = part_file(clip), list[Path | str]()

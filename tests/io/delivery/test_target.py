@@ -115,7 +115,7 @@ async def test_a_folder_one_may_not_write_to_is_refused(
         await check_destination(tmp_path / "clip.mp4")
 
 
-async def test_the_file_of_another_user_is_not_to_be_replaced_in_a_folder_that_all_share(
+async def test_the_file_of_another_user_in_a_sticky_folder_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"theirs")
@@ -160,14 +160,16 @@ async def test_a_process_killed_in_the_check_leaves_no_file_or_one_that_the_next
             assert [] == list(tmp_path.iterdir())
 
 
-async def test_many_may_look_at_one_folder_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_checks_of_one_folder_at_the_same_time_do_not_collide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fail(monkeypatch, "open", errno.EOPNOTSUPP, when=lambda path: path == tmp_path)
     await asyncio.gather(*(check_destination(tmp_path / f"{number}.mp4") for number in range(200)))
     assert [] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("unnamed", [True, False])
-async def test_a_disk_on_which_there_is_no_room_for_one_byte_is_refused_before_anything_is_paid_for(
+async def test_a_full_disk_is_refused_before_anything_is_paid_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool
 ) -> None:
     if not unnamed:

@@ -449,7 +449,7 @@ async def test_a_request_that_is_cancelled_as_it_tries_an_overloaded_model_leave
     assert [30.0, 32.0] == pytest.approx(sent)
 
 
-async def test_after_one_that_told_nothing_again_a_single_request_tries_an_overloaded_model(
+async def test_after_an_attempt_without_an_answer_one_request_tries_an_overloaded_model_again(
     clock: LoopClock,
 ) -> None:
     pacer, sent = make(clock), list[float]()
@@ -696,7 +696,7 @@ async def test_who_has_jobs_or_turns_gives_word_every_two_seconds_and_the_idle_a
     await pacer.aclose()
 
 
-async def test_who_waits_for_a_turn_gives_word_too_so_that_its_bid_counts(clock: LoopClock) -> None:
+async def test_a_process_that_waits_for_a_turn_reports_too_so_that_its_bid_counts(clock: LoopClock) -> None:
     store = Store(clock)
     pacer = Pacer(limits=Limits(queue_per_minute=1), polling=Polling(), clock=clock, store=store)
     for _ in range(2):

@@ -77,7 +77,7 @@ async def test_paid_jobs_are_polled_on_by_a_ration_of_our_own_where_the_file_is_
     assert 1 == caplog.text.count("The journal is damaged")
 
 
-async def test_paid_jobs_are_polled_on_by_a_ration_of_our_own_while_the_file_cannot_be_written(
+async def test_paid_jobs_are_still_polled_while_the_file_cannot_be_written(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with ration(path) as store, ration(path) as other:
