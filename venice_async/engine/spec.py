@@ -193,13 +193,13 @@ def check_callback(name: str, given: object, what: str) -> None:
 
 
 def _stripped(key: Secret) -> Secret:
-    given = cast("object", key.reveal())  # another type is refused below, by name
-    return Secret(given.strip()) if isinstance(given, str) else key
+    check_kind("api_key", key.reveal(), str, what="text")
+    return Secret(key.reveal().strip())
 
 
 def _without_slash(url: str) -> str:
-    given = cast("object", url)
-    return given.rstrip("/") if isinstance(given, str) else url
+    check_kind("base_url", url, str, what="text")
+    return url.rstrip("/")
 
 
 @frozen(kw_only=True, repr=False)  # a traceback may show it half made
@@ -229,8 +229,6 @@ class Settings:
 
     def __attrs_post_init__(self) -> None:
         """Check the key, which stays wrapped so that no traceback shows it, the URL and the callbacks."""
-        check_kind("api_key", self.api_key.reveal(), str, what="text")
-        check_kind("base_url", self.base_url, str, what="text")
         check_flag("send_key", self.send_key)
         if not self.api_key.reveal():
             msg = "There is no API key"
