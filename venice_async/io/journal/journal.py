@@ -12,7 +12,7 @@ from types import CoroutineType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from anyio.lowlevel import checkpoint_if_cancelled
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from ...errors import JournalError, VeniceError
 from ...options import Budget
@@ -55,7 +55,7 @@ def _operation(
     return method  # type: ignore[return-value]
 
 
-@define(eq=False)
+@define(eq=False, auto_attribs=False)  # else attrs would take what is Final for fields
 class Journal:
     """The jobs of accounts, in a file or in a database for many machines; get one by `Journal.open`.
 
@@ -75,10 +75,10 @@ class Journal:
             was ours, and in a shared session.
     """
 
-    writer: Writer
-    table: Table
-    is_lent: bool
-    strangers: int = 0
+    writer: Writer = field()
+    table: Table = field()
+    is_lent: bool = field()
+    strangers: int = field(default=0)
 
     def owns(self, entry: JournalEntry) -> bool:
         """Tell whether a job is still ours, by the lease that it had when it was read; else see `regain`."""
@@ -195,8 +195,8 @@ class Journal:
         that the job failed; else, as after `Stopped`, the job stays unfinished at what was recorded before,
         for any client to adopt, until a person forgets it. A job that ends or stops is released.
 
-        A `JournalError` carries the ticket, which is then known here only; if it is a `StoreAwayError` it is
-        written as soon as the database is back.
+        A `JournalError` carries the ticket, which is then known here only; if it is a `CannotWriteError`, the
+        ticket is written as soon as it can be.
         """
         now = self.table.clock.time()
         try:
@@ -205,22 +205,22 @@ class Journal:
             ticket = ticket_of(state)
             raise error if ticket is None else error.with_ticket(ticket)  # noqa: B904 - it is the same error
 
-    withdraw = _operation(Table.withdraw, keep=True)
-    release = _operation(Table.release, keep=True)
-    regain = _operation(Table.regain)
-    adopt = _operation(Table.adopt)
-    adopt_unnotified = _operation(Table.adopt_unnotified)
-    notified = _operation(Table.notified, keep=True)
-    look = _operation(Table.look)
-    report = _operation(Table.report)
-    forget = _operation(Table.forget)
-    entry = _operation(Table.entry)
-    pending = _operation(Table.pending)
-    find = _operation(Table.find)
-    known_jobs = _operation(Table.known_jobs)
-    history = _operation(Table.history)
-    paid = _operation(Table.paid)
-    spent = _operation(Table.spent)
+    withdraw: Final = _operation(Table.withdraw, keep=True)
+    release: Final = _operation(Table.release, keep=True)
+    regain: Final = _operation(Table.regain)
+    adopt: Final = _operation(Table.adopt)
+    adopt_unnotified: Final = _operation(Table.adopt_unnotified)
+    notified: Final = _operation(Table.notified, keep=True)
+    look: Final = _operation(Table.look)
+    report: Final = _operation(Table.report)
+    forget: Final = _operation(Table.forget)
+    entry: Final = _operation(Table.entry)
+    pending: Final = _operation(Table.pending)
+    find: Final = _operation(Table.find)
+    known_jobs: Final = _operation(Table.known_jobs)
+    history: Final = _operation(Table.history)
+    paid: Final = _operation(Table.paid)
+    spent: Final = _operation(Table.spent)
     _marks = _operation(Table.marks)
     _entries = _operation(Table.entries)
 
