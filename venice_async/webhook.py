@@ -62,7 +62,7 @@ def _key(secret: object) -> bytes:
 
 
 def _signature(key: bytes, name: str, timestamp: str, body: bytes) -> str:
-    """Return the signature; of a header that is no text, as a stranger may send it, one that fits nothing."""
+    """Return the signature; a header that is not UTF-8, as a stranger may send it, matches none."""
     signed = hmac.new(key, f"{name}.{timestamp}.".encode(errors="replace") + body, hashlib.sha256)
     return base64.b64encode(signed.digest()).decode()
 
@@ -160,11 +160,11 @@ def verify_webhook(
 
     Raises:
         WebhookError: it is not genuine, or too old.
-        UsageError: the body is no bytes, or the secret no secret.
+        UsageError: the body is not bytes, or a secret has another form.
     """
     if not isinstance(body, bytes | bytearray | memoryview):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
         msg = f"The body of a webhook must be bytes, as it came, not {type(body).__name__}"
-        raise UsageError(msg, hint="Such as await request.read(), of which nothing is decoded")
+        raise UsageError(msg, hint="Pass what await request.read() returns, before it is decoded")
     known = {name.lower(): value for name, value in headers.items()}
     keys = [_key(each) for each in ([secret] if isinstance(secret, str) else secret)]
     del secret

@@ -216,9 +216,9 @@ class AiohttpTransport:
         check_kind("session", session, aiohttp.ClientSession, what="an aiohttp.ClientSession", or_none=True)
         if session is not None:
             _check_open(session)
-        if session is not None and session.auth is not None:
-            msg = "The session has an auth= of its own, which excludes the key"
-            raise UsageError(msg, hint="Pass a session without auth")
+            if session.auth is not None:
+                msg = "The session has an auth= of its own, which excludes the key"
+                raise UsageError(msg, hint="Pass a session without auth")
         self._base_url = base_url.rstrip("/")
         self._origin = _origin(self._base_url)
         self._route = LinkRoute(links or Links(), api=base_url, lent=session)
