@@ -11,6 +11,7 @@ from venice_async.errors import (
     ConnectError,
     DisconnectedError,
     ServerError,
+    UsageError,
     VeniceError,
 )
 from venice_async.sansio.retries import (
@@ -117,6 +118,11 @@ def test_the_paid_request_is_resent_only_where_it_was_provably_not_accepted(
 @given(trouble=st.sampled_from(ALL), attempt=st.integers(1, 100))
 def test_no_other_call_ends_in_doubt(trouble: VeniceError, attempt: int) -> None:
     assert Unknown() not in {decide(call, trouble, attempt) for call in set(Call) - {Call.QUEUE}}
+
+
+def test_a_request_that_cannot_be_made_is_not_retried() -> None:
+    for call in Call:
+        assert (Attempts(), GiveUp()) == Attempts().judge(call, UsageError("Closed"), chance=0.5)
 
 
 def test_an_error_that_is_the_callers_is_final() -> None:

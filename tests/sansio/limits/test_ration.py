@@ -368,6 +368,17 @@ def test_a_turn_outside_the_rate_limits_that_was_not_used_leaves_nothing_behind(
     assert {} == ration.flights
 
 
+@pytest.mark.parametrize(("one_clock", "until"), [(True, 36.0), (False, 40.0)])
+def test_a_wait_begins_when_its_answer_came_if_the_clock_of_whoever_reports_it_is_ours(
+    *, one_clock: bool, until: float
+) -> None:
+    ration = Ration(LIMITS, one_clock=one_clock)
+    refused = Refusal(reason="blocked", wait=30.0)
+    answer = Answer(token=take(ration, 0.0), status=429, refused=refused, late=4.0)
+    ration.exchange(wish(answers=(answer,)), 10.0)
+    assert until == ration.blocked_until
+
+
 def test_a_block_holds_everything_back_for_as_long_as_the_server_says() -> None:
     ration = Ration(LIMITS)
     refused = Refusal(reason="blocked", wait=30.0)
