@@ -94,16 +94,25 @@ def settle(
     """Return what the ledger says of each request; `known` are the ids of jobs that need no explanation."""
     charges = [row for row in rows if row.amount < 0 and row.job not in known]
     refunds = {row.job for row in rows if row.amount > 0 and row.job is not None}
-    fitting = [[row for row in charges if _fits(row, request)] for request in requests]
+    fitting = [
+        [row for row in charges if _is_of(row, request, AFTER) and _costs(row, request)]
+        for request in requests
+    ]
     unexplained = [row for row in charges if not any(row in mine for mine in fitting)]
     answers: list[LedgerAnswer] = []
     for index, (request, mine) in enumerate(zip(requests, fitting, strict=True)):
+        # A charge that does not fit may still be the request's, at another price or later.
+        near = [
+            row
+            for row in unexplained
+            if _is_of(row, request, REFUNDED_WITHIN if _costs(row, request) else AFTER)
+        ]
         rivals = [other for other, theirs in enumerate(fitting) if any(row in mine for row in theirs)]
         alike = all(fitting[one] == mine and requests[one].content == request.content for one in rivals)
         if not mine and now < request.at + AFTER:
             reason = f"a charge may still come: ask again in {AFTER:.0f} s"
             answer = LedgerAnswer(finding="unsettled", reason=reason)
-        elif not mine and (near := [row for row in unexplained if _is_near(row, request)]):
+        elif not mine and near:
             charge = f"a charge of {-near[0].amount:g} {near[0].currency} for the same model"
             reason = f"{charge}, {near[0].at - request.at:.0f} s after it, may be its own"
             answer = LedgerAnswer(finding="unsettled", reason=reason)
@@ -120,19 +129,10 @@ def settle(
     return answers
 
 
-def _fits(row: LedgerRow, request: PaidRequest) -> bool:
-    in_time = request.at - BEFORE <= row.at <= request.at + AFTER
-    return in_time and _is_of(row, request) and _costs(row, request)
-
-
-def _is_near(row: LedgerRow, request: PaidRequest) -> bool:
-    """Tell whether a charge that does not fit may still be the request's, at another price or later."""
-    after = AFTER if not _costs(row, request) else REFUNDED_WITHIN
-    return _is_of(row, request) and request.at - BEFORE <= row.at <= request.at + after
-
-
-def _is_of(row: LedgerRow, request: PaidRequest) -> bool:
-    return row.product == request.model or row.product.startswith(f"{request.model}-")
+def _is_of(row: LedgerRow, request: PaidRequest, within: float) -> bool:
+    """Tell whether a charge is for the model of a request, and came at most so many seconds after it."""
+    is_for_model = row.product == request.model or row.product.startswith(f"{request.model}-")
+    return is_for_model and request.at - BEFORE <= row.at <= request.at + within
 
 
 def _costs(row: LedgerRow, request: PaidRequest) -> bool:
