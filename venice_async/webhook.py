@@ -44,7 +44,7 @@ def _key(secret: object) -> bytes:
     """Return the bytes to sign with: of text as it is, of `whsec_…` what its base64 says.
 
     Raises:
-        UsageError: it is no text, too short, or no base64.
+        UsageError: it is not text, too short, or not base64.
     """
     if not isinstance(secret, str):
         msg = f"The secret of a webhook must be a text, not {type(secret).__name__}"
@@ -52,7 +52,7 @@ def _key(secret: object) -> bytes:
     try:
         coded = secret.startswith(_PREFIX)
         key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True) if coded else secret.encode()
-    except ValueError:  # no base64, or bytes of the environment that are no text
+    except ValueError:  # not base64, or bytes of the environment that are not text
         key = b""
     del secret  # a traceback of this frame must not show it
     if len(key) < _LEAST:

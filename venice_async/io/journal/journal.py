@@ -147,7 +147,7 @@ class Journal:
         The answer to an intent comes within `answer_within` seconds, or is lost. The price of one of a batch
         is reserved from the batch's budget.
 
-        When this raises, be it a cancellation, no intent is left, and a queued job has no owner.
+        If this raises, a cancellation included, no intent is left, and a queued job has no owner.
 
         Raises:
             KeyTakenError: it is an intent, and another job has its key.
