@@ -21,6 +21,7 @@ import pytest
 from anyio.abc import Process
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.clients import until
 from tests.postgres import execute
 from venice_async import (
     AuthenticationError,
@@ -427,6 +428,22 @@ async def test_accounts_share_sockets_and_have_keys_jobs_and_rations_of_their_ow
         assert [(4,)] == execute(uri, "SELECT count(*) FROM venice_async.rations")
         assert [(1,)] == execute(uri, "SELECT count(*) FROM venice_async.jobs")
     assert 1 == len(acme.charges)
+
+
+async def test_an_account_that_is_closed_as_idle_while_its_worker_leaves_does_not_make_that_fail(
+    uri: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = VeniceClient.aclose
+    async with working(uri, sandbox, keys=lambda _: sandbox.api_key) as one:
+        await until(lambda: one.ready)
+        async with one._client_of("acme"), one._client_of("globex"):
+            pass
+
+        async def closing(client: VeniceClient) -> None:
+            one._accounts.clear()  # as if all had been idle for a minute just now
+            await close(client)
+
+        monkeypatch.setattr(VeniceClient, "aclose", closing)
 
 
 async def test_an_account_whose_journal_was_away_when_it_was_first_opened_is_opened_for_the_next_try(

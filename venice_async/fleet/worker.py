@@ -468,7 +468,7 @@ class Worker:
 
     async def _close(self) -> None:
         await _ended([account.opening for account in self._accounts.values()])
-        for account in self._accounts.values():
+        for account in list(self._accounts.values()):  # meanwhile an idle one may be closed and removed
             await account.opening.result().aclose()
 
 
