@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
+import threading
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from venice_async import (
     Downloading,
     JobTimeoutError,
     Limits,
+    MemorySink,
     PermissionDeniedError,
     ProtocolError,
     Retries,
@@ -991,6 +994,57 @@ async def test_a_paid_job_that_is_no_longer_watched_is_named_in_the_log_unless_i
                     raise KeyError
         told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
         assert [repr(first.ticket) in text for text in told] == [True] * (name == "lost")
+
+
+async def test_a_job_whose_task_is_cancelled_while_it_tidies_up_has_ended_and_is_named_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    aborting = asyncio.Event()
+
+    class Slow(MemorySink):
+        async def abort(self) -> None:
+            aborting.set()
+            await asyncio.sleep(60)
+
+    async with Venice(polls=10_000) as server:
+        venice = await client(server).open()
+        job = venice.generate(PUBLIC, to=Slow())
+        await job.queued()
+        leaving = asyncio.create_task(venice.aclose())
+        await aborting.wait()
+        for task in asyncio.all_tasks():  # as asyncio.run does at its end
+            if task.get_name() == "venice_async.job":
+                task.cancel()
+        await leaving
+    assert job.cancelled()
+    assert repr(job.ticket) in caplog.text
+
+
+async def test_who_leaves_by_an_error_while_a_disk_hangs_is_told_that_it_is_the_disk(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, answers = threading.Event(), threading.Event()
+    write = os.write
+
+    def slow_write(descriptor: int, data: bytes) -> int:
+        hangs.set()
+        answers.wait()
+        return write(descriptor, data)
+
+    async with Venice(polls=1) as server:
+        with pytest.raises(KeyError):
+            async with client(server) as venice:
+                job = venice.generate(PUBLIC, to=tmp_path / "clip.mp4")
+                await job.queued()
+                monkeypatch.setattr(os, "write", slow_write)
+                await until(hangs.is_set)
+                raise KeyError
+        assert not job.done()
+        answers.set()
+        await job.ended()
+    assert "A disk or a destination does not answer" in caplog.text
+    assert "A paid request is still on its way" not in caplog.text
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_function_of_the_caller_that_is_cancelled_on_its_own_stops_no_other_job(

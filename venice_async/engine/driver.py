@@ -132,16 +132,18 @@ class Driver:
             internal.__cause__ = error
             end = self._after_event(Refused(internal))
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._retrieval.tidy()
-                await self._record.release()
-            end = end or self._after_event(StopAsked(self._reason))
-            ticket = end.ticket if isinstance(end, Stopped) and self._shared.journal is None else None
-            if ticket is not None and not self.stopping:  # whoever stops a job has its ticket
-                link = ", and its link is lost" if ticket.download_url else ""
-                log.warning("A paid job is no longer watched, and no journal has it: %r%s", ticket, link)
-            self._publish(end)
-            self.on_change = None
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._retrieval.tidy()
+                    await self._record.release()
+            finally:  # `asyncio.run` cancels what it finds at its end, shielded or not
+                end = end or self._after_event(StopAsked(self._reason))
+                ticket = end.ticket if isinstance(end, Stopped) and self._shared.journal is None else None
+                if ticket is not None and not self.stopping:  # whoever stops a job has its ticket
+                    link = ", and its link is lost" if ticket.download_url else ""
+                    log.warning("A paid job is no longer watched, and no journal has it: %r%s", ticket, link)
+                self._publish(end)
+                self.on_change = None
 
     def _bind(self, spec: JobSpec) -> None:
         """Go on with `spec`, and with services of its own."""

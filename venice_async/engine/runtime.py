@@ -27,7 +27,7 @@ from ..job import VideoJob, running_loop
 from ..results import Ticket
 from ..sansio.http.secrets import Secret
 from ..sansio.http.wire import Query
-from ..sansio.job.states import Failed, Succeeded
+from ..sansio.job.states import Failed, Queueing, Succeeded
 from ..validators import is_postgres
 from .completion import Completions
 from .driver import Driver
@@ -135,8 +135,8 @@ class Runtime:
     async def stop(self) -> None:
         """Stop watching all jobs and close, within a second.
 
-        A paid request on its way is not given up: then closing goes on by itself until the answer is
-        journalled, and `asyncio.run` does not end before.
+        A paid request on its way is not given up, nor is a write to a disk that hangs: then closing goes on
+        by itself until the answer is journalled or the disk has answered. `asyncio.run` does not end before.
 
         Raises:
             UsageError: the client belongs to another event loop.
@@ -162,7 +162,10 @@ class Runtime:
         with anyio.CancelScope(shield=True):
             done, _ = await asyncio.wait({task}, timeout=LEAVING)
         if not done:  # pyright: ignore[reportPossiblyUnboundVariable] - a shield swallows nothing
-            log.warning("A paid request is still on its way; the client closes once its answer is known")
+            if any(isinstance(job.state, Queueing) for job in list(self._jobs)):
+                log.warning("A paid request is still on its way; the client closes once its answer is known")
+            else:
+                log.warning("A disk or a destination does not answer; the client closes once it has")
 
     def start(self, spec: JobSpec) -> VideoJob:
         """Start a job.
