@@ -644,6 +644,31 @@ async def test_the_error_of_an_order_paid_for_before_whose_journal_can_only_be_r
     assert TICKET == caught.value.ticket
 
 
+async def test_all_that_is_asked_of_a_locked_file_at_the_same_time_waits_for_it_together(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = list[bool]()
+
+    def locked(_: SqliteDatabase, *, patient: bool) -> None:
+        tries.append(patient)
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+    async def record() -> None:
+        with pytest.raises(JournalError, match="locked"):
+            await journal.record(entry_id, WAITING)
+
+    entry_id = (await journal.begin(job(INTENT))).id
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteDatabase, "begin", locked)
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(record)
+    assert len(tries) < 5
+    assert [WAITING] == [entry.state for entry in await journal.pending()]
+
+
 async def test_the_log_takes_little_of_the_disk_however_much_is_written_and_nothing_of_a_full_one(
     journal: Journal,
 ) -> None:

@@ -129,10 +129,10 @@ class Writer:
         """Finish what was begun, and close. May be called more than once."""
 
         def close() -> None:
-            self._drain()
+            self._drain(last=True)
             if self._kept:  # one more try
                 sleep(_AGAIN)
-                self._drain()
+                self._drain(last=True)
             if self._kept:
                 why = self._kept[0].error
                 reason = why.message if isinstance(why, VeniceError) else why
@@ -151,8 +151,14 @@ class Writer:
         await wait_out(asyncio.get_running_loop().run_in_executor(self._thread, work))
         await checkpoint_if_cancelled()
 
-    def _drain(self) -> None:
-        """Do all that is waiting. Who asked for the rest finds it done when this runs for them."""
+    def _drain(self, *, last: bool = False) -> None:
+        """Do all that is waiting, and what is kept.
+
+        Who asked for the rest finds it done when this runs for them. Then what is kept is tried again only at
+        the `last` time, as each try may wait long for a file that is locked.
+        """
+        if not self._waiting and not last:
+            return
         operations = self._kept + [self._waiting.popleft() for _ in range(len(self._waiting))]
         patient, self._kept = not self._closed.is_set() or bool(self._kept), []
         for start in range(0, len(operations), MOST):
