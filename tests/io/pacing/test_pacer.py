@@ -320,6 +320,30 @@ def test_a_paid_request_that_is_dropped_with_its_event_loop_frees_its_slot() -> 
     assert 4 == PAID.free
 
 
+def test_paid_requests_that_outlive_their_closed_event_loop_hold_no_slot() -> None:
+    tasks = list[asyncio.Task[None]]()  # as libraries hold them
+
+    async def pay(pacer: Pacer) -> None:
+        async with pacer.turn("queue"):
+            await asyncio.sleep(60)
+
+    async def leave() -> None:
+        pacer = Pacer(limits=Limits(), polling=Polling(), clock=SystemClock())
+        tasks.append(asyncio.ensure_future(pay(pacer)))
+        await asyncio.sleep(0)
+        assert PAID.free == 3
+
+    for _ in range(5):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(leave())
+        loop.close()
+        assert PAID.free == 4
+    for task in tasks:
+        cast("Any", task)._log_destroy_pending = False  # asyncio's word about it
+        cast("Any", task.get_coro()).close()
+    assert PAID.free == 4
+
+
 async def test_a_waiter_that_is_cancelled_frees_its_place_at_once(clock: LoopClock) -> None:
     pacer, done = make(clock, queue_per_minute=1), list[float]()
 

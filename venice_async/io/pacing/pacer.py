@@ -138,7 +138,7 @@ class Pacer:
                     elif turn.token in self._held:
                         turn.answered(None, {})
                     if queue.slots is not None:
-                        queue.slots.give_back()
+                        queue.slots.give_back(turn)
 
     async def aclose(self) -> None:
         """Tell the others how our turns ended, so that they need not wait for us; then close the store."""

@@ -43,8 +43,7 @@ from ..transport import Clock
 class Slots:
     """How many requests may be in flight at once in this process, whichever clients and loops send them.
 
-    Attributes:
-        free: how many more may be.
+    What an event loop held that was closed in mid-work is free again: its requests never end.
     """
 
     def __init__(self, most: int) -> None:
@@ -53,28 +52,36 @@ class Slots:
 
     def reset(self) -> None:
         """Begin anew in a child that was forked: what is in flight is the parent's."""
-        self.free: int = self._most
         self._lock = threading.Lock()
+        self._holders: dict[Turn, asyncio.AbstractEventLoop] = {}
         self._waiting: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
+
+    @property
+    def free(self) -> int:
+        """How many more may be."""
+        return self._most - sum([not loop.is_closed() for loop in list(self._holders.values())])
 
     def taken(self, look: Callable[[], None]) -> bool:
         """Return whether none is free; if so, `look` is called on this event loop once one is given back."""
         with self._lock:
-            if not self.free:
+            taken = not self.free
+            if taken:
                 self._waiting[look] = asyncio.get_running_loop()
-            return not self.free
+            return taken
 
-    def take(self) -> bool:
-        """Take one, and return whether there was any."""
+    def take(self, turn: Turn) -> bool:
+        """Take one for a turn of this event loop, and return whether there was any."""
         with self._lock:
-            taken = self.free > 0
-            self.free -= taken
-        return taken
+            free = self.free > 0
+            if free:
+                self._holders = {of: loop for of, loop in self._holders.items() if not loop.is_closed()}
+                self._holders[turn] = asyncio.get_running_loop()
+            return free
 
-    def give_back(self) -> None:
-        """Give one back."""
+    def give_back(self, turn: Turn) -> None:
+        """Give back that of a turn."""
         with self._lock:
-            self.free += 1
+            self._holders.pop(turn, None)
             waiting, self._waiting = self._waiting, {}
         for look, loop in waiting.items():
             with suppress(RuntimeError):  # it is closed
@@ -192,7 +199,7 @@ class Queue:
     def grant(self) -> Turn | None:
         """Take out the first of the turns that bid, if any still waits and there is a slot for it."""
         for turn in self.bidders:
-            if turn in self.turns and (self.slots is None or self.slots.take()):
+            if turn in self.turns and (self.slots is None or self.slots.take(turn)):
                 self.turns.remove(turn)
                 if turn.model in self.overloaded:
                     self.overloaded[turn.model] = math.inf
