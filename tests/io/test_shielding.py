@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from contextvars import ContextVar
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -220,3 +221,32 @@ async def main():
 asyncio.run(main())
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)  # noqa: S603 - our own program
+
+
+def test_the_threads_of_an_event_loop_that_was_closed_in_mid_work_end_with_the_next_block() -> None:
+    tasks, threads = list[asyncio.Task[None]](), list[threading.Thread]()  # tasks as libraries hold them
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        with worker_threads():
+            threads.append(await in_thread(threading.current_thread))
+            begun.set()
+            await asyncio.sleep(60)
+
+    async def leave() -> None:
+        tasks.append(asyncio.ensure_future(work()))
+        await begun.wait()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(leave())
+    loop.close()
+
+    async def go_on() -> None:
+        with worker_threads():
+            await asyncio.to_thread(threads[0].join, 10)
+
+    asyncio.run(go_on())
+    assert not threads[0].is_alive()
+    for task in tasks:
+        cast("Any", task)._log_destroy_pending = False  # asyncio's word about it
+        cast("Any", task.get_coro()).close()

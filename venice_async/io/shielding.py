@@ -66,6 +66,11 @@ _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, list[ThreadPoolExecutor]] =
 @contextmanager
 def worker_threads() -> Generator[None]:
     """Bring a thread pool for `in_thread` on this event loop; without any, the loop's own is used."""
+    for known in _pools.keyrefs():
+        loop = known()
+        if loop is not None and loop.is_closed():  # in mid-work: its blocks never end
+            for left in _pools.pop(loop, []):
+                left.shutdown(wait=False)
     pools = _pools.setdefault(asyncio.get_running_loop(), [])
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="venice_async")
     pools.append(pool)
