@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -38,7 +38,6 @@ from venice_async.errors import (
 from venice_async.io.journal.entries import JournalEntry
 from venice_async.io.journal.journal import Journal
 from venice_async.io.journal.sqlite import SqliteDatabase
-from venice_async.io.journal.table import Table
 from venice_async.io.journal.writer import Writer
 from venice_async.io.ration.sqlite import LOG_PAGES
 from venice_async.media import Media
@@ -631,16 +630,21 @@ async def test_a_full_disk_is_an_error_that_says_so_and_nothing_is_half_written(
 async def test_the_error_of_an_order_paid_for_before_whose_journal_can_only_be_read_has_its_ticket(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        error = sqlite3.OperationalError("database or disk is full")
-        error.sqlite_errorcode = sqlite3.SQLITE_FULL
-        raise error
+    execute = SqliteDatabase.execute
+
+    def full(database: SqliteDatabase, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return execute(database, sql, *parameters)
 
     entry_id = (await journal.begin(job(WAITING, key="order"))).id
     await journal.release(entry_id)
-    monkeypatch.setattr(Table, "_owned", full)
-    with pytest.raises(JournalError, match=r"the disk is full.*has been paid for") as caught:
-        await journal.attach("order", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteDatabase, "execute", full)
+        with pytest.raises(JournalError, match=r"the disk is full.*has been paid for") as caught:
+            await journal.attach("order", None)
     assert TICKET == caught.value.ticket
 
 

@@ -16,7 +16,6 @@ from attrs import define, evolve, field
 
 from ...errors import JournalError, VeniceError
 from ...options import Budget
-from ...results import Ticket
 from ...sansio.http.secrets import Secret
 from ...sansio.job.states import State, ticket_of
 from ...validators import is_postgres
@@ -171,20 +170,21 @@ class Journal:
 
         The error of a journal that can only be read carries the ticket of a job that was paid for before.
         """
+        seen: Attached | None = None
+
+        def attach() -> Attached | None:
+            nonlocal seen
+            seen = self.table.attach(key, identity, again=again)
+            return seen
 
         def undo(found: Attached | None) -> None:
             if found is not None and found.how == "ours":
                 self.table.drop(found.entry.id)
 
         try:
-            return await self.writer.perform(
-                partial(self.table.attach, key, identity, again=again), undo=undo
-            )
+            return await self.writer.perform(attach, undo=undo)
         except CannotWriteError as error:
-            ticket: Ticket | None = None
-            with suppress(VeniceError):
-                found = await self.find(key)
-                ticket = None if found is None else found.ticket
+            ticket = None if seen is None else seen.entry.ticket
             raise error if ticket is None else error.with_ticket(ticket)  # noqa: B904 - it is the same error
 
     async def record(self, entry_id: str, state: State) -> None:

@@ -69,6 +69,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="venice_async.journal")
         self._waiting: deque[Operation[Any]] = deque()
         self._kept: list[Operation[Any]] = []
+        self._trying_again = False  # whether the thread is to try again what is kept
         self._closed = threading.Event()
 
     async def open(self) -> None:
@@ -90,10 +91,13 @@ class Writer:
 
     def beat(self) -> None:
         """Renew the lease, and try again what is kept; called each second, in a thread of its own."""
-        if self.database.beat() or (self._kept and not self._waiting):
-            self._waiting.append(Operation(lambda: None))
-            with suppress(RuntimeError):  # it was closed just now
+        with suppress(RuntimeError):  # it was closed just now
+            if self.database.beat():
+                self._waiting.append(Operation(lambda: None))
                 self._thread.submit(self._drain)
+            elif self._kept and not self._trying_again:
+                self._trying_again = True
+                self._thread.submit(self._try_again)
 
     async def perform(
         self, action: Callable[[], _T], *, keep: bool = False, undo: Callable[[_T], object] | None = None
@@ -129,10 +133,10 @@ class Writer:
         """Finish what was begun, and close. May be called more than once."""
 
         def close() -> None:
-            self._drain(last=True)
+            self._drain(again=True)
             if self._kept:  # one more try
                 sleep(_AGAIN)
-                self._drain(last=True)
+                self._drain(again=True)
             if self._kept:
                 why = self._kept[0].error
                 reason = why.message if isinstance(why, VeniceError) else why
@@ -151,13 +155,17 @@ class Writer:
         await wait_out(asyncio.get_running_loop().run_in_executor(self._thread, work))
         await checkpoint_if_cancelled()
 
-    def _drain(self, *, last: bool = False) -> None:
+    def _try_again(self) -> None:
+        self._trying_again = False
+        self._drain(again=True)
+
+    def _drain(self, *, again: bool = False) -> None:
         """Do all that is waiting, and what is kept.
 
-        Who asked for the rest finds it done when this runs for them. Then what is kept is tried again only at
-        the `last` time, as each try may wait long for a file that is locked.
+        Who asked for the rest finds it done when this runs for them. Then what is kept is not tried `again`:
+        each try may wait long for a file that is locked.
         """
-        if not self._waiting and not last:
+        if not self._waiting and not again:
             return
         operations = self._kept + [self._waiting.popleft() for _ in range(len(self._waiting))]
         patient, self._kept = not self._closed.is_set() or bool(self._kept), []
