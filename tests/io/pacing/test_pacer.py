@@ -18,6 +18,7 @@ from tests.windows import EPOCH, Window
 from venice_async.io.clock import SystemClock
 from venice_async.io.pacing.pacer import Pacer
 from venice_async.io.pacing.queues import PAID
+from venice_async.io.ration.store import MemoryRation
 from venice_async.options import Limits, Polling
 from venice_async.sansio.limits.ration import Grant, Lane, Ration, Wish
 from venice_async.sansio.polling import PolledJob
@@ -342,6 +343,32 @@ def test_paid_requests_that_outlive_their_closed_event_loop_hold_no_slot() -> No
         cast("Any", task)._log_destroy_pending = False  # asyncio's word about it
         cast("Any", task.get_coro()).close()
     assert PAID.free == 4
+
+
+async def test_a_pacer_that_is_cancelled_while_it_closes_closes_its_store_all_the_same(
+    clock: LoopClock,
+) -> None:
+    class Silent(MemoryRation):
+        shared = True
+        closed = False
+
+        def exchange(self, _: Wish) -> asyncio.Future[Grant]:
+            return asyncio.get_running_loop().create_future()
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    store = Silent(Limits(), clock)
+    pacer = Pacer(limits=Limits(), polling=Polling(), clock=clock, store=store)
+    with anyio.move_on_after(0.01):
+        async with pacer.turn("free"):
+            pass
+    closing = asyncio.create_task(pacer.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait({closing})
+    assert closing.cancelled()
+    assert store.closed
 
 
 async def test_a_waiter_that_is_cancelled_frees_its_place_at_once(clock: LoopClock) -> None:

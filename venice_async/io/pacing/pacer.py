@@ -145,15 +145,17 @@ class Pacer:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._store.shared and self._asked_at[0] > -math.inf:
-            with suppress(Exception):
-                async with asyncio.timeout(LEAVING):
-                    if self._asking is not None:
-                        await asyncio.shield(self._asking)
-                    self._held.clear()
-                    wish = self._wish({}, self._clock.monotonic())
-                    await self._store.exchange(evolve(wish, pressure=0.0))
-        await self._store.aclose()
+        try:
+            if self._store.shared and self._asked_at[0] > -math.inf:
+                with suppress(Exception):
+                    async with asyncio.timeout(LEAVING):
+                        if self._asking is not None:
+                            await asyncio.shield(self._asking)
+                        self._held.clear()
+                        wish = self._wish({}, self._clock.monotonic())
+                        await self._store.exchange(evolve(wish, pressure=0.0))
+        finally:  # a cancellation, as of `asyncio.run` at its end, leaves no file open
+            await self._store.aclose()
 
     def _look(self) -> None:
         """Ask for turns if it is time to, else set the timer for when it is."""
