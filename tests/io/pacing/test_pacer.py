@@ -352,7 +352,7 @@ async def test_a_pacer_that_is_cancelled_while_it_closes_closes_its_store_all_th
         shared = True
         closed = False
 
-        def exchange(self, _: Wish) -> asyncio.Future[Grant]:
+        def exchange(self, wish: Wish) -> asyncio.Future[Grant]:  # noqa: ARG002 - the signature of the base
             return asyncio.get_running_loop().create_future()
 
         async def aclose(self) -> None:
